@@ -1,0 +1,2 @@
+//! Registry client, content store (an OCI image layout) and image configuration.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Bridge, veth, address allocation, nftables and published ports.
+#![forbid(unsafe_code)]

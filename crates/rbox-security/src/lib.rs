@@ -1,0 +1,2 @@
+//! Capabilities, the seccomp filter and no_new_privs.
+#![forbid(unsafe_code)]

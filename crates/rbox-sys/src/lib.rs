@@ -1,0 +1,6 @@
+//! Every `unsafe` block of rbox: the system calls no safe wrapper covers, and the trace of those made.
+//!
+//! The other crates forbid unsafe code and come here. Each wrapper checks its arguments, returns owned
+//! descriptors, and goes through [`trace::call`], so that `--explain` shows what was really done.
+
+pub mod trace;

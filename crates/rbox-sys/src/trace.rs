@@ -1,0 +1,217 @@
+//! The system calls rbox makes, told as they are made: the sink behind `--explain`.
+//!
+//! Every wrapper in this crate, and every crate that issues a call through a safe library, goes through
+//! [`call`]. Work is grouped by [`step`]. So what is printed was done, with the arguments it was done with.
+//! With no sink installed a call costs one relaxed load.
+
+use std::cell::Cell;
+use std::fmt::{Debug, Display, Write as _};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+/// How events are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// For people: a line for each step with its reason, a line for each call below it.
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A named piece of work and one sentence on why it is done.
+#[derive(Clone, Copy, Debug)]
+pub struct Step {
+    /// In the words of the field: `mount proc`.
+    pub name: &'static str,
+    /// One sentence.
+    pub why: &'static str,
+}
+
+struct Sink {
+    fd: OwnedFd,
+    format: Format,
+    start: Instant,
+}
+
+static ENABLED: AtomicBool = AtomicBool::new(false);
+static SINK: OnceLock<Sink> = OnceLock::new();
+
+thread_local! {
+    static STEP: Cell<Option<Step>> = const { Cell::new(None) };
+    static ACTOR: Cell<&'static str> = const { Cell::new("rbox") };
+}
+
+/// Installs the sink: each event is written to `fd` with one `write`. A second call changes nothing.
+pub fn enable(fd: OwnedFd, format: Format) {
+    if SINK.set(Sink { fd, format, start: Instant::now() }).is_ok() {
+        ENABLED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Stops telling, in this process only. The monitor does so once the container runs.
+pub fn disable() {
+    ENABLED.store(false, Ordering::Relaxed);
+}
+
+/// Whether a sink listens.
+pub fn enabled() -> bool {
+    ENABLED.load(Ordering::Relaxed)
+}
+
+/// Names this process in the events that follow: `rbox`, `monitor` or `container`.
+pub fn set_actor(actor: &'static str) {
+    ACTOR.set(actor);
+}
+
+/// Runs `work` as the step `name`; calls made inside are shown below it. Steps nest: the inner one is shown.
+pub fn step<T>(name: &'static str, why: &'static str, work: impl FnOnce() -> T) -> T {
+    if !enabled() {
+        return work();
+    }
+    let step = Step { name, why };
+    let outer = STEP.replace(Some(step));
+    emit_step(step);
+    let out = work();
+    STEP.set(outer);
+    out
+}
+
+/// A value a call returned, as `strace` would show it.
+pub trait Returned {
+    /// The text after `=`.
+    fn returned(&self) -> String;
+}
+
+impl Returned for () {
+    fn returned(&self) -> String {
+        "0".into()
+    }
+}
+impl Returned for OwnedFd {
+    fn returned(&self) -> String {
+        self.as_raw_fd().to_string()
+    }
+}
+impl Returned for BorrowedFd<'_> {
+    fn returned(&self) -> String {
+        self.as_raw_fd().to_string()
+    }
+}
+impl Returned for std::fs::File {
+    fn returned(&self) -> String {
+        self.as_raw_fd().to_string()
+    }
+}
+impl Returned for Vec<u8> {
+    fn returned(&self) -> String {
+        self.len().to_string()
+    }
+}
+macro_rules! returned_number {
+    ($($t:ty),*) => { $(impl Returned for $t { fn returned(&self) -> String { self.to_string() } })* };
+}
+returned_number!(i32, u32, i64, u64, usize, isize);
+impl<A: Returned, B> Returned for (A, B) {
+    fn returned(&self) -> String {
+        self.0.returned()
+    }
+}
+impl<A: Returned> Returned for Option<A> {
+    fn returned(&self) -> String {
+        self.as_ref().map_or_else(|| "-".into(), Returned::returned)
+    }
+}
+
+/// Runs one system call; with a sink, tells its name, arguments, result and microseconds.
+/// `args` is only called when somebody listens.
+pub fn call<T: Returned, E: Display>(
+    name: &'static str,
+    args: impl FnOnce() -> String,
+    run: impl FnOnce() -> Result<T, E>,
+) -> Result<T, E> {
+    if !enabled() {
+        return run();
+    }
+    let args = args();
+    let begin = Instant::now();
+    let out = run();
+    let micros = begin.elapsed().as_micros();
+    let result = match &out {
+        Ok(value) => value.returned(),
+        Err(error) => format!("-1 {error}"),
+    };
+    emit_call(name, &args, &result, micros);
+    out
+}
+
+/// A path or string argument, quoted.
+pub fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
+    format!("{:?}", value.as_ref())
+}
+
+/// A flags argument as its bits print themselves.
+pub fn flags(value: impl Debug) -> String {
+    format!("{value:?}")
+}
+
+/// An fd argument with the path it stands for when the kernel tells one: `7</sys/fs/cgroup/rbox>`.
+pub fn fd(value: impl AsFd) -> String {
+    let raw = value.as_fd().as_raw_fd();
+    match std::fs::read_link(format!("/proc/self/fd/{raw}")) {
+        Ok(path) => format!("{raw}<{}>", path.display()),
+        Err(_) => raw.to_string(),
+    }
+}
+
+fn emit_step(step: Step) {
+    let Some(sink) = SINK.get() else { return };
+    let mut line = String::with_capacity(160);
+    let at = sink.start.elapsed();
+    match sink.format {
+        Format::Text => {
+            let _ = writeln!(
+                line,
+                "{:>9.3} ms  {:<9}  {}: {}",
+                at.as_secs_f64() * 1e3,
+                ACTOR.get(),
+                step.name,
+                step.why
+            );
+        }
+        Format::Json => {
+            let value = serde_json::json!({
+                "event": "step", "at_us": at.as_micros() as u64, "pid": std::process::id(), "actor": ACTOR.get(),
+                "step": step.name, "why": step.why,
+            });
+            let _ = writeln!(line, "{value}");
+        }
+    }
+    write_line(sink, &line);
+}
+
+fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
+    let Some(sink) = SINK.get() else { return };
+    let mut line = String::with_capacity(200);
+    let step = STEP.get();
+    match sink.format {
+        Format::Text => {
+            let _ = writeln!(line, "{:>14}{:<9}    {name}({args}) = {result}  <{micros} µs>", "", ACTOR.get());
+        }
+        Format::Json => {
+            let value = serde_json::json!({
+                "event": "call", "at_us": sink.start.elapsed().as_micros() as u64, "pid": std::process::id(),
+                "actor": ACTOR.get(), "step": step.map(|s| s.name), "syscall": name, "args": args,
+                "result": result, "us": micros as u64,
+            });
+            let _ = writeln!(line, "{value}");
+        }
+    }
+    write_line(sink, &line);
+}
+
+fn write_line(sink: &Sink, line: &str) {
+    // A reader that went away ends the telling, never the work.
+    let _ = rustix::io::write(&sink.fd, line.as_bytes());
+}
