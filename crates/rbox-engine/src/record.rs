@@ -1,0 +1,209 @@
+//! A container's records on disk: what was asked for, what lives now, how it ended.
+//!
+//! Each file is written to a temporary name and renamed, so a reader sees a whole one. The files are:
+//! `config.json` ([`ContainerRecord`], once at `create`), `state.json` ([`LiveState`], on tmpfs while a process
+//! lives), `exit.json` ([`ExitRecord`], at each exit). [`Status`] is derived from them and from the kernel;
+//! nothing on disk claims that a process lives.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rbox_cgroup::CgroupPaths;
+use rbox_network::Endpoint;
+use rbox_spec::container::{ContainerConfig, HostConfig};
+use rbox_spec::id::ContainerId;
+use rbox_spec::port::PublishedPort;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::paths::Paths;
+
+/// What `create` wrote down. It never changes but for the name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ContainerRecord {
+    /// Its id.
+    pub id: ContainerId,
+    /// Its name, unique among containers.
+    pub name: String,
+    /// When it was created.
+    pub created: Timestamp,
+    /// The image as the user named it.
+    pub image: String,
+    /// The image's id: the digest of its configuration.
+    pub image_id: String,
+    /// The digest of the manifest it was pulled by, when known.
+    pub image_manifest: String,
+    /// The layers' directories, base first.
+    pub layers: Vec<PathBuf>,
+    /// What the process is.
+    pub config: ContainerConfig,
+    /// What it gets from the host.
+    pub host: HostConfig,
+}
+
+/// What lives now. On tmpfs: a reboot takes it away together with the processes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LiveState {
+    /// PID 1 of the container, as the host counts.
+    pub pid: i32,
+    /// Start time of that process in clock ticks since boot (proc(5), field 22): a reused pid is told from it.
+    pub start_ticks: u64,
+    /// The monitor's pid.
+    pub monitor: i32,
+    /// When the process was started.
+    pub started: Timestamp,
+    /// Its control groups.
+    pub cgroup: CgroupPaths,
+    /// Its place on the network.
+    pub endpoint: Option<Endpoint>,
+    /// Ports the host passes on to it.
+    pub published: Vec<PublishedPort>,
+    /// The program runs: init's last step was carried out.
+    pub running: bool,
+}
+
+/// How it ended the last time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExitRecord {
+    /// The process's own code, or 128+n after signal n.
+    pub exit_code: i32,
+    /// A process of it was killed for want of memory.
+    pub oom_killed: bool,
+    /// Why it could not be started, or empty.
+    #[serde(default)]
+    pub error: String,
+    /// When it started; none if it never did.
+    pub started: Option<Timestamp>,
+    /// When it ended.
+    pub finished: Timestamp,
+}
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Status {
+    /// Never started.
+    Created,
+    /// Its PID 1 lives.
+    Running,
+    /// Its PID 1 lives, frozen.
+    Paused,
+    /// Ended.
+    Exited,
+    /// Being taken away.
+    Removing,
+}
+
+impl Status {
+    /// As `inspect` and `--filter status=` spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Exited => "exited",
+            Self::Removing => "removing",
+        }
+    }
+}
+
+/// A container as the next command finds it.
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// What was asked for.
+    pub record: ContainerRecord,
+    /// Where it is in its life.
+    pub status: Status,
+    /// What lives, while it does.
+    pub live: Option<LiveState>,
+    /// How it ended last, if it did.
+    pub exit: Option<ExitRecord>,
+}
+
+/// A record that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file system refused.
+    #[error("{action} {path}: {source}")]
+    Io {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its text is not what rbox writes.
+    #[error("read {path}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// Writes `value` as JSON so that readers see the old file or the new one, whole.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
+    let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
+    let text = serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    rbox_sys::trace::call(
+        "write",
+        || format!("{}, {} bytes", rbox_sys::trace::quoted(&temporary), text.len()),
+        || std::fs::write(&temporary, &text),
+    )
+    .map_err(io_error("write"))?;
+    std::fs::rename(&temporary, path).map_err(io_error("rename to"))
+}
+
+/// Reads a JSON file; none when it is not there.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    serde_json::from_slice(&text).map(Some).map_err(|source| RecordError::Format { path: path.to_owned(), source })
+}
+
+impl Container {
+    /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
+    pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
+        let dir = paths.container(id);
+        let Some(record) = read_json::<ContainerRecord>(&dir.join("config.json"))? else { return Ok(None) };
+        let exit = read_json::<ExitRecord>(&dir.join("exit.json"))?;
+        let live = read_json::<LiveState>(&paths.live_of(id).join("state.json"))?;
+        let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
+        let status = match alive {
+            Some(live) if rbox_cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => Status::Paused,
+            Some(_) => Status::Running,
+            None if exit.is_some() || live.as_ref().is_some_and(|l| l.running) => Status::Exited,
+            None => Status::Created,
+        };
+        let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
+        Ok(Some(Self { record, status, live, exit }))
+    }
+
+    /// Whether its PID 1 lives.
+    pub fn is_running(&self) -> bool {
+        self.live.is_some()
+    }
+}
+
+/// Whether `pid` is still the process that started at `ticks`, and not a zombie.
+pub fn process_is(pid: i32, ticks: u64) -> bool {
+    process_start(pid).is_some_and(|(start, zombie)| start == ticks && !zombie)
+}
+
+/// A process's start time in clock ticks since boot, and whether it is a zombie (proc(5): stat fields 22 and 3).
+pub fn process_start(pid: i32) -> Option<(u64, bool)> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold spaces and parentheses; the last `)` ends it.
+    let rest = &stat[stat.rfind(')')? + 1..];
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((start, matches!(state, "Z" | "X")))
+}

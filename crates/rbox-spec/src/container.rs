@@ -1,0 +1,209 @@
+//! A container as the user asked for it: what `create` writes down and `start` carries out.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::mount::MountSpec;
+use crate::port::PortMapping;
+use crate::resources::Resources;
+use crate::ulimit::Ulimit;
+
+/// What the process is: the image's configuration with the user's laid over it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerConfig {
+    /// Name inside the UTS namespace; the short id when the user gives none.
+    pub hostname: String,
+    /// `USER`: empty for root.
+    pub user: String,
+    /// A terminal (`-t`).
+    pub tty: bool,
+    /// Standard input stays open (`-i`).
+    pub open_stdin: bool,
+    /// `KEY=value`, in order; the image's first.
+    pub env: Vec<String>,
+    /// The entrypoint in force.
+    pub entrypoint: Vec<String>,
+    /// The command in force; appended to the entrypoint.
+    pub cmd: Vec<String>,
+    /// Working directory; empty for `/`.
+    pub working_dir: String,
+    /// Labels of the image and of the user.
+    pub labels: BTreeMap<String, String>,
+    /// `EXPOSE` of the image and `--expose`: `80/tcp`.
+    pub exposed_ports: Vec<String>,
+    /// `VOLUME` of the image.
+    pub volumes: Vec<String>,
+    /// What `stop` sends; SIGTERM when none.
+    pub stop_signal: Option<String>,
+    /// Seconds `stop` waits before SIGKILL; 10 when none, without end when negative.
+    pub stop_timeout: Option<i64>,
+}
+
+/// What it gets from the host, and what it may not have.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+pub struct HostConfig {
+    /// Mounts of `-v`, `--mount`, `--tmpfs` and the image's volumes.
+    pub mounts: Vec<MountSpec>,
+    /// `--network`.
+    pub network: NetworkMode,
+    /// `-p`.
+    pub ports: Vec<PortMapping>,
+    /// `-P`: publish all exposed ports on random ones.
+    pub publish_all: bool,
+    /// Limits.
+    pub resources: Resources,
+    /// `--cap-add`, as given.
+    pub cap_add: Vec<String>,
+    /// `--cap-drop`, as given.
+    pub cap_drop: Vec<String>,
+    /// All capabilities and devices, no masks, no seccomp filter.
+    pub privileged: bool,
+    /// Root file system mounted read-only.
+    pub read_only: bool,
+    /// The seccomp filter.
+    pub seccomp: SeccompMode,
+    /// `--security-opt no-new-privileges`.
+    pub no_new_privileges: bool,
+    /// `--device`.
+    pub devices: Vec<DeviceSpec>,
+    /// `--ulimit`.
+    pub ulimits: Vec<Ulimit>,
+    /// Bytes of /dev/shm; 64 MiB when none.
+    pub shm_size: Option<u64>,
+    /// `--sysctl`.
+    pub sysctls: BTreeMap<String, String>,
+    /// `--oom-score-adj`, -1000 to 1000.
+    pub oom_score_adj: Option<i32>,
+    /// `--rm`.
+    pub auto_remove: bool,
+    /// `--init`: a small init as PID 1 that reaps and passes signals on.
+    pub init: bool,
+    /// `--userns=host`, the only mode so far.
+    pub userns: String,
+    /// `--add-host name:ip`.
+    pub extra_hosts: Vec<String>,
+    /// `--dns`.
+    pub dns: Vec<String>,
+    /// `--dns-search`.
+    pub dns_search: Vec<String>,
+    /// `--dns-option`.
+    pub dns_options: Vec<String>,
+    /// `--log-opt`: `max-size`, `max-file`.
+    pub log_opts: BTreeMap<String, String>,
+    /// Written by `--cidfile`.
+    pub cid_file: Option<String>,
+}
+
+/// `--network`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// An own network namespace, a veth into the default bridge.
+    #[default]
+    Bridge,
+    /// The host's network namespace.
+    Host,
+    /// An own network namespace with a loopback only.
+    None,
+}
+
+impl NetworkMode {
+    /// As `--network` and `inspect` spell it.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Bridge => "bridge",
+            Self::Host => "host",
+            Self::None => "none",
+        }
+    }
+}
+
+/// `--security-opt seccomp=…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SeccompMode {
+    /// The built-in profile.
+    #[default]
+    Default,
+    /// No filter.
+    Unconfined,
+    /// The text of a profile, read when the container was created.
+    Profile(String),
+}
+
+/// `--device HOST[:CONTAINER[:rwm]]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceSpec {
+    /// Path on the host.
+    pub host: String,
+    /// Path inside.
+    pub container: String,
+    /// Some of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// `--device` of another form.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[error("invalid device specification: {0}: expected /dev/host[:/dev/container[:rwm]]")]
+pub struct InvalidDevice(String);
+
+impl std::str::FromStr for DeviceSpec {
+    type Err = InvalidDevice;
+    fn from_str(text: &str) -> Result<Self, InvalidDevice> {
+        let bad = || InvalidDevice(text.to_owned());
+        let is_mode = |m: &str| !m.is_empty() && m.chars().all(|c| "rwm".contains(c));
+        let parts: Vec<&str> = text.split(':').collect();
+        let (host, container, permissions) = match parts[..] {
+            [host] => (host, host, "rwm"),
+            [host, mode] if is_mode(mode) => (host, host, mode),
+            [host, container] => (host, container, "rwm"),
+            [host, container, mode] if is_mode(mode) => (host, container, mode),
+            _ => return Err(bad()),
+        };
+        let absolute = |p: &str| p.starts_with('/') && !p.split('/').any(|c| c == "..");
+        if !absolute(host) || !absolute(container) {
+            return Err(bad());
+        }
+        Ok(Self { host: host.to_owned(), container: container.to_owned(), permissions: permissions.to_owned() })
+    }
+}
+
+/// The namespaced sysctls a container may set, each with the namespace that holds it.
+/// A key of a namespace that is the host's is refused: it would change the host.
+pub fn sysctl_allowed(key: &str, own_network: bool, own_ipc: bool) -> bool {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/')) && !key.contains("..") && !key.contains("//");
+    let ipc = IPC.contains(&key) || key.starts_with("fs.mqueue.");
+    plain && ((own_ipc && ipc) || (own_network && key.starts_with("net.") && key.len() > 4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices() {
+        assert_eq!("/dev/fuse".parse::<DeviceSpec>().map(|d| d.permissions), Ok("rwm".into()));
+        assert_eq!("/dev/sda:/dev/x:r".parse::<DeviceSpec>().map(|d| d.container), Ok("/dev/x".into()));
+        for bad in ["", "sda", "/dev/a:/dev/b:q", "/dev/a:/../b", "/a:/b:r:w"] {
+            assert!(bad.parse::<DeviceSpec>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn sysctls_of_the_host_are_refused() {
+        assert!(sysctl_allowed("net.ipv4.ip_forward", true, true));
+        assert!(!sysctl_allowed("net.ipv4.ip_forward", false, true));
+        assert!(sysctl_allowed("kernel.shmmax", true, true));
+        for bad in ["kernel.core_pattern", "vm.swappiness", "net.", "net.../../kernel/core_pattern", "net.ipv4=x", "kernel.shmmax\n"] {
+            assert!(!sysctl_allowed(bad, true, true), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,321 @@
+//! Mounts as users write them: `-v`, `--mount` and `--tmpfs`, in Docker's grammar.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What stands at the mount's source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "type")]
+pub enum MountKind {
+    /// A file or directory of the host.
+    Bind {
+        /// An absolute path of the host.
+        source: String,
+        /// Make the source as a directory when it is missing: `-v` does, `--mount` refuses.
+        create: bool,
+        /// `private`, `rprivate`, `shared`, `rshared`, `slave` or `rslave`; empty for the default `rprivate`.
+        propagation: String,
+    },
+    /// A volume that rbox keeps.
+    Volume {
+        /// Its name; empty for an anonymous one until the container is created.
+        name: String,
+        /// Nobody named it, so `rm -v` and `--rm` take it away.
+        anonymous: bool,
+        /// Leave an empty volume empty instead of copying what the image has there.
+        no_copy: bool,
+    },
+    /// Memory.
+    Tmpfs {
+        /// Bytes; none for the kernel's default, half of the memory.
+        size: Option<u64>,
+        /// Permission bits; 1777 when absent.
+        mode: Option<u32>,
+        /// Further options of tmpfs(5), as `--tmpfs PATH:opts` gives them.
+        options: Vec<String>,
+    },
+}
+
+/// One mount of a container.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountSpec {
+    /// What is mounted.
+    #[serde(flatten)]
+    pub kind: MountKind,
+    /// An absolute path inside the container.
+    pub target: String,
+    /// Mounted read-only.
+    pub read_only: bool,
+}
+
+/// Why a mount argument was refused.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidMount {
+    /// `-v` of another form.
+    #[error("invalid volume specification: '{0}': expected [SOURCE:]TARGET[:OPTIONS]")]
+    Volume(String),
+    /// A target that is no absolute path.
+    #[error("invalid mount path: '{0}': mount path must be absolute")]
+    Relative(String),
+    /// A mount over the root.
+    #[error("invalid specification: destination can't be '/'")]
+    Root,
+    /// An unknown option after the second colon.
+    #[error("invalid mode: {option} in '{spec}': expected ro, rw, nocopy, z, Z or a propagation mode")]
+    Mode {
+        /// The option refused.
+        option: String,
+        /// The whole argument.
+        spec: String,
+    },
+    /// A name that no volume may have.
+    #[error(
+        "\"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
+    )]
+    VolumeName(String),
+    /// `--mount` with a field that is wrong.
+    #[error("invalid argument \"{spec}\" for \"--mount\" flag: {why}")]
+    Mount {
+        /// The whole argument.
+        spec: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `--tmpfs` with an option that tmpfs does not have.
+    #[error("invalid tmpfs option \"{option}\" in '{spec}'")]
+    Tmpfs {
+        /// The option refused.
+        option: String,
+        /// The whole argument.
+        spec: String,
+    },
+}
+
+const PROPAGATION: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
+
+/// Whether `name` may name a volume or a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
+pub fn valid_name(name: &str) -> bool {
+    let mut bytes = name.bytes();
+    name.len() >= 2
+        && name.len() <= 255
+        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
+}
+
+fn target_of(path: &str) -> Result<String, InvalidMount> {
+    if !path.starts_with('/') || path.contains('\0') {
+        return Err(InvalidMount::Relative(path.to_owned()));
+    }
+    let clean: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
+    // `..` in a target would be resolved in the root, but then two spellings name one place: refuse it.
+    if clean.contains(&"..") {
+        return Err(InvalidMount::Relative(path.to_owned()));
+    }
+    if clean.is_empty() {
+        return Err(InvalidMount::Root);
+    }
+    Ok(format!("/{}", clean.join("/")))
+}
+
+impl MountSpec {
+    /// `-v [SOURCE:]TARGET[:OPTIONS]`: an absolute or `./` source is a bind, another is a volume's name.
+    /// `cwd` resolves relative sources, as Docker's client does.
+    pub fn parse_volume(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {
+        let bad = || InvalidMount::Volume(spec.to_owned());
+        let parts: Vec<&str> = spec.split(':').collect();
+        let (source, target, options) = match parts[..] {
+            [target] => (None, target, ""),
+            [source, target] if target.starts_with('/') => (Some(source), target, ""),
+            [target, options] if target.starts_with('/') && !options.is_empty() && !options.contains('/') => {
+                (None, target, options)
+            }
+            [source, target] => (Some(source), target, ""),
+            [source, target, options] => (Some(source), target, options),
+            _ => return Err(bad()),
+        };
+        if source == Some("") || target.is_empty() {
+            return Err(bad());
+        }
+        let target = target_of(target)?;
+        let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
+        for option in options.split(',').filter(|o| !o.is_empty()) {
+            match option {
+                "ro" | "readonly" => read_only = true,
+                "nocopy" => no_copy = true,
+                // Labels of SELinux; hosts without it have nothing to relabel, as with Docker.
+                "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
+                p if PROPAGATION.contains(&p) => p.clone_into(&mut propagation),
+                other => return Err(InvalidMount::Mode { option: other.to_owned(), spec: spec.to_owned() }),
+            }
+        }
+        let kind = match source {
+            None => MountKind::Volume { name: String::new(), anonymous: true, no_copy },
+            Some(path) if path.starts_with('/') => {
+                MountKind::Bind { source: path.to_owned(), create: true, propagation }
+            }
+            Some(path) if path.starts_with("./") || path.starts_with("../") || path == "." || path == ".." => {
+                MountKind::Bind { source: format!("{cwd}/{path}"), create: true, propagation }
+            }
+            Some(name) if valid_name(name) => {
+                MountKind::Volume { name: name.to_owned(), anonymous: false, no_copy }
+            }
+            Some(name) => return Err(InvalidMount::VolumeName(name.to_owned())),
+        };
+        Ok(Self { kind, target, read_only })
+    }
+
+    /// `--mount type=bind|volume|tmpfs,source=…,target=…,readonly,…`.
+    pub fn parse_mount(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {
+        let bad = |why: String| InvalidMount::Mount { spec: spec.to_owned(), why };
+        let (mut kind, mut source, mut target) = ("volume".to_owned(), String::new(), String::new());
+        let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
+        let (mut size, mut mode) = (None, None);
+        let flag = |key: &str, value: Option<&str>| match value {
+            None | Some("true" | "1") => Ok(true),
+            Some("false" | "0") => Ok(false),
+            Some(other) => Err(bad(format!("invalid value for {key}: {other}"))),
+        };
+        for field in spec.split(',') {
+            let (key, value) = match field.split_once('=') {
+                Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),
+                None => (field.trim().to_ascii_lowercase(), None),
+            };
+            let text = || value.map(str::to_owned).ok_or_else(|| bad(format!("invalid field '{field}' must be a key=value pair")));
+            match key.as_str() {
+                "type" => kind = text()?.to_ascii_lowercase(),
+                "source" | "src" => source = text()?,
+                "target" | "dst" | "destination" => target = text()?,
+                "readonly" | "ro" => read_only = flag(&key, value)?,
+                "volume-nocopy" => no_copy = flag(&key, value)?,
+                "bind-propagation" => propagation = text()?,
+                "bind-recursive" | "consistency" | "volume-driver" | "volume-label" | "volume-opt" => {
+                    let text = text()?;
+                    let harmless = matches!((key.as_str(), text.as_str()), ("bind-recursive", "enabled") | ("consistency", _) | ("volume-driver", "local") | ("volume-label", _));
+                    if !harmless {
+                        return Err(bad(format!("{key}={text} is not supported")));
+                    }
+                }
+                "tmpfs-size" => {
+                    let text = text()?;
+                    size = Some(bytes(&text).ok_or_else(|| bad(format!("invalid value for tmpfs-size: {text}")))?);
+                }
+                "tmpfs-mode" => {
+                    let text = text()?;
+                    mode = Some(u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o7777).ok_or_else(|| bad(format!("invalid value for tmpfs-mode: {text}")))?);
+                }
+                other => return Err(bad(format!("unexpected key '{other}' in '{field}'"))),
+            }
+        }
+        if target.is_empty() {
+            return Err(bad("target is required".to_owned()));
+        }
+        let target = target_of(&target)?;
+        if !propagation.is_empty() && !PROPAGATION.contains(&propagation.as_str()) {
+            return Err(bad(format!("invalid propagation value: {propagation}")));
+        }
+        let kind = match kind.as_str() {
+            "bind" => {
+                if source.is_empty() {
+                    return Err(bad("source is required for type=bind".to_owned()));
+                }
+                let source = if source.starts_with('/') { source } else { format!("{cwd}/{source}") };
+                MountKind::Bind { source, create: false, propagation }
+            }
+            "volume" if source.is_empty() => MountKind::Volume { name: source, anonymous: true, no_copy },
+            "volume" if valid_name(&source) => MountKind::Volume { name: source, anonymous: false, no_copy },
+            "volume" => return Err(InvalidMount::VolumeName(source)),
+            "tmpfs" => {
+                if !source.is_empty() {
+                    return Err(bad("source is not allowed for type=tmpfs".to_owned()));
+                }
+                MountKind::Tmpfs { size, mode, options: Vec::new() }
+            }
+            other => return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs"))),
+        };
+        Ok(Self { kind, target, read_only })
+    }
+
+    /// `--tmpfs PATH[:opt,opt…]`, options as mount(8) has them for tmpfs.
+    pub fn parse_tmpfs(spec: &str) -> Result<Self, InvalidMount> {
+        let (path, rest) = spec.split_once(':').unwrap_or((spec, ""));
+        let target = target_of(path)?;
+        let (mut size, mut mode, mut options, mut read_only) = (None, None, Vec::new(), false);
+        for option in rest.split(',').filter(|o| !o.is_empty()) {
+            let bad = || InvalidMount::Tmpfs { option: option.to_owned(), spec: spec.to_owned() };
+            match option.split_once('=') {
+                Some(("size", value)) if value.ends_with('%') => options.push(format!("size={value}")),
+                Some(("size", value)) => size = Some(bytes(value).ok_or_else(bad)?),
+                Some(("mode", value)) => mode = Some(u32::from_str_radix(value, 8).ok().filter(|m| *m <= 0o7777).ok_or_else(bad)?),
+                Some(("uid" | "gid" | "nr_inodes" | "nr_blocks", value)) if value.parse::<u32>().is_ok() => options.push(option.to_owned()),
+                None if option == "ro" => read_only = true,
+                None if matches!(option, "rw" | "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "sync" | "async" | "atime" | "noatime" | "relatime" | "strictatime" | "diratime" | "nodiratime") => options.push(option.to_owned()),
+                _ => return Err(bad()),
+            }
+        }
+        Ok(Self { kind: MountKind::Tmpfs { size, mode, options }, target, read_only })
+    }
+}
+
+/// `64m`, `1g`, `1048576`: binary units, as Docker reads sizes.
+fn bytes(text: &str) -> Option<u64> {
+    let lower = text.to_ascii_lowercase();
+    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit: u64 = match &lower[digits.len()..] {
+        "" | "b" => 1,
+        "k" | "kb" | "kib" => 1 << 10,
+        "m" | "mb" | "mib" => 1 << 20,
+        "g" | "gb" | "gib" => 1 << 30,
+        "t" | "tb" | "tib" => 1 << 40,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit)
+}
+
+impl fmt::Display for MountSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let source = match &self.kind {
+            MountKind::Bind { source, .. } => source,
+            MountKind::Volume { name, .. } => name,
+            MountKind::Tmpfs { .. } => "tmpfs",
+        };
+        write!(f, "{source}:{}", self.target)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_as_docker_reads_them() {
+        let v = MountSpec::parse_volume("/a:/b//c:ro", "/").unwrap();
+        assert_eq!((v.target.as_str(), v.read_only), ("/b/c", true));
+        assert!(matches!(v.kind, MountKind::Bind { create: true, .. }));
+        assert!(matches!(MountSpec::parse_volume("/data", "/").unwrap().kind, MountKind::Volume { anonymous: true, .. }));
+        assert!(matches!(MountSpec::parse_volume("db:/data", "/").unwrap().kind, MountKind::Volume { anonymous: false, .. }));
+        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", "/cwd").unwrap().kind else { panic!() };
+        assert_eq!(source, "/cwd/./x");
+        for bad in ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/../b", "-x:/y", "a/b:/y", ":/y", "/a:"] {
+            assert!(MountSpec::parse_volume(bad, "/").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn mount_fields() {
+        let m = MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", "/").unwrap();
+        assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
+        for bad in ["", "type=bind,target=/x", "type=nfs,target=/x", "type=bind,source=/a", "source=a,target=x", "type=tmpfs,source=a,target=/x", "bogus=1,target=/x", "type=tmpfs,target=/x,tmpfs-mode=99"] {
+            assert!(MountSpec::parse_mount(bad, "/").is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tmpfs_options() {
+        let t = MountSpec::parse_tmpfs("/run:size=10m,mode=755,noexec").unwrap();
+        assert_eq!(t.kind, MountKind::Tmpfs { size: Some(10 << 20), mode: Some(0o755), options: vec!["noexec".into()] });
+        assert!(MountSpec::parse_tmpfs("/run:bogus").is_err());
+        assert!(MountSpec::parse_tmpfs("run").is_err());
+    }
+}
