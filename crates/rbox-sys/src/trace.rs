@@ -146,6 +146,13 @@ pub fn call<T: Returned, E: Display>(
     out
 }
 
+/// Tells a call before it is made, because it does not come back when it works: execve(2).
+pub fn last_call(name: &'static str, args: impl FnOnce() -> String) {
+    if enabled() {
+        emit_call(name, &args(), "does not return", 0);
+    }
+}
+
 /// A path or string argument, quoted.
 pub fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
     format!("{:?}", value.as_ref())

@@ -1,0 +1,58 @@
+//! Messages with descriptors between the two sides of a clone: a SEQPACKET socket pair (unix(7)).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    SocketFlags, SocketType,
+};
+
+use crate::error::SysError;
+
+/// A pair of connected sockets that keep message boundaries, closed by exec.
+pub fn pair() -> Result<(OwnedFd, OwnedFd), SysError> {
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|e| SysError::new("socketpair", "AF_UNIX, SOCK_SEQPACKET".into(), e))
+}
+
+/// Sends one message and at most one descriptor with it. A peer that is gone is EPIPE, not a signal.
+pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), SysError> {
+    let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let fds;
+    if let Some(fd) = fd {
+        fds = [fd];
+        control.push(SendAncillaryMessage::ScmRights(&fds));
+    }
+    loop {
+        match rustix::net::sendmsg(&socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL) {
+            Ok(_) => return Ok(()),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(SysError::new("sendmsg", format!("{} bytes", bytes.len()), e)),
+        }
+    }
+}
+
+/// Receives one message into `buffer`: its length and the descriptor that came along. Length 0 is the end.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), SysError> {
+    let length = buffer.len();
+    let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    loop {
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        match rustix::net::recvmsg(&socket, &mut [IoSliceMut::new(buffer)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Ok(message) => {
+                let mut fd = None;
+                for ancillary in control.drain() {
+                    if let RecvAncillaryMessage::ScmRights(fds) = ancillary {
+                        fd = fds.last();
+                    }
+                }
+                return Ok((message.bytes, fd));
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(SysError::new("recvmsg", format!("{length} bytes"), e)),
+        }
+    }
+}

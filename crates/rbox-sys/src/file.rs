@@ -1,0 +1,86 @@
+//! Files below a descriptor: what a root file system's tree is reached by (law 3).
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+
+use crate::error::{SysError, told};
+use crate::trace::{fd, flags, quoted};
+
+/// Opens `path` as a process whose root is `root` would: absolute links and `..` stay inside (openat2(2)).
+pub fn open_in_root(root: impl AsFd, path: &Path, how: OFlags, mode: u32) -> Result<OwnedFd, SysError> {
+    open_resolved(root, path, how, mode, ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS)
+}
+
+/// Opens `path` below `dir` without following any link or crossing above it.
+pub fn open_beneath(dir: impl AsFd, path: &Path, how: OFlags, mode: u32) -> Result<OwnedFd, SysError> {
+    open_resolved(dir, path, how, mode, ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS)
+}
+
+fn open_resolved(
+    dir: impl AsFd,
+    path: &Path,
+    how: OFlags,
+    mode: u32,
+    resolve: ResolveFlags,
+) -> Result<OwnedFd, SysError> {
+    let dir = dir.as_fd();
+    let how = how | OFlags::CLOEXEC;
+    told(
+        "openat2",
+        || format!("{}, {}, {}, {mode:#o}, {}", dir.as_raw_fd(), quoted(path), flags(how), flags(resolve)),
+        || {
+            // The kernel answers EAGAIN when a rename races the walk; it says to try again.
+            for _ in 0..64 {
+                match rustix::fs::openat2(dir, path, how, Mode::from_raw_mode(mode), resolve) {
+                    Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
+                    other => return other,
+                }
+            }
+            Err(rustix::io::Errno::AGAIN)
+        },
+    )
+}
+
+/// Makes a directory below `dir` (mkdirat(2)); `name` is one component.
+pub fn make_dir(dir: impl AsFd, name: &Path, mode: u32) -> Result<(), SysError> {
+    let dir = dir.as_fd();
+    told(
+        "mkdirat",
+        || format!("{}, {}, {mode:#o}", fd(dir), quoted(name)),
+        || rustix::fs::mkdirat(dir, name, Mode::from_raw_mode(mode)),
+    )
+}
+
+/// Makes a device node below `dir` (mknodat(2)) with exactly this mode.
+pub fn make_device(dir: impl AsFd, name: &str, mode: u32, block: bool, major: u32, minor: u32) -> Result<(), SysError> {
+    let dir = dir.as_fd();
+    let kind = if block { rustix::fs::FileType::BlockDevice } else { rustix::fs::FileType::CharacterDevice };
+    told(
+        "mknodat",
+        || format!("{}, {}, {}|{mode:#o}, makedev({major}, {minor})", dir.as_raw_fd(), quoted(name), if block { "S_IFBLK" } else { "S_IFCHR" }),
+        || rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), rustix::fs::makedev(major, minor)),
+    )
+}
+
+/// Makes a symbolic link below `dir`.
+pub fn make_link(dir: impl AsFd, name: &str, to: &str) -> Result<(), SysError> {
+    let dir = dir.as_fd();
+    told(
+        "symlinkat",
+        || format!("{}, {}, {}", quoted(to), dir.as_raw_fd(), quoted(name)),
+        || rustix::fs::symlinkat(to, dir, name),
+    )
+}
+
+/// Writes a small file of procfs or cgroupfs below `dir` in one write.
+pub fn write_beneath(dir: impl AsFd, path: &Path, text: &[u8]) -> Result<(), SysError> {
+    let dir = dir.as_fd();
+    let file = open_beneath(dir, path, OFlags::WRONLY, 0)?;
+    told(
+        "write",
+        || format!("{}, {:?}", fd(&file), String::from_utf8_lossy(text)),
+        || rustix::io::write(&file, text).map(|_| ()),
+    )
+}

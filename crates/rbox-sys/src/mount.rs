@@ -1,0 +1,207 @@
+//! The mount API by descriptors (fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2)).
+//!
+//! A mount made here is detached until [`attach`] puts it on a target that is itself a descriptor, so no path
+//! inside a container's tree is ever walked by name.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+};
+
+use crate::error::{SysError, told};
+use crate::trace::{fd, flags, quoted};
+
+pub use rustix::mount::MountAttrFlags as Attr;
+
+/// A parameter of a new file system, as fsconfig(2) takes it.
+#[derive(Debug, Clone, Copy)]
+pub enum Param<'a> {
+    /// `key=value`.
+    Text(&'a str, &'a str),
+    /// `key` alone.
+    Flag(&'a str),
+}
+
+/// Makes a new file system of the kind `fs` and a detached mount of it. The kernel's own explanation, when it
+/// left one in the context's log, goes into the error.
+pub fn new_mount(fs: &'static str, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd, SysError> {
+    let context = told(
+        "fsopen",
+        || format!("{}, FSOPEN_CLOEXEC", quoted(fs)),
+        || rustix::mount::fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC),
+    )?;
+    configure(context, params, attr)
+}
+
+fn configure(context: OwnedFd, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd, SysError> {
+    let raw = context.as_raw_fd();
+    let explain = |mut error: SysError| {
+        let log = context_log(&context);
+        if !log.is_empty() {
+            error.args = format!("{} [{log}]", error.args);
+        }
+        error
+    };
+    for param in params {
+        match *param {
+            Param::Text(key, value) => told(
+                "fsconfig",
+                || format!("{raw}, FSCONFIG_SET_STRING, {}, {}", quoted(key), quoted(value)),
+                || rustix::mount::fsconfig_set_string(&context, key, value),
+            ),
+            Param::Flag(key) => told(
+                "fsconfig",
+                || format!("{raw}, FSCONFIG_SET_FLAG, {}", quoted(key)),
+                || rustix::mount::fsconfig_set_flag(&context, key),
+            ),
+        }
+        .map_err(explain)?;
+    }
+    told("fsconfig", || format!("{raw}, FSCONFIG_CMD_CREATE"), || rustix::mount::fsconfig_create(&context))
+        .map_err(explain)?;
+    told(
+        "fsmount",
+        || format!("{raw}, FSMOUNT_CLOEXEC, {}", flags(attr)),
+        || rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr),
+    )
+    .map_err(explain)
+}
+
+/// What the kernel wrote to the context's log: lines such as `e overlay: …`.
+fn context_log(context: &OwnedFd) -> String {
+    let mut text = Vec::new();
+    let mut buffer = [0_u8; 512];
+    for _ in 0..8 {
+        match rustix::io::read(context, &mut buffer) {
+            Ok(length) if length > 0 => {
+                if !text.is_empty() {
+                    text.extend_from_slice(b"; ");
+                }
+                text.extend_from_slice(buffer[..length].trim_ascii());
+            }
+            _ => break,
+        }
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// Old way, for what fsconfig(2) of old kernels cannot say: mount(2) on a path of ours, then the tree is
+/// taken off it as a detached mount.
+pub fn mount_by_path(fs: &'static str, on: &Path, data: &CStr) -> Result<OwnedFd, SysError> {
+    told(
+        "mount",
+        || format!("{}, {}, {}, 0, {data:?}", quoted(fs), quoted(on), quoted(fs)),
+        || rustix::mount::mount(fs, on, fs, rustix::mount::MountFlags::empty(), data),
+    )?;
+    let tree = clone_tree(rustix::fs::CWD, on, false);
+    told(
+        "umount2",
+        || format!("{}, MNT_DETACH", quoted(on)),
+        || rustix::mount::unmount(on, UnmountFlags::DETACH),
+    )?;
+    tree
+}
+
+/// A detached copy of the mount at `path` below `dir`: what a bind mount is made from.
+pub fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd, SysError> {
+    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    if recursive {
+        how |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let dir = dir.as_fd();
+    told(
+        "open_tree",
+        || format!("{}, {}, {}", fd(dir), quoted(path), flags(how)),
+        || rustix::mount::open_tree(dir, path, how),
+    )
+}
+
+/// Puts a detached mount on the file or directory that `target` is.
+pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
+    let (mount, target) = (mount.as_fd(), target.as_fd());
+    told(
+        "move_mount",
+        || format!("{}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH", mount.as_raw_fd(), fd(target)),
+        || {
+            rustix::mount::move_mount(
+                mount,
+                c"",
+                target,
+                c"",
+                MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+            )
+        },
+    )
+}
+
+/// Changes a mount's attributes and propagation (mount_setattr(2)), with all mounts below it when `recursive`.
+pub fn set_attributes(
+    mount: impl AsFd,
+    set: Attr,
+    clear: Attr,
+    propagation: MountPropagationFlags,
+    recursive: bool,
+) -> Result<(), SysError> {
+    let mount = mount.as_fd();
+    let at = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    told(
+        "mount_setattr",
+        || {
+            format!(
+                "{}, \"\", {at:#x}, {{set={}, clear={}, propagation={}}}",
+                fd(mount),
+                flags(set),
+                flags(clear),
+                flags(propagation)
+            )
+        },
+        || mount_setattr(mount, at, set, clear, propagation),
+    )
+}
+
+fn mount_setattr(
+    mount: BorrowedFd<'_>,
+    at: i32,
+    set: MountAttrFlags,
+    clear: MountAttrFlags,
+    propagation: MountPropagationFlags,
+) -> Result<(), rustix::io::Errno> {
+    let attr = libc::mount_attr {
+        attr_set: u64::from(set.bits()),
+        attr_clr: u64::from(clear.bits()),
+        propagation: u64::from(propagation.bits()),
+        userns_fd: 0,
+    };
+    // SAFETY: the path is a static empty string, `attr` outlives the call and its size is given.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            at,
+            &raw const attr,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw())) }
+}
+
+/// Makes every mount of this namespace a slave of the host's: the host's unmounts arrive, ours stay inside.
+pub fn make_all_slave() -> Result<(), SysError> {
+    told("mount", || "NULL, \"/\", NULL, MS_REC|MS_SLAVE, NULL".into(), || {
+        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+    })
+}
+
+/// Makes the mount that `root` is the root of this mount namespace and drops the old one (pivot_root(2)).
+pub fn pivot_to(root: impl AsFd) -> Result<(), SysError> {
+    let root = root.as_fd();
+    told("fchdir", || fd(root), || rustix::process::fchdir(root))?;
+    // "." on both sides: the old root is stacked on the new one and is what "." then unmounts.
+    told("pivot_root", || "\".\", \".\"".into(), || rustix::process::pivot_root(".", "."))?;
+    told("umount2", || "\".\", MNT_DETACH".into(), || rustix::mount::unmount(".", UnmountFlags::DETACH))?;
+    told("chdir", || "\"/\"".into(), || rustix::process::chdir("/"))
+}

@@ -1,0 +1,183 @@
+//! Processes: clone3(2), fork, pidfds, joining namespaces, execve(2).
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+use nix::errno::Errno;
+
+use crate::error::{SysError, told};
+use crate::trace::{Returned, flags};
+
+pub use nix::sched::CloneFlags;
+
+/// Which side of a clone or fork this is.
+#[derive(Debug)]
+pub enum Side<T> {
+    /// The new process.
+    Child,
+    /// The old one.
+    Parent(T),
+}
+
+/// A child by its pid, as this namespace counts, and a descriptor that stays valid when the pid is reused.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid here.
+    pub pid: i32,
+    /// Readable once it has ended (pidfd_open(2)).
+    pub pidfd: OwnedFd,
+}
+
+impl Returned for Side<Child> {
+    fn returned(&self) -> String {
+        match self {
+            Self::Child => "0".into(),
+            Self::Parent(child) => format!("{}, pidfd={}", child.pid, child.pidfd.as_raw_fd()),
+        }
+    }
+}
+
+/// Clones this process into new namespaces and, when given, straight into a v2 control group (clone3(2)).
+///
+/// The caller must be single-threaded: the child is a copy of this thread only, and a lock another thread
+/// held would stay locked in it for ever. That is checked.
+pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Side<Child>, SysError> {
+    let mut pidfd: i32 = -1;
+    // libc's type for clone3; all that is unset must be zero.
+    // SAFETY: clone_args is a plain C struct of integers, for which zeroes are valid.
+    let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
+    args.flags = namespaces.bits() as u32 as u64 | libc::CLONE_PIDFD as u64;
+    args.pidfd = &raw mut pidfd as u64;
+    args.exit_signal = libc::SIGCHLD as u64;
+    if let Some(cgroup) = cgroup {
+        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.cgroup = cgroup.as_raw_fd() as u64;
+    }
+    let shown = || {
+        let into = cgroup.map_or(String::new(), |fd| format!("|CLONE_INTO_CGROUP, cgroup={}", crate::trace::fd(fd)));
+        format!("{{flags={}|CLONE_PIDFD{into}, exit_signal=SIGCHLD}}", flags(namespaces))
+    };
+    if thread_count() > 1 {
+        return Err(SysError::new("clone3", shown(), Errno::EBUSY));
+    }
+    told("clone3", shown, || {
+        // SAFETY: no CLONE_VM, so the child has its own copy of all memory; the process has one thread (checked),
+        // so no lock is held by a thread that does not exist in the child. `args` outlives the call.
+        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
+        match pid {
+            0 => Ok(Side::Child),
+            -1 => Err(Errno::last()),
+            // SAFETY: the kernel stored a new descriptor that nobody else owns.
+            pid => Ok(Side::Parent(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+        }
+    })
+}
+
+/// fork(2) of this single-threaded process: the child is the monitor, or the process between two namespaces.
+pub fn fork() -> Result<Side<i32>, SysError> {
+    if thread_count() > 1 {
+        return Err(SysError::new("fork", String::new(), Errno::EBUSY));
+    }
+    // SAFETY: one thread (checked), so the child may do anything its parent may.
+    match unsafe { libc::fork() } {
+        -1 => Err(SysError::new("fork", String::new(), Errno::last())),
+        0 => Ok(Side::Child),
+        pid => Ok(Side::Parent(pid)),
+    }
+}
+
+/// How many threads this process has (st_nlink of /proc/self/task less two; no listing is read).
+fn thread_count() -> u64 {
+    rustix::fs::stat("/proc/self/task").map_or(1, |stat| (stat.st_nlink as u64).saturating_sub(2))
+}
+
+/// Enters namespaces of the process behind `pidfd` (setns(2), Linux 5.8). A pid namespace is entered by the
+/// next child only.
+pub fn join_namespaces(pidfd: impl AsFd, which: CloneFlags) -> Result<(), SysError> {
+    let pidfd = pidfd.as_fd();
+    told(
+        "setns",
+        || format!("{}, {}", crate::trace::fd(pidfd), flags(which)),
+        || nix::sched::setns(pidfd, which),
+    )
+}
+
+/// Puts this process into new namespaces (unshare(2)).
+pub fn unshare(which: CloneFlags) -> Result<(), SysError> {
+    told("unshare", || flags(which), || nix::sched::unshare(which))
+}
+
+/// A descriptor of the process `pid`.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
+    let shown = || format!("{pid}, 0");
+    let Some(pid) = rustix::process::Pid::from_raw(pid) else {
+        return Err(SysError::new("pidfd_open", shown(), Errno::ESRCH));
+    };
+    told("pidfd_open", shown, || rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
+}
+
+/// Sends any signal, realtime ones too, to exactly the process behind `pidfd` (pidfd_send_signal(2)).
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), SysError> {
+    let pidfd = pidfd.as_fd();
+    told(
+        "pidfd_send_signal",
+        || format!("{}, {signal}", pidfd.as_raw_fd()),
+        || {
+            // SAFETY: takes numbers and an open descriptor; the info pointer may be null.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_pidfd_send_signal,
+                    pidfd.as_raw_fd(),
+                    signal,
+                    std::ptr::null::<libc::siginfo_t>(),
+                    0_u32,
+                )
+            };
+            Errno::result(result).map(|_| ())
+        },
+    )
+}
+
+/// Marks every descriptor from `first` up as closed by exec (close_range(2), CLOSE_RANGE_CLOEXEC).
+pub fn close_from_on_exec(first: u32) -> Result<(), SysError> {
+    told(
+        "close_range",
+        || format!("{first}, ~0, CLOSE_RANGE_CLOEXEC"),
+        || {
+            // SAFETY: only sets a flag on descriptors; none is closed here.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+            Errno::result(result).map(|_| ())
+        },
+    )
+}
+
+/// Replaces this process (execve(2)). Comes back only when it failed.
+pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    crate::trace::last_call("execve", || format!("{path:?}, {args:?}, {} variables", env.len()));
+    nix::unistd::execve(path, args, env).err().unwrap_or(Errno::EINVAL)
+}
+
+/// Leaves at once: no destructors, no buffers, nothing of the parent's is touched (_exit(2)).
+pub fn exit_now(code: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(code) }
+}
+
+/// Lets `signal` do what it does by default and end nothing else: used on the way to exec.
+pub fn reset_signals() {
+    for signal in 1..=64 {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+            continue;
+        }
+        // SAFETY: SIG_DFL is a valid disposition for every catchable signal.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mut empty = nix::sys::signal::SigSet::empty();
+    empty.clear();
+    let _ = empty.thread_set_mask();
+}
+
+/// Names this process as `ps` and /proc/PID/comm show it (prctl(2), PR_SET_NAME); 15 bytes count.
+pub fn set_name(name: &CStr) {
+    let _ = rustix::thread::set_name(name);
+}
