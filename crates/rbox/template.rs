@@ -1,0 +1,474 @@
+//! Go templates for `--format`, as Docker has them: the language of Go's `text/template` with Docker's
+//! functions (`json`, `join`, `split`, `lower`, `upper`, `title`, `pad`, `truncate`).
+//!
+//! The language itself is `gotmpl`'s. What is Docker's own is here: its functions, the words `json` and
+//! `table …`, `\t` and `\n` written as two characters, and method calls such as `{{.Label "x"}}`.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use gotmpl::{MissingKey, Template as Engine, TemplateError, Value};
+
+use crate::escape;
+
+/// A template that could not be read or carried out.
+#[derive(Debug, thiserror::Error)]
+#[error("template: {0}")]
+pub(crate) struct Error(String);
+
+impl From<TemplateError> for Error {
+    fn from(error: TemplateError) -> Self {
+        let text = error.to_string();
+        let text = text.strip_prefix("template: ").unwrap_or(&text);
+        Self(escape::text(text).into_owned())
+    }
+}
+
+/// A parsed template.
+pub(crate) struct Template {
+    strict: Engine,
+    lenient: Engine,
+    source: String,
+}
+
+/// What the functions do: work on values, or leave a header's words alone (`table {{upper .Names}}` still
+/// heads its column NAMES).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Values,
+    Headers,
+}
+
+impl Template {
+    /// Parses `source` as `inspect -f` takes it: every character stands for itself.
+    pub(crate) fn parse(source: &str) -> Result<Self, Error> {
+        Self::with_mode(source, Mode::Values)
+    }
+
+    /// Parses `source` for a table's header line.
+    pub(crate) fn parse_header(source: &str) -> Result<Self, Error> {
+        Self::with_mode(source, Mode::Headers)
+    }
+
+    fn with_mode(source: &str, mode: Mode) -> Result<Self, Error> {
+        let (calls_resolved, open_blocks) = resolve_methods(source);
+        // The engine would take the end of the text for a missing `{{end}}`, and stop at one too many.
+        let why = match open_blocks {
+            0 => None,
+            1.. => Some("unexpected EOF: {{end}} is missing"),
+            _ => Some("unexpected {{end}}"),
+        };
+        if let Some(why) = why {
+            return Err(Error(format!("{}: {why}", escape::text(source))));
+        }
+        let engine = |missing| {
+            let mut engine = Engine::new("").missing_key(missing);
+            for (name, function) in functions(mode) {
+                engine = engine.func(name, function);
+            }
+            engine.parse(&calls_resolved)
+        };
+        Ok(Self {
+            strict: engine(MissingKey::Error)?,
+            lenient: engine(MissingKey::default())?,
+            source: source.to_owned(),
+        })
+    }
+
+    /// The text for one record.
+    ///
+    /// A field that the record does not have is an error, as with Docker's typed records; a key that a
+    /// free-form map (labels, options) lacks prints `<no value>`, as Go's maps do.
+    pub(crate) fn render(&self, data: &serde_json::Value) -> Result<String, Error> {
+        let data = to_value(data);
+        match self.strict.execute_to_string(&data) {
+            Ok(text) => Ok(text),
+            Err(TemplateError::MissingKey { key }) if self.free_form(&key) => {
+                Ok(self.lenient.execute_to_string(&data)?)
+            }
+            Err(TemplateError::MissingKey { key }) => Err(Error(format!(
+                "{}: no field {} here (use {{{{json .}}}} to see them all)",
+                escape::text(&self.source),
+                escape::text(&key)
+            ))),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Whether `key` is asked of a map whose keys are the user's own.
+    fn free_form(&self, key: &str) -> bool {
+        const MAPS: [&str; 9] = [
+            "Labels",
+            "Options",
+            "Networks",
+            "Ports",
+            "Volumes",
+            "ExposedPorts",
+            "Sysctls",
+            "PortBindings",
+            "Tmpfs",
+        ];
+        MAPS.iter().any(|map| self.source.contains(&format!("{map}.{key}")))
+    }
+}
+
+/// Docker's records have one method that takes an argument, `Label`; the template language knows fields
+/// only. `.Label "x"` inside an action becomes `label . "x"`. The number says how many blocks are left open.
+fn resolve_methods(source: &str) -> (String, i64) {
+    let mut out = String::with_capacity(source.len() + 8);
+    let mut open_blocks = 0;
+    let mut rest = source;
+    while let Some(open) = rest.find("{{") {
+        let Some(length) = action_length(&rest[open..]) else { break };
+        let action = &rest[open..open + length];
+        let inside = action[2..].strip_prefix("- ").unwrap_or(&action[2..]).trim_start();
+        match inside.split(|c: char| !c.is_ascii_alphabetic()).next() {
+            Some("if" | "range" | "with" | "define" | "block") => open_blocks += 1,
+            Some("end") => open_blocks -= 1,
+            _ => {}
+        }
+        out.push_str(&rest[..open]);
+        out.push_str(&resolve_action(action));
+        rest = &rest[open + length..];
+    }
+    out.push_str(rest);
+    (out, open_blocks)
+}
+
+/// The length of the action that `text` begins with, up to and including `}}`; quoted text may hold braces.
+fn action_length(text: &str) -> Option<usize> {
+    let mut quote = None;
+    let mut escaped = false;
+    for (at, char) in text.char_indices() {
+        match quote {
+            Some('"') if escaped => escaped = false,
+            Some('"') if char == '\\' => escaped = true,
+            Some(mark) if char == mark => quote = None,
+            Some(_) => {}
+            None if char == '"' || char == '`' => quote = Some(char),
+            None if text[at..].starts_with("}}") => return Some(at + 2),
+            None => {}
+        }
+    }
+    None
+}
+
+fn resolve_action(action: &str) -> String {
+    let mut out = String::with_capacity(action.len() + 8);
+    let mut rest = action;
+    while let Some(at) = rest.find(".Label ") {
+        let before = &rest[..at];
+        let quoted = before.matches('"').count() % 2 == 1;
+        // `$.Label` and `.Label` are calls on the record; `.Config.Label` is a field of something else.
+        let on_record =
+            before.ends_with('$') || !before.ends_with(|c: char| c.is_alphanumeric() || "_)".contains(c));
+        if quoted || !on_record {
+            out.push_str(&rest[..at + 7]);
+        } else {
+            let (kept, receiver) = before.strip_suffix('$').map_or((before, "."), |kept| (kept, "$"));
+            out.push_str(kept);
+            out.push_str("label ");
+            out.push_str(receiver);
+            out.push(' ');
+        }
+        rest = &rest[at + 7..];
+    }
+    out.push_str(rest);
+    out
+}
+
+/// A JSON value as template data. Text is made safe for a terminal on the way: what a template prints comes
+/// from images and other users.
+fn to_value(json: &serde_json::Value) -> Value {
+    match json {
+        serde_json::Value::Null => Value::Nil,
+        serde_json::Value::Bool(value) => Value::Bool(*value),
+        serde_json::Value::Number(number) => number
+            .as_i64()
+            .map(Value::Int)
+            .or_else(|| number.as_u64().map(Value::Uint))
+            .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or_default())),
+        serde_json::Value::String(text) => Value::String(Arc::from(&*escape::multiline(text))),
+        serde_json::Value::Array(items) => Value::List(items.iter().map(to_value).collect()),
+        serde_json::Value::Object(fields) => Value::Map(Arc::new(
+            fields.iter().map(|(key, value)| (Arc::from(key.as_str()), to_value(value))).collect(),
+        )),
+    }
+}
+
+/// Template data as JSON again, for `json`.
+fn to_json(value: &Value) -> serde_json::Value {
+    match value {
+        Value::Bool(value) => (*value).into(),
+        Value::Int(value) => (*value).into(),
+        Value::Uint(value) => (*value).into(),
+        Value::Float(value) => (*value).into(),
+        Value::String(text) => serde_json::Value::String(text.to_string()),
+        Value::List(items) => items.iter().map(to_json).collect(),
+        Value::Map(fields) => {
+            fields.iter().map(|(key, value)| (key.to_string(), to_json(value))).collect()
+        }
+        _ => serde_json::Value::Null,
+    }
+}
+
+type Outcome = Result<Value, TemplateError>;
+type Function = fn(&[Value]) -> Outcome;
+
+fn functions(mode: Mode) -> Vec<(&'static str, Function)> {
+    let mut all: Vec<(&'static str, Function)> = vec![
+        ("json", json),
+        ("join", join),
+        ("split", split),
+        ("lower", |args| Ok(string(text(args, 0, "lower")?.to_lowercase()))),
+        ("upper", |args| Ok(string(text(args, 0, "upper")?.to_uppercase()))),
+        ("title", |args| Ok(string(title(text(args, 0, "title")?)))),
+        ("pad", pad),
+        ("truncate", truncate),
+        ("label", label),
+        ("index", index),
+    ];
+    if mode == Mode::Headers {
+        for (name, function) in &mut all {
+            *function = match *name {
+                "label" => |args| Ok(args.get(1).cloned().unwrap_or(Value::Nil)),
+                "join" | "split" | "json" | "lower" | "upper" | "title" | "pad" | "truncate" | "index" => {
+                    |args| Ok(args.first().cloned().unwrap_or(Value::Nil))
+                }
+                _ => continue,
+            };
+        }
+    }
+    all
+}
+
+fn string(text: impl AsRef<str>) -> Value {
+    Value::String(Arc::from(text.as_ref()))
+}
+
+fn failed(message: String) -> TemplateError {
+    TemplateError::Exec(message)
+}
+
+fn argument<'a>(args: &'a [Value], at: usize, function: &str) -> Result<&'a Value, TemplateError> {
+    args.get(at).ok_or_else(|| failed(format!("wrong number of args for {function}: got {}", args.len())))
+}
+
+fn text<'a>(args: &'a [Value], at: usize, function: &str) -> Result<&'a str, TemplateError> {
+    match argument(args, at, function)? {
+        Value::String(text) => Ok(text),
+        other => Err(failed(format!("{function} takes text, not {}", other.type_name()))),
+    }
+}
+
+fn length(args: &[Value], at: usize, function: &str) -> Result<usize, TemplateError> {
+    argument(args, at, function)?
+        .as_int()
+        .and_then(|n| usize::try_from(n).ok())
+        // A width is typed by a person; a million is a slip, and would only fill memory.
+        .filter(|n| *n <= 65_536)
+        .ok_or_else(|| failed(format!("{function} takes a length of 0 to 65536")))
+}
+
+fn json(args: &[Value]) -> Outcome {
+    let text = to_json(argument(args, 0, "json")?).to_string();
+    Ok(string(escape::json(&text)))
+}
+
+fn join(args: &[Value]) -> Outcome {
+    let separator = text(args, 1, "join")?;
+    match argument(args, 0, "join")? {
+        Value::List(items) => {
+            let items: Vec<String> = items.iter().map(ToString::to_string).collect();
+            Ok(string(items.join(separator)))
+        }
+        Value::Nil => Ok(string("")),
+        other => Err(failed(format!("join takes a list, not {}", other.type_name()))),
+    }
+}
+
+fn split(args: &[Value]) -> Outcome {
+    let (whole, separator) = (text(args, 0, "split")?, text(args, 1, "split")?);
+    if separator.is_empty() {
+        return Ok(Value::List(whole.chars().map(|c| string(c.to_string())).collect()));
+    }
+    Ok(Value::List(whole.split(separator).map(string).collect()))
+}
+
+/// Upper case for the first letter of each word, as Go's `strings.Title`.
+fn title(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut inside = false;
+    for char in text.chars() {
+        if inside {
+            out.push(char);
+        } else {
+            out.extend(char.to_uppercase());
+        }
+        inside = char.is_alphanumeric() || char == '_' || char == '\'';
+    }
+    out
+}
+
+fn pad(args: &[Value]) -> Outcome {
+    let source = text(args, 0, "pad")?;
+    if source.is_empty() {
+        return Ok(string(""));
+    }
+    let (before, after) = (length(args, 1, "pad")?, length(args, 2, "pad")?);
+    Ok(string(format!("{:before$}{source}{:after$}", "", "")))
+}
+
+fn truncate(args: &[Value]) -> Outcome {
+    let (source, most) = (text(args, 0, "truncate")?, length(args, 1, "truncate")?);
+    Ok(string(source.chars().take(most).collect::<String>()))
+}
+
+/// The value of one label of the record.
+fn label(args: &[Value]) -> Outcome {
+    let name = text(args, 1, "Label")?;
+    let labels = match argument(args, 0, "Label")? {
+        Value::Map(fields) => fields.get("Labels"),
+        _ => None,
+    };
+    let found = match labels {
+        Some(Value::Map(labels)) => labels.get(name).cloned(),
+        // The tables' records hold labels as Docker prints them, `a=b,c=d`.
+        Some(Value::String(listed)) => listed
+            .split(',')
+            .find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+            .map(|(_, value)| string(value)),
+        _ => None,
+    };
+    Ok(found.unwrap_or_else(|| string("")))
+}
+
+/// `index`, with what Docker's typed maps give for a key that is absent: nothing.
+fn index(args: &[Value]) -> Outcome {
+    let mut here = argument(args, 0, "index")?.clone();
+    for key in &args[1..] {
+        here = match (&here, key) {
+            (Value::Map(fields), Value::String(key)) => fields.get(key).cloned().unwrap_or_else(|| string("")),
+            (Value::List(items), at) => {
+                let at = at.as_int().ok_or_else(|| failed(format!("index of a list must be a number, not {at}")))?;
+                usize::try_from(at)
+                    .ok()
+                    .and_then(|at| items.get(at).cloned())
+                    .ok_or_else(|| failed(format!("error calling index: index out of range: {at}")))?
+            }
+            (Value::Nil, _) => return Err(failed("error calling index: index of untyped nil".into())),
+            (other, _) => {
+                return Err(failed(format!(
+                    "error calling index: can't index item of type {}",
+                    other.type_name()
+                )));
+            }
+        };
+    }
+    Ok(here)
+}
+
+/// What a table's template needs to be rendered: a header for each field.
+pub(crate) type Headers = BTreeMap<&'static str, &'static str>;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use serde_json::json;
+
+    fn render(template: &str, data: &serde_json::Value) -> String {
+        match Template::parse(template).and_then(|t| t.render(data)) {
+            Ok(text) => text,
+            Err(error) => format!("ERROR {error}"),
+        }
+    }
+
+    #[test]
+    fn the_language() {
+        let data = json!({"Name": "web", "N": 3, "Zero": 0, "List": ["a", "b"], "State": {"Running": true,
+            "Pid": 42, "Health": null}, "Config": {"Labels": {"com.x": "1", "a": "b"}, "Env": ["A=1", "B=2"]}});
+        let cases = [
+            ("{{.Name}}", "web"),
+            ("{{.State.Running}} {{.State.Pid}}", "true 42"),
+            ("{{index .Config.Labels \"com.x\"}}", "1"),
+            ("{{index .Config.Labels \"none\"}}", ""),
+            ("{{.Config.Labels.none}}", "<no value>"),
+            ("{{index .List 1}}", "b"),
+            ("{{range $i, $v := .List}}{{if $i}},{{end}}{{$i}}={{$v}}{{end}}", "0=a,1=b"),
+            ("{{range $k, $v := .Config.Labels}}{{$k}}:{{$v}} {{end}}", "a:b com.x:1 "),
+            ("{{with .State.Health}}x{{else}}none{{end}}", "none"),
+            ("{{if eq .Name \"web\"}}y{{else}}n{{end}}", "y"),
+            ("{{if and (gt .N 2) (lt .N 4) (ne .N 5) (le .N 3) (ge .N 3)}}y{{end}}", "y"),
+            ("{{if or .Zero .Name}}y{{end}}{{if not .Zero}}z{{end}}", "yz"),
+            ("{{len .List}} {{len .Name}}", "2 3"),
+            ("{{printf \"%s-%05d-%v-%q\" .Name .N .List .Name}}", "web-00003-[a b]-\"web\""),
+            ("{{print .N .N}} {{println .Name}}", "3 3 web\n"),
+            ("{{json .Config}}", r#"{"Env":["A=1","B=2"],"Labels":{"a":"b","com.x":"1"}}"#),
+            ("{{.List | json}}", r#"["a","b"]"#),
+            ("{{join .List \", \"}}", "a, b"),
+            ("{{range split \"a:b\" \":\"}}<{{.}}>{{end}}", "<a><b>"),
+            ("{{upper .Name}} {{lower \"ABC\"}} {{title \"ab cd\"}}", "WEB abc Ab Cd"),
+            ("[{{pad .Name 1 2}}] {{truncate .Name 2}}", "[ web  ] we"),
+            ("{{$x := .N}}{{$x}}", "3"),
+            ("{{- .Name -}}  ", "web"),
+            ("{{.Label \"a\"}}|", "|"),
+            ("{{.Config.Labels}}", "map[a:b com.x:1]"),
+            ("literal {{\"{{\"}} }}", "literal {{ }}"),
+        ];
+        for (template, expected) in cases {
+            assert_eq!(render(template, &data), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn label_is_a_method_of_the_record() {
+        let data = json!({"Labels": "a=1,b=2", "Config": {"Label ": 1}});
+        assert_eq!(render("{{.Label \"b\"}}{{ $.Label \"a\"}}", &data), "21");
+        assert_eq!(render("{{if eq (.Label \"b\") \"2\"}}y{{end}}", &data), "y");
+        assert_eq!(render("{{\".Label \"}}.Label ", &data), ".Label .Label ");
+    }
+
+    #[test]
+    fn errors_are_one_line_and_say_where() {
+        let data = json!({"A": 1});
+        for bad in ["{{.B}}", "{{.A", "{{range .A}}", "{{nosuch .A}}", "{{end}}", "{{index .A 1}}", "{{join .A \",\"}}"]
+        {
+            let text = render(bad, &data);
+            assert!(text.starts_with("ERROR template: ") && !text.contains('\n'), "{bad}: {text}");
+        }
+    }
+
+    #[test]
+    fn hostile_templates_end() {
+        let data = json!({"A": 1});
+        let deep = format!("{}x{}", "{{if .A}}".repeat(5000), "{{end}}".repeat(5000));
+        let parens = format!("{{{{{}1{}}}}}", "(".repeat(20000), ")".repeat(20000));
+        for bad in [
+            deep.as_str(),
+            &parens,
+            "{{define \"x\"}}{{template \"x\" .}}{{end}}{{template \"x\" .}}",
+            "{{range 99999999999}}{{end}}",
+            "{{pad \"x\" 9999999999 1}}",
+            "{{printf \"%999999999d\" 1}}",
+            "{{index \"abc\"}}{{index}}",
+        ] {
+            let _ = render(bad, &data);
+        }
+    }
+
+    #[test]
+    fn values_cannot_drive_the_terminal() {
+        let data = json!({"A": "x\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}y\r"});
+        assert_eq!(render("{{.A}}", &data), r"x\x1b]0;owned\x07\x9b31m\u{202e}y\r");
+        let json = render("{{json .A}}", &data);
+        assert!(!json.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{json}");
+    }
+
+    #[test]
+    fn headers_keep_their_words() {
+        let template = Template::parse_header("{{.ID}}\t{{upper .Names}}\t{{.Label \"a\"}}").unwrap();
+        let text = template.render(&json!({"ID": "CONTAINER ID", "Names": "NAMES"})).unwrap();
+        assert_eq!(text, "CONTAINER ID\tNAMES\ta");
+    }
+}
