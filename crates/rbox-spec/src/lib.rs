@@ -1,2 +1,25 @@
 //! Names and values: ids, digests, references, ports, sizes, users, resources. Parsing and display, no I/O.
 #![forbid(unsafe_code)]
+
+pub mod capability;
+pub mod container;
+pub mod digest;
+pub mod id;
+pub mod mount;
+pub mod port;
+pub mod platform;
+pub mod reference;
+pub mod resources;
+pub mod signal;
+pub mod size;
+pub mod ulimit;
+pub mod user;
+
+pub use digest::Digest;
+pub use platform::Platform;
+pub use reference::Reference;
+pub use capability::{CapSet, Capability};
+pub use resources::Resources;
+pub use size::Size;
+pub use ulimit::{Rlimit, Ulimit};
+pub use user::{ResolvedUser, UserSpec};

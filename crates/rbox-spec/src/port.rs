@@ -1,0 +1,412 @@
+//! Ports as the command line, an image's config and `ps` write them.
+//!
+//! The grammar is Docker's: `-p [[IP:][HOST]:]CONTAINER[/PROTO]`, where HOST and CONTAINER may be ranges.
+
+use std::fmt::{self, Display, Formatter, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a port specification was refused.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PortError {
+    /// `-p ""`, `-p 80:` and the like.
+    #[error("no container port in {0:?}: write [[IP:]HOSTPORT:]CONTAINERPORT[/PROTO]")]
+    NoContainerPort(String),
+    /// The container side is no port number or range.
+    #[error("invalid containerPort: {0}: {1}")]
+    Container(String, &'static str),
+    /// The host side is no port number or range.
+    #[error("invalid hostPort: {0}: {1}")]
+    Host(String, &'static str),
+    /// The address before the host port is none.
+    #[error("invalid IP address: {0}")]
+    Ip(String),
+    /// Only tcp, udp and sctp have ports here.
+    #[error("invalid proto: {0}: use tcp, udp or sctp")]
+    Proto(String),
+    /// `8000-8002:80-81`.
+    #[error("invalid ranges specified for container and host Ports: {container} and {host}: they differ in length")]
+    Ranges {
+        /// The container's range as written.
+        container: String,
+        /// The host's range as written.
+        host: String,
+    },
+}
+
+/// A transport protocol with ports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// TCP, what a port without a suffix means.
+    #[default]
+    Tcp,
+    /// UDP.
+    Udp,
+    /// SCTP.
+    Sctp,
+}
+
+impl Protocol {
+    /// The IANA protocol number, as in the IP header.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl Display for Protocol {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+            Self::Sctp => "sctp",
+        })
+    }
+}
+
+impl FromStr for Protocol {
+    type Err = PortError;
+
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        match text.to_ascii_lowercase().as_str() {
+            "tcp" => Ok(Self::Tcp),
+            "udp" => Ok(Self::Udp),
+            "sctp" => Ok(Self::Sctp),
+            _ => Err(PortError::Proto(text.into())),
+        }
+    }
+}
+
+/// A port inside a container, as EXPOSE and `--expose` write it: `80/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(into = "String", try_from = "String")]
+pub struct ContainerPort {
+    /// 1 to 65535.
+    pub port: u16,
+    /// The protocol.
+    pub proto: Protocol,
+}
+
+impl Display for ContainerPort {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.port, self.proto)
+    }
+}
+
+impl From<ContainerPort> for String {
+    fn from(port: ContainerPort) -> Self {
+        port.to_string()
+    }
+}
+
+impl TryFrom<String> for ContainerPort {
+    type Error = PortError;
+
+    fn try_from(text: String) -> Result<Self, PortError> {
+        text.parse()
+    }
+}
+
+impl FromStr for ContainerPort {
+    type Err = PortError;
+
+    /// One port; a range is refused.
+    fn from_str(text: &str) -> Result<Self, PortError> {
+        let (ports, proto) = split_proto(text)?;
+        match range(ports) {
+            Ok((start, end)) if start == end && start != 0 => Ok(Self { port: start, proto }),
+            Ok((0, _)) => Err(PortError::Container(ports.into(), "ports start at 1")),
+            Ok(_) => Err(PortError::Container(ports.into(), "one port is wanted here, not a range")),
+            Err(why) => Err(PortError::Container(ports.into(), why)),
+        }
+    }
+}
+
+/// Parses what EXPOSE and `--expose` take: a port or a range, with or without a protocol.
+pub fn parse_expose(text: &str) -> Result<Vec<ContainerPort>, PortError> {
+    let (ports, proto) = split_proto(text)?;
+    if ports.is_empty() {
+        return Err(PortError::NoContainerPort(text.into()));
+    }
+    let (start, end) = range(ports).map_err(|why| PortError::Container(ports.into(), why))?;
+    if start == 0 {
+        return Err(PortError::Container(ports.into(), "ports start at 1"));
+    }
+    Ok((start..=end).map(|port| ContainerPort { port, proto }).collect())
+}
+
+/// One published port as it was asked for, before a host port is chosen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PortMapping {
+    /// The host address to publish on; none means every address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ip: Option<IpAddr>,
+    /// The host ports that will do, first and last; none means any free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub host_ports: Option<(u16, u16)>,
+    /// The port inside the container.
+    pub container_port: u16,
+    /// The protocol.
+    pub proto: Protocol,
+}
+
+impl PortMapping {
+    /// Parses one `-p` argument. Ranges give one mapping a port; a range of host ports for a single
+    /// container port means "any of these".
+    pub fn parse(spec: &str) -> Result<Vec<Self>, PortError> {
+        let (ports, proto) = split_proto(spec)?;
+        let (before, container) = ports.rsplit_once(':').map_or((None, ports), |(b, c)| (Some(b), c));
+        let (ip, host) = match before {
+            None => ("", ""),
+            Some(before) => match before.rsplit_once(':') {
+                None => ("", before),
+                Some((ip, host)) => (ip, host),
+            },
+        };
+        if container.is_empty() {
+            return Err(PortError::NoContainerPort(spec.into()));
+        }
+        let host_ip = host_address(ip)?;
+        let (first, last) = range(container).map_err(|why| PortError::Container(container.into(), why))?;
+        if first == 0 {
+            return Err(PortError::Container(container.into(), "ports start at 1"));
+        }
+        let host_range = match host {
+            "" => None,
+            _ => Some(range(host).map_err(|why| PortError::Host(host.into(), why))?).filter(|r| *r != (0, 0)),
+        };
+        let count = last - first;
+        let mapping = |offset: u16, host_ports| Self { host_ip, host_ports, container_port: first + offset, proto };
+        match host_range {
+            None => Ok((0..=count).map(|offset| mapping(offset, None)).collect()),
+            Some((0, _)) => Err(PortError::Host(host.into(), "a range starts at 1")),
+            Some(any) if count == 0 => Ok(vec![mapping(0, Some(any))]),
+            Some((start, end)) if end - start == count => {
+                Ok((0..=count).map(|offset| mapping(offset, Some((start + offset, start + offset)))).collect())
+            }
+            Some(_) => Err(PortError::Ranges { container: container.into(), host: host.into() }),
+        }
+    }
+
+    /// The container's side.
+    pub fn container(&self) -> ContainerPort {
+        ContainerPort { port: self.container_port, proto: self.proto }
+    }
+}
+
+impl Display for PortMapping {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self.host_ip {
+            Some(IpAddr::V6(ip)) => write!(f, "[{ip}]:")?,
+            Some(IpAddr::V4(ip)) => write!(f, "{ip}:")?,
+            None => {}
+        }
+        match self.host_ports {
+            Some((start, end)) if start == end => write!(f, "{start}:")?,
+            Some((start, end)) => write!(f, "{start}-{end}:")?,
+            None if self.host_ip.is_some() => f.write_char(':')?,
+            None => {}
+        }
+        write!(f, "{}/{}", self.container_port, self.proto)
+    }
+}
+
+/// A port that is published: `0.0.0.0:8080->8000/tcp`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct PublishedPort {
+    /// The host's address; unspecified means every address.
+    pub host_ip: IpAddr,
+    /// The host's port.
+    pub host_port: u16,
+    /// The container's port.
+    pub container_port: u16,
+    /// The protocol.
+    pub proto: Protocol,
+}
+
+impl PublishedPort {
+    /// The container's side.
+    pub fn container(&self) -> ContainerPort {
+        ContainerPort { port: self.container_port, proto: self.proto }
+    }
+
+    /// The host's side as `port` prints it: `0.0.0.0:8080`, `[::1]:8080`.
+    pub fn host(&self) -> String {
+        host(self.host_ip, self.host_port)
+    }
+}
+
+impl Display for PublishedPort {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "{}->{}/{}", self.host(), self.container_port, self.proto)
+    }
+}
+
+fn host(ip: IpAddr, port: impl Display) -> String {
+    match ip {
+        IpAddr::V4(ip) => format!("{ip}:{port}"),
+        IpAddr::V6(ip) => format!("[{ip}]:{port}"),
+    }
+}
+
+/// The PORTS column of `ps`: published ports and the exposed ones that are not, consecutive ones joined
+/// (`0.0.0.0:8000-8002->8000-8002/tcp, 9000/tcp`).
+pub fn ports_column(published: &[PublishedPort], exposed: &[ContainerPort]) -> String {
+    // A group's key, then the first and last container port and the first host port of a run.
+    let mut rows: Vec<(Protocol, Option<IpAddr>, u16, u16)> = exposed
+        .iter()
+        .filter(|port| !published.iter().any(|p| p.container() == **port))
+        .map(|port| (port.proto, None, port.port, 0))
+        .chain(published.iter().map(|p| (p.proto, Some(p.host_ip), p.container_port, p.host_port)))
+        .collect();
+    rows.sort_by_key(|&(proto, ip, container, host)| (proto, ip, container, host));
+    rows.dedup();
+    let mut runs: Vec<(Protocol, Option<IpAddr>, u16, u16, u16)> = Vec::new();
+    for (proto, ip, container, host_port) in rows {
+        if let Some((p, i, first, first_host, length)) = runs.last_mut()
+            && (*p, *i) == (proto, ip)
+            && u32::from(container) == u32::from(*first) + u32::from(*length)
+            && (ip.is_none() || u32::from(host_port) == u32::from(*first_host) + u32::from(*length))
+        {
+            *length += 1;
+        } else {
+            runs.push((proto, ip, container, host_port, 1));
+        }
+    }
+    // Docker lists by container port, whatever the address.
+    runs.sort_by_key(|&(proto, ip, container, host_port, _)| (container, proto, ip, host_port));
+    let span = |first: u16, length: u16| match length {
+        1 => first.to_string(),
+        _ => format!("{first}-{}", first + (length - 1)),
+    };
+    let texts: Vec<String> = runs
+        .into_iter()
+        .map(|(proto, ip, first, first_host, length)| match ip {
+            None => format!("{}/{proto}", span(first, length)),
+            Some(ip) => format!("{}->{}/{proto}", host(ip, span(first_host, length)), span(first, length)),
+        })
+        .collect();
+    texts.join(", ")
+}
+
+fn split_proto(text: &str) -> Result<(&str, Protocol), PortError> {
+    match text.split_once('/') {
+        None => Ok((text, Protocol::Tcp)),
+        Some((_, "")) => Err(PortError::Proto(String::new())),
+        Some((ports, proto)) => Ok((ports, proto.parse()?)),
+    }
+}
+
+fn host_address(text: &str) -> Result<Option<IpAddr>, PortError> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let bare = match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').ok_or_else(|| PortError::Ip(text.into()))?,
+        None => text,
+    };
+    let ip: IpAddr = bare.parse().map_err(|_| PortError::Ip(text.into()))?;
+    if bare.len() != text.len() && ip.is_ipv4() {
+        return Err(PortError::Ip(text.into()));
+    }
+    Ok(if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { None } else { Some(ip) })
+}
+
+fn range(text: &str) -> Result<(u16, u16), &'static str> {
+    let (start, end) = text.split_once('-').unwrap_or((text, text));
+    let (start, end) = (number(start)?, number(end)?);
+    if end < start { Err("the range ends before it starts") } else { Ok((start, end)) }
+}
+
+fn number(text: &str) -> Result<u16, &'static str> {
+    if text.is_empty() || !text.bytes().all(|b| b.is_ascii_digit()) {
+        return Err("not a number");
+    }
+    text.parse().map_err(|_| "a port is at most 65535")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed parse is the test's failure")]
+mod tests {
+    use super::*;
+
+    fn shown(spec: &str) -> Vec<String> {
+        PortMapping::parse(spec).unwrap().iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn the_grammar_of_publish() {
+        assert_eq!(shown("80"), ["80/tcp"]);
+        assert_eq!(shown("8080:80"), ["8080:80/tcp"]);
+        assert_eq!(shown("0.0.0.0:8080:80"), ["8080:80/tcp"]);
+        assert_eq!(shown("127.0.0.1:8080:80/udp"), ["127.0.0.1:8080:80/udp"]);
+        assert_eq!(shown("127.0.0.1::80"), ["127.0.0.1::80/tcp"]);
+        assert_eq!(shown("[::1]:8080:80"), ["[::1]:8080:80/tcp"]);
+        assert_eq!(shown("::1:8080:80"), ["[::1]:8080:80/tcp"]);
+        assert_eq!(shown("0:80/SCTP"), ["80/sctp"]);
+        assert_eq!(shown(":80"), ["80/tcp"]);
+        assert_eq!(shown("8000-8002:80-82"), ["8000:80/tcp", "8001:81/tcp", "8002:82/tcp"]);
+        assert_eq!(shown("8000-8002:80"), ["8000-8002:80/tcp"]);
+        assert_eq!(shown("90-91/udp"), ["90/udp", "91/udp"]);
+        for spec in ["8080:80/tcp", "127.0.0.1::80/tcp", "[::1]:8080:80/tcp", "8000-8002:80/tcp"] {
+            assert_eq!(shown(spec), [spec], "display parses back");
+        }
+        assert_eq!(shown("1-65535:1-65535").len(), 65535);
+    }
+
+    #[test]
+    fn bad_ones_are_refused_with_the_reason() {
+        let refused = |spec: &str| PortMapping::parse(spec).unwrap_err().to_string();
+        assert!(refused("").contains("no container port"));
+        assert!(refused("8080:").contains("no container port"));
+        assert!(refused("8080:0").contains("invalid containerPort: 0"));
+        assert!(refused("8080:http").contains("invalid containerPort: http"));
+        assert!(refused("x:80").contains("invalid hostPort: x"));
+        assert!(refused("+1:80").contains("invalid hostPort"));
+        assert!(refused("70000:80").contains("at most 65535"));
+        assert!(refused("80-70:80").contains("ends before"));
+        assert!(refused("0-5:80").contains("starts at 1"));
+        assert!(refused("1.2.3:80:80").contains("invalid IP address: 1.2.3"));
+        assert!(refused("[127.0.0.1]:80:80").contains("invalid IP address"));
+        assert!(refused("[::1:80:80").contains("invalid IP address"));
+        assert!(refused("80/icmp").contains("invalid proto: icmp"));
+        assert!(refused("80/").contains("invalid proto"));
+        assert!(refused("8000-8001:80-82").contains("invalid ranges specified"));
+    }
+
+    #[test]
+    fn expose() {
+        let texts: Vec<String> = parse_expose("80-81/udp").unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["80/udp", "81/udp"]);
+        assert!(parse_expose("").is_err());
+        assert!(parse_expose("0").is_err());
+        assert!("80-81".parse::<ContainerPort>().is_err());
+        let port: ContainerPort = serde_json::from_str("\"53/udp\"").unwrap();
+        assert_eq!(serde_json::to_string(&port).unwrap(), "\"53/udp\"");
+    }
+
+    #[test]
+    fn the_column_joins_neighbours() {
+        let publish = |ip: &str, host_port, container_port, proto| PublishedPort {
+            host_ip: ip.parse().unwrap(),
+            host_port,
+            container_port,
+            proto,
+        };
+        let web = publish("0.0.0.0", 8080, 8000, Protocol::Tcp);
+        assert_eq!(web.to_string(), "0.0.0.0:8080->8000/tcp");
+        assert_eq!(publish("::1", 8080, 80, Protocol::Udp).to_string(), "[::1]:8080->80/udp");
+        let exposed = [ContainerPort { port: 9000, proto: Protocol::Tcp }, web.container()];
+        assert_eq!(ports_column(&[web], &exposed), "0.0.0.0:8080->8000/tcp, 9000/tcp");
+        let run: Vec<_> = (0..3).map(|n| publish("0.0.0.0", 8000 + n, 80 + n, Protocol::Tcp)).collect();
+        assert_eq!(ports_column(&run, &[]), "0.0.0.0:8000-8002->80-82/tcp");
+        let split = [publish("0.0.0.0", 7000, 80, Protocol::Tcp), publish("0.0.0.0", 7005, 81, Protocol::Tcp)];
+        assert_eq!(ports_column(&split, &[]), "0.0.0.0:7000->80/tcp, 0.0.0.0:7005->81/tcp");
+    }
+}
