@@ -46,7 +46,12 @@ fn unescape(text: &str) -> String {
 }
 
 /// Prints `rows` (JSON objects with the fields that `headers` names) as `format` says.
-pub(crate) fn print(format: &Format, headers: &Headers, rows: &[Value], out: &mut impl Write) -> anyhow::Result<()> {
+pub(crate) fn print(
+    format: &Format,
+    headers: &Headers,
+    rows: &[Value],
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let text = render(format, headers, rows)?;
     write_all(out, &text)?;
     Ok(())
@@ -69,7 +74,8 @@ fn render(format: &Format, headers: &Headers, rows: &[Value]) -> Result<String, 
             }
         }
         Format::Table(source) => {
-            let header: Value = headers.iter().map(|(key, title)| ((*key).to_owned(), Value::from(*title))).collect();
+            let header: Value =
+                headers.iter().map(|(key, title)| ((*key).to_owned(), Value::from(*title))).collect();
             let mut cells = Template::parse_header(source)?.render(&header)?;
             cells.push('\n');
             let template = Template::parse(source)?;
@@ -144,7 +150,8 @@ mod tests {
     use serde_json::json;
 
     fn shown(format: Option<&str>, rows: &[Value]) -> String {
-        let headers = Headers::from([("ID", "CONTAINER ID"), ("Names", "NAMES"), ("Tag", "TAG"), ("Labels", "LABELS")]);
+        let headers =
+            Headers::from([("ID", "CONTAINER ID"), ("Names", "NAMES"), ("Tag", "TAG"), ("Labels", "LABELS")]);
         let format = Format::parse(format, "{{.ID}}\t{{.Tag}}\t{{.Names}}");
         render(&format, &headers, rows).unwrap_or_else(|error| format!("ERROR {error}"))
     }
@@ -162,7 +169,10 @@ mod tests {
              ba9876543210   3.11-slim-bookworm   a_longer_name\n"
         );
         assert_eq!(shown(None, &[]), "CONTAINER ID   TAG       NAMES\n");
-        assert_eq!(shown(Some(r"table {{.Tag}}\t{{.Names | upper}}"), &rows[..1]), "TAG       NAMES\n1         WEB\n");
+        assert_eq!(
+            shown(Some(r"table {{.Tag}}\t{{.Names | upper}}"), &rows[..1]),
+            "TAG       NAMES\n1         WEB\n"
+        );
         assert_eq!(shown(Some("{{.Names}}"), &rows), "web\na_longer_name\n");
         assert_eq!(shown(Some(r"{{.Names}}\t{{.Tag}}"), &rows[..1]), "web\t1\n");
         assert_eq!(

@@ -205,9 +205,7 @@ fn to_json(value: &Value) -> serde_json::Value {
         Value::Float(value) => (*value).into(),
         Value::String(text) => serde_json::Value::String(text.to_string()),
         Value::List(items) => items.iter().map(to_json).collect(),
-        Value::Map(fields) => {
-            fields.iter().map(|(key, value)| (key.to_string(), to_json(value))).collect()
-        }
+        Value::Map(fields) => fields.iter().map(|(key, value)| (key.to_string(), to_json(value))).collect(),
         _ => serde_json::Value::Null,
     }
 }
@@ -348,9 +346,13 @@ fn index(args: &[Value]) -> Outcome {
     let mut here = argument(args, 0, "index")?.clone();
     for key in &args[1..] {
         here = match (&here, key) {
-            (Value::Map(fields), Value::String(key)) => fields.get(key).cloned().unwrap_or_else(|| string("")),
+            (Value::Map(fields), Value::String(key)) => {
+                fields.get(key).cloned().unwrap_or_else(|| string(""))
+            }
             (Value::List(items), at) => {
-                let at = at.as_int().ok_or_else(|| failed(format!("index of a list must be a number, not {at}")))?;
+                let at = at
+                    .as_int()
+                    .ok_or_else(|| failed(format!("index of a list must be a number, not {at}")))?;
                 usize::try_from(at)
                     .ok()
                     .and_then(|at| items.get(at).cloned())
@@ -432,8 +434,15 @@ mod tests {
     #[test]
     fn errors_are_one_line_and_say_where() {
         let data = json!({"A": 1});
-        for bad in ["{{.B}}", "{{.A", "{{range .A}}", "{{nosuch .A}}", "{{end}}", "{{index .A 1}}", "{{join .A \",\"}}"]
-        {
+        for bad in [
+            "{{.B}}",
+            "{{.A",
+            "{{range .A}}",
+            "{{nosuch .A}}",
+            "{{end}}",
+            "{{index .A 1}}",
+            "{{join .A \",\"}}",
+        ] {
             let text = render(bad, &data);
             assert!(text.starts_with("ERROR template: ") && !text.contains('\n'), "{bad}: {text}");
         }

@@ -1,0 +1,427 @@
+//! The side of the log that `rbox logs` and `attach --logs` read: from the end, since a time, and as it grows.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::inotify;
+
+use super::LogEntry;
+use super::writer::numbered;
+
+/// A line of the file cannot be longer: [`super::MAX_ENTRY`] bytes of text, each at most six in JSON, and the rest.
+const MAX_LINE: usize = 6 * super::MAX_ENTRY + 512;
+/// Bytes read at a time from the end when looking for the last lines.
+const BLOCK: usize = 64 * 1024;
+
+/// What is asked of the log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogQuery {
+    /// Only that many entries from the end; none for all.
+    pub tail: Option<u64>,
+    /// Only entries at or after this.
+    pub since: Option<Timestamp>,
+    /// Only entries before or at this.
+    pub until: Option<Timestamp>,
+}
+
+/// How a follower learns that no more will be written.
+pub struct Ended<'a> {
+    /// Becomes readable at the end (a pidfd of the monitor), so that the end is seen at once.
+    pub fd: Option<BorrowedFd<'a>>,
+    /// Whether it has ended; asked at each wake-up and at least twice a second.
+    pub check: &'a dyn Fn() -> bool,
+}
+
+/// Reads a container's log files as one.
+#[derive(Debug)]
+pub struct LogReader {
+    path: PathBuf,
+}
+
+impl LogReader {
+    /// For the log whose current file is at `path`. It may not exist yet: that is an empty log.
+    pub fn new(path: &Path) -> Self {
+        Self { path: path.to_owned() }
+    }
+
+    /// Gives what `query` asks for to `sink`, oldest first. The sink ends the reading with an error.
+    pub fn read(
+        &self,
+        query: &LogQuery,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.read_files(query, sink).map(drop)
+    }
+
+    /// [`read`](Self::read), and then what is written later, until it has `ended`. Goes along with rotation.
+    pub fn follow(
+        &self,
+        query: &LogQuery,
+        ended: &Ended<'_>,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        // The watch is set before the first read: what is written in between wakes the first wait.
+        let watch = watch(&self.path)?;
+        let mut tail = self.read_files(query, sink)?;
+        loop {
+            let over = (ended.check)();
+            // It had ended before this drain: nothing comes after it.
+            let past = self.drain(&mut tail, query, sink)?;
+            if over || past || query.until.is_some_and(|until| Timestamp::now() > until) {
+                return Ok(());
+            }
+            wait(&watch, ended.fd)?;
+        }
+    }
+
+    fn read_files(
+        &self,
+        query: &LogQuery,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<Option<Cursor>> {
+        let mut files = self.open_all()?;
+        if let Some(wanted) = query.tail {
+            seek_tail(&mut files, wanted)?;
+        }
+        let last = files.pop();
+        for file in files {
+            let mut cursor = Cursor::new(file);
+            if cursor.entries(query, sink)? {
+                return Ok(Some(cursor));
+            }
+        }
+        last.map(|file| {
+            let mut cursor = Cursor::new(file);
+            cursor.entries(query, sink)?;
+            Ok(cursor)
+        })
+        .transpose()
+    }
+
+    /// All files, oldest first. One that a rotation moves in the meantime is opened once.
+    fn open_all(&self) -> io::Result<Vec<File>> {
+        let mut files: Vec<File> = Vec::new();
+        let mut seen = Vec::new();
+        for n in 0.. {
+            let path = if n == 0 { self.path.clone() } else { numbered(&self.path, n) };
+            let file = match File::open(path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    // The current file is absent for a moment while it is rotated.
+                    if n == 0 {
+                        continue;
+                    }
+                    break;
+                }
+                Err(error) => return Err(error),
+            };
+            let inode = file.metadata()?.ino();
+            if !seen.contains(&inode) {
+                seen.push(inode);
+                files.push(file);
+            }
+        }
+        files.reverse();
+        Ok(files)
+    }
+
+    /// Gives what was added; moves on to newer files when the one being read was rotated away.
+    fn drain(
+        &self,
+        tail: &mut Option<Cursor>,
+        query: &LogQuery,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        loop {
+            // The newer files are looked for before the drain: what the old one got until its rotation is read.
+            let newer = match tail {
+                Some(cursor) => self.newer_than(cursor)?,
+                None => self.open_all()?,
+            };
+            if let Some(cursor) = tail
+                && cursor.entries(query, sink)?
+            {
+                return Ok(true);
+            }
+            let mut newer = newer.into_iter();
+            let Some(next) = newer.next() else { return Ok(false) };
+            *tail = Some(Cursor::new(next));
+        }
+    }
+
+    /// The files written after the one at `cursor`, oldest first; none while it is the current one.
+    fn newer_than(&self, cursor: &Cursor) -> io::Result<Vec<File>> {
+        let ours = cursor.reader.get_ref().metadata()?;
+        let is_current = std::fs::metadata(&self.path).is_ok_and(|current| current.ino() == ours.ino());
+        if is_current {
+            return Ok(Vec::new());
+        }
+        let mut files = self.open_all()?;
+        let at = files.iter().position(|file| file.metadata().is_ok_and(|other| other.ino() == ours.ino()));
+        // Not found: it was the oldest and is gone, so all that are left are newer.
+        let newer = files.split_off(at.map_or(0, |at| at + 1));
+        Ok(newer)
+    }
+}
+
+/// A place in one file.
+#[derive(Debug)]
+struct Cursor {
+    reader: BufReader<File>,
+    /// The beginning of a line whose end is not written yet.
+    line: Vec<u8>,
+    read: u64,
+}
+
+impl Cursor {
+    fn new(mut file: File) -> Self {
+        let read = file.stream_position().unwrap_or(0);
+        Self { reader: BufReader::with_capacity(BLOCK, file), line: Vec::new(), read }
+    }
+
+    /// Gives all whole entries up to the file's end. True when one was past `until`: no later one can be wanted.
+    fn entries(
+        &mut self,
+        query: &LogQuery,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        // A log of one file is cut to nothing when it is full.
+        if self.reader.get_ref().metadata()?.len() < self.read {
+            self.reader.seek(SeekFrom::Start(0))?;
+            self.line.clear();
+            self.read = 0;
+        }
+        loop {
+            let room = (MAX_LINE + 1).saturating_sub(self.line.len()) as u64;
+            let got = self.reader.by_ref().take(room).read_until(b'\n', &mut self.line)?;
+            self.read += got as u64;
+            if !self.line.ends_with(b"\n") && self.line.len() <= MAX_LINE {
+                return Ok(false);
+            }
+            if let Some(entry) = LogEntry::parse(&self.line) {
+                if query.until.is_some_and(|until| entry.time > until) {
+                    return Ok(true);
+                }
+                if query.since.is_none_or(|since| entry.time >= since) {
+                    sink(&entry)?;
+                }
+            }
+            self.line.clear();
+        }
+    }
+}
+
+/// Drops the files, and sets the position in the first that is left, so that `wanted` lines remain.
+fn seek_tail(files: &mut Vec<File>, wanted: u64) -> io::Result<()> {
+    let mut missing = wanted;
+    for at in (0..files.len()).rev() {
+        let mut file = &files[at];
+        if missing == 0 {
+            if at + 1 == files.len() {
+                file.seek(SeekFrom::End(0))?;
+                files.drain(..at);
+            } else {
+                files.drain(..=at);
+            }
+            return Ok(());
+        }
+        if let Some(offset) = tail_offset(file, &mut missing)? {
+            file.seek(SeekFrom::Start(offset))?;
+            files.drain(..at);
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+/// Where the last `missing` lines of `file` begin. When it has fewer: none, and `missing` is less by those.
+fn tail_offset(file: &File, missing: &mut u64) -> io::Result<Option<u64>> {
+    let total = file.metadata()?.len();
+    if total == 0 {
+        return Ok(None);
+    }
+    let mut end = total;
+    let mut block = vec![0; BLOCK];
+    let mut lines = 0;
+    while end > 0 {
+        let length = end.min(BLOCK as u64) as usize;
+        let start = end - length as u64;
+        file.read_exact_at(&mut block[..length], start)?;
+        for (at, _) in block[..length].iter().enumerate().rev().filter(|(_, byte)| **byte == b'\n') {
+            let begins = start + at as u64 + 1;
+            // The line feed that ends the file begins no line.
+            lines += u64::from(begins < total);
+            if lines == *missing {
+                return Ok(Some(begins));
+            }
+        }
+        end = start;
+    }
+    // The first line begins without a line feed.
+    *missing -= lines + 1;
+    Ok((*missing == 0).then_some(0))
+}
+
+/// Watches the log's directory: growth, rotation and first creation all show there.
+fn watch(path: &Path) -> io::Result<OwnedFd> {
+    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let events = inotify::WatchFlags::MODIFY
+        | inotify::WatchFlags::CREATE
+        | inotify::WatchFlags::MOVED_FROM
+        | inotify::WatchFlags::MOVED_TO
+        | inotify::WatchFlags::DELETE_SELF;
+    match inotify::add_watch(&fd, dir, events) {
+        // Out of watches: the waits below end by their time, so following goes on, only later.
+        Ok(_) | Err(rustix::io::Errno::NOSPC) => Ok(fd),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until something changed in the directory, the container's end, or half a second.
+fn wait(watch: &OwnedFd, ended: Option<BorrowedFd<'_>>) -> io::Result<()> {
+    let mut fds = vec![PollFd::new(watch, PollFlags::IN)];
+    if let Some(fd) = &ended {
+        fds.push(PollFd::new(fd, PollFlags::IN));
+    }
+    let timeout = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
+    match poll(&mut fds, Some(&timeout)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let mut events = [0; 4096];
+    loop {
+        match rustix::io::read(watch.as_fd(), &mut events) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::logs::{LogOptions, LogWriter, Stream};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    /// Lines `0` to `count - 1`, each a second after the one before, in files of about ten lines.
+    fn written(path: &Path, count: i64, max_files: u32) -> LogWriter {
+        let mut log = LogWriter::open(path, LogOptions { max_size: Some(600), max_files }).unwrap();
+        for n in 0..count {
+            let stream = if n % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+            log.write(stream, format!("{n}\n").as_bytes(), at(n)).unwrap();
+        }
+        log
+    }
+
+    fn read(path: &Path, query: &LogQuery) -> Vec<i64> {
+        let mut lines = Vec::new();
+        LogReader::new(path)
+            .read(query, &mut |entry| {
+                assert_eq!(entry.stream == Stream::Stderr, lines_parity(entry));
+                lines.push(entry.text.trim().parse().unwrap());
+                Ok(())
+            })
+            .unwrap();
+        lines
+    }
+
+    fn lines_parity(entry: &LogEntry<'_>) -> bool {
+        entry.text.trim().parse::<i64>().unwrap() % 2 == 1
+    }
+
+    #[test]
+    fn rotated_files_read_as_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        assert_eq!(read(&path, &LogQuery::default()), Vec::<i64>::new());
+        drop(written(&path, 40, 10));
+        assert!(numbered(&path, 3).exists(), "the test means to have several files");
+        assert_eq!(read(&path, &LogQuery::default()), (0..40).collect::<Vec<_>>());
+        for tail in 0..45 {
+            let query = LogQuery { tail: Some(tail), ..LogQuery::default() };
+            let first = 40 - (tail as i64).min(40);
+            assert_eq!(read(&path, &query), (first..40).collect::<Vec<_>>(), "tail {tail}");
+        }
+        let query = LogQuery { since: Some(at(5)), until: Some(at(20)), tail: None };
+        assert_eq!(read(&path, &query), (5..=20).collect::<Vec<_>>());
+        let query = LogQuery { since: Some(at(35)), until: None, tail: Some(10) };
+        assert_eq!(read(&path, &query), (35..40).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn torn_and_overlong_lines_are_passed_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let good = r#"{"log":"1\n","stream":"stderr","time":"2026-01-02T03:04:05Z"}"#;
+        let long = "x".repeat(3 * MAX_LINE);
+        std::fs::write(&path, format!("{good}\n{{\"log\n\n{long}\n{good}\n{good}")).unwrap();
+        assert_eq!(read(&path, &LogQuery::default()), [1, 1]);
+    }
+
+    #[test]
+    fn following_goes_across_rotations_and_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let ended = AtomicBool::new(false);
+        let mut lines: Vec<i64> = Vec::new();
+        let begin = Instant::now();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut log = written(&path, 5, 100);
+                for n in 5..200 {
+                    log.write(Stream::Stdout, format!("{n}\n").as_bytes(), at(n)).unwrap();
+                    if n % 20 == 0 {
+                        std::thread::sleep(Duration::from_millis(3));
+                    }
+                }
+                ended.store(true, Ordering::SeqCst);
+            });
+            let check = || ended.load(Ordering::SeqCst);
+            let mut sink = |entry: &LogEntry<'_>| {
+                lines.push(entry.text.trim().parse().unwrap());
+                Ok(())
+            };
+            let ended = Ended { fd: None, check: &check };
+            LogReader::new(&path).follow(&LogQuery::default(), &ended, &mut sink).unwrap();
+        });
+        assert_eq!(lines, (0..200).collect::<Vec<_>>());
+        assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn following_a_file_that_starts_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let mut log = LogWriter::open(&path, LogOptions { max_size: Some(300), max_files: 1 }).unwrap();
+        log.write(Stream::Stdout, b"0\n1\n2\n3\n", at(0)).unwrap();
+        let query = LogQuery { tail: Some(0), ..LogQuery::default() };
+        let mut lines: Vec<String> = Vec::new();
+        let calls = std::cell::Cell::new(0);
+        let log = std::cell::RefCell::new(log);
+        let check = || {
+            calls.set(calls.get() + 1);
+            log.borrow_mut().write(Stream::Stdout, format!("{}\n", calls.get()).as_bytes(), at(1)).unwrap();
+            calls.get() >= 6
+        };
+        let mut sink = |entry: &LogEntry<'_>| {
+            lines.push(entry.text.trim().to_owned());
+            Ok(())
+        };
+        LogReader::new(&path).follow(&query, &Ended { fd: None, check: &check }, &mut sink).unwrap();
+        assert_eq!(lines.last().map(String::as_str), Some("6"), "{lines:?}");
+    }
+}
