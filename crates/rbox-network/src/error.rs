@@ -1,0 +1,112 @@
+//! What can go wrong between a container and the wire.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+/// An error of this crate: what was attempted, on what, and why it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request the kernel refused.
+    #[error("{what}: {}", named(*.errno))]
+    Kernel {
+        /// The request as `--explain` shows it.
+        what: String,
+        /// The kernel's reason.
+        errno: Errno,
+    },
+    /// An answer that could not be read.
+    #[error("{what}: the kernel's answer is not understood: {why}")]
+    Answer {
+        /// The request.
+        what: String,
+        /// What was wrong with the answer.
+        why: String,
+    },
+    /// A file of the network's state.
+    #[error("{what} {path}: {source}")]
+    File {
+        /// `read`, `write`, …
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: std::io::Error,
+    },
+    /// No candidate subnet is free of the host's routes.
+    #[error("no private IPv4 subnet is free of the host's routes: remove an unused network or route")]
+    NoSubnet,
+    /// Every address of the network is taken.
+    #[error("network {network} has no free address left in {subnet}: remove stopped containers or use another network")]
+    NoAddress {
+        /// The network's name.
+        network: String,
+        /// Its subnet.
+        subnet: String,
+    },
+    /// Linux bridges hold 1,023 ports.
+    #[error("bridge {0} is full: a Linux bridge holds 1,023 containers; stop some or use a second network")]
+    BridgeFull(String),
+    /// No such network.
+    #[error("network {0} not found")]
+    NoNetwork(String),
+    /// A published port that another container of ours holds.
+    #[error("Bind for {address} failed: port is already allocated{holder}")]
+    PortAllocated {
+        /// Address and port.
+        address: String,
+        /// ` (by CONTAINER)` when it is known.
+        holder: String,
+    },
+    /// A published port that something else on the host holds.
+    #[error("failed to bind host port {address}/{proto}: {}", named(*.errno))]
+    PortTaken {
+        /// Address and port.
+        address: String,
+        /// tcp, udp or sctp.
+        proto: String,
+        /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`.
+        errno: Errno,
+    },
+    /// IPv6 host addresses cannot be translated to an IPv4 container.
+    #[error(
+        "cannot publish on {0}: the bridge network is IPv4 only; publish on an IPv4 address, or use --network host"
+    )]
+    Ipv6(String),
+    /// The table is full of our rules but something else answers.
+    #[error("address {ip} is not in {subnet}")]
+    OutOfSubnet {
+        /// The address.
+        ip: Ipv4Addr,
+        /// The subnet.
+        subnet: String,
+    },
+    /// A value of `--add-host`, `--dns` and the like.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+impl Error {
+    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+        Self::File { what, path: path.into(), source: source.into() }
+    }
+
+    /// The kernel's reason, when this is a refused request.
+    pub fn errno(&self) -> Option<Errno> {
+        match self {
+            Self::Kernel { errno, .. } | Self::PortTaken { errno, .. } => Some(*errno),
+            _ => None,
+        }
+    }
+}
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// `EINVAL (Invalid argument)` reads better than `Invalid argument (os error 22)`.
+fn named(errno: Errno) -> String {
+    let text = errno.to_string();
+    let plain = text.split(" (os error").next().unwrap_or(&text);
+    format!("{plain} ({errno:?})")
+}

@@ -1,0 +1,168 @@
+//! /etc/hosts and /etc/resolv.conf of a container, as text.
+
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr};
+
+use crate::error::{Error, Result};
+
+/// `--add-host NAME:IP`, where IP may be the word `host-gateway`: the bridge's address, or for want of one the host's
+/// loopback.
+pub fn parse_add_host(text: &str, gateway: Option<Ipv4Addr>) -> Result<(String, IpAddr)> {
+    let bad = |why: &str| Error::Invalid(format!("bad format for add-host: {text:?}: {why}"));
+    // `name=ip` is Docker's newer spelling; the first separator counts, as an IPv6 address has colons.
+    let at = text.find('=').or_else(|| text.find(':')).ok_or_else(|| bad("write NAME:IP"))?;
+    let (name, ip) = (text.get(..at).unwrap_or_default(), text.get(at + 1..).unwrap_or_default());
+    if name.is_empty() || name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '#') {
+        return Err(bad("the name is empty or has spaces"));
+    }
+    if ip == "host-gateway" {
+        return Ok((name.into(), gateway.unwrap_or(Ipv4Addr::LOCALHOST).into()));
+    }
+    let bare = ip.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(ip);
+    let ip = bare.parse().map_err(|_| bad("the address is no IP address"))?;
+    Ok((name.into(), ip))
+}
+
+/// The content of /etc/hosts: the loopback's names, `add_hosts`, and the container's own name when it has an address.
+pub fn hosts_file(hostname: &str, ip: Option<Ipv4Addr>, add_hosts: &[(String, IpAddr)]) -> String {
+    let mut out = String::from(
+        "127.0.0.1\tlocalhost\n\
+         ::1\tlocalhost ip6-localhost ip6-loopback\n\
+         fe00::\tip6-localnet\n\
+         ff00::\tip6-mcastprefix\n\
+         ff02::1\tip6-allnodes\n\
+         ff02::2\tip6-allrouters\n",
+    );
+    for (name, address) in add_hosts {
+        let _ = writeln!(out, "{address}\t{name}");
+    }
+    if let Some(ip) = ip {
+        // `web.example.org` is reached as `web` too.
+        match hostname.split_once('.') {
+            Some((short, _)) if !short.is_empty() => {
+                let _ = writeln!(out, "{ip}\t{hostname} {short}");
+            }
+            _ => {
+                let _ = writeln!(out, "{ip}\t{hostname}");
+            }
+        }
+    }
+    out
+}
+
+/// Where systemd-resolved keeps the real nameservers, when /etc/resolv.conf names its stub on loopback.
+pub const RESOLVED_CONF: &str = "/run/systemd/resolve/resolv.conf";
+
+/// The file to give [`resolv_conf`] as the host's: the text of `/etc/resolv.conf`, or, when all it names is
+/// systemd-resolved's stub, the text of [`RESOLVED_CONF`] that `read` returns.
+pub fn host_resolv_conf(read: impl Fn(&str) -> Option<String>) -> String {
+    let etc = read("/etc/resolv.conf").unwrap_or_default();
+    let servers = keyword(&etc, "nameserver");
+    let stub = |server: &&str| **server == *"127.0.0.53" || **server == *"127.0.0.54";
+    if !servers.is_empty() && servers.iter().all(|server| stub(server)) {
+        return read(RESOLVED_CONF).unwrap_or(etc);
+    }
+    etc
+}
+
+/// The content of /etc/resolv.conf for a container with its own network namespace. What is given replaces what the
+/// host has, kind by kind. The host's loopback nameservers mean something else inside and are left out; when none is
+/// left, public ones are used as Docker does. `search` of `.` means no search domain.
+pub fn resolv_conf(host_conf: &str, dns: &[IpAddr], search: &[String], options: &[String]) -> String {
+    let mut servers: Vec<String> = dns.iter().map(ToString::to_string).collect();
+    if servers.is_empty() {
+        servers = keyword(host_conf, "nameserver").into_iter().filter(|s| reachable(s)).map(Into::into).collect();
+    }
+    if servers.is_empty() {
+        servers = vec!["8.8.8.8".into(), "8.8.4.4".into()];
+    }
+    let words = |given: &[String], key: &str| -> Vec<String> {
+        if !given.is_empty() {
+            return given.iter().filter(|word| word.as_str() != ".").cloned().collect();
+        }
+        // The last line of a kind counts (resolv.conf(5)); `domain` is an older word for one search domain.
+        let lines = host_conf.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            let first = words.next()?;
+            (first == key || (key == "search" && first == "domain")).then(|| words.map(Into::into).collect())
+        });
+        if key == "options" { lines.flat_map(|l: Vec<String>| l).collect() } else { lines.last().unwrap_or_default() }
+    };
+    let mut out = String::new();
+    for server in servers {
+        let _ = writeln!(out, "nameserver {server}");
+    }
+    for (key, given) in [("search", search), ("options", options)] {
+        let list = words(given, key);
+        if !list.is_empty() {
+            let _ = writeln!(out, "{key} {}", list.join(" "));
+        }
+    }
+    out
+}
+
+/// The values of a keyword of resolv.conf, first word of each.
+fn keyword<'a>(conf: &'a str, key: &str) -> Vec<&'a str> {
+    conf.lines()
+        .filter_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == key).then(|| words.next()).flatten()
+        })
+        .collect()
+}
+
+/// Whether a container on an IPv4 bridge can send to this nameserver of the host.
+fn reachable(server: &str) -> bool {
+    match server.parse() {
+        Ok(IpAddr::V4(ip)) => !ip.is_loopback() && !ip.is_unspecified(),
+        // The default network has no IPv6.
+        Ok(IpAddr::V6(_)) | Err(_) => false,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts() {
+        let extra = [parse_add_host("db:10.0.0.5", None).unwrap(), parse_add_host("six:::1", None).unwrap()];
+        let text = hosts_file("web", Some(Ipv4Addr::new(172, 30, 0, 2)), &extra);
+        assert!(text.starts_with("127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"));
+        assert!(text.ends_with("10.0.0.5\tdb\n::1\tsix\n172.30.0.2\tweb\n"), "{text}");
+        assert!(hosts_file("a.b.c", Some(Ipv4Addr::LOCALHOST), &[]).ends_with("127.0.0.1\ta.b.c a\n"));
+        assert!(!hosts_file("alone", None, &[]).contains("alone"));
+        let gateway = Some(Ipv4Addr::new(172, 30, 0, 1));
+        assert_eq!(parse_add_host("host:host-gateway", gateway).unwrap().1.to_string(), "172.30.0.1");
+        assert_eq!(parse_add_host("h=[fe80::1]", None).unwrap().1.to_string(), "fe80::1");
+        for bad in ["", "name", ":1.2.3.4", "name:", "name:1.2.3", "na me:1.2.3.4", "n\n1.1.1.1 evil:1.2.3.4"] {
+            assert!(parse_add_host(bad, None).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn resolv() {
+        let host = "# c\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver ::1\nsearch a b\noptions ndots:2\n";
+        assert_eq!(resolv_conf(host, &[], &[], &[]), "nameserver 192.0.2.53\nsearch a b\noptions ndots:2\n");
+        assert_eq!(resolv_conf("nameserver 127.0.0.1", &[], &[], &[]), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
+        let own = resolv_conf(host, &["1.1.1.1".parse().unwrap()], &["x.org".into()], &["rotate".into()]);
+        assert_eq!(own, "nameserver 1.1.1.1\nsearch x.org\noptions rotate\n");
+        assert_eq!(resolv_conf(host, &[], &[".".into()], &[]), "nameserver 192.0.2.53\noptions ndots:2\n");
+        assert_eq!(resolv_conf("nameserver 1.1.1.1\ndomain d\n", &[], &[], &[]), "nameserver 1.1.1.1\nsearch d\n");
+    }
+
+    #[test]
+    fn the_stub_resolver_is_looked_through() {
+        let read = |etc: &'static str| {
+            host_resolv_conf(move |path| match path {
+                "/etc/resolv.conf" => Some(etc.into()),
+                RESOLVED_CONF => Some("nameserver 192.0.2.1\n".into()),
+                _ => None,
+            })
+        };
+        assert_eq!(read("nameserver 127.0.0.53\n"), "nameserver 192.0.2.1\n");
+        assert_eq!(read("nameserver 192.0.2.9\n"), "nameserver 192.0.2.9\n");
+        assert_eq!(read("nameserver 127.0.0.1\n"), "nameserver 127.0.0.1\n");
+    }
+}

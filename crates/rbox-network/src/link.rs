@@ -1,0 +1,303 @@
+//! Links, addresses and routes over rtnetlink. Source: rtnetlink(7).
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::{Emitable, Parseable};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
+    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
+};
+use rbox_sys::trace;
+use rustix::io::Errno;
+
+use crate::endpoint::{Endpoint, Mac};
+use crate::error::{Error, Result};
+use crate::socket::{CREATE, DUMP, EXCL, Netlink, Request};
+use crate::subnet::Subnet;
+
+/// `RTM_*`, linux/rtnetlink.h.
+mod rtm {
+    pub(super) const NEWLINK: u16 = 16;
+    pub(super) const DELLINK: u16 = 17;
+    pub(super) const GETLINK: u16 = 18;
+    pub(super) const SETLINK: u16 = 19;
+    pub(super) const NEWADDR: u16 = 20;
+    pub(super) const GETADDR: u16 = 22;
+    pub(super) const NEWROUTE: u16 = 24;
+    pub(super) const GETROUTE: u16 = 26;
+}
+
+fn body(message: &impl Emitable) -> Vec<u8> {
+    let mut out = vec![0; message.buffer_len()];
+    message.emit(&mut out);
+    out
+}
+
+fn link(name: &str, attributes: Vec<LinkAttribute>) -> LinkMessage {
+    let mut message = LinkMessage::default();
+    message.attributes.push(LinkAttribute::IfName(name.into()));
+    message.attributes.extend(attributes);
+    message
+}
+
+fn up(name: &str) -> Request {
+    let mut message = link(name, Vec::new());
+    message.header.flags = LinkFlags::Up;
+    message.header.change_mask = LinkFlags::Up;
+    let told = format!("RTM_SETLINK {name} up");
+    Request { kind: rtm::SETLINK, flags: 0, body: body(&message), told, accept: None }
+}
+
+/// No IPv6 link-local address comes by itself, so nothing waits a second for its duplicate check.
+/// A kernel without IPv6 refuses, which is as good.
+fn no_link_local(name: &str) -> Request {
+    let inet6 = AfSpecUnspec::Inet6(vec![AfSpecInet6::AddrGenMode(In6AddrGenMode::None)]);
+    let message = link(name, vec![LinkAttribute::AfSpecUnspec(vec![inet6])]);
+    let told = format!("RTM_SETLINK {name} addrgenmode none");
+    Request { kind: rtm::SETLINK, flags: 0, body: body(&message), told, accept: Some(Errno::AFNOSUPPORT) }
+}
+
+fn add_address(index: u32, name: &str, ip: Ipv4Addr, prefix: u8) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.prefix_len = prefix;
+    message.header.index = index;
+    message.attributes =
+        vec![AddressAttribute::Local(IpAddr::V4(ip)), AddressAttribute::Address(IpAddr::V4(ip))];
+    if let Some(subnet) = Subnet::new(ip, prefix) {
+        message.attributes.push(AddressAttribute::Broadcast(subnet.broadcast()));
+    }
+    Request {
+        kind: rtm::NEWADDR,
+        flags: CREATE | EXCL,
+        body: body(&message),
+        told: format!("RTM_NEWADDR {ip}/{prefix} on {name}"),
+        accept: Some(Errno::EXIST),
+    }
+}
+
+fn default_route(index: u32, name: &str, gateway: Ipv4Addr) -> Request {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    message.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
+    message.header.protocol = RouteProtocol::Boot;
+    message.header.scope = RouteScope::Universe;
+    message.header.kind = RouteType::Unicast;
+    message.attributes =
+        vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
+    Request {
+        kind: rtm::NEWROUTE,
+        flags: CREATE | EXCL,
+        body: body(&message),
+        told: format!("RTM_NEWROUTE default via {gateway} dev {name}"),
+        accept: Some(Errno::EXIST),
+    }
+}
+
+/// A link as the kernel shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    pub(crate) up: bool,
+}
+
+/// The link `name`; none when there is none.
+pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
+    let message = link(name, vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
+    let told = format!("RTM_GETLINK {name}");
+    let request =
+        Request { kind: rtm::GETLINK, flags: 0, body: body(&message), told: told.clone(), accept: None };
+    let answer = match socket.ask(&request) {
+        Err(error) if error.errno() == Some(Errno::NODEV) => return Ok(None),
+        answer => answer?,
+    };
+    // Only the fixed header is of interest: struct ifinfomsg.
+    let header = answer.first().and_then(|message| message.body.first_chunk::<12>());
+    let Some([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3]) = header.copied() else {
+        return Err(Error::Answer { what: told, why: "no link in it".into() });
+    };
+    let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([f0, f1, f2, f3]));
+    Ok(Some(Link { index: u32::from_ne_bytes([i0, i1, i2, i3]), up: flags.contains(LinkFlags::Up) }))
+}
+
+/// Every subnet this network namespace has an address in or a route to; not the default route.
+pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet;
+    let what = "RTM_GETROUTE, all tables";
+    let request =
+        Request { kind: rtm::GETROUTE, flags: DUMP, body: body(&message), told: what.into(), accept: None };
+    let mut taken = Vec::new();
+    for answer in socket.ask(&request)? {
+        let route = RouteMessage::parse(&answer.body)
+            .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
+        for attribute in &route.attributes {
+            if let RouteAttribute::Destination(RouteAddress::Inet(base)) = attribute {
+                taken.extend(Subnet::new(*base, route.header.destination_prefix_length));
+            }
+        }
+    }
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    taken.extend(addresses(socket, &message, "RTM_GETADDR")?.into_iter().filter_map(|(ip, p)| Subnet::new(ip, p)));
+    // A route to everything, or to half of it as VPNs set, says nothing about what is in use.
+    taken.retain(|subnet| subnet.prefix() > 1);
+    Ok(taken)
+}
+
+fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<Vec<(Ipv4Addr, u8)>> {
+    let request =
+        Request { kind: rtm::GETADDR, flags: DUMP, body: body(ask), told: what.into(), accept: None };
+    let mut found = Vec::new();
+    for answer in socket.ask(&request)? {
+        let address = AddressMessage::parse(&answer.body)
+            .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
+        if ask.header.index != 0 && address.header.index != ask.header.index {
+            continue;
+        }
+        for attribute in &address.attributes {
+            if let AddressAttribute::Local(IpAddr::V4(ip)) = attribute {
+                found.push((*ip, address.header.prefix_len));
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Whether the link `index` has the address.
+pub(crate) fn has_address(socket: &mut Netlink, index: u32, ip: Ipv4Addr) -> Result<bool> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.index = index;
+    Ok(addresses(socket, &message, "RTM_GETADDR of the bridge")?.iter().any(|(found, _)| *found == ip))
+}
+
+/// Makes the bridge, or what is missing of it. Two processes may do so at once.
+pub(crate) fn make_bridge(socket: &mut Netlink, name: &str, gateway: Ipv4Addr, prefix: u8) -> Result<Link> {
+    // A fixed address: a bridge without one takes that of a port, and changes it as ports come and go.
+    let mac = Mac::of(gateway);
+    let create = link(
+        name,
+        vec![LinkAttribute::Address(mac.0.to_vec()), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)])],
+    );
+    socket.batch(&[
+        Request {
+            kind: rtm::NEWLINK,
+            flags: CREATE | EXCL,
+            body: body(&create),
+            told: format!("RTM_NEWLINK bridge {name} {mac}"),
+            accept: Some(Errno::EXIST),
+        },
+        no_link_local(name),
+    ])?;
+    let Some(found) = find(socket, name)? else {
+        return Err(Error::Kernel { what: format!("RTM_GETLINK {name}"), errno: Errno::NODEV });
+    };
+    socket.batch(&[add_address(found.index, name, gateway, prefix), up(name)])?;
+    Ok(Link { up: true, ..found })
+}
+
+/// Makes the veth pair: one end a port of the bridge, the other in `netns`; one request, then two to raise it.
+pub(crate) fn make_veth(
+    socket: &mut Netlink,
+    endpoint: &Endpoint,
+    bridge: Link,
+    netns: BorrowedFd<'_>,
+    hairpin: bool,
+) -> Result<()> {
+    let host = endpoint.host_link.as_str();
+    let peer = link(
+        &endpoint.link,
+        vec![
+            LinkAttribute::Address(endpoint.mac.0.to_vec()),
+            LinkAttribute::NetNsFd(netns.as_raw_fd()),
+        ],
+    );
+    let create = link(
+        host,
+        vec![
+            LinkAttribute::Controller(bridge.index),
+            LinkAttribute::LinkInfo(vec![
+                LinkInfo::Kind(InfoKind::Veth),
+                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
+            ]),
+        ],
+    );
+    let mut requests = vec![
+        Request {
+            kind: rtm::NEWLINK,
+            flags: CREATE | EXCL,
+            body: body(&create),
+            told: format!(
+                "RTM_NEWLINK veth {host} master {}, peer {} {} in netns {}",
+                endpoint.bridge,
+                endpoint.link,
+                endpoint.mac,
+                trace::fd(netns),
+            ),
+            accept: None,
+        },
+        no_link_local(host),
+    ];
+    if hairpin {
+        requests.push(hairpin_mode(host));
+    }
+    requests.push(up(host));
+    socket.batch(&requests)
+}
+
+/// Lets the bridge send a frame back out of the port it came from: with `bridge-nf-call-iptables` on, a container
+/// that reaches its own published port is translated inside the bridge.
+fn hairpin_mode(name: &str) -> Request {
+    let message = link(
+        name,
+        vec![LinkAttribute::LinkInfo(vec![
+            LinkInfo::PortKind(InfoPortKind::Bridge),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+        ])],
+    );
+    let told = format!("RTM_NEWLINK {name} hairpin on");
+    Request { kind: rtm::NEWLINK, flags: 0, body: body(&message), told, accept: None }
+}
+
+/// Deletes the link and, of a veth, its peer. One that is gone is no failure.
+pub(crate) fn delete(socket: &mut Netlink, name: &str) -> Result<()> {
+    let message = link(name, Vec::new());
+    let told = format!("RTM_DELLINK {name}");
+    socket.batch(&[Request {
+        kind: rtm::DELLINK,
+        flags: 0,
+        body: body(&message),
+        told,
+        accept: Some(Errno::NODEV),
+    }])
+}
+
+/// Configures the inside of a container: loopback and `endpoint.link` up, the address, the default route.
+/// `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network namespace.
+pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
+    let mut socket = Netlink::from_fd(socket);
+    let name = endpoint.link.as_str();
+    let Some(found) = find(&mut socket, name)? else {
+        return Err(Error::Kernel { what: format!("RTM_GETLINK {name} in the container"), errno: Errno::NODEV });
+    };
+    socket.batch(&[
+        up("lo"),
+        no_link_local(name),
+        up(name),
+        add_address(found.index, name, endpoint.ip, endpoint.prefix),
+        default_route(found.index, name, endpoint.gateway),
+    ])
+}
+
+/// Raises the loopback of the network namespace that `socket` (`NETLINK_ROUTE`) was opened in: all that
+/// `--network none` has.
+pub fn loopback_up(socket: OwnedFd) -> Result<()> {
+    Netlink::from_fd(socket).batch(&[up("lo")])
+}

@@ -1,0 +1,199 @@
+//! A netlink socket: requests out, acknowledgements and dumps in.
+//!
+//! Sockets come as [`OwnedFd`], because the one that configures a container's inside was opened by the
+//! container's init in its own network namespace. The kernel answers inside `send`, so receiving never waits.
+//!
+//! Source: netlink(7), rtnetlink(7).
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rbox_sys::trace;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
+
+use crate::error::{Error, Result};
+
+/// `NLM_F_*`, linux/netlink.h.
+pub(crate) const REQUEST: u16 = 0x01;
+pub(crate) const ACK: u16 = 0x04;
+pub(crate) const DUMP: u16 = 0x300;
+pub(crate) const EXCL: u16 = 0x200;
+pub(crate) const CREATE: u16 = 0x400;
+pub(crate) const APPEND: u16 = 0x800;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const HEADER: usize = 16;
+
+/// One request of a batch and how `--explain` tells it.
+pub(crate) struct Request {
+    pub(crate) kind: u16,
+    pub(crate) flags: u16,
+    pub(crate) body: Vec<u8>,
+    pub(crate) told: String,
+    /// A refusal for this reason is what was wanted anyway (`EEXIST` for something that should exist).
+    pub(crate) accept: Option<Errno>,
+}
+
+/// One message of an answer.
+pub(crate) struct Message {
+    pub(crate) kind: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+pub(crate) struct Netlink {
+    fd: OwnedFd,
+    sequence: u32,
+}
+
+impl Netlink {
+    /// A socket for links, addresses and routes in this process's network namespace.
+    pub(crate) fn route() -> Result<Self> {
+        Self::open("NETLINK_ROUTE", None)
+    }
+
+    /// A socket for nftables in this process's network namespace.
+    pub(crate) fn netfilter() -> Result<Self> {
+        Self::open("NETLINK_NETFILTER", Some(netlink::NETFILTER))
+    }
+
+    fn open(name: &'static str, protocol: Option<Protocol>) -> Result<Self> {
+        let fd = trace::call(
+            "socket",
+            || format!("AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, {name}"),
+            || {
+                rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
+            },
+        )
+        .map_err(|errno| Error::Kernel { what: format!("socket({name})"), errno })?;
+        Ok(Self::from_fd(fd))
+    }
+
+    pub(crate) fn from_fd(fd: OwnedFd) -> Self {
+        Self { fd, sequence: 1 }
+    }
+
+    /// Sends `requests` with one call and reads one acknowledgement each. All are tried; the first refusal
+    /// that was not acceptable is returned.
+    pub(crate) fn batch(&mut self, requests: &[Request]) -> Result<()> {
+        let first = self.sequence;
+        let mut out = Vec::with_capacity(512);
+        for request in requests {
+            frame(&mut out, request.kind, REQUEST | ACK | request.flags, self.sequence, &request.body);
+            self.sequence += 1;
+        }
+        let told = || requests.iter().map(|r| r.told.as_str()).collect::<Vec<_>>().join("; ");
+        self.send(&out, told)?;
+        let mut failure = None;
+        let mut left = requests.len();
+        while left > 0 {
+            for (sequence, message) in self.receive(&told)? {
+                if message.kind != NLMSG_ERROR || sequence < first {
+                    continue;
+                }
+                left = left.saturating_sub(1);
+                let Some(request) = requests.get((sequence - first) as usize) else { continue };
+                if let Some(errno) = errno_of(&message.body)
+                    && Some(errno) != request.accept
+                    && failure.is_none()
+                {
+                    failure = Some(Error::Kernel { what: request.told.clone(), errno });
+                }
+            }
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Sends one request and returns its answer: one message, or all of a dump.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<Vec<Message>> {
+        let sequence = self.sequence;
+        self.sequence += 1;
+        let dump = request.flags & DUMP == DUMP;
+        let mut out = Vec::with_capacity(128);
+        frame(&mut out, request.kind, REQUEST | request.flags, sequence, &request.body);
+        let told = || request.told.clone();
+        self.send(&out, told)?;
+        let mut messages = Vec::new();
+        loop {
+            for (answered, message) in self.receive(&told)? {
+                if answered != sequence {
+                    continue;
+                }
+                match message.kind {
+                    NLMSG_ERROR => {
+                        return match errno_of(&message.body) {
+                            Some(errno) => Err(Error::Kernel { what: told(), errno }),
+                            None => Ok(messages),
+                        };
+                    }
+                    NLMSG_DONE => return Ok(messages),
+                    _ => messages.push(message),
+                }
+            }
+            if !dump && !messages.is_empty() {
+                return Ok(messages);
+            }
+        }
+    }
+
+    /// Sends an nftables transaction whose last message asks for an acknowledgement; `Ok` when it was committed.
+    pub(crate) fn transaction(&mut self, batch: &[u8], told: impl Fn() -> String) -> Result<(), (u32, Errno)> {
+        self.send(batch, &told).map_err(|error| (0, error.errno().unwrap_or(Errno::IO)))?;
+        loop {
+            let messages = self.receive(&told).map_err(|error| (0, error.errno().unwrap_or(Errno::IO)))?;
+            // Refusals come in the order of the messages, so the first one is the cause.
+            if let Some((sequence, message)) = messages.iter().find(|(_, m)| m.kind == NLMSG_ERROR) {
+                return errno_of(&message.body).map_or(Ok(()), |errno| Err((*sequence, errno)));
+            }
+        }
+    }
+
+    fn send(&mut self, out: &[u8], told: impl Fn() -> String) -> Result<()> {
+        trace::call("sendto", || format!("netlink, {}", told()), || {
+            rustix::io::retry_on_intr(|| rustix::net::send(self.fd.as_fd(), out, SendFlags::empty()))
+        })
+        .map(drop)
+        .map_err(|errno| Error::Kernel { what: told(), errno })
+    }
+
+    /// One datagram, taken apart: each message with its sequence number.
+    fn receive(&mut self, told: &impl Fn() -> String) -> Result<Vec<(u32, Message)>> {
+        // The kernel sizes a dump's datagrams by the buffers it has seen, and never above 32 KiB.
+        let mut buffer = vec![0_u8; 32 * 1024];
+        let (length, _) = rustix::io::retry_on_intr(|| {
+            rustix::net::recv(self.fd.as_fd(), buffer.as_mut_slice(), RecvFlags::empty())
+        })
+        .map_err(|errno| Error::Kernel { what: format!("recv for {}", told()), errno })?;
+        buffer.truncate(length);
+        let mut messages = Vec::new();
+        let mut rest = buffer.as_slice();
+        while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {
+            let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
+            let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+            let Some(body) = rest.get(HEADER..length) else {
+                return Err(Error::Answer { what: told(), why: "a message is cut short".into() });
+            };
+            let kind = u16::from_ne_bytes([k0, k1]);
+            messages.push((u32::from_ne_bytes([s0, s1, s2, s3]), Message { kind, body: body.to_vec() }));
+            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+        }
+        Ok(messages)
+    }
+}
+
+/// Appends a message with its header, padded to four bytes.
+pub(crate) fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, body: &[u8]) {
+    out.extend_from_slice(&((HEADER + body.len()) as u32).to_ne_bytes());
+    out.extend_from_slice(&kind.to_ne_bytes());
+    out.extend_from_slice(&flags.to_ne_bytes());
+    out.extend_from_slice(&sequence.to_ne_bytes());
+    out.extend_from_slice(&0_u32.to_ne_bytes());
+    out.extend_from_slice(body);
+    out.resize(out.len().next_multiple_of(4), 0);
+}
+
+/// The reason in an NLMSG_ERROR body; none when it is an acknowledgement.
+fn errno_of(body: &[u8]) -> Option<Errno> {
+    let code = body.first_chunk::<4>().map_or(-5, |bytes| i32::from_ne_bytes(*bytes));
+    (code != 0).then(|| Errno::from_raw_os_error(-code))
+}

@@ -1,0 +1,459 @@
+//! Networks as users know them, and a container's way onto one and off again.
+//!
+//! On disk: `<root>/networks/<bridge>.json` is a network's record, which survives a reboot;
+//! `<state>/networks/<bridge>/` holds its addresses in use, which need not.
+//!
+//! The order of a start, in which each step can be found again from what was recorded before it:
+//! [`NetworkStore::ensure`], [`reserve`](crate::reserve), [`NetworkStore::plan`], (the endpoint goes into the
+//! container's record), [`NetworkStore::attach`], [`configure_inside`](crate::configure_inside). At the end
+//! [`NetworkStore::detach`].
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use rbox_spec::port::PublishedPort;
+use rbox_sys::trace;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::address::Addresses;
+use crate::endpoint::{Endpoint, Mac, host_link};
+use crate::error::{Error, Result};
+use crate::link;
+use crate::nft::{self, Table};
+use crate::socket::Netlink;
+use crate::subnet::{self, Subnet};
+
+/// The names of what rbox makes on the host; they differ by state directory, so that two installations, or a test
+/// and an installation, do not meet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Names {
+    /// The default network's bridge.
+    pub bridge: String,
+    /// The nftables table, of family ip.
+    pub table: String,
+}
+
+impl Names {
+    /// `rbox0` and `rbox` for `/run/rbox`; `rbox-<6 hex>` for any other state directory.
+    pub fn for_state(state_dir: &Path) -> Self {
+        if state_dir == Path::new("/run/rbox") {
+            return Self { bridge: "rbox0".into(), table: "rbox".into() };
+        }
+        // FNV-1a: it has to be stable between builds, not secret.
+        let hash = state_dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+        });
+        let name = format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0xff_ffff);
+        Self { bridge: name.clone(), table: name }
+    }
+}
+
+/// A network's record, and what `network ls` and `network inspect` show.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// 64 hex.
+    pub id: String,
+    /// `bridge`, `host`, `none`.
+    pub name: String,
+    /// `bridge`, `host`, `null`.
+    pub driver: String,
+    /// The subnet of a bridge network.
+    pub subnet: Option<Subnet>,
+    /// The bridge's own address.
+    pub gateway: Option<Ipv4Addr>,
+    /// The Linux bridge; empty for host and none.
+    #[serde(default)]
+    pub bridge: String,
+    /// When it was made.
+    pub created: SystemTime,
+    /// Labels of a user-defined network.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+    /// Options of the driver.
+    #[serde(default)]
+    pub options: BTreeMap<String, String>,
+    /// Whether it has no way out.
+    #[serde(default)]
+    pub internal: bool,
+}
+
+impl Network {
+    /// `local`, as Docker shows it for every network of one host.
+    pub fn scope(&self) -> &'static str {
+        "local"
+    }
+
+    fn range(&self) -> Result<Subnet> {
+        self.subnet.ok_or_else(|| Error::Invalid(format!("network {} has no subnet", self.name)))
+    }
+}
+
+/// The networks of one installation.
+#[derive(Clone, Debug)]
+pub struct NetworkStore {
+    root: PathBuf,
+    state: PathBuf,
+    names: Names,
+}
+
+impl NetworkStore {
+    /// `root_dir` holds what survives a reboot (`/var/lib/rbox`), `state_dir` what need not (`/run/rbox`).
+    /// Nothing is made yet.
+    pub fn open(root_dir: &Path, state_dir: &Path, names: Names) -> Self {
+        Self { root: root_dir.join("networks"), state: state_dir.join("networks"), names }
+    }
+
+    /// The bridge and table names.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// The default network `bridge`; its subnet is chosen, and recorded, the first time.
+    pub fn bridge(&self) -> Result<Network> {
+        let path = self.record_path();
+        if let Some(network) = read_record(&path)? {
+            return Ok(network);
+        }
+        let mut taken = link::taken(&mut Netlink::route()?)?;
+        taken.extend(nameservers());
+        for network in self.records()? {
+            taken.extend(network.subnet);
+        }
+        let subnet = subnet::choose(&taken)?;
+        let network = Network {
+            id: random_id()?,
+            name: "bridge".into(),
+            driver: "bridge".into(),
+            subnet: Some(subnet),
+            gateway: Some(subnet.gateway()),
+            bridge: self.names.bridge.clone(),
+            created: SystemTime::now(),
+            labels: BTreeMap::new(),
+            options: BTreeMap::from([
+                ("com.docker.network.bridge.name".into(), self.names.bridge.clone()),
+                ("com.docker.network.bridge.default_bridge".into(), "true".into()),
+                ("com.docker.network.bridge.enable_icc".into(), "true".into()),
+                ("com.docker.network.bridge.enable_ip_masquerade".into(), "true".into()),
+            ]),
+            internal: false,
+        };
+        self.write_record(&path, &network)?;
+        // Another process may have been first.
+        read_record(&path)?.ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))
+    }
+
+    /// `bridge`, `host` and `none`, in Docker's order.
+    pub fn list(&self) -> Result<Vec<Network>> {
+        let bridge = self.bridge()?;
+        let builtin = |name: &str, driver: &str| Network {
+            id: derived_id(&bridge.id, name),
+            name: name.into(),
+            driver: driver.into(),
+            subnet: None,
+            gateway: None,
+            bridge: String::new(),
+            created: bridge.created,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+            internal: false,
+        };
+        let (host, none) = (builtin("host", "host"), builtin("none", "null"));
+        Ok(vec![bridge, host, none])
+    }
+
+    /// The network of this name or unique id prefix.
+    pub fn find(&self, name: &str) -> Result<Network> {
+        let networks = self.list()?;
+        if let Some(network) = networks.iter().find(|network| network.name == name) {
+            return Ok(network.clone());
+        }
+        let mut matching = networks.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
+        match (matching.next(), matching.next()) {
+            (Some(network), None) => Ok(network.clone()),
+            (Some(_), Some(_)) => Err(Error::Invalid(format!("network {name} is ambiguous: it begins several ids"))),
+            _ => Err(Error::NoNetwork(name.into())),
+        }
+    }
+
+    /// Makes the bridge, the rules and the settings of the host that `network` needs, as far as they are missing:
+    /// after a reboot, a `nft flush ruleset`, a deleted link. When the table was missing it is made with the
+    /// published ports of the endpoints `live` returns. When all is there it costs four requests.
+    pub fn ensure(&self, network: &Network, live: &dyn Fn() -> Vec<Endpoint>) -> Result<()> {
+        trace::step("network", "the bridge and the nftables rules must be there before a container is wired", || {
+            self.ensure_bridge(network)?;
+            self.ensure_sysctls(network)?;
+            let mut table = Table::open(&self.names.table)?;
+            if table.is_whole(&network.bridge)? { Ok(()) } else { build(&mut table, network, &live()) }
+        })
+    }
+
+    /// Makes everything right again, whatever happened to it: bridge, rules, the ports of `live` endpoints, the
+    /// addresses of containers that are gone (`is_live` is false for their id).
+    pub fn reconcile(
+        &self,
+        network: &Network,
+        live: &[Endpoint],
+        is_live: &dyn Fn(&str) -> bool,
+    ) -> Result<()> {
+        self.ensure_bridge(network)?;
+        self.ensure_sysctls(network)?;
+        build(&mut Table::open(&self.names.table)?, network, live)?;
+        self.addresses(network)?.sweep(is_live).map(drop)
+    }
+
+    fn ensure_bridge(&self, network: &Network) -> Result<()> {
+        let range = network.range()?;
+        let mut socket = Netlink::route()?;
+        if let Some(found) = link::find(&mut socket, &network.bridge)?
+            && found.up
+            && link::has_address(&mut socket, found.index, range.gateway())?
+        {
+            return Ok(());
+        }
+        link::make_bridge(&mut socket, &network.bridge, range.gateway(), range.prefix()).map(drop)
+    }
+
+    #[allow(clippy::unused_self, reason = "which settings are needed will depend on the store's configuration")]
+    fn ensure_sysctls(&self, network: &Network) -> Result<()> {
+        // Packets pass between the bridge and the other links.
+        sysctl("/proc/sys/net/ipv4/ip_forward", "1")?;
+        // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
+        sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")
+    }
+
+    /// Takes an address for `container` (its id) and names everything its endpoint will consist of. The container's
+    /// record must exist: `is_live` is asked of other ids whether their address is still in use.
+    pub fn plan(
+        &self,
+        network: &Network,
+        container: &str,
+        ports: Vec<PublishedPort>,
+        is_live: &dyn Fn(&str) -> bool,
+    ) -> Result<Endpoint> {
+        let range = network.range()?;
+        let ip = self.addresses(network)?.allocate(&network.name, container, is_live)?;
+        Ok(Endpoint {
+            network: network.name.clone(),
+            network_id: network.id.clone(),
+            container: container.into(),
+            bridge: network.bridge.clone(),
+            host_link: host_link(container),
+            link: "eth0".into(),
+            ip,
+            prefix: range.prefix(),
+            gateway: network.gateway.unwrap_or_else(|| range.gateway()),
+            mac: Mac::of(ip),
+            ports,
+        })
+    }
+
+    /// Makes the veth between the bridge and `netns` and publishes the ports. What was made is taken back on failure.
+    pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
+        let wired = self.wire(endpoint, netns).and_then(|()| self.publish(endpoint));
+        if wired.is_err() {
+            // The reason that is told is the first one; what remains is found from the record.
+            let _ = self.unpublish(endpoint);
+            let _ = self.unwire(endpoint);
+        }
+        wired
+    }
+
+    /// Makes the veth.
+    pub fn wire(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
+        let mut socket = Netlink::route()?;
+        let Some(bridge) = link::find(&mut socket, &endpoint.bridge)? else {
+            return Err(Error::Kernel { what: format!("RTM_GETLINK {}", endpoint.bridge), errno: Errno::NODEV });
+        };
+        let hairpin = bridge_calls_iptables();
+        let made = match link::make_veth(&mut socket, endpoint, bridge, netns, hairpin) {
+            // The veth of this container's last run: its namespace is still being taken down.
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                link::delete(&mut socket, &endpoint.host_link)?;
+                link::make_veth(&mut socket, endpoint, bridge, netns, hairpin)
+            }
+            made => made,
+        };
+        made.map_err(|error| match error.errno() {
+            Some(Errno::XFULL) => Error::BridgeFull(endpoint.bridge.clone()),
+            _ => error,
+        })
+    }
+
+    fn unwire(&self, endpoint: &Endpoint) -> Result<()> {
+        link::delete(&mut Netlink::route()?, &endpoint.host_link)
+    }
+
+    /// Publishes the endpoint's ports.
+    pub fn publish(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.ports.is_empty() {
+            return Ok(());
+        }
+        Table::open(&self.names.table)?.publish(&published(endpoint))
+    }
+
+    /// Takes the endpoint's ports back; those that lead to another container by now stay.
+    pub fn unpublish(&self, endpoint: &Endpoint) -> Result<()> {
+        if endpoint.ports.is_empty() {
+            return Ok(());
+        }
+        Table::open(&self.names.table)?.unpublish(&published(endpoint))
+    }
+
+    /// Gives the endpoint's address back.
+    pub fn release(&self, endpoint: &Endpoint) -> Result<()> {
+        let Some(range) = Subnet::new(endpoint.ip, endpoint.prefix) else { return Ok(()) };
+        Addresses::open(&self.state.join(&endpoint.bridge), range)?.release(endpoint.ip, &endpoint.container)
+    }
+
+    /// Takes the endpoint apart: ports, veth, address. Can be repeated; goes on past failures and returns all.
+    pub fn detach(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
+        let steps = [self.unpublish(endpoint), self.unwire(endpoint), self.release(endpoint)];
+        collected(steps)
+    }
+
+    /// Removes every network's bridge, the table, the records and the addresses.
+    pub fn destroy(&self) -> Result<(), Vec<Error>> {
+        let bridge = || link::delete(&mut Netlink::route()?, &self.names.bridge);
+        let table = || Table::open(&self.names.table)?.delete();
+        let state = self.state.join(&self.names.bridge);
+        let steps = [
+            table(),
+            bridge(),
+            gone(std::fs::remove_dir_all(&state), &state),
+            gone(std::fs::remove_file(self.record_path()), &self.record_path()),
+        ];
+        collected(steps)
+    }
+
+    fn addresses(&self, network: &Network) -> Result<Addresses> {
+        Addresses::open(&self.state.join(&network.bridge), network.range()?)
+    }
+
+    /// The addresses of `network` in use, each with its container's id.
+    pub fn in_use(&self, network: &Network) -> Result<Vec<(Ipv4Addr, String)>> {
+        if network.subnet.is_none() { Ok(Vec::new()) } else { self.addresses(network)?.owners() }
+    }
+
+    fn record_path(&self) -> PathBuf {
+        self.root.join(format!("{}.json", self.names.bridge))
+    }
+
+    fn records(&self) -> Result<Vec<Network>> {
+        let entries = match std::fs::read_dir(&self.root) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries.map_err(|e| Error::file("read", &self.root, e))?,
+        };
+        let mut records = Vec::new();
+        for entry in entries {
+            let path = entry.map_err(|e| Error::file("read", &self.root, e))?.path();
+            if path.extension().is_some_and(|extension| extension == "json") {
+                records.extend(read_record(&path)?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes the record unless there is one: a complete file is given its name.
+    fn write_record(&self, path: &Path, network: &Network) -> Result<()> {
+        std::fs::create_dir_all(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
+        let temporary = self.root.join(format!(".{}.{}", self.names.bridge, std::process::id()));
+        let text = serde_json::to_vec_pretty(network)
+            .map_err(|e| Error::file("encode", path, std::io::Error::other(e)))?;
+        let written = std::fs::File::create(&temporary).and_then(|mut file| {
+            file.write_all(&text)?;
+            file.sync_all()
+        });
+        let linked = written.and_then(|()| match std::fs::hard_link(&temporary, path) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+            linked => linked,
+        });
+        let _ = std::fs::remove_file(&temporary);
+        linked.map_err(|e| Error::file("write", path, e))
+    }
+}
+
+fn build(table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {
+    let ports: Vec<_> = live.iter().flat_map(published).collect();
+    table.build(&[nft::Network { bridge: &network.bridge, subnet: network.range()? }], &ports)
+}
+
+fn published(endpoint: &Endpoint) -> Vec<(PublishedPort, Ipv4Addr)> {
+    endpoint.ports.iter().map(|port| (*port, endpoint.ip)).collect()
+}
+
+fn collected(steps: impl IntoIterator<Item = Result<()>>) -> Result<(), Vec<Error>> {
+    let failures: Vec<Error> = steps.into_iter().filter_map(Result::err).collect();
+    if failures.is_empty() { Ok(()) } else { Err(failures) }
+}
+
+fn gone(removed: std::io::Result<()>, path: &Path) -> Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed.map_err(|e| Error::file("remove", path, e)),
+    }
+}
+
+fn read_record(path: &Path) -> Result<Option<Network>> {
+    match std::fs::read(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::file("read", path, error)),
+        Ok(text) => serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|error| Error::file("read", path, std::io::Error::other(error))),
+    }
+}
+
+/// Writes `value` unless the file has it.
+fn sysctl(path: &str, value: &str) -> Result<()> {
+    let now = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))?;
+    if now.trim() == value {
+        return Ok(());
+    }
+    trace::call("write", || format!("{}, {value}", trace::quoted(path)), || std::fs::write(path, value))
+        .map_err(|e| Error::file("write", path, e))
+}
+
+/// Whether frames between the ports of a bridge go through the IPv4 hooks too.
+fn bridge_calls_iptables() -> bool {
+    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.starts_with(b"1"))
+}
+
+/// The host's nameservers, which the subnet must not hide even when only the default route leads to them.
+fn nameservers() -> Vec<Subnet> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
+        .filter_map(|ip: Ipv4Addr| Subnet::new(ip, 32))
+        .collect()
+}
+
+fn random_id() -> Result<String> {
+    let mut bytes = [0_u8; 32];
+    let path = Path::new("/dev/urandom");
+    std::fs::File::open(path)
+        .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
+        .map_err(|e| Error::file("read", path, e))?;
+    Ok(hex(&bytes))
+}
+
+/// A stable id for a network that has no record: the default network's, turned by the name.
+fn derived_id(id: &str, name: &str) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut out = String::new();
+    for round in 0..4_u8 {
+        for byte in id.bytes().chain(name.bytes()).chain([round]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+        out.push_str(&hex(&hash.to_be_bytes()));
+    }
+    out
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
