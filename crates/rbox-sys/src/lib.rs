@@ -3,11 +3,13 @@
 //! The other crates forbid unsafe code and come here. Each wrapper checks its arguments, returns owned
 //! descriptors, and goes through [`trace::call`], so that `--explain` shows what was really done.
 
+pub mod bpf;
 pub mod channel;
 pub mod error;
 pub mod file;
 pub mod mount;
 pub mod process;
+pub mod seccomp;
 pub mod trace;
 
 pub use error::{SysError, told};
