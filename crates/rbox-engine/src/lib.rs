@@ -5,3 +5,4 @@ pub mod filter;
 pub mod logs;
 pub mod moment;
 pub mod names;
+pub mod volume;

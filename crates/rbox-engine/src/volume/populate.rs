@@ -1,0 +1,475 @@
+//! The first use of an empty volume: what the image has at the mount point is copied into it, with owners,
+//! modes, times, extended attributes and hard links.
+//!
+//! The image's tree is hostile. Every step goes from an open directory to one name in it and follows no link,
+//! so nothing outside the two directories is read or written, whatever is swapped meanwhile.
+
+use std::collections::HashMap;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{
+    AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
+use rustix::io::Errno;
+
+/// Directories nested deeper are refused: each level holds descriptors open.
+const MAX_DEPTH: usize = 128;
+/// A mark on the volume while it is being filled: a fill that was killed is begun again.
+const FILLING: &CStr = c"trusted.rbox.filling";
+
+/// A volume that could not be filled.
+#[derive(Debug, thiserror::Error)]
+#[error("copy the image's {path} into the volume: {action}: {source}")]
+pub struct PopulateError {
+    action: &'static str,
+    /// Within the directory copied; `.` for itself.
+    path: String,
+    source: Errno,
+}
+
+/// Copies the content of the directory `image` into the directory `volume` when that is empty, and says
+/// whether it did. The volume's own mode and owner become those of `image`.
+pub fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, PopulateError> {
+    let at_root = |action| move |source| PopulateError { action, path: ".".into(), source };
+    // Containers that share the volume may start together: one fills, the others wait and find it full. The lock
+    // is on a descriptor of its own, since a duplicate would share the caller's.
+    let lock =
+        rustix::fs::openat(volume, c".", dir_flags(), Mode::empty()).map_err(at_root("open the volume"))?;
+    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(at_root("lock the volume"))?;
+    let interrupted = rustix::fs::fgetxattr(&lock, FILLING, &mut [0_u8; 8][..]).is_ok();
+    if interrupted {
+        clear(&lock, 0).map_err(at_root("empty a half-filled volume"))?;
+    } else if !is_empty(&lock).map_err(at_root("read the volume"))? {
+        return Ok(false);
+    }
+    let source = rustix::fs::openat(image, c".", dir_flags(), Mode::empty()).map_err(at_root("open"))?;
+    // Without support for the mark (a file system without attributes) a killed fill stays half done.
+    let marked = rustix::fs::fsetxattr(&lock, FILLING, b"1", XattrFlags::empty()).is_ok();
+    let mut copy = Copy { links: HashMap::new(), root: lock.as_fd(), path: Vec::new() };
+    copy.directory(&source, &lock)?;
+    if marked {
+        rustix::fs::fremovexattr(&lock, FILLING).map_err(at_root("unmark the volume"))?;
+    }
+    let stat = rustix::fs::fstat(&source).map_err(at_root("stat"))?;
+    copy.attributes(&source, &lock, &stat)?;
+    Ok(true)
+}
+
+fn dir_flags() -> OFlags {
+    OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC
+}
+
+fn is_dot(name: &CStr) -> bool {
+    matches!(name.to_bytes(), b"." | b"..")
+}
+
+/// `lost+found` alone is an empty volume, too: that of a file system just made.
+fn is_empty(dir: &OwnedFd) -> Result<bool, Errno> {
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        if !is_dot(entry.file_name()) && entry.file_name() != c"lost+found" {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn clear(dir: &OwnedFd, depth: usize) -> Result<(), Errno> {
+    if depth > MAX_DEPTH {
+        return Err(Errno::NAMETOOLONG);
+    }
+    for name in names(dir)? {
+        match rustix::fs::openat(dir, &name, dir_flags(), Mode::empty()) {
+            Ok(child) => {
+                clear(&child, depth + 1)?;
+                rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR)?;
+            }
+            Err(Errno::NOTDIR | Errno::LOOP) => rustix::fs::unlinkat(dir, &name, AtFlags::empty())?,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// The names in a directory, read in one go: the copy into a tree must not see itself.
+fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
+    let mut names = Vec::new();
+    for entry in Dir::read_from(dir)? {
+        let entry = entry?;
+        if !is_dot(entry.file_name()) {
+            names.push(entry.file_name().to_owned());
+        }
+    }
+    Ok(names)
+}
+
+struct Copy<'a> {
+    /// Where a file that has several names was put first: its directory's path and name in the volume.
+    links: HashMap<(u64, u64), Vec<CString>>,
+    root: BorrowedFd<'a>,
+    /// The names from the root to what is being copied.
+    path: Vec<CString>,
+}
+
+impl Copy<'_> {
+    fn failed(&self, action: &'static str) -> impl Fn(Errno) -> PopulateError {
+        let path: Vec<String> =
+            self.path.iter().map(|name| name.to_string_lossy().escape_debug().to_string()).collect();
+        move |source| PopulateError { action, path: path.join("/"), source }
+    }
+
+    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> Result<(), PopulateError> {
+        if self.path.len() > MAX_DEPTH {
+            return Err(self.failed("directories nested too deep")(Errno::NAMETOOLONG));
+        }
+        for name in names(from).map_err(self.failed("read the directory"))? {
+            self.path.push(name.clone());
+            self.entry(from, to, &name)?;
+            self.path.pop();
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), PopulateError> {
+        let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed("stat"))?;
+        let kind = FileType::from_raw_mode(stat.st_mode);
+        if kind != FileType::Directory && stat.st_nlink > 1 && self.linked(to, name, &stat)? {
+            return Ok(());
+        }
+        match kind {
+            FileType::Directory => {
+                let source = rustix::fs::openat(from, name, dir_flags(), Mode::empty())
+                    .map_err(self.failed("open"))?;
+                rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(self.failed("make the directory"))?;
+                let target = rustix::fs::openat(to, name, dir_flags(), Mode::empty())
+                    .map_err(self.failed("open the copy"))?;
+                self.directory(&source, &target)?;
+                self.attributes(&source, &target, &stat)
+            }
+            FileType::RegularFile => self.file(from, to, name),
+            FileType::Symlink => {
+                let target =
+                    rustix::fs::readlinkat(from, name, Vec::new()).map_err(self.failed("read the link"))?;
+                rustix::fs::symlinkat(&target, to, name).map_err(self.failed("make the link"))?;
+                self.owner_and_times(to, name, &stat)
+            }
+            kind
+            @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket) => {
+                let mode = Mode::from_raw_mode(stat.st_mode);
+                rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)
+                    .map_err(self.failed("make the node"))?;
+                // Before the mode: a change of owner takes the set-id bits away.
+                self.owner_and_times(to, name, &stat)?;
+                // It was made a moment ago in a directory of root's, so the name is still the node.
+                rustix::fs::chmodat(to, name, mode, AtFlags::empty()).map_err(self.failed("set the mode"))
+            }
+            // What the file system does not name cannot be made.
+            FileType::Unknown => Ok(()),
+        }
+    }
+
+    /// Makes `name` another name of a file that was copied before; true when it was.
+    fn linked(&mut self, to: &OwnedFd, name: &CStr, stat: &Stat) -> Result<bool, PopulateError> {
+        let key = (stat.st_dev, stat.st_ino);
+        let Some(first) = self.links.get(&key) else {
+            self.links.insert(key, self.path.clone());
+            return Ok(false);
+        };
+        let failed = self.failed("link");
+        let Some((file, dirs)) = first.split_last() else { return Ok(false) };
+        let mut dir = rustix::fs::openat(self.root, c".", dir_flags(), Mode::empty()).map_err(&failed)?;
+        for step in dirs {
+            dir = rustix::fs::openat(&dir, step, dir_flags(), Mode::empty()).map_err(&failed)?;
+        }
+        rustix::fs::linkat(&dir, file, to, name, AtFlags::empty()).map_err(&failed)?;
+        Ok(true)
+    }
+
+    fn file(&self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), PopulateError> {
+        // NONBLOCK: should the file have become a FIFO meanwhile, the open does not wait for a writer.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let source = rustix::fs::openat(from, name, flags, Mode::empty()).map_err(self.failed("open"))?;
+        let stat = rustix::fs::fstat(&source).map_err(self.failed("stat"))?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(self.failed("it changed while it was copied")(Errno::INVAL));
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let target =
+            rustix::fs::openat(to, name, flags, Mode::RUSR | Mode::WUSR).map_err(self.failed("create"))?;
+        self.content(&source, &target, stat.st_size.max(0) as u64)?;
+        self.attributes(&source, &target, &stat)
+    }
+
+    /// Copies data, skipping holes, so that a sparse file stays one.
+    fn content(&self, source: &OwnedFd, target: &OwnedFd, size: u64) -> Result<(), PopulateError> {
+        let failed = self.failed("copy the data");
+        let mut at = 0;
+        while at < size {
+            let begin = match rustix::fs::seek(source, rustix::fs::SeekFrom::Data(at)) {
+                Ok(begin) => begin,
+                // No data after this: the rest is a hole.
+                Err(Errno::NXIO) => break,
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => at,
+                Err(error) => return Err(failed(error)),
+            };
+            let end = match rustix::fs::seek(source, rustix::fs::SeekFrom::Hole(begin)) {
+                Ok(end) => end.min(size),
+                Err(Errno::INVAL | Errno::OPNOTSUPP) => size,
+                Err(error) => return Err(failed(error)),
+            };
+            copy_range(source, target, begin, end).map_err(&failed)?;
+            at = end.max(begin + 1);
+        }
+        rustix::fs::ftruncate(target, size).map_err(failed)
+    }
+
+    fn attributes(&self, source: &OwnedFd, target: &OwnedFd, stat: &Stat) -> Result<(), PopulateError> {
+        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        rustix::fs::fchown(target, Some(owner.0), Some(owner.1)).map_err(self.failed("set the owner"))?;
+        rustix::fs::fchmod(target, Mode::from_raw_mode(stat.st_mode)).map_err(self.failed("set the mode"))?;
+        // After the owner: its change drops security.capability.
+        copy_xattrs(source, target).map_err(self.failed("copy extended attributes"))?;
+        rustix::fs::futimens(target, &times(stat)).map_err(self.failed("set the times"))
+    }
+
+    fn owner_and_times(&self, dir: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), PopulateError> {
+        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
+        rustix::fs::chownat(dir, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.failed("set the owner"))?;
+        rustix::fs::utimensat(dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
+            .map_err(self.failed("set the times"))
+    }
+}
+
+fn times(stat: &Stat) -> Timestamps {
+    let time = |seconds: i64, nanos: u64| Timespec { tv_sec: seconds, tv_nsec: nanos as _ };
+    Timestamps {
+        last_access: time(stat.st_atime, stat.st_atime_nsec),
+        last_modification: time(stat.st_mtime, stat.st_mtime_nsec),
+    }
+}
+
+/// Copies bytes `begin` to `end` in the kernel; through memory where it cannot (two file systems before 5.19).
+fn copy_range(source: &OwnedFd, target: &OwnedFd, begin: u64, end: u64) -> Result<(), Errno> {
+    let (mut from, mut to) = (begin, begin);
+    while from < end {
+        let want = usize::try_from(end - from).unwrap_or(usize::MAX).min(1 << 30);
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), want) {
+            Ok(0) => return Ok(()),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(Errno::XDEV | Errno::NOSYS | Errno::OPNOTSUPP | Errno::INVAL) => {
+                return copy_through_memory(source, target, from, end);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn copy_through_memory(source: &OwnedFd, target: &OwnedFd, mut at: u64, end: u64) -> Result<(), Errno> {
+    let mut buffer = vec![0; 128 * 1024];
+    while at < end {
+        let want = usize::try_from(end - at).unwrap_or(usize::MAX).min(buffer.len());
+        let got = rustix::io::pread(source, &mut buffer[..want], at)?;
+        if got == 0 {
+            return Ok(());
+        }
+        let mut done = 0;
+        while done < got {
+            done += rustix::io::pwrite(target, &buffer[done..got], at + done as u64)?;
+        }
+        at += got as u64;
+    }
+    Ok(())
+}
+
+/// All attributes but `trusted.*`: those are overlay's and rbox's own, and must not come from an image.
+fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
+    // Both limits are the kernel's (XATTR_LIST_MAX, XATTR_SIZE_MAX); most files have no attribute at all.
+    let mut list = vec![0_u8; 1024];
+    let length = loop {
+        match rustix::fs::flistxattr(source, &mut list[..]) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if list.len() < 65_536 => list.resize(65_536, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+    };
+    let mut value = Vec::new();
+    for name in list[..length].split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        if name.to_bytes().starts_with(b"trusted.") {
+            continue;
+        }
+        value.resize(65_536, 0);
+        let length = match rustix::fs::fgetxattr(source, name, &mut value[..]) {
+            Ok(length) => length,
+            Err(Errno::NODATA) => continue,
+            Err(error) => return Err(error),
+        };
+        match rustix::fs::fsetxattr(target, name, &value[..length], XattrFlags::empty()) {
+            // A label of a security module this host does not have.
+            Ok(()) | Err(Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs::{self, File};
+    use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+    use std::path::Path;
+
+    use super::*;
+
+    fn fill(image: &Path, volume: &Path) -> Result<bool, PopulateError> {
+        populate(File::open(image).unwrap().as_fd(), File::open(volume).unwrap().as_fd())
+    }
+
+    fn dirs() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let (image, volume) = (dir.path().join("image"), dir.path().join("volume"));
+        fs::create_dir(&image).unwrap();
+        fs::create_dir(&volume).unwrap();
+        (dir, image, volume)
+    }
+
+    /// Every attribute that a copy must keep, one line an entry.
+    fn listing(root: &Path) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut waiting = vec![root.to_owned()];
+        while let Some(path) = waiting.pop() {
+            let data = fs::symlink_metadata(&path).unwrap();
+            let mut content = String::new();
+            if data.is_dir() {
+                waiting.extend(fs::read_dir(&path).unwrap().map(|e| e.unwrap().path()));
+            } else if data.is_file() {
+                content =
+                    format!("{:?}", fs::read(&path).unwrap().iter().map(|b| u64::from(*b)).sum::<u64>());
+            } else if data.is_symlink() {
+                content = fs::read_link(&path).unwrap().display().to_string();
+            }
+            let name = path.strip_prefix(root).unwrap().display().to_string();
+            let size = if data.is_dir() { 0 } else { data.len() };
+            let nlink = if data.is_dir() { 0 } else { data.nlink() };
+            lines.push(format!(
+                "{name} {:o} {}:{} {size} {nlink} {} {}.{:09} {content}",
+                data.mode(),
+                data.uid(),
+                data.gid(),
+                data.rdev(),
+                data.mtime(),
+                data.mtime_nsec()
+            ));
+        }
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn the_copy_is_exact() {
+        let (_dir, image, volume) = dirs();
+        fs::create_dir_all(image.join("a/b")).unwrap();
+        fs::write(image.join("a/file"), "content").unwrap();
+        fs::hard_link(image.join("a/file"), image.join("a/b/link")).unwrap();
+        symlink("/etc/passwd", image.join("escape")).unwrap();
+        symlink("a", image.join("dirlink")).unwrap();
+        let sparse = File::create(image.join("sparse")).unwrap();
+        sparse.write_all_at(b"end", 10 << 20).unwrap();
+        sparse.set_len(20 << 20).unwrap();
+        let root = File::open(&image).unwrap();
+        if rustix::process::geteuid().is_root() {
+            rustix::fs::mknodat(
+                &root,
+                c"null",
+                FileType::CharacterDevice,
+                Mode::from(0o666),
+                rustix::fs::makedev(1, 3),
+            )
+            .unwrap();
+            std::os::unix::fs::chown(image.join("a/file"), Some(1234), Some(4321)).unwrap();
+            std::os::unix::fs::lchown(image.join("escape"), Some(77), Some(78)).unwrap();
+            std::os::unix::fs::chown(&image, Some(999), Some(998)).unwrap();
+        }
+        rustix::fs::mknodat(&root, c"fifo", FileType::Fifo, Mode::from(0o640), 0).unwrap();
+        fs::set_permissions(image.join("a/file"), fs::Permissions::from_mode(0o4751)).unwrap();
+        fs::set_permissions(image.join("a"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::set_permissions(&image, fs::Permissions::from_mode(0o710)).unwrap();
+        let file = File::open(image.join("a/file")).unwrap();
+        let supported = rustix::fs::fsetxattr(&file, c"user.x", b"y", XattrFlags::empty()).is_ok();
+        let old = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000, 123_456_789);
+        file.set_modified(old).unwrap();
+        File::open(image.join("a/b")).unwrap().set_modified(old).unwrap();
+        root.set_modified(old).unwrap();
+
+        assert!(fill(&image, &volume).unwrap());
+        assert_eq!(listing(&volume), listing(&image));
+        let same = fs::metadata(volume.join("a/file")).unwrap().ino()
+            == fs::metadata(volume.join("a/b/link")).unwrap().ino();
+        assert!(same, "hard links stay one file");
+        assert!(fs::metadata(volume.join("sparse")).unwrap().blocks() < 1000, "holes stay holes");
+        if supported {
+            let mut value = [0; 8];
+            let copied = File::open(volume.join("a/file")).unwrap();
+            assert_eq!(rustix::fs::fgetxattr(&copied, c"user.x", &mut value[..]), Ok(1));
+        }
+        assert!(!fill(&image, &volume).unwrap(), "a volume with content is left alone");
+    }
+
+    #[test]
+    fn a_volume_with_content_is_left_alone() {
+        let (_dir, image, volume) = dirs();
+        fs::write(image.join("new"), "x").unwrap();
+        fs::write(volume.join("mine"), "y").unwrap();
+        assert!(!fill(&image, &volume).unwrap());
+        assert!(!volume.join("new").exists());
+    }
+
+    #[test]
+    fn an_interrupted_fill_is_begun_again() {
+        let (_dir, image, volume) = dirs();
+        fs::write(image.join("a"), "whole").unwrap();
+        fs::create_dir(volume.join("half")).unwrap();
+        fs::write(volume.join("half/file"), "").unwrap();
+        fs::write(volume.join("a"), "wh").unwrap();
+        let marked = rustix::fs::fsetxattr(File::open(&volume).unwrap(), FILLING, b"1", XattrFlags::empty());
+        if let Err(error) = marked {
+            println!("skipped: no trusted attributes on this file system: {error}");
+            return;
+        }
+        assert!(fill(&image, &volume).unwrap());
+        assert_eq!(fs::read_to_string(volume.join("a")).unwrap(), "whole");
+        assert!(!volume.join("half").exists());
+        assert!(rustix::fs::fgetxattr(File::open(&volume).unwrap(), FILLING, &mut [0_u8; 8][..]).is_err());
+    }
+
+    #[test]
+    fn endless_depth_is_refused() {
+        let (_dir, image, volume) = dirs();
+        let mut deep = image.clone();
+        for _ in 0..200 {
+            deep.push("d");
+        }
+        fs::create_dir_all(&deep).unwrap();
+        let error = fill(&image, &volume).unwrap_err().to_string();
+        assert!(error.contains("nested too deep"), "{error}");
+    }
+
+    #[test]
+    fn containers_that_start_together_fill_once() {
+        let (_dir, image, volume) = dirs();
+        for n in 0..50 {
+            fs::write(image.join(n.to_string()), "x").unwrap();
+        }
+        let fills: usize = std::thread::scope(|scope| {
+            let all: Vec<_> =
+                (0..6).map(|_| scope.spawn(|| usize::from(fill(&image, &volume).unwrap()))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(fills, 1);
+    }
+}
