@@ -1,2 +1,15 @@
 //! Registry client, content store (an OCI image layout) and image configuration.
+//!
+//! [`ImageStore`] holds images on disk, [`pull`] fetches them, [`Registries`] says from where and how. All that
+//! comes from a registry or an archive is hostile: digests are a type, sizes are capped, and an image is
+//! registered only when every byte of it was verified.
 #![forbid(unsafe_code)]
+
+pub mod config;
+pub mod hash;
+pub mod layer;
+pub mod media;
+pub mod store;
+
+pub use config::{Healthcheck, History, ImageConfig, RunConfig};
+pub use store::{Image, ImageStore, ImageUser, Layer, Pin, Removed, StoreError, Transaction};

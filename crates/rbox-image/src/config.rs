@@ -1,0 +1,205 @@
+//! The image configuration: OCI's fields and the ones only Docker writes.
+//!
+//! `oci-spec`'s type has no `Healthcheck`, `OnBuild` or `Shell`, so this is our own reading of the document. It is
+//! only ever read from here: the bytes as they came stay on disk, because writing them again would drop
+//! unknown fields and change the image's id.
+//! Source: OCI image specification, `config.md`; Docker's fields from moby `image/spec/v1.3`.
+use std::collections::BTreeMap;
+
+use rbox_spec::{Digest, Platform};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// Go writes an absent list or map as `null`; both mean the empty value.
+fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// The configuration of one image.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ImageConfig {
+    /// When the image was made, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// Who made it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// The CPU architecture in Go's words.
+    #[serde(deserialize_with = "nullable")]
+    pub architecture: String,
+    /// The variant of the architecture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+    /// The operating system in Go's words.
+    #[serde(deserialize_with = "nullable")]
+    pub os: String,
+    /// The version of the operating system (Windows).
+    #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
+    pub os_version: Option<String>,
+    /// A comment (`docker import -m`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// The Docker version that built it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub docker_version: Option<String>,
+    /// What a container gets by default.
+    #[serde(deserialize_with = "nullable")]
+    pub config: RunConfig,
+    /// The layers, bottom first.
+    #[serde(deserialize_with = "nullable")]
+    pub rootfs: RootFs,
+    /// How each layer came to be, bottom first; steps that made no layer have `empty_layer`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<History>,
+}
+
+impl ImageConfig {
+    /// The platform the image is for; an empty field counts as the host's.
+    pub fn platform(&self) -> Platform {
+        let host = Platform::host();
+        let os = if self.os.is_empty() { &host.os } else { &self.os };
+        let architecture = if self.architecture.is_empty() { &host.architecture } else { &self.architecture };
+        Platform::new(os, architecture, self.variant.as_deref())
+    }
+}
+
+/// What a container of the image gets when the user says nothing else.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct RunConfig {
+    /// `USER`: name or number, with an optional group.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub user: String,
+    /// `EXPOSE`: `80/tcp` and so on.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub exposed_ports: BTreeMap<String, serde_json::Value>,
+    /// `ENV`, each as `NAME=value`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<String>,
+    /// `ENTRYPOINT`; `None` where the image has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub entrypoint: Option<Vec<String>>,
+    /// `CMD`; `None` where the image has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cmd: Option<Vec<String>>,
+    /// `HEALTHCHECK`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub healthcheck: Option<Healthcheck>,
+    /// Windows: the command line is already escaped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub args_escaped: Option<bool>,
+    /// `VOLUME`: paths as written by the image's author, so hostile.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub volumes: BTreeMap<String, serde_json::Value>,
+    /// `WORKDIR`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "String::is_empty")]
+    pub working_dir: String,
+    /// `ONBUILD` triggers.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub on_build: Vec<String>,
+    /// `LABEL`.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// `STOPSIGNAL`: a name or a number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_signal: Option<String>,
+    /// Seconds between the stop signal and SIGKILL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stop_timeout: Option<i64>,
+    /// `SHELL`, used for the shell form of later instructions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shell: Option<Vec<String>>,
+}
+
+/// `HEALTHCHECK`. Durations are nanoseconds; zero means inherited.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub struct Healthcheck {
+    /// `["NONE"]`, `["CMD", args…]` or `["CMD-SHELL", command]`; empty: inherited.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
+    pub test: Vec<String>,
+    /// Time between two checks, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub interval: i64,
+    /// Time after which one check counts as hung, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub timeout: i64,
+    /// Time for the container to start before failures count, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_period: i64,
+    /// Time between checks during the start period, in nanoseconds.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub start_interval: i64,
+    /// Failures in a row that make the container unhealthy.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub retries: i64,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's `skip_serializing_if` hands a reference over.
+const fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// The image's layers by the digest of their uncompressed tar.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootFs {
+    /// Always `layers`.
+    #[serde(rename = "type", default)]
+    pub kind: String,
+    /// Diff IDs, bottom first.
+    #[serde(default, deserialize_with = "nullable")]
+    pub diff_ids: Vec<Digest>,
+}
+
+impl Default for RootFs {
+    fn default() -> Self {
+        Self { kind: "layers".to_owned(), diff_ids: Vec::new() }
+    }
+}
+
+/// One step of an image's history.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct History {
+    /// When, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// The command that did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
+    /// Who did it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+    /// A comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+    /// Whether the step made no layer.
+    #[serde(deserialize_with = "nullable", skip_serializing_if = "std::ops::Not::not")]
+    pub empty_layer: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reads_docker_fields_and_nulls() {
+        let text = r#"{"architecture":"arm64","variant":"v8","os":"linux","config":{"Env":null,"Cmd":null,
+            "Entrypoint":["/e"],"OnBuild":null,"Volumes":{"/data":{}},"ExposedPorts":{"80/tcp":{}},"Labels":null,
+            "Shell":["/bin/bash","-c"],"StopSignal":"SIGQUIT",
+            "Healthcheck":{"Test":["CMD-SHELL","true"],"Interval":5000000000,"Retries":3}},
+            "history":[{"created_by":"x","empty_layer":true}],"rootfs":{"type":"layers","diff_ids":null},"extra":1}"#;
+        let config: ImageConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.platform().to_string(), "linux/arm64");
+        assert_eq!(config.config.cmd, None);
+        assert_eq!(config.config.stop_signal.as_deref(), Some("SIGQUIT"));
+        assert_eq!(config.config.healthcheck.unwrap().retries, 3);
+        assert!(config.config.volumes.contains_key("/data"));
+        assert!(config.history[0].empty_layer);
+        assert!(serde_json::from_str::<ImageConfig>(r#"{"config":null,"rootfs":null,"history":null}"#).is_ok());
+        let bad = r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#;
+        assert!(serde_json::from_str::<ImageConfig>(bad).is_err());
+    }
+}

@@ -1,0 +1,214 @@
+//! One layer's way from compressed bytes to an overlay lower directory: inflate → diff ID → unpack.
+//!
+//! Inflating and hashing the tar run on a thread of their own, unpacking on the caller's, so that with the download
+//! three steps of one layer overlap. Threads are joined before any function here returns.
+use std::io::{self, BufReader, Read};
+use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use rbox_rootfs::layer::{Limits, UnpackError, unpack};
+use rbox_spec::Digest;
+use rbox_spec::digest::Algorithm;
+use rustix::io::Errno;
+
+use crate::hash::Hasher;
+use crate::media::Compression;
+use crate::store::is_full;
+
+/// Bytes a message between two steps carries.
+pub const CHUNK: usize = 256 << 10;
+/// Messages between two steps before the faster one waits: bounds the memory of a layer to about 4 MiB.
+const DEPTH: usize = 8;
+/// Padding allowed after the end of the archive. Writers pad to a record, rarely over 1 MiB.
+const MAX_TRAILER: u64 = 64 << 20;
+/// Largest zstd window accepted, as a power of two (128 MiB, what `zstd -d` accepts by default).
+const ZSTD_WINDOW: u32 = 27;
+
+/// Why a layer could not be unpacked.
+#[derive(Debug, thiserror::Error)]
+pub enum LayerError {
+    /// The stream is not what its media type promises, or could not be read.
+    #[error("inflate layer: {0}")]
+    Inflate(#[source] io::Error),
+    /// An entry is refused, or could not be written.
+    #[error(transparent)]
+    Unpack(#[from] UnpackError),
+    /// More than padding follows the end of the archive.
+    #[error("over {MAX_TRAILER} bytes follow the end of the layer's tar archive")]
+    Trailer,
+    /// The tar is not the one the configuration names.
+    #[error("the unpacked layer has diff ID {found}, the image configuration says {want}")]
+    DiffId {
+        /// From the configuration.
+        want: Digest,
+        /// Of the stream.
+        found: Digest,
+    },
+    /// A thread could not be started.
+    #[error("start a thread: {0}")]
+    Thread(#[source] io::Error),
+}
+
+impl LayerError {
+    /// Whether the disk was full.
+    pub fn is_disk_full(&self) -> bool {
+        let mut next: Option<&(dyn std::error::Error + 'static)> = Some(self);
+        while let Some(error) = next {
+            if error.downcast_ref::<io::Error>().is_some_and(is_full) {
+                return true;
+            }
+            if matches!(error.downcast_ref::<Errno>(), Some(&Errno::NOSPC | &Errno::DQUOT)) {
+                return true;
+            }
+            next = error.source();
+        }
+        false
+    }
+}
+
+/// What came out of a layer's stream.
+#[derive(Debug, Clone, Copy)]
+pub struct Unpacked {
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Bytes in its files.
+    pub size: u64,
+}
+
+/// Unpacks a compressed stream into the empty directory `into`, or only hashes it if there is none.
+///
+/// `source` is read to its end. The diff ID is computed with `algorithm`.
+pub fn unpack_stream(
+    source: impl Read + Send,
+    compression: Compression,
+    algorithm: Algorithm,
+    into: Option<BorrowedFd<'_>>,
+) -> Result<Unpacked, LayerError> {
+    std::thread::scope(|scope| {
+        let (sender, receiver) = sync_channel::<Chunk>(DEPTH);
+        let inflate = std::thread::Builder::new()
+            .name("inflate".to_owned())
+            .spawn_scoped(scope, move || inflate(source, compression, algorithm, &sender))
+            .map_err(LayerError::Thread)?;
+        let mut tar = ChunkReader::new(receiver);
+        let unpacked = consume(&mut tar, into);
+        // Hang up, so that the other side stops if this one failed early.
+        drop(tar);
+        let inflated = inflate.join().unwrap_or_else(|_| Err(io::Error::other("the inflating thread failed")));
+        match (unpacked, inflated) {
+            // A stream that broke off makes a broken archive: the first cause is what matters.
+            (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(LayerError::Inflate(error)),
+            (Err(error), _) => Err(error),
+            (Ok(_), Err(error)) => Err(LayerError::Inflate(error)),
+            (Ok(size), Ok(diff_id)) => Ok(Unpacked { diff_id, size }),
+        }
+    })
+}
+
+fn consume(tar: &mut ChunkReader, into: Option<BorrowedFd<'_>>) -> Result<u64, LayerError> {
+    let Some(into) = into else {
+        return io::copy(tar, &mut io::sink()).map_err(LayerError::Inflate);
+    };
+    let summary = unpack(&mut *tar, into, &Limits::default())?;
+    let trailer = io::copy(&mut tar.take(MAX_TRAILER + 1), &mut io::sink()).map_err(LayerError::Inflate)?;
+    if trailer > MAX_TRAILER {
+        return Err(LayerError::Trailer);
+    }
+    Ok(summary.data_bytes)
+}
+
+fn inflate(
+    source: impl Read,
+    compression: Compression,
+    algorithm: Algorithm,
+    sender: &SyncSender<Chunk>,
+) -> io::Result<Digest> {
+    let source = BufReader::with_capacity(64 << 10, source);
+    let mut reader: Box<dyn Read + '_> = match compression {
+        Compression::None => Box::new(source),
+        // Layers may be of several members, as pigz and estargz write them.
+        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(source)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            Box::new(decoder)
+        }
+    };
+    let mut hasher = Hasher::new(algorithm);
+    loop {
+        let mut chunk = vec![0; CHUNK];
+        let filled = fill(&mut reader, &mut chunk)?;
+        chunk.truncate(filled);
+        if filled == 0 {
+            let _ = sender.send(Chunk::End);
+            return Ok(hasher.finish());
+        }
+        hasher.update(&chunk);
+        if sender.send(Chunk::Data(chunk)).is_err() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+    }
+}
+
+/// Reads until the buffer is full or the stream ends.
+pub(crate) fn fill(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// A piece of a stream on its way from one thread to another.
+#[derive(Debug)]
+pub enum Chunk {
+    /// Some bytes.
+    Data(Vec<u8>),
+    /// The stream is complete. Hanging up without it means that it was cut.
+    End,
+}
+
+/// The pair of ends of a stream between two threads.
+pub fn channel() -> (SyncSender<Chunk>, ChunkReader) {
+    let (sender, receiver) = sync_channel(DEPTH);
+    (sender, ChunkReader::new(receiver))
+}
+
+/// Reads what another thread sends.
+#[derive(Debug)]
+pub struct ChunkReader {
+    receiver: Receiver<Chunk>,
+    chunk: Vec<u8>,
+    at: usize,
+    ended: bool,
+}
+
+impl ChunkReader {
+    fn new(receiver: Receiver<Chunk>) -> Self {
+        Self { receiver, chunk: Vec::new(), at: 0, ended: false }
+    }
+}
+
+impl Read for ChunkReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.at == self.chunk.len() && !self.ended {
+            match self.receiver.recv() {
+                Ok(Chunk::Data(chunk)) => (self.chunk, self.at) = (chunk, 0),
+                Ok(Chunk::End) => self.ended = true,
+                Err(_) => return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the stream was cut off")),
+            }
+        }
+        let rest = self.chunk.get(self.at..).unwrap_or_default();
+        let n = rest.len().min(buffer.len());
+        if let (Some(to), Some(from)) = (buffer.get_mut(..n), rest.get(..n)) {
+            to.copy_from_slice(from);
+        }
+        self.at += n;
+        Ok(n)
+    }
+}

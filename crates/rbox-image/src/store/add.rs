@@ -1,0 +1,366 @@
+//! Adding blobs, layers and images: what `pull`, `load`, `import` and the embedded image are made of.
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rbox_spec::digest::Algorithm;
+use rbox_spec::{Digest, Reference};
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
+
+use super::find::LayerRecord;
+use super::index::{NewEntry, put};
+use super::{Image, ImageStore, StoreError, flock, io_error, same_file, sync_parent};
+use crate::config::ImageConfig;
+use crate::hash::{HashingReader, digest_of, sha256};
+use crate::layer::{LayerError, fill, unpack_stream};
+use crate::media::{Compression, Descriptor, DescriptorPlatform, Document, DocumentError, MAX_CONFIG};
+
+/// What is known of a layer before its bytes are read. Whatever is given is verified.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Expected {
+    /// Digest of the bytes as they come.
+    pub digest: Option<Digest>,
+    /// Their number.
+    pub size: Option<u64>,
+    /// Digest of the uncompressed tar.
+    pub diff_id: Option<Digest>,
+    /// How they are compressed; found out from the first bytes if not given.
+    pub compression: Option<Compression>,
+}
+
+/// A layer that is now in the store.
+#[derive(Debug, Clone)]
+pub struct StoredLayer {
+    /// Descriptor of the blob, for a manifest.
+    pub descriptor: Descriptor,
+    /// Digest of the uncompressed tar, for a configuration.
+    pub diff_id: Digest,
+    /// Bytes in its files.
+    pub size: u64,
+}
+
+/// Keeps what is being added from being tidied away. Blobs and layers added through it, or found present while it is held,
+/// stay at least until it is dropped.
+#[derive(Debug)]
+pub struct Transaction<'s> {
+    store: &'s ImageStore,
+    _lock: File,
+}
+
+impl ImageStore {
+    /// Starts adding.
+    pub fn transaction(&self) -> Result<Transaction<'_>, StoreError> {
+        let lock = self.lock_file("store.lock", FlockOperation::LockShared)?;
+        Ok(Transaction { store: self, _lock: lock })
+    }
+
+    /// Whether the layer is unpacked.
+    pub fn has_layer(&self, diff_id: &Digest) -> bool {
+        self.layer_path(diff_id).is_dir()
+    }
+
+    /// Whether the blob is there.
+    pub fn has_blob(&self, digest: &Digest) -> bool {
+        self.blob_path(digest).is_file()
+    }
+}
+
+/// A layer under `tmp/`, on its way in; removed if it does not get there.
+pub(crate) struct Staging {
+    path: PathBuf,
+    dir: File,
+    fs: File,
+    done: bool,
+}
+
+impl Staging {
+    fn make(path: PathBuf, dir: File) -> Result<Self, StoreError> {
+        let fs_path = path.join("fs");
+        DirBuilder::new().mode(0o755).create(&fs_path).map_err(io_error("mkdir", &fs_path))?;
+        // The mode of the image's root where its tar does not say; the umask must not show in it.
+        fs::set_permissions(&fs_path, fs::Permissions::from_mode(0o755)).map_err(io_error("chmod", &fs_path))?;
+        let fs = File::open(&fs_path).map_err(io_error("open", &fs_path))?;
+        Ok(Self { path, dir, fs, done: false })
+    }
+
+    /// The directory to unpack into.
+    pub(crate) fn root(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fs.as_fd()
+    }
+
+    /// Writes the record, syncs the filesystem and checks the result: nothing unpacked is lost after this.
+    pub(crate) fn seal(&self, diff_id: Digest, size: u64) -> Result<(), StoreError> {
+        let path = self.path.join("layer.json");
+        let json = |source| StoreError::Json { path: path.clone(), source };
+        let bytes = serde_json::to_vec(&LayerRecord { diff_id, size }).map_err(json)?;
+        fs::write(&path, bytes).map_err(io_error("write", &path))?;
+        rustix::fs::syncfs(&self.dir).map_err(io_error("syncfs", &self.path))
+    }
+
+    /// Moves the sealed layer to its place. If someone else put the same layer there, theirs stays.
+    pub(crate) fn publish(mut self, store: &ImageStore, diff_id: &Digest) -> Result<(), StoreError> {
+        let place = store.layer_path(diff_id);
+        let cwd = rustix::fs::CWD;
+        match rustix::fs::renameat_with(cwd, &self.path, cwd, &place, rustix::fs::RenameFlags::NOREPLACE) {
+            Ok(()) => {
+                self.done = true;
+                sync_parent(&place)
+            }
+            Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
+            Err(errno) => Err(io_error("rename", &self.path)(errno)),
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_dir_all(&self.path);
+        }
+    }
+}
+
+impl Transaction<'_> {
+    /// The store.
+    pub fn store(&self) -> &ImageStore {
+        self.store
+    }
+
+    /// Adds a small blob (a manifest, a configuration) under its SHA-256 digest.
+    pub fn add_blob(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
+        let digest = sha256(bytes);
+        self.put_blob(&digest, bytes)?;
+        Ok(digest)
+    }
+
+    /// Adds a small blob under the digest it is expected to have.
+    pub fn add_blob_as(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let found = digest_of(digest.algorithm(), bytes);
+        if found != *digest {
+            let found = format!("its content has digest {found}");
+            return Err(StoreError::Damaged { what: "blob", digest: *digest, found });
+        }
+        self.put_blob(digest, bytes)
+    }
+
+    fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.store.blob_path(digest);
+        self.make_parent(&path)?;
+        // A file of another length is what a lost write left; one of the same length was synced before its rename.
+        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes.len() as u64) {
+            return Ok(());
+        }
+        self.store.replace(&path, bytes)
+    }
+
+    fn make_parent(&self, blob: &Path) -> Result<(), StoreError> {
+        match blob.parent() {
+            Some(parent) if !parent.is_dir() => {
+                let mut builder = DirBuilder::new();
+                builder.mode(0o700).recursive(true).create(parent).map_err(io_error("mkdir", parent))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a finished file under `tmp/` to its place among the blobs. Its content must be synced.
+    pub(crate) fn publish_blob(&self, temporary: &Path, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.store.blob_path(digest);
+        self.make_parent(&path)?;
+        fs::rename(temporary, &path).map_err(io_error("rename", temporary))?;
+        sync_parent(&path)
+    }
+
+    /// A place to unpack a layer whose diff ID is not known yet.
+    pub(crate) fn stage(&self) -> Result<Staging, StoreError> {
+        let path = self.store.fresh("new");
+        DirBuilder::new().mode(0o700).create(&path).map_err(io_error("mkdir", &path))?;
+        let dir = File::open(&path).map_err(io_error("open", &path))?;
+        Staging::make(path, dir)
+    }
+
+    /// The place to unpack a layer of known diff ID; waits for whoever is at it. `None`: the layer is there.
+    pub(crate) fn stage_layer(&self, diff_id: &Digest) -> Result<Option<Staging>, StoreError> {
+        let path = self.store.tmp().join(format!("layer-{}", diff_id.hex()));
+        loop {
+            if self.store.has_layer(diff_id) {
+                return Ok(None);
+            }
+            match DirBuilder::new().mode(0o700).create(&path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::Io { action: "mkdir", path, source: error });
+                }
+                _ => {}
+            }
+            let dir = match File::open(&path) {
+                Ok(dir) => dir,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(StoreError::Io { action: "open", path, source }),
+            };
+            flock(&dir, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
+            if !same_file(&dir, &path) {
+                continue;
+            }
+            // What a killed unpack left cannot be gone on with.
+            for name in ["fs", "layer.json"] {
+                let left = path.join(name);
+                let removed = if name == "fs" { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
+                match removed {
+                    Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                        return Err(StoreError::Io { action: "remove", path: left, source });
+                    }
+                    _ => {}
+                }
+            }
+            return Staging::make(path, dir).map(Some);
+        }
+    }
+
+    /// Adds a layer from a stream of its blob: keeps the bytes as they come, and unpacks them.
+    pub fn add_layer(&self, source: impl Read + Send, expected: &Expected) -> Result<StoredLayer, StoreError> {
+        let temporary = TemporaryBlob::create(self.store)?;
+        let staging = self.stage()?;
+        let mut source = BufReader::with_capacity(64 << 10, source);
+        let mut start = [0; 4];
+        let read = fill(&mut source, &mut start).map_err(|e| StoreError::Layer(LayerError::Inflate(e)))?;
+        let start = start.get(..read).unwrap_or_default();
+        let compression = expected.compression.unwrap_or_else(|| Compression::sniff(start));
+        let algorithm = expected.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let limit = expected.size.map_or(u64::MAX, |size| size.saturating_add(1));
+        let whole = io::Cursor::new(start.to_vec()).chain(source).take(limit);
+        let mut tee = HashingReader::new(Tee { from: whole, to: &temporary.file }, algorithm);
+        let diff_algorithm = expected.diff_id.map_or(Algorithm::Sha256, |digest| digest.algorithm());
+        let unpacked = unpack_stream(&mut tee, compression, diff_algorithm, Some(staging.root()))?;
+        // A decompressor stops at the end of its stream; what may follow belongs to the digest.
+        io::copy(&mut tee, &mut io::sink()).map_err(|e| StoreError::Layer(LayerError::Inflate(e)))?;
+        let (digest, size) = tee.finish();
+        let damaged = |found| StoreError::Damaged { what: "layer", digest: expected.digest.unwrap_or(digest), found };
+        if let Some(want) = expected.size.filter(|want| *want != size) {
+            return Err(damaged(format!("it is not {want} bytes long")));
+        }
+        if expected.digest.is_some_and(|want| want != digest) {
+            return Err(damaged(format!("its content has digest {digest}")));
+        }
+        if let Some(want) = expected.diff_id.filter(|want| *want != unpacked.diff_id) {
+            return Err(LayerError::DiffId { want, found: unpacked.diff_id }.into());
+        }
+        staging.seal(unpacked.diff_id, unpacked.size)?;
+        temporary.publish(self, &digest)?;
+        staging.publish(self.store, &unpacked.diff_id)?;
+        let descriptor = Descriptor::new(compression.layer_type(), digest, size);
+        Ok(StoredLayer { descriptor, diff_id: unpacked.diff_id, size: unpacked.size })
+    }
+
+    /// Registers an image whose configuration and layers are in the store, under these references (none: dangling).
+    ///
+    /// `source` is what the registry calls it: the digest of the index it came out of, or of the manifest.
+    pub fn register(
+        &self,
+        manifest: &[u8],
+        media_type: &str,
+        references: &[Reference],
+        source: Option<Digest>,
+    ) -> Result<Image, StoreError> {
+        let digest = sha256(manifest);
+        self.register_as(digest, manifest, media_type, references, source)
+    }
+
+    /// [`register`](Self::register) under a digest of either algorithm.
+    pub(crate) fn register_as(
+        &self,
+        digest: Digest,
+        manifest: &[u8],
+        media_type: &str,
+        references: &[Reference],
+        source: Option<Digest>,
+    ) -> Result<Image, StoreError> {
+        let refuse = |source| StoreError::Document { digest, source };
+        let document = match Document::parse(manifest, media_type).map_err(refuse)? {
+            Document::Manifest(document) => document,
+            Document::Index(_) => return Err(refuse(DocumentError::Nested)),
+        };
+        let id = document.config.digest;
+        let bytes = self.store.read_blob(&id, "image configuration", MAX_CONFIG)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|source| StoreError::Json { path: self.store.blob_path(&id), source })?;
+        let layers = self.store.layers_of(&document, &config, &digest)?;
+        if let Some(layer) =
+            layers.iter().find(|layer| !self.store.has_layer(&layer.diff_id) || !self.store.has_blob(&layer.digest))
+        {
+            return Err(StoreError::MissingLayer(layer.digest));
+        }
+        self.add_blob_as(&digest, manifest)?;
+        let size = layers.iter().map(|layer| self.store.layer_size(layer)).sum();
+        let platform = config.platform();
+        let entry = |reference| NewEntry {
+            manifest: Descriptor::new(media_type, digest, manifest.len() as u64),
+            id,
+            size,
+            source,
+            reference,
+            platform: Some(DescriptorPlatform {
+                architecture: platform.architecture.clone(),
+                os: platform.os.clone(),
+                variant: platform.variant.clone(),
+                ..DescriptorPlatform::default()
+            }),
+        };
+        self.store.change_index(|index, _| {
+            if references.is_empty() {
+                put(index, entry(None).into_descriptor());
+            }
+            for reference in references {
+                put(index, entry(Some(reference)).into_descriptor());
+            }
+            let found = index.entries.iter().find(|e| e.digest == digest);
+            found.map_or(Err(StoreError::NotFound(digest.to_string())), |e| self.store.load(index, e))
+        })
+    }
+}
+
+/// A blob under `tmp/`, removed if it does not get to its place.
+struct TemporaryBlob {
+    path: PathBuf,
+    file: File,
+    done: bool,
+}
+
+impl TemporaryBlob {
+    fn create(store: &ImageStore) -> Result<Self, StoreError> {
+        let path = store.fresh("new-blob");
+        let mut options = OpenOptions::new();
+        let file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(io_error("create", &path))?;
+        Ok(Self { path, file, done: false })
+    }
+
+    fn publish(mut self, transaction: &Transaction<'_>, digest: &Digest) -> Result<(), StoreError> {
+        transaction.publish_blob(&self.path, digest)?;
+        self.done = true;
+        Ok(())
+    }
+}
+
+impl Drop for TemporaryBlob {
+    fn drop(&mut self) {
+        if !self.done {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// Writes what it reads to a file.
+struct Tee<'f, R> {
+    from: R,
+    to: &'f File,
+}
+
+impl<R: Read> Read for Tee<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.from.read(buffer)?;
+        self.to.write_all(buffer.get(..n).unwrap_or_default())?;
+        Ok(n)
+    }
+}

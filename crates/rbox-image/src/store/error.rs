@@ -1,0 +1,101 @@
+//! What can go wrong in the store.
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rbox_spec::Digest;
+
+use crate::layer::LayerError;
+use crate::media::DocumentError;
+
+/// A failure of the image store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A system call on a file of the store.
+    #[error("{action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A record that cannot be read.
+    #[error("read {path}: {source}", path = path.display())]
+    Json {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// A record of a version this program does not know.
+    #[error("{path} is not an image store of a known version: {found}", path = path.display())]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// What it says.
+        found: String,
+    },
+    /// A manifest or an index that is refused.
+    #[error("{digest}: {source}")]
+    Document {
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: DocumentError,
+    },
+    /// A blob whose length or content is not what its digest promises.
+    #[error("{what} {digest} is damaged: {found}")]
+    Damaged {
+        /// The kind of blob.
+        what: &'static str,
+        /// Its name.
+        digest: Digest,
+        /// What was found.
+        found: String,
+    },
+    /// A layer that cannot be unpacked.
+    #[error(transparent)]
+    Layer(#[from] LayerError),
+    /// A layer of the image is not in the store.
+    #[error("layer {0} of the image is not in the store")]
+    MissingLayer(Digest),
+    /// No such image.
+    #[error("No such image: {0}")]
+    NotFound(String),
+    /// A prefix of several ids.
+    #[error("image id {prefix} is ambiguous: it is the start of {count} ids")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many ids start so.
+        count: usize,
+    },
+    /// An operation that needs a tag was given a digest.
+    #[error("refusing to create a tag with a digest reference")]
+    TagWithDigest,
+    /// In use: Docker's wording.
+    #[error("conflict: {0}")]
+    Conflict(String),
+}
+
+impl StoreError {
+    /// The error number of the failed system call, if it was one.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } => is_full(source),
+            Self::Layer(error) => error.is_disk_full(),
+            _ => false,
+        }
+    }
+}
+
+/// Whether an I/O error means that there is no space (ENOSPC, EDQUOT).
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// `map_err(io_error("rename", path))`
+pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
+    move |source| StoreError::Io { action, path: path.to_owned(), source: source.into() }
+}

@@ -1,0 +1,315 @@
+//! Finding images: on the start path of every `run`, so it reads three files and scans no directory.
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use rbox_spec::{Digest, Platform, Reference};
+use rustix::fs::FlockOperation;
+use serde::{Deserialize, Serialize};
+
+use super::index::{IndexFile, full_name, noted_id, noted_size, reference, source};
+use super::{ImageStore, StoreError, flock, io_error, same_file};
+use crate::config::{History, ImageConfig};
+use crate::media::{Descriptor, Document, DocumentError, MAX_CONFIG, MAX_DOCUMENT, Manifest};
+
+/// One layer of an image in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// Digest of the uncompressed tar.
+    pub diff_id: Digest,
+    /// Digest of the blob as it came, and so of its file in the store.
+    pub digest: Digest,
+    /// The blob's length in bytes.
+    pub blob_size: u64,
+    /// The blob's media type.
+    pub media_type: String,
+    /// The overlay lower directory.
+    pub dir: PathBuf,
+}
+
+/// An image in the store.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// Digest of the configuration.
+    pub id: Digest,
+    /// Digest of the manifest.
+    pub manifest_digest: Digest,
+    /// Media type of the manifest.
+    pub manifest_type: String,
+    /// The manifest.
+    pub manifest: Manifest,
+    /// Its tags, sorted. Empty for a dangling image.
+    pub references: Vec<Reference>,
+    /// `repository@digest` for each repository it was pulled from, sorted.
+    pub repo_digests: Vec<Reference>,
+    /// The configuration.
+    pub config: ImageConfig,
+    /// Its layers, bottom first.
+    pub layers: Vec<Layer>,
+    /// Bytes in the files of all layers.
+    pub size: u64,
+    /// When it was made, if the configuration says so.
+    pub created: Option<Timestamp>,
+    /// What it runs on.
+    pub platform: Platform,
+}
+
+impl Image {
+    /// How it came to be, bottom first.
+    pub fn history(&self) -> &[History] {
+        &self.config.history
+    }
+
+    /// The chain IDs of its layers, bottom first: the digest that names a layer together with all below it.
+    ///
+    /// Source: OCI image specification, `config.md`, section "Layer `ChainID`".
+    pub fn chain_ids(&self) -> Vec<Digest> {
+        let mut chain: Vec<Digest> = Vec::with_capacity(self.layers.len());
+        for layer in &self.layers {
+            let next = match chain.last() {
+                Some(below) => crate::hash::sha256(format!("{below} {}", layer.diff_id).as_bytes()),
+                None => layer.diff_id,
+            };
+            chain.push(next);
+        }
+        chain
+    }
+}
+
+/// Keeps an image from being removed while a container is made of it.
+#[derive(Debug)]
+pub struct Pin {
+    _config: File,
+}
+
+/// layer.json.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct LayerRecord {
+    pub(super) diff_id: Digest,
+    pub(super) size: u64,
+}
+
+impl ImageStore {
+    /// Finds an image by what a user may call it: a reference (`:latest` is meant if there is neither tag nor digest),
+    /// `name@digest`, an id, or the start of one id.
+    pub fn find(&self, text: &str) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        match self.lookup(&index, text)? {
+            Some(entry) => self.load(&index, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// [`find`](Self::find), with an absent image as an error in Docker's words.
+    pub fn get(&self, text: &str) -> Result<Image, StoreError> {
+        self.find(text)?.ok_or_else(|| match Reference::parse(text) {
+            Ok(reference) => StoreError::NotFound(reference.with_default_tag().familiar()),
+            Err(_) => StoreError::NotFound(text.to_owned()),
+        })
+    }
+
+    /// Finds an image by its id alone.
+    pub fn find_id(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        match self.entry_of_id(&index, id) {
+            Some(entry) => self.load(&index, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// The entry that `text` names, as [`find`](Self::find) reads it.
+    pub(super) fn lookup<'i>(&self, index: &'i IndexFile, text: &str) -> Result<Option<&'i Descriptor>, StoreError> {
+        let bare = text.strip_prefix("sha256:").unwrap_or(text);
+        if let Ok(id) = format!("sha256:{bare}").parse::<Digest>() {
+            return Ok(self.entry_of_id(index, &id));
+        }
+        if let Ok(wanted) = Reference::parse(text) {
+            let wanted = wanted.with_default_tag();
+            let found = match wanted.digest() {
+                // As Docker does: a digest says it all, the tag beside it is ignored.
+                Some(digest) => index.entries.iter().find(|entry| {
+                    reference(entry).is_some_and(|name| name.same_repository(&wanted))
+                        && (source(entry).as_ref() == Some(digest) || entry.digest == *digest)
+                }),
+                None => {
+                    let full = wanted.full();
+                    index.entries.iter().find(|entry| full_name(entry) == Some(&full))
+                }
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        self.lookup_prefix(index, text, bare)
+    }
+
+    fn lookup_prefix<'i>(
+        &self,
+        index: &'i IndexFile,
+        text: &str,
+        bare: &str,
+    ) -> Result<Option<&'i Descriptor>, StoreError> {
+        if bare.is_empty() || !bare.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return Ok(None);
+        }
+        let mut ids = BTreeSet::new();
+        let mut found = None;
+        for entry in &index.entries {
+            if let Some(id) = self.id_of(entry)
+                && id.hex().starts_with(bare)
+                && ids.insert(id)
+            {
+                found = Some(entry);
+            }
+        }
+        if ids.len() > 1 {
+            return Err(StoreError::Ambiguous { prefix: text.to_owned(), count: ids.len() });
+        }
+        Ok(found)
+    }
+
+    fn entry_of_id<'i>(&self, index: &'i IndexFile, id: &Digest) -> Option<&'i Descriptor> {
+        index.entries.iter().find(|entry| self.id_of(entry).as_ref() == Some(id))
+    }
+
+    /// The image id of an entry: as noted, or out of the manifest if another tool wrote the entry.
+    pub(super) fn id_of(&self, entry: &Descriptor) -> Option<Digest> {
+        noted_id(entry).or_else(|| self.manifest_of(entry).ok().map(|manifest| manifest.config.digest))
+    }
+
+    fn manifest_of(&self, entry: &Descriptor) -> Result<Manifest, StoreError> {
+        let bytes = self.read_blob(&entry.digest, "manifest", MAX_DOCUMENT)?;
+        let refuse = |source| StoreError::Document { digest: entry.digest, source };
+        match Document::parse(&bytes, &entry.media_type).map_err(refuse)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => Err(refuse(DocumentError::Nested)),
+        }
+    }
+
+    /// Every image, newest first; each once, with all its references.
+    pub fn list(&self) -> Result<Vec<Image>, StoreError> {
+        let index = self.read_index()?;
+        let mut seen = BTreeSet::new();
+        let mut images = Vec::new();
+        for entry in &index.entries {
+            // An index that another tool put in is not an image of ours.
+            let Some(id) = self.id_of(entry) else { continue };
+            if seen.insert(id) {
+                images.push(self.load(&index, entry)?);
+            }
+        }
+        images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.references.cmp(&b.references)));
+        Ok(images)
+    }
+
+    /// Reads the image of an entry.
+    pub(super) fn load(&self, index: &IndexFile, entry: &Descriptor) -> Result<Image, StoreError> {
+        let manifest = self.manifest_of(entry)?;
+        let id = manifest.config.digest;
+        let bytes = self.read_blob(&id, "image configuration", MAX_CONFIG)?;
+        let config: ImageConfig = serde_json::from_slice(&bytes)
+            .map_err(|source| StoreError::Json { path: self.blob_path(&id), source })?;
+        let layers = self.layers_of(&manifest, &config, &entry.digest)?;
+        let mut references = BTreeSet::new();
+        let mut repo_digests = BTreeSet::new();
+        for other in index.entries.iter().filter(|other| other.digest == entry.digest || noted_id(other) == Some(id)) {
+            let Some(name) = reference(other) else { continue };
+            if let Some(digest) = source(other).or_else(|| name.digest().copied()) {
+                repo_digests.insert(name.with_digest(digest));
+            }
+            if name.tag().is_some() {
+                references.insert(name);
+            }
+        }
+        let size = noted_size(entry).unwrap_or_else(|| layers.iter().map(|layer| self.layer_size(layer)).sum());
+        Ok(Image {
+            id,
+            manifest_digest: entry.digest,
+            manifest_type: entry.media_type.clone(),
+            references: references.into_iter().collect(),
+            repo_digests: repo_digests.into_iter().collect(),
+            created: config.created.as_deref().and_then(|text| text.parse().ok()),
+            platform: config.platform(),
+            manifest,
+            config,
+            layers,
+            size,
+        })
+    }
+
+    /// Pairs the manifest's blobs with the configuration's diff IDs.
+    pub(super) fn layers_of(
+        &self,
+        manifest: &Manifest,
+        config: &ImageConfig,
+        digest: &Digest,
+    ) -> Result<Vec<Layer>, StoreError> {
+        let diff_ids = &config.rootfs.diff_ids;
+        if manifest.layers.len() != diff_ids.len() {
+            let source = DocumentError::LayerCount { layers: manifest.layers.len(), diff_ids: diff_ids.len() };
+            return Err(StoreError::Document { digest: *digest, source });
+        }
+        let pair = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
+            diff_id: *diff_id,
+            digest: blob.digest,
+            blob_size: blob.size,
+            media_type: blob.media_type.clone(),
+            dir: self.layer_path(diff_id).join("fs"),
+        };
+        Ok(manifest.layers.iter().zip(diff_ids).map(pair).collect())
+    }
+
+    /// Bytes in the files of one layer, as noted when it was unpacked; 0 if the layer is not there.
+    pub fn layer_size(&self, layer: &Layer) -> u64 {
+        let path = self.layer_path(&layer.diff_id).join("layer.json");
+        let record = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<LayerRecord>(&bytes).ok());
+        record.map_or(0, |record| record.size)
+    }
+
+    /// The image configuration's bytes, exactly as they came.
+    pub fn config_bytes(&self, image: &Image) -> Result<Vec<u8>, StoreError> {
+        self.read_blob(&image.id, "image configuration", MAX_CONFIG)
+    }
+
+    /// The manifest's bytes, exactly as they came.
+    pub fn manifest_bytes(&self, image: &Image) -> Result<Vec<u8>, StoreError> {
+        self.read_blob(&image.manifest_digest, "manifest", MAX_DOCUMENT)
+    }
+
+    pub(crate) fn read_blob(&self, digest: &Digest, what: &'static str, limit: u64) -> Result<Vec<u8>, StoreError> {
+        let path = self.blob_path(digest);
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let mut bytes = Vec::with_capacity(4096);
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        if bytes.len() as u64 > limit {
+            return Err(StoreError::Damaged { what, digest: *digest, found: format!("it is over {limit} bytes long") });
+        }
+        Ok(bytes)
+    }
+
+    /// Whether every layer and the configuration of the image are there. Costs a `stat` a layer.
+    pub fn is_complete(&self, image: &Image) -> bool {
+        image.layers.iter().all(|layer| layer.dir.is_dir() && self.blob_path(&layer.digest).is_file())
+    }
+
+    /// Holds the image while a container is made of it; drop the pin once the container's record is on disk.
+    ///
+    /// Fails with [`StoreError::NotFound`] if the image was removed since it was found.
+    pub fn pin(&self, image: &Image) -> Result<Pin, StoreError> {
+        let path = self.blob_path(&image.id);
+        let gone = || StoreError::NotFound(image.id.to_string());
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
+            Err(source) => return Err(StoreError::Io { action: "open", path, source }),
+        };
+        flock(&file, FlockOperation::LockShared).map_err(io_error("lock", &path))?;
+        // Removal takes the entry out while it holds the lock, and the file goes only later.
+        if !same_file(&file, &path) || self.entry_of_id(&self.read_index()?, &image.id).is_none() {
+            return Err(gone());
+        }
+        Ok(Pin { _config: file })
+    }
+}

@@ -1,0 +1,192 @@
+//! index.json: which references there are, and which manifest each names.
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use rbox_spec::{Digest, Reference};
+use serde::{Deserialize, Serialize};
+
+use super::{ImageStore, IndexLock, NAME_ANNOTATION, StoreError, TAG_ANNOTATION};
+use crate::media::{Descriptor, DescriptorPlatform, OCI_INDEX};
+
+const ID: &str = "io.rbox.image.id";
+const SIZE: &str = "io.rbox.image.size";
+const SOURCE: &str = "io.rbox.source.digest";
+
+/// The document.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct IndexFile {
+    schema_version: u32,
+    #[serde(default)]
+    media_type: Option<String>,
+    #[serde(rename = "manifests")]
+    pub(super) entries: Vec<Descriptor>,
+    #[serde(flatten)]
+    rest: BTreeMap<String, serde_json::Value>,
+}
+
+impl Default for IndexFile {
+    fn default() -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(OCI_INDEX.to_owned()),
+            entries: Vec::new(),
+            rest: BTreeMap::new(),
+        }
+    }
+}
+
+impl IndexFile {
+    pub(super) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>, StoreError> {
+        serde_json::to_vec(self).map_err(|source| StoreError::Json { path: path.to_owned(), source })
+    }
+}
+
+/// What the store knows of one reference. Kept as annotations of its descriptor.
+pub(super) struct NewEntry<'a> {
+    pub(super) manifest: Descriptor,
+    pub(super) id: Digest,
+    pub(super) size: u64,
+    pub(super) source: Option<Digest>,
+    pub(super) reference: Option<&'a Reference>,
+    pub(super) platform: Option<DescriptorPlatform>,
+}
+
+impl NewEntry<'_> {
+    pub(super) fn into_descriptor(self) -> Descriptor {
+        let mut entry = self.manifest;
+        entry.platform = self.platform;
+        let notes = entry.annotations.insert(BTreeMap::new());
+        notes.insert(ID.to_owned(), self.id.to_string());
+        notes.insert(SIZE.to_owned(), self.size.to_string());
+        if let Some(source) = self.source {
+            notes.insert(SOURCE.to_owned(), source.to_string());
+        }
+        set_reference(&mut entry, self.reference);
+        entry
+    }
+}
+
+fn note<'a>(entry: &'a Descriptor, name: &str) -> Option<&'a str> {
+    entry.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// The full reference as text.
+pub(super) fn full_name(entry: &Descriptor) -> Option<&str> {
+    note(entry, NAME_ANNOTATION)
+}
+
+/// The reference; `None` for an image without a name, or with one that is not a reference.
+pub(super) fn reference(entry: &Descriptor) -> Option<Reference> {
+    full_name(entry).and_then(|name| Reference::parse(name).ok())
+}
+
+/// The image id, if it was noted.
+pub(super) fn noted_id(entry: &Descriptor) -> Option<Digest> {
+    note(entry, ID)?.parse().ok()
+}
+
+/// The size of all files in bytes, if it was noted.
+pub(super) fn noted_size(entry: &Descriptor) -> Option<u64> {
+    note(entry, SIZE)?.parse().ok()
+}
+
+/// What the registry called it.
+pub(super) fn source(entry: &Descriptor) -> Option<Digest> {
+    note(entry, SOURCE)?.parse().ok()
+}
+
+/// Gives an entry another reference, or none.
+pub(super) fn set_reference(entry: &mut Descriptor, reference: Option<&Reference>) {
+    let notes = entry.annotations.get_or_insert_with(BTreeMap::new);
+    notes.remove(NAME_ANNOTATION);
+    notes.remove(TAG_ANNOTATION);
+    if let Some(reference) = reference {
+        notes.insert(NAME_ANNOTATION.to_owned(), reference.full());
+        if let Some(tag) = reference.tag() {
+            notes.insert(TAG_ANNOTATION.to_owned(), tag.to_owned());
+        }
+    }
+}
+
+/// Forgets where an entry came from.
+pub(super) fn clear_source(entry: &mut Descriptor) {
+    if let Some(notes) = &mut entry.annotations {
+        notes.remove(SOURCE);
+    }
+}
+
+impl ImageStore {
+    /// Reads index.json. A missing file is an empty index: the store may just be being made.
+    pub(super) fn read_index(&self) -> Result<IndexFile, StoreError> {
+        let path = self.index_path();
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexFile::default()),
+            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+        };
+        serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
+    }
+
+    /// Changes index.json under its lock. Nothing is written if `change` fails.
+    pub(super) fn change_index<T>(
+        &self,
+        change: impl FnOnce(&mut IndexFile, &IndexLock) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let lock = self.lock_index()?;
+        let mut index = self.read_index()?;
+        let before = index.entries.clone();
+        let value = change(&mut index, &lock)?;
+        if index.entries != before {
+            self.write_index(&lock, &index)?;
+        }
+        Ok(value)
+    }
+}
+
+/// Points `reference` at `new`, and keeps what it pointed at before as an untagged image.
+pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
+    let name = full_name(&new).map(str::to_owned);
+    match name {
+        None => {
+            let known = index.entries.iter().any(|entry| entry.digest == new.digest);
+            if !known {
+                index.entries.push(new);
+            }
+        }
+        Some(name) => {
+            for position in 0..index.entries.len() {
+                let Some(entry) = index.entries.get(position) else { break };
+                if full_name(entry) == Some(&name) && entry.digest != new.digest {
+                    drop_name(index, position, true);
+                    break;
+                }
+            }
+            // The new name replaces the same name, and the image's being nameless.
+            index.entries.retain(|entry| {
+                full_name(entry) != Some(&name) && !(entry.digest == new.digest && full_name(entry).is_none())
+            });
+            index.entries.push(new);
+        }
+    }
+}
+
+/// Takes the name off the entry at `position`. If it was the manifest's last one and `keep`, the image stays: under
+/// the digest its registry gave it, or nameless.
+pub(super) fn drop_name(index: &mut IndexFile, position: usize, keep: bool) {
+    if position >= index.entries.len() {
+        return;
+    }
+    let mut entry = index.entries.remove(position);
+    if !keep || index.entries.iter().any(|other| other.digest == entry.digest) {
+        return;
+    }
+    let by_digest = match (reference(&entry), source(&entry)) {
+        (Some(name), Some(digest)) => Some(name.with_digest(digest)),
+        _ => None,
+    };
+    set_reference(&mut entry, by_digest.as_ref());
+    index.entries.push(entry);
+}

@@ -1,0 +1,221 @@
+//! The content store: a directory that is a valid OCI image layout, with the unpacked layers beside it.
+//!
+//! # On disk
+//! ```text
+//! oci-layout               {"imageLayoutVersion":"1.0.0"}
+//! index.json               every image reference: one descriptor each, pointing at an image manifest
+//! blobs/<algorithm>/<hex>  manifests, configurations and layers exactly as they came
+//! layers/<hex>/fs/         one unpacked layer, an overlay lower directory; <hex> is its diff ID
+//! layers/<hex>/layer.json  {"diff_id":…, "size":…}, size being the bytes of its files
+//! tmp/<algorithm>-<hex>.partial   a download under way, or cut off: the next pull goes on from its end
+//! tmp/layer-<hex>/         a layer being unpacked
+//! tmp/new-…, tmp/dead-…    blobs and layers on their way in, or out
+//! index.lock, store.lock   only ever locked, never read
+//! reserve                  64 KiB of nothing, given up when index.json must be written on a full disk
+//! ```
+//! Annotations of a descriptor in index.json: `io.containerd.image.name` is the full reference, with a tag or (for an
+//! image pulled by digest, or one that lost its tag) with a digest; `org.opencontainers.image.ref.name` is the
+//! tag. An image that was never named has neither. Ours: `io.rbox.image.id` (the configuration's digest),
+//! `io.rbox.image.size` (bytes of all files) and `io.rbox.source.digest` (what the registry calls the reference:
+//! the digest of the index, if the image came out of one). All three are caches or facts that are not needed to
+//! read the image: another tool may write to the layout, and its images are found too.
+//!
+//! # An image is absent or entirely present
+//! Blobs and layers are written under `tmp/`, verified, synced (`syncfs` once a layer, its error checked) and renamed; then
+//! their parents are synced; then index.json is replaced by rename. Whatever a kill or a power cut leaves is either
+//! named by index.json, and complete, or not named, and of use only to the next pull. [`ImageStore::tidy`], which pulls
+//! and removals run by themselves, deletes what a dead process left: half-unpacked layers at once, unnamed blobs, layers
+//! and partial downloads when they are a day old.
+//!
+//! # Locks
+//! All are `flock`s, so death releases them.
+//! - Readers (`find`, `list`) take none: index.json is replaced as a whole.
+//! - `index.lock`, exclusive: around one change of index.json.
+//! - `store.lock`, shared: by whoever adds blobs or layers, from before the first until they are registered ([`Transaction`]).
+//!   Exclusive and never waited for: by whoever deletes what index.json does not name. If someone is adding, files stay
+//!   for the next `tidy`.
+//! - a partial download and a layer being unpacked: exclusive, so that two pulls of one image share the work. The lock
+//!   is on the file itself; who gets it checks that the path still leads to it, else the other one finished.
+//! - a configuration blob, shared: a container is being made of the image ([`ImageStore::pin`]). Removal needs it
+//!   exclusively, and says that the image is in use if it cannot have it.
+mod add;
+mod error;
+mod find;
+mod index;
+mod remove;
+#[cfg(test)]
+mod tests;
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rbox_spec::Digest;
+use rustix::fs::FlockOperation;
+
+pub use add::{Expected, StoredLayer, Transaction};
+pub use error::{StoreError, is_full};
+pub use find::{Image, Layer, Pin};
+pub use remove::{ImageUser, Pruned, RemoveOptions, Removed};
+
+pub(crate) use error::io_error;
+
+/// Name of the full reference in an index.json descriptor's annotations.
+pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// Name of the tag in an index.json descriptor's annotations.
+pub const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
+
+const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const RESERVE: u64 = 64 << 10;
+
+/// A store on disk. Cheap to open and to clone; holds no lock and no open file.
+#[derive(Debug, Clone)]
+pub struct ImageStore {
+    dir: PathBuf,
+}
+
+impl ImageStore {
+    /// Opens the store at `dir`, making it (mode 0700) if it is not there.
+    pub fn open(dir: &Path) -> Result<Self, StoreError> {
+        let store = Self { dir: dir.to_owned() };
+        let layout = store.dir.join("oci-layout");
+        // Written last, so its presence means that all else is there.
+        match fs::read_to_string(&layout) {
+            Ok(text) if text.contains("\"1.0.") => return Ok(store),
+            Ok(found) => return Err(StoreError::Version { path: layout, found }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Io { action: "read", path: layout, source }),
+        }
+        for sub in ["", "blobs", "blobs/sha256", "layers", "tmp"] {
+            let path = store.dir.join(sub);
+            let mut builder = DirBuilder::new();
+            builder.mode(0o700).recursive(true).create(&path).map_err(io_error("mkdir", &path))?;
+        }
+        let lock = store.lock_index()?;
+        if !store.index_path().exists() {
+            store.write_index(&lock, &index::IndexFile::default())?;
+        }
+        store.replace(&layout, LAYOUT.as_bytes())?;
+        Ok(store)
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// Where a blob is, or would be.
+    pub fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.dir.join("blobs").join(digest.algorithm().name()).join(digest.hex())
+    }
+
+    /// Where an unpacked layer is, or would be; its overlay lower directory is `fs` within.
+    pub fn layer_path(&self, diff_id: &Digest) -> PathBuf {
+        self.dir.join("layers").join(diff_id.hex())
+    }
+
+    pub(crate) fn tmp(&self) -> PathBuf {
+        self.dir.join("tmp")
+    }
+
+    fn index_path(&self) -> PathBuf {
+        self.dir.join("index.json")
+    }
+
+    /// A name under `tmp/` that no other process and no other thread uses.
+    pub(crate) fn fresh(&self, kind: &str) -> PathBuf {
+        use std::sync::atomic::{AtomicU64, Ordering};
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let nanos = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.subsec_nanos());
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        self.tmp().join(format!("{kind}-{}-{nanos:08x}-{serial}", std::process::id()))
+    }
+
+    /// Opens (making it) and locks one of the lock files.
+    fn lock_file(&self, name: &str, how: FlockOperation) -> Result<File, StoreError> {
+        let path = self.dir.join(name);
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .read(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error("open", &path))?;
+        flock(&file, how).map_err(io_error("lock", &path))?;
+        Ok(file)
+    }
+
+    pub(crate) fn lock_index(&self) -> Result<IndexLock, StoreError> {
+        self.lock_file("index.lock", FlockOperation::LockExclusive).map(|file| IndexLock { _file: file })
+    }
+
+    /// Replaces a small file as a whole: temporary file, fsync, rename, fsync of the parent.
+    pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let temporary = self.fresh("new");
+        let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+        if let Err(source) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(StoreError::Io { action: "write", path: path.to_owned(), source });
+        }
+        sync_parent(path)
+    }
+
+    fn write_index(&self, _lock: &IndexLock, index: &index::IndexFile) -> Result<(), StoreError> {
+        let path = self.index_path();
+        let bytes = index.to_bytes(&path)?;
+        let reserve = self.dir.join("reserve");
+        match self.replace(&path, &bytes) {
+            Err(error) if error.is_disk_full() && fs::remove_file(&reserve).is_ok() => self.replace(&path, &bytes)?,
+            other => other?,
+        }
+        // Best effort: on a full disk there is none, and the next change makes it again.
+        if !reserve.exists() {
+            let made = File::create(&reserve).and_then(|file| {
+                Ok(rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE)?)
+            });
+            if made.is_err() {
+                let _ = fs::remove_file(&reserve);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Holds index.lock.
+pub(crate) struct IndexLock {
+    _file: File,
+}
+
+/// `flock`, again after a signal.
+pub(crate) fn flock(file: &File, how: FlockOperation) -> io::Result<()> {
+    loop {
+        match rustix::fs::flock(file, how) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => return Ok(other?),
+        }
+    }
+}
+
+/// Whether `path` still leads to the open `file`.
+pub(crate) fn same_file(file: &File, path: &Path) -> bool {
+    match (file.metadata(), fs::symlink_metadata(path)) {
+        (Ok(a), Ok(b)) => a.dev() == b.dev() && a.ino() == b.ino(),
+        _ => false,
+    }
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// Makes a rename in the parent of `path` durable.
+pub(crate) fn sync_parent(path: &Path) -> Result<(), StoreError> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error("fsync", parent))
+}
