@@ -36,7 +36,11 @@ impl FromStr for Mac {
     fn from_str(text: &str) -> Result<Self, Error> {
         let octets: Option<Vec<u8>> = text
             .split(':')
-            .map(|octet| if octet.len() == 2 { u8::from_str_radix(octet, 16).ok() } else { None })
+            .map(|octet| {
+                // `from_str_radix` would take a sign.
+                let plain = octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
+                plain.then(|| u8::from_str_radix(octet, 16).ok()).flatten()
+            })
             .collect();
         octets
             .and_then(|octets| octets.try_into().ok())

@@ -104,9 +104,10 @@ impl Error {
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// `EINVAL (Invalid argument)` reads better than `Invalid argument (os error 22)`.
+/// `EINVAL (Invalid argument)`.
 fn named(errno: Errno) -> String {
     let text = errno.to_string();
     let plain = text.split(" (os error").next().unwrap_or(&text);
-    format!("{plain} ({errno:?})")
+    let name = rbox_sys::SysError::new("", String::new(), errno).errno;
+    format!("{name:?} ({plain})")
 }

@@ -5,6 +5,7 @@
 //!
 //! Source: netlink(7), rtnetlink(7).
 
+use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::trace;
@@ -41,6 +42,11 @@ pub(crate) struct Message {
     pub(crate) body: Vec<u8>,
 }
 
+thread_local! {
+    static NETFILTER: Cell<Option<(u32, Netlink)>> = const { Cell::new(None) };
+}
+
+/// A socket and the number of its next request.
 pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
@@ -52,9 +58,19 @@ impl Netlink {
         Self::open("NETLINK_ROUTE", None)
     }
 
-    /// A socket for nftables in this process's network namespace.
-    pub(crate) fn netfilter() -> Result<Self> {
-        Self::open("NETLINK_NETFILTER", Some(netlink::NETFILTER))
+    /// Lends `work` this thread's socket for nftables in its network namespace. It stays open until the process ends:
+    /// closing one waits for a grace period (10 to 20 ms) when anybody has just deleted an element.
+    pub(crate) fn with_netfilter<T>(work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+        let pid = std::process::id();
+        // A forked process must not read the answers to its parent's requests.
+        let kept = NETFILTER.take().filter(|(owner, _)| *owner == pid).map(|(_, socket)| socket);
+        let mut socket = match kept {
+            Some(socket) => socket,
+            None => Self::open("NETLINK_NETFILTER", Some(netlink::NETFILTER))?,
+        };
+        let out = work(&mut socket);
+        NETFILTER.set(Some((pid, socket)));
+        out
     }
 
     fn open(name: &'static str, protocol: Option<Protocol>) -> Result<Self> {
@@ -136,16 +152,31 @@ impl Netlink {
         }
     }
 
-    /// Sends an nftables transaction whose last message asks for an acknowledgement; `Ok` when it was committed.
-    pub(crate) fn transaction(&mut self, batch: &[u8], told: impl Fn() -> String) -> Result<(), (u32, Errno)> {
-        self.send(batch, &told).map_err(|error| (0, error.errno().unwrap_or(Errno::IO)))?;
+    /// Sends an nftables transaction, encoded for [`Self::next_sequence`], whose last message asks for an
+    /// acknowledgement; `Ok` when it was committed.
+    pub(crate) fn transaction(&mut self, batch: &[u8], messages: u32, told: &str) -> Result<()> {
+        let first = self.sequence;
+        self.sequence += messages;
+        self.send(batch, || told.to_owned())?;
         loop {
-            let messages = self.receive(&told).map_err(|error| (0, error.errno().unwrap_or(Errno::IO)))?;
-            // Refusals come in the order of the messages, so the first one is the cause.
-            if let Some((sequence, message)) = messages.iter().find(|(_, m)| m.kind == NLMSG_ERROR) {
-                return errno_of(&message.body).map_or(Ok(()), |errno| Err((*sequence, errno)));
+            let answers = self.receive(&|| told.to_owned())?;
+            // Refusals come in the order of the messages, so the first one is the cause; those after it are left
+            // in the socket and passed over by their numbers.
+            let own = |(sequence, message): &&(u32, Message)| {
+                message.kind == NLMSG_ERROR && (first..self.sequence).contains(sequence)
+            };
+            if let Some((_, message)) = answers.iter().find(own) {
+                return match errno_of(&message.body) {
+                    Some(errno) => Err(Error::Kernel { what: told.to_owned(), errno }),
+                    None => Ok(()),
+                };
             }
         }
+    }
+
+    /// The number that the next request's first message must have.
+    pub(crate) fn next_sequence(&self) -> u32 {
+        self.sequence
     }
 
     fn send(&mut self, out: &[u8], told: impl Fn() -> String) -> Result<()> {

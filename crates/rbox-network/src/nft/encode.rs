@@ -110,21 +110,24 @@ impl Batch {
         self.messages.is_empty()
     }
 
-    /// The bytes to send. The last message asks for the acknowledgement, given once all is committed.
-    pub(crate) fn encode(mut self) -> Vec<u8> {
+    /// The bytes to send and how many messages they are, numbered from `first`. The last but the closing one asks for
+    /// the acknowledgement, given once all is committed.
+    pub(crate) fn encode(mut self, first: u32) -> (Vec<u8>, u32) {
         let bracket = vec![0, 0, 0, SUBSYSTEM as u8];
         let mut begin = Attributes(bracket.clone());
         if let Some(generation) = self.generation {
             begin = begin.u32(1, generation);
         }
-        frame(&mut self.out, BATCH_BEGIN, REQUEST, 0, &begin.0);
+        let mut sequence = first;
+        frame(&mut self.out, BATCH_BEGIN, REQUEST, sequence, &begin.0);
         let last = self.messages.len().saturating_sub(1);
         for (index, (message, flags, body)) in self.messages.into_iter().enumerate() {
+            sequence += 1;
             let ack = if index == last { ACK } else { 0 };
-            frame(&mut self.out, kind(message), REQUEST | flags | ack, index as u32 + 1, &body.0);
+            frame(&mut self.out, kind(message), REQUEST | flags | ack, sequence, &body.0);
         }
-        frame(&mut self.out, BATCH_END, REQUEST, last as u32 + 2, &bracket);
-        self.out
+        frame(&mut self.out, BATCH_END, REQUEST, sequence + 1, &bracket);
+        (self.out, sequence + 2 - first)
     }
 }
 

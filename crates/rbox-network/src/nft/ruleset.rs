@@ -7,8 +7,8 @@
 //!   iifname != "lo" iifname != @bridges ip daddr @subnets drop   # not published
 //! }
 //! chain publish / publish_local { type nat hook prerouting / output priority dstnat
-//!   fib daddr type local dnat to meta l4proto . ip daddr . th dport map @published_at
-//!   fib daddr type local dnat to meta l4proto . th dport map @published
+//!   fib daddr type local dnat ip to meta l4proto . ip daddr . th dport map @published_at
+//!   fib daddr type local dnat ip to meta l4proto . th dport map @published
 //! }
 //! chain leave { type nat hook postrouting priority srcnat
 //!   oifname @bridges ip saddr 127.0.0.0/8 masquerade       # the host through 127.0.0.1
@@ -150,6 +150,11 @@ pub(super) fn add_sets(batch: &mut Batch, table: &str) {
             .u32(5, key_length);
         if let Some((data_type, data_length)) = data {
             body = body.u32(6, data_type).u32(7, data_length);
+        }
+        if key_type == IFNAME {
+            // Tells `nft list` that the key is text in host order; the kernel only keeps it.
+            const KEY_BYTE_ORDER: [u8; 2] = [0, 4];
+            body = body.bytes(13, &[&KEY_BYTE_ORDER[..], &1_u32.to_ne_bytes()].concat());
         }
         batch.push(msg::NEWSET, CREATE, body.u32(10, id as u32 + 1));
     }

@@ -33,12 +33,13 @@ struct Element {
 /// rbox's table, by name.
 pub(crate) struct Table<'a> {
     name: &'a str,
-    socket: Netlink,
+    socket: &'a mut Netlink,
 }
 
-impl<'a> Table<'a> {
-    pub(crate) fn open(name: &'a str) -> Result<Self> {
-        Ok(Self { name, socket: Netlink::netfilter()? })
+impl Table<'_> {
+    /// Lends the table to `work`; it need not exist.
+    pub(crate) fn with<T>(name: &str, work: impl FnOnce(&mut Table<'_>) -> Result<T>) -> Result<T> {
+        Netlink::with_netfilter(|socket| work(&mut Table { name, socket }))
     }
 
     /// Whether the table is there with all its rules and knows the bridge: two requests.
@@ -192,11 +193,8 @@ impl<'a> Table<'a> {
     }
 
     fn commit(&mut self, batch: Batch, told: &str) -> Result<()> {
-        let bytes = batch.encode();
-        // A socket of its own: refusals of one transaction must not be read as those of the next.
-        Netlink::netfilter()?
-            .transaction(&bytes, || told.to_owned())
-            .map_err(|(_, errno)| Error::Kernel { what: told.to_owned(), errno })
+        let (bytes, messages) = batch.encode(self.socket.next_sequence());
+        self.socket.transaction(&bytes, messages, told)
     }
 
     fn body(&self) -> Attributes {
