@@ -1,0 +1,292 @@
+//! Where entries go: every name resolved below the root's descriptor, by the kernel, with `RESOLVE_IN_ROOT`.
+//! A symbolic link of the layer leads to a place inside the layer, absolute or not; none leads out.
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rustix::io::Errno;
+
+use super::Limits;
+use super::error::{UnpackError, refused, system};
+
+/// As many links as the kernel follows in one name.
+const MOST_LINKS: u32 = 40;
+
+/// Directory being opened as a place to work in: never a link, never read.
+const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+/// The tree under construction.
+pub(super) struct Place<'fd, 'l> {
+    root: BorrowedFd<'fd>,
+    limits: &'l Limits,
+    /// The directory the last entry was made in. Archives go directory by directory, so it mostly serves again.
+    last: Option<(Vec<u8>, OwnedFd)>,
+    /// Inodes made, implied directories too.
+    made: u64,
+    /// Distinguishes the names that removed directories are moved to.
+    moved: u64,
+}
+
+/// A name's directory part and last component.
+pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    match path.iter().rposition(|byte| *byte == b'/') {
+        Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
+        None => (b"", path),
+    }
+}
+
+/// A name of the archive as a relative one: no leading slash, no `.`, no empty component. Empty for the root.
+/// `..` is refused: readers resolve it by the text, by the tree, or strip it.
+pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError> {
+    let mut path = Vec::with_capacity(name.len());
+    if name.is_empty() {
+        return Err(refused(name, "has no name"));
+    }
+    if name.len() > limits.name_bytes {
+        return Err(refused(name, "has a name that is too long"));
+    }
+    for component in name.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => return Err(refused(name, "has `..` in its name")),
+            _ if component.len() > 255 => {
+                return Err(refused(name, "has a component longer than 255 bytes in its name"));
+            }
+            _ => {
+                if !path.is_empty() {
+                    path.push(b'/');
+                }
+                path.extend_from_slice(component);
+            }
+        }
+    }
+    Ok(path)
+}
+
+impl<'fd, 'l> Place<'fd, 'l> {
+    pub(super) fn new(root: BorrowedFd<'fd>, limits: &'l Limits) -> Self {
+        Self { root, limits, last: None, made: 0, moved: 0 }
+    }
+
+    /// The root's own descriptor.
+    pub(super) fn root(&self) -> BorrowedFd<'fd> {
+        self.root
+    }
+
+    /// Opens `path` (relative, clean; empty for the root) inside the root. Links on the way are followed inside it.
+    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+        // EAGAIN: something was renamed anywhere while `..` of a link was being walked (openat2(2)).
+        for _ in 0..1000 {
+            match rustix::fs::openat2(self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                done => return done,
+            }
+        }
+        Err(Errno::AGAIN)
+    }
+
+    /// The directory part of a link's target, which has to exist.
+    pub(super) fn existing(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+        self.open(path, PLACE)
+    }
+
+    /// Counts one more inode.
+    pub(super) fn count(&mut self) -> Result<(), UnpackError> {
+        self.made += 1;
+        if self.made > self.limits.entries {
+            return Err(UnpackError::Limit { limit: self.limits.entries, of: "files and directories" });
+        }
+        Ok(())
+    }
+
+    /// The directory `path` belongs in, made if it is missing.
+    pub(super) fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
+        let (directory, _) = split(path);
+        if self.last.as_ref().is_none_or(|(last, _)| last != directory) {
+            self.last = None;
+            let fd = match self.open(directory, PLACE) {
+                Err(Errno::NOENT) => self.make_all(directory)?,
+                other => system("openat2", path, other)?,
+            };
+            self.last = Some((directory.to_vec(), fd));
+        }
+        match &self.last {
+            Some((_, fd)) => Ok(fd.as_fd()),
+            None => Ok(self.root),
+        }
+    }
+
+    /// Makes what is missing of a directory, following links of the layer inside the root as far as they lead.
+    pub(super) fn make_all(&mut self, directory: &[u8]) -> Result<OwnedFd, UnpackError> {
+        let mut here = system("openat2", directory, self.existing(b""))?;
+        let mut depth: Vec<Vec<u8>> = Vec::new();
+        let mut links = 0;
+        let mut left: VecDeque<Vec<u8>> = components(directory).collect();
+        while let Some(name) = left.pop_front() {
+            if name == b".." {
+                depth.pop();
+                here = system("openat2", directory, self.existing(&depth.join(&b'/')))?;
+                continue;
+            }
+            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let next = match rustix::fs::openat(&here, &name[..], flags, Mode::empty()) {
+                Err(Errno::NOENT) => {
+                    self.make_implied(here.as_fd(), &name, directory)?;
+                    rustix::fs::openat(&here, &name[..], flags | OFlags::DIRECTORY, Mode::empty())
+                }
+                other => other,
+            };
+            let next = system("openat", directory, next)?;
+            match FileType::from_raw_mode(system("fstat", directory, rustix::fs::fstat(&next))?.st_mode) {
+                FileType::Directory => {
+                    here = next;
+                    depth.push(name);
+                }
+                FileType::Symlink => {
+                    links += 1;
+                    if links > MOST_LINKS {
+                        return system("openat2", directory, Err(Errno::LOOP));
+                    }
+                    let target =
+                        system("readlinkat", directory, rustix::fs::readlinkat(&next, c"", Vec::new()))?;
+                    if target.as_bytes().starts_with(b"/") {
+                        depth.clear();
+                        here = system("openat2", directory, self.existing(b""))?;
+                    }
+                    for component in components(target.as_bytes()).collect::<Vec<_>>().into_iter().rev() {
+                        left.push_front(component);
+                    }
+                }
+                _ => return system("openat2", directory, Err(Errno::NOTDIR)),
+            }
+        }
+        Ok(here)
+    }
+
+    /// A directory the archive implies and does not hold: root's, 0755.
+    fn make_implied(&mut self, parent: BorrowedFd<'_>, name: &[u8], path: &[u8]) -> Result<(), UnpackError> {
+        self.count()?;
+        system("mkdirat", path, rustix::fs::mkdirat(parent, name, Mode::RWXU))?;
+        let fd = system("openat", path, rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()))?;
+        system("fchown", path, rustix::fs::fchown(&fd, Some(Uid::ROOT), Some(Gid::ROOT)))?;
+        system("fchmod", path, rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755)))
+    }
+
+    /// Makes `path` by `make`, in the place of whatever an earlier entry put there.
+    pub(super) fn make<T>(
+        &mut self,
+        call: &'static str,
+        path: &[u8],
+        make: impl Fn(BorrowedFd<'_>, &[u8]) -> Result<T, Errno>,
+    ) -> Result<T, UnpackError> {
+        self.count()?;
+        let (_, name) = split(path);
+        match make(self.parent(path)?, name) {
+            Err(Errno::EXIST) => {
+                self.remove(path)?;
+                system(call, path, make(self.parent(path)?, name))
+            }
+            done => system(call, path, done),
+        }
+    }
+
+    /// What is at `path`, the last component not followed.
+    pub(super) fn kind(&mut self, path: &[u8]) -> Result<Option<rustix::fs::Stat>, UnpackError> {
+        let (_, name) = split(path);
+        match rustix::fs::statat(self.parent(path)?, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Err(Errno::NOENT) => Ok(None),
+            other => system("newfstatat", path, other).map(Some),
+        }
+    }
+
+    /// Removes what is at `path`, with all it holds.
+    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+        let (_, name) = split(path);
+        let parent = self.parent(path)?;
+        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+            Err(Errno::ISDIR) => {}
+            done => {
+                system("unlinkat", path, done)?;
+                // The directory kept open may have been found through the link removed.
+                self.last = None;
+                return Ok(());
+            }
+        }
+        let top = system("openat", path, rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()))?;
+        self.empty(&top, path)?;
+        let result = rustix::fs::unlinkat(self.parent(path)?, name, AtFlags::REMOVEDIR);
+        self.last = None;
+        system("unlinkat", path, result)
+    }
+
+    /// Empties a directory with three descriptors however deep it is: what a subdirectory holds is moved up.
+    fn empty(&mut self, top: &OwnedFd, path: &[u8]) -> Result<(), UnpackError> {
+        loop {
+            let mut left = false;
+            for name in names(top, path)? {
+                match rustix::fs::unlinkat(top, &name[..], AtFlags::empty()) {
+                    Err(Errno::ISDIR) => {}
+                    done => {
+                        system("unlinkat", path, done)?;
+                        continue;
+                    }
+                }
+                left = true;
+                let below =
+                    system("openat", path, rustix::fs::openat(top, &name[..], DIRECTORY, Mode::empty()))?;
+                for inner in names(&below, path)? {
+                    match rustix::fs::unlinkat(&below, &inner[..], AtFlags::empty()) {
+                        Err(Errno::ISDIR) => self.move_up(&below, &inner, top, path)?,
+                        done => system("unlinkat", path, done)?,
+                    }
+                }
+                system("unlinkat", path, rustix::fs::unlinkat(top, &name[..], AtFlags::REMOVEDIR))?;
+            }
+            if !left {
+                return Ok(());
+            }
+        }
+    }
+
+    fn move_up(
+        &mut self,
+        from: &OwnedFd,
+        name: &[u8],
+        top: &OwnedFd,
+        path: &[u8],
+    ) -> Result<(), UnpackError> {
+        loop {
+            self.moved += 1;
+            let fresh = format!(".removed-{}", self.moved);
+            match rustix::fs::renameat_with(from, name, top, fresh.as_bytes(), RenameFlags::NOREPLACE) {
+                Err(Errno::EXIST) => {}
+                done => return system("renameat2", path, done),
+            }
+        }
+    }
+}
+
+/// A directory opened to be read or changed, its name not followed.
+pub(super) const DIRECTORY: OFlags =
+    OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// The components of a path that say something.
+fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+    path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
+}
+
+/// The names in a directory.
+fn names(directory: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, UnpackError> {
+    let mut all = Vec::new();
+    for entry in system("getdents64", path, Dir::read_from(directory))? {
+        let entry = system("getdents64", path, entry)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            all.push(name.to_vec());
+        }
+    }
+    Ok(all)
+}

@@ -1,0 +1,1 @@
+//! Unpacking, compared with what GNU tar and umoci make of the same archives.
