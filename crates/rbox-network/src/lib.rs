@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod address;
+mod conntrack;
 mod endpoint;
 mod error;
 mod files;

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::AddressFamily;
@@ -18,6 +19,7 @@ use rustix::io::Errno;
 
 use crate::endpoint::{Endpoint, Mac};
 use crate::error::{Error, Result};
+use crate::nft::encode::attribute;
 use crate::socket::{CREATE, DUMP, EXCL, Netlink, Request};
 use crate::subnet::Subnet;
 
@@ -105,6 +107,8 @@ fn default_route(index: u32, name: &str, gateway: Ipv4Addr) -> Request {
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) up: bool,
+    /// Whether the carrier is there and its users were told (`IF_OPER_UP`).
+    operational: bool,
 }
 
 /// The link `name`; none when there is none.
@@ -117,13 +121,21 @@ pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
         Err(error) if error.errno() == Some(Errno::NODEV) => return Ok(None),
         answer => answer?,
     };
-    // Only the fixed header is of interest: struct ifinfomsg.
-    let header = answer.first().and_then(|message| message.body.first_chunk::<12>());
-    let Some([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3]) = header.copied() else {
+    // struct ifinfomsg, then attributes of which one is of interest.
+    let body = answer.first().map(|message| message.body.as_slice()).unwrap_or_default();
+    let Some(([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _], attributes)) = body.split_first_chunk::<16>()
+    else {
         return Err(Error::Answer { what: told, why: "no link in it".into() });
     };
-    let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([f0, f1, f2, f3]));
-    Ok(Some(Link { index: u32::from_ne_bytes([i0, i1, i2, i3]), up: flags.contains(LinkFlags::Up) }))
+    const IFLA_OPERSTATE: u16 = 16;
+    const IF_OPER_UP: u8 = 6;
+    let state = attribute(attributes, IFLA_OPERSTATE).and_then(|value| value.first());
+    let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([*f0, *f1, *f2, *f3]));
+    Ok(Some(Link {
+        index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
+        up: flags.contains(LinkFlags::Up),
+        operational: state == Some(&IF_OPER_UP),
+    }))
 }
 
 /// Every subnet this network namespace has an address in or a route to; not the default route.
@@ -214,20 +226,13 @@ pub(crate) fn make_veth(
     let host = endpoint.host_link.as_str();
     let peer = link(
         &endpoint.link,
-        vec![
-            LinkAttribute::Address(endpoint.mac.0.to_vec()),
-            LinkAttribute::NetNsFd(netns.as_raw_fd()),
-        ],
+        [queues(), vec![LinkAttribute::Address(endpoint.mac.0.to_vec()), LinkAttribute::NetNsFd(netns.as_raw_fd())]]
+            .concat(),
     );
+    let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))];
     let create = link(
         host,
-        vec![
-            LinkAttribute::Controller(bridge.index),
-            LinkAttribute::LinkInfo(vec![
-                LinkInfo::Kind(InfoKind::Veth),
-                LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer))),
-            ]),
-        ],
+        [queues(), vec![LinkAttribute::Controller(bridge.index), LinkAttribute::LinkInfo(info)]].concat(),
     );
     let mut requests = vec![
         Request {
@@ -250,6 +255,12 @@ pub(crate) fn make_veth(
     }
     requests.push(up(host));
     socket.batch(&requests)
+}
+
+/// One queue: a veth otherwise has one a CPU, each with its objects in sysfs, which is most of what making it costs on
+/// a large host. Its transmission takes no lock, so more of them gain nothing.
+fn queues() -> Vec<LinkAttribute> {
+    vec![LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }
 
 /// Lets the bridge send a frame back out of the port it came from: with `bridge-nf-call-iptables` on, a container
@@ -279,8 +290,24 @@ pub(crate) fn delete(socket: &mut Netlink, name: &str) -> Result<()> {
     }])
 }
 
-/// Configures the inside of a container: loopback and `endpoint.link` up, the address, the default route.
-/// `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network namespace.
+/// How long to wait for the kernel's link watch; it takes microseconds, or a second when it was not asked.
+const CARRIER: Duration = Duration::from_millis(100);
+
+/// Waits until the bridge forwards to the port. The kernel tells a bridge of a port's carrier from a work queue, up to a
+/// second later; what is sent before is lost, and a lost ARP request costs a second. Asking for the link makes the
+/// kernel do it at once (since 6.8; before, it is waited for).
+fn settle(name: &str) -> Result<()> {
+    let mut socket = Netlink::route()?;
+    let begin = Instant::now();
+    while find(&mut socket, name)?.is_some_and(|link| !link.operational) && begin.elapsed() < CARRIER {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+/// Configures the inside of a container: loopback and `endpoint.link` up, the address, the default route; returns when
+/// the bridge forwards to it. `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network
+/// namespace; the caller is in the host's.
 pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
     let mut socket = Netlink::from_fd(socket);
     let name = endpoint.link.as_str();
@@ -293,7 +320,8 @@ pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
         up(name),
         add_address(found.index, name, endpoint.ip, endpoint.prefix),
         default_route(found.index, name, endpoint.gateway),
-    ])
+    ])?;
+    settle(&endpoint.host_link)
 }
 
 /// Raises the loopback of the network namespace that `socket` (`NETLINK_ROUTE`) was opened in: all that

@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 use rbox_spec::port::{PortMapping, Protocol, PublishedPort};
 use rbox_sys::trace;
 use rustix::io::Errno;
+use rustix::net::sockopt::set_socket_reuseaddr;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
 use crate::error::{Error, Result};
@@ -89,10 +90,25 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
         socket => socket?,
     };
     let address = SocketAddrV4::new(ip, port);
-    trace::call("bind", || format!("{address}/{proto}"), || rustix::net::bind(&socket, &address))?;
+    match trace::call("bind", || format!("{address}/{proto}"), || rustix::net::bind(&socket, &address)) {
+        Err(Errno::ADDRINUSE) if proto == Protocol::Tcp && port != 0 => bind_over_time_wait(&socket, &address)?,
+        bound => bound?,
+    }
     if port != 0 {
         return Ok((port, Some(socket)));
     }
     let chosen = SocketAddrV4::try_from(rustix::net::getsockname(&socket)?)?;
     Ok((chosen.port(), Some(socket)))
+}
+
+/// Binds to a port on which only connections of a server that has ended linger. `SO_REUSEADDR` passes those over, but
+/// would let a second holder in too; having listened for a moment, and not reusing after that, keeps it out.
+fn bind_over_time_wait(socket: &OwnedFd, address: &SocketAddrV4) -> Result<(), Errno> {
+    trace::call("bind", || format!("{address}/tcp, SO_REUSEADDR"), || {
+        set_socket_reuseaddr(socket, true)?;
+        rustix::net::bind(socket, address)?;
+        rustix::net::listen(socket, 0)?;
+        set_socket_reuseaddr(socket, false)?;
+        rustix::net::connect_unspec(socket)
+    })
 }

@@ -207,6 +207,13 @@ impl NetworkStore {
         self.addresses(network)?.sweep(is_live).map(drop)
     }
 
+    /// The chains of the host's own firewall (`ip filter FORWARD`) that drop what they do not accept between links. An
+    /// accept of ours does not outrule them, so with one of these a container may have no way out: `info` and errors
+    /// say so. Empty on most hosts; old iptables-legacy rules are not seen.
+    pub fn forward_drops(&self) -> Result<Vec<String>> {
+        Table::with(&self.names.table, |table| table.forward_drops())
+    }
+
     fn ensure_bridge(&self, network: &Network) -> Result<()> {
         let range = network.range()?;
         let mut socket = Netlink::route()?;
@@ -255,7 +262,15 @@ impl NetworkStore {
 
     /// Makes the veth between the bridge and `netns` and publishes the ports. What was made is taken back on failure.
     pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
-        let wired = self.wire(endpoint, netns).and_then(|()| self.publish(endpoint));
+        let wired = trace::step("veth", "a cable: one end is a port of the host's bridge, the other the container's", || {
+            self.wire(endpoint, netns)
+        })
+        .and_then(|()| match endpoint.ports.as_slice() {
+            [] => Ok(()),
+            _ => trace::step("publish", "packets for the host's port are sent on to the container's address", || {
+                self.publish(endpoint)
+            }),
+        });
         if wired.is_err() {
             // The reason that is told is the first one; what remains is found from the record.
             let _ = self.unpublish(endpoint);

@@ -9,6 +9,7 @@ pub(crate) mod msg {
     pub(crate) const NEWTABLE: u16 = 0;
     pub(crate) const DELTABLE: u16 = 2;
     pub(crate) const NEWCHAIN: u16 = 3;
+    pub(crate) const GETCHAIN: u16 = 4;
     pub(crate) const NEWRULE: u16 = 6;
     pub(crate) const GETRULE: u16 = 7;
     pub(crate) const DELRULE: u16 = 8;
@@ -60,7 +61,12 @@ impl Attributes {
     }
 
     pub(crate) fn nest(self, kind: u16, inner: &Self) -> Self {
-        self.bytes(kind | NESTED, &inner.0)
+        self.nested_bytes(kind, &inner.0)
+    }
+
+    /// A nest whose attributes are encoded already.
+    pub(crate) fn nested_bytes(self, kind: u16, inner: &[u8]) -> Self {
+        self.bytes(kind | NESTED, inner)
     }
 
     pub(crate) fn into_body(self) -> Vec<u8> {

@@ -2,7 +2,7 @@
 //!
 //! `encode` speaks the wire format, `ruleset` holds the rules, `table` applies and checks them.
 
-mod encode;
+pub(crate) mod encode;
 mod ruleset;
 mod table;
 

@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::encode::{Attributes, Batch, NFPROTO_IPV4, attribute, attributes, kind, msg};
 use super::ruleset::{BRIDGES, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS, add_sets, ifname, rule_count, set_rules};
+use crate::conntrack;
 use crate::error::{Error, Result};
 use crate::socket::{CREATE, DUMP, Netlink, Request};
 use crate::subnet::Subnet;
@@ -75,7 +76,7 @@ impl Table<'_> {
         self.commit(batch, &told)?;
         // Separate, because an element that is there with another value would fail the whole transaction.
         for (port, ip) in published {
-            self.publish(&[(*port, *ip)])?;
+            self.add_ports(&[(*port, *ip)])?;
         }
         Ok(())
     }
@@ -95,6 +96,11 @@ impl Table<'_> {
 
     /// Adds the ports: one transaction. An element left by a container that is gone is replaced.
     pub(crate) fn publish(&mut self, published: &[Published]) -> Result<()> {
+        self.add_ports(published)?;
+        conntrack::forget(self.socket, published)
+    }
+
+    fn add_ports(&mut self, published: &[Published]) -> Result<()> {
         let elements: Vec<Element> = published.iter().flat_map(element).collect();
         if elements.is_empty() {
             return Ok(());
@@ -122,6 +128,11 @@ impl Table<'_> {
 
     /// Removes the ports that still lead to their container; what is gone, or now another's, is left alone.
     pub(crate) fn unpublish(&mut self, published: &[Published]) -> Result<()> {
+        self.delete_ports(published)?;
+        conntrack::forget(self.socket, published)
+    }
+
+    fn delete_ports(&mut self, published: &[Published]) -> Result<()> {
         let elements: Vec<Element> = published.iter().flat_map(element).collect();
         let told = format!("nftables delete {}", listed(self.name, published));
         // Another process's transaction between the look and the deletion makes it start again.
@@ -152,6 +163,33 @@ impl Table<'_> {
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
             done => done,
         }
+    }
+
+    /// The base chains of other tables that drop what they do not accept on the way between links, as
+    /// `family table chain`: their owner has to let the bridge through.
+    pub(crate) fn forward_drops(&mut self) -> Result<Vec<String>> {
+        let answers = self.socket.ask(&Request {
+            kind: kind(msg::GETCHAIN),
+            flags: DUMP,
+            body: Attributes::message(0).into_body(),
+            told: "NFT_MSG_GETCHAIN".into(),
+            accept: None,
+        })?;
+        let number = |bytes: &[u8]| bytes.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
+        let dropping = answers.iter().filter_map(|answer| {
+            let family = match answer.body.first()? {
+                1 => "inet",
+                2 => "ip",
+                _ => return None,
+            };
+            let chain = answer.body.get(4..)?;
+            let hook = number(attribute(attribute(chain, 4)?, 1)?)?;
+            let policy = number(attribute(chain, 5)?)?;
+            let table = text(attribute(chain, 1)?);
+            (hook == 2 && policy == 0).then(|| format!("{family} {table} {}", text(attribute(chain, 3).unwrap_or_default())))
+        });
+        Ok(dropping.collect())
     }
 
     /// What the element's map holds for its key; none when it, or the table, is not there.
