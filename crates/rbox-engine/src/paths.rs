@@ -13,7 +13,7 @@
 //!   trash/            records being removed
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rbox_spec::id::ContainerId;
 
@@ -67,18 +67,5 @@ impl Paths {
     /// Live state of one container.
     pub fn live_of(&self, id: &ContainerId) -> PathBuf {
         self.live().join(id.as_str())
-    }
-    /// A short tag that tells this pair of roots from others on the host: empty for the default pair.
-    /// Bridge, firewall table and cgroup parent carry it, so that test suites do not meet.
-    pub fn tag(&self) -> String {
-        if self.root == Path::new(DEFAULT_ROOT) && self.state == Path::new(DEFAULT_STATE) {
-            return String::new();
-        }
-        // FNV-1a: a name, not a secret.
-        let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-        for byte in self.state.as_os_str().as_encoded_bytes() {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-        format!("{:06x}", hash & 0x00ff_ffff)
     }
 }

@@ -9,7 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rbox_cgroup::CgroupPaths;
+use rbox_runtime::cgroup::CgroupPaths;
 use rbox_network::Endpoint;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
@@ -36,6 +36,9 @@ pub struct ContainerRecord {
     pub image_manifest: String,
     /// The layers' directories, base first.
     pub layers: Vec<PathBuf>,
+    /// It is of the image embedded in rbox, whose program is told what the host sees.
+    #[serde(default)]
+    pub embedded: bool,
     /// What the process is.
     pub config: ContainerConfig,
     /// What it gets from the host.
@@ -177,7 +180,7 @@ impl Container {
         let live = read_json::<LiveState>(&paths.live_of(id).join("state.json"))?;
         let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
         let status = match alive {
-            Some(live) if rbox_cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => Status::Paused,
+            Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => Status::Paused,
             Some(_) => Status::Running,
             None if exit.is_some() || live.as_ref().is_some_and(|l| l.running) => Status::Exited,
             None => Status::Created,

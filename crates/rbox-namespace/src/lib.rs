@@ -1,2 +1,7 @@
-//! The set of namespaces, id maps, joining, and the handshake between parent and child.
+//! The set of namespaces, joining, and the handshake between parent and child.
 #![forbid(unsafe_code)]
+
+pub mod handshake;
+mod set;
+
+pub use set::{KINDS, NamespaceSet, inode};

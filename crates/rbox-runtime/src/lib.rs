@@ -1,2 +1,25 @@
 //! One container from an OCI runtime config: create, start, exec, kill, delete.
+//!
+//! [`create`] clones the first process into its namespaces and gives a [`Created`]; the network is attached to
+//! that; [`Created::start`] consumes it and the program runs. What the child does in between is the list of
+//! steps in `init.rs`.
 #![forbid(unsafe_code)]
+
+// The parts a container is made of, for the engine: it reaches them through the runtime, and only there.
+pub use rbox_cgroup as cgroup;
+pub use rbox_namespace as namespace;
+pub use rbox_rootfs as rootfs;
+pub use rbox_security as security;
+
+mod create;
+mod credentials;
+mod error;
+mod init;
+mod join;
+mod plan;
+
+pub use create::{Created, Launch, Running, Stdio, create};
+pub use error::RuntimeError;
+pub use join::{Joined, JoinRequest, join};
+pub use plan::{PreparedMount, Source};
+pub use rbox_namespace::handshake::Failure;

@@ -10,6 +10,9 @@ use crate::trace::{Returned, flags};
 
 pub use nix::sched::CloneFlags;
 
+/// clone(2); the constant of the libc crate is an `int`, which cannot hold it.
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// Which side of a clone or fork this is.
 #[derive(Debug)]
 pub enum Side<T> {
@@ -50,7 +53,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     args.pidfd = &raw mut pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     let shown = || {

@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::fmt::{Debug, Display, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::sync::OnceLock;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -36,23 +36,28 @@ struct Sink {
 }
 
 static ENABLED: AtomicBool = AtomicBool::new(false);
-static SINK: OnceLock<Sink> = OnceLock::new();
+static SINK: Mutex<Option<Sink>> = Mutex::new(None);
 
 thread_local! {
     static STEP: Cell<Option<Step>> = const { Cell::new(None) };
     static ACTOR: Cell<&'static str> = const { Cell::new("rbox") };
 }
 
-/// Installs the sink: each event is written to `fd` with one `write`. A second call changes nothing.
+/// Installs the sink: each event is written to `fd` with one `write`.
 pub fn enable(fd: OwnedFd, format: Format) {
-    if SINK.set(Sink { fd, format, start: Instant::now() }).is_ok() {
+    if let Ok(mut sink) = SINK.lock() {
+        *sink = Some(Sink { fd, format, start: Instant::now() });
         ENABLED.store(true, Ordering::Relaxed);
     }
 }
 
-/// Stops telling, in this process only. The monitor does so once the container runs.
+/// Stops telling, in this process only, and closes the sink's descriptor. The monitor does so once the
+/// container runs.
 pub fn disable() {
     ENABLED.store(false, Ordering::Relaxed);
+    if let Ok(mut sink) = SINK.lock() {
+        *sink = None;
+    }
 }
 
 /// Whether a sink listens.
@@ -173,7 +178,8 @@ pub fn fd(value: impl AsFd) -> String {
 }
 
 fn emit_step(step: Step) {
-    let Some(sink) = SINK.get() else { return };
+    let Ok(guard) = SINK.lock() else { return };
+    let Some(sink) = guard.as_ref() else { return };
     let mut line = String::with_capacity(160);
     let at = sink.start.elapsed();
     match sink.format {
@@ -199,7 +205,8 @@ fn emit_step(step: Step) {
 }
 
 fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
-    let Some(sink) = SINK.get() else { return };
+    let Ok(guard) = SINK.lock() else { return };
+    let Some(sink) = guard.as_ref() else { return };
     let mut line = String::with_capacity(200);
     let step = STEP.get();
     match sink.format {

@@ -1,0 +1,146 @@
+//! Signals, stopping, freezing, waiting: what is done to a container that lives.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rbox_runtime::cgroup::Cgroup;
+use rbox_spec::signal::Signal;
+use rbox_sys::process;
+use rustix::event::{PollFd, PollFlags, Timespec};
+
+use crate::containers;
+use crate::error::EngineError;
+use crate::lock::Lock;
+use crate::paths::Paths;
+use crate::record::{Container, Status, process_is};
+
+/// Seconds `stop` waits when neither the user nor the container says.
+pub const STOP_TIMEOUT: i64 = 10;
+
+/// A descriptor of the container's PID 1, checked to be that process and no later one with its number.
+pub fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
+    let live = container.live.as_ref().ok_or_else(|| not_running(container))?;
+    let pidfd = process::pidfd_open(live.pid).map_err(|_| not_running(container))?;
+    if process_is(live.pid, live.start_ticks) { Ok(pidfd) } else { Err(not_running(container)) }
+}
+
+fn not_running(container: &Container) -> EngineError {
+    EngineError::Conflict(format!("container {} is not running", container.record.id))
+}
+
+/// Sends a signal to PID 1.
+pub fn signal(container: &Container, signal: Signal) -> Result<(), EngineError> {
+    match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
+        Err(e) if e.errno as i32 == nix::libc::ESRCH => Err(not_running(container)),
+        other => Ok(other?),
+    }
+}
+
+/// Ends every process of the container at once and waits for its monitor to have cleaned up.
+pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
+    let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+    if container.status == Status::Paused && let Some(live) = &container.live {
+        // A frozen v1 group does not die before it is thawed.
+        Cgroup::open(&live.cgroup)?.thaw()?;
+    }
+    wait_ended(&pidfd, None);
+    settle(paths, container)
+}
+
+/// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end.
+pub fn stop(paths: &Paths, container: &Container, with: Option<Signal>, timeout: Option<i64>) -> Result<(), EngineError> {
+    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
+    let record = &container.record;
+    let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
+    let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    if container.status == Status::Paused && let Some(live) = &container.live {
+        Cgroup::open(&live.cgroup)?.thaw()?;
+    }
+    let _ = process::pidfd_send_signal(&pidfd, with.or(own).unwrap_or(Signal::TERM).number());
+    let patience = u64::try_from(wait).ok().map(Duration::from_secs);
+    if !wait_ended(&pidfd, patience) {
+        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+        wait_ended(&pidfd, None);
+    }
+    settle(paths, container)
+}
+
+/// Waits until the process has ended; false when it had not within `patience`.
+pub fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
+    let begin = Instant::now();
+    loop {
+        let left = match patience {
+            None => None,
+            Some(patience) => Some(patience.saturating_sub(begin.elapsed())),
+        };
+        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(_) => {}
+        }
+    }
+}
+
+/// Waits until the monitor of an ended container has let go of it; without a monitor, tidies itself.
+pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    let id = &container.record.id;
+    if !paths.live_of(id).exists() {
+        return Ok(());
+    }
+    match Lock::take_within(&paths.live_of(id), Duration::from_secs(20))? {
+        Some(lock) => crate::teardown::tidy_one(paths, id, lock),
+        None => Ok(()),
+    }
+}
+
+/// Waits for the exit and gives its code. A container that does not run gives its last one, 0 if it never ran.
+pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
+    let id = &container.record.id;
+    if container.is_running() {
+        if let Ok(pidfd) = pidfd(container) {
+            wait_ended(pidfd, None);
+        }
+        // The exit is written before the rest is cleaned up; a removed container takes it along.
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(10) {
+            match Container::read(paths, id)? {
+                Some(now) if !now.is_running() => {
+                    let started = container.live.as_ref().map(|l| l.started);
+                    if let Some(exit) = now.exit.filter(|exit| exit.started == started) {
+                        return Ok(exit.exit_code);
+                    }
+                    if !Lock::is_held(&paths.live_of(id)) {
+                        settle(paths, container)?;
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        return Ok(containers::find(paths, id.as_str()).ok().and_then(|c| c.exit).map_or(0, |e| e.exit_code));
+    }
+    Ok(container.exit.as_ref().map_or(0, |exit| exit.exit_code))
+}
+
+/// Freezes every process of the container.
+pub fn pause(container: &Container) -> Result<(), EngineError> {
+    let name = &container.record.name;
+    match (&container.live, container.status) {
+        (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
+        (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
+        _ => Err(not_running(container)),
+    }
+}
+
+/// Lets them go on.
+pub fn unpause(container: &Container) -> Result<(), EngineError> {
+    let name = &container.record.name;
+    match (&container.live, container.status) {
+        (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+        (Some(_), _) => Err(EngineError::Conflict(format!("Container {name} is not paused"))),
+        _ => Err(not_running(container)),
+    }
+}

@@ -1,0 +1,322 @@
+//! From an image and the user's words to a container's record.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rbox_image::{Image, ImageStore};
+use rbox_runtime::cgroup::host_cpus;
+use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode, SeccompMode, sysctl_allowed};
+use rbox_spec::id::ContainerId;
+use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::signal::Signal;
+
+use crate::containers;
+use crate::error::EngineError;
+use crate::launch::{capabilities, filter};
+use crate::names;
+use crate::paths::Paths;
+use crate::record::{ContainerRecord, write_json};
+use crate::spec::merge_env;
+use crate::volume::VolumeStore;
+
+/// What the user said about a container; what is none is the image's to say.
+#[derive(Debug, Clone, Default)]
+pub struct CreateRequest {
+    /// The image as the user named it.
+    pub image: String,
+    /// The command and its arguments; empty for the image's.
+    pub command: Vec<String>,
+    /// `--entrypoint`; an empty text takes the image's away.
+    pub entrypoint: Option<String>,
+    /// `--name`.
+    pub name: Option<String>,
+    /// `--hostname`.
+    pub hostname: Option<String>,
+    /// `-u`.
+    pub user: Option<String>,
+    /// `-w`.
+    pub working_dir: Option<String>,
+    /// `-e` and `--env-file`, in order.
+    pub env: Vec<String>,
+    /// `-l`.
+    pub labels: BTreeMap<String, String>,
+    /// `--expose`.
+    pub expose: Vec<String>,
+    /// `-t`.
+    pub tty: bool,
+    /// `-i`.
+    pub open_stdin: bool,
+    /// `--stop-signal`.
+    pub stop_signal: Option<String>,
+    /// `--stop-timeout`, seconds.
+    pub stop_timeout: Option<i64>,
+    /// It is the image embedded in rbox.
+    pub embedded: bool,
+    /// Everything about the host.
+    pub host: HostConfig,
+}
+
+/// Writes down a new container of `image`. Nothing of it runs.
+pub fn create(
+    paths: &Paths,
+    store: &ImageStore,
+    image: &Image,
+    request: CreateRequest,
+) -> Result<ContainerRecord, EngineError> {
+    if let Some(name) = &request.name {
+        names::validate(name).map_err(invalid)?;
+    }
+    let id = new_id()?;
+    let mut record = assemble(id, image, request)?;
+    check(&record)?;
+    // The image cannot be removed between here and the record that shows its use.
+    let _pin = store.pin(image).map_err(image_error)?;
+    own_anonymous_volumes(paths, &mut record)?;
+    let written = write_record(paths, &mut record);
+    if written.is_err() {
+        let _ = std::fs::remove_dir_all(paths.container(&record.id));
+        let volumes = VolumeStore::new(&paths.volumes());
+        for mount in &record.host.mounts {
+            if let MountKind::Volume { name, anonymous: true, .. } = &mount.kind {
+                let _ = volumes.remove(name, &|_| Vec::new());
+            }
+        }
+    }
+    written.map(|()| record)
+}
+
+fn invalid(error: impl std::fmt::Display) -> EngineError {
+    EngineError::Invalid(error.to_string())
+}
+
+/// A store's error as the engine's.
+pub fn image_error(error: rbox_image::StoreError) -> EngineError {
+    EngineError::Image(error)
+}
+
+fn new_id() -> Result<ContainerId, EngineError> {
+    let mut bytes = [0_u8; 32];
+    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+        .map_err(|e| rbox_sys::SysError::new("getrandom", "32 bytes".into(), e))?;
+    Ok(ContainerId::from_bytes(&bytes))
+}
+
+/// Lays the user's words over the image's configuration.
+fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<ContainerRecord, EngineError> {
+    let of_image = &image.config.config;
+    let (entrypoint, cmd) = command_of(of_image, &request);
+    let mut env = of_image.env.clone();
+    merge_env(&mut env, &request.env);
+    let mut labels = of_image.labels.clone();
+    labels.extend(request.labels);
+    let mut exposed: Vec<String> = of_image.exposed_ports.keys().cloned().collect();
+    exposed.extend(request.expose);
+    let mut host = request.host;
+    add_image_volumes(&mut host, of_image.volumes.keys())?;
+    let short = id.short().to_owned();
+    let hostname = match request.hostname {
+        Some(name) => name,
+        None if host.network == NetworkMode::Host => host_name(),
+        None => short,
+    };
+    Ok(ContainerRecord {
+        name: request.name.unwrap_or_default(),
+        created: Timestamp::now(),
+        image: request.image,
+        image_id: image.id.to_string(),
+        image_manifest: image.manifest_digest.to_string(),
+        layers: image.layers.iter().map(|layer| layer.dir.clone()).collect(),
+        embedded: request.embedded,
+        config: ContainerConfig {
+            hostname,
+            user: request.user.unwrap_or_else(|| of_image.user.clone()),
+            tty: request.tty,
+            open_stdin: request.open_stdin,
+            env,
+            entrypoint,
+            cmd,
+            working_dir: request.working_dir.unwrap_or_else(|| of_image.working_dir.clone()),
+            labels,
+            exposed_ports: exposed,
+            volumes: of_image.volumes.keys().cloned().collect(),
+            stop_signal: request.stop_signal.or_else(|| of_image.stop_signal.clone()),
+            stop_timeout: request.stop_timeout.or(of_image.stop_timeout),
+        },
+        host,
+        id,
+    })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Docker's rule: an entrypoint of the user's takes the image's command away too.
+fn command_of(image: &rbox_image::RunConfig, request: &CreateRequest) -> (Vec<String>, Vec<String>) {
+    match &request.entrypoint {
+        Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), request.command.clone()),
+        Some(entrypoint) => (vec![entrypoint.clone()], request.command.clone()),
+        None => {
+            let cmd = if request.command.is_empty() {
+                image.cmd.clone().unwrap_or_default()
+            } else {
+                request.command.clone()
+            };
+            (image.entrypoint.clone().unwrap_or_default(), cmd)
+        }
+    }
+}
+
+/// An anonymous volume for each `VOLUME` of the image that the user mounts nothing on.
+fn add_image_volumes<'a>(host: &mut HostConfig, targets: impl Iterator<Item = &'a String>) -> Result<(), EngineError> {
+    for target in targets {
+        let spec = MountSpec::parse_volume(target, "/")
+            .map_err(|e| EngineError::Invalid(format!("the image's VOLUME {target:?}: {e}")))?;
+        if !matches!(spec.kind, MountKind::Volume { anonymous: true, .. }) || spec.read_only {
+            return Err(EngineError::Invalid(format!("the image's VOLUME {target:?} is not a path")));
+        }
+        if !host.mounts.iter().any(|m| m.target == spec.target) {
+            host.mounts.push(spec);
+        }
+    }
+    Ok(())
+}
+
+/// Everything that can be refused before anything is made.
+fn check(record: &ContainerRecord) -> Result<(), EngineError> {
+    let (config, host) = (&record.config, &record.host);
+    let refuse = |message: String| Err(EngineError::Invalid(message));
+    if config.entrypoint.is_empty() && config.cmd.is_empty() {
+        return refuse("no command specified: the image names none, so give one after the image's name".into());
+    }
+    if let Some(signal) = &config.stop_signal {
+        signal.parse::<Signal>().map_err(invalid)?;
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        return refuse(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            config.working_dir
+        ));
+    }
+    check_hostname(&config.hostname)?;
+    check_texts(record)?;
+    for port in &config.exposed_ports {
+        rbox_spec::port::parse_expose(port).map_err(invalid)?;
+    }
+    config.user.parse::<rbox_spec::user::UserSpec>().map_err(invalid)?;
+    host.resources.validate(&host_cpus()).map_err(invalid)?;
+    let own_network = host.network != NetworkMode::Host;
+    for key in host.sysctls.keys() {
+        if !sysctl_allowed(key, own_network, true) {
+            return refuse(format!(
+                "sysctl \"{key}\" is not allowed: it is not held by a namespace of the container (allowed are net.* without --network host, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)"
+            ));
+        }
+    }
+    if host.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
+        return refuse("Invalid value, range for oom score adj is [-1000, 1000]".into());
+    }
+    capabilities(record)?;
+    if host.seccomp != SeccompMode::Default {
+        filter(record, capabilities(record)?)?;
+    }
+    crate::logs::LogOptions::from_options(&host.log_opts).map_err(invalid)?;
+    check_mounts(&host.mounts)?;
+    for device in &host.devices {
+        if !Path::new(&device.host).exists() {
+            return refuse(format!(
+                "error gathering device information while adding custom device \"{}\": no such file or directory",
+                device.host
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn check_hostname(name: &str) -> Result<(), EngineError> {
+    let label = |l: &str| {
+        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !l.starts_with('-')
+    };
+    if name.len() <= 64 && name.split('.').all(label) {
+        Ok(())
+    } else {
+        Err(EngineError::Invalid(format!("invalid hostname format: {name}: letters, digits, '-' and '.', at most 64 of them")))
+    }
+}
+
+/// What goes to the kernel as C strings must have no NUL.
+fn check_texts(record: &ContainerRecord) -> Result<(), EngineError> {
+    let config = &record.config;
+    for text in config.env.iter().chain(&config.cmd).chain(&config.entrypoint).chain([&config.working_dir]) {
+        if text.contains('\0') {
+            return Err(EngineError::Invalid(format!("{:?}: a NUL byte cannot be passed to a program", text.chars().take(60).collect::<String>())));
+        }
+    }
+    match config.env.iter().find(|v| v.starts_with('=') || v.is_empty()) {
+        Some(bad) => Err(EngineError::Invalid(format!("invalid environment variable: {bad}"))),
+        None => Ok(()),
+    }
+}
+
+fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
+    for (place, mount) in mounts.iter().enumerate() {
+        if mounts[..place].iter().any(|other| other.target == mount.target) {
+            return Err(EngineError::Invalid(format!("Duplicate mount point: {}", mount.target)));
+        }
+        // What is mounted over /proc would be taken for procfs by the steps of init, and by the program.
+        if mount.target == "/proc" || mount.target.starts_with("/proc/") {
+            return Err(EngineError::Invalid(format!("{}: nothing can be mounted on /proc or below it", mount.target)));
+        }
+        if let MountKind::Bind { source, create: false, .. } = &mount.kind
+            && !Path::new(source).exists()
+        {
+            return Err(EngineError::Invalid(format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {source}"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Gives each anonymous volume its name, so that the record tells which one is the container's.
+fn own_anonymous_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
+    let store = VolumeStore::new(&paths.volumes());
+    for mount in &mut record.host.mounts {
+        if let MountKind::Volume { name, anonymous: true, .. } = &mut mount.kind {
+            *name = store.create(None, BTreeMap::new())?.name;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the record on disk, then takes its name: a name always leads to a whole record.
+fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
+    let dir = paths.container(&record.id);
+    let make = |path: &Path, mode| {
+        std::fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(EngineError::file("make directory", path))
+    };
+    if !paths.containers().is_dir() {
+        make(&paths.root, 0o700)?;
+        make(&paths.containers(), 0o700)?;
+        make(&paths.names(), 0o700)?;
+    }
+    make(&dir, 0o700)?;
+    make(&dir.join("work"), 0o700)?;
+    // The upper directory's mode is that of the container's `/`.
+    make(&dir.join("upper"), 0o755)?;
+    let given = !record.name.is_empty();
+    for attempt in 0.. {
+        if !given {
+            record.name = names::generate(attempt);
+        }
+        // The name is in the record, so the record is written first; a taken name is another round.
+        write_json(&dir.join("config.json"), record)?;
+        match containers::take_name(paths, &record.name, &record.id) {
+            Err(EngineError::NameTaken { .. }) if !given && attempt < 1000 => {}
+            other => return other,
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,121 @@
+//! Why the engine could not do what was asked, in a form the command line maps to an exit code.
+
+use std::io;
+use std::path::PathBuf;
+
+use rbox_runtime::RuntimeError;
+use rbox_spec::id::ContainerId;
+
+use crate::record::RecordError;
+
+/// An error of the engine.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// No container has this name or id.
+    #[error("No such container: {0}")]
+    NoContainer(String),
+    /// More than one container's id begins so.
+    #[error("multiple containers found with provided prefix: {0}")]
+    Ambiguous(String),
+    /// The name belongs to another container.
+    #[error("Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name.")]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// Who has it.
+        id: ContainerId,
+    },
+    /// It is in a state in which this cannot be done.
+    #[error("{0}")]
+    Conflict(String),
+    /// The user asked for what cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The program could not be executed: the exit code says how.
+    #[error("{message}")]
+    NotExecuted {
+        /// Why.
+        message: String,
+        /// 126 or 127.
+        exit_code: i32,
+    },
+    /// A record could not be read or written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A file could not be had.
+    #[error("{action} {path}: {source}")]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A system call failed.
+    #[error(transparent)]
+    Call(#[from] rbox_sys::SysError),
+    /// The process could not be made.
+    #[error(transparent)]
+    Runtime(RuntimeError),
+    /// The root file system could not be stacked.
+    #[error(transparent)]
+    Overlay(#[from] rbox_runtime::rootfs::overlay::OverlayError),
+    /// Something inside the container's tree is not as it must be.
+    #[error(transparent)]
+    Tree(#[from] rbox_runtime::rootfs::tree::TreeError),
+    /// A limit or a group could not be set.
+    #[error(transparent)]
+    Cgroup(#[from] rbox_runtime::cgroup::CgroupError),
+    /// The network could not be made.
+    #[error(transparent)]
+    Network(#[from] rbox_network::Error),
+    /// The seccomp filter or a capability is wrong.
+    #[error(transparent)]
+    Seccomp(#[from] rbox_runtime::security::seccomp::SeccompError),
+    /// A volume could not be had.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
+    /// A volume could not be filled from the image.
+    #[error(transparent)]
+    Populate(#[from] crate::volume::PopulateError),
+    /// The image is not to be had.
+    #[error(transparent)]
+    Image(#[from] rbox_image::StoreError),
+    /// The monitor said so; the text is its error.
+    #[error("{message}")]
+    Monitor {
+        /// Its error.
+        message: String,
+        /// The exit code it stands for.
+        exit_code: i32,
+    },
+}
+
+impl EngineError {
+    /// What `run` and `exec` end with: 127 when the program is not there, 126 when it cannot be invoked, else 125.
+    pub fn exit_code(&self) -> i32 {
+        match self {
+            Self::NotExecuted { exit_code, .. } | Self::Monitor { exit_code, .. } => *exit_code,
+            _ => 125,
+        }
+    }
+
+    /// For `map_err` on file operations.
+    pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}
+
+impl From<RuntimeError> for EngineError {
+    fn from(error: RuntimeError) -> Self {
+        match error {
+            RuntimeError::Init(failure) if failure.is_exec => {
+                let exit_code = if failure.errno == nix::libc::ENOENT { 127 } else { 126 };
+                Self::NotExecuted { message: failure.message, exit_code }
+            }
+            other => Self::Runtime(other),
+        }
+    }
+}

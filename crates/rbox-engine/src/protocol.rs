@@ -1,0 +1,160 @@
+//! What a monitor and those attached to it say to each other: one message a packet, its kind in the first byte.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rbox_sys::channel;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::error::EngineError;
+use crate::logs::Stream;
+
+/// Bytes of output or input in one message.
+pub const CHUNK: usize = 32 * 1024;
+
+/// From the monitor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum FromMonitor<'a> {
+    /// The program runs.
+    Started,
+    /// Output of the program.
+    Output(Stream, &'a [u8]),
+    /// The program ended with this code.
+    Exited(i32),
+    /// The container did not come to be: the exit code that stands for it, and why.
+    Failed(i32, String),
+}
+
+/// To the monitor.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ToMonitor<'a> {
+    /// Input for the program.
+    Input(&'a [u8]),
+    /// No more input.
+    EndOfInput,
+    /// The terminal has this size: rows, columns.
+    Resize(u16, u16),
+}
+
+impl FromMonitor<'_> {
+    /// The packet for this message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Started => vec![b'S'],
+            Self::Output(stream, bytes) => {
+                let kind = if *stream == Stream::Stdout { b'o' } else { b'e' };
+                let mut packet = Vec::with_capacity(bytes.len() + 1);
+                packet.push(kind);
+                packet.extend_from_slice(bytes);
+                packet
+            }
+            Self::Exited(code) => [b"X", &code.to_le_bytes()[..]].concat(),
+            Self::Failed(code, why) => [b"F", &code.to_le_bytes()[..], why.as_bytes()].concat(),
+        }
+    }
+
+    /// The message in a packet; none when it is of no known kind.
+    pub fn decode(packet: &[u8]) -> Option<FromMonitor<'_>> {
+        let (kind, body) = packet.split_first()?;
+        let code = || body.get(..4).and_then(|b| b.try_into().ok()).map(i32::from_le_bytes);
+        Some(match kind {
+            b'S' => FromMonitor::Started,
+            b'o' => FromMonitor::Output(Stream::Stdout, body),
+            b'e' => FromMonitor::Output(Stream::Stderr, body),
+            b'X' => FromMonitor::Exited(code()?),
+            b'F' => FromMonitor::Failed(code()?, String::from_utf8_lossy(&body[4..]).into_owned()),
+            _ => return None,
+        })
+    }
+}
+
+impl ToMonitor<'_> {
+    /// The packet for this message.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Self::Input(bytes) => [b"i", *bytes].concat(),
+            Self::EndOfInput => vec![b'c'],
+            Self::Resize(rows, columns) => [b"w", &rows.to_le_bytes()[..], &columns.to_le_bytes()[..]].concat(),
+        }
+    }
+
+    /// The message in a packet; none when it is of no known kind.
+    pub fn decode(packet: &[u8]) -> Option<ToMonitor<'_>> {
+        let (kind, body) = packet.split_first()?;
+        let number = |at: usize| body.get(at..at + 2).and_then(|b| b.try_into().ok()).map(u16::from_le_bytes);
+        Some(match kind {
+            b'i' => ToMonitor::Input(body),
+            b'c' => ToMonitor::EndOfInput,
+            b'w' => ToMonitor::Resize(number(0)?, number(2)?),
+            _ => return None,
+        })
+    }
+}
+
+const SOCKET: &str = "monitor.sock";
+
+/// The socket's address by a descriptor of its directory: a path may be longer than an address can hold.
+fn address(dir: &Path) -> Result<(OwnedFd, SocketAddrUnix), EngineError> {
+    use std::os::fd::AsRawFd;
+    let fd = std::fs::File::open(dir).map_err(EngineError::file("open", dir))?;
+    let short = format!("/proc/self/fd/{}/{SOCKET}", fd.as_raw_fd());
+    let address = SocketAddrUnix::new(short).map_err(|e| EngineError::file("name a socket in", dir)(e.into()))?;
+    Ok((fd.into(), address))
+}
+
+fn socket() -> Result<OwnedFd, EngineError> {
+    rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .map_err(|e| rbox_sys::SysError::new("socket", "AF_UNIX, SOCK_SEQPACKET".into(), e).into())
+}
+
+/// The monitor's listening socket in the live directory `dir`.
+pub(crate) fn listen(dir: &Path) -> Result<OwnedFd, EngineError> {
+    let _ = std::fs::remove_file(dir.join(SOCKET));
+    let (_dir, address) = address(dir)?;
+    let socket = socket()?;
+    let failed = |e: rustix::io::Errno| EngineError::file("listen in", dir)(e.into());
+    rustix::net::bind(&socket, &address).map_err(failed)?;
+    rustix::net::listen(&socket, 16).map_err(failed)?;
+    rustix::io::ioctl_fionbio(&socket, true).map_err(failed)?;
+    Ok(socket)
+}
+
+/// Connects to the monitor of the live directory `dir`.
+pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
+    let (_dir, address) = address(dir)?;
+    let socket = socket()?;
+    rustix::net::connect(&socket, &address).map_err(|e| EngineError::file("connect to the monitor in", dir)(e.into()))?;
+    Ok(socket)
+}
+
+/// Waits for the first message after a start: the program runs, or why not.
+pub fn wait_started(socket: impl AsFd) -> Result<(), EngineError> {
+    let mut packet = vec![0_u8; CHUNK + 1];
+    let (length, _) = channel::receive(&socket, &mut packet)?;
+    match FromMonitor::decode(&packet[..length]) {
+        Some(FromMonitor::Started) => Ok(()),
+        Some(FromMonitor::Failed(exit_code, message)) => Err(EngineError::Monitor { message, exit_code }),
+        _ => Err(EngineError::Monitor {
+            message: "the container's monitor ended before the container was started (was it killed?)".into(),
+            exit_code: 125,
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_packet() {
+        for message in [FromMonitor::Started, FromMonitor::Output(Stream::Stderr, b"x"), FromMonitor::Exited(-1), FromMonitor::Failed(127, "no".into())] {
+            assert_eq!(FromMonitor::decode(&message.encode()), Some(message));
+        }
+        for message in [ToMonitor::Input(b"abc"), ToMonitor::EndOfInput, ToMonitor::Resize(24, 80)] {
+            assert_eq!(ToMonitor::decode(&message.encode()), Some(message));
+        }
+        for bad in [&b""[..], b"?", b"X12", b"w\x01"] {
+            assert!(FromMonitor::decode(bad).is_none() && ToMonitor::decode(bad).is_none());
+        }
+    }
+}

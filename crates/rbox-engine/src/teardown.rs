@@ -1,0 +1,201 @@
+//! Taking away what a container has: after its exit, and for those whose monitor was killed.
+//!
+//! Everything can be found from the records (law 6), every step can be repeated, and a step that fails does not
+//! keep the next from being tried.
+
+use std::io;
+use std::path::Path;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rbox_network::{Names, NetworkStore};
+use rbox_runtime::cgroup::{Cgroup, CgroupPaths};
+use rbox_spec::id::ContainerId;
+use rbox_spec::mount::MountKind;
+
+use crate::containers;
+use crate::error::EngineError;
+use crate::lock::Lock;
+use crate::paths::Paths;
+use crate::record::{ContainerRecord, ExitRecord, LiveState, process_is, read_json, write_json};
+use crate::volume::VolumeStore;
+
+/// The exit code told for a container whose end nobody saw.
+pub const UNSEEN_EXIT: i32 = 255;
+
+/// The networks of these paths.
+pub fn networks(paths: &Paths) -> NetworkStore {
+    NetworkStore::open(&paths.root.join("network"), &paths.state.join("network"), Names::for_state(&paths.state))
+}
+
+/// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
+pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
+    let mut failures = Vec::new();
+    free_group(&live.cgroup, &mut failures);
+    if let Some(endpoint) = &live.endpoint
+        && let Err(errors) = networks(paths).detach(endpoint)
+    {
+        failures.extend(errors.iter().map(ToString::to_string));
+    }
+    failures
+}
+
+fn free_group(cgroup: &CgroupPaths, failures: &mut Vec<String>) {
+    match Cgroup::open(cgroup) {
+        Ok(cgroup) => {
+            // PID 1's death took all with it but processes that exec is just putting in.
+            if let Err(error) = cgroup.kill().and_then(|()| cgroup.delete()) {
+                failures.push(error.to_string());
+            }
+        }
+        Err(error) => failures.push(error.to_string()),
+    }
+}
+
+/// Takes a record out of sight: its name is free and it is in no list from here on. What is left of it is
+/// deleted by [`empty_trash`].
+pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let trash = paths.trash();
+    let from = paths.container(&record.id);
+    let to = trash.join(record.id.as_str());
+    match std::fs::rename(&from, &to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !trash.exists() => {
+            std::fs::create_dir_all(&trash).map_err(EngineError::file("make directory", &trash))?;
+            std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        other => other.map_err(EngineError::file("move to the trash", from))?,
+    }
+    containers::release_name(paths, &record.name, &record.id);
+    Ok(())
+}
+
+/// Deletes a record that was hidden, and its anonymous volumes when asked.
+pub(crate) fn delete_hidden(paths: &Paths, record: &ContainerRecord, anonymous_volumes: bool) -> Result<(), EngineError> {
+    remove_tree(&paths.trash().join(record.id.as_str()))?;
+    if anonymous_volumes {
+        remove_anonymous_volumes(paths, record);
+    }
+    Ok(())
+}
+
+fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
+    let store = VolumeStore::new(&paths.volumes());
+    for mount in &record.host.mounts {
+        if let MountKind::Volume { name, anonymous: true, .. } = &mount.kind {
+            // Gone already is what is wanted.
+            let _ = store.remove(name, &|_| Vec::new());
+        }
+    }
+}
+
+fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(EngineError::file("remove", path)(e)),
+        _ => Ok(()),
+    }
+}
+
+/// Deletes what a killed process left in the trash.
+pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
+    for id in containers::entries(&paths.trash())? {
+        // Its monitor or another command may be at it: that one holds the lock.
+        let Some(_lock) = Lock::try_take(&paths.live_of(&id))? else { continue };
+        let dir = paths.trash().join(id.as_str());
+        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json"))
+            && record.host.auto_remove
+        {
+            remove_anonymous_volumes(paths, &record);
+        }
+        finish_dead(paths, &id)?;
+        remove_tree(&dir)?;
+        let _ = std::fs::remove_dir_all(paths.live_of(&id));
+    }
+    Ok(())
+}
+
+/// Makes the records true after kills: containers whose monitor is gone and whose process is too are given an
+/// exit, and all they held is freed. Those that still run stay. Every command that lists or changes calls this.
+pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
+    empty_trash(paths)?;
+    for id in containers::entries(&paths.live())? {
+        let dir = paths.live_of(&id);
+        if Lock::is_held(&dir) {
+            continue;
+        }
+        let Some(lock) = Lock::try_take(&dir)? else { continue };
+        tidy_one(paths, &id, lock)?;
+    }
+    Ok(())
+}
+
+/// The same for one container, whose lock is given.
+pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(), EngineError> {
+    let dir = paths.live_of(id);
+    if let Some(live) = read_live(paths, id)
+        && live.running
+        && process_is(live.pid, live.start_ticks)
+    {
+        return Ok(());
+    }
+    finish_dead(paths, id)?;
+    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json"))?;
+    if let Some(record) = record.filter(|r| r.host.auto_remove && dir.join("state.json").exists()) {
+        hide_record(paths, &record)?;
+        delete_hidden(paths, &record, true)?;
+    }
+    let _ = std::fs::remove_dir_all(&dir);
+    Ok(())
+}
+
+/// A live record, or nothing when it is damaged: a kill cannot damage it, but a full tmpfs can.
+fn read_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
+    read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()
+}
+
+/// Frees what a dead container holds and writes down that it ended, if that was not written.
+fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+    let Some(live) = read_live(paths, id) else { return Ok(()) };
+    let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|c| c.oom_kills() > 0);
+    free(paths, &live);
+    let dir = paths.container(id);
+    let exit_path = dir.join("exit.json");
+    let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
+    let told = known.is_some_and(|exit| exit.started == Some(live.started));
+    if live.running && !told && dir.exists() {
+        let exit = ExitRecord {
+            exit_code: UNSEEN_EXIT,
+            oom_killed,
+            error: "the container's monitor was killed, so nobody saw how the container ended".into(),
+            started: Some(live.started),
+            finished: Timestamp::now(),
+        };
+        write_json(&exit_path, &exit)?;
+    }
+    Ok(())
+}
+
+/// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
+pub fn remove(paths: &Paths, container: &crate::record::Container, force: bool, volumes: bool) -> Result<(), EngineError> {
+    let record = &container.record;
+    if container.is_running() {
+        if !force {
+            let state = container.status.as_str();
+            return Err(EngineError::Conflict(format!(
+                "cannot remove container \"{}\": container is {state}: stop the container before removing or force remove",
+                record.name
+            )));
+        }
+        crate::control::kill_now(paths, container)?;
+    }
+    let dir = paths.live_of(&record.id);
+    let Some(lock) = Lock::take_within(&dir, Duration::from_secs(20))? else {
+        return Err(EngineError::Conflict(format!("container {} is busy: its monitor did not let go of it within 20 s", record.name)));
+    };
+    finish_dead(paths, &record.id)?;
+    hide_record(paths, record)?;
+    delete_hidden(paths, record, volumes || record.host.auto_remove)?;
+    let _ = std::fs::remove_dir_all(&dir);
+    drop(lock);
+    Ok(())
+}

@@ -1,0 +1,208 @@
+//! What the two sides of a clone say to each other.
+//!
+//! ```text
+//! child                                   parent
+//!   Netlink + socket of its netns    →      wires the network while the child mounts
+//!   Terminal + pty master            →      keeps it           (with a terminal)
+//!   Ready                            →
+//!                                    ←    Go                   (once the network stands)
+//!   end of file: exec worked         →
+//!   or Failed at any time            →
+//! ```
+//!
+//! [`ORDER`] is that picture as data; [`Parent::next`] refuses anything else.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rbox_sys::{SysError, channel};
+
+/// What the child tells.
+#[derive(Debug)]
+pub enum Told {
+    /// A NETLINK_ROUTE socket in the child's network namespace.
+    Netlink(OwnedFd),
+    /// The master side of its terminal.
+    Terminal(OwnedFd),
+    /// All is set up but the last steps; it waits for [`Parent::go`].
+    Ready,
+    /// A step failed; the child has ended or is about to.
+    Failed(Failure),
+    /// The channel was closed: exec worked, or the child was killed.
+    Closed,
+}
+
+/// A step of init that failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The step's name.
+    pub step: String,
+    /// The error, as one line.
+    pub message: String,
+    /// The kernel's number for it, 0 when there is none.
+    pub errno: i32,
+    /// It was the program that could not be executed, not a step before.
+    pub is_exec: bool,
+}
+
+/// The kinds of message in the only order they may come, each at most once.
+pub const ORDER: [char; 3] = [NETLINK, TERMINAL, READY];
+const NETLINK: char = 'N';
+const TERMINAL: char = 'T';
+const READY: char = 'R';
+const FAILED: char = 'F';
+const GO: u8 = b'G';
+/// An error line with paths in it; longer ones are cut by the child.
+const MESSAGE_MAX: usize = 8192;
+
+/// What can go wrong between the two.
+#[derive(Debug, thiserror::Error)]
+pub enum HandshakeError {
+    /// The socket failed.
+    #[error("handshake with the container's first process: {0}")]
+    Socket(#[from] SysError),
+    /// A message that may not come now.
+    #[error("handshake with the container's first process: unexpected message {0:?}")]
+    Order(char),
+}
+
+/// The parent's end.
+#[derive(Debug)]
+pub struct Parent {
+    socket: OwnedFd,
+    stage: usize,
+}
+
+/// The child's end.
+#[derive(Debug)]
+pub struct ChildEnd {
+    socket: OwnedFd,
+}
+
+/// Makes both ends. Each side drops the other's, or the end of file never comes.
+pub fn pair() -> Result<(Parent, ChildEnd), HandshakeError> {
+    let (parent, child) = channel::pair()?;
+    Ok((Parent { socket: parent, stage: 0 }, ChildEnd { socket: child }))
+}
+
+impl Parent {
+    /// Waits for the child's next message.
+    pub fn next(&mut self) -> Result<Told, HandshakeError> {
+        let mut buffer = [0_u8; MESSAGE_MAX];
+        let (length, fd) = match channel::receive(&self.socket, &mut buffer) {
+            Ok(received) => received,
+            Err(error) if error.errno as i32 == nix::libc::ECONNRESET => return Ok(Told::Closed),
+            Err(error) => return Err(error.into()),
+        };
+        if length == 0 {
+            return Ok(Told::Closed);
+        }
+        let kind = char::from(buffer[0]);
+        if kind == FAILED {
+            return Ok(Told::Failed(Failure::decode(&buffer[1..length])));
+        }
+        let place = ORDER.iter().position(|k| *k == kind).filter(|place| *place >= self.stage);
+        self.stage = place.ok_or(HandshakeError::Order(kind))? + 1;
+        match (kind, fd) {
+            (NETLINK, Some(fd)) => Ok(Told::Netlink(fd)),
+            (TERMINAL, Some(fd)) => Ok(Told::Terminal(fd)),
+            (READY, None) => Ok(Told::Ready),
+            _ => Err(HandshakeError::Order(kind)),
+        }
+    }
+
+    /// Lets the child execute the program.
+    pub fn go(&self) -> Result<(), HandshakeError> {
+        Ok(channel::send(&self.socket, &[GO], None)?)
+    }
+}
+
+impl ChildEnd {
+    /// Hands the parent a netlink socket of this network namespace.
+    pub fn netlink(&self, socket: BorrowedFd<'_>) -> Result<(), HandshakeError> {
+        self.say(NETLINK, &[], Some(socket))
+    }
+    /// Hands the parent the terminal's master side.
+    pub fn terminal(&self, master: BorrowedFd<'_>) -> Result<(), HandshakeError> {
+        self.say(TERMINAL, &[], Some(master))
+    }
+    /// All but the last steps are done.
+    pub fn ready(&self) -> Result<(), HandshakeError> {
+        self.say(READY, &[], None)
+    }
+    /// Waits to be let go. False when the parent is gone: then nobody wants this container.
+    pub fn wait_go(&self) -> Result<bool, HandshakeError> {
+        let mut buffer = [0_u8; 8];
+        let (length, _) = channel::receive(&self.socket, &mut buffer)?;
+        Ok(length == 1 && buffer[0] == GO)
+    }
+    /// Tells why the container does not come to be. A parent that is gone hears nothing.
+    pub fn fail(&self, failure: &Failure) {
+        let _ = self.say(FAILED, &failure.encode(), None);
+    }
+    /// The descriptor's number, to be kept open by whoever closes others.
+    pub fn raw(&self) -> i32 {
+        self.socket.as_fd().as_raw_fd()
+    }
+
+    fn say(&self, kind: char, body: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {
+        let mut message = Vec::with_capacity(body.len() + 1);
+        message.push(kind as u8);
+        message.extend_from_slice(body);
+        Ok(channel::send(&self.socket, &message, fd)?)
+    }
+}
+
+impl Failure {
+    fn encode(&self) -> Vec<u8> {
+        let kind = if self.is_exec { 'x' } else { 's' };
+        let mut text = format!("{kind}{}\0{}\0{}", self.errno, self.step, self.message).into_bytes();
+        text.truncate(MESSAGE_MAX - 1);
+        text
+    }
+
+    fn decode(bytes: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(bytes);
+        let is_exec = text.starts_with('x');
+        let mut parts = text.get(1..).unwrap_or_default().splitn(3, '\0');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        Self { errno: part().parse().unwrap_or(0), step: part(), message: part(), is_exec }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_come_in_order_only() {
+        let (mut parent, child) = pair().unwrap();
+        child.ready().unwrap();
+        child.netlink(std::io::stderr().as_fd()).unwrap();
+        assert!(matches!(parent.next(), Ok(Told::Ready)));
+        assert!(matches!(parent.next(), Err(HandshakeError::Order('N'))));
+    }
+
+    #[test]
+    fn a_failure_arrives_whole_and_a_long_one_cut() {
+        let (mut parent, child) = pair().unwrap();
+        let mut failure =
+            Failure { step: "mount proc".into(), message: "fsopen: EPERM".into(), errno: 1, is_exec: false };
+        child.fail(&failure);
+        let Told::Failed(seen) = parent.next().unwrap() else { panic!() };
+        assert_eq!(seen, failure);
+        failure.message = "x".repeat(100_000);
+        child.fail(&failure);
+        let Told::Failed(seen) = parent.next().unwrap() else { panic!() };
+        assert!(seen.message.len() < 9000 && seen.step == "mount proc");
+        drop(child);
+        assert!(matches!(parent.next(), Ok(Told::Closed)));
+    }
+
+    #[test]
+    fn a_parent_that_is_gone_means_no() {
+        let (parent, child) = pair().unwrap();
+        drop(parent);
+        assert!(!child.wait_go().unwrap_or(false));
+    }
+}

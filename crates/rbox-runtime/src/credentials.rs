@@ -1,0 +1,194 @@
+//! The last steps before the program runs: limits, user, capabilities, filter. Shared by init and exec.
+
+use std::ffi::{CString, OsStr};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use oci_spec::runtime::{PosixRlimitType, Process};
+use rbox_security::seccomp::Filter;
+use rbox_spec::capability::{CapSet, Capability};
+use rbox_sys::{SysError, process, told, trace};
+use rustix::process::{Gid, Resource, Rlimit, Uid};
+
+/// A step that failed: the error as one line, and the kernel's number for it.
+#[derive(Debug)]
+pub(crate) struct StepError {
+    pub(crate) message: String,
+    pub(crate) errno: i32,
+    pub(crate) is_exec: bool,
+}
+
+impl From<SysError> for StepError {
+    fn from(error: SysError) -> Self {
+        Self { errno: error.errno as i32, message: error.to_string(), is_exec: false }
+    }
+}
+
+impl From<rbox_rootfs::tree::TreeError> for StepError {
+    fn from(error: rbox_rootfs::tree::TreeError) -> Self {
+        Self { errno: error.errno(), message: error.to_string(), is_exec: false }
+    }
+}
+
+impl StepError {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), errno: 0, is_exec: false }
+    }
+}
+
+/// Raises or lowers the limits the config names (setrlimit(2)).
+pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
+    for limit in process.rlimits().iter().flatten() {
+        let resource = resource(limit.typ())?;
+        let bound = |value: u64| (value != u64::MAX).then_some(value);
+        let new = Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) };
+        told(
+            "setrlimit",
+            || format!("{resource:?}, soft={:?}, hard={:?}", new.current, new.maximum),
+            || rustix::process::setrlimit(resource, new),
+        )?;
+    }
+    Ok(())
+}
+
+fn resource(kind: PosixRlimitType) -> Result<Resource, StepError> {
+    Ok(match kind {
+        PosixRlimitType::RlimitAs => Resource::As,
+        PosixRlimitType::RlimitCore => Resource::Core,
+        PosixRlimitType::RlimitCpu => Resource::Cpu,
+        PosixRlimitType::RlimitData => Resource::Data,
+        PosixRlimitType::RlimitFsize => Resource::Fsize,
+        PosixRlimitType::RlimitLocks => Resource::Locks,
+        PosixRlimitType::RlimitMemlock => Resource::Memlock,
+        PosixRlimitType::RlimitMsgqueue => Resource::Msgqueue,
+        PosixRlimitType::RlimitNice => Resource::Nice,
+        PosixRlimitType::RlimitNofile => Resource::Nofile,
+        PosixRlimitType::RlimitNproc => Resource::Nproc,
+        PosixRlimitType::RlimitRss => Resource::Rss,
+        PosixRlimitType::RlimitRtprio => Resource::Rtprio,
+        PosixRlimitType::RlimitRttime => Resource::Rttime,
+        PosixRlimitType::RlimitSigpending => Resource::Sigpending,
+        PosixRlimitType::RlimitStack => Resource::Stack,
+    })
+}
+
+/// The capabilities the config leaves the process: its bounding set.
+pub(crate) fn capabilities(process: &Process) -> CapSet {
+    let named = process.capabilities().as_ref().and_then(|sets| sets.bounding().as_ref());
+    let mut set = CapSet::EMPTY;
+    for name in named.into_iter().flatten() {
+        if let Ok(capability) = name.to_string().parse::<Capability>() {
+            set = set.with(capability);
+        }
+    }
+    set
+}
+
+/// Becomes the config's user with exactly its groups.
+pub(crate) fn become_user(process: &Process) -> Result<(), StepError> {
+    let user = process.user();
+    let groups: Vec<Gid> =
+        user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
+    let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
+    let list = || format!("{:?}", groups.iter().map(|g| g.as_raw()).collect::<Vec<_>>());
+    told("setgroups", list, || rustix::thread::set_thread_groups(&groups))?;
+    told("setresgid", || format!("{0}, {0}, {0}", gid.as_raw()), || rustix::thread::set_thread_res_gid(gid, gid, gid))?;
+    told("setresuid", || format!("{0}, {0}, {0}", uid.as_raw()), || rustix::thread::set_thread_res_uid(uid, uid, uid))?;
+    Ok(())
+}
+
+/// Drops what the process may not have, becomes its user, and puts the filter on, in the order that lets each
+/// of these still happen: without no_new_privs a filter needs CAP_SYS_ADMIN, so it goes on before that is dropped.
+pub(crate) fn confine(process: &Process, seccomp: Option<&Filter>) -> Result<(), StepError> {
+    let keep = capabilities(process);
+    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
+    trace::step("drop the bounding set", "What is not in it can never be gained again, not even by a setuid program.", || {
+        rbox_security::capabilities::drop_bounding(keep)
+    })?;
+    if !no_new_privileges {
+        install(seccomp)?;
+    }
+    trace::step("become the user", "The program gets the user and exactly the groups of the image or of -u.", || become_user(process))?;
+    trace::step("set capabilities", "Root inside keeps a few of root's powers; anyone else none.", || {
+        rbox_security::capabilities::apply(keep, process.user().uid())
+    })?;
+    if no_new_privileges {
+        trace::step("no new privileges", "setuid programs and file capabilities give nothing from here on.", || {
+            rbox_security::no_new_privs()
+        })?;
+        install(seccomp)?;
+    }
+    Ok(())
+}
+
+fn install(seccomp: Option<&Filter>) -> Result<(), StepError> {
+    let Some(filter) = seccomp else { return Ok(()) };
+    trace::step("install the seccomp filter", "System calls that no container needs are refused from here on.", || {
+        Ok(filter.install()?)
+    })
+}
+
+/// Executes the program; comes back only with the reason why not.
+pub(crate) fn execute(process: &Process) -> StepError {
+    let args: Vec<CString> = strings(process.args().as_deref().unwrap_or_default());
+    let env: Vec<CString> = strings(process.env().as_deref().unwrap_or_default());
+    let Some(name) = args.first().cloned() else {
+        return StepError { message: "no command specified".into(), errno: 0, is_exec: true };
+    };
+    let shown = name.to_string_lossy().into_owned();
+    let failed = |errno: Errno, why: &str| StepError {
+        message: format!("exec: \"{shown}\": {why}"),
+        errno: errno as i32,
+        is_exec: true,
+    };
+    trace::step("execute the program", "This process becomes the container's program; rbox's own code is gone from it.", || {
+        if shown.contains('/') {
+            let errno = process::execve(&name, &args, &env);
+            let errno = if is_directory(&name) { Errno::EISDIR } else { errno };
+            return failed(errno, &describe(errno, &shown));
+        }
+        // execvp(3)'s rules: go on past what is missing, remember what may not be executed.
+        let mut worst = Errno::ENOENT;
+        for dir in search_path(&env) {
+            let Ok(path) = CString::new([dir.as_bytes(), b"/", name.as_bytes()].concat()) else { continue };
+            if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_err() {
+                continue;
+            }
+            match process::execve(&path, &args, &env) {
+                Errno::ENOENT | Errno::ENOTDIR if worst == Errno::ENOENT => {}
+                Errno::ENOEXEC => return failed(Errno::ENOEXEC, &describe(Errno::ENOEXEC, &shown)),
+                errno => worst = errno,
+            }
+        }
+        if worst == Errno::ENOENT { failed(worst, "executable file not found in $PATH") } else { failed(worst, &describe(worst, &shown)) }
+    })
+}
+
+fn is_directory(path: &CString) -> bool {
+    rustix::fs::stat(path).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir())
+}
+
+fn describe(errno: Errno, name: &str) -> String {
+    match errno {
+        Errno::ENOENT if rustix::fs::access(name, rustix::fs::Access::EXISTS).is_ok() => {
+            "no such file or directory (it is there: its interpreter or loader is not)".into()
+        }
+        Errno::ENOENT => "no such file or directory".into(),
+        Errno::EACCES => "permission denied".into(),
+        Errno::EISDIR => "is a directory".into(),
+        Errno::ENOEXEC => "exec format error (built for another architecture, or a script without #!)".into(),
+        other => other.desc().to_lowercase(),
+    }
+}
+
+/// The directories of PATH, or of the default when the environment has none.
+fn search_path(env: &[CString]) -> Vec<&OsStr> {
+    let path = env.iter().rev().find_map(|v| v.as_bytes().strip_prefix(b"PATH="));
+    let path = path.unwrap_or(b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    path.split(|b| *b == b':').filter(|d| d.starts_with(b"/")).map(OsStr::from_bytes).collect()
+}
+
+/// Texts as the kernel takes them; one with a NUL inside was refused before, and ends there.
+fn strings(texts: &[String]) -> Vec<CString> {
+    texts.iter().map(|t| CString::new(t.split('\0').next().unwrap_or_default()).unwrap_or_default()).collect()
+}

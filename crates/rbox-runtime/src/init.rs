@@ -1,0 +1,437 @@
+//! What the container's first process does before it becomes the program: a list of named steps.
+//!
+//! This side of the clone is a copy of the monitor, alone in its new namespaces, with all of root's powers over
+//! the host's files still in reach until `pivot root`. So nothing here reads a path of the image by name, and
+//! nothing opens anything under /proc after the root has changed.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxDeviceType, Process};
+use rbox_namespace::NamespaceSet;
+use rbox_namespace::handshake::{ChildEnd, Failure};
+use rbox_rootfs::{dev, hide, tree};
+use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
+use rbox_sys::mount::{self, Attr, Param, attach, clone_tree, new_mount, set_attributes};
+use rbox_sys::{SysError, process, told, trace};
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
+
+use crate::create::{Launch, Stdio};
+use crate::credentials::{self, StepError};
+use crate::plan::{PreparedMount, Source};
+
+/// Everything the steps need, and what one leaves for the next.
+pub(crate) struct Init<'a> {
+    launch: Launch<'a>,
+    mounts: Vec<PreparedMount>,
+    namespaces: NamespaceSet,
+    channel: ChildEnd,
+    /// Our own procfs: by this, never by the name /proc, are sysctls and settings written.
+    proc: Option<OwnedFd>,
+    /// Our own /dev and /dev/pts.
+    dev: Option<OwnedFd>,
+    pts: Option<OwnedFd>,
+    /// The slave side of the terminal.
+    console: Option<OwnedFd>,
+    /// The working directory, opened inside the root before the root is the only thing there is.
+    cwd: Option<OwnedFd>,
+}
+
+type Run = fn(&mut Init<'_>) -> Result<(), StepError>;
+
+/// The steps in their order: name, why, and the work.
+const STEPS: [(&str, &str, Run); 16] = [
+    (
+        "hand over a netlink socket",
+        "The parent wires the network through it while this process mounts.",
+        |init| init.hand_over_netlink(),
+    ),
+    (
+        "enter the v1 control groups",
+        "A task that writes 0 moves itself, which waits for nobody; on a pure v2 host the clone was born inside.",
+        |init| init.enter_groups(),
+    ),
+    (
+        "make the cgroup namespace",
+        "Its root is the group of whoever makes it, so it comes after entering the group.",
+        |init| init.own_cgroup_namespace(),
+    ),
+    ("part from the host's mounts", "What is mounted from here on stays in here.", |init| init.part_mounts()),
+    ("attach the root", "The stacked layers become a mount of this namespace.", |init| init.attach_root()),
+    ("mount file systems", "Kernel views of the new namespaces, memory, and what the user asked for.", |init| init.mount_all()),
+    ("make device nodes", "The nodes of --device, beside the few every container has.", |init| init.make_devices()),
+    ("open the terminal", "A pair of its own: the program gets one side, the monitor the other.", |init| init.open_terminal()),
+    ("write sysctls", "Through our own procfs, before it is covered.", |init| init.write_sysctls()),
+    ("adjust the OOM score", "Who goes first when memory is short.", |init| init.adjust_oom_score()),
+    ("mask paths", "Parts of the kernel's view that tell about the host, or reach it.", |init| init.mask_paths()),
+    ("open the working directory", "Made when missing, and never followed out of the root.", |init| init.open_cwd()),
+    ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
+    ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| init.pivot_root()),
+    ("set the host name", "The UTS namespace holds it.", |init| init.set_hostname()),
+    ("connect standard streams", "Descriptors 0, 1 and 2, and no other.", |init| init.connect_stdio()),
+];
+
+/// Takes the steps, waits to be let go, confines itself and becomes the program.
+pub(crate) fn run(mut init: Init<'_>) -> ! {
+    trace::set_actor("container");
+    // Nobody inside may look into this process, a copy of a host process, before it is the program.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    rustix::process::umask(Mode::empty());
+    for (name, why, step) in STEPS {
+        if let Err(error) = trace::step(name, why, || step(&mut init)) {
+            fail(&init.channel, name, &error);
+        }
+    }
+    rustix::process::umask(Mode::from_raw_mode(0o022));
+    if init.channel.ready().is_err() || !init.channel.wait_go().unwrap_or(false) {
+        process::exit_now(1);
+    }
+    let Some(process) = init.launch.spec.process() else {
+        fail(&init.channel, "execute the program", &StepError::new("the config names no process"))
+    };
+    let error = become_program(process, init.launch.seccomp);
+    fail(&init.channel, "execute the program", &error)
+}
+
+/// The part that init and exec share. Comes back only with an error.
+pub(crate) fn become_program(process: &Process, seccomp: Option<&rbox_security::seccomp::Filter>) -> StepError {
+    let prepared = trace::step("set resource limits", "Those of --ulimit.", || credentials::set_rlimits(process))
+        .and_then(|()| Ok(process::close_from_on_exec(3)?))
+        .and_then(|()| credentials::confine(process, seccomp));
+    process::reset_signals();
+    match prepared {
+        Ok(()) => credentials::execute(process),
+        Err(error) => error,
+    }
+}
+
+pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
+    let message =
+        if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
+    channel.fail(&Failure { step: step.to_owned(), message, errno: error.errno, is_exec: error.is_exec });
+    process::exit_now(1)
+}
+
+/// Moves this task into the groups whose `tasks` files these are (cgroups(7), version 1).
+pub(crate) fn enter_groups(tasks: &[OwnedFd]) -> Result<(), StepError> {
+    for file in tasks {
+        told("write", || format!("{}, \"0\"", trace::fd(file)), || rustix::io::write(file, b"0").map(|_| ()))?;
+    }
+    Ok(())
+}
+
+impl<'a> Init<'a> {
+    pub(crate) fn new(
+        launch: Launch<'a>,
+        mounts: Vec<PreparedMount>,
+        namespaces: NamespaceSet,
+        channel: ChildEnd,
+    ) -> Self {
+        Self { launch, mounts, namespaces, channel, proc: None, dev: None, pts: None, console: None, cwd: None }
+    }
+
+    fn root(&self) -> BorrowedFd<'a> {
+        self.launch.root
+    }
+
+    fn hand_over_netlink(&mut self) -> Result<(), StepError> {
+        if !self.namespaces.has("net") {
+            return Ok(());
+        }
+        let socket = told(
+            "socket",
+            || "AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, NETLINK_ROUTE".into(),
+            || {
+                // The protocol of number 0, which is what no protocol means here.
+                rustix::net::socket_with(
+                    rustix::net::AddressFamily::NETLINK,
+                    rustix::net::SocketType::RAW,
+                    rustix::net::SocketFlags::CLOEXEC,
+                    None,
+                )
+            },
+        )?;
+        self.channel.netlink(socket.as_fd()).map_err(|e| StepError::new(e.to_string()))
+    }
+
+    fn enter_groups(&mut self) -> Result<(), StepError> {
+        enter_groups(self.launch.cgroup_tasks)
+    }
+
+    fn own_cgroup_namespace(&mut self) -> Result<(), StepError> {
+        if self.namespaces.has("cgroup") {
+            process::unshare(process::CloneFlags::CLONE_NEWCGROUP)?;
+        }
+        Ok(())
+    }
+
+    fn part_mounts(&mut self) -> Result<(), StepError> {
+        Ok(mount::make_all_slave()?)
+    }
+
+    fn attach_root(&mut self) -> Result<(), StepError> {
+        Ok(attach(self.root(), self.launch.stage)?)
+    }
+
+    fn mount_all(&mut self) -> Result<(), StepError> {
+        for PreparedMount { target, source } in std::mem::take(&mut self.mounts) {
+            let (name, why) = story(&target, &source);
+            trace::step(name, why, || self.mount_one(&target, source)).map_err(|mut error| {
+                error.message = format!("{}: {}", target.display(), error.message);
+                error
+            })?;
+        }
+        Ok(())
+    }
+
+    fn mount_one(&mut self, target: &Path, source: Source) -> Result<(), StepError> {
+        match source {
+            Source::Fresh { kind, params, attr } => {
+                let params: Vec<Param<'_>> = params
+                    .iter()
+                    .map(|(key, value)| if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) })
+                    .collect();
+                let made = new_mount(kind, &params, attr)?;
+                if kind == "tmpfs" && target == Path::new("/dev") {
+                    dev::populate(made.as_fd())?;
+                }
+                let place = tree::mount_target(self.root(), target, true)?;
+                attach(&made, place)?;
+                match kind {
+                    "proc" => self.proc = Some(made),
+                    "devpts" => self.pts = Some(made),
+                    "tmpfs" if target == Path::new("/dev") => self.dev = Some(made),
+                    _ => {}
+                }
+            }
+            Source::Tree { tree: copy, is_dir, .. } => {
+                let place = tree::mount_target(self.root(), target, is_dir)?;
+                attach(copy, place)?;
+            }
+            Source::CgroupsV1(groups) => self.mount_groups(target, &groups)?,
+        }
+        Ok(())
+    }
+
+    /// The layout of a v1 host: a small tmpfs with a directory a controller, each the container's own group.
+    fn mount_groups(&mut self, target: &Path, groups: &[(String, PathBuf)]) -> Result<(), StepError> {
+        let attr = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+        let top = new_mount("tmpfs", &[Param::Text("mode", "755"), Param::Text("size", "64k")], attr)?;
+        attach(&top, tree::mount_target(self.root(), target, true)?)?;
+        for (names, directory) in groups {
+            let copy = clone_tree(rustix::fs::CWD, directory, false)?;
+            set_attributes(&copy, attr | Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::PRIVATE, false)?;
+            rbox_sys::file::make_dir(&top, Path::new(names), 0o755)?;
+            attach(copy, open_beneath(&top, Path::new(names), OFlags::PATH | OFlags::DIRECTORY, 0)?)?;
+        }
+        Ok(set_attributes(&top, attr | Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?)
+    }
+
+    fn make_devices(&mut self) -> Result<(), StepError> {
+        let Some(dev) = &self.dev else { return Ok(()) };
+        let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
+        for device in asked.into_iter().flatten() {
+            let Ok(below) = device.path().strip_prefix("/dev") else {
+                return Err(StepError::new(format!("device {}: only paths below /dev", device.path().display())));
+            };
+            let (Some(parent), Some(name)) = (below.parent(), below.file_name().and_then(|n| n.to_str())) else {
+                continue;
+            };
+            let block = match device.typ() {
+                LinuxDeviceType::B => true,
+                LinuxDeviceType::C | LinuxDeviceType::U => false,
+                other => return Err(StepError::new(format!("device type {other:?} cannot be made"))),
+            };
+            let parent = tree::directory(dev, &Path::new("/").join(parent))?;
+            let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
+            match make_device(&parent, name, mode, block, device.major() as u32, device.minor() as u32) {
+                Err(error) if error.errno == nix::errno::Errno::EEXIST => {}
+                other => other?,
+            }
+            let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
+            if (uid, gid) != (0, 0) {
+                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
+                told(
+                    "fchownat",
+                    || format!("{}, {}, {}, {}", parent.as_raw_fd(), trace::quoted(name), uid.as_raw(), gid.as_raw()),
+                    || rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    fn open_terminal(&mut self) -> Result<(), StepError> {
+        let Stdio::Terminal { size } = &self.launch.stdio else { return Ok(()) };
+        let (Some(pts), Some(dev)) = (&self.pts, &self.dev) else {
+            return Err(StepError::new("a terminal needs /dev and /dev/pts in the config"));
+        };
+        let (master, slave) = open_pty(pts.as_fd(), *size)?;
+        give_to_user(slave.as_fd(), self.launch.spec.process().as_ref());
+        open_beneath(dev, Path::new("console"), OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY, 0o600)?;
+        let place = open_beneath(dev, Path::new("console"), OFlags::PATH, 0)?;
+        attach(clone_tree(&slave, Path::new(""), false)?, place)?;
+        self.channel.terminal(master.as_fd()).map_err(|e| StepError::new(e.to_string()))?;
+        self.console = Some(slave);
+        Ok(())
+    }
+
+    fn write_sysctls(&mut self) -> Result<(), StepError> {
+        let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
+        for (key, value) in asked.into_iter().flatten() {
+            let proc = self.proc.as_ref().ok_or_else(|| StepError::new("sysctls need /proc in the config"))?;
+            let path = Path::new("sys").join(key.replace('.', "/"));
+            write_beneath(proc, &path, value.as_bytes())
+                .map_err(|error| StepError::new(format!("sysctl {key}={value}: {error}")))?;
+        }
+        Ok(())
+    }
+
+    fn adjust_oom_score(&mut self) -> Result<(), StepError> {
+        let score = self.launch.spec.process().as_ref().and_then(Process::oom_score_adj);
+        if let (Some(score), Some(proc)) = (score, &self.proc) {
+            write_beneath(proc, Path::new("1/oom_score_adj"), score.to_string().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn mask_paths(&mut self) -> Result<(), StepError> {
+        let Some(linux) = self.launch.spec.linux() else { return Ok(()) };
+        for path in linux.readonly_paths().iter().flatten() {
+            hide::make_read_only(self.root(), Path::new(path))?;
+        }
+        let masked = linux.masked_paths().as_deref().unwrap_or_default();
+        if masked.is_empty() {
+            return Ok(());
+        }
+        let Some(dev) = &self.dev else { return Err(StepError::new("masks need /dev in the config")) };
+        let null = open_beneath(dev, Path::new("null"), OFlags::PATH, 0)?;
+        let stat = rustix::fs::fstat(&null).map_err(|e| SysError::new("fstat", "/dev/null".into(), e))?;
+        if stat.st_rdev != rustix::fs::makedev(1, 3) {
+            return Err(StepError::new("/dev/null is not the null device"));
+        }
+        for path in masked {
+            hide::mask(self.root(), null.as_fd(), Path::new(path))?;
+        }
+        Ok(())
+    }
+
+    fn open_cwd(&mut self) -> Result<(), StepError> {
+        let Some(process) = self.launch.spec.process() else { return Ok(()) };
+        let cwd = process.cwd();
+        if cwd != Path::new("/") {
+            self.cwd = Some(tree::directory(self.root(), cwd).map_err(|error| {
+                StepError::new(format!("working directory {}: {error}", cwd.display()))
+            })?);
+        }
+        Ok(())
+    }
+
+    fn seal_root(&mut self) -> Result<(), StepError> {
+        let root = self.launch.spec.root().as_ref();
+        if root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
+            set_attributes(self.root(), Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?;
+        }
+        Ok(())
+    }
+
+    fn pivot_root(&mut self) -> Result<(), StepError> {
+        mount::pivot_to(self.root())?;
+        if let Some(cwd) = &self.cwd {
+            told("fchdir", || trace::fd(cwd), || rustix::process::fchdir(cwd))?;
+        }
+        Ok(())
+    }
+
+    fn set_hostname(&mut self) -> Result<(), StepError> {
+        if let (Some(name), true) = (self.launch.spec.hostname(), self.namespaces.has("uts")) {
+            told("sethostname", || trace::quoted(name), || rustix::system::sethostname(name.as_bytes()))?;
+        }
+        Ok(())
+    }
+
+    fn connect_stdio(&mut self) -> Result<(), StepError> {
+        let user = self.launch.spec.process().as_ref();
+        match (&self.launch.stdio, &self.console) {
+            (Stdio::Fds { fds, own }, _) => {
+                if *own {
+                    fds.iter().for_each(|fd| give_to_user(fd.as_fd(), user));
+                }
+                told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
+                connect([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
+            }
+            (Stdio::Terminal { .. }, Some(slave)) => take_terminal(slave.as_fd()),
+            (Stdio::Terminal { .. }, None) => Err(StepError::new("the terminal was not opened")),
+        }
+    }
+}
+
+/// A new pair in the devpts instance `pts`: master and slave.
+pub(crate) fn open_pty(pts: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<(OwnedFd, OwnedFd), StepError> {
+    let master = open_beneath(pts, Path::new("ptmx"), OFlags::RDWR | OFlags::NOCTTY, 0)?;
+    told("ioctl", || format!("{}, TIOCSPTLCK, 0", master.as_raw_fd()), || rustix::pty::unlockpt(&master))?;
+    let slave = told(
+        "ioctl",
+        || format!("{}, TIOCGPTPEER", master.as_raw_fd()),
+        || rustix::pty::ioctl_tiocgptpeer(&master, rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC),
+    )?;
+    if let Some((rows, columns)) = size {
+        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let _ = rustix::termios::tcsetwinsize(&master, size);
+    }
+    Ok((master, slave))
+}
+
+/// Starts a session with `slave` as its terminal and streams.
+pub(crate) fn take_terminal(slave: BorrowedFd<'_>) -> Result<(), StepError> {
+    told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
+    told("ioctl", || format!("{}, TIOCSCTTY, 0", trace::fd(slave)), || rustix::process::ioctl_tiocsctty(slave))?;
+    connect([slave, slave, slave])
+}
+
+/// Makes these descriptors 0, 1 and 2. They may be among 0 to 2 themselves, so all are moved up first.
+pub(crate) fn connect(fds: [BorrowedFd<'_>; 3]) -> Result<(), StepError> {
+    let mut high = Vec::with_capacity(3);
+    for fd in fds {
+        high.push(told(
+            "fcntl",
+            || format!("{}, F_DUPFD_CLOEXEC, 3", fd.as_raw_fd()),
+            || rustix::io::fcntl_dupfd_cloexec(fd, 3),
+        )?);
+    }
+    told("dup2", || format!("{}, 0", high[0].as_raw_fd()), || rustix::stdio::dup2_stdin(&high[0]))?;
+    told("dup2", || format!("{}, 1", high[1].as_raw_fd()), || rustix::stdio::dup2_stdout(&high[1]))?;
+    told("dup2", || format!("{}, 2", high[2].as_raw_fd()), || rustix::stdio::dup2_stderr(&high[2]))?;
+    Ok(())
+}
+
+/// Lets the program's user reopen its own streams by /dev/stdout. Where it may not, it simply cannot.
+pub(crate) fn give_to_user(fd: BorrowedFd<'_>, process: Option<&Process>) {
+    let uid = process.map_or(0, |p| p.user().uid());
+    if uid != 0 {
+        let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
+    }
+}
+
+/// How a mount is told: name and why.
+fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
+    match source {
+        Source::Fresh { kind, .. } => match (*kind, target.to_str()) {
+            ("proc", _) => ("mount proc", "It shows the processes of the PID namespace of whoever mounts it: ours."),
+            ("sysfs", _) => ("mount sysfs", "It shows the links of our own network namespace; read-only."),
+            ("devpts", _) => ("mount devpts", "Terminals of its own, numbered from 0."),
+            ("mqueue", _) => ("mount mqueue", "POSIX message queues of our own IPC namespace."),
+            ("cgroup2", _) => ("mount cgroup2", "It shows our own group as the root; read-only."),
+            ("tmpfs", Some("/dev")) => ("mount /dev", "A small memory file system with a few harmless devices."),
+            ("tmpfs", Some("/dev/shm")) => ("mount /dev/shm", "POSIX shared memory, limited by --shm-size."),
+            _ => ("mount tmpfs", "Memory, as asked for."),
+        },
+        Source::Tree { .. } => ("bind mount", "A file or directory of the host, or a volume, seen inside."),
+        Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
+    }
+}
+/// The place a file inside the root has, for exec's working directory.
+pub(crate) fn open_dir_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, SysError> {
+    open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY, 0)
+}
