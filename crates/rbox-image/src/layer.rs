@@ -28,7 +28,7 @@ const ZSTD_WINDOW: u32 = 27;
 #[derive(Debug, thiserror::Error)]
 pub enum LayerError {
     /// The stream is not what its media type promises, or could not be read.
-    #[error("inflate layer: {0}")]
+    #[error("inflate layer")]
     Inflate(#[source] io::Error),
     /// An entry is refused, or could not be written.
     #[error(transparent)]
@@ -45,7 +45,7 @@ pub enum LayerError {
         found: Digest,
     },
     /// A thread could not be started.
-    #[error("start a thread: {0}")]
+    #[error("start a thread")]
     Thread(#[source] io::Error),
 }
 

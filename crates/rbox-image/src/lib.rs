@@ -9,7 +9,11 @@ pub mod config;
 pub mod hash;
 pub mod layer;
 pub mod media;
+pub mod pull;
+pub mod registry;
 pub mod store;
 
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
+pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull};
+pub use registry::Registries;
 pub use store::{Image, ImageStore, ImageUser, Layer, Pin, Removed, StoreError, Transaction};

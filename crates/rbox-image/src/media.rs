@@ -185,7 +185,7 @@ pub enum Document {
 #[derive(Debug, thiserror::Error)]
 pub enum DocumentError {
     /// Not JSON, or not of the shape its type promises.
-    #[error("not a valid {kind}: {source}")]
+    #[error("not a valid {kind}")]
     Json {
         /// What it should have been.
         kind: &'static str,

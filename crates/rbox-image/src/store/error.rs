@@ -11,7 +11,7 @@ use crate::media::DocumentError;
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// A system call on a file of the store.
-    #[error("{action} {path}: {source}", path = path.display())]
+    #[error("{action} {path}", path = path.display())]
     Io {
         /// What was attempted.
         action: &'static str,
@@ -21,7 +21,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A record that cannot be read.
-    #[error("read {path}: {source}", path = path.display())]
+    #[error("read {path}", path = path.display())]
     Json {
         /// The file.
         path: PathBuf,
@@ -37,7 +37,7 @@ pub enum StoreError {
         found: String,
     },
     /// A manifest or an index that is refused.
-    #[error("{digest}: {source}")]
+    #[error("{digest}")]
     Document {
         /// The document.
         digest: Digest,

@@ -110,6 +110,12 @@ impl ImageStore {
         })
     }
 
+    /// What the registry called this reference when it was pulled; `None` if it was made here.
+    pub(crate) fn source_of(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+        let full = name.full();
+        Ok(self.read_index()?.entries.iter().find(|entry| full_name(entry) == Some(&full)).and_then(source))
+    }
+
     /// Finds an image by its id alone.
     pub fn find_id(&self, id: &Digest) -> Result<Option<Image>, StoreError> {
         let index = self.read_index()?;
@@ -240,7 +246,7 @@ impl ImageStore {
     }
 
     /// Pairs the manifest's blobs with the configuration's diff IDs.
-    pub(super) fn layers_of(
+    pub(crate) fn layers_of(
         &self,
         manifest: &Manifest,
         config: &ImageConfig,

@@ -59,6 +59,7 @@ pub use error::{StoreError, is_full};
 pub use find::{Image, Layer, Pin};
 pub use remove::{ImageUser, Pruned, RemoveOptions, Removed};
 
+pub(crate) use add::Staging;
 pub(crate) use error::io_error;
 
 /// Name of the full reference in an index.json descriptor's annotations.

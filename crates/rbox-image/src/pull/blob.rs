@@ -1,0 +1,342 @@
+//! One layer: resumed, verified, unpacked as it comes.
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::SyncSender;
+
+use rbox_spec::Digest;
+use rustix::fs::FlockOperation;
+
+use super::error::PullError;
+use super::progress::LayerState;
+use super::Job;
+use crate::hash::{Hasher, HashingReader};
+use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};
+use crate::media::{Compression, layer_compression};
+use crate::registry::{RegistryError, Session};
+use crate::store::{Layer, Staging, Transaction, flock, same_file};
+
+/// Cuts after which a download that does make progress is given up all the same.
+const MAX_CUTS: u32 = 100;
+
+/// What downloading ended with, other than success.
+enum Stop {
+    /// The unpacking side hung up; its error says why.
+    Unpacking,
+    Failed(PullError),
+}
+
+impl<E: Into<PullError>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// A download under way, locked. The path leads to it as long as it is not finished.
+struct Partial {
+    path: PathBuf,
+    file: File,
+}
+
+impl Partial {
+    /// Opens and locks the partial download of a blob, waiting for whoever is at it. `None`: the blob is there.
+    fn open(job: &Job<'_>, digest: &Digest) -> Result<Option<Self>, PullError> {
+        let store = job.store;
+        let path = store.tmp().join(format!("{}-{}.partial", digest.algorithm(), digest.hex()));
+        loop {
+            if store.has_blob(digest) {
+                return Ok(None);
+            }
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false).mode(0o600);
+            let file = options.open(&path).map_err(io_error("open", &path))?;
+            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+                job.say(&format!("{}: another pull fetches this layer, waiting for it", digest.short()));
+                flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
+            }
+            if same_file(&file, &path) {
+                return Ok(Some(Self { path, file }));
+            }
+        }
+    }
+
+    fn reset(&mut self) -> Result<(), PullError> {
+        let reset = self.file.set_len(0).and_then(|()| self.file.rewind());
+        reset.map_err(io_error("truncate", &self.path))
+    }
+}
+
+impl Job<'_> {
+    /// Brings one layer into the store: blob and unpacked directory.
+    pub(super) fn layer(
+        &self,
+        session: &Session<'_>,
+        transaction: &Transaction<'_>,
+        layer: &Layer,
+    ) -> Result<(), PullError> {
+        let refuse = |source| PullError::Document { digest: layer.digest, source };
+        let compression = layer_compression(&layer.media_type).map_err(refuse)?;
+        if self.is_stored(layer) {
+            self.tell(&layer.digest, LayerState::AlreadyExists);
+            return Ok(());
+        }
+        let mut second = false;
+        loop {
+            if self.store.has_blob(&layer.digest) && self.unpack_stored(transaction, layer, compression)? {
+                self.tell(&layer.digest, LayerState::PullComplete);
+                return Ok(());
+            }
+            let Some(mut partial) = Partial::open(self, &layer.digest)? else { continue };
+            match self.fetch(session, transaction, layer, compression, &mut partial) {
+                Err(error @ PullError::Digest { .. }) if !second => {
+                    // A proxy or an earlier attempt may have spoilt it; a second time it is the registry.
+                    second = true;
+                    partial.reset()?;
+                    self.say(&format!("{}: {error}; trying once more from the start", layer.digest.short()));
+                }
+                Err(error) => {
+                    if matches!(error, PullError::Digest { .. } | PullError::Layer { .. }) || error.is_disk_full() {
+                        let _ = fs::remove_file(&partial.path);
+                    }
+                    return Err(error);
+                }
+                Ok(()) => {
+                    self.tell(&layer.digest, LayerState::PullComplete);
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    fn is_stored(&self, layer: &Layer) -> bool {
+        let blob = fs::metadata(self.store.blob_path(&layer.digest));
+        blob.is_ok_and(|meta| meta.is_file() && meta.len() == layer.blob_size) && self.store.has_layer(&layer.diff_id)
+    }
+
+    /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.
+    fn unpack_stored(
+        &self,
+        transaction: &Transaction<'_>,
+        layer: &Layer,
+        compression: Compression,
+    ) -> Result<bool, PullError> {
+        let path = self.store.blob_path(&layer.digest);
+        let discard = || match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(false),
+        };
+        let length = fs::metadata(&path).map_or(0, |meta| meta.len());
+        if length != layer.blob_size {
+            return discard();
+        }
+        let Some(staging) = transaction.stage_layer(&layer.diff_id)? else { return Ok(true) };
+        self.tell(&layer.digest, LayerState::Extracting);
+        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let mut reader = HashingReader::new(file, layer.digest.algorithm());
+        let unpacked = unpack_stream(&mut reader, compression, layer.diff_id.algorithm(), Some(staging.root()));
+        io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+        if reader.finish().0 != layer.digest {
+            return discard();
+        }
+        let unpacked = self.check_diff_id(layer, unpacked)?;
+        staging.seal(layer.diff_id, unpacked.size)?;
+        staging.publish(self.store, &layer.diff_id)?;
+        Ok(true)
+    }
+
+    #[allow(clippy::unused_self)] // One of the steps above and below, called as they are.
+    fn check_diff_id(&self, layer: &Layer, unpacked: Result<Unpacked, LayerError>) -> Result<Unpacked, PullError> {
+        let wrap = |source| PullError::Layer { digest: layer.digest, source };
+        let unpacked = unpacked.map_err(wrap)?;
+        if unpacked.diff_id == layer.diff_id {
+            return Ok(unpacked);
+        }
+        Err(wrap(LayerError::DiffId { want: layer.diff_id, found: unpacked.diff_id }))
+    }
+
+    /// Downloads and unpacks at once.
+    fn fetch(
+        &self,
+        session: &Session<'_>,
+        transaction: &Transaction<'_>,
+        layer: &Layer,
+        compression: Compression,
+        partial: &mut Partial,
+    ) -> Result<(), PullError> {
+        let staging = transaction.stage_layer(&layer.diff_id)?;
+        let unpacked = std::thread::scope(|scope| {
+            let (sender, receiver) = channel();
+            let root = staging.as_ref().map(Staging::root);
+            let algorithm = layer.diff_id.algorithm();
+            let unpacking = std::thread::Builder::new()
+                .name("unpack".to_owned())
+                .spawn_scoped(scope, move || unpack_stream(receiver, compression, algorithm, root))
+                .map_err(|error| PullError::Layer { digest: layer.digest, source: LayerError::Thread(error) })?;
+            let downloaded = self.download(session, layer, partial, &sender);
+            if downloaded.is_ok() {
+                self.tell(&layer.digest, LayerState::DownloadComplete);
+                self.tell(&layer.digest, LayerState::Extracting);
+                // Only now may the other side take the stream for complete.
+                let _ = sender.send(Chunk::End);
+            }
+            drop(sender);
+            let hung = || Err(LayerError::Inflate(io::Error::other("the unpacking thread failed")));
+            let unpacked = unpacking.join().unwrap_or_else(|_| hung());
+            match downloaded {
+                Err(Stop::Failed(error)) => Err(error),
+                Ok(()) | Err(Stop::Unpacking) => self.check_diff_id(layer, unpacked),
+            }
+        })?;
+        match staging {
+            Some(staging) => {
+                // Syncs the blob as well: it is on the same filesystem.
+                staging.seal(layer.diff_id, unpacked.size)?;
+                transaction.publish_blob(&partial.path, &layer.digest)?;
+                staging.publish(self.store, &layer.diff_id)?;
+            }
+            None => {
+                partial.file.sync_all().map_err(io_error("fsync", &partial.path))?;
+                transaction.publish_blob(&partial.path, &layer.digest)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gets the rest of a blob, hashing all of it and passing it on; verifies size and digest.
+    fn download(
+        &self,
+        session: &Session<'_>,
+        layer: &Layer,
+        partial: &mut Partial,
+        sender: &SyncSender<Chunk>,
+    ) -> Result<(), Stop> {
+        let mut hasher = Hasher::new(layer.digest.algorithm());
+        let mut done = self.replay(layer, partial, &mut hasher, sender)?;
+        let (mut failures, mut cuts) = (0, 0);
+        while done < layer.blob_size || (layer.blob_size == 0 && cuts == 0) {
+            let before = done;
+            match self.download_some(session, layer, partial, &mut hasher, sender, &mut done) {
+                Ok(()) => {}
+                Err(Stop::Failed(PullError::Registry(error))) if error.is_transient() => {
+                    failures = if done > before { 1 } else { failures + 1 };
+                    if failures >= self.options.attempts || cuts >= MAX_CUTS {
+                        return Err(error.into());
+                    }
+                    self.pause(&layer.digest.short(), &error, failures)?;
+                }
+                Err(stop) => return Err(stop),
+            }
+            cuts += 1;
+        }
+        let found = hasher.finish();
+        if found != layer.digest {
+            return Err(PullError::Digest { what: "layer", want: layer.digest, found }.into());
+        }
+        Ok(())
+    }
+
+    /// Takes in what an earlier attempt left.
+    fn replay(
+        &self,
+        layer: &Layer,
+        partial: &mut Partial,
+        hasher: &mut Hasher,
+        sender: &SyncSender<Chunk>,
+    ) -> Result<u64, Stop> {
+        let length = partial.file.metadata().map_err(io_error("stat", &partial.path))?.len();
+        if length > layer.blob_size {
+            partial.reset()?;
+            return Ok(0);
+        }
+        partial.file.seek(SeekFrom::Start(0)).map_err(io_error("seek", &partial.path))?;
+        let mut done = 0;
+        while done < length {
+            let mut chunk = vec![0; CHUNK];
+            let n = fill(&mut partial.file, &mut chunk).map_err(io_error("read", &partial.path))?;
+            if n == 0 {
+                break;
+            }
+            chunk.truncate(n);
+            hasher.update(&chunk);
+            done += n as u64;
+            sender.send(Chunk::Data(chunk)).map_err(|_| Stop::Unpacking)?;
+        }
+        if done > 0 {
+            self.tell(&layer.digest, LayerState::Downloading { done, total: layer.blob_size });
+        }
+        Ok(done)
+    }
+
+    /// One request's worth of a blob.
+    fn download_some(
+        &self,
+        session: &Session<'_>,
+        layer: &Layer,
+        partial: &mut Partial,
+        hasher: &mut Hasher,
+        sender: &SyncSender<Chunk>,
+        done: &mut u64,
+    ) -> Result<(), Stop> {
+        let total = layer.blob_size;
+        let mut response = session.blob(&layer.digest, *done)?;
+        let lie = |found: String| PullError::Size { what: "layer", digest: layer.digest, want: total, found };
+        // A registry without ranges sends it all again.
+        let skip = if response.status == 206 { 0 } else { *done };
+        let promised = response.header("content-length").and_then(|text| text.parse::<u64>().ok());
+        if let Some(length) = promised.filter(|length| *length != total - *done + skip) {
+            return Err(lie((length + *done - skip).to_string()).into());
+        }
+        let url = response.url.clone();
+        let cut = |received: u64, reason: String| RegistryError::Cut { url: url.clone(), received, want: total, reason };
+        let skipped = io::copy(&mut (&mut response.body).take(skip), &mut io::sink());
+        if skipped.map_err(|error| cut(*done, error.to_string()))? != skip {
+            return Err(cut(*done, "the connection was closed".to_owned()).into());
+        }
+        loop {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(PullError::Abandoned.into());
+            }
+            let mut chunk = vec![0; CHUNK];
+            let (n, problem) = fill_some(&mut response.body, &mut chunk);
+            chunk.truncate(n);
+            if *done + n as u64 > total {
+                return Err(lie(format!("more than {total}")).into());
+            }
+            partial.file.write_all(&chunk).map_err(io_error("write", &partial.path))?;
+            hasher.update(&chunk);
+            *done += n as u64;
+            if n > 0 {
+                sender.send(Chunk::Data(chunk)).map_err(|_| Stop::Unpacking)?;
+                self.tell(&layer.digest, LayerState::Downloading { done: *done, total });
+            }
+            match problem {
+                Some(error) => return Err(cut(*done, error.to_string()).into()),
+                None if n == 0 && *done < total => {
+                    return Err(cut(*done, "the connection was closed".to_owned()).into());
+                }
+                None if n == 0 => return Ok(()),
+                None => {}
+            }
+        }
+    }
+}
+
+/// Fills the buffer as far as it goes; what came before an error is kept, to be resumed after.
+fn fill_some(reader: &mut impl Read, buffer: &mut [u8]) -> (usize, Option<io::Error>) {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match reader.read(rest) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (filled, Some(error)),
+        }
+    }
+    (filled, None)
+}
+
+fn io_error(action: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> PullError {
+    move |source| PullError::Io { action, path: path.display().to_string(), source }
+}

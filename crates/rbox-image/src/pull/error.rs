@@ -1,0 +1,155 @@
+//! What can go wrong in a pull.
+use std::io;
+
+use rbox_spec::{Digest, Platform};
+
+use crate::layer::LayerError;
+use crate::media::DocumentError;
+use crate::registry::{RegistriesError, RegistryError};
+use crate::store::{StoreError, is_full};
+
+/// A failed pull. Nothing of the image is visible after it.
+#[derive(Debug, thiserror::Error)]
+pub enum PullError {
+    /// The registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The configuration of registries.
+    #[error(transparent)]
+    Config(#[from] RegistriesError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The registry itself failed, and so did the mirrors before it.
+    #[error("{source} (before that, {mirrors})")]
+    Mirrors {
+        /// What the mirrors said.
+        mirrors: String,
+        /// What the registry said.
+        source: Box<PullError>,
+    },
+    /// A document that is refused.
+    #[error("{digest}")]
+    Document {
+        /// The document.
+        digest: Digest,
+        /// Why.
+        source: DocumentError,
+    },
+    /// The image configuration is not one.
+    #[error("image configuration {digest} is not valid")]
+    Configuration {
+        /// Its digest.
+        digest: Digest,
+        /// What the parser says.
+        source: serde_json::Error,
+    },
+    /// The index has nothing that runs here.
+    #[error("no matching manifest for {wanted} in the manifest list entries (it has {offered})")]
+    NoPlatform {
+        /// What was wanted.
+        wanted: Platform,
+        /// What there is.
+        offered: String,
+    },
+    /// The image is for something else.
+    #[error("image {name} was found but does not provide the specified platform: wanted {wanted}, it is for {found}")]
+    WrongPlatform {
+        /// The reference.
+        name: String,
+        /// What was wanted.
+        wanted: Platform,
+        /// What it is.
+        found: Platform,
+    },
+    /// The content is not what its digest says.
+    #[error("{what}: the registry sent content with digest {found}, expected {want}")]
+    Digest {
+        /// Layer, manifest, …
+        what: &'static str,
+        /// From the manifest.
+        want: Digest,
+        /// Of what came.
+        found: Digest,
+    },
+    /// The content is longer or shorter than promised.
+    #[error("{what} {digest}: the registry sends {found} bytes, the manifest says {want}")]
+    Size {
+        /// Layer, manifest, …
+        what: &'static str,
+        /// Its digest.
+        digest: Digest,
+        /// From the manifest.
+        want: u64,
+        /// What the registry says or sends.
+        found: String,
+    },
+    /// A layer cannot be unpacked.
+    #[error("layer {digest}")]
+    Layer {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: LayerError,
+    },
+    /// A file of the store.
+    #[error("{action} {path}")]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: String,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// The disk is full; what the pull had put there is removed.
+    #[error("no space left on the disk under {dir}: the image needs more than is free; nothing of it is kept")]
+    DiskFull {
+        /// The store.
+        dir: String,
+        /// The call that failed.
+        source: Box<PullError>,
+    },
+    /// Given up because another layer failed.
+    #[error("given up because another layer failed")]
+    Abandoned,
+}
+
+impl PullError {
+    /// Whether the disk was full.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_disk_full(),
+            Self::Layer { source, .. } => source.is_disk_full(),
+            Self::Io { source, .. } => is_full(source),
+            Self::DiskFull { .. } => true,
+            Self::Mirrors { source, .. } => source.is_disk_full(),
+            _ => false,
+        }
+    }
+
+    /// Whether another endpoint may do better.
+    pub(super) fn is_endpoints_fault(&self) -> bool {
+        match self {
+            Self::Registry(RegistryError::Config(_)) | Self::Config(_) | Self::Store(_) | Self::Io { .. } => false,
+            Self::Layer { source, .. } => !source.is_disk_full(),
+            Self::DiskFull { .. } | Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::Abandoned => false,
+            _ => true,
+        }
+    }
+}
+
+/// An error and its causes on one line.
+pub(super) fn one_line(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

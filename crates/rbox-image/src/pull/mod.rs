@@ -1,0 +1,359 @@
+//! Pulling an image: manifest, configuration, layers, then the record.
+//!
+//! Each layer is a pipeline of threads (download and hash → inflate and diff ID → unpack), three layers at once. All of
+//! them are joined before [`pull`] returns, so that only a single-threaded process makes containers.
+mod blob;
+mod error;
+mod progress;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use rbox_spec::{Digest, Platform, Reference};
+
+use crate::config::ImageConfig;
+use crate::hash::digest_of;
+use crate::media::{Descriptor, Document, DocumentError, Index, MAX_CONFIG, Manifest};
+use crate::registry::client::Fetched;
+use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
+use crate::store::{Image, ImageStore, Layer, Transaction};
+
+pub use error::PullError;
+pub use progress::{LayerState, NoProgress, PullEvent, PullProgress};
+
+/// How to pull.
+#[derive(Debug, Clone)]
+pub struct PullOptions {
+    /// The platform wanted; the host's if not given.
+    pub platform: Option<Platform>,
+    /// Whom to say we are.
+    pub credentials: Credentials,
+    /// How long to wait for a registry.
+    pub timeouts: Timeouts,
+    /// Attempts at one request, or without a byte of progress at one download.
+    pub attempts: u32,
+    /// Pause before the second attempt; doubled for each one after.
+    pub backoff: Duration,
+    /// Layers at once.
+    pub parallel: usize,
+}
+
+impl Default for PullOptions {
+    fn default() -> Self {
+        Self {
+            platform: None,
+            credentials: Credentials::docker(),
+            timeouts: Timeouts::default(),
+            attempts: 5,
+            backoff: Duration::from_secs(1),
+            parallel: 3,
+        }
+    }
+}
+
+/// A pulled image.
+#[derive(Debug, Clone)]
+pub struct Pulled {
+    /// The image, as it is in the store.
+    pub image: Image,
+    /// What the registry calls the reference: the digest of the index, or of the manifest if there is no index.
+    pub digest: Digest,
+    /// Whether the store had it already.
+    pub up_to_date: bool,
+}
+
+/// All that the steps of one pull share.
+struct Job<'a> {
+    store: &'a ImageStore,
+    reference: &'a Reference,
+    options: &'a PullOptions,
+    progress: &'a dyn PullProgress,
+    abandoned: AtomicBool,
+}
+
+/// Pulls an image. Asks for `:latest` if the reference has neither tag nor digest.
+///
+/// If the store has what the tag names, this costs one request.
+pub fn pull(
+    store: &ImageStore,
+    registries: &Registries,
+    reference: &Reference,
+    options: &PullOptions,
+    progress: &dyn PullProgress,
+) -> Result<Pulled, PullError> {
+    let reference = reference.clone().with_default_tag();
+    let endpoints = registries.endpoints(reference.domain())?;
+    let client = Client::new(options.timeouts, options.credentials.clone());
+    let mut failures: Vec<String> = Vec::new();
+    let last = endpoints.len().saturating_sub(1);
+    for (number, endpoint) in endpoints.iter().enumerate() {
+        let session = client.session(endpoint, reference.path());
+        let abandoned = AtomicBool::new(false);
+        // A mirror that does not answer is not worth a minute of waiting: the registry itself comes next.
+        let attempts = if number == last { options.attempts } else { 1 };
+        let options = &PullOptions { attempts, ..options.clone() };
+        let job = Job { store, reference: &reference, options, progress, abandoned };
+        match job.run(&session) {
+            Ok(pulled) => return Ok(pulled),
+            Err(error) if number != last && error.is_endpoints_fault() => {
+                let line = format!("mirror {}: {}", endpoint.origin, error::one_line(&error));
+                progress.event(PullEvent::Message(&line));
+                failures.push(line);
+            }
+            Err(error) if error.is_disk_full() => {
+                // Others may still be adding; then their end, or the next pull, tidies up.
+                let _ = store.sweep(Duration::ZERO);
+                return Err(PullError::DiskFull { dir: store.dir().display().to_string(), source: Box::new(error) });
+            }
+            Err(error) if failures.is_empty() => return Err(error),
+            Err(error) => return Err(PullError::Mirrors { mirrors: failures.join("; "), source: Box::new(error) }),
+        }
+    }
+    Err(PullError::Registry(RegistryError::NotFound(reference.familiar())))
+}
+
+impl Job<'_> {
+    fn run(&self, session: &Session<'_>) -> Result<Pulled, PullError> {
+        if let Some(pulled) = self.up_to_date(session)? {
+            return Ok(pulled);
+        }
+        self.store.tidy();
+        let transaction = self.store.transaction()?;
+        let name = self.name();
+        self.say(&format!("{name}: Pulling from {}", self.reference.path()));
+        let fetched = self.retry(&name, || session.manifest(&name, self.reference.digest()))?;
+        let digest = fetched.digest;
+        let (fetched, manifest) = self.choose(session, fetched)?;
+        let config = self.config(session, &transaction, &manifest)?;
+        self.check_platform(&config)?;
+        let layers = self.store.layers_of(&manifest, &config, &fetched.digest)?;
+        self.layers(session, &transaction, &layers)?;
+        let media_type = fetched.media_type.split(';').next().unwrap_or_default().trim();
+        let named = match self.reference.digest() {
+            Some(by_digest) => self.reference.with_digest(*by_digest),
+            None => self.reference.clone(),
+        };
+        let image = transaction.register_as(fetched.digest, &fetched.bytes, media_type, &[named], Some(digest))?;
+        Ok(Pulled { image, digest, up_to_date: false })
+    }
+
+    fn name(&self) -> String {
+        match self.reference.digest() {
+            Some(digest) => digest.to_string(),
+            None => self.reference.tag().unwrap_or("latest").to_owned(),
+        }
+    }
+
+    fn say(&self, line: &str) {
+        self.progress.event(PullEvent::Message(line));
+    }
+
+    fn tell(&self, digest: &Digest, state: LayerState) {
+        self.progress.event(PullEvent::Layer { digest, state });
+    }
+
+    fn platform(&self) -> Platform {
+        self.options.platform.clone().unwrap_or_else(Platform::host)
+    }
+
+    /// Whether the store has what the registry has: one HEAD for a tag, nothing at all for a digest.
+    fn up_to_date(&self, session: &Session<'_>) -> Result<Option<Pulled>, PullError> {
+        let Some(image) = self.store.find(&self.reference.full())? else { return Ok(None) };
+        let fits = self.platform().rank(&image.platform).is_some() || self.options.platform.is_none();
+        if !fits || !self.store.is_complete(&image) {
+            return Ok(None);
+        }
+        if let Some(digest) = self.reference.digest() {
+            return Ok(Some(Pulled { image, digest: *digest, up_to_date: true }));
+        }
+        let name = self.name();
+        let Some(digest) = self.retry(&name, || session.head_manifest(&name))? else { return Ok(None) };
+        let known = image.repo_digests.iter().any(|r| {
+            r.same_repository(self.reference) && r.digest() == Some(&digest)
+        });
+        // The tag must have come from there, and not just the image: a tag made here may name something else.
+        if known && self.store.source_of(self.reference)? == Some(digest) {
+            return Ok(Some(Pulled { image, digest, up_to_date: true }));
+        }
+        Ok(None)
+    }
+
+    /// The image's manifest: the document itself, or the one of the index that serves the platform best.
+    fn choose(&self, session: &Session<'_>, fetched: Fetched) -> Result<(Fetched, Manifest), PullError> {
+        let refuse = |digest| move |source| PullError::Document { digest, source };
+        let index = match Document::parse(&fetched.bytes, &fetched.media_type).map_err(refuse(fetched.digest))? {
+            Document::Manifest(manifest) => return Ok((fetched, manifest)),
+            Document::Index(index) => index,
+        };
+        let chosen = self.best(&index)?;
+        let name = chosen.digest.to_string();
+        let fetched = self.retry(&name, || session.manifest(&name, Some(&chosen.digest)))?;
+        self.check_size("manifest", &chosen, fetched.bytes.len() as u64)?;
+        let sent = fetched.media_type.split(';').next().unwrap_or_default().trim();
+        if sent != chosen.media_type {
+            let source = DocumentError::TypeMismatch { sent: chosen.media_type, inside: sent.to_owned() };
+            return Err(refuse(chosen.digest)(source));
+        }
+        match Document::parse(&fetched.bytes, sent).map_err(refuse(chosen.digest))? {
+            Document::Manifest(manifest) => Ok((fetched, manifest)),
+            Document::Index(_) => Err(refuse(chosen.digest)(DocumentError::Nested)),
+        }
+    }
+
+    fn best(&self, index: &Index) -> Result<Descriptor, PullError> {
+        let wanted = self.platform();
+        let mut offered = Vec::new();
+        let mut best: Option<(usize, &Descriptor)> = None;
+        for descriptor in &index.manifests {
+            let Some(platform) = &descriptor.platform else {
+                // An index of one manifest need not say what it is for; its configuration does.
+                if index.manifests.len() == 1 {
+                    return Ok(descriptor.clone());
+                }
+                continue;
+            };
+            let platform = Platform::new(&platform.os, &platform.architecture, platform.variant.as_deref());
+            if platform.os == "unknown" {
+                continue; // Attestations beside the images.
+            }
+            if let Some(rank) = wanted.rank(&platform)
+                && best.is_none_or(|(other, _)| rank < other)
+            {
+                best = Some((rank, descriptor));
+            }
+            offered.push(platform.to_string());
+        }
+        let offered = offered.join(", ").chars().take(300).filter(|c| !c.is_control()).collect();
+        best.map(|(_, descriptor)| descriptor.clone()).ok_or(PullError::NoPlatform { wanted, offered })
+    }
+
+    fn config(
+        &self,
+        session: &Session<'_>,
+        transaction: &Transaction<'_>,
+        manifest: &Manifest,
+    ) -> Result<ImageConfig, PullError> {
+        let descriptor = &manifest.config;
+        if descriptor.size > MAX_CONFIG {
+            return Err(self.size("image configuration", descriptor, format!("at most {MAX_CONFIG} of a sane one")));
+        }
+        let name = descriptor.digest.to_string();
+        let stored = self.store.has_blob(&descriptor.digest).then(|| {
+            self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok()
+        });
+        let intact = |bytes: &Vec<u8>| digest_of(descriptor.digest.algorithm(), bytes) == descriptor.digest;
+        let bytes = match stored.flatten().filter(intact) {
+            Some(bytes) => bytes,
+            None => {
+                let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
+                self.check_size("image configuration", descriptor, bytes.len() as u64)?;
+                let found = digest_of(descriptor.digest.algorithm(), &bytes);
+                if found != descriptor.digest {
+                    return Err(PullError::Digest { what: "image configuration", want: descriptor.digest, found });
+                }
+                bytes
+            }
+        };
+        let config = serde_json::from_slice(&bytes)
+            .map_err(|source| PullError::Configuration { digest: descriptor.digest, source })?;
+        transaction.add_blob_as(&descriptor.digest, &bytes)?;
+        Ok(config)
+    }
+
+    fn check_platform(&self, config: &ImageConfig) -> Result<(), PullError> {
+        let (wanted, found) = (self.platform(), config.platform());
+        // Without --platform an image for another architecture is fetched, as Docker does; another system cannot run at all.
+        let refused = match self.options.platform {
+            Some(_) => wanted.rank(&found).is_none(),
+            None => wanted.os != found.os,
+        };
+        if refused {
+            return Err(PullError::WrongPlatform { name: self.reference.familiar(), wanted, found });
+        }
+        Ok(())
+    }
+
+    fn check_size(&self, what: &'static str, descriptor: &Descriptor, found: u64) -> Result<(), PullError> {
+        if descriptor.size == found { Ok(()) } else { Err(self.size(what, descriptor, found.to_string())) }
+    }
+
+    #[allow(clippy::unused_self)] // Beside check_size, which is called the same way.
+    fn size(&self, what: &'static str, descriptor: &Descriptor, found: String) -> PullError {
+        PullError::Size { what, digest: descriptor.digest, want: descriptor.size, found }
+    }
+
+    /// Fetches what layers are missing, several at once.
+    fn layers(
+        &self,
+        session: &Session<'_>,
+        transaction: &Transaction<'_>,
+        layers: &[Layer],
+    ) -> Result<(), PullError> {
+        let mut queue: Vec<&Layer> = Vec::new();
+        for layer in layers {
+            if queue.iter().any(|other| other.digest == layer.digest && other.diff_id == layer.diff_id) {
+                continue; // Some images have one layer twice.
+            }
+            queue.push(layer);
+            self.tell(&layer.digest, LayerState::Waiting);
+        }
+        let next = AtomicUsize::new(0);
+        let failure: Mutex<Option<PullError>> = Mutex::new(None);
+        let work = || {
+            while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if let Err(error) = self.layer(session, transaction, layer) {
+                    self.abandoned.store(true, Ordering::Relaxed);
+                    let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
+                    if first.as_ref().is_none_or(|first| matches!(first, PullError::Abandoned)) {
+                        *first = Some(error);
+                    }
+                    return;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let threads = self.options.parallel.clamp(1, 16).min(queue.len());
+            for number in 1..threads {
+                // Fewer threads do the same work, only later.
+                let _ = std::thread::Builder::new().name(format!("layer-{number}")).spawn_scoped(scope, work);
+            }
+            work();
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    /// Does something again while that may help.
+    fn retry<T>(&self, what: &str, mut request: impl FnMut() -> Result<T, RegistryError>) -> Result<T, PullError> {
+        let mut attempt = 1;
+        loop {
+            match request() {
+                Ok(value) => return Ok(value),
+                Err(error) if error.is_transient() && attempt < self.options.attempts => {
+                    self.pause(what, &error, attempt)?;
+                    attempt += 1;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits before the next attempt: as long as the registry asks, or twice as long each time.
+    fn pause(&self, what: &str, error: &RegistryError, attempt: u32) -> Result<(), PullError> {
+        let wait = error.retry_after().unwrap_or_else(|| self.options.backoff * 2_u32.pow((attempt - 1).min(6)));
+        self.say(&format!("{what}: {}; trying again in {:.1} s", error::one_line(error), wait.as_secs_f64()));
+        let mut left = wait;
+        while !left.is_zero() {
+            if self.abandoned.load(Ordering::Relaxed) {
+                return Err(PullError::Abandoned);
+            }
+            let nap = left.min(Duration::from_millis(100));
+            std::thread::sleep(nap);
+            left -= nap;
+        }
+        Ok(())
+    }
+}

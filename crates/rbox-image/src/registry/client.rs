@@ -1,0 +1,286 @@
+//! One repository at one registry: manifests and blobs.
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use rbox_spec::Digest;
+use serde::Deserialize;
+
+use super::auth::{Challenge, Login};
+use super::credentials::Credentials;
+use super::error::RegistryError;
+use super::origin::Origin;
+use super::registries::Endpoint;
+use super::transport::{Response, Timeouts, Transport};
+use crate::hash::digest_of;
+use crate::media::{DOCKER_LIST, DOCKER_MANIFEST, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST};
+
+const MAX_REDIRECTS: usize = 8;
+const MAX_MESSAGE: u64 = 64 << 10;
+const MAX_RETRY_AFTER: u64 = 120;
+
+/// Connections and credentials, shared by all that one command asks of registries.
+#[derive(Debug)]
+pub struct Client {
+    transport: Transport,
+    credentials: Credentials,
+}
+
+impl Client {
+    /// A client that logs in with these credentials where it is asked to.
+    pub fn new(timeouts: Timeouts, credentials: Credentials) -> Self {
+        Self { transport: Transport::new(timeouts), credentials }
+    }
+
+    /// Talk to one repository at one endpoint.
+    pub fn session<'c>(&'c self, endpoint: &'c Endpoint, repository: &'c str) -> Session<'c> {
+        Session { client: self, endpoint, repository, authorization: Mutex::new(None) }
+    }
+}
+
+/// One repository at one endpoint, with the token that opens it.
+#[derive(Debug)]
+pub struct Session<'c> {
+    client: &'c Client,
+    endpoint: &'c Endpoint,
+    repository: &'c str,
+    authorization: Mutex<Option<String>>,
+}
+
+/// A document as a registry sent it; its digest is verified.
+#[derive(Debug, Clone)]
+pub struct Fetched {
+    /// The Content-Type.
+    pub media_type: String,
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct Failure {
+    #[serde(default)]
+    errors: Vec<FailureDetail>,
+}
+
+#[derive(Deserialize)]
+struct FailureDetail {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+impl Session<'_> {
+    /// The endpoint's origin.
+    pub fn origin(&self) -> &Origin {
+        &self.endpoint.origin
+    }
+
+    /// Asks which digest a tag has: one request. `None` if the registry does not say.
+    pub fn head_manifest(&self, reference: &str) -> Result<Option<Digest>, RegistryError> {
+        let response = self.request("HEAD", &self.path("manifests", reference), &[("accept", &accept())])?;
+        self.check(&response, "HEAD", Some(reference), String::new())?;
+        Ok(response.header("docker-content-digest").and_then(|text| text.trim().parse().ok()))
+    }
+
+    /// Fetches a manifest or an index by tag or digest.
+    pub fn manifest(&self, reference: &str, want: Option<&Digest>) -> Result<Fetched, RegistryError> {
+        let response = self.request("GET", &self.path("manifests", reference), &[("accept", &accept())])?;
+        let response = self.success(response, "GET", Some(reference))?;
+        let media_type = response.header("content-type").unwrap_or_default().to_owned();
+        let said = response.header("docker-content-digest").map(|text| text.trim().parse::<Digest>());
+        let url = response.url.clone();
+        let protocol = |reason: String| RegistryError::Protocol { url: url.clone(), reason };
+        let said = said.transpose().map_err(|error| protocol(format!("Docker-Content-Digest: {error}")))?;
+        let bytes = response.bytes(MAX_DOCUMENT)?;
+        let expected = want.copied().or(said);
+        let algorithm = expected.map_or(rbox_spec::digest::Algorithm::Sha256, |digest| digest.algorithm());
+        let digest = digest_of(algorithm, &bytes);
+        match expected {
+            Some(expected) if expected != digest => {
+                Err(protocol(format!("the manifest has digest {digest}, expected {expected}")))
+            }
+            _ => Ok(Fetched { media_type, digest, bytes }),
+        }
+    }
+
+    /// Starts to fetch a blob from byte `from` on. The status is 200 (from the start, whatever was asked) or 206.
+    pub fn blob(&self, digest: &Digest, from: u64) -> Result<Response, RegistryError> {
+        let path = self.path("blobs", &digest.to_string());
+        let range = format!("bytes={from}-");
+        let headers: &[(&str, &str)] = if from == 0 { &[] } else { &[("range", &range)] };
+        let response = self.request("GET", &path, headers)?;
+        let response = self.success(response, "GET", None)?;
+        if response.status == 206 && from == 0 {
+            let reason = "it sends a part of the content, though all of it was asked for".to_owned();
+            return Err(RegistryError::Protocol { url: response.url, reason });
+        }
+        if response.status == 206 {
+            let start = response.header("content-range").and_then(|text| {
+                text.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse::<u64>().ok()
+            });
+            if start != Some(from) {
+                let reason = format!("it sends another part of the content than the one from byte {from} on");
+                return Err(RegistryError::Protocol { url: response.url, reason });
+            }
+        }
+        Ok(response)
+    }
+
+    fn path(&self, kind: &str, reference: &str) -> String {
+        format!("/v2/{}/{kind}/{reference}", self.repository)
+    }
+
+    /// Sends a request, logs in if asked to, follows redirects.
+    fn request(&self, method: &'static str, path: &str, headers: &[(&str, &str)]) -> Result<Response, RegistryError> {
+        let mut logged_in = false;
+        loop {
+            let used = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let response = self.follow(method, path, headers, used.as_deref())?;
+            if response.status != 401 || logged_in {
+                return Ok(response);
+            }
+            logged_in = true;
+            self.log_in(&response, used)?;
+        }
+    }
+
+    fn log_in(&self, response: &Response, used: Option<String>) -> Result<(), RegistryError> {
+        let mut authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another thread may have got a new token while this one was told that the old one is no good.
+        if *authorization != used && authorization.is_some() {
+            return Ok(());
+        }
+        let fields = response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
+        let challenges: Vec<Challenge> = fields.flat_map(Challenge::parse).collect();
+        let credential = self.client.credentials.find(&self.endpoint.registry)?;
+        let login = Login {
+            transport: &self.client.transport,
+            endpoint: self.endpoint,
+            repository: self.repository,
+            credential: credential.as_ref(),
+        };
+        *authorization = Some(login.answer(&challenges)?);
+        Ok(())
+    }
+
+    fn follow(
+        &self,
+        method: &'static str,
+        path: &str,
+        headers: &[(&str, &str)],
+        authorization: Option<&str>,
+    ) -> Result<Response, RegistryError> {
+        let (mut origin, mut path) = (self.endpoint.origin.clone(), path.to_owned());
+        for _ in 0..=MAX_REDIRECTS {
+            let mut fields = headers.to_vec();
+            let at_home = origin == self.endpoint.origin;
+            if let (true, Some(value)) = (at_home, authorization) {
+                fields.push(("authorization", value));
+            }
+            let own = origin.host == self.endpoint.origin.host;
+            let ca_file: Option<&Path> = if own { self.endpoint.ca_file.as_deref() } else { None };
+            let response = self.client.transport.send(method, &origin, &path, &fields, None, ca_file)?;
+            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                // A challenge from elsewhere is not answered: it would show this registry's secret to another.
+                if response.status == 401 && !at_home {
+                    let reason = format!("{origin}, where it redirects to, asks for credentials of its own");
+                    return Err(RegistryError::Auth { registry: self.endpoint.origin.authority(), reason });
+                }
+                return Ok(response);
+            }
+            let location = response.header("location").unwrap_or_default().to_owned();
+            let refuse = |reason| RegistryError::Redirect {
+                url: response.url.clone(),
+                location: location.split('?').next().unwrap_or_default().chars().take(200).collect(),
+                reason,
+            };
+            if location.starts_with('/') && !location.starts_with("//") {
+                path = location;
+                continue;
+            }
+            let (next, next_path) = Origin::split(&location).ok_or_else(|| refuse("not a usable http or https URL"))?;
+            if origin.https && !next.https {
+                return Err(refuse("that would give up TLS"));
+            }
+            (origin, path) = (next, next_path);
+        }
+        Err(RegistryError::Redirect {
+            url: self.endpoint.origin.to_string(),
+            location: origin.to_string(),
+            reason: "too many redirects",
+        })
+    }
+
+    fn success(
+        &self,
+        response: Response,
+        method: &'static str,
+        reference: Option<&str>,
+    ) -> Result<Response, RegistryError> {
+        if matches!(response.status, 200 | 206) {
+            return Ok(response);
+        }
+        let head = Response {
+            status: response.status,
+            headers: response.headers.clone(),
+            body: ureq::Body::builder().data(Vec::new()).into_reader(),
+            url: response.url.clone(),
+        };
+        let message = response.bytes(MAX_MESSAGE).ok().and_then(|bytes| explain(&bytes)).unwrap_or_default();
+        self.check(&head, method, reference, message)?;
+        Ok(head)
+    }
+
+    /// Turns a status other than success into the error it means.
+    fn check(
+        &self,
+        response: &Response,
+        method: &'static str,
+        reference: Option<&str>,
+        message: String,
+    ) -> Result<(), RegistryError> {
+        match (response.status, reference) {
+            (200 | 206, _) => Ok(()),
+            (404, Some(reference)) => {
+                let separator = if reference.contains(':') { '@' } else { ':' };
+                Err(RegistryError::NotFound(format!("{}{separator}{reference}", self.repository)))
+            }
+            (401 | 403, _) => {
+                let message = if message.is_empty() { "denied".to_owned() } else { message };
+                Err(RegistryError::Denied { repository: self.repository.to_owned(), message })
+            }
+            (status, _) => Err(RegistryError::Status {
+                method,
+                url: response.url.clone(),
+                status,
+                message: if message.is_empty() { message } else { format!(": {message}") },
+                retry_after: retry_after(response),
+            }),
+        }
+    }
+}
+
+/// `Retry-After` in seconds, at most two minutes. Dates are not read.
+pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.header("retry-after")?.trim().parse::<u64>().ok()?;
+    Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
+}
+
+/// `code: message` of the first error in a registry's answer, without control characters.
+fn explain(bytes: &[u8]) -> Option<String> {
+    let failure: Failure = serde_json::from_slice(bytes).ok()?;
+    let first = failure.errors.first()?;
+    let code = first.code.to_ascii_lowercase().replace('_', " ");
+    let text = match &first.message {
+        Some(message) if !message.is_empty() => format!("{code}: {message}"),
+        _ => code,
+    };
+    Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+fn accept() -> String {
+    [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].join(", ")
+}

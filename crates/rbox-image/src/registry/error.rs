@@ -1,0 +1,134 @@
+//! What can go wrong between here and a registry.
+use std::time::Duration;
+
+use super::registries::RegistriesError;
+use crate::media::DocumentError;
+
+/// A failed exchange with a registry.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistryError {
+    /// The connection could not be made, or broke.
+    #[error("{method} {url}: {reason}")]
+    Http {
+        /// GET, HEAD, POST.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// What the client says.
+        reason: String,
+    },
+    /// Nothing came for too long.
+    #[error("{method} {url}: no answer within {seconds} s ({during})")]
+    Timeout {
+        /// GET, HEAD, POST.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// How long was waited.
+        seconds: u64,
+        /// During which part of the exchange.
+        during: String,
+    },
+    /// The body broke off.
+    #[error("download {url}: {reason} after {received} of {want} bytes")]
+    Cut {
+        /// What was asked for.
+        url: String,
+        /// Bytes received.
+        received: u64,
+        /// Bytes promised.
+        want: u64,
+        /// What the client says.
+        reason: String,
+    },
+    /// An answer other than success.
+    #[error("{method} {url}: status {status}{message}")]
+    Status {
+        /// GET, HEAD, POST.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// The HTTP status.
+        status: u16,
+        /// `: code: message` from the answer, if there was one.
+        message: String,
+        /// From `Retry-After`.
+        retry_after: Option<Duration>,
+    },
+    /// No such manifest.
+    #[error("manifest for {0} not found: manifest unknown")]
+    NotFound(String),
+    /// No access, or no such repository; registries do not say which.
+    #[error("pull access denied for {repository}, repository does not exist or may require 'docker login': {message}")]
+    Denied {
+        /// The repository.
+        repository: String,
+        /// What the registry says.
+        message: String,
+    },
+    /// A challenge that cannot or must not be answered.
+    #[error("log in to {registry}: {reason}")]
+    Auth {
+        /// The registry.
+        registry: String,
+        /// Why not.
+        reason: String,
+    },
+    /// A redirect that is not followed.
+    #[error("{url} redirects to {location}: {reason}")]
+    Redirect {
+        /// What was asked for.
+        url: String,
+        /// Where it points.
+        location: String,
+        /// Why it is not followed.
+        reason: &'static str,
+    },
+    /// An answer that breaks the protocol.
+    #[error("{url}: {reason}")]
+    Protocol {
+        /// What was asked for.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A document that is refused.
+    #[error("{url}")]
+    Document {
+        /// What was asked for.
+        url: String,
+        /// Why.
+        source: DocumentError,
+    },
+    /// The configuration of registries.
+    #[error(transparent)]
+    Config(#[from] RegistriesError),
+    /// A credential helper or the Docker configuration.
+    #[error("credentials for {registry}: {reason}")]
+    Credentials {
+        /// The registry.
+        registry: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl RegistryError {
+    /// Whether trying again may help.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Http { reason, .. } => !reason.contains("certificate") && !reason.contains("tls"),
+            Self::Timeout { .. } | Self::Cut { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            _ => false,
+        }
+    }
+
+    /// How long the registry asks to wait.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Status { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+}

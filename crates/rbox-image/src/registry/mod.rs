@@ -1,0 +1,20 @@
+//! Talking to registries: OCI Distribution and Docker Registry API v2, over a small synchronous HTTP client.
+//!
+//! Why not `oci-client`: it is async, so it would bring a thread pool into a program that must be single-threaded when it
+//! clones; and it sends credentials to whatever token server a registry names. Here they are bound to an origin
+//! (see [`auth`]), redirects are followed by hand, and nothing goes from HTTPS to HTTP.
+pub mod auth;
+pub mod client;
+pub mod credentials;
+pub mod error;
+pub mod origin;
+pub mod registries;
+pub mod resolver;
+pub mod transport;
+
+pub use client::{Client, Session};
+pub use credentials::{Credential, Credentials};
+pub use error::RegistryError;
+pub use origin::Origin;
+pub use registries::{Registries, RegistriesError};
+pub use transport::Timeouts;

@@ -1,0 +1,224 @@
+//! The configuration file for registries.
+//!
+//! `/etc/rbox/registries.json`, or the file that `RBOX_REGISTRIES` names. JSON, because every machine that has Docker
+//! already has `daemon.json` and `config.json`, and because it costs no further dependency:
+//! ```json
+//! {
+//!   "registries": {
+//!     "docker.io":            { "mirrors": ["http://127.0.0.1:5000", "mirror.example.net"] },
+//!     "registry.lan:5000":    { "plain-http": true },
+//!     "registry.example.net": { "ca-file": "/etc/ssl/example-ca.pem", "token-servers": ["login.example.com"] }
+//!   }
+//! }
+//! ```
+//! - `mirrors` are asked first, in order, under the same repository name; the registry itself is asked last.
+//!   A mirror is `host[:port]` or an http:// or https:// URL; what else is said of that host holds for the mirror too.
+//! - `plain-http`: no TLS. Registries on loopback (localhost, 127/8, ::1) are plain HTTP unless told `false`.
+//! - `ca-file`: PEM certificates to trust for this registry, besides the system's.
+//! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use serde::Deserialize;
+
+use super::origin::{Origin, is_loopback};
+
+/// Where the file is unless the environment says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/rbox/registries.json";
+/// The variable that names another file.
+pub const FILE_VARIABLE: &str = "RBOX_REGISTRIES";
+
+/// The host that serves `docker.io`.
+const DOCKER_HUB: &str = "registry-1.docker.io";
+
+/// How to reach registries.
+#[derive(Debug, Clone, Default)]
+pub struct Registries {
+    settings: BTreeMap<String, Settings>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    registries: BTreeMap<String, Settings>,
+}
+
+/// What the file says of one registry.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Settings {
+    /// Asked first.
+    pub mirrors: Vec<String>,
+    /// No TLS.
+    pub plain_http: Option<bool>,
+    /// PEM certificates.
+    pub ca_file: Option<PathBuf>,
+    /// Hosts that may see the credentials.
+    pub token_servers: Vec<String>,
+}
+
+/// A file that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum RegistriesError {
+    /// It cannot be read.
+    #[error("read {file}", file = file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is not the JSON it should be.
+    #[error("{file} is not a valid configuration of registries", file = file.display())]
+    Json {
+        /// The file.
+        file: PathBuf,
+        /// Where and why.
+        source: serde_json::Error,
+    },
+    /// An entry of it makes no sense.
+    #[error("{file}: {reason}", file = file.display())]
+    Entry {
+        /// The file.
+        file: PathBuf,
+        /// Which and why.
+        reason: String,
+    },
+    /// A registry's name is no host.
+    #[error("{0:?} is not a registry host with an optional port")]
+    Host(String),
+}
+
+/// One place to ask for an image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Where requests go.
+    pub origin: Origin,
+    /// The name under which credentials are looked up.
+    pub registry: String,
+    /// PEM certificates to trust as well.
+    pub ca_file: Option<PathBuf>,
+    /// Hosts that may see the credentials.
+    pub token_servers: Vec<String>,
+}
+
+impl Registries {
+    /// Reads the file named by the environment, or the default one, which need not be there.
+    pub fn load() -> Result<Self, RegistriesError> {
+        if let Some(file) = env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty()) {
+            return Self::from_file(Path::new(&file));
+        }
+        match Self::from_file(Path::new(DEFAULT_FILE)) {
+            Err(RegistriesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            other => other,
+        }
+    }
+
+    /// Reads a file.
+    pub fn from_file(file: &Path) -> Result<Self, RegistriesError> {
+        let bytes = fs::read(file).map_err(|source| RegistriesError::Read { file: file.to_owned(), source })?;
+        let parsed: File =
+            serde_json::from_slice(&bytes).map_err(|source| RegistriesError::Json { file: file.to_owned(), source })?;
+        let registries = Self { settings: parsed.registries };
+        for (name, settings) in &registries.settings {
+            let entry = |reason| RegistriesError::Entry { file: file.to_owned(), reason };
+            Origin::new(true, name).ok_or_else(|| entry(format!("{name:?} is not a registry host")))?;
+            for mirror in &settings.mirrors {
+                registries.mirror(mirror).ok_or_else(|| entry(format!("{mirror:?}, a mirror of {name}, is not a host")))?;
+            }
+        }
+        Ok(registries)
+    }
+
+    /// Says something of one registry, over what was said before.
+    #[must_use]
+    pub fn with(mut self, registry: &str, settings: Settings) -> Self {
+        self.settings.insert(registry.to_owned(), settings);
+        self
+    }
+
+    /// Where to ask for a repository of `domain`, in order.
+    pub fn endpoints(&self, domain: &str) -> Result<Vec<Endpoint>, RegistriesError> {
+        let mut endpoints: Vec<Endpoint> =
+            self.of(domain).mirrors.iter().filter_map(|mirror| self.mirror(mirror)).collect();
+        let host = if domain == "docker.io" { DOCKER_HUB } else { domain };
+        let origin = Origin::new(!self.is_plain(domain), host);
+        let origin = origin.ok_or_else(|| RegistriesError::Host(domain.to_owned()))?;
+        endpoints.push(self.endpoint(domain, origin));
+        Ok(endpoints)
+    }
+
+    fn of(&self, registry: &str) -> Settings {
+        self.settings.get(registry).cloned().unwrap_or_default()
+    }
+
+    fn is_plain(&self, registry: &str) -> bool {
+        let host = Origin::new(true, registry).map(|origin| origin.host);
+        self.of(registry).plain_http.unwrap_or_else(|| host.is_some_and(|host| is_loopback(&host)))
+    }
+
+    fn mirror(&self, text: &str) -> Option<Endpoint> {
+        let origin = match Origin::split(text) {
+            Some((origin, path)) if path == "/" => origin,
+            Some(_) => return None,
+            None if text.contains('/') => return None,
+            None => Origin::new(!self.is_plain(text), text)?,
+        };
+        let registry = origin.authority();
+        Some(self.endpoint(&registry, origin))
+    }
+
+    fn endpoint(&self, registry: &str, origin: Origin) -> Endpoint {
+        let settings = self.of(registry);
+        let (ca_file, token_servers) = (settings.ca_file, settings.token_servers);
+        Endpoint { origin, registry: registry.to_owned(), ca_file, token_servers }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn origins(registries: &Registries, domain: &str) -> Vec<String> {
+        registries.endpoints(domain).unwrap().iter().map(|e| e.origin.to_string()).collect()
+    }
+
+    #[test]
+    fn mirrors_first_and_loopback_plain() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = r#"{"registries":{"docker.io":{"mirrors":["http://127.0.0.1:5000","m.example.net"]},
+            "m.example.net":{"ca-file":"/ca.pem"},"lan:5000":{"plain-http":true},"localhost:6000":{"plain-http":false}}}"#;
+        fs::write(&file, text).unwrap();
+        let registries = Registries::from_file(file.path()).unwrap();
+        let hub = ["http://127.0.0.1:5000", "https://m.example.net", "https://registry-1.docker.io"];
+        assert_eq!(origins(&registries, "docker.io"), hub);
+        assert_eq!(registries.endpoints("docker.io").unwrap()[1].ca_file.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(origins(&registries, "lan:5000"), ["http://lan:5000"]);
+        assert_eq!(origins(&registries, "localhost:6000"), ["https://localhost:6000"]);
+        assert_eq!(origins(&registries, "localhost:5000"), ["http://localhost:5000"]);
+        assert_eq!(origins(&registries, "127.8.9.1:5000"), ["http://127.8.9.1:5000"]);
+        assert_eq!(origins(&registries, "[::1]:5000"), ["http://[::1]:5000"]);
+        assert_eq!(origins(&registries, "ghcr.io"), ["https://ghcr.io"]);
+    }
+
+    #[test]
+    fn refuses_bad_files() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        for bad in [
+            "",
+            "[]",
+            r#"{"registry":{}}"#,
+            r#"{"registries":{"x":{"mirror":[]}}}"#,
+            r#"{"registries":{"x":{"mirrors":["a/b"]}}}"#,
+            r#"{"registries":{"x":{"mirrors":["http://a/b"]}}}"#,
+            r#"{"registries":{"http://x/":{}}}"#,
+        ] {
+            fs::write(&file, bad).unwrap();
+            assert!(Registries::from_file(file.path()).is_err(), "{bad}");
+        }
+        assert!(Registries::from_file(Path::new("/nonexistent/x")).is_err());
+    }
+}
