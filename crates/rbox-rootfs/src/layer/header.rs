@@ -56,7 +56,8 @@ impl<'a> Header<'a> {
     pub(super) fn size(&self) -> Result<u64, Bad> {
         let field = &self.raw.as_old().size;
         if field.iter().all(|byte| matches!(byte, 0 | b' ')) {
-            return Err("the size is blank");
+            // GNU tar writes its volume labels so, and reads nothing else so.
+            return if self.flag() == b'V' { Ok(0) } else { Err("the size is blank") };
         }
         u64::try_from(number(field, "size")?).map_err(|_| "the size is negative")
     }

@@ -1,5 +1,6 @@
 //! Makes the entries of a layer, then its whiteouts, then what is true of its directories.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
@@ -330,12 +331,17 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         self.place.make("mknodat", path, |parent, name| rustix::fs::mknodat(parent, name, kind, mode, device))
     }
 
-    /// Whiteouts in overlayfs's terms. Upper ones first: what is hidden as a whole has no inside to hide.
+    /// Whiteouts in overlayfs's terms. Upper ones first: what is hidden as a whole has no inside to hide. Inside an
+    /// opaque directory none is made: overlayfs reads that directory as it is, and would list the whiteout.
     fn whiteouts(&mut self) -> Result<(), UnpackError> {
         let mut hidden = std::mem::take(&mut self.hidden);
         hidden.sort_by_cached_key(|path| (depth(path), path.clone()));
         hidden.dedup();
+        let mut opaque: BTreeSet<Vec<u8>> = std::mem::take(&mut self.opaque).into_iter().collect();
         for path in hidden {
+            if ancestors(&path).any(|directory| opaque.contains(directory)) {
+                continue;
+            }
             let found = match self.place.kind(&path) {
                 Err(error) if not_a_directory(&error) => continue,
                 found => found?,
@@ -348,13 +354,12 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
                     })?;
                     self.summary.whiteouts += 1;
                 }
-                Some(stat) if is(&stat, FileType::Directory) => self.opaque.push(path),
+                Some(stat) if is(&stat, FileType::Directory) => {
+                    opaque.insert(path);
+                }
                 Some(_) => {}
             }
         }
-        let mut opaque = std::mem::take(&mut self.opaque);
-        opaque.sort_by_cached_key(|path| (depth(path), path.clone()));
-        opaque.dedup();
         for path in opaque {
             self.make_opaque(&path)?;
         }
@@ -401,6 +406,11 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
 
 fn depth(path: &[u8]) -> usize {
     if path.is_empty() { 0 } else { path.split(|byte| *byte == b'/').count() }
+}
+
+/// The directories above a path, the root (empty) among them.
+fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(split(path).0), |above| (!above.is_empty()).then(|| split(above).0))
 }
 
 fn is(stat: &Stat, kind: FileType) -> bool {

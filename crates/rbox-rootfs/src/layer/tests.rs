@@ -1,1 +1,0 @@
-//! Unpacking, compared with what GNU tar and umoci make of the same archives.
