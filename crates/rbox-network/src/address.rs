@@ -47,7 +47,12 @@ impl Addresses {
 
     /// Takes a free address for `container`. `is_live` says of another container's id whether it can still
     /// use its address.
-    pub(crate) fn allocate(&self, network: &str, container: &str, is_live: &dyn Fn(&str) -> bool) -> Result<Ipv4Addr> {
+    pub(crate) fn allocate(
+        &self,
+        network: &str,
+        container: &str,
+        is_live: &dyn Fn(&str) -> bool,
+    ) -> Result<Ipv4Addr> {
         let file = self.prepare(container)?;
         let count = self.subnet.hosts();
         let start = self.read_hint() % count.max(1);
@@ -85,7 +90,8 @@ impl Addresses {
 
     /// Every address and its owner.
     pub(crate) fn owners(&self) -> Result<Vec<(Ipv4Addr, String)>> {
-        let entries = std::fs::read_dir(&self.directory).map_err(|e| Error::file("read", &self.directory, e))?;
+        let entries =
+            std::fs::read_dir(&self.directory).map_err(|e| Error::file("read", &self.directory, e))?;
         let mut owners = Vec::new();
         for entry in entries {
             let entry = entry.map_err(|e| Error::file("read", &self.directory, e))?;
@@ -139,7 +145,8 @@ impl Addresses {
         if !condition(&owner) {
             return Ok(false);
         }
-        rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|errno| failed("lock", errno))?;
+        rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive)
+            .map_err(|errno| failed("lock", errno))?;
         let opened = rustix::fs::fstat(file.as_fd()).map_err(|errno| failed("stat", errno))?;
         match rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) if named.st_ino == opened.st_ino && named.st_dev == opened.st_dev => {}

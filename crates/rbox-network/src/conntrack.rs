@@ -3,7 +3,7 @@
 //! A flow is translated as it was when its first packet came. A client that keeps sending from one port would stay
 //! with a container that is gone, or with none when it began before the port was published. TCP clients notice.
 //!
-//! Source: linux/netfilter/nfnetlink_conntrack.h.
+//! Source: `linux/netfilter/nfnetlink_conntrack.h`.
 
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -129,7 +129,10 @@ mod tests {
         assert!(concerns(to_host, from_container, &any));
         assert!(!concerns(Tuple { proto: 6, ..to_host }, from_host, &any));
         assert!(!concerns(Tuple { destination_port: 54, ..to_host }, from_host, &any));
-        assert!(!concerns(to_host, from_host, &[(port("127.0.0.1"), ip("172.30.0.2"))]), "on another address");
+        assert!(
+            !concerns(to_host, from_host, &[(port("127.0.0.1"), ip("172.30.0.2"))]),
+            "on another address"
+        );
         let out = tuple("172.30.0.2", "8.8.8.8", 17, 53);
         assert!(!concerns(out, tuple("8.8.8.8", "192.0.2.1", 17, 999), &any), "the container's own question");
     }

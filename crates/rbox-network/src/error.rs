@@ -1,6 +1,5 @@
 //! What can go wrong between a container and the wire.
 
-use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -38,7 +37,9 @@ pub enum Error {
     #[error("no private IPv4 subnet is free of the host's routes: remove an unused network or route")]
     NoSubnet,
     /// Every address of the network is taken.
-    #[error("network {network} has no free address left in {subnet}: remove stopped containers or use another network")]
+    #[error(
+        "network {network} has no free address left in {subnet}: remove stopped containers or use another network"
+    )]
     NoAddress {
         /// The network's name.
         network: String,
@@ -60,7 +61,7 @@ pub enum Error {
         holder: String,
     },
     /// A published port that something else on the host holds.
-    #[error("failed to bind host port {address}/{proto}: {}", named(*.errno))]
+    #[error("failed to bind host port {address}/{proto}: {}", bound(*.errno))]
     PortTaken {
         /// Address and port.
         address: String,
@@ -74,21 +75,17 @@ pub enum Error {
         "cannot publish on {0}: the bridge network is IPv4 only; publish on an IPv4 address, or use --network host"
     )]
     Ipv6(String),
-    /// The table is full of our rules but something else answers.
-    #[error("address {ip} is not in {subnet}")]
-    OutOfSubnet {
-        /// The address.
-        ip: Ipv4Addr,
-        /// The subnet.
-        subnet: String,
-    },
     /// A value of `--add-host`, `--dns` and the like.
     #[error("{0}")]
     Invalid(String),
 }
 
 impl Error {
-    pub(crate) fn file(what: &'static str, path: impl Into<PathBuf>, source: impl Into<std::io::Error>) -> Self {
+    pub(crate) fn file(
+        what: &'static str,
+        path: impl Into<PathBuf>,
+        source: impl Into<std::io::Error>,
+    ) -> Self {
         Self::File { what, path: path.into(), source: source.into() }
     }
 
@@ -103,6 +100,17 @@ impl Error {
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a port could not be bound, in Docker's words where it has some.
+fn bound(errno: Errno) -> String {
+    match errno {
+        Errno::ADDRINUSE => {
+            "address already in use: stop what listens there, or publish on another port".into()
+        }
+        Errno::ADDRNOTAVAIL => "cannot assign requested address: this host does not have it".into(),
+        _ => named(errno),
+    }
+}
 
 /// `EINVAL (Invalid argument)`.
 fn named(errno: Errno) -> String {

@@ -59,7 +59,7 @@ pub fn host_resolv_conf(read: impl Fn(&str) -> Option<String>) -> String {
     let etc = read("/etc/resolv.conf").unwrap_or_default();
     let servers = keyword(&etc, "nameserver");
     let stub = |server: &&str| **server == *"127.0.0.53" || **server == *"127.0.0.54";
-    if !servers.is_empty() && servers.iter().all(|server| stub(server)) {
+    if !servers.is_empty() && servers.iter().all(stub) {
         return read(RESOLVED_CONF).unwrap_or(etc);
     }
     etc
@@ -71,7 +71,8 @@ pub fn host_resolv_conf(read: impl Fn(&str) -> Option<String>) -> String {
 pub fn resolv_conf(host_conf: &str, dns: &[IpAddr], search: &[String], options: &[String]) -> String {
     let mut servers: Vec<String> = dns.iter().map(ToString::to_string).collect();
     if servers.is_empty() {
-        servers = keyword(host_conf, "nameserver").into_iter().filter(|s| reachable(s)).map(Into::into).collect();
+        servers =
+            keyword(host_conf, "nameserver").into_iter().filter(|s| reachable(s)).map(Into::into).collect();
     }
     if servers.is_empty() {
         servers = vec!["8.8.8.8".into(), "8.8.4.4".into()];
@@ -81,12 +82,16 @@ pub fn resolv_conf(host_conf: &str, dns: &[IpAddr], search: &[String], options: 
             return given.iter().filter(|word| word.as_str() != ".").cloned().collect();
         }
         // The last line of a kind counts (resolv.conf(5)); `domain` is an older word for one search domain.
-        let lines = host_conf.lines().filter_map(|line| {
+        let mut lines = host_conf.lines().filter_map(|line| {
             let mut words = line.split_whitespace();
             let first = words.next()?;
             (first == key || (key == "search" && first == "domain")).then(|| words.map(Into::into).collect())
         });
-        if key == "options" { lines.flat_map(|l: Vec<String>| l).collect() } else { lines.last().unwrap_or_default() }
+        if key == "options" {
+            lines.flat_map(|l: Vec<String>| l).collect()
+        } else {
+            lines.next_back().unwrap_or_default()
+        }
     };
     let mut out = String::new();
     for server in servers {
@@ -136,7 +141,8 @@ mod tests {
         let gateway = Some(Ipv4Addr::new(172, 30, 0, 1));
         assert_eq!(parse_add_host("host:host-gateway", gateway).unwrap().1.to_string(), "172.30.0.1");
         assert_eq!(parse_add_host("h=[fe80::1]", None).unwrap().1.to_string(), "fe80::1");
-        for bad in ["", "name", ":1.2.3.4", "name:", "name:1.2.3", "na me:1.2.3.4", "n\n1.1.1.1 evil:1.2.3.4"] {
+        for bad in ["", "name", ":1.2.3.4", "name:", "name:1.2.3", "na me:1.2.3.4", "n\n1.1.1.1 evil:1.2.3.4"]
+        {
             assert!(parse_add_host(bad, None).is_err(), "{bad:?}");
         }
     }
@@ -145,11 +151,17 @@ mod tests {
     fn resolv() {
         let host = "# c\nnameserver 127.0.0.53\nnameserver 192.0.2.53\nnameserver ::1\nsearch a b\noptions ndots:2\n";
         assert_eq!(resolv_conf(host, &[], &[], &[]), "nameserver 192.0.2.53\nsearch a b\noptions ndots:2\n");
-        assert_eq!(resolv_conf("nameserver 127.0.0.1", &[], &[], &[]), "nameserver 8.8.8.8\nnameserver 8.8.4.4\n");
+        assert_eq!(
+            resolv_conf("nameserver 127.0.0.1", &[], &[], &[]),
+            "nameserver 8.8.8.8\nnameserver 8.8.4.4\n"
+        );
         let own = resolv_conf(host, &["1.1.1.1".parse().unwrap()], &["x.org".into()], &["rotate".into()]);
         assert_eq!(own, "nameserver 1.1.1.1\nsearch x.org\noptions rotate\n");
         assert_eq!(resolv_conf(host, &[], &[".".into()], &[]), "nameserver 192.0.2.53\noptions ndots:2\n");
-        assert_eq!(resolv_conf("nameserver 1.1.1.1\ndomain d\n", &[], &[], &[]), "nameserver 1.1.1.1\nsearch d\n");
+        assert_eq!(
+            resolv_conf("nameserver 1.1.1.1\ndomain d\n", &[], &[], &[]),
+            "nameserver 1.1.1.1\nsearch d\n"
+        );
     }
 
     #[test]

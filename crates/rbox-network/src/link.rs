@@ -8,8 +8,8 @@ use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind,
-    InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
+    AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
+    InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
@@ -111,6 +111,10 @@ pub(crate) struct Link {
     operational: bool,
 }
 
+/// The operational state among the attributes of a link, and its value "up" (RFC 2863).
+const IFLA_OPERSTATE: u16 = 16;
+const IF_OPER_UP: u8 = 6;
+
 /// The link `name`; none when there is none.
 pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
     let message = link(name, vec![LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats])]);
@@ -123,12 +127,11 @@ pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
     };
     // struct ifinfomsg, then attributes of which one is of interest.
     let body = answer.first().map(|message| message.body.as_slice()).unwrap_or_default();
-    let Some(([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _], attributes)) = body.split_first_chunk::<16>()
+    let Some(([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _], attributes)) =
+        body.split_first_chunk::<16>()
     else {
         return Err(Error::Answer { what: told, why: "no link in it".into() });
     };
-    const IFLA_OPERSTATE: u16 = 16;
-    const IF_OPER_UP: u8 = 6;
     let state = attribute(attributes, IFLA_OPERSTATE).and_then(|value| value.first());
     let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([*f0, *f1, *f2, *f3]));
     Ok(Some(Link {
@@ -157,7 +160,9 @@ pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
     }
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    taken.extend(addresses(socket, &message, "RTM_GETADDR")?.into_iter().filter_map(|(ip, p)| Subnet::new(ip, p)));
+    taken.extend(
+        addresses(socket, &message, "RTM_GETADDR")?.into_iter().filter_map(|(ip, p)| Subnet::new(ip, p)),
+    );
     // A route to everything, or to half of it as VPNs set, says nothing about what is in use.
     taken.retain(|subnet| subnet.prefix() > 1);
     Ok(taken)
@@ -196,7 +201,10 @@ pub(crate) fn make_bridge(socket: &mut Netlink, name: &str, gateway: Ipv4Addr, p
     let mac = Mac::of(gateway);
     let create = link(
         name,
-        vec![LinkAttribute::Address(mac.0.to_vec()), LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)])],
+        vec![
+            LinkAttribute::Address(mac.0.to_vec()),
+            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+        ],
     );
     socket.batch(&[
         Request {
@@ -226,8 +234,11 @@ pub(crate) fn make_veth(
     let host = endpoint.host_link.as_str();
     let peer = link(
         &endpoint.link,
-        [queues(), vec![LinkAttribute::Address(endpoint.mac.0.to_vec()), LinkAttribute::NetNsFd(netns.as_raw_fd())]]
-            .concat(),
+        [
+            queues(),
+            vec![LinkAttribute::Address(endpoint.mac.0.to_vec()), LinkAttribute::NetNsFd(netns.as_raw_fd())],
+        ]
+        .concat(),
     );
     let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))];
     let create = link(
@@ -290,6 +301,22 @@ pub(crate) fn delete(socket: &mut Netlink, name: &str) -> Result<()> {
     }])
 }
 
+/// Deletes the veth of a container that has ended, unless it goes by itself. The kernel deletes it with its namespace,
+/// many at once; asked to delete one, it waits 10 to 30 ms for a grace period in which no other link can be made.
+/// So the kernel is given a second.
+pub(crate) fn delete_if_left(socket: &mut Netlink, name: &str) -> Result<()> {
+    let begin = Instant::now();
+    let mut pause = Duration::from_millis(1);
+    while begin.elapsed() < Duration::from_secs(1) {
+        if find(socket, name)?.is_none() {
+            return Ok(());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
+    }
+    delete(socket, name)
+}
+
 /// How long to wait for the kernel's link watch; it takes microseconds, or a second when it was not asked.
 const CARRIER: Duration = Duration::from_millis(100);
 
@@ -312,7 +339,10 @@ pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
     let mut socket = Netlink::from_fd(socket);
     let name = endpoint.link.as_str();
     let Some(found) = find(&mut socket, name)? else {
-        return Err(Error::Kernel { what: format!("RTM_GETLINK {name} in the container"), errno: Errno::NODEV });
+        return Err(Error::Kernel {
+            what: format!("RTM_GETLINK {name} in the container"),
+            errno: Errno::NODEV,
+        });
     };
     socket.batch(&[
         up("lo"),

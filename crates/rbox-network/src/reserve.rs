@@ -80,9 +80,11 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
         Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let socket = match trace::call("socket", || format!("AF_INET, {proto}"), || {
-        rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(protocol))
-    }) {
+    let socket = match trace::call(
+        "socket",
+        || format!("AF_INET, {proto}"),
+        || rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(protocol)),
+    ) {
         // A host without SCTP sockets still forwards SCTP; there nobody else can hold the port either.
         Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if proto == Protocol::Sctp && port != 0 => {
             return Ok((port, None));
@@ -91,7 +93,9 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
     };
     let address = SocketAddrV4::new(ip, port);
     match trace::call("bind", || format!("{address}/{proto}"), || rustix::net::bind(&socket, &address)) {
-        Err(Errno::ADDRINUSE) if proto == Protocol::Tcp && port != 0 => bind_over_time_wait(&socket, &address)?,
+        Err(Errno::ADDRINUSE) if proto == Protocol::Tcp && port != 0 => {
+            bind_over_time_wait(&socket, address)?;
+        }
         bound => bound?,
     }
     if port != 0 {
@@ -103,12 +107,16 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
 
 /// Binds to a port on which only connections of a server that has ended linger. `SO_REUSEADDR` passes those over, but
 /// would let a second holder in too; having listened for a moment, and not reusing after that, keeps it out.
-fn bind_over_time_wait(socket: &OwnedFd, address: &SocketAddrV4) -> Result<(), Errno> {
-    trace::call("bind", || format!("{address}/tcp, SO_REUSEADDR"), || {
-        set_socket_reuseaddr(socket, true)?;
-        rustix::net::bind(socket, address)?;
-        rustix::net::listen(socket, 0)?;
-        set_socket_reuseaddr(socket, false)?;
-        rustix::net::connect_unspec(socket)
-    })
+fn bind_over_time_wait(socket: &OwnedFd, address: SocketAddrV4) -> Result<(), Errno> {
+    trace::call(
+        "bind",
+        || format!("{address}/tcp, SO_REUSEADDR"),
+        || {
+            set_socket_reuseaddr(socket, true)?;
+            rustix::net::bind(socket, &address)?;
+            rustix::net::listen(socket, 0)?;
+            set_socket_reuseaddr(socket, false)?;
+            rustix::net::connect_unspec(socket)
+        },
+    )
 }

@@ -78,7 +78,12 @@ impl Netlink {
             "socket",
             || format!("AF_NETLINK, SOCK_RAW|SOCK_CLOEXEC, {name}"),
             || {
-                rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)
+                rustix::net::socket_with(
+                    AddressFamily::NETLINK,
+                    SocketType::RAW,
+                    SocketFlags::CLOEXEC,
+                    protocol,
+                )
             },
         )
         .map_err(|errno| Error::Kernel { what: format!("socket({name})"), errno })?;
@@ -180,9 +185,11 @@ impl Netlink {
     }
 
     fn send(&mut self, out: &[u8], told: impl Fn() -> String) -> Result<()> {
-        trace::call("sendto", || format!("netlink, {}", told()), || {
-            rustix::io::retry_on_intr(|| rustix::net::send(self.fd.as_fd(), out, SendFlags::empty()))
-        })
+        trace::call(
+            "sendto",
+            || format!("netlink, {}", told()),
+            || rustix::io::retry_on_intr(|| rustix::net::send(self.fd.as_fd(), out, SendFlags::empty())),
+        )
         .map(drop)
         .map_err(|errno| Error::Kernel { what: told(), errno })
     }
@@ -223,7 +230,7 @@ pub(crate) fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, bod
     out.resize(out.len().next_multiple_of(4), 0);
 }
 
-/// The reason in an NLMSG_ERROR body; none when it is an acknowledgement.
+/// The reason in an `NLMSG_ERROR` body; none when it is an acknowledgement.
 fn errno_of(body: &[u8]) -> Option<Errno> {
     let code = body.first_chunk::<4>().map_or(-5, |bytes| i32::from_ne_bytes(*bytes));
     (code != 0).then(|| Errno::from_raw_os_error(-code))

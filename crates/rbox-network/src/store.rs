@@ -9,6 +9,7 @@
 //! [`NetworkStore::detach`].
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::io::Write;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
@@ -45,9 +46,10 @@ impl Names {
             return Self { bridge: "rbox0".into(), table: "rbox".into() };
         }
         // FNV-1a: it has to be stable between builds, not secret.
-        let hash = state_dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash =
+            state_dir.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         let name = format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0xff_ffff);
         Self { bridge: name.clone(), table: name }
     }
@@ -175,7 +177,9 @@ impl NetworkStore {
         let mut matching = networks.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
         match (matching.next(), matching.next()) {
             (Some(network), None) => Ok(network.clone()),
-            (Some(_), Some(_)) => Err(Error::Invalid(format!("network {name} is ambiguous: it begins several ids"))),
+            (Some(_), Some(_)) => {
+                Err(Error::Invalid(format!("network {name} is ambiguous: it begins several ids")))
+            }
             _ => Err(Error::NoNetwork(name.into())),
         }
     }
@@ -184,13 +188,17 @@ impl NetworkStore {
     /// after a reboot, a `nft flush ruleset`, a deleted link. When the table was missing it is made with the
     /// published ports of the endpoints `live` returns. When all is there it costs four requests.
     pub fn ensure(&self, network: &Network, live: &dyn Fn() -> Vec<Endpoint>) -> Result<()> {
-        trace::step("network", "the bridge and the nftables rules must be there before a container is wired", || {
-            self.ensure_bridge(network)?;
-            self.ensure_sysctls(network)?;
-            Table::with(&self.names.table, |table| {
-                if table.is_whole(&network.bridge)? { Ok(()) } else { build(table, network, &live()) }
-            })
-        })
+        trace::step(
+            "check the bridge and the rules",
+            "A reboot or a flushed firewall takes them away.",
+            || {
+                ensure_bridge(network)?;
+                ensure_sysctls(network)?;
+                Table::with(&self.names.table, |table| {
+                    if table.is_whole(&network.bridge)? { Ok(()) } else { build(table, network, &live()) }
+                })
+            },
+        )
     }
 
     /// Makes everything right again, whatever happened to it: bridge, rules, the ports of `live` endpoints, the
@@ -201,8 +209,8 @@ impl NetworkStore {
         live: &[Endpoint],
         is_live: &dyn Fn(&str) -> bool,
     ) -> Result<()> {
-        self.ensure_bridge(network)?;
-        self.ensure_sysctls(network)?;
+        ensure_bridge(network)?;
+        ensure_sysctls(network)?;
         Table::with(&self.names.table, |table| build(table, network, live))?;
         self.addresses(network)?.sweep(is_live).map(drop)
     }
@@ -210,28 +218,8 @@ impl NetworkStore {
     /// The chains of the host's own firewall (`ip filter FORWARD`) that drop what they do not accept between links. An
     /// accept of ours does not outrule them, so with one of these a container may have no way out: `info` and errors
     /// say so. Empty on most hosts; old iptables-legacy rules are not seen.
-    pub fn forward_drops(&self) -> Result<Vec<String>> {
-        Table::with(&self.names.table, |table| table.forward_drops())
-    }
-
-    fn ensure_bridge(&self, network: &Network) -> Result<()> {
-        let range = network.range()?;
-        let mut socket = Netlink::route()?;
-        if let Some(found) = link::find(&mut socket, &network.bridge)?
-            && found.up
-            && link::has_address(&mut socket, found.index, range.gateway())?
-        {
-            return Ok(());
-        }
-        link::make_bridge(&mut socket, &network.bridge, range.gateway(), range.prefix()).map(drop)
-    }
-
-    #[allow(clippy::unused_self, reason = "which settings are needed will depend on the store's configuration")]
-    fn ensure_sysctls(&self, network: &Network) -> Result<()> {
-        // Packets pass between the bridge and the other links.
-        sysctl("/proc/sys/net/ipv4/ip_forward", "1")?;
-        // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
-        sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")
+    pub fn forward_drops() -> Result<Vec<String>> {
+        Table::forward_drops()
     }
 
     /// Takes an address for `container` (its id) and names everything its endpoint will consist of. The container's
@@ -262,19 +250,23 @@ impl NetworkStore {
 
     /// Makes the veth between the bridge and `netns` and publishes the ports. What was made is taken back on failure.
     pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
-        let wired = trace::step("veth", "a cable: one end is a port of the host's bridge, the other the container's", || {
-            self.wire(endpoint, netns)
-        })
+        let wired = trace::step(
+            "make the veth pair",
+            "One end is a port of the bridge, the other the container's eth0.",
+            || self.wire(endpoint, netns),
+        )
         .and_then(|()| match endpoint.ports.as_slice() {
             [] => Ok(()),
-            _ => trace::step("publish", "packets for the host's port are sent on to the container's address", || {
-                self.publish(endpoint)
-            }),
+            _ => trace::step(
+                "publish the ports",
+                "Packets for the host's port are sent on to the container's address.",
+                || self.publish(endpoint),
+            ),
         });
         if wired.is_err() {
             // The reason that is told is the first one; what remains is found from the record.
             let _ = self.unpublish(endpoint);
-            let _ = self.unwire(endpoint);
+            let _ = Netlink::route().and_then(|mut socket| link::delete(&mut socket, &endpoint.host_link));
         }
         wired
     }
@@ -283,7 +275,10 @@ impl NetworkStore {
     pub fn wire(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
         let mut socket = Netlink::route()?;
         let Some(bridge) = link::find(&mut socket, &endpoint.bridge)? else {
-            return Err(Error::Kernel { what: format!("RTM_GETLINK {}", endpoint.bridge), errno: Errno::NODEV });
+            return Err(Error::Kernel {
+                what: format!("RTM_GETLINK {}", endpoint.bridge),
+                errno: Errno::NODEV,
+            });
         };
         let hairpin = bridge_calls_iptables();
         let made = match link::make_veth(&mut socket, endpoint, bridge, netns, hairpin) {
@@ -298,10 +293,6 @@ impl NetworkStore {
             Some(Errno::XFULL) => Error::BridgeFull(endpoint.bridge.clone()),
             _ => error,
         })
-    }
-
-    fn unwire(&self, endpoint: &Endpoint) -> Result<()> {
-        link::delete(&mut Netlink::route()?, &endpoint.host_link)
     }
 
     /// Publishes the endpoint's ports.
@@ -326,23 +317,17 @@ impl NetworkStore {
         Addresses::open(&self.state.join(&endpoint.bridge), range)?.release(endpoint.ip, &endpoint.container)
     }
 
-    /// What [`Self::detach`] does without the veth, which the kernel deletes with the container's network namespace.
-    /// Waiting for the deletion costs 10 to 30 ms, in which no other container's link can be made; the kernel's
-    /// own worker takes many at once. For the end of a container whose namespace nothing else holds.
-    pub fn leave(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
-        collected([self.unpublish(endpoint), self.release(endpoint)])
-    }
-
     /// Takes the endpoint apart: ports, veth, address. Can be repeated; goes on past failures and returns all.
+    /// The container should have ended: a veth whose network namespace lives on is deleted only after a second.
     pub fn detach(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
-        let steps = [self.unpublish(endpoint), self.unwire(endpoint), self.release(endpoint)];
-        collected(steps)
+        let gone = || link::delete_if_left(&mut Netlink::route()?, &endpoint.host_link);
+        collected([self.unpublish(endpoint), gone(), self.release(endpoint)])
     }
 
     /// Removes every network's bridge, the table, the records and the addresses.
     pub fn destroy(&self) -> Result<(), Vec<Error>> {
         let bridge = || link::delete(&mut Netlink::route()?, &self.names.bridge);
-        let table = || Table::with(&self.names.table, |table| table.delete());
+        let table = || Table::delete(&self.names.table);
         let state = self.state.join(&self.names.bridge);
         let steps = [
             table(),
@@ -398,6 +383,25 @@ impl NetworkStore {
         let _ = std::fs::remove_file(&temporary);
         linked.map_err(|e| Error::file("write", path, e))
     }
+}
+
+fn ensure_bridge(network: &Network) -> Result<()> {
+    let range = network.range()?;
+    let mut socket = Netlink::route()?;
+    if let Some(found) = link::find(&mut socket, &network.bridge)?
+        && found.up
+        && link::has_address(&mut socket, found.index, range.gateway())?
+    {
+        return Ok(());
+    }
+    link::make_bridge(&mut socket, &network.bridge, range.gateway(), range.prefix()).map(drop)
+}
+
+fn ensure_sysctls(network: &Network) -> Result<()> {
+    // Packets pass between the bridge and the other links.
+    sysctl("/proc/sys/net/ipv4/ip_forward", "1")?;
+    // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
+    sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")
 }
 
 fn build(table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {
@@ -478,5 +482,8 @@ fn derived_id(id: &str, name: &str) -> String {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }

@@ -74,9 +74,9 @@ impl FromStr for Subnet {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let parsed = text.split_once('/').and_then(|(base, prefix)| {
-            Self::new(base.parse().ok()?, prefix.parse().ok()?)
-        });
+        let parsed = text
+            .split_once('/')
+            .and_then(|(base, prefix)| Self::new(base.parse().ok()?, prefix.parse().ok()?));
         parsed.ok_or_else(|| Error::Invalid(format!("{text:?} is no IPv4 subnet such as 172.30.0.0/16")))
     }
 }

@@ -163,7 +163,10 @@ fn many_containers_on_one_bridge_answer_at_once() {
         for n in 0..20 {
             let container = world.start(&format!("c{n}x"), &[]);
             let begin = Instant::now();
-            assert!(ask(&format!("{}:80", container.endpoint.ip)).is_some(), "the first packet of {n} was lost");
+            assert!(
+                ask(&format!("{}:80", container.endpoint.ip)).is_some(),
+                "the first packet of {n} was lost"
+            );
             assert!(begin.elapsed() < Duration::from_millis(400));
         }
     });

@@ -27,7 +27,9 @@ pub enum PortError {
     #[error("invalid proto: {0}: use tcp, udp or sctp")]
     Proto(String),
     /// `8000-8002:80-81`.
-    #[error("invalid ranges specified for container and host Ports: {container} and {host}: they differ in length")]
+    #[error(
+        "invalid ranges specified for container and host Ports: {container} and {host}: they differ in length"
+    )]
     Ranges {
         /// The container's range as written.
         container: String,
@@ -182,14 +184,15 @@ impl PortMapping {
             _ => Some(range(host).map_err(|why| PortError::Host(host.into(), why))?).filter(|r| *r != (0, 0)),
         };
         let count = last - first;
-        let mapping = |offset: u16, host_ports| Self { host_ip, host_ports, container_port: first + offset, proto };
+        let mapping =
+            |offset: u16, host_ports| Self { host_ip, host_ports, container_port: first + offset, proto };
         match host_range {
             None => Ok((0..=count).map(|offset| mapping(offset, None)).collect()),
             Some((0, _)) => Err(PortError::Host(host.into(), "a range starts at 1")),
             Some(any) if count == 0 => Ok(vec![mapping(0, Some(any))]),
-            Some((start, end)) if end - start == count => {
-                Ok((0..=count).map(|offset| mapping(offset, Some((start + offset, start + offset)))).collect())
-            }
+            Some((start, end)) if end - start == count => Ok((0..=count)
+                .map(|offset| mapping(offset, Some((start + offset, start + offset))))
+                .collect()),
             Some(_) => Err(PortError::Ranges { container: container.into(), host: host.into() }),
         }
     }
@@ -406,7 +409,8 @@ mod tests {
         assert_eq!(ports_column(&[web], &exposed), "0.0.0.0:8080->8000/tcp, 9000/tcp");
         let run: Vec<_> = (0..3).map(|n| publish("0.0.0.0", 8000 + n, 80 + n, Protocol::Tcp)).collect();
         assert_eq!(ports_column(&run, &[]), "0.0.0.0:8000-8002->80-82/tcp");
-        let split = [publish("0.0.0.0", 7000, 80, Protocol::Tcp), publish("0.0.0.0", 7005, 81, Protocol::Tcp)];
+        let split =
+            [publish("0.0.0.0", 7000, 80, Protocol::Tcp), publish("0.0.0.0", 7005, 81, Protocol::Tcp)];
         assert_eq!(ports_column(&split, &[]), "0.0.0.0:7000->80/tcp, 0.0.0.0:7005->81/tcp");
     }
 }

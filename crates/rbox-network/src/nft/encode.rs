@@ -1,6 +1,6 @@
 //! The wire format of nftables: nested attributes, expressions, batches.
 //!
-//! Source: linux/netfilter/nf_tables.h and nfnetlink.h. Integers in attributes are big-endian.
+//! Source: `linux/netfilter/nf_tables.h` and `nfnetlink.h`. Integers in attributes are big-endian.
 
 use crate::socket::{ACK, REQUEST, frame};
 
@@ -248,7 +248,7 @@ impl Rule {
     }
 
     /// Goes on when the destination is one of the host's addresses.
-    pub(crate) fn to_this_host(self) -> Self {
+    pub(crate) fn if_to_this_host(self) -> Self {
         const ADDRESS_TYPE: u32 = 3;
         const DADDR: u32 = 2;
         const RTN_LOCAL: u32 = 2;
@@ -257,7 +257,7 @@ impl Rule {
     }
 
     /// Goes on when the source would not be routed back over the link the packet came from.
-    pub(crate) fn source_is_foreign(self) -> Self {
+    pub(crate) fn if_source_is_foreign(self) -> Self {
         const OIF: u32 = 1;
         const SADDR_IIF: u32 = 1 | 8;
         let data = Attributes::default().u32(1, R0).u32(2, OIF).u32(3, SADDR_IIF);
@@ -295,7 +295,8 @@ mod tests {
 
     #[test]
     fn attributes_are_padded_and_read_back() {
-        let body = Attributes::default().text(1, "rbox").u32(2, 7).nest(3, &Attributes::default().bytes(9, &[1]));
+        let body =
+            Attributes::default().text(1, "rbox").u32(2, 7).nest(3, &Attributes::default().bytes(9, &[1]));
         let body = body.into_body();
         assert_eq!(body.len() % 4, 0);
         assert_eq!(attribute(&body, 1).unwrap(), b"rbox\0");

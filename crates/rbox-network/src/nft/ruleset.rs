@@ -70,8 +70,8 @@ struct Chain {
 fn chains() -> Vec<Chain> {
     let published = || {
         vec![
-            Rule::new().to_this_host().l4proto(R0).daddr(R1).dport(R2).map(PUBLISHED_AT).dnat(),
-            Rule::new().to_this_host().l4proto(R0).dport(R1).map(PUBLISHED).dnat(),
+            Rule::new().if_to_this_host().l4proto(R0).daddr(R1).dport(R2).map(PUBLISHED_AT).dnat(),
+            Rule::new().if_to_this_host().l4proto(R0).dport(R1).map(PUBLISHED).dnat(),
         ]
     };
     let not_loopback = || Rule::new().iifname(R0).compare(R0, true, &ifname("lo"));
@@ -83,7 +83,7 @@ fn chains() -> Vec<Chain> {
             hook: 0,
             priority: -300,
             rules: vec![
-                Rule::new().iifname(R0).lookup(BRIDGES, false).source_is_foreign().drop(),
+                Rule::new().iifname(R0).lookup(BRIDGES, false).if_source_is_foreign().drop(),
                 not_loopback().daddr(R0).mask_first_octet(LOOPBACK_NET).drop(),
                 not_loopback().lookup(BRIDGES, true).daddr(R0).lookup(SUBNETS, false).drop(),
             ],
@@ -134,8 +134,9 @@ pub(super) fn add_sets(batch: &mut Batch, table: &str) {
     const INTERVAL: u32 = 4;
     const MAP: u32 = 8;
     let target = Some(((ADDRESS << 6) | SERVICE, 8));
-    let sets: [(&str, u32, u32, u32, Option<(u32, u32)>); 5] = [
-        (BRIDGES, 0, IFNAME, 16, None),
+    // Name, flags, type and length of the key, type and length of a map's values.
+    let sets = [
+        (BRIDGES, 0, IFNAME, 16_u32, None),
         (SUBNETS, INTERVAL, ADDRESS, 4, None),
         (SAME, 0, (IFNAME << 6) | IFNAME, 32, None),
         (PUBLISHED, MAP, (PROTOCOL << 6) | SERVICE, 8, target),
@@ -174,11 +175,7 @@ pub(super) fn set_rules(batch: &mut Batch, table: &str) {
         batch.push(msg::NEWCHAIN, CREATE, body);
     }
     for chain in chains {
-        batch.push(
-            msg::DELRULE,
-            0,
-            Attributes::message(NFPROTO_IPV4).text(1, table).text(2, chain.name),
-        );
+        batch.push(msg::DELRULE, 0, Attributes::message(NFPROTO_IPV4).text(1, table).text(2, chain.name));
         for rule in chain.rules {
             let body = Attributes::message(NFPROTO_IPV4)
                 .text(1, table)

@@ -6,7 +6,9 @@ use rbox_spec::port::PublishedPort;
 use rustix::io::Errno;
 
 use super::encode::{Attributes, Batch, NFPROTO_IPV4, attribute, attributes, kind, msg};
-use super::ruleset::{BRIDGES, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS, add_sets, ifname, rule_count, set_rules};
+use super::ruleset::{
+    BRIDGES, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS, add_sets, ifname, rule_count, set_rules,
+};
 use crate::conntrack;
 use crate::error::{Error, Result};
 use crate::socket::{CREATE, DUMP, Netlink, Request};
@@ -65,7 +67,8 @@ impl Table<'_> {
     /// Makes the table, or what is missing of it, with `networks` and `published`, in one transaction.
     /// When two processes do so at once, both end with the same rules.
     pub(crate) fn build(&mut self, networks: &[Network<'_>], published: &[Published]) -> Result<()> {
-        let told = format!("nftables table ip {}: {} rules, {} ports", self.name, rule_count(), published.len());
+        let told =
+            format!("nftables table ip {}: {} rules, {} ports", self.name, rule_count(), published.len());
         let mut batch = Batch::new();
         batch.push(msg::NEWTABLE, CREATE, self.body().u32(2, 0));
         add_sets(&mut batch, self.name);
@@ -73,7 +76,16 @@ impl Table<'_> {
             self.add_network(&mut batch, network);
         }
         set_rules(&mut batch, self.name);
-        self.commit(batch, &told)?;
+        self.commit(batch, &told).map_err(|error| match error {
+            // What autoloading could not find, or a kernel without it.
+            Error::Kernel { what, errno: errno @ (Errno::NOENT | Errno::OPNOTSUPP) } => Error::Kernel {
+                what: format!(
+                    "{what} (the kernel needs nf_tables, nft_ct, nft_fib_ipv4, nft_nat and nft_masq)"
+                ),
+                errno,
+            },
+            error => error,
+        })?;
         // Separate, because an element that is there with another value would fail the whole transaction.
         for (port, ip) in published {
             self.add_ports(&[(*port, *ip)])?;
@@ -101,7 +113,7 @@ impl Table<'_> {
     }
 
     fn add_ports(&mut self, published: &[Published]) -> Result<()> {
-        let elements: Vec<Element> = published.iter().flat_map(element).collect();
+        let elements: Vec<Element> = published.iter().filter_map(element).collect();
         if elements.is_empty() {
             return Ok(());
         }
@@ -133,7 +145,7 @@ impl Table<'_> {
     }
 
     fn delete_ports(&mut self, published: &[Published]) -> Result<()> {
-        let elements: Vec<Element> = published.iter().flat_map(element).collect();
+        let elements: Vec<Element> = published.iter().filter_map(element).collect();
         let told = format!("nftables delete {}", listed(self.name, published));
         // Another process's transaction between the look and the deletion makes it start again.
         for _ in 0..100 {
@@ -156,27 +168,32 @@ impl Table<'_> {
     }
 
     /// Removes the table with all that is in it.
-    pub(crate) fn delete(&mut self) -> Result<()> {
-        let mut batch = Batch::new();
-        batch.push(msg::DELTABLE, 0, self.body());
-        match self.commit(batch, &format!("nftables delete table ip {}", self.name)) {
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-            done => done,
-        }
+    pub(crate) fn delete(name: &str) -> Result<()> {
+        Self::with(name, |table| {
+            let mut batch = Batch::new();
+            batch.push(msg::DELTABLE, 0, table.body());
+            match table.commit(batch, &format!("nftables delete table ip {name}")) {
+                Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+                done => done,
+            }
+        })
     }
 
     /// The base chains of other tables that drop what they do not accept on the way between links, as
     /// `family table chain`: their owner has to let the bridge through.
-    pub(crate) fn forward_drops(&mut self) -> Result<Vec<String>> {
-        let answers = self.socket.ask(&Request {
+    pub(crate) fn forward_drops() -> Result<Vec<String>> {
+        let request = Request {
             kind: kind(msg::GETCHAIN),
             flags: DUMP,
             body: Attributes::message(0).into_body(),
             told: "NFT_MSG_GETCHAIN".into(),
             accept: None,
-        })?;
+        };
+        let answers = Netlink::with_netfilter(|socket| socket.ask(&request))?;
         let number = |bytes: &[u8]| bytes.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned();
+        let text = |bytes: &[u8]| {
+            String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
+        };
         let dropping = answers.iter().filter_map(|answer| {
             let family = match answer.body.first()? {
                 1 => "inet",
@@ -187,7 +204,8 @@ impl Table<'_> {
             let hook = number(attribute(attribute(chain, 4)?, 1)?)?;
             let policy = number(attribute(chain, 5)?)?;
             let table = text(attribute(chain, 1)?);
-            (hook == 2 && policy == 0).then(|| format!("{family} {table} {}", text(attribute(chain, 3).unwrap_or_default())))
+            (hook == 2 && policy == 0)
+                .then(|| format!("{family} {table} {}", text(attribute(chain, 3).unwrap_or_default())))
         });
         Ok(dropping.collect())
     }
@@ -271,7 +289,9 @@ fn element((port, ip): &Published) -> Option<Element> {
 }
 
 fn listed(table: &str, published: &[Published]) -> String {
-    let ports: Vec<String> =
-        published.iter().map(|(port, ip)| format!("{}/{} -> {ip}:{}", port.host(), port.proto, port.container_port)).collect();
+    let ports: Vec<String> = published
+        .iter()
+        .map(|(port, ip)| format!("{}/{} -> {ip}:{}", port.host(), port.proto, port.container_port))
+        .collect();
     format!("ip {table}: {}", ports.join(", "))
 }

@@ -2,7 +2,13 @@
 //! Nothing of the machine's own network namespace is touched.
 //!
 //! Namespaces belong to threads: the test's thread is the host, a `sleep` holds each other one.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub, dead_code, reason = "shared by several test binaries")]
+#![allow(
+    clippy::unwrap_used,
+    missing_docs,
+    unreachable_pub,
+    dead_code,
+    reason = "shared by several test binaries"
+)]
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -75,7 +81,8 @@ impl Namespace {
 
     pub fn route_socket(&self) -> OwnedFd {
         self.enter(|| {
-            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None).unwrap()
+            rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, None)
+                .unwrap()
         })
     }
 
