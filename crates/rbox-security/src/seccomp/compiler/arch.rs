@@ -73,8 +73,17 @@ impl Arch {
         match self {
             Self::X86_64 => name.parse::<syscalls::x86_64::Sysno>().ok().map(|call| call.id() as u32),
             Self::X32 => x32(name),
+            // A keyword where the crate lists them.
+            Self::X86 if name == "break" => Some(17),
             Self::X86 => name.parse::<syscalls::x86::Sysno>().ok().map(|call| call.id() as u32),
-            Self::Aarch64 => name.parse::<syscalls::aarch64::Sysno>().ok().map(|call| call.id() as u32),
+            // The crate has this one under the name of its number's macro for 32-bit kernels.
+            Self::Aarch64 if name == "newfstatat" => Some(79),
+            // And it has those with 64-bit times, which only 32-bit architectures need.
+            Self::Aarch64 => name
+                .parse::<syscalls::aarch64::Sysno>()
+                .ok()
+                .map(|call| call.id() as u32)
+                .filter(|number| !(403..=423).contains(number)),
             Self::Arm => arm(name),
         }
     }

@@ -60,12 +60,13 @@ fn branch(code: u16, k: u32, yes: Vec<u64>, no: Vec<u64>) -> Vec<u64> {
 /// Verdicts by range of a number: each entry holds from its start to the next one's.
 type Ranges<T> = Vec<(u32, T)>;
 
-/// Adds a range unless it only continues the one before.
+/// Adds a range, or takes the place of the last one if that starts here; equal neighbours become one.
 fn push<T: PartialEq>(ranges: &mut Ranges<T>, start: u32, verdict: T) {
-    match ranges.last_mut() {
-        Some((at, last)) if *at == start => *last = verdict,
-        Some((_, last)) if *last == verdict => {}
-        _ => ranges.push((start, verdict)),
+    if ranges.last().is_some_and(|(at, _)| *at == start) {
+        ranges.pop();
+    }
+    if ranges.last().is_none_or(|(_, last)| *last != verdict) {
+        ranges.push((start, verdict));
     }
 }
 

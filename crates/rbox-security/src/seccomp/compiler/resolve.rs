@@ -189,11 +189,25 @@ impl ArchPolicy {
             Some(Verdict::Always(_)) => {}
             Some(verdict) if conditions.is_empty() => *verdict = Verdict::Always(action),
             Some(Verdict::When(list)) => {
-                if !list.iter().any(|(known, _)| *known == conditions) {
+                let said = |(known, then): &(Vec<Condition>, Action)| {
+                    *known == conditions || (*then == action && implies(&conditions, known))
+                };
+                if !list.iter().any(said) {
                     list.push((conditions, action));
                 }
             }
         }
+    }
+}
+
+/// Whether `known` holds wherever `conditions` do, as far as it is easily seen: equal to one value is unequal to
+/// another. The calls of socketcall are such a list.
+fn implies(conditions: &[Condition], known: &[Condition]) -> bool {
+    match (conditions, known) {
+        ([one], [other]) => {
+            one.index == other.index && one.op == Op::Eq && other.op == Op::Ne && one.value != other.value
+        }
+        _ => false,
     }
 }
 
