@@ -11,6 +11,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rbox_sys::trace;
 use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
@@ -123,10 +124,14 @@ impl Addresses {
     /// Gives the file the address as its name; false when the name is taken.
     fn link(&self, file: &File, ip: Ipv4Addr) -> Result<bool> {
         let from = format!("/proc/self/fd/{}", file.as_raw_fd());
-        match rustix::fs::linkat(CWD, &from, &self.fd, ip.to_string(), AtFlags::SYMLINK_FOLLOW) {
+        let to = ip.to_string();
+        let told = || format!("{from}, {}", trace::quoted(self.directory.join(&to)));
+        match trace::call("linkat", told, || {
+            rustix::fs::linkat(CWD, &from, &self.fd, &to, AtFlags::SYMLINK_FOLLOW)
+        }) {
             Ok(()) => Ok(true),
             Err(Errno::EXIST) => Ok(false),
-            Err(errno) => Err(Error::file("link", self.directory.join(ip.to_string()), errno)),
+            Err(errno) => Err(Error::file("link", self.directory.join(&to), errno)),
         }
     }
 

@@ -40,17 +40,21 @@ fn hold(
     holder: &dyn Fn(&PublishedPort) -> Option<String>,
 ) -> Result<(PublishedPort, Option<OwnedFd>)> {
     let (first, last) = mapping.host_ports.unwrap_or((0, 0));
+    let wanted = PublishedPort {
+        host_ip: IpAddr::V4(ip),
+        host_port: first,
+        container_port: mapping.container_port,
+        proto: mapping.proto,
+    };
     let mut refused = Errno::ADDRINUSE;
     for host_port in first..=last {
         match bind(ip, host_port, mapping.proto) {
             Ok((host_port, socket)) => {
-                let port = PublishedPort {
-                    host_ip: IpAddr::V4(ip),
-                    host_port,
-                    container_port: mapping.container_port,
-                    proto: mapping.proto,
-                };
-                return Ok((port, socket));
+                let port = PublishedPort { host_port, ..wanted };
+                // Without a socket only our own records tell whether it is taken.
+                if socket.is_some() || holder(&port).is_none() {
+                    return Ok((port, socket));
+                }
             }
             Err(errno) => refused = errno,
         }
@@ -58,12 +62,6 @@ fn hold(
             break;
         }
     }
-    let wanted = PublishedPort {
-        host_ip: IpAddr::V4(ip),
-        host_port: first,
-        container_port: mapping.container_port,
-        proto: mapping.proto,
-    };
     let address = wanted.host();
     Err(match holder(&wanted) {
         Some(name) if refused == Errno::ADDRINUSE => {

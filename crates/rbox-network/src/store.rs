@@ -232,7 +232,10 @@ impl NetworkStore {
         is_live: &dyn Fn(&str) -> bool,
     ) -> Result<Endpoint> {
         let range = network.range()?;
-        let ip = self.addresses(network)?.allocate(&network.name, container, is_live)?;
+        let why = "A file named for it, linked into place with the container's id in it: nobody else gets the address.";
+        let ip = trace::step("take an address", why, || {
+            self.addresses(network)?.allocate(&network.name, container, is_live)
+        })?;
         Ok(Endpoint {
             network: network.name.clone(),
             network_id: network.id.clone(),
@@ -378,7 +381,7 @@ impl NetworkStore {
         });
         let linked = written.and_then(|()| match std::fs::hard_link(&temporary, path) {
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
-            linked => linked,
+            linked => linked.and_then(|()| std::fs::File::open(&self.root)?.sync_all()),
         });
         let _ = std::fs::remove_file(&temporary);
         linked.map_err(|e| Error::file("write", path, e))

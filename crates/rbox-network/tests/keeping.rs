@@ -343,7 +343,10 @@ fn ports_are_held_and_refused_with_the_reason() {
             "Bind for 0.0.0.0:8080 failed: port is already allocated (by container web)"
         );
         let error = reserve(&one("127.0.0.1:8080:80"), &nobody).unwrap_err().to_string();
-        assert_eq!(error, "failed to bind host port 127.0.0.1:8080/tcp: EADDRINUSE (Address already in use)");
+        assert_eq!(
+            error,
+            "failed to bind host port 127.0.0.1:8080/tcp: address already in use: stop what listens there, or publish on another port"
+        );
         assert!(reserve(&one("8080:80/udp"), &nobody).is_ok(), "another protocol");
         let error = reserve(&one("192.0.2.77:8080:80"), &nobody).unwrap_err().to_string();
         assert!(error.contains("does not have it"), "{error}");
@@ -352,6 +355,12 @@ fn ports_are_held_and_refused_with_the_reason() {
         assert_eq!(ports[0].host_port, 8081, "the first free one of the range");
         let (ports, random) = reserve(&one("80-82"), &nobody).unwrap();
         assert!(ports.iter().all(|port| port.host_port >= 1024) && random.len() == 3);
+        // Without SCTP in the kernel the records are asked.
+        assert!(reserve(&one("9000:9000/sctp"), &nobody).is_ok());
+        let error = reserve(&one("9000:9000/sctp"), &|_| Some("web".into()));
+        if std::fs::metadata("/proc/sys/net/sctp").is_err() {
+            assert!(error.unwrap_err().to_string().contains("already allocated"));
+        }
         drop(held);
         // Another test's thread may be between fork and exec, with a copy of the descriptor.
         let begin = Instant::now();
@@ -492,5 +501,46 @@ fn sustained_rate() {
         }
         println!("all gone after {} ms", begin.elapsed().as_millis());
         assert_eq!(run("ip -br link | grep -c '^rb0'; true").trim(), "0");
+    });
+}
+
+/// `--explain` shows each request with what it asks for.
+#[test]
+fn each_request_is_told() {
+    let test = "each_request_is_told";
+    if let Some(store) = child_store() {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
+        rbox_sys::trace::enable(stdout, rbox_sys::trace::Format::Text);
+        let network = store.bridge().unwrap();
+        store.ensure(&network, &Vec::new).unwrap();
+        let mapping = PortMapping::parse("8080:80").unwrap();
+        let (ports, _held) = reserve(&mapping, &|_| None).unwrap();
+        let endpoint = store.plan(&network, &"3f".repeat(32), ports, &|_| true).unwrap();
+        let inside = Namespace::new();
+        store.attach(&endpoint, inside.fd.as_fd()).unwrap();
+        configure_inside(inside.route_socket(), &endpoint).unwrap();
+        drop(inside);
+        store.detach(&endpoint).unwrap();
+        return;
+    }
+    alone(move || {
+        let directory = tempfile::tempdir().unwrap();
+        let output = again(test, directory.path(), "").output().unwrap();
+        let told = String::from_utf8(output.stdout).unwrap();
+        println!("{told}");
+        for expected in [
+            "RTM_NEWLINK bridge rbox-",
+            "RTM_NEWADDR 172.30.0.1/16 on rbox-",
+            "write(\"/proc/sys/net/ipv4/ip_forward\", 1)",
+            "bind(0.0.0.0:8080/tcp)",
+            "RTM_NEWLINK veth rb3f3f3f3f3f3f master rbox-",
+            "peer eth0 02:42:ac:1e:00:02 in netns ",
+            "nftables add ip rbox-",
+            "0.0.0.0:8080/tcp -> 172.30.0.2:80",
+            "RTM_NEWROUTE default via 172.30.0.1 dev eth0",
+            "nftables delete ip rbox-",
+        ] {
+            assert!(told.contains(expected), "no {expected:?} in\n{told}");
+        }
     });
 }
