@@ -128,9 +128,9 @@ fn merged(scratch: &Scratch, layer: &Path) -> BTreeMap<String, bool> {
     let lower = scratch.empty("lower");
     for (path, is_dir) in LOWER {
         if is_dir {
-            fs::create_dir(lower.join(path)).unwrap()
+            fs::create_dir(lower.join(path)).unwrap();
         } else {
-            fs::write(lower.join(path), "low").unwrap()
+            fs::write(lower.join(path), "low").unwrap();
         }
     }
     let target = scratch.empty("merged");
