@@ -187,12 +187,12 @@ fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<V
     Ok(found)
 }
 
-/// Whether the link `index` has the address.
-pub(crate) fn has_address(socket: &mut Netlink, index: u32, ip: Ipv4Addr) -> Result<bool> {
+/// The IPv4 addresses of the link `index`, each with the length of its prefix.
+pub(crate) fn addresses_of(socket: &mut Netlink, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.index = index;
-    Ok(addresses(socket, &message, "RTM_GETADDR of the bridge")?.iter().any(|(found, _)| *found == ip))
+    addresses(socket, &message, "RTM_GETADDR of the bridge")
 }
 
 /// Makes the bridge, or what is missing of it. Two processes may do so at once.

@@ -121,12 +121,7 @@ impl NetworkStore {
         if let Some(network) = read_record(&path)? {
             return Ok(network);
         }
-        let mut taken = link::taken(&mut Netlink::route()?)?;
-        taken.extend(nameservers());
-        for network in self.records()? {
-            taken.extend(network.subnet);
-        }
-        let subnet = subnet::choose(&taken)?;
+        let subnet = self.choose_subnet()?;
         let network = Network {
             id: random_id()?,
             name: "bridge".into(),
@@ -147,6 +142,26 @@ impl NetworkStore {
         self.write_record(&path, &network)?;
         // Another process may have been first.
         read_record(&path)?.ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))
+    }
+
+    /// The subnet of a bridge that is there already, because only the record was lost; else one that is free.
+    fn choose_subnet(&self) -> Result<Subnet> {
+        let mut socket = Netlink::route()?;
+        if let Some(found) = link::find(&mut socket, &self.names.bridge)? {
+            let addresses = link::addresses_of(&mut socket, found.index)?;
+            let own = addresses.into_iter().filter(|(ip, _)| ip.is_private()).find_map(|(ip, prefix)| {
+                Subnet::new(ip, prefix).filter(|subnet| subnet.gateway() == ip && subnet.hosts() > 0)
+            });
+            if let Some(subnet) = own {
+                return Ok(subnet);
+            }
+        }
+        let mut taken = link::taken(&mut socket)?;
+        taken.extend(nameservers());
+        for network in self.records()? {
+            taken.extend(network.subnet);
+        }
+        subnet::choose(&taken)
     }
 
     /// `bridge`, `host` and `none`, in Docker's order.
@@ -186,7 +201,7 @@ impl NetworkStore {
 
     /// Makes the bridge, the rules and the settings of the host that `network` needs, as far as they are missing:
     /// after a reboot, a `nft flush ruleset`, a deleted link. When the table was missing it is made with the
-    /// published ports of the endpoints `live` returns. When all is there it costs four requests.
+    /// published ports of the endpoints `live` returns. When all is there it costs five requests.
     pub fn ensure(&self, network: &Network, live: &dyn Fn() -> Vec<Endpoint>) -> Result<()> {
         trace::step(
             "check the bridge and the rules",
@@ -195,7 +210,7 @@ impl NetworkStore {
                 ensure_bridge(network)?;
                 ensure_sysctls(network)?;
                 Table::with(&self.names.table, |table| {
-                    if table.is_whole(&network.bridge)? { Ok(()) } else { build(table, network, &live()) }
+                    if table.is_whole(&in_rules(network)?)? { Ok(()) } else { build(table, network, &live()) }
                 })
             },
         )
@@ -393,7 +408,7 @@ fn ensure_bridge(network: &Network) -> Result<()> {
     let mut socket = Netlink::route()?;
     if let Some(found) = link::find(&mut socket, &network.bridge)?
         && found.up
-        && link::has_address(&mut socket, found.index, range.gateway())?
+        && link::addresses_of(&mut socket, found.index)?.contains(&(range.gateway(), range.prefix()))
     {
         return Ok(());
     }
@@ -409,7 +424,11 @@ fn ensure_sysctls(network: &Network) -> Result<()> {
 
 fn build(table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {
     let ports: Vec<_> = live.iter().flat_map(published).collect();
-    table.build(&[nft::Network { bridge: &network.bridge, subnet: network.range()? }], &ports)
+    table.build(&[in_rules(network)?], &ports)
+}
+
+fn in_rules(network: &Network) -> Result<nft::Network<'_>> {
+    Ok(nft::Network { bridge: &network.bridge, subnet: network.range()? })
 }
 
 fn published(endpoint: &Endpoint) -> Vec<(PublishedPort, Ipv4Addr)> {

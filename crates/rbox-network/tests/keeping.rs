@@ -44,12 +44,15 @@ fn a_flushed_ruleset_comes_back_with_the_ports() {
         assert!(world.peer.get(&format!("{HOST}:8080")).is_some());
         assert!(get("127.0.0.1:8081").is_some());
 
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
         for damage in ["flush chain", "delete chain"] {
             run(&format!("nft {damage} ip {table} forward"));
             ensure();
-            let lines = |text: &str| text.lines().map(str::to_owned).collect::<BTreeSet<_>>();
             assert_eq!(lines(&world.table()), lines(&whole), "{damage}");
         }
+        run(&format!("nft flush set ip {table} subnets"));
+        ensure();
+        assert_eq!(lines(&world.table()), lines(&whole), "flush set");
         run(&format!("ip link del {}", world.network.bridge));
         ensure();
         assert!(
@@ -416,6 +419,11 @@ fn the_bridge_network_is_chosen_once_and_avoids_the_hosts_routes() {
         let network = store.bridge().unwrap();
         assert_eq!(network.subnet.unwrap().to_string(), "172.27.0.0/16");
         assert_eq!(support::store(&directory).bridge().unwrap(), network);
+        // A record that was lost is made again from the bridge.
+        store.ensure(&network, &Vec::new).unwrap();
+        std::fs::remove_dir_all(directory.path().join("root")).unwrap();
+        assert_eq!(store.bridge().unwrap().subnet, network.subnet);
+        let network = store.bridge().unwrap();
         let names: Vec<_> =
             store.list().unwrap().into_iter().map(|n| (n.name, n.driver, n.id.len())).collect();
         let expected = [("bridge", "bridge"), ("host", "host"), ("none", "null")];
@@ -483,7 +491,7 @@ fn sustained_rate() {
     alone(|| {
         let world = World::new();
         let begin = Instant::now();
-        let threads: Vec<_> = (0..50)
+        let threads: Vec<_> = (0..300)
             .map(|n| {
                 let (store, network) = (world.store.clone(), world.network.clone());
                 let inside = Namespace::new();
@@ -495,7 +503,7 @@ fn sustained_rate() {
                 std::thread::spawn(move || store.detach(&endpoint).unwrap())
             })
             .collect();
-        println!("{:.0} starts a second", 50.0 / begin.elapsed().as_secs_f64());
+        println!("{:.0} starts a second", 300.0 / begin.elapsed().as_secs_f64());
         for thread in threads {
             thread.join().unwrap();
         }

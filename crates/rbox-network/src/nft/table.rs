@@ -45,13 +45,16 @@ impl Table<'_> {
         Netlink::with_netfilter(|socket| work(&mut Table { name, socket }))
     }
 
-    /// Whether the table is there with all its rules and knows the bridge: two requests.
-    pub(crate) fn is_whole(&mut self, bridge: &str) -> Result<bool> {
-        let told = format!("NFT_MSG_GETSETELEM ip {} {BRIDGES} {bridge:?}", self.name);
-        match self.element(BRIDGES, &ifname(bridge), told) {
-            Ok(_) => {}
-            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(false),
-            Err(error) => return Err(error),
+    /// Whether the table is there with all its rules and knows the network: three requests.
+    pub(crate) fn is_whole(&mut self, network: &Network<'_>) -> Result<bool> {
+        let (bridge, base) = (ifname(network.bridge), network.subnet.base().octets());
+        for (set, key) in [(BRIDGES, &bridge[..]), (SUBNETS, &base[..])] {
+            let told = format!("NFT_MSG_GETSETELEM ip {} {set} for {}", self.name, network.bridge);
+            match self.element(set, key, told) {
+                Ok(_) => {}
+                Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
         let body = Attributes::message(NFPROTO_IPV4).text(1, self.name).into_body();
         let rules = self.socket.ask(&Request {

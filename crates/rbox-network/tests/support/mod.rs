@@ -30,7 +30,10 @@ pub const PEER: &str = "198.51.100.2";
 pub fn alone(test: impl FnOnce() + Send + 'static) {
     let done = std::thread::spawn(|| {
         unshare(CloneFlags::CLONE_NEWNET).unwrap();
-        run("ip link set lo up");
+        // New namespaces begin with what the machine has.
+        run(
+            "ip link set lo up; echo 0 > /proc/sys/net/ipv4/ip_forward; echo 0 > /proc/sys/net/ipv4/conf/all/rp_filter",
+        );
         test();
     });
     if let Err(panic) = done.join() {
