@@ -5,6 +5,7 @@
 //! registered only when every byte of it was verified.
 #![forbid(unsafe_code)]
 
+pub mod archive;
 pub mod config;
 pub mod hash;
 pub mod layer;
@@ -12,6 +13,8 @@ pub mod media;
 pub mod pull;
 pub mod registry;
 pub mod store;
+#[cfg(test)]
+mod testing;
 
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull};

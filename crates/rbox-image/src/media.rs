@@ -255,6 +255,10 @@ impl Document {
     /// Reads a document that was sent as `sent_as` (a Content-Type, or the media type of its descriptor).
     pub fn parse(bytes: &[u8], sent_as: &str) -> Result<Self, DocumentError> {
         let json = |kind| move |source| DocumentError::Json { kind, source };
+        // serde would take an array for a struct, field by field.
+        if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
+            return Err(DocumentError::Ambiguous("it is not a JSON object"));
+        }
         let shape: Shape = serde_json::from_slice(bytes).map_err(json("manifest"))?;
         let sent = sent_as.split(';').next().unwrap_or_default().trim();
         if sent.contains("manifest.v1+") && sent.contains("docker") || sent.contains("manifest.v1+prettyjws") {
@@ -376,6 +380,7 @@ mod tests {
             (r#"{"schemaVersion":2,"manifests":[]}"#.to_owned(), DOCKER_LIST),
             (r#"{"schemaVersion":1,"fsLayers":[],"history":[]}"#.to_owned(), DOCKER_MANIFEST),
             ("[]".to_owned(), OCI_INDEX),
+            (format!(r#"[2,"{OCI_INDEX}",null,null,[]]"#), OCI_INDEX),
         ];
         for (inside, sent) in
             [(OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, OCI_MANIFEST), (OCI_MANIFEST, OCI_INDEX), (DOCKER_LIST, DOCKER_MANIFEST)]

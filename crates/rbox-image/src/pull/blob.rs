@@ -21,19 +21,6 @@ use crate::store::{Layer, Staging, Transaction, flock, same_file};
 /// Cuts after which a download that does make progress is given up all the same.
 const MAX_CUTS: u32 = 100;
 
-/// What downloading ended with, other than success.
-enum Stop {
-    /// The unpacking side hung up; its error says why.
-    Unpacking,
-    Failed(PullError),
-}
-
-impl<E: Into<PullError>> From<E> for Stop {
-    fn from(error: E) -> Self {
-        Self::Failed(error.into())
-    }
-}
-
 /// A download under way, locked. The path leads to it as long as it is not finished.
 struct Partial {
     path: PathBuf,
@@ -184,10 +171,8 @@ impl Job<'_> {
             drop(sender);
             let hung = || Err(LayerError::Inflate(io::Error::other("the unpacking thread failed")));
             let unpacked = unpacking.join().unwrap_or_else(|_| hung());
-            match downloaded {
-                Err(Stop::Failed(error)) => Err(error),
-                Ok(()) | Err(Stop::Unpacking) => self.check_diff_id(layer, unpacked),
-            }
+            downloaded?;
+            self.check_diff_id(layer, unpacked)
         })?;
         match staging {
             Some(staging) => {
@@ -205,13 +190,16 @@ impl Job<'_> {
     }
 
     /// Gets the rest of a blob, hashing all of it and passing it on; verifies size and digest.
+    ///
+    /// If the other side hangs up, because it cannot read what comes, the download goes on: only the digest tells
+    /// whether the layer is bad or the transfer was.
     fn download(
         &self,
         session: &Session<'_>,
         layer: &Layer,
         partial: &mut Partial,
         sender: &SyncSender<Chunk>,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), PullError> {
         let mut hasher = Hasher::new(layer.digest.algorithm());
         let mut done = self.replay(layer, partial, &mut hasher, sender)?;
         let (mut failures, mut cuts) = (0, 0);
@@ -219,20 +207,20 @@ impl Job<'_> {
             let before = done;
             match self.download_some(session, layer, partial, &mut hasher, sender, &mut done) {
                 Ok(()) => {}
-                Err(Stop::Failed(PullError::Registry(error))) if error.is_transient() => {
+                Err(PullError::Registry(error)) if error.is_transient() => {
                     failures = if done > before { 1 } else { failures + 1 };
                     if failures >= self.options.attempts || cuts >= MAX_CUTS {
                         return Err(error.into());
                     }
                     self.pause(&layer.digest.short(), &error, failures)?;
                 }
-                Err(stop) => return Err(stop),
+                Err(error) => return Err(error),
             }
             cuts += 1;
         }
         let found = hasher.finish();
         if found != layer.digest {
-            return Err(PullError::Digest { what: "layer", want: layer.digest, found }.into());
+            return Err(PullError::Digest { what: "layer", want: layer.digest, found });
         }
         Ok(())
     }
@@ -244,7 +232,7 @@ impl Job<'_> {
         partial: &mut Partial,
         hasher: &mut Hasher,
         sender: &SyncSender<Chunk>,
-    ) -> Result<u64, Stop> {
+    ) -> Result<u64, PullError> {
         let length = partial.file.metadata().map_err(io_error("stat", &partial.path))?.len();
         if length > layer.blob_size {
             partial.reset()?;
@@ -261,7 +249,7 @@ impl Job<'_> {
             chunk.truncate(n);
             hasher.update(&chunk);
             done += n as u64;
-            sender.send(Chunk::Data(chunk)).map_err(|_| Stop::Unpacking)?;
+            let _ = sender.send(Chunk::Data(chunk));
         }
         if done > 0 {
             self.tell(&layer.digest, LayerState::Downloading { done, total: layer.blob_size });
@@ -278,7 +266,7 @@ impl Job<'_> {
         hasher: &mut Hasher,
         sender: &SyncSender<Chunk>,
         done: &mut u64,
-    ) -> Result<(), Stop> {
+    ) -> Result<(), PullError> {
         let total = layer.blob_size;
         let mut response = session.blob(&layer.digest, *done)?;
         let lie = |found: String| PullError::Size { what: "layer", digest: layer.digest, want: total, found };
@@ -286,7 +274,7 @@ impl Job<'_> {
         let skip = if response.status == 206 { 0 } else { *done };
         let promised = response.header("content-length").and_then(|text| text.parse::<u64>().ok());
         if let Some(length) = promised.filter(|length| *length != total - *done + skip) {
-            return Err(lie((length + *done - skip).to_string()).into());
+            return Err(lie((length + *done - skip).to_string()));
         }
         let url = response.url.clone();
         let cut = |received: u64, reason: String| RegistryError::Cut { url: url.clone(), received, want: total, reason };
@@ -296,19 +284,19 @@ impl Job<'_> {
         }
         loop {
             if self.abandoned.load(Ordering::Relaxed) {
-                return Err(PullError::Abandoned.into());
+                return Err(PullError::Abandoned);
             }
             let mut chunk = vec![0; CHUNK];
             let (n, problem) = fill_some(&mut response.body, &mut chunk);
             chunk.truncate(n);
             if *done + n as u64 > total {
-                return Err(lie(format!("more than {total}")).into());
+                return Err(lie(format!("more than {total}")));
             }
             partial.file.write_all(&chunk).map_err(io_error("write", &partial.path))?;
             hasher.update(&chunk);
             *done += n as u64;
             if n > 0 {
-                sender.send(Chunk::Data(chunk)).map_err(|_| Stop::Unpacking)?;
+                let _ = sender.send(Chunk::Data(chunk));
                 self.tell(&layer.digest, LayerState::Downloading { done: *done, total });
             }
             match problem {

@@ -119,6 +119,11 @@ impl Registries {
     /// Reads a file.
     pub fn from_file(file: &Path) -> Result<Self, RegistriesError> {
         let bytes = fs::read(file).map_err(|source| RegistriesError::Read { file: file.to_owned(), source })?;
+        // serde would take an array for a struct, field by field.
+        if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+            let reason = "it is a list; an object with the key \"registries\" is wanted".to_owned();
+            return Err(RegistriesError::Entry { file: file.to_owned(), reason });
+        }
         let parsed: File =
             serde_json::from_slice(&bytes).map_err(|source| RegistriesError::Json { file: file.to_owned(), source })?;
         let registries = Self { settings: parsed.registries };

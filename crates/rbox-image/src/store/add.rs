@@ -308,11 +308,12 @@ impl Transaction<'_> {
                 ..DescriptorPlatform::default()
             }),
         };
+        let references: Vec<_> = references.iter().map(|r| r.clone().with_default_tag()).collect();
         self.store.change_index(|index, _| {
             if references.is_empty() {
                 put(index, entry(None).into_descriptor());
             }
-            for reference in references {
+            for reference in &references {
                 put(index, entry(Some(reference)).into_descriptor());
             }
             let found = index.entries.iter().find(|e| e.digest == digest);

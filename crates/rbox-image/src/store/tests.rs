@@ -1,0 +1,222 @@
+#![allow(clippy::unwrap_used)]
+use std::fs;
+use std::io::Cursor;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use rbox_spec::Reference;
+
+use super::*;
+use crate::media::OCI_MANIFEST;
+use crate::testing::{TestImage, host_architecture, tar_of};
+
+fn fresh() -> (tempfile::TempDir, ImageStore) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = ImageStore::open(&dir.path().join("images")).unwrap();
+    (dir, store)
+}
+
+fn add(store: &ImageStore, image: &TestImage, names: &[&str]) -> Image {
+    let transaction = store.transaction().unwrap();
+    for digest in &image.layers {
+        let expected = Expected { digest: Some(*digest), ..Expected::default() };
+        transaction.add_layer(Cursor::new(&image.blobs[digest]), &expected).unwrap();
+    }
+    transaction.add_blob(&image.blobs[&image.config]).unwrap();
+    let references: Vec<Reference> = names.iter().map(|name| name.parse().unwrap()).collect();
+    transaction.register(&image.manifest, OCI_MANIFEST, &references, None).unwrap()
+}
+
+fn names(image: &Image) -> Vec<String> {
+    image.references.iter().map(Reference::familiar).collect()
+}
+
+fn lines(removed: &[Removed]) -> Vec<String> {
+    removed.iter().map(|r| r.to_string().chars().take(24).collect()).collect()
+}
+
+/// Every path under the store that belongs to an image.
+fn content(store: &ImageStore) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for sub in ["blobs/sha256", "layers", "tmp"] {
+        found.extend(fs::read_dir(store.dir().join(sub)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn finds_by_every_name() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1", "localhost:5000/x"]);
+    let id = image.id.to_string();
+    let by_digest = format!("app@{}", image.manifest_digest);
+    for text in ["app:1", "docker.io/library/app:1", "localhost:5000/x:latest", &id, &id[7..], &id[..15], &id[7..12], &by_digest] {
+        let found = store.find(text).unwrap().unwrap_or_else(|| panic!("{text} is not found"));
+        assert_eq!(found.id, image.id, "{text}");
+    }
+    for text in ["app", "app:2", "user/app:1", "sha256:zz", "App:1", "", "x@y", &by_digest.replace("app@", "other@")] {
+        assert!(store.find(text).unwrap().is_none(), "{text} is found");
+    }
+    assert_eq!(names(&image), ["app:1", "localhost:5000/x:latest"]);
+    assert_eq!(image.config.config.env, ["A=b"]);
+    assert_eq!(fs::read_to_string(image.layers[2].dir.join("etc/z")).unwrap(), "333");
+    assert_eq!(image.size, 4 + 1 + 2 + 3);
+    assert!(store.is_complete(&image));
+    assert_eq!(store.get("nope").unwrap_err().to_string(), "No such image: nope:latest");
+}
+
+#[test]
+fn ambiguous_prefixes_are_refused() {
+    let (_dir, store) = fresh();
+    let mut first_digits = std::collections::BTreeMap::new();
+    for n in 0..17_u8 {
+        let layers = [(tar_of(&[("n", &[n])]), "")];
+        let image = add(&store, &TestImage::new(&layers, host_architecture()), &[&format!("n:{n}")]);
+        *first_digits.entry(image.id.hex().remove(0)).or_insert(0) += 1;
+    }
+    let (digit, count) = first_digits.into_iter().find(|(_, count)| *count > 1).unwrap();
+    let error = store.find(&format!("sha256:{digit}")).unwrap_err();
+    assert!(matches!(error, StoreError::Ambiguous { count: found, .. } if found == count), "{error}");
+}
+
+#[test]
+fn a_moved_tag_leaves_a_dangling_image() {
+    let (_dir, store) = fresh();
+    let old = add(&store, &TestImage::small(), &["app:1"]);
+    let new = TestImage::new(&[(tar_of(&[("n", b"new")]), "+gzip")], host_architecture());
+    let new = add(&store, &new, &["app:1"]);
+    assert_eq!(store.find("app:1").unwrap().unwrap().id, new.id);
+    let old = store.find_id(&old.id).unwrap().unwrap();
+    assert!(old.references.is_empty());
+    assert_eq!(store.list().unwrap().len(), 2);
+    let pruned = store.prune(false, &[], |_| true).unwrap();
+    assert!(pruned.removed.contains(&Removed::Deleted(old.id)) && pruned.freed > 0);
+    assert!(store.find_id(&old.id).unwrap().is_none() && store.find("app:1").unwrap().is_some());
+}
+
+#[test]
+fn removal_is_dockers() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1"]);
+    // Shares its lowest layer with the first.
+    let shared = TestImage::new(&[(tar_of(&[("bin/true", b"true"), ("etc/x", b"1")]), "+gzip")], host_architecture());
+    let shared = add(&store, &shared, &["shared"]);
+    store.tag(&image, &"other:2".parse().unwrap()).unwrap();
+    assert!(store.tag(&image, &image_digest(&image)).is_err());
+
+    let by_id = store.remove(&image.id.short(), RemoveOptions::default(), &[]).unwrap_err().to_string();
+    assert!(by_id.contains("(must be forced) - image is referenced in multiple repositories"), "{by_id}");
+    assert_eq!(lines(&store.remove("app:1", RemoveOptions::default(), &[]).unwrap()), ["Untagged: app:1"]);
+
+    let mut user = ImageUser { image: image.id, container: "c".repeat(64), running: false };
+    let used = store.remove("other:2", RemoveOptions::default(), &[user.clone()]).unwrap_err().to_string();
+    let id = image.id.short();
+    assert_eq!(
+        used,
+        format!("conflict: unable to remove repository reference \"other:2\" (must force) - container cccccccccccc is using its referenced image {id}")
+    );
+    user.running = true;
+    let forced = store.remove("other:2", RemoveOptions { force: true }, &[user]).unwrap_err().to_string();
+    assert!(forced.contains("(cannot be forced) - image is being used by running container cccccccccccc"), "{forced}");
+
+    let pin = store.pin(&image).unwrap();
+    assert!(store.remove("other:2", RemoveOptions { force: true }, &[]).is_err(), "a container is being made of it");
+    drop(pin);
+    let removed = store.remove("other:2", RemoveOptions::default(), &[]).unwrap();
+    let deleted = removed.iter().filter(|r| matches!(r, Removed::Deleted(_))).count();
+    assert_eq!((removed[0].to_string().as_str(), deleted), ("Untagged: other:2", 3), "{removed:?}: the image and two layers");
+    assert!(matches!(store.pin(&image), Err(StoreError::NotFound(_))));
+    let shared = store.find_id(&shared.id).unwrap().unwrap();
+    assert!(store.is_complete(&shared), "the shared layer stays");
+    store.remove("shared", RemoveOptions::default(), &[]).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+    let gone = store.remove("shared", RemoveOptions::default(), &[]).unwrap_err().to_string();
+    assert_eq!(gone, "No such image: shared:latest");
+}
+
+fn image_digest(image: &Image) -> Reference {
+    "app".parse::<Reference>().unwrap().with_digest(image.manifest_digest)
+}
+
+#[test]
+fn what_the_dead_left_is_tidied() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1"]);
+    let before = content(&store);
+    let left = [store.fresh("new"), store.tmp().join("layer-00")];
+    for dir in &left {
+        fs::create_dir_all(dir.join("fs/deep")).unwrap();
+    }
+    fs::write(store.fresh("new-blob"), b"x").unwrap();
+    let partial = store.tmp().join("sha256-00.partial");
+    fs::write(&partial, b"x").unwrap();
+    fs::create_dir_all(store.dir().join("layers/00/fs")).unwrap();
+    fs::write(store.dir().join("blobs/sha256/00"), b"x").unwrap();
+    {
+        let _adding = store.transaction().unwrap();
+        store.tidy();
+        assert!(left[0].exists(), "nothing is touched while someone adds");
+    }
+    store.tidy();
+    assert!(!left[0].exists() && !left[1].exists() && partial.exists(), "only downloads can be gone on with");
+    assert!(store.dir().join("layers/00").exists(), "a young layer may be wanted");
+    store.sweep(Duration::ZERO).unwrap();
+    assert_eq!(content(&store), before);
+    assert!(store.is_complete(&image));
+}
+
+#[test]
+fn wrong_layers_are_refused_and_leave_nothing() {
+    let (_dir, store) = fresh();
+    let image = TestImage::small();
+    let transaction = store.transaction().unwrap();
+    let (digest, other) = (image.layers[0], image.layers[1]);
+    let blob = &image.blobs[&digest];
+    let size = blob.len() as u64;
+    let good = Expected { digest: Some(digest), size: Some(size), ..Expected::default() };
+    for (bytes, expected) in [
+        (blob.clone(), Expected { digest: Some(other), ..good }),
+        (blob.clone(), Expected { size: Some(size + 1), ..good }),
+        (blob.clone(), Expected { size: Some(size - 1), ..good }),
+        (blob.clone(), Expected { diff_id: Some(other), ..good }),
+        (blob[..blob.len() / 2].to_vec(), Expected::default()),
+        ([blob.as_slice(), b"trailing"].concat(), good),
+        (b"not a tar at all".repeat(100), Expected::default()),
+    ] {
+        assert!(transaction.add_layer(Cursor::new(bytes), &expected).is_err(), "{expected:?}");
+        assert_eq!(content(&store), Vec::<PathBuf>::new(), "{expected:?}");
+    }
+    transaction.add_layer(Cursor::new(blob), &good).unwrap();
+    assert!(transaction.add_blob_as(&digest, b"other").is_err());
+    transaction.add_blob(&image.blobs[&image.config]).unwrap();
+    let missing = transaction.register(&image.manifest, OCI_MANIFEST, &[], None).unwrap_err();
+    assert!(matches!(missing, StoreError::MissingLayer(_)), "{missing}");
+    assert!(store.list().unwrap().is_empty());
+}
+
+#[test]
+fn a_store_of_another_version_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
+    assert!(matches!(ImageStore::open(dir.path()), Err(StoreError::Version { .. })));
+}
+
+#[test]
+fn finding_is_quick() {
+    let (_dir, store) = fresh();
+    for n in 0..20_u8 {
+        let layers = [(tar_of(&[("n", &[n])]), "")];
+        add(&store, &TestImage::new(&layers, host_architecture()), &[&format!("n:{n}")]);
+    }
+    let mut times: Vec<Duration> = (0..200)
+        .map(|_| {
+            let start = Instant::now();
+            assert!(store.find("n:7").unwrap().is_some());
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("find with 20 images: median {:?}", times[100]);
+    assert!(times[100] < Duration::from_millis(5), "{:?}", times[100]);
+}

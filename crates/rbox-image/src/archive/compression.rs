@@ -1,0 +1,61 @@
+//! Inflating by what the first bytes say: gzip, zstd, bzip2, xz, or nothing. In this process: no program of the host is
+//! started for an image (CVE-2019-14271 and kin).
+
+use std::io::{self, BufReader, Cursor, Read};
+
+use crate::layer::fill;
+
+/// Largest zstd window accepted, as a power of two (128 MiB, what `zstd -d` accepts by default).
+const ZSTD_WINDOW: u32 = 27;
+/// Memory an xz stream may ask for, in bytes: `xz -9` needs 65 MiB.
+const XZ_MEMORY: u64 = 128 << 20;
+
+/// How a stream is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outer {
+    None,
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+}
+
+impl Outer {
+    pub(super) fn sniff(start: &[u8]) -> Self {
+        match start {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            _ => Self::None,
+        }
+    }
+}
+
+/// A stream with its first bytes looked at; `None` if it has none.
+pub(super) fn open<'r>(mut source: impl Read + Send + 'r) -> io::Result<Option<(Outer, Box<dyn Read + Send + 'r>)>> {
+    let mut start = [0; 6];
+    let length = fill(&mut source, &mut start)?;
+    let start = start.get(..length).unwrap_or_default().to_vec();
+    let outer = Outer::sniff(&start);
+    Ok((length > 0).then(|| (outer, Box::new(Cursor::new(start).chain(source)) as Box<dyn Read + Send>)))
+}
+
+/// Inflates a stream found to be compressed so.
+pub(super) fn inflate<'r>(outer: Outer, source: Box<dyn Read + Send + 'r>) -> io::Result<Box<dyn Read + Send + 'r>> {
+    let source = BufReader::with_capacity(128 << 10, source);
+    Ok(match outer {
+        Outer::None => Box::new(source),
+        Outer::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Outer::Zstd => {
+            let mut decoder = zstd::Decoder::with_buffer(source)?;
+            decoder.window_log_max(ZSTD_WINDOW)?;
+            Box::new(decoder)
+        }
+        Outer::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
+        Outer::Xz => {
+            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
+        }
+    })
+}
