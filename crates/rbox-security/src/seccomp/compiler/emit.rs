@@ -21,12 +21,76 @@ const NR: u32 = 0;
 const ARCH: u32 = 4;
 const ARGS: u32 = 16;
 
-const fn insn(code: u16, jt: u8, jf: u8, k: u32) -> u64 {
-    code as u64 | (jt as u64) << 16 | (jf as u64) << 24 | (k as u64) << 32
+/// Where a comparison goes on.
+#[derive(Clone, Copy, Debug)]
+enum Jump {
+    /// Over so many instructions.
+    Over(u8),
+    /// To an instruction that returns this; it is put behind the code later, once for all who go there.
+    Return(Action),
 }
 
-fn ret(action: Action) -> Vec<u64> {
-    vec![insn(RET, 0, 0, action.0)]
+/// An instruction. Those that do not compare have both ways lead to the next one.
+#[derive(Clone, Copy, Debug)]
+struct Insn {
+    code: u16,
+    yes: Jump,
+    no: Jump,
+    k: u32,
+}
+
+impl Insn {
+    const fn plain(code: u16, k: u32) -> Self {
+        Self { code, yes: Jump::Over(0), no: Jump::Over(0), k }
+    }
+}
+
+/// A verdict, or the code that finds one.
+#[derive(Clone, Debug)]
+enum Node {
+    Return(Action),
+    Code(Vec<Insn>),
+}
+
+/// Code up to this length shares its returns: a jump reaches 255, and a few returns come behind.
+const SHARING: usize = 240;
+
+impl Node {
+    /// Code without open ends: the returns it jumps to are behind it.
+    fn closed(self) -> Vec<Insn> {
+        let mut code = match self {
+            Self::Return(action) => return vec![Insn::plain(RET, action.0)],
+            Self::Code(code) => code,
+        };
+        let length = code.len();
+        let mut returns: Vec<Action> = Vec::new();
+        for (at, insn) in code.iter_mut().enumerate() {
+            for jump in [&mut insn.yes, &mut insn.no] {
+                if let Jump::Return(action) = *jump {
+                    let which = returns.iter().position(|known| *known == action).unwrap_or_else(|| {
+                        returns.push(action);
+                        returns.len() - 1
+                    });
+                    *jump = over(length - at - 1 + which);
+                }
+            }
+        }
+        code.extend(returns.into_iter().map(|action| Insn::plain(RET, action.0)));
+        code
+    }
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Return(_) => 0,
+            Self::Code(code) => code.len(),
+        }
+    }
+}
+
+/// Lengths are held below what a jump reaches by [`SHARING`]; a longer one would be caught by the test that
+/// interprets every filter, and by the kernel, which refuses a jump out of the program.
+fn over(distance: usize) -> Jump {
+    Jump::Over(u8::try_from(distance).unwrap_or(u8::MAX))
 }
 
 /// The low and the high word of an argument, on a little-endian machine.
@@ -35,26 +99,48 @@ const fn arg_words(index: u8) -> (u32, u32) {
     (low, low + 4)
 }
 
-/// `if accumulator <code> k { yes } else { no }`, both ending in a return.
-fn branch(code: u16, k: u32, yes: Vec<u64>, no: Vec<u64>) -> Vec<u64> {
-    // The shorter way first keeps most jumps within the 255 instructions a comparison can skip.
-    let mut program = Vec::with_capacity(yes.len() + no.len() + 2);
-    if let Ok(skip) = u8::try_from(no.len()) {
-        program.push(insn(code, skip, 0, k));
-        program.extend(no);
-        program.extend(yes);
-    } else if let Ok(skip) = u8::try_from(yes.len()) {
-        program.push(insn(code, 0, skip, k));
-        program.extend(yes);
-        program.extend(no);
-    } else {
-        program.push(insn(code, 0, 1, k));
-        program.push(insn(JA, 0, 0, no.len() as u32));
-        // The jump above is taken when the comparison holds and leads over `no`.
-        program.extend(no);
-        program.extend(yes);
+/// `if accumulator <code> k { yes } else { no }`
+fn branch(code: u16, k: u32, yes: Node, no: Node) -> Node {
+    if yes.len() + no.len() < SHARING {
+        let mut out = vec![Insn { code, yes: Jump::Over(0), no: Jump::Over(0), k }];
+        let mut ends = [Jump::Over(0); 2];
+        // Without a way to return at once, `no` comes next and `yes` behind it.
+        for (end, node) in ends.iter_mut().zip([no, yes]) {
+            match node {
+                Node::Return(action) => *end = Jump::Return(action),
+                Node::Code(body) => {
+                    *end = over(out.len() - 1);
+                    out.extend(body);
+                }
+            }
+        }
+        if let Some(first) = out.first_mut() {
+            [first.no, first.yes] = ends;
+        }
+        return Node::Code(out);
     }
-    program
+    let (yes, no) = (yes.closed(), no.closed());
+    let mut out = Vec::with_capacity(yes.len() + no.len() + 2);
+    let first = |yes, no| Insn { code, yes, no, k };
+    if let Ok(skip) = u8::try_from(no.len()) {
+        out.push(first(Jump::Over(skip), Jump::Over(0)));
+    } else {
+        out.push(first(Jump::Over(0), Jump::Over(1)));
+        out.push(Insn::plain(JA, no.len() as u32));
+    }
+    out.extend(no);
+    out.extend(yes);
+    Node::Code(out)
+}
+
+/// `instructions`, then `node`.
+fn after(instructions: &[Insn], node: Node) -> Node {
+    let mut code = instructions.to_vec();
+    match node {
+        Node::Return(_) => return node,
+        Node::Code(rest) => code.extend(rest),
+    }
+    Node::Code(code)
 }
 
 /// Verdicts by range of a number: each entry holds from its start to the next one's.
@@ -71,9 +157,9 @@ fn push<T: PartialEq>(ranges: &mut Ranges<T>, start: u32, verdict: T) {
 }
 
 /// A balanced tree over `ranges`; the accumulator holds the number.
-fn tree<T>(ranges: &[(u32, T)], leaf: &impl Fn(&T) -> Vec<u64>) -> Vec<u64> {
+fn tree<T>(ranges: &[(u32, T)], leaf: &impl Fn(&T) -> Node) -> Node {
     match ranges {
-        [] => Vec::new(),
+        [] => Node::Return(Action::KILL_THREAD),
         [(_, verdict)] => leaf(verdict),
         _ => {
             let (low, high) = ranges.split_at(ranges.len() / 2);
@@ -106,7 +192,7 @@ fn call_ranges(ranges: &mut Ranges<Verdict>, policy: &Policy, arch: &ArchPolicy,
 /// The whole program.
 pub(crate) fn emit(policy: &Policy, native: Arch) -> Vec<u64> {
     let of = |arch: Arch| policy.arches.iter().find(|one| one.arch == arch);
-    let mut rest = ret(Action::KILL_THREAD);
+    let mut rest = Node::Return(Action::KILL_THREAD);
     // The native architecture is asked for first: it is put in front last.
     for arch in policy.arches.iter().filter(|one| one.arch != native && one.arch != Arch::X32) {
         let mut ranges = Vec::new();
@@ -130,43 +216,59 @@ pub(crate) fn emit(policy: &Policy, native: Arch) -> Vec<u64> {
         let which = |number: u32| if native == Arch::X86_64 && number >= X32_BIT { Arch::X32 } else { native };
         rest = branch(JEQ, native.audit(), calls(policy, &ranges, which), rest);
     }
-    let mut program = vec![insn(LD_ABS, 0, 0, ARCH)];
-    program.extend(rest);
-    program
+    encode(after(&[Insn::plain(LD_ABS, ARCH)], rest))
 }
 
-fn calls(policy: &Policy, ranges: &Ranges<Verdict>, arch: impl Fn(u32) -> Arch) -> Vec<u64> {
+/// The words of `struct sock_filter`.
+fn encode(program: Node) -> Vec<u64> {
+    let offset = |jump| match jump {
+        Jump::Over(distance) => u64::from(distance),
+        // Closed code has none left.
+        Jump::Return(_) => u64::from(u8::MAX),
+    };
+    let word = |insn: Insn| {
+        u64::from(insn.code) | offset(insn.yes) << 16 | offset(insn.no) << 24 | u64::from(insn.k) << 32
+    };
+    program.closed().into_iter().map(word).collect()
+}
+
+fn calls(policy: &Policy, ranges: &Ranges<Verdict>, arch: impl Fn(u32) -> Arch) -> Node {
     // A leaf has to know its architecture for the width of arguments.
     let ranges: Vec<_> = ranges.iter().map(|(at, verdict)| (*at, (arch(*at), verdict))).collect();
-    let mut program = vec![insn(LD_ABS, 0, 0, NR)];
-    program.extend(tree(&ranges, &|(arch, verdict)| leaf(policy, *arch, verdict)));
-    program
+    after(&[Insn::plain(LD_ABS, NR)], tree(&ranges, &|(arch, verdict)| leaf(policy, *arch, verdict)))
 }
 
-fn leaf(policy: &Policy, arch: Arch, verdict: &Verdict) -> Vec<u64> {
+fn leaf(policy: &Policy, arch: Arch, verdict: &Verdict) -> Node {
     match verdict {
-        Verdict::Always(action) => ret(*action),
+        Verdict::Always(action) => Node::Return(*action),
         Verdict::When(list) => by_value(policy, arch, list).unwrap_or_else(|| {
             // From the last alternative to the first: each falls through to what follows it.
-            list.iter().rev().fold(ret(policy.default), |rest, (conditions, action)| {
+            list.iter().rev().fold(Node::Return(policy.default), |rest, (conditions, action)| {
                 all(arch, conditions, *action, rest)
             })
         }),
     }
 }
 
-/// `action` when all conditions hold, else `rest`. `rest` stands once, at the end; what fails jumps there.
-fn all(arch: Arch, conditions: &[Condition], action: Action, rest: Vec<u64>) -> Vec<u64> {
-    // Built from the back; `fail` is the distance from the instruction in front of `body` to `rest`.
-    let mut body = ret(action);
+/// `action` when all conditions hold, else `rest`, which stands once, at the end.
+fn all(arch: Arch, conditions: &[Condition], action: Action, rest: Node) -> Node {
+    // A jump to a shared return could not cross a long list of alternatives: then this one returns by itself. (Six
+    // conditions have at most thirty instructions.)
+    let (mut body, rest) = if rest.len() > SHARING - 48 {
+        (vec![Insn::plain(RET, action.0)], Node::Code(rest.closed()))
+    } else {
+        (Vec::new(), rest)
+    };
     for condition in conditions.iter().rev() {
-        let mut test = Vec::new();
-        condition_test(&mut test, arch, *condition, body.len());
+        let holds = if body.is_empty() { Some(action) } else { None };
+        let mut test = condition_test(arch, *condition, body.len(), holds, &rest);
         test.extend(body);
         body = test;
     }
-    body.extend(rest);
-    body
+    if let Node::Code(rest) = rest {
+        body.extend(rest);
+    }
+    Node::Code(body)
 }
 
 /// Where a jump goes.
@@ -180,8 +282,9 @@ enum To {
     Fails,
 }
 
-/// The instructions that test one condition; `behind` are those between the test and the place to fail to.
-fn condition_test(out: &mut Vec<u64>, arch: Arch, condition: Condition, behind: usize) {
+/// The instructions that test one condition; `behind` are those between the test and `rest`. A condition that
+/// holds leads to what is behind, or to a return.
+fn condition_test(arch: Arch, condition: Condition, behind: usize, holds: Option<Action>, rest: &Node) -> Vec<Insn> {
     use To::{Fails, Holds, Next};
     let (low, high) = arg_words(condition.index);
     let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);
@@ -220,21 +323,23 @@ fn condition_test(out: &mut Vec<u64>, arch: Arch, condition: Condition, behind: 
         }
     }
     let length = steps.len();
-    for (at, (code, when, otherwise, k)) in steps.into_iter().enumerate() {
+    let instruction = |(at, (code, yes, no, k)): (usize, (u16, To, To, u32))| {
         let left = length - at - 1;
-        let distance = |to: To| match to {
-            Next => 0,
-            Holds => left as u8,
-            // A rule has at most six conditions of five instructions: this fits.
-            Fails => (left + behind) as u8,
+        let jump = |to| match (to, holds, rest) {
+            (Next, ..) => Jump::Over(0),
+            (Holds, Some(action), _) => Jump::Return(action),
+            (Holds, None, _) => over(left),
+            (Fails, _, Node::Return(action)) => Jump::Return(*action),
+            (Fails, _, Node::Code(_)) => over(left + behind),
         };
-        out.push(insn(code, distance(when), distance(otherwise), k));
-    }
+        Insn { code, yes: jump(yes), no: jump(no), k }
+    };
+    steps.into_iter().enumerate().map(instruction).collect()
 }
 
 /// The common case, a list of values of one argument with one action, as a tree over that argument's low word:
 /// with socket's address families that is a fifth of the instructions of a test for each.
-fn by_value(policy: &Policy, arch: Arch, list: &[(Vec<Condition>, Action)]) -> Option<Vec<u64>> {
+fn by_value(policy: &Policy, arch: Arch, list: &[(Vec<Condition>, Action)]) -> Option<Node> {
     let (first, action) = list.first()?;
     let index = first.first()?.index;
     if list.len() < 4 {
@@ -268,12 +373,9 @@ fn by_value(policy: &Policy, arch: Arch, list: &[(Vec<Condition>, Action)]) -> O
         }
     }
     let (low, high) = arg_words(index);
-    let mut program = vec![insn(LD_ABS, 0, 0, low)];
-    program.extend(tree(&ranges, &|action| ret(*action)));
+    let narrow = after(&[Insn::plain(LD_ABS, low)], tree(&ranges, &|action| Node::Return(*action)));
     if !arch.is_64_bit() {
-        return Some(program);
+        return Some(narrow);
     }
-    let mut wide = vec![insn(LD_ABS, 0, 0, high)];
-    wide.extend(branch(JEQ, 0, program, ret(policy.default)));
-    Some(wide)
+    Some(after(&[Insn::plain(LD_ABS, high)], branch(JEQ, 0, narrow, Node::Return(policy.default))))
 }
