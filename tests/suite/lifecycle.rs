@@ -1,0 +1,220 @@
+//! A container's day: stop, kill, rm, restart, wait, rename, port, attach, pause, top, prune.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::{BUSYBOX, PYTHON, Test, wait_until};
+
+#[test]
+fn stop_asks_first() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("s");
+    t.sleeper(&name, []);
+    let began = Instant::now();
+    assert_eq!(t.ok(["stop", &name]), name);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", &name]), "0 exited");
+    // A second stop has nothing to do and says so by succeeding.
+    assert_eq!(t.ok(["stop", &name]), name);
+    t.rbox(["stop", "no-such-container"]).refused(1, &["no such container: no-such-container"]);
+}
+
+#[test]
+fn stop_kills_what_does_not_listen() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("deaf");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]);
+    t.ok(["stop", "-t", "1", &name]);
+    assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}}", &name]), "137");
+}
+
+#[test]
+fn kill_sends_any_signal() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("k");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "trap 'echo got usr1' USR1; trap 'exit 6' HUP; echo ready; while :; do sleep 0.05; done"]);
+    wait_until("ready", || t.rbox(["logs", &name]).stdout.contains("ready"));
+    assert_eq!(t.ok(["kill", "-s", "USR1", &name]), name);
+    wait_until("USR1 came", || t.rbox(["logs", &name]).stdout.contains("got usr1"));
+    t.ok(["kill", "--signal", "1", &name]);
+    assert_eq!(t.ok(["wait", &name]), "6");
+    t.rbox(["kill", &name]).refused(1, &["not running"]);
+    let other = t.name("k2");
+    t.sleeper(&other, []);
+    t.rbox(["kill", "-s", "NONSENSE", &other]).refused(1, &["NONSENSE"]);
+    t.ok(["kill", &other]);
+    assert_eq!(t.ok(["wait", &other]), "137");
+}
+
+#[test]
+fn rm_refuses_what_runs_unless_forced() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("r");
+    t.sleeper(&name, []);
+    t.rbox(["rm", &name]).refused(1, &["running", &name]);
+    assert_eq!(t.ok(["rm", "-f", &name]), name);
+    t.rbox(["rm", &name]).refused(1, &["no such container"]);
+    // Docker: forced removal of what is not there is no failure of the script that asks for it.
+    t.rbox(["rm", "-f", &name]).code(0);
+    t.expect_nothing_left();
+}
+
+#[test]
+fn several_at_once_and_the_rest_goes_on() {
+    let Some(t) = Test::start() else { return };
+    let (a, b) = (t.name("a"), t.name("b"));
+    t.sleeper(&a, []);
+    t.sleeper(&b, []);
+    let out = t.rbox(["stop", &a, "no-such-container", &b]).code(1);
+    assert_eq!(out.stdout, format!("{a}\n{b}\n"));
+    assert!(out.stderr.contains("no-such-container"), "{}", out.stderr);
+    t.ok(["rm", &a, &b]);
+}
+
+#[test]
+fn restart_is_a_new_process() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("r");
+    t.sleeper(&name, []);
+    let first = t.pid(&name);
+    assert_eq!(t.ok(["restart", &name]), name);
+    assert_eq!(t.status(&name), "running");
+    assert_ne!(t.pid(&name), first);
+    t.ok(["stop", &name]);
+    t.ok(["restart", &name]);
+    assert_eq!(t.status(&name), "running");
+}
+
+#[test]
+fn start_of_several_prints_their_names() {
+    let Some(t) = Test::start() else { return };
+    let (a, b) = (t.name("a"), t.name("b"));
+    for name in [&a, &b] {
+        t.ok(["create", "--name", name, BUSYBOX, "sleep", "100"]);
+    }
+    assert_eq!(t.ok(["start", &a, &b]), format!("{a}\n{b}"));
+    // Started already: nothing to do.
+    assert_eq!(t.ok(["start", &a]), a);
+    t.rbox(["start", "no-such-container"]).refused(1, &["no such container"]);
+}
+
+#[test]
+fn wait_blocks_until_the_end() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("w");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "sleep 0.7; exit 12"]);
+    assert_eq!(t.ok(["wait", &name]), "12");
+    assert_eq!(t.ok(["wait", &name]), "12");
+    let waiter = t.name("w2");
+    t.sleeper(&waiter, []);
+    let mut wait = t.cmd(["wait", &waiter]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!wait.ended());
+    t.ok(["stop", &waiter]);
+    assert_eq!(wait.finish(Duration::from_secs(10)).ok(), "0");
+}
+
+#[test]
+fn rename() {
+    let Some(t) = Test::start() else { return };
+    let (old, new) = (t.name("old"), t.name("new"));
+    let id = t.sleeper(&old, []);
+    t.ok(["rename", &old, &new]);
+    assert_eq!(t.ok(["inspect", "-f", "{{.Id}}", &new]), id);
+    t.rbox(["inspect", &old]).code(1);
+    t.sleeper(&old, []);
+    t.rbox(["rename", &old, &new]).refused(1, &["already in use", &new]);
+    t.rbox(["rename", &old, "bad name"]).refused(1, &["bad name"]);
+}
+
+#[test]
+fn pause_stops_everything_and_unpause_goes_on() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("p");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.02; done"]);
+    assert_eq!(t.ok(["pause", &name]), name);
+    assert_eq!(t.status(&name), "paused");
+    assert!(t.ok(["ps", "--format", "{{.Status}}"]).ends_with("(Paused)"));
+    let count = || std::fs::read_to_string(format!("/proc/{}/root/n", t.pid(&name))).unwrap();
+    let first = count();
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(count(), first);
+    t.rbox(["pause", &name]).refused(1, &["already paused"]);
+    assert_eq!(t.ok(["unpause", &name]), name);
+    wait_until("it counts on", || count() != first);
+    t.rbox(["unpause", &name]).refused(1, &["not paused"]);
+    // What is paused can be stopped and removed.
+    t.ok(["pause", &name]);
+    t.ok(["rm", "-f", &name]);
+}
+
+#[test]
+fn top_shows_the_hosts_view_and_pid_shows_both() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("top");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "sleep 1000 & trap 'exit' TERM; while :; do sleep 0.1; done"]);
+    wait_until("both processes are there", || t.ok(["top", &name]).contains("sleep 1000"));
+    let out = t.ok(["top", &name]);
+    let header: Vec<_> = out.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header, ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]);
+    let pid = t.pid(&name).to_string();
+    assert!(out.lines().skip(1).any(|l| l.split_whitespace().nth(1) == Some(&pid)), "{out}");
+    let both = t.ok(["pid", &name]);
+    assert!(both.lines().any(|l| {
+        let words: Vec<_> = l.split_whitespace().collect();
+        words.contains(&"1") && words.contains(&&*pid)
+    }), "pid {pid} is 1 inside:\n{both}");
+}
+
+#[test]
+fn attach_shows_what_comes_and_returns_the_code() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("a");
+    t.ok(["run", "-d", "-i", "--name", &name, BUSYBOX, "sh", "-c", "while read l; do echo got $l; test $l = end && exit 9; done"]);
+    let out = t.cmd(["attach", &name]).input("one\nend\n").run().code(9);
+    assert_eq!(out.stdout, "got one\ngot end\n");
+    t.rbox(["attach", &name]).refused(1, &["stopped"]);
+}
+
+#[test]
+fn port_lists_what_is_published() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("ports");
+    t.sleeper(&name, ["-p", "127.0.0.1::80", "-p", "127.0.0.1::53/udp"]);
+    let out = t.ok(["port", &name]);
+    assert_eq!(out.lines().count(), 2);
+    assert!(out.lines().any(|l| l.starts_with("80/tcp -> 127.0.0.1:")), "{out}");
+    assert!(out.lines().any(|l| l.starts_with("53/udp -> 127.0.0.1:")), "{out}");
+    assert!(t.ok(["port", &name, "80"]).starts_with("127.0.0.1:"));
+    assert!(t.ok(["port", &name, "53/udp"]).starts_with("127.0.0.1:"));
+    t.rbox(["port", &name, "81"]).refused(1, &["81"]);
+}
+
+#[test]
+fn prune_takes_only_what_ended() {
+    let Some(t) = Test::start() else { return };
+    let (running, ended) = (t.name("running"), t.name("ended"));
+    t.sleeper(&running, []);
+    t.ok(["run", "--name", &ended, BUSYBOX, "true"]);
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &ended]);
+    let out = t.ok(["container", "prune", "-f"]);
+    assert!(out.contains("Deleted Containers:") && out.contains(&id) && out.contains("Total reclaimed space:"), "{out}");
+    assert_eq!(t.ok(["ps", "-a", "--format", "{{.Names}}"]), running);
+    t.ok(["run", "--name", &ended, BUSYBOX, "true"]);
+    t.ok(["system", "prune", "-f"]);
+    assert_eq!(t.ok(["ps", "-a", "--format", "{{.Names}}"]), running);
+    assert_eq!(t.ok(["images", "-q", PYTHON]).lines().count(), 1, "images with a name stay");
+}
+
+#[test]
+fn the_end_is_recorded_when_nobody_looks() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("e");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "exit 77"]);
+    wait_until("it has ended", || t.status(&name) == "exited");
+    let state = t.inspect(&name)["State"].clone();
+    assert_eq!(state["ExitCode"], 77);
+    assert_eq!(state["Running"], false);
+    assert_eq!(state["Pid"], 0);
+    let (started, finished) = (state["StartedAt"].as_str().unwrap(), state["FinishedAt"].as_str().unwrap());
+    assert!(started < finished && started.starts_with("20"), "{state}");
+}

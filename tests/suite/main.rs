@@ -1,0 +1,29 @@
+//! Black-box tests of the `rbox` binary: as root, on this host, with real images from a real registry.
+//! How the suite is set up, and how to run a part of it: docs/testing.md.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // A test that cannot go on has failed.
+
+mod harness;
+
+mod archive;
+mod bad_input;
+mod binary;
+mod crash;
+mod disk_full;
+mod embedded;
+mod exec;
+mod explain;
+mod house;
+mod images;
+mod inspect;
+mod lifecycle;
+mod limits;
+mod logs;
+mod many;
+mod mounts;
+mod network;
+mod ps;
+mod pull;
+mod run;
+mod security;
+mod terminal;
+mod volumes;

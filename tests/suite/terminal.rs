@@ -1,0 +1,118 @@
+//! `-it`, through a real terminal program.
+
+use crate::harness::{BUSYBOX, Test, Tmux, has, skipped, wait_until};
+
+macro_rules! terminal {
+    () => {{
+        if !has("tmux") {
+            return skipped("tmux is not installed");
+        }
+        let Some(t) = Test::start() else { return };
+        t
+    }};
+}
+
+#[test]
+fn a_shell_on_a_terminal() {
+    let t = terminal!();
+    let tmux = Tmux::start(t.suite, &format!("run --rm -it {BUSYBOX} sh"));
+    tmux.expect("#");
+    tmux.line("tty; echo pid $$; echo term $TERM");
+    tmux.expect("/dev/pts/0");
+    tmux.expect("pid 1");
+    tmux.line("exit 17");
+    tmux.expect("ended 17");
+    // The terminal is as it was: canonical mode and echo are on again.
+    let screen = tmux.screen();
+    assert!(screen.lines().any(|l| l.trim() == "icanon") && screen.lines().any(|l| l.trim() == "echo"), "{screen}");
+}
+
+#[test]
+fn the_size_is_passed_on_and_follows() {
+    let t = terminal!();
+    let tmux = Tmux::start(t.suite, &format!("run --rm -it {BUSYBOX} sh"));
+    tmux.expect("#");
+    tmux.line("stty size");
+    tmux.expect("24 80");
+    tmux.resize(101, 33);
+    wait_until("the container's terminal is 33 lines of 101 columns", || {
+        tmux.line("clear; stty size");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+        tmux.screen().contains("33 101")
+    });
+    tmux.line("exit");
+    tmux.expect("ended 0");
+}
+
+#[test]
+fn keys_reach_the_process() {
+    let t = terminal!();
+    let tmux = Tmux::start(t.suite, &format!("run --rm -it {BUSYBOX} sh"));
+    tmux.expect("#");
+    tmux.line("sleep 1000");
+    tmux.keys(&["C-c"]);
+    tmux.line("echo after=$?");
+    tmux.expect("after=130");
+    tmux.keys(&["C-d"]);
+    tmux.expect("ended 130");
+}
+
+#[test]
+fn detach_keys_leave_it_running_and_attach_comes_back() {
+    let t = terminal!();
+    let name = t.name("d");
+    let tmux = Tmux::start(t.suite, &format!("run -it --name {name} {BUSYBOX} sh"));
+    tmux.expect("#");
+    tmux.line("x=kept");
+    tmux.keys(&["C-p", "C-q"]);
+    tmux.expect("ended 0");
+    assert_eq!(t.status(&name), "running");
+    let tmux = Tmux::start(t.suite, &format!("attach --detach-keys=ctrl-x,d {name}"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    tmux.line("echo value $x");
+    tmux.expect("value kept");
+    tmux.keys(&["C-x"]);
+    tmux.keys(&["d"]);
+    tmux.expect("ended 0");
+    let tmux = Tmux::start(t.suite, &format!("attach {name}"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    tmux.line("exit 4");
+    tmux.expect("ended 4");
+    assert_eq!(t.status(&name), "exited");
+}
+
+#[test]
+fn exec_has_a_terminal_too() {
+    let t = terminal!();
+    let name = t.name("e");
+    t.sleeper(&name, []);
+    let tmux = Tmux::start(t.suite, &format!("exec -it {name} sh"));
+    tmux.expect("#");
+    tmux.line("tty; stty size");
+    tmux.expect("24 80");
+    tmux.line("exit 9");
+    tmux.expect("ended 9");
+    assert_eq!(t.status(&name), "running");
+}
+
+#[test]
+fn start_attached_with_a_terminal() {
+    let t = terminal!();
+    let name = t.name("s");
+    t.ok(["create", "-it", "--name", &name, BUSYBOX, "sh"]);
+    let tmux = Tmux::start(t.suite, &format!("start -ai {name}"));
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    tmux.line("tty");
+    tmux.expect("/dev/pts/0");
+    tmux.line("exit 2");
+    tmux.expect("ended 2");
+}
+
+#[test]
+fn a_terminal_is_asked_for_where_there_is_none() {
+    let t = terminal!();
+    t.rbox(["run", "--rm", "-it", BUSYBOX, "true"]).refused(125, &["not a TTY"]);
+    // -t alone works without one: output goes through a terminal of the container's.
+    let out = t.rbox(["run", "--rm", "-t", BUSYBOX, "sh", "-c", "tty; echo err >&2"]).code(0);
+    assert_eq!(out.stdout, "/dev/pts/0\r\nerr\r\n");
+}
