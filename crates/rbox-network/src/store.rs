@@ -419,7 +419,11 @@ fn ensure_sysctls(network: &Network) -> Result<()> {
     // Packets pass between the bridge and the other links.
     sysctl("/proc/sys/net/ipv4/ip_forward", "1")?;
     // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
-    sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")
+    sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")?;
+    // The network is IPv4 only. With IPv6 on its bridge the host would take routes from a container's router
+    // advertisements (CVE-2020-13401).
+    let ipv6 = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", network.bridge);
+    if Path::new("/proc/sys/net/ipv6").exists() { sysctl(&ipv6, "1") } else { Ok(()) }
 }
 
 fn build(table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {

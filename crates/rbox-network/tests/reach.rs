@@ -133,6 +133,31 @@ fn spoofed_sources_are_dropped() {
     });
 }
 
+/// CVE-2020-13401: the host takes no route from a container's router advertisement.
+#[test]
+fn router_advertisements_are_ignored() {
+    alone(|| {
+        let world = World::new();
+        let web = world.start("web", &[]);
+        // Type 134, a lifetime of half an hour; the kernel fills in the checksum.
+        let send = "echo 0 > /proc/sys/net/ipv6/conf/eth0/disable_ipv6; \
+            ip -6 addr replace fe80::99/64 dev eth0 nodad; \
+            python3 -c \"import socket,struct; s=socket.socket(socket.AF_INET6,socket.SOCK_RAW,socket.IPPROTO_ICMPV6); \
+            s.setsockopt(socket.IPPROTO_IPV6,socket.IPV6_MULTICAST_HOPS,255); \
+            s.bind(('fe80::99',0,0,socket.if_nametoindex('eth0'))); \
+            s.sendto(struct.pack('!BBHBBHII',134,0,0,64,0,1800,0,0),('ff02::1',0,0,socket.if_nametoindex('eth0')))\"";
+        let routes = || {
+            web.inside.run(send);
+            std::thread::sleep(Duration::from_millis(200));
+            run("ip -6 route show default")
+        };
+        assert_eq!(routes(), "");
+        let bridge = &world.network.bridge;
+        run(&format!("cd /proc/sys/net/ipv6/conf/{bridge} && echo 1 > accept_ra && echo 0 > disable_ipv6"));
+        assert!(routes().contains("via fe80::99"), "so the test can fail");
+    });
+}
+
 /// A client that sends from one UDP port all the time finds a container that comes later, and its successor.
 #[test]
 fn udp_flows_follow_the_port() {
