@@ -15,9 +15,9 @@ pub mod size;
 pub mod ulimit;
 pub mod user;
 
-pub use digest::Digest;
-pub use platform::Platform;
-pub use reference::Reference;
+pub use digest::{Digest, DigestError};
+pub use platform::{Platform, PlatformError};
+pub use reference::{Reference, ReferenceError};
 pub use capability::{CapSet, Capability};
 pub use resources::Resources;
 pub use size::Size;
