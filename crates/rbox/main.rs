@@ -1,1 +1,48 @@
-fn main() {}
+//! rbox: a complete container engine in one static binary, with no daemon.
+
+mod cli;
+mod client;
+mod commands;
+mod escape;
+mod exec;
+mod flags;
+mod generate;
+mod global;
+mod hello;
+mod history;
+mod images;
+mod info;
+mod inspect;
+mod interspersed;
+mod logs;
+mod network;
+mod pid;
+mod process;
+mod prompt;
+mod ps;
+mod pull;
+mod rename;
+mod rm;
+mod rmi;
+mod run;
+mod small_init;
+mod start;
+mod stop;
+mod system;
+mod table;
+mod template;
+mod top;
+mod units;
+mod volume;
+
+use std::process::ExitCode;
+
+/// Inside containers this executable goes by other names: the embedded image's program, and the small init.
+fn main() -> ExitCode {
+    let name = std::env::args_os().next().unwrap_or_default();
+    match name.to_str() {
+        Some("/hello" | "hello") => hello::main(),
+        Some("/sbin/docker-init") => small_init::main(),
+        _ => cli::main(),
+    }
+}

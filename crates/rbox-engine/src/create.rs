@@ -18,7 +18,7 @@ use crate::launch::{capabilities, filter};
 use crate::names;
 use crate::paths::Paths;
 use crate::record::{ContainerRecord, write_json};
-use crate::spec::merge_env;
+use crate::config::{device_rules, merge_env};
 use crate::volume::VolumeStore;
 
 /// What the user said about a container; what is none is the image's to say.
@@ -115,6 +115,8 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
     exposed.extend(request.expose);
     let mut host = request.host;
     add_image_volumes(&mut host, of_image.volumes.keys())?;
+    host.resources.all_devices = host.privileged;
+    host.resources.device_cgroup_rules.extend(device_rules(&host.devices));
     let short = id.short().to_owned();
     let hostname = match request.hostname {
         Some(name) => name,

@@ -1,6 +1,6 @@
 //! A further process in a container that lives.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_runtime::cgroup::Cgroup;
 use rbox_runtime::{JoinRequest, Joined, Stdio, join};
@@ -9,7 +9,7 @@ use crate::control;
 use crate::error::EngineError;
 use crate::launch::{capabilities, filter, live_root};
 use crate::record::{Container, Status};
-use crate::spec::{self, Facts};
+use crate::config::{self, Facts};
 use crate::user;
 
 /// What is to run.
@@ -29,8 +29,33 @@ pub struct ExecRequest {
     pub privileged: bool,
 }
 
+/// Its standard streams.
+#[derive(Debug)]
+pub enum ExecStdio {
+    /// These three, handed to it as they are.
+    Streams([OwnedFd; 3]),
+    /// A terminal of the container of this size: rows, columns.
+    Terminal(Option<(u16, u16)>),
+}
+
+/// A process that runs in a container as this process's child.
+#[derive(Debug)]
+pub struct ExecProcess(Joined);
+
+impl ExecProcess {
+    /// The master side of its terminal, once.
+    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
+        self.0.terminal.take()
+    }
+
+    /// Waits for its end: its exit code, or 128+n after signal n.
+    pub fn wait(&self) -> i32 {
+        crate::monitor::reap(self.0.pidfd.as_fd())
+    }
+}
+
 /// Runs the process with these streams. This process must be single-threaded and becomes its parent.
-pub fn exec(container: &Container, request: &ExecRequest, stdio: Stdio) -> Result<Joined, EngineError> {
+pub fn exec(container: &Container, request: &ExecRequest, stdio: ExecStdio) -> Result<ExecProcess, EngineError> {
     let record = &container.record;
     if container.status == Status::Paused {
         return Err(EngineError::Conflict(format!("container {} is paused, unpause the container before exec", record.name)));
@@ -49,8 +74,8 @@ pub fn exec(container: &Container, request: &ExecRequest, stdio: Stdio) -> Resul
     let capabilities = capabilities(&record)?;
     let filter = filter(&record, capabilities)?;
     record.config.tty = request.tty;
-    let mut env = spec::environment(&record, &user);
-    spec::merge_env(&mut env, &request.env);
+    let mut env = config::environment(&record, &user);
+    config::merge_env(&mut env, &request.env);
     let cwd = match request.working_dir.as_deref().unwrap_or(&record.config.working_dir) {
         "" => "/",
         path => path,
@@ -59,10 +84,14 @@ pub fn exec(container: &Container, request: &ExecRequest, stdio: Stdio) -> Resul
         return Err(EngineError::Invalid(format!("the working directory '{cwd}' is invalid, it needs to be an absolute path")));
     }
     let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
-    let process = spec::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
+    let process = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
         .map_err(|e| EngineError::Invalid(e.to_string()))?;
     let cgroup = Cgroup::open_to_join(&live.cgroup)?;
-    Ok(join(JoinRequest {
+    let stdio = match stdio {
+        ExecStdio::Streams(fds) => Stdio::Fds { fds, own: false },
+        ExecStdio::Terminal(size) => Stdio::Terminal { size },
+    };
+    Ok(ExecProcess(join(JoinRequest {
         pidfd: pidfd.as_fd(),
         pid: live.pid,
         process: &process,
@@ -70,5 +99,5 @@ pub fn exec(container: &Container, request: &ExecRequest, stdio: Stdio) -> Resul
         cgroup_tasks: cgroup.join_fds(),
         seccomp: filter.as_ref(),
         stdio,
-    })?)
+    })?))
 }

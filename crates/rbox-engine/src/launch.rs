@@ -27,7 +27,7 @@ use crate::containers;
 use crate::error::EngineError;
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, LiveState, process_start, write_json};
-use crate::spec::{self, Facts, INIT_PATH};
+use crate::config::{self, Facts, INIT_PATH};
 use crate::teardown::networks;
 use crate::user;
 use crate::volume::{VolumeStore, populate};
@@ -89,15 +89,14 @@ fn carry_out(
 
     let held_ports = plan_network(paths, record, live)?;
     let given_files = write_given_files(record, live.endpoint.as_ref(), &live_dir)?;
-    let config = spec::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
+    let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
 
-    let stage = open_dir(&live_dir)?;
     let groups: Vec<(String, PathBuf)> =
         cgroup.paths().v1.iter().map(|(names, path)| (names.clone(), path.clone())).collect();
     let created = create(Launch {
         spec: &config,
         root: root.as_fd(),
-        stage: stage.as_fd(),
+        stage: &live_dir,
         cgroup: cgroup.clone_into(),
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),

@@ -16,6 +16,11 @@ use serde::Deserialize;
 pub use reader::{Ended, LogQuery, LogReader};
 pub use writer::LogWriter;
 
+/// A descriptor that becomes readable when the monitor that writes a container's log ends; none when it is gone.
+pub fn monitor_fd(live: &crate::record::LiveState) -> Option<std::os::fd::OwnedFd> {
+    rbox_sys::process::pidfd_open(live.monitor).ok()
+}
+
 /// Longest text of one entry, in bytes; a longer line is parted.
 pub const MAX_ENTRY: usize = 16 * 1024;
 

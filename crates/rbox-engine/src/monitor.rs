@@ -477,7 +477,7 @@ impl Monitor<'_> {
 }
 
 /// Waits for the process and gives its exit code: its own, or 128+n after signal n.
-fn reap(pidfd: BorrowedFd<'_>) -> i32 {
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Ok(Some(status)) => {

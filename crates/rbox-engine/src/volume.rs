@@ -11,7 +11,7 @@
 
 mod populate;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,9 +19,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use rbox_spec::mount::MountKind;
 use serde::{Deserialize, Serialize};
 
+use crate::containers;
+use crate::error::EngineError;
 use crate::filter::{FilterError, Filters};
+use crate::paths::Paths;
+use crate::record::{ContainerRecord, read_json};
 
 pub use populate::{PopulateError, populate};
 
@@ -367,6 +372,63 @@ impl VolumeStore {
             }
         }
     }
+}
+
+/// Who mounts what: the ids of the containers that have each volume.
+#[derive(Debug, Default)]
+pub struct VolumeUsers(HashMap<String, Vec<String>>);
+
+impl VolumeUsers {
+    /// Reads all containers' records.
+    pub fn read(paths: &Paths) -> Result<Self, EngineError> {
+        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        for id in containers::ids(paths)? {
+            let Some(record) = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"))? else {
+                continue;
+            };
+            for name in names_of(&record, false) {
+                users.entry(name.to_owned()).or_default().push(id.as_str().to_owned());
+            }
+        }
+        Ok(Self(users))
+    }
+
+    /// The ids of the containers that mount `name`.
+    pub fn of(&self, name: &str) -> Vec<String> {
+        self.0.get(name).cloned().unwrap_or_default()
+    }
+}
+
+fn names_of(record: &ContainerRecord, only_anonymous: bool) -> impl Iterator<Item = &str> {
+    record.host.mounts.iter().filter_map(move |mount| match &mount.kind {
+        MountKind::Volume { name, anonymous, .. } if *anonymous || !only_anonymous => Some(name.as_str()),
+        _ => None,
+    })
+}
+
+/// Takes away the volumes that nobody named and that only this container, whose record is gone from the list,
+/// mounted. Another container that mounts one by its long name keeps it.
+pub fn remove_anonymous(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let mut names = names_of(record, true).filter(|name| !name.is_empty()).peekable();
+    if names.peek().is_none() {
+        return Ok(());
+    }
+    let users = VolumeUsers::read(paths)?;
+    let others = |name: &str| {
+        let mut ids = users.of(name);
+        ids.retain(|id| id != record.id.as_str());
+        ids
+    };
+    let store = VolumeStore::new(&paths.volumes());
+    let mut first_failure = Ok(());
+    for name in names {
+        match store.remove(name, &others) {
+            Ok(()) | Err(VolumeError::Missing(_) | VolumeError::InUse { .. }) => {}
+            Err(error) if first_failure.is_ok() => first_failure = Err(error.into()),
+            Err(_) => {}
+        }
+    }
+    first_failure
 }
 
 fn checked_name(name: &str) -> Result<&str, VolumeError> {

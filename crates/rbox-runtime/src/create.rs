@@ -1,7 +1,7 @@
 //! From a config to a process that waits, and from there to the program.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
 use rbox_namespace::handshake::{self, Parent, Told};
@@ -21,8 +21,9 @@ pub struct Launch<'a> {
     pub spec: &'a Spec,
     /// The root file system as a detached mount.
     pub root: BorrowedFd<'a>,
-    /// A directory of the host to attach the root on, in the child's mount namespace.
-    pub stage: BorrowedFd<'a>,
+    /// A directory of the host to attach the root on. By path, because a descriptor would lead to the mount of
+    /// the parent's namespace, and only a place of its own can be mounted on.
+    pub stage: &'a Path,
     /// The v2 group to be born in.
     pub cgroup: Option<BorrowedFd<'a>>,
     /// `tasks` files of the v1 groups to enter.

@@ -171,7 +171,12 @@ impl<'a> Init<'a> {
     }
 
     fn attach_root(&mut self) -> Result<(), StepError> {
-        Ok(attach(self.root(), self.launch.stage)?)
+        let stage = told(
+            "open",
+            || format!("{}, O_PATH|O_DIRECTORY", trace::quoted(self.launch.stage)),
+            || rustix::fs::open(self.launch.stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()),
+        )?;
+        Ok(attach(self.root(), stage)?)
     }
 
     fn mount_all(&mut self) -> Result<(), StepError> {

@@ -163,9 +163,14 @@ pub fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
     format!("{:?}", value.as_ref())
 }
 
-/// A flags argument as its bits print themselves.
+/// A flags argument as C writes it: the names its `Debug` gives, joined by `|`.
 pub fn flags(value: impl Debug) -> String {
-    format!("{value:?}")
+    let text = format!("{value:?}");
+    let inner = text.split_once('(').map_or(text.as_str(), |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    match inner {
+        "0x0" => "0".to_owned(),
+        inner => inner.replace(" | ", "|"),
+    }
 }
 
 /// An fd argument with the path it stands for when the kernel tells one: `7</sys/fs/cgroup/rbox>`.

@@ -12,8 +12,9 @@ use oci_spec::runtime::{
     ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
 };
 use rbox_spec::capability::CapSet;
-use rbox_spec::container::NetworkMode;
+use rbox_spec::container::{DeviceSpec, NetworkMode};
 use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
 use rbox_spec::user::ResolvedUser;
 
@@ -305,6 +306,28 @@ pub(crate) fn host_devices(dir: &Path, depth: u32) -> Vec<PathBuf> {
         }
     }
     found
+}
+
+/// The device filter's rules for `--device`: a directory stands for every device below it.
+pub(crate) fn device_rules(devices: &[DeviceSpec]) -> Vec<DeviceRule> {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    let mut rules = Vec::new();
+    for device in devices {
+        let host = std::path::Path::new(&device.host);
+        let all = if host.is_dir() { host_devices(host, 0) } else { vec![host.to_owned()] };
+        for path in all {
+            let Ok(meta) = std::fs::metadata(&path) else { continue };
+            let kind = if meta.file_type().is_block_device() { DeviceKind::Block } else { DeviceKind::Char };
+            let Some(access) = DeviceAccess::parse(&device.permissions) else { continue };
+            rules.push(DeviceRule {
+                kind,
+                major: Some(rustix::fs::major(meta.rdev())),
+                minor: Some(rustix::fs::minor(meta.rdev())),
+                access,
+            });
+        }
+    }
+    rules
 }
 
 fn device_at(host: &Path, inside: PathBuf) -> Result<Option<LinuxDevice>, OciSpecError> {

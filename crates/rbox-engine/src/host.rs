@@ -1,0 +1,22 @@
+//! What the host offers: for `info` and for errors that say what is missing.
+
+use rbox_runtime::cgroup::Hierarchy;
+
+/// The control groups of this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CgroupSupport {
+    /// 1 where limits live in v1 controllers (hybrid hosts too), 2 where all is unified.
+    pub version: u8,
+    /// The controllers that can limit, each with where it is mounted.
+    pub controllers: Vec<(String, String)>,
+}
+
+/// The control groups of this host; none where they are not mounted.
+pub fn cgroups() -> Option<CgroupSupport> {
+    let hierarchy = Hierarchy::detect().ok()?;
+    let controllers = hierarchy.controllers();
+    Some(CgroupSupport {
+        version: if hierarchy.is_v2() { 2 } else { 1 },
+        controllers: controllers.into_iter().map(|(name, path)| (name, path.display().to_string())).collect(),
+    })
+}

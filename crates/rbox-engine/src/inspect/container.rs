@@ -1,0 +1,409 @@
+//! `inspect` of a container.
+
+use rbox_spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
+use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::port::{ContainerPort, PublishedPort};
+use rbox_spec::resources::DeviceRate;
+use serde_json::{Map, Value, json};
+
+use super::{list, time};
+use crate::paths::Paths;
+use crate::record::{Container, ContainerRecord, Status};
+use crate::volume::disk_usage;
+
+/// The JSON of one container; with `size`, what its writable layer takes. `image_size` is then that of its
+/// image, in bytes.
+pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Value {
+    let record = &container.record;
+    let dir = paths.container(&record.id);
+    let live = paths.live_of(&record.id);
+    let file = |name: &str| live.join(name).display().to_string();
+    let mut out = json!({
+        "Id": record.id.as_str(),
+        "Created": record.created.to_string(),
+        "Path": command(record).first().cloned().unwrap_or_default(),
+        "Args": command(record).get(1..).unwrap_or_default(),
+        "State": state(container),
+        "Image": record.image_id,
+        "ResolvConfPath": file("resolv.conf"),
+        "HostnamePath": file("hostname"),
+        "HostsPath": file("hosts"),
+        "LogPath": paths.log(&record.id).display().to_string(),
+        "Name": format!("/{}", record.name),
+        "RestartCount": 0,
+        "Driver": "overlay2",
+        "Platform": "linux",
+        "MountLabel": "",
+        "ProcessLabel": "",
+        "AppArmorProfile": "",
+        "ExecIDs": null,
+        "HostConfig": host_config(record),
+        "GraphDriver": graph_driver(record, &dir),
+        "Mounts": mounts(paths, record),
+        "Config": config(record),
+        "NetworkSettings": network_settings(container),
+    });
+    if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {
+        let own = disk_usage(&dir.join("upper"));
+        fields.insert("SizeRw".into(), own.into());
+        fields.insert("SizeRootFs".into(), (own + image_size).into());
+    }
+    out
+}
+
+fn command(record: &ContainerRecord) -> Vec<String> {
+    [&record.config.entrypoint[..], &record.config.cmd[..]].concat()
+}
+
+fn state(container: &Container) -> Value {
+    let status = container.status;
+    let exit = container.exit.as_ref();
+    let started = container.live.as_ref().map(|live| live.started).or(exit.and_then(|exit| exit.started));
+    // While it runs, what is told of the last exit is when it was; its code is told again at the next.
+    let ended = if container.is_running() { None } else { exit };
+    json!({
+        "Status": status.as_str(),
+        "Running": container.is_running(),
+        "Paused": status == Status::Paused,
+        "Restarting": false,
+        "OOMKilled": ended.is_some_and(|exit| exit.oom_killed),
+        "Dead": false,
+        "Pid": container.live.as_ref().map_or(0, |live| live.pid),
+        "ExitCode": ended.map_or(0, |exit| exit.exit_code),
+        "Error": ended.map_or("", |exit| exit.error.as_str()),
+        "StartedAt": time(started),
+        "FinishedAt": time(exit.map(|exit| exit.finished)),
+    })
+}
+
+fn config(record: &ContainerRecord) -> Value {
+    let config = &record.config;
+    let set = |keys: &[String]| -> Value {
+        if keys.is_empty() {
+            return Value::Null;
+        }
+        keys.iter().map(|key| (key.clone(), json!({}))).collect::<Map<_, _>>().into()
+    };
+    let mut out = json!({
+        "Hostname": config.hostname,
+        "Domainname": "",
+        "User": config.user,
+        "AttachStdin": false,
+        "AttachStdout": true,
+        "AttachStderr": true,
+    });
+    let Some(fields) = out.as_object_mut() else { return out };
+    let mut add = |key: &str, value: Value| fields.insert(key.to_owned(), value);
+    if !config.exposed_ports.is_empty() {
+        add("ExposedPorts", set(&config.exposed_ports));
+    }
+    add("Tty", config.tty.into());
+    add("OpenStdin", config.open_stdin.into());
+    add("StdinOnce", false.into());
+    add("Env", config.env.clone().into());
+    add("Cmd", list(&config.cmd));
+    add("Image", record.image.clone().into());
+    add("Volumes", set(&config.volumes));
+    add("WorkingDir", config.working_dir.clone().into());
+    add("Entrypoint", list(&config.entrypoint));
+    add("OnBuild", Value::Null);
+    add("Labels", json!(config.labels));
+    if let Some(signal) = &config.stop_signal {
+        add("StopSignal", signal.clone().into());
+    }
+    if let Some(timeout) = config.stop_timeout {
+        add("StopTimeout", timeout.into());
+    }
+    out
+}
+
+fn host_config(record: &ContainerRecord) -> Value {
+    let host = &record.host;
+    let mut out = host_head(host);
+    let limits = host_limits(host);
+    if let (Some(fields), Value::Object(limits)) = (out.as_object_mut(), limits) {
+        fields.extend(limits);
+        optional(host, fields);
+    }
+    out
+}
+
+/// The part of `HostConfig` that is not about limits.
+fn host_head(host: &HostConfig) -> Value {
+    json!({
+        "Binds": list(&binds(host)),
+        "ContainerIDFile": host.cid_file.clone().unwrap_or_default(),
+        "LogConfig": { "Type": "json-file", "Config": host.log_opts },
+        "NetworkMode": host.network.as_str(),
+        "PortBindings": port_bindings(host),
+        "RestartPolicy": { "Name": "no", "MaximumRetryCount": 0 },
+        "AutoRemove": host.auto_remove,
+        "VolumeDriver": "",
+        "VolumesFrom": null,
+        "ConsoleSize": [0, 0],
+        "CapAdd": list(&host.cap_add),
+        "CapDrop": list(&host.cap_drop),
+        "CgroupnsMode": "private",
+        "Dns": host.dns,
+        "DnsOptions": host.dns_options,
+        "DnsSearch": host.dns_search,
+        "ExtraHosts": list(&host.extra_hosts),
+        "GroupAdd": null,
+        "IpcMode": "private",
+        "Cgroup": "",
+        "Links": null,
+        "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
+        "PidMode": "",
+        "Privileged": host.privileged,
+        "PublishAllPorts": host.publish_all,
+        "ReadonlyRootfs": host.read_only,
+        "SecurityOpt": list(&security_options(host)),
+        "UTSMode": "",
+        "UsernsMode": host.userns,
+        "ShmSize": host.shm_size.unwrap_or(64 << 20),
+        "Runtime": "rbox",
+        "Isolation": "",
+    })
+}
+
+fn host_limits(host: &HostConfig) -> Value {
+    let limits = &host.resources;
+    let rates = |rates: &[DeviceRate]| -> Value {
+        rates.iter().map(|rate| json!({ "Path": rate.path, "Rate": rate.rate })).collect()
+    };
+    let swap = limits.memory_swap.unwrap_or_else(|| limits.memory.map_or(0, |memory| (memory * 2) as i64));
+    let rules: Vec<String> = limits.device_cgroup_rules.iter().map(ToString::to_string).collect();
+    json!({
+        "CpuShares": limits.cpu_shares.unwrap_or(0),
+        "Memory": limits.memory.unwrap_or(0),
+        "NanoCpus": limits.nano_cpus.unwrap_or(0),
+        "CgroupParent": "",
+        "BlkioWeight": limits.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": rates(&limits.device_read_bps),
+        "BlkioDeviceWriteBps": rates(&limits.device_write_bps),
+        "BlkioDeviceReadIOps": rates(&limits.device_read_iops),
+        "BlkioDeviceWriteIOps": rates(&limits.device_write_iops),
+        "CpuPeriod": limits.cpu_period.unwrap_or(0),
+        "CpuQuota": limits.cpu_quota.unwrap_or(0),
+        "CpuRealtimePeriod": 0,
+        "CpuRealtimeRuntime": 0,
+        "CpusetCpus": limits.cpuset_cpus.clone().unwrap_or_default(),
+        "CpusetMems": limits.cpuset_mems.clone().unwrap_or_default(),
+        "Devices": host.devices.iter().map(device).collect::<Value>(),
+        "DeviceCgroupRules": list(&rules),
+        "DeviceRequests": null,
+        "MemoryReservation": limits.memory_reservation.unwrap_or(0),
+        "MemorySwap": swap,
+        "MemorySwappiness": null,
+        "OomKillDisable": limits.oom_kill_disable,
+        "PidsLimit": limits.pids_limit.filter(|limit| *limit > 0),
+        "Ulimits": json!(host.ulimits),
+        "CpuCount": 0,
+        "CpuPercent": 0,
+        "IOMaximumIOps": 0,
+        "IOMaximumBandwidth": 0,
+    })
+}
+
+/// Keys that Docker leaves out when they are not used.
+fn optional(host: &HostConfig, fields: &mut Map<String, Value>) {
+    let tmpfs: Map<String, Value> = host
+        .mounts
+        .iter()
+        .filter_map(|mount| match &mount.kind {
+            MountKind::Tmpfs { options, .. } => Some((mount.target.clone(), options.join(",").into())),
+            _ => None,
+        })
+        .collect();
+    if !tmpfs.is_empty() {
+        fields.insert("Tmpfs".into(), tmpfs.into());
+    }
+    if !host.sysctls.is_empty() {
+        fields.insert("Sysctls".into(), json!(host.sysctls));
+    }
+    if host.init {
+        fields.insert("Init".into(), true.into());
+    }
+}
+
+fn device(device: &DeviceSpec) -> Value {
+    json!({
+        "PathOnHost": device.host,
+        "PathInContainer": device.container,
+        "CgroupPermissions": device.permissions,
+    })
+}
+
+/// The binds and named volumes in the form `-v` takes.
+fn binds(host: &HostConfig) -> Vec<String> {
+    let one = |mount: &MountSpec| {
+        let source = match &mount.kind {
+            MountKind::Bind { source, .. } => source,
+            MountKind::Volume { name, anonymous: false, .. } => name,
+            _ => return None,
+        };
+        let mode = if mount.read_only { ":ro" } else { "" };
+        Some(format!("{source}:{}{mode}", mount.target))
+    };
+    host.mounts.iter().filter_map(one).collect()
+}
+
+fn security_options(host: &HostConfig) -> Vec<String> {
+    let seccomp = match &host.seccomp {
+        SeccompMode::Default => None,
+        SeccompMode::Unconfined => Some("seccomp=unconfined".to_owned()),
+        SeccompMode::Profile(text) => Some(format!("seccomp={text}")),
+    };
+    let privileges = host.no_new_privileges.then(|| "no-new-privileges".to_owned());
+    seccomp.into_iter().chain(privileges).collect()
+}
+
+/// What was asked for, by container port.
+fn port_bindings(host: &HostConfig) -> Value {
+    let mut out = Map::new();
+    for mapping in &host.ports {
+        let port = match mapping.host_ports {
+            Some((first, last)) if first == last => first.to_string(),
+            Some((first, last)) => format!("{first}-{last}"),
+            None => String::new(),
+        };
+        let ip = mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        push(&mut out, &mapping.container().to_string(), json!({ "HostIp": ip, "HostPort": port }));
+    }
+    out.into()
+}
+
+fn push(map: &mut Map<String, Value>, key: &str, item: Value) {
+    if let Some(items) = map.entry(key).or_insert_with(|| json!([])).as_array_mut() {
+        items.push(item);
+    } else {
+        map.insert(key.to_owned(), json!([item]));
+    }
+}
+
+fn graph_driver(record: &ContainerRecord, dir: &std::path::Path) -> Value {
+    // Overlay's order: the uppermost first.
+    let lower: Vec<String> = record.layers.iter().rev().map(|layer| layer.display().to_string()).collect();
+    let path = |name: &str| dir.join(name).display().to_string();
+    json!({
+        "Data": {
+            "ID": record.id.as_str(),
+            "LowerDir": lower.join(":"),
+            "MergedDir": path("merged"),
+            "UpperDir": path("upper"),
+            "WorkDir": path("work"),
+        },
+        "Name": "overlay2",
+    })
+}
+
+fn mounts(paths: &Paths, record: &ContainerRecord) -> Value {
+    let one = |mount: &MountSpec| {
+        let writable = !mount.read_only;
+        let mode = if mount.read_only { "ro" } else { "" };
+        match &mount.kind {
+            MountKind::Bind { source, propagation, .. } => json!({
+                "Type": "bind",
+                "Source": source,
+                "Destination": mount.target,
+                "Mode": mode,
+                "RW": writable,
+                "Propagation": if propagation.is_empty() { "rprivate" } else { propagation },
+            }),
+            MountKind::Volume { name, .. } => json!({
+                "Type": "volume",
+                "Name": name,
+                "Source": paths.volumes().join(name).join("_data").display().to_string(),
+                "Destination": mount.target,
+                "Driver": "local",
+                "Mode": mode,
+                "RW": writable,
+                "Propagation": "",
+            }),
+            MountKind::Tmpfs { .. } => json!({
+                "Type": "tmpfs",
+                "Source": "",
+                "Destination": mount.target,
+                "Mode": mode,
+                "RW": writable,
+                "Propagation": "",
+            }),
+        }
+    };
+    record.host.mounts.iter().map(one).collect()
+}
+
+/// The published ports of a container that runs; none of another.
+pub(crate) fn published(container: &Container) -> &[PublishedPort] {
+    container.live.as_ref().map_or(&[], |live| live.published.as_slice())
+}
+
+fn ports(container: &Container) -> Value {
+    let mut out = Map::new();
+    if !container.is_running() {
+        return out.into();
+    }
+    for port in &container.record.config.exposed_ports {
+        // `80` and `80/tcp` are one port.
+        let port = port.parse::<ContainerPort>().map_or_else(|_| port.clone(), |port| port.to_string());
+        out.insert(port, Value::Null);
+    }
+    for port in published(container) {
+        let host = json!({ "HostIp": port.host_ip.to_string(), "HostPort": port.host_port.to_string() });
+        push(&mut out, &port.container().to_string(), host);
+    }
+    out.into()
+}
+
+fn network_settings(container: &Container) -> Value {
+    let record = &container.record;
+    let endpoint = container.live.as_ref().and_then(|live| live.endpoint.as_ref());
+    let text = |text: Option<String>| text.unwrap_or_default();
+    let gateway = text(endpoint.map(|endpoint| endpoint.gateway.to_string()));
+    let address = text(endpoint.map(|endpoint| endpoint.ip.to_string()));
+    let prefix = endpoint.map_or(0, |endpoint| endpoint.prefix);
+    let mac = text(endpoint.map(|endpoint| endpoint.mac.to_string()));
+    let namespace = match &container.live {
+        Some(live) if record.host.network != NetworkMode::Host => format!("/proc/{}/ns/net", live.pid),
+        _ => String::new(),
+    };
+    let id = text(endpoint.map(|_| record.id.as_str().to_owned()));
+    let network = json!({
+        "IPAMConfig": null,
+        "Links": null,
+        "Aliases": null,
+        "MacAddress": mac,
+        "DriverOpts": null,
+        "GwPriority": 0,
+        "NetworkID": text(endpoint.map(|endpoint| endpoint.network_id.clone())),
+        "EndpointID": id,
+        "Gateway": gateway,
+        "IPAddress": address,
+        "IPPrefixLen": prefix,
+        "IPv6Gateway": "",
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "DNSNames": null,
+    });
+    json!({
+        "Bridge": "",
+        "SandboxID": id,
+        "SandboxKey": namespace,
+        "Ports": ports(container),
+        "HairpinMode": false,
+        "LinkLocalIPv6Address": "",
+        "LinkLocalIPv6PrefixLen": 0,
+        "SecondaryIPAddresses": null,
+        "SecondaryIPv6Addresses": null,
+        "EndpointID": id,
+        "Gateway": gateway,
+        "GlobalIPv6Address": "",
+        "GlobalIPv6PrefixLen": 0,
+        "IPAddress": address,
+        "IPPrefixLen": prefix,
+        "IPv6Gateway": "",
+        "MacAddress": mac,
+        "Networks": { (record.host.network.as_str()): network },
+    })
+}

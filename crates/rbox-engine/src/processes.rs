@@ -1,0 +1,22 @@
+//! Which processes a container has, and what they use.
+
+use rbox_runtime::cgroup::{Cgroup, Stats};
+
+use crate::error::EngineError;
+use crate::record::{Container, LiveState};
+
+fn live(container: &Container) -> Result<&LiveState, EngineError> {
+    let not_running =
+        || EngineError::Conflict(format!("container {} is not running", container.record.id));
+    container.live.as_ref().ok_or_else(not_running)
+}
+
+/// The processes of a container that runs, as the host counts them.
+pub fn processes(container: &Container) -> Result<Vec<i32>, EngineError> {
+    Ok(Cgroup::open(&live(container)?.cgroup)?.pids()?)
+}
+
+/// What a container that runs has used so far.
+pub fn stats(container: &Container) -> Result<Stats, EngineError> {
+    Ok(Cgroup::open(&live(container)?.cgroup)?.stats())
+}

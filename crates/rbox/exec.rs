@@ -1,0 +1,111 @@
+//! `rbox exec`: a further process in a container that runs.
+
+use anyhow::Context;
+use clap::Parser;
+use rbox_engine::attach::{null_streams, own_streams};
+use rbox_engine::exec::{ExecRequest, ExecStdio, exec};
+
+use crate::cli::{Execute, Global};
+use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended, Peer};
+use crate::flags::environment;
+use crate::run::{coded, require_root};
+
+/// Execute a command in a running container
+#[derive(Debug, Parser)]
+#[command(
+    name = "exec",
+    after_help = "Examples:
+  rbox exec -it web sh
+  rbox exec web cat /etc/hostname
+  rbox exec -u 1000 -w /tmp -e LANG=C web id
+  rbox exec -d web touch /tmp/done"
+)]
+pub(crate) struct Exec {
+    /// Run it in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// Set an environment variable (NAME=value, or NAME to pass on this shell's)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// All capabilities, no seccomp filter
+    #[arg(long)]
+    privileged: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User and group (NAME|UID[:GROUP|GID])
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Its name or id
+    container: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Execute for Exec {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        require_root()?;
+        let keys = client::parse_detach_keys(&self.detach_keys)?;
+        if !self.detach {
+            client::require_terminal(self.interactive, self.tty)?;
+        }
+        let env = environment(&self.env_file, &self.env)?;
+        let request = ExecRequest {
+            command: self.command.clone(),
+            tty: self.tty,
+            env,
+            user: self.user.clone(),
+            working_dir: self.workdir.clone(),
+            privileged: self.privileged,
+        };
+        let container = global.container(&self.container)?;
+        coded(self.carry_out(&container, &request, &keys))
+    }
+}
+
+impl Exec {
+    fn carry_out(
+        &self,
+        container: &rbox_engine::record::Container,
+        request: &ExecRequest,
+        detach_keys: &[u8],
+    ) -> anyhow::Result<u8> {
+        let stdio = if self.tty {
+            ExecStdio::Terminal(client::size())
+        } else if self.detach {
+            ExecStdio::Streams(null_streams().context("open /dev/null")?)
+        } else {
+            ExecStdio::Streams(own_streams(self.interactive).context("pass standard streams on")?)
+        };
+        let mut process = exec(container, request, stdio)?;
+        if self.detach {
+            return Ok(0);
+        }
+        if let Some(master) = process.take_terminal() {
+            let attachment = Attachment {
+                peer: Peer::Master(master),
+                input: self.interactive,
+                tty: true,
+                detach_keys,
+                proxy: None,
+            };
+            if client::run(attachment)? == Ended::Detached {
+                return Ok(0);
+            }
+        }
+        Ok(u8::try_from(process.wait()).unwrap_or(255))
+    }
+}

@@ -1,0 +1,386 @@
+//! The options of `run` and `create`, and what they mean to the engine.
+
+use std::collections::BTreeMap;
+
+use rbox_engine::create::CreateRequest;
+use rbox_engine::spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
+use rbox_engine::spec::mount::MountSpec;
+use rbox_engine::spec::port::PortMapping;
+use rbox_engine::spec::resources::{Resources, parse_cpus};
+use rbox_engine::spec::size::Size;
+use rbox_engine::spec::ulimit::Ulimit;
+
+use crate::cli::bad_input;
+
+/// Options of `run` and `create`.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct ContainerFlags {
+    /// Add a host's name to /etc/hosts (NAME:IP, or NAME:host-gateway)
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<String>,
+    /// Relative weight of CPU time (1024 is usual)
+    #[arg(short = 'c', long, value_name = "N")]
+    cpu_shares: Option<u64>,
+    /// Microseconds of CPU time in each period
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// Length of the period in microseconds
+    #[arg(long, value_name = "US")]
+    cpu_period: Option<u64>,
+    /// Number of CPUs, such as 1.5
+    #[arg(long, value_name = "N")]
+    cpus: Option<String>,
+    /// CPUs to run on, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes to use, such as 0,1
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// Give a device of the host (HOST[:CONTAINER[:rwm]])
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+    /// Use this name server
+    #[arg(long, value_name = "IP")]
+    dns: Vec<String>,
+    /// Option for /etc/resolv.conf
+    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
+    dns_option: Vec<String>,
+    /// Search domain
+    #[arg(long, value_name = "DOMAIN")]
+    dns_search: Vec<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Set an environment variable (NAME=value, or NAME to pass on this shell's)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<String>,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
+    /// Host name inside the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Run a small init as PID 1 that reaps processes and passes signals on
+    #[arg(long)]
+    init: bool,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<String>,
+    /// Option of the log: max-size=SIZE, max-file=N
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
+    /// Limit of memory, such as 512m
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Memory that is kept free for it when the host runs short
+    #[arg(long, value_name = "SIZE")]
+    memory_reservation: Option<String>,
+    /// Limit of memory and swap together; -1 for no limit of swap
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// Attach a file system (type=bind|volume|tmpfs,source=…,target=…,readonly)
+    #[arg(long, value_name = "SPEC")]
+    mount: Vec<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Network to connect to: bridge, host or none
+    #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge", hide_default_value = true)]
+    network: String,
+    /// Disable the out-of-memory killer
+    #[arg(long)]
+    oom_kill_disable: bool,
+    /// Preference of the host to kill it when memory is short (-1000 to 1000)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    oom_score_adj: Option<i32>,
+    /// Most processes it may have; -1 for no limit
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pids_limit: Option<i64>,
+    /// Platform of the image, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// All capabilities and devices, no seccomp filter, no masks
+    #[arg(long)]
+    privileged: bool,
+    /// Publish a port on the host ([IP:][HOST:]CONTAINER[/PROTO])
+    #[arg(short, long, value_name = "PORTS")]
+    publish: Vec<String>,
+    /// Publish all exposed ports on random ones
+    #[arg(short = 'P', long)]
+    publish_all: bool,
+    /// When to pull the image: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true, value_parser = ["always", "missing", "never"])]
+    pub(crate) pull: String,
+    /// Print nothing about pulling
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// seccomp=FILE, seccomp=unconfined or no-new-privileges
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Size of /dev/shm, such as 64m
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds to wait for it to stop before it is killed; -1 for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// Set a kernel parameter of its namespaces
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl: Vec<String>,
+    /// Mount a tmpfs (PATH[:size=64m,mode=755,…])
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<String>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set a limit of its processes (nofile=1024:2048)
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// User and group (NAME|UID[:GROUP|GID])
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// User namespace: host
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
+    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro])
+    #[arg(short, long, value_name = "SPEC")]
+    volume: Vec<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+}
+
+impl ContainerFlags {
+    /// What the engine is asked to create. All that can be refused by its form is refused here.
+    pub(crate) fn request(&self, image: &str, command: &[String]) -> anyhow::Result<CreateRequest> {
+        if matches!(&self.name, Some(name) if name.is_empty()) {
+            return Err(bad_input("--name needs a name"));
+        }
+        Ok(CreateRequest {
+            image: image.to_owned(),
+            command: command.to_vec(),
+            entrypoint: self.entrypoint.clone(),
+            name: self.name.clone(),
+            hostname: self.hostname.clone(),
+            user: self.user.clone(),
+            working_dir: self.workdir.clone(),
+            env: environment(&self.env_file, &self.env)?,
+            labels: self.labels()?,
+            expose: self.expose.clone(),
+            tty: self.tty,
+            open_stdin: self.interactive,
+            stop_signal: self.stop_signal.clone(),
+            stop_timeout: self.stop_timeout,
+            embedded: false,
+            host: self.host()?,
+        })
+    }
+
+    fn labels(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut labels = BTreeMap::new();
+        let from_files = lines_of(&self.label_file)?;
+        for label in from_files.iter().chain(&self.label) {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            if key.is_empty() {
+                return Err(bad_input(format!("invalid label format: \"{label}\": expected KEY=VALUE")));
+            }
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(labels)
+    }
+
+    fn host(&self) -> anyhow::Result<HostConfig> {
+        let (seccomp, no_new_privileges) = security(&self.security_opt)?;
+        match self.userns.as_deref() {
+            None | Some("" | "host") => {}
+            Some(other) => return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported"))),
+        }
+        let mut ports = Vec::new();
+        for spec in &self.publish {
+            ports.extend(PortMapping::parse(spec).map_err(bad_input)?);
+        }
+        Ok(HostConfig {
+            mounts: self.mounts()?,
+            network: network(&self.network)?,
+            ports,
+            publish_all: self.publish_all,
+            resources: self.resources()?,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            privileged: self.privileged,
+            read_only: self.read_only,
+            seccomp,
+            no_new_privileges,
+            devices: parse_all::<DeviceSpec>(&self.device)?,
+            ulimits: parse_all::<Ulimit>(&self.ulimit)?,
+            shm_size: self.shm_size.as_deref().map(size).transpose()?,
+            sysctls: pairs("--sysctl", &self.sysctl)?,
+            oom_score_adj: self.oom_score_adj,
+            auto_remove: self.rm,
+            init: self.init,
+            userns: self.userns.clone().unwrap_or_default(),
+            extra_hosts: self.add_host.clone(),
+            dns: self.dns.clone(),
+            dns_search: self.dns_search.clone(),
+            dns_options: self.dns_option.clone(),
+            log_opts: pairs("--log-opt", &self.log_opt)?,
+            cid_file: self.cidfile.clone(),
+        })
+    }
+
+    fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {
+        let cwd = std::env::current_dir().map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
+        let mut mounts = Vec::new();
+        for spec in &self.volume {
+            mounts.push(MountSpec::parse_volume(spec, &cwd).map_err(bad_input)?);
+        }
+        for spec in &self.mount {
+            mounts.push(MountSpec::parse_mount(spec, &cwd).map_err(bad_input)?);
+        }
+        for spec in &self.tmpfs {
+            mounts.push(MountSpec::parse_tmpfs(spec).map_err(bad_input)?);
+        }
+        Ok(mounts)
+    }
+
+    fn resources(&self) -> anyhow::Result<Resources> {
+        let defaults = Resources::defaults();
+        Ok(Resources {
+            memory: self.memory.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
+            memory_swap: match self.memory_swap.as_deref() {
+                None => None,
+                Some("-1") => Some(-1),
+                Some(text) => Some(i64::try_from(size(text)?).map_err(bad_input)?),
+            },
+            memory_reservation: self.memory_reservation.as_deref().map(size).transpose()?,
+            nano_cpus: self.cpus.as_deref().map(parse_cpus).transpose().map_err(bad_input)?,
+            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
+            cpu_period: self.cpu_period,
+            cpu_quota: self.cpu_quota,
+            cpuset_cpus: self.cpuset_cpus.clone(),
+            cpuset_mems: self.cpuset_mems.clone(),
+            pids_limit: self.pids_limit.or(defaults.pids_limit),
+            oom_kill_disable: self.oom_kill_disable,
+            ..defaults
+        })
+    }
+}
+
+fn size(text: &str) -> anyhow::Result<u64> {
+    text.parse::<Size>().map(|size| size.0).map_err(bad_input)
+}
+
+fn parse_all<T: std::str::FromStr>(texts: &[String]) -> anyhow::Result<Vec<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    texts.iter().map(|text| text.parse::<T>().map_err(bad_input)).collect()
+}
+
+fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => Err(bad_input(format!("invalid argument \"{text}\" for \"{flag}\" flag: expected KEY=VALUE"))),
+        })
+        .collect()
+}
+
+fn network(name: &str) -> anyhow::Result<NetworkMode> {
+    match name {
+        "bridge" | "default" => Ok(NetworkMode::Bridge),
+        "host" => Ok(NetworkMode::Host),
+        "none" => Ok(NetworkMode::None),
+        other => Err(bad_input(format!("network {other} not found: there are bridge, host and none"))),
+    }
+}
+
+fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
+    let (mut seccomp, mut no_new_privileges) = (SeccompMode::Default, false);
+    for option in options {
+        let (key, value) = option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
+        match (key, value) {
+            ("no-new-privileges", None | Some("true")) => no_new_privileges = true,
+            ("no-new-privileges", Some("false")) => no_new_privileges = false,
+            ("seccomp", Some("unconfined")) => seccomp = SeccompMode::Unconfined,
+            ("seccomp", Some("builtin")) => seccomp = SeccompMode::Default,
+            ("seccomp", Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
+                seccomp = SeccompMode::Profile(text);
+            }
+            // These switch off what this host does not have.
+            ("label", Some(_)) | ("apparmor", Some("unconfined")) | ("systempaths", Some("confined")) => {}
+            _ => return Err(bad_input(format!("invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, no-new-privileges"))),
+        }
+    }
+    Ok((seccomp, no_new_privileges))
+}
+
+/// Variables of files, then of options. A name alone passes this process's value on, if it has one.
+pub(crate) fn environment(files: &[String], texts: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut env = Vec::new();
+    let from_files = lines_of(files)?;
+    for text in from_files.iter().chain(texts) {
+        if text.split('=').next().is_none_or(str::is_empty) {
+            return Err(bad_input(format!("invalid environment variable: {text}")));
+        }
+        if text.contains('=') {
+            env.push(text.clone());
+        } else if let Some(value) = std::env::var_os(text) {
+            env.push(format!("{text}={}", value.to_string_lossy()));
+        }
+    }
+    Ok(env)
+}
+
+/// The lines of files that are neither empty nor comments.
+fn lines_of(files: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("open {path}: {e}")))?;
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = line.split('=').next().unwrap_or(line);
+            if key.contains(char::is_whitespace) {
+                return Err(bad_input(format!("invalid line in {path}: variable '{key}' contains whitespaces")));
+            }
+            lines.push(line.to_owned());
+        }
+    }
+    Ok(lines)
+}

@@ -1,0 +1,240 @@
+//! `rbox run` and `rbox create`: an image becomes a container, and for `run` the container's program runs.
+
+use std::io::Write;
+
+use anyhow::Context;
+use clap::Parser;
+use rbox_engine::create::{CreateRequest, create};
+use rbox_engine::image::{Image, ImageStore};
+use rbox_engine::lock::Lock;
+use rbox_engine::monitor::{self, StartOptions};
+use rbox_engine::record::{Container, ContainerRecord};
+use rbox_engine::{control, hello, protocol};
+
+use crate::cli::{Coded, Execute, Global, bad_input, message, say};
+use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended, Peer};
+use crate::flags::ContainerFlags;
+
+/// Create a container from an image and run a command in it
+#[derive(Debug, Parser)]
+#[command(
+    name = "run",
+    disable_help_flag = true,
+    after_help = "Examples:
+  rbox run hello                                    # the embedded image: what a container sees of itself
+  rbox run --rm -it python:3.11-slim                # a terminal; the image is pulled when it is missing
+  rbox run -d --name web -p 8080:8000 python:3.11-slim python3 -m http.server 8000
+  rbox run --rm -v \"$PWD\":/src -w /src -m 256m --cpus 1.5 python:3.11-slim python3 test.py
+  rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
+)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    flags: ContainerFlags,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// Print each step as it is made (json: for machines)
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text", value_parser = ["text", "json"])]
+    explain: Option<String>,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_default_value = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    /// The image: NAME[:TAG], NAME@DIGEST or an id
+    image: String,
+    /// The command and its arguments; the image's own when left out
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Create a container without starting it
+#[derive(Debug, Parser)]
+#[command(
+    name = "create",
+    disable_help_flag = true,
+    after_help = "Examples:\n  rbox create --name job python:3.11-slim python3 -c 'print(1)'\n  rbox start -a job"
+)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    flags: ContainerFlags,
+    /// The image: NAME[:TAG], NAME@DIGEST or an id
+    image: String,
+    /// The command and its arguments; the image's own when left out
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Execute for Create {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let record = coded(make(global, &self.flags, &self.image, &self.command))?;
+        say(record.id.as_str())?;
+        Ok(0)
+    }
+}
+
+impl Execute for Run {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let detach_keys = client::parse_detach_keys(&self.detach_keys)?;
+        if !self.detach {
+            client::require_terminal(self.flags.interactive, self.flags.tty)?;
+        }
+        if let Some(format) = &self.explain {
+            tell_steps(format)?;
+        }
+        coded(self.carry_out(global, &detach_keys))
+    }
+}
+
+impl Run {
+    fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
+        let record = make(global, &self.flags, &self.image, &self.command)?;
+        let attach = !self.detach;
+        let socket = start(global, &record, StartOptions { attach, size: client::size().filter(|_| record.config.tty) })?;
+        if self.detach {
+            say(record.id.as_str())?;
+            return Ok(0);
+        }
+        let proxy = signal_proxy(global, &record);
+        let ended = client::run(Attachment {
+            peer: Peer::Monitor(socket),
+            input: record.config.open_stdin,
+            tty: record.config.tty,
+            detach_keys,
+            proxy: (self.sig_proxy && !record.config.tty).then_some(&proxy),
+        })?;
+        exit_code(global, &record, &ended)
+    }
+}
+
+/// Starts a record's container: the socket of its monitor, once the program runs.
+pub(crate) fn start(
+    global: &Global,
+    record: &ContainerRecord,
+    options: StartOptions,
+) -> anyhow::Result<std::os::fd::OwnedFd> {
+    let live = global.paths.live_of(&record.id);
+    let lock = Lock::take_within(&live, std::time::Duration::from_secs(20))?
+        .with_context(|| format!("container {} is busy: another command or its monitor holds it", record.name))?;
+    let socket = monitor::start(&global.paths, record, lock, options)?;
+    protocol::wait_started(&socket)?;
+    Ok(socket)
+}
+
+/// Passes a signal on to the container's PID 1, whoever that is by then.
+pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) -> impl Fn(i32) + 'a {
+    move |signal| {
+        let found = Container::read(&global.paths, &record.id).ok().flatten();
+        if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
+            // It may have ended meanwhile: then there is nobody to tell.
+            let _ = control::signal(&container, signal);
+        }
+    }
+}
+
+/// What an attached command ends with.
+pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended) -> anyhow::Result<u8> {
+    match ended {
+        Ended::Exit(code) => Ok(u8::try_from(*code).unwrap_or(255)),
+        Ended::Detached => Ok(0),
+        Ended::Lost => {
+            // The monitor was killed. The program may go on without it.
+            let container = Container::read(&global.paths, &record.id)?;
+            if let Some(container) = container.filter(Container::is_running) {
+                let message = format!(
+                    "lost the monitor of container {}: it was killed; the program runs on without log (rbox stop {} ends it)",
+                    container.record.name, container.record.name
+                );
+                return Err(Coded { message, code: 125 }.into());
+            }
+            let message = format!("lost the monitor of container {}: it was killed", record.name);
+            Err(Coded { message, code: 125 }.into())
+        }
+    }
+}
+
+/// Errors of `run`, `create`, `start` and `exec` end with their own code, or 125.
+pub(crate) fn coded<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| {
+        if error.is::<Coded>() {
+            return error;
+        }
+        let code = error.downcast_ref::<rbox_engine::error::EngineError>().map_or(125, |e| e.exit_code());
+        Coded { message: message(&error), code: u8::try_from(code).unwrap_or(125) }.into()
+    })
+}
+
+/// `--explain`: events go to where standard error goes now.
+fn tell_steps(format: &str) -> anyhow::Result<()> {
+    let format = if format == "json" { rbox_engine::explain::Format::Json } else { rbox_engine::explain::Format::Text };
+    rbox_engine::explain::to_stderr(format).context("explain")
+}
+
+/// The record of a new container, its image pulled when need be.
+fn make(global: &Global, flags: &ContainerFlags, image: &str, command: &[String]) -> anyhow::Result<ContainerRecord> {
+    let mut request = flags.request(image, command)?;
+    require_root()?;
+    let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
+    let store = ImageStore::open(&global.paths.image())?;
+    let image = obtain(&store, flags, &mut request)?;
+    let record = create(&global.paths, &store, &image, request)?;
+    if let Some(file) = cid_file {
+        file.write(record.id.as_str())?;
+    }
+    Ok(record)
+}
+
+/// Containers are made of what only root may do.
+pub(crate) fn require_root() -> anyhow::Result<()> {
+    if rbox_engine::explain::is_root() {
+        Ok(())
+    } else {
+        Err(bad_input("containers need root here: run this with sudo"))
+    }
+}
+
+fn obtain(
+    store: &ImageStore,
+    flags: &ContainerFlags,
+    request: &mut CreateRequest,
+) -> anyhow::Result<Image> {
+    if hello::is_name(&request.image) && flags.pull != "always" {
+        request.embedded = true;
+        return Ok(hello::ensure(store)?);
+    }
+    crate::pull::obtain(store, &request.image, &flags.pull, flags.platform.as_deref(), flags.quiet)
+}
+
+/// A file that gets the container's id. It is made before the container, so that an old one is never overwritten.
+struct CidFile {
+    path: String,
+    file: std::fs::File,
+    written: bool,
+}
+
+impl CidFile {
+    fn reserve(path: &str) -> anyhow::Result<Self> {
+        match std::fs::File::options().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(bad_input(format!(
+                "container ID file found, make sure the other container isn't running or delete {path}"
+            ))),
+            Err(error) => Err(bad_input(format!("failed to create the container ID file {path}: {error}"))),
+        }
+    }
+
+    fn write(mut self, id: &str) -> anyhow::Result<()> {
+        self.file.write_all(id.as_bytes()).with_context(|| format!("write {}", self.path))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
