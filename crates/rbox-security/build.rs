@@ -12,7 +12,7 @@ use std::error::Error;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-/// rbox needs mount_setattr(2); a profile's conditions on the kernel are decided for the first to have it.
+/// rbox needs `mount_setattr(2)`; a profile's conditions on the kernel are decided for the first to have it.
 const OLDEST_KERNEL: (u32, u32) = (5, 12);
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -30,7 +30,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let program = compiler::compile(&profile, context)?;
     let mut text = String::from("&[\n");
     for word in program {
-        writeln!(text, "    0x{word:016x},")?;
+        let part = |shift: u32| word >> shift & 0xffff;
+        writeln!(text, "    0x{:04x}_{:04x}_{:04x}_{:04x},", part(48), part(32), part(16), part(0))?;
     }
     text.push_str("]\n");
     std::fs::write(PathBuf::from(std::env::var("OUT_DIR")?).join("default_filter.rs"), text)?;

@@ -24,7 +24,8 @@ impl Cgroup {
     /// Whether a living process is in it.
     pub fn is_populated(&self) -> bool {
         if let Some(group) = &self.paths.unified {
-            return dir::read(group, "cgroup.events").is_ok_and(|events| dir::keyed(&events, "populated") == Some(1));
+            return dir::read(group, "cgroup.events")
+                .is_ok_and(|events| dir::keyed(&events, "populated") == Some(1));
         }
         self.paths.any().is_some_and(|group| !pids_of(group).is_empty())
     }
@@ -45,7 +46,9 @@ impl Cgroup {
             (Some(group), _) => {
                 dir::read(group, "cgroup.events").is_ok_and(|events| dir::keyed(&events, "frozen") == Some(1))
             }
-            (None, Some(group)) => dir::read(group, "freezer.state").is_ok_and(|state| state.trim() == "FROZEN"),
+            (None, Some(group)) => {
+                dir::read(group, "freezer.state").is_ok_and(|state| state.trim() == "FROZEN")
+            }
             (None, None) => false,
         }
     }
@@ -55,13 +58,19 @@ impl Cgroup {
             (Some(group), _) => (group.as_path(), "cgroup.freeze", if frozen { "1" } else { "0" }),
             (None, Some(group)) => (group, "freezer.state", if frozen { "FROZEN" } else { "THAWED" }),
             (None, None) => {
-                return Err(CgroupError::Unsupported { limit: "pause", why: "this host has no freezer".into() });
+                return Err(CgroupError::Unsupported {
+                    limit: "pause",
+                    why: "this host has no freezer".into(),
+                });
             }
         };
         let what = if frozen { "freeze" } else { "thaw" };
         let write = || {
-            dir::write(group, file, text)
-                .map_err(|source| CgroupError::Sys { what, group: group.to_owned(), source })
+            dir::write(group, file, text).map_err(|source| CgroupError::Sys {
+                what,
+                group: group.to_owned(),
+                source,
+            })
         };
         write()?;
         wait(group, if frozen { "frozen" } else { "thawed" }, || {
@@ -173,7 +182,11 @@ fn wait(group: &Path, what: &'static str, mut done: impl FnMut() -> Result<bool>
     let mut pause = Duration::from_micros(100);
     while !done()? {
         if begin.elapsed() > PATIENCE {
-            return Err(CgroupError::Timeout { what, group: group.to_owned(), millis: begin.elapsed().as_millis() });
+            return Err(CgroupError::Timeout {
+                what,
+                group: group.to_owned(),
+                millis: begin.elapsed().as_millis(),
+            });
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(Duration::from_millis(20));

@@ -103,8 +103,11 @@ pub(crate) fn attach_v2(group: &Path, directory: BorrowedFd<'_>, rules: &[Device
 pub(crate) fn ensure_default_v2(parent: &Path) -> Result<()> {
     let directory = dir::open(parent)?;
     let name = program_name(&program(&DEFAULT_RULES));
-    let attached = bpf::attached_device_filter(&directory)
-        .map_err(|source| CgroupError::Limit { limit: "device filter", group: parent.to_owned(), source })?;
+    let attached = bpf::attached_device_filter(&directory).map_err(|source| CgroupError::Limit {
+        limit: "device filter",
+        group: parent.to_owned(),
+        source,
+    })?;
     // A filter of another version of rbox has another name and is replaced. Two at once do no harm: they put
     // the same program there.
     if attached.as_deref() == Some(name.as_str()) {
@@ -116,15 +119,17 @@ pub(crate) fn ensure_default_v2(parent: &Path) -> Result<()> {
 /// A name that is the same for the same program: `rbox_` and a hash of it (FNV-1a; nothing rests on it being hard
 /// to collide with, only root attaches programs there).
 fn program_name(program: &[u64]) -> String {
-    let hash = program.iter().flat_map(|word| word.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash =
+        program.iter().flat_map(|word| word.to_le_bytes()).fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        });
     format!("rbox_{:08x}", hash as u32)
 }
 
 /// Refuses everything in a v1 group but what `rules` allow.
 pub(crate) fn write_v1(group: &Path, rules: &[DeviceRule]) -> Result<()> {
-    let failed = |source: SysError| CgroupError::Limit { limit: "device filter", group: group.to_owned(), source };
+    let failed =
+        |source: SysError| CgroupError::Limit { limit: "device filter", group: group.to_owned(), source };
     if rules == [ALLOW_ALL] {
         return dir::write(group, "devices.allow", "a").map_err(failed);
     }
@@ -142,9 +147,13 @@ pub(crate) fn ensure_default_v1(parent: &Path) -> Result<()> {
     }
     // The first two containers ever may come at once: the second must not start between deny and allow.
     let lock = dir::open(parent)?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(|errno| {
-        CgroupError::Sys { what: "lock", group: parent.to_owned(), source: SysError::new("flock", "LOCK_EX".into(), errno) }
-    })?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(
+        |errno| CgroupError::Sys {
+            what: "lock",
+            group: parent.to_owned(),
+            source: SysError::new("flock", "LOCK_EX".into(), errno),
+        },
+    )?;
     if has_default_v1(parent) { Ok(()) } else { write_v1(parent, &DEFAULT_RULES) }
 }
 

@@ -16,7 +16,11 @@ pub(crate) fn is(error: &SysError, errno: Errno) -> bool {
 
 /// mkdir(2); `false` if it was there.
 pub(crate) fn make(path: &Path) -> Result<bool> {
-    match told("mkdir", || format!("{}, 0755", quoted(path)), || rustix::fs::mkdir(path, Mode::from_raw_mode(0o755))) {
+    match told(
+        "mkdir",
+        || format!("{}, 0755", quoted(path)),
+        || rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)),
+    ) {
         Ok(()) => Ok(true),
         Err(error) if is(&error, Errno::EXIST) => Ok(false),
         Err(source) => Err(CgroupError::Sys { what: "make", group: path.to_owned(), source }),
@@ -37,7 +41,11 @@ pub(crate) fn open_to_write(group: &Path, file: &str) -> std::result::Result<Own
 fn open_at(path: &Path, how: OFlags, shown: &str) -> std::result::Result<OwnedFd, SysError> {
     // cgroupfs holds no links; NOFOLLOW says so for a path that should not be one.
     let how = how | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-    told("openat", || format!("AT_FDCWD, {}, {shown}", quoted(path)), || rustix::fs::openat(CWD, path, how, Mode::empty()))
+    told(
+        "openat",
+        || format!("AT_FDCWD, {}, {shown}", quoted(path)),
+        || rustix::fs::openat(CWD, path, how, Mode::empty()),
+    )
 }
 
 /// Writes `text` to one file of a group.

@@ -53,7 +53,10 @@ impl CgroupPaths {
         for path in self.own().chain(self.shared.iter().map(PathBuf::as_path)) {
             let text = path.to_string_lossy();
             if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
-                return Err(CgroupError::Path { path: text.into_owned(), why: "it is no absolute path without `..`" });
+                return Err(CgroupError::Path {
+                    path: text.into_owned(),
+                    why: "it is no absolute path without `..`",
+                });
             }
         }
         Ok(())
@@ -74,21 +77,30 @@ impl Cgroup {
     ///
     /// A group of that name left by a container that was killed is replaced; one with processes is an error.
     pub fn create(hierarchy: &Hierarchy, path: &str, resources: &Resources) -> Result<Self> {
-        step("make the control group", "what the container uses is counted, limited and ended through it", || {
-            let place = Place::new(path)?;
-            let paths = place.plan(hierarchy, resources)?;
-            let made = Self::make(hierarchy, &place, &paths, resources);
-            if made.is_err() {
-                for group in paths.own() {
-                    // Best effort: what failed is the error to report.
-                    let _ = remove_tree(group, Instant::now());
+        step(
+            "make the control group",
+            "what the container uses is counted, limited and ended through it",
+            || {
+                let place = Place::new(path)?;
+                let paths = place.plan(hierarchy, resources)?;
+                let made = Self::make(hierarchy, &place, &paths, resources);
+                if made.is_err() {
+                    for group in paths.own() {
+                        // Best effort: what failed is the error to report.
+                        let _ = remove_tree(group, Instant::now());
+                    }
                 }
-            }
-            made
-        })
+                made
+            },
+        )
     }
 
-    fn make(hierarchy: &Hierarchy, place: &Place<'_>, paths: &CgroupPaths, resources: &Resources) -> Result<Self> {
+    fn make(
+        hierarchy: &Hierarchy,
+        place: &Place<'_>,
+        paths: &CgroupPaths,
+        resources: &Resources,
+    ) -> Result<Self> {
         if let (Some(group), Some(root)) = (&paths.unified, hierarchy.unified()) {
             enable_v2(root, place.parent)?;
             make_group(root, group, false)?;
@@ -137,10 +149,12 @@ impl Cgroup {
     /// it did not need before are made, and its processes moved there, which takes some 10 ms each.
     /// Device rules do not change.
     pub fn update(&mut self, hierarchy: &Hierarchy, resources: &Resources) -> Result<()> {
-        let Some(like) = self.paths.v1.iter().next().map(|(names, path)| (names.clone(), path.clone())) else {
+        let Some(like) = self.paths.v1.iter().next().map(|(names, path)| (names.clone(), path.clone()))
+        else {
             return limits::apply(&self.paths, resources);
         };
-        let relative = like.1.strip_prefix(tree_root(hierarchy, &like.0)?).map(Path::to_owned).unwrap_or_default();
+        let relative =
+            like.1.strip_prefix(tree_root(hierarchy, &like.0)?).map(Path::to_owned).unwrap_or_default();
         let mut new = Vec::new();
         for (controller, limit) in limits::controllers_needed(resources) {
             if self.paths.v1(controller).is_some() {
@@ -172,7 +186,11 @@ impl Cgroup {
             for pid in missing {
                 match dir::write(group, "cgroup.procs", &pid.to_string()) {
                     Err(error) if !dir::is(&error, Errno::SRCH) => {
-                        return Err(CgroupError::Sys { what: "move processes to", group: group.to_owned(), source: error });
+                        return Err(CgroupError::Sys {
+                            what: "move processes to",
+                            group: group.to_owned(),
+                            source: error,
+                        });
                     }
                     _ => {}
                 }
@@ -212,7 +230,10 @@ impl<'a> Place<'a> {
                 return refuse("a part of it cannot be a directory's name");
             }
             // `cgroup.x`, `memory.x`: the kernel's own files are named so.
-            if ["cgroup.", "tasks", "notify_on_release", "release_agent"].iter().any(|own| part.starts_with(own)) {
+            if ["cgroup.", "tasks", "notify_on_release", "release_agent"]
+                .iter()
+                .any(|own| part.starts_with(own))
+            {
                 return refuse("a part of it is a name the kernel uses");
             }
         }
@@ -229,7 +250,10 @@ impl<'a> Place<'a> {
 
     /// Which directories the container gets.
     fn plan(&self, hierarchy: &Hierarchy, resources: &Resources) -> Result<CgroupPaths> {
-        let mut paths = CgroupPaths { unified: hierarchy.unified().map(|root| root.join(self.path)), ..Default::default() };
+        let mut paths = CgroupPaths {
+            unified: hierarchy.unified().map(|root| root.join(self.path)),
+            ..Default::default()
+        };
         let mut wanted = vec![Controller::Pids, Controller::Memory];
         if hierarchy.unified().is_none() {
             wanted.extend([Controller::Cpuacct, Controller::Freezer]);
@@ -276,7 +300,8 @@ impl<'a> Place<'a> {
                 None => Ok(()),
             };
         }
-        let (Some(root), Some(group), Some(directory)) = (hierarchy.unified(), &paths.unified, directory) else {
+        let (Some(root), Some(group), Some(directory)) = (hierarchy.unified(), &paths.unified, directory)
+        else {
             return Err(limits::no_controller("device filter", Controller::Devices));
         };
         if default {
@@ -287,16 +312,23 @@ impl<'a> Place<'a> {
 }
 
 fn tree_root<'a>(hierarchy: &'a Hierarchy, names: &str) -> Result<&'a Path> {
-    hierarchy.v1_mounts().iter().find(|mount| mount.names() == names).map(|mount| mount.mountpoint.as_path()).ok_or_else(
-        || CgroupError::Path { path: names.to_owned(), why: "these controllers are not mounted together on this host" },
-    )
+    hierarchy
+        .v1_mounts()
+        .iter()
+        .find(|mount| mount.names() == names)
+        .map(|mount| mount.mountpoint.as_path())
+        .ok_or_else(|| CgroupError::Path {
+            path: names.to_owned(),
+            why: "these controllers are not mounted together on this host",
+        })
 }
 
 /// Whether the v2 tree has `controller`; on a hybrid host it has those no v1 tree took.
 fn has_v2_controller(hierarchy: &Hierarchy, controller: Controller) -> bool {
     let name = if controller == Controller::Blkio { "io" } else { controller.name() };
     hierarchy.unified().is_some_and(|root| {
-        dir::read(root, "cgroup.controllers").is_ok_and(|all| all.split_ascii_whitespace().any(|one| one == name))
+        dir::read(root, "cgroup.controllers")
+            .is_ok_and(|all| all.split_ascii_whitespace().any(|one| one == name))
     })
 }
 
@@ -313,7 +345,8 @@ fn make_group(root: &Path, group: &Path, cpuset: bool) -> Result<()> {
 fn make_parents(root: &Path, group: &Path, cpuset: bool) -> Result<bool> {
     let made = match dir::make(group) {
         Err(CgroupError::Sys { source, .. }) if dir::is(&source, Errno::NOENT) => {
-            let Some(parent) = group.parent().filter(|parent| parent.starts_with(root) && *parent != root) else {
+            let Some(parent) = group.parent().filter(|parent| parent.starts_with(root) && *parent != root)
+            else {
                 return Err(CgroupError::Sys { what: "make", group: group.to_owned(), source });
             };
             make_parents(root, parent, cpuset)?;
@@ -332,8 +365,11 @@ fn inherit_cpuset(group: &Path) -> Result<()> {
     let Some(parent) = group.parent() else { return Ok(()) };
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let value = dir::read_told(parent, file)?;
-        dir::write(group, file, value.trim())
-            .map_err(|source| CgroupError::Limit { limit: "cpuset", group: group.to_owned(), source })?;
+        dir::write(group, file, value.trim()).map_err(|source| CgroupError::Limit {
+            limit: "cpuset",
+            group: group.to_owned(),
+            source,
+        })?;
     }
     Ok(())
 }
@@ -341,8 +377,10 @@ fn inherit_cpuset(group: &Path) -> Result<()> {
 /// Turns the v2 controllers on for the children of `parent` and of all above it. Once it is done, this is one read.
 fn enable_v2(root: &Path, parent: &str) -> Result<()> {
     let available = dir::read_told(root, "cgroup.controllers")?;
-    let wanted: Vec<_> =
-        V2_CONTROLLERS.into_iter().filter(|name| available.split_ascii_whitespace().any(|one| one == *name)).collect();
+    let wanted: Vec<_> = V2_CONTROLLERS
+        .into_iter()
+        .filter(|name| available.split_ascii_whitespace().any(|one| one == *name))
+        .collect();
     if wanted.is_empty() {
         return make_parents(root, &root.join(parent), false).map(|_| ());
     }
@@ -361,8 +399,11 @@ fn enable_v2(root: &Path, parent: &str) -> Result<()> {
         let off = missing(&group);
         if !off.is_empty() {
             let text = off.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
-            dir::write(&group, "cgroup.subtree_control", &text)
-                .map_err(|source| CgroupError::Sys { what: "enable controllers in", group: group.clone(), source })?;
+            dir::write(&group, "cgroup.subtree_control", &text).map_err(|source| CgroupError::Sys {
+                what: "enable controllers in",
+                group: group.clone(),
+                source,
+            })?;
         }
         match parts.next() {
             Some(part) => group.push(part),
@@ -375,8 +416,11 @@ fn open_joins(paths: &CgroupPaths) -> Result<Vec<OwnedFd>> {
     let groups = paths.v1.values().chain(&paths.shared);
     groups
         .map(|group| {
-            dir::open_to_write(group, "tasks")
-                .map_err(|source| CgroupError::Sys { what: "open", group: group.clone(), source })
+            dir::open_to_write(group, "tasks").map_err(|source| CgroupError::Sys {
+                what: "open",
+                group: group.clone(),
+                source,
+            })
         })
         .collect()
 }

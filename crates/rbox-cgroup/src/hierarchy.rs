@@ -1,4 +1,4 @@
-//! Where the host's control groups are mounted, from /proc/self/mountinfo (proc_pid_mountinfo(5)).
+//! Where the host's control groups are mounted, from /proc/self/mountinfo (`proc_pid_mountinfo(5)`).
 
 use crate::error::{CgroupError, Result};
 use std::path::{Path, PathBuf};
@@ -164,7 +164,10 @@ mod tests {
         assert!(!found.is_v2());
         assert_eq!(found.unified(), Some(Path::new("/sys/fs/cgroup/unified")));
         let cpu = found.v1(Controller::Cpu).unwrap();
-        assert_eq!((cpu.names().as_str(), cpu.mountpoint.to_str().unwrap()), ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(
+            (cpu.names().as_str(), cpu.mountpoint.to_str().unwrap()),
+            ("cpu,cpuacct", "/sys/fs/cgroup/cpu,cpuacct")
+        );
         assert_eq!(found.controllers().len(), 2);
         assert_eq!(found.v1(Controller::Memory), None);
     }

@@ -86,7 +86,10 @@ pub(crate) fn apply(paths: &CgroupPaths, resources: &Resources) -> Result<()> {
 pub(crate) fn no_controller(limit: &'static str, controller: Controller) -> CgroupError {
     CgroupError::Unsupported {
         limit,
-        why: format!("this host has no {} controller (see /proc/cgroups and cgroup.controllers)", controller.name()),
+        why: format!(
+            "this host has no {} controller (see /proc/cgroups and cgroup.controllers)",
+            controller.name()
+        ),
     }
 }
 
@@ -105,7 +108,9 @@ fn refused(limit: &'static str, group: &Path, file: &str, source: SysError) -> C
 fn no_swap_accounting(file: &str) -> CgroupError {
     CgroupError::Unsupported {
         limit: "memory-swap",
-        why: format!("this host has no swap accounting ({file} is missing; boot with swapaccount=1 or CONFIG_SWAP)"),
+        why: format!(
+            "this host has no swap accounting ({file} is missing; boot with swapaccount=1 or CONFIG_SWAP)"
+        ),
     }
 }
 
@@ -129,7 +134,9 @@ fn memory_v1(group: &Path, r: &Resources) -> Result<()> {
                 swap_done = true;
                 write().map_err(|source| refused("memory", group, "memory.limit_in_bytes", source))?;
             }
-            (result, _) => result.map_err(|source| refused("memory", group, "memory.limit_in_bytes", source))?,
+            (result, _) => {
+                result.map_err(|source| refused("memory", group, "memory.limit_in_bytes", source))?;
+            }
         }
     }
     if let Some(swap) = swap.filter(|_| !swap_done) {
@@ -223,10 +230,8 @@ pub(crate) fn cpu_weight(shares: u64) -> u64 {
 }
 
 fn cpuset(group: &Path, r: &Resources) -> Result<()> {
-    let wanted = [
-        ("cpuset-cpus", "cpuset.cpus", &r.cpuset_cpus),
-        ("cpuset-mems", "cpuset.mems", &r.cpuset_mems),
-    ];
+    let wanted =
+        [("cpuset-cpus", "cpuset.cpus", &r.cpuset_cpus), ("cpuset-mems", "cpuset.mems", &r.cpuset_mems)];
     for (limit, file, value) in wanted {
         if let Some(value) = value.as_deref().filter(|value| !value.is_empty()) {
             set(limit, group, file, value)?;
@@ -322,7 +327,8 @@ mod tests {
         assert_eq!(needed(&Resources::defaults()), [Controller::Pids]);
         let both = Resources { cpu_shares: Some(2), memory_swap: Some(-1), ..Resources::default() };
         assert_eq!(needed(&both), [Controller::Memory, Controller::Cpu]);
-        let zero = Resources { cpu_shares: Some(0), cpuset_cpus: Some(String::new()), ..Resources::default() };
+        let zero =
+            Resources { cpu_shares: Some(0), cpuset_cpus: Some(String::new()), ..Resources::default() };
         assert_eq!(needed(&zero), []);
     }
 }

@@ -89,12 +89,12 @@ impl Cgroup {
         let v1 = |controller| self.paths.v1(controller);
         Stats {
             // The kernel counts CPU time in every v2 group, with or without the controller.
-            cpu: unified.and_then(cpu_v2).or_else(|| v1(Controller::Cpuacct).and_then(cpuacct_v1)).map(|cpu| {
-                match v1(Controller::Cpu) {
-                    Some(group) => throttling_v1(group, cpu),
+            cpu: unified.and_then(cpu_v2).or_else(|| v1(Controller::Cpuacct).and_then(cpuacct_v1)).map(
+                |cpu| match v1(Controller::Cpu) {
+                    Some(group) => throttling_v1(group, &cpu),
                     None => cpu,
-                }
-            }),
+                },
+            ),
             memory: v1(Controller::Memory).and_then(memory_v1).or_else(|| unified.and_then(memory_v2)),
             pids: v1(Controller::Pids).or(unified).and_then(pids),
             io: v1(Controller::Blkio).and_then(blkio_v1).or_else(|| unified.and_then(io_v2)),
@@ -130,14 +130,14 @@ fn cpuacct_v1(group: &Path) -> Option<CpuStats> {
     })
 }
 
-fn throttling_v1(group: &Path, cpu: CpuStats) -> CpuStats {
+fn throttling_v1(group: &Path, cpu: &CpuStats) -> CpuStats {
     let text = CpuController::new(group.to_owned(), false).cpu().stat;
     let value = |key| dir::keyed(&text, key).unwrap_or(0);
     CpuStats {
         periods: value("nr_periods"),
         throttled_periods: value("nr_throttled"),
         throttled_usec: value("throttled_time") / 1000,
-        ..cpu
+        ..cpu.clone()
     }
 }
 
@@ -189,7 +189,8 @@ fn blkio_v1(group: &Path) -> Option<IoStats> {
         });
         Some(values.sum())
     };
-    let (bytes, requests) = ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive");
+    let (bytes, requests) =
+        ("blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_serviced_recursive");
     Some(IoStats {
         read_bytes: sum(bytes, "Read")?,
         write_bytes: sum(bytes, "Write")?,
@@ -201,8 +202,14 @@ fn blkio_v1(group: &Path) -> Option<IoStats> {
 fn io_v2(group: &Path) -> Option<IoStats> {
     let text = dir::read(group, "io.stat").ok()?;
     let sum = |key: &str| {
-        let fields = text.split_ascii_whitespace().filter_map(|field| field.strip_prefix(key)?.strip_prefix('='));
+        let fields =
+            text.split_ascii_whitespace().filter_map(|field| field.strip_prefix(key)?.strip_prefix('='));
         fields.filter_map(|value| value.parse::<u64>().ok()).sum()
     };
-    Some(IoStats { read_bytes: sum("rbytes"), write_bytes: sum("wbytes"), reads: sum("rios"), writes: sum("wios") })
+    Some(IoStats {
+        read_bytes: sum("rbytes"),
+        write_bytes: sum("wbytes"),
+        reads: sum("rios"),
+        writes: sum("wios"),
+    })
 }

@@ -3,6 +3,7 @@
 
 use rbox_cgroup::{Cgroup, CgroupError, CgroupPaths, Controller, Hierarchy};
 use rbox_spec::Resources;
+use std::fmt::Write as _;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -51,10 +52,10 @@ impl Drop for Parent {
 fn enter(paths: &CgroupPaths, script: &str) -> Child {
     let mut joins = String::new();
     for group in paths.v1.values().chain(&paths.shared) {
-        joins += &format!("echo 0 > {}/tasks && ", group.display());
+        write!(joins, "echo 0 > {}/tasks && ", group.display()).unwrap();
     }
     if let Some(group) = &paths.unified {
-        joins += &format!("echo 0 > {}/cgroup.procs && ", group.display());
+        write!(joins, "echo 0 > {}/cgroup.procs && ", group.display()).unwrap();
     }
     Command::new("sh")
         .args(["-c", &format!("{joins} echo in; {script}")])
@@ -146,7 +147,8 @@ fn limits_are_what_was_asked_for() {
     assert_eq!(group.stats().pids.unwrap().limit, Some(17));
     // Raised and lowered again: each order of memory and memsw.
     for memory in [256 << 20, 32 << 20, 64 << 20] {
-        let change = Resources { memory: Some(memory), memory_reservation: Some(8 << 20), ..Resources::default() };
+        let change =
+            Resources { memory: Some(memory), memory_reservation: Some(8 << 20), ..Resources::default() };
         group.update(Hierarchy::detect().unwrap(), &change).unwrap();
         assert_eq!(group.stats().memory.unwrap().limit, Some(memory));
     }
@@ -181,7 +183,8 @@ fn pids_freeze_kill() {
     let Some(parent) = Parent::new("kill") else { return };
     let group = parent.create(&Resources { pids_limit: Some(8), ..Resources::default() }).unwrap();
     // A process that ticks, and one that forks for ever against the limit.
-    let mut child = enter(group.paths(), "i=0; (while :; do (exit 0) 2>/dev/null; done) & while :; do i=$((i+1)); done");
+    let mut child =
+        enter(group.paths(), "i=0; (while :; do (exit 0) 2>/dev/null; done) & while :; do i=$((i+1)); done");
     assert_eq!(wait_line(&mut child), "in\n");
     assert!(wait_until(|| group.pids().unwrap().len() > 1));
     assert!(group.is_populated());
@@ -208,9 +211,10 @@ fn v1_alone_freezes_and_kills_too() {
     let Some(parent) = Parent::new("v1") else { return };
     // The host as it would be without its v2 mount.
     let mountinfo = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
-    let without: String =
-        mountinfo.lines().filter(|line| !line.contains(" - cgroup2 ")).map(|line| format!("{line}\n")).collect();
-    let Some(hierarchy) = Hierarchy::parse(&without).filter(|h| h.v1(Controller::Freezer).is_some()) else {
+    let without: Vec<_> = mountinfo.lines().filter(|line| !line.contains(" - cgroup2 ")).collect();
+    let Some(hierarchy) =
+        Hierarchy::parse(&without.join("\n")).filter(|h| h.v1(Controller::Freezer).is_some())
+    else {
         println!("skipped: this host has no v1 freezer");
         return;
     };
@@ -234,7 +238,10 @@ fn an_oom_kill_of_a_child_is_counted() {
     let Some(parent) = Parent::new("oom") else { return };
     let group = parent.create(&Resources { memory: Some(16 << 20), ..Resources::default() }).unwrap();
     // The child of the shell reads 64 MiB into one variable; the shell lives on.
-    let mut child = enter(group.paths(), "(head -c 67108864 /dev/zero | tail -c 67108864 | wc -c) >/dev/null 2>&1; exit 7");
+    let mut child = enter(
+        group.paths(),
+        "(head -c 67108864 /dev/zero | tail -c 67108864 | wc -c) >/dev/null 2>&1; exit 7",
+    );
     let status = child.wait().unwrap();
     assert_eq!(status.code(), Some(7));
     assert!(group.oom_kills() >= 1);
@@ -248,7 +255,10 @@ fn the_device_filter_holds() {
     std::fs::create_dir_all(&directory).unwrap();
     let node = directory.join("mem");
     // char 1:11 is /dev/kmsg: a node is made freely, and opened only with a rule.
-    let script = format!("mknod {0} c 1 11 || exit 3; : < /dev/null || exit 4; (: < {0}) 2>/dev/null && exit 5; exit 0", node.display());
+    let script = format!(
+        "mknod {0} c 1 11 || exit 3; : < /dev/null || exit 4; (: < {0}) 2>/dev/null && exit 5; exit 0",
+        node.display()
+    );
     let extra: Resources =
         Resources { device_cgroup_rules: vec!["c 1:11 r".parse().unwrap()], ..Resources::default() };
     let privileged = Resources { all_devices: true, ..Resources::default() };
@@ -282,7 +292,9 @@ fn the_device_filter_holds() {
 #[test]
 fn bad_paths_and_records_are_refused() {
     let Ok(hierarchy) = Hierarchy::detect() else { return };
-    for path in ["../x/y", "rbox/../../x", "rbox", "", "a//b", "a/.", "a/cgroup.procs", "a/b\n", "/", "a/tasks"] {
+    for path in
+        ["../x/y", "rbox/../../x", "rbox", "", "a//b", "a/.", "a/cgroup.procs", "a/b\n", "/", "a/tasks"]
+    {
         let error = Cgroup::create(hierarchy, path, &Resources::default()).unwrap_err();
         assert!(matches!(error, CgroupError::Path { .. }), "{path:?}: {error}");
     }

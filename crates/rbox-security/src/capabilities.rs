@@ -1,4 +1,4 @@
-//! Taking capabilities away in the child. See capabilities(7), "Transformation of capabilities during execve()".
+//! Taking capabilities away in the child. See capabilities(7), "Transformation of capabilities during `execve()`".
 
 use caps::CapSet as Kind;
 use rbox_spec::{CapSet, Capability};
@@ -23,8 +23,8 @@ impl From<CapsFailure> for RawErrno {
     }
 }
 
-/// The errno of a prctl that just failed: the caps crate keeps it as words, and the only ones PR_CAPBSET_DROP and
-/// PR_CAP_AMBIENT have are EPERM and EINVAL (prctl(2)).
+/// The errno of a prctl that just failed: the caps crate keeps it as words, and the only ones `PR_CAPBSET_DROP` and
+/// `PR_CAP_AMBIENT` have are EPERM and EINVAL (prctl(2)).
 fn failure(error: caps::errors::CapsError) -> CapsFailure {
     let invalid = error.to_string().contains("os error 22");
     let errno = if invalid { rustix::io::Errno::INVAL } else { rustix::io::Errno::PERM };
@@ -50,9 +50,11 @@ impl trace::Returned for Sets {
 ///
 /// Some 30 prctl calls, 5 µs in all.
 pub fn drop_bounding(keep: CapSet) -> Result<(), SysError> {
-    told("prctl", || "PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL".into(), || {
-        caps::clear(None, Kind::Ambient).map_err(failure)
-    })?;
+    told(
+        "prctl",
+        || "PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL".into(),
+        || caps::clear(None, Kind::Ambient).map_err(failure),
+    )?;
     // Dropping what a kernel does not know fails with EINVAL: capabilities are numbered without gaps, so the first
     // such number is the end.
     let mut known = true;
@@ -71,9 +73,11 @@ pub fn drop_bounding(keep: CapSet) -> Result<(), SysError> {
 /// `false`: this kernel does not have `cap`.
 fn drop_known(cap: Capability) -> Result<bool, SysError> {
     let Some(named) = caps_name(cap) else { return Ok(true) };
-    let dropped = told("prctl", || format!("PR_CAPBSET_DROP, {cap}"), || {
-        caps::drop(None, Kind::Bounding, named).map_err(failure)
-    });
+    let dropped = told(
+        "prctl",
+        || format!("PR_CAPBSET_DROP, {cap}"),
+        || caps::drop(None, Kind::Bounding, named).map_err(failure),
+    );
     match dropped {
         Ok(()) => Ok(true),
         Err(error) if error.errno as i32 == rustix::io::Errno::INVAL.raw_os_error() => Ok(false),
@@ -85,9 +89,11 @@ fn drop_known(cap: Capability) -> Result<bool, SysError> {
 fn drop_unnamed() -> Result<(), SysError> {
     for number in Capability::ALL.len()..64 {
         let set = CapabilitySet::from_bits_retain(1 << number);
-        match told("prctl", || format!("PR_CAPBSET_DROP, {number}"), || {
-            rustix::thread::remove_capability_from_bounding_set(set)
-        }) {
+        match told(
+            "prctl",
+            || format!("PR_CAPBSET_DROP, {number}"),
+            || rustix::thread::remove_capability_from_bounding_set(set),
+        ) {
             Ok(()) => {}
             Err(error) if error.errno as i32 == rustix::io::Errno::INVAL.raw_os_error() => break,
             Err(error) => return Err(error),

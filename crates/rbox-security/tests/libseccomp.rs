@@ -19,8 +19,8 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
 const KILL_THREAD: u32 = 0;
-const ENOSYS: u32 = 0x0005_0000 | 38;
-const EPERM: u32 = 0x0005_0000 | 1;
+const ENOSYS: u32 = 0x0005_0026;
+const EPERM: u32 = 0x0005_0001;
 
 /// The C program that speaks to libseccomp; absent where libseccomp's headers or a compiler are.
 fn helper() -> Option<PathBuf> {
@@ -82,7 +82,13 @@ fn script(profile: &serde_json::Value, capabilities: CapSet, native: &str, go: &
             .flatten()
             .map(|arg| {
                 let number = |key: &str| arg[key].as_u64().unwrap_or(0);
-                format!("{} {} {} {}", number("index"), arg["op"].as_str().unwrap(), number("value"), number("valueTwo"))
+                format!(
+                    "{} {} {} {}",
+                    number("index"),
+                    arg["op"].as_str().unwrap(),
+                    number("value"),
+                    number("valueTwo")
+                )
             })
             .collect();
         for name in strings(&rule["names"]) {
@@ -95,8 +101,12 @@ fn script(profile: &serde_json::Value, capabilities: CapSet, native: &str, go: &
 }
 
 fn theirs(helper: &PathBuf, script: &str) -> Theirs {
-    let mut child =
-        Command::new(helper).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(helper)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     let output = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -124,9 +134,19 @@ fn numbers(arch: Arch) -> Vec<u32> {
 /// Values around every constant of the profile, and their like with other high words.
 fn values(profile: &serde_json::Value) -> Vec<u64> {
     let mut values = BTreeSet::from([0, 1, 2, u64::MAX, 1 << 31, 1 << 32, 0xffff_ffff, 0x1_0000_0026]);
-    for arg in profile["syscalls"].as_array().unwrap().iter().flat_map(|rule| rule["args"].as_array().into_iter().flatten()) {
+    for arg in profile["syscalls"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|rule| rule["args"].as_array().into_iter().flatten())
+    {
         for constant in [arg["value"].as_u64().unwrap(), arg["valueTwo"].as_u64().unwrap_or(0)] {
-            for near in [constant.wrapping_sub(1), constant, constant.wrapping_add(1), constant & constant.wrapping_sub(1)] {
+            for near in [
+                constant.wrapping_sub(1),
+                constant,
+                constant.wrapping_add(1),
+                constant & constant.wrapping_sub(1),
+            ] {
                 values.extend([near, near | 1 << 32, near | 0xffff_ffff << 32, near << 32]);
             }
         }
@@ -135,9 +155,12 @@ fn values(profile: &serde_json::Value) -> Vec<u64> {
     values.into_iter().collect()
 }
 
+/// A call, our verdict, libseccomp's.
+type Difference = (Call, u32, u32);
+
 struct Compared {
     calls: usize,
-    differences: BTreeMap<(Arch, u32), Vec<(Call, u32, u32)>>,
+    differences: BTreeMap<(Arch, u32), Vec<Difference>>,
     longest: usize,
 }
 
@@ -175,7 +198,10 @@ fn context(capabilities: CapSet, native: Arch) -> Context {
     Context { capabilities, kernel: (6, 1), native }
 }
 
-const MACHINES: [(Arch, &str, &str, &[Arch]); 2] = [
+/// The host, its name in profiles, its name in Go, and all whose calls it takes.
+type Machine = (Arch, &'static str, &'static str, &'static [Arch]);
+
+const MACHINES: [Machine; 2] = [
     (Arch::X86_64, "SCMP_ARCH_X86_64", "amd64", &[Arch::X86_64, Arch::X86, Arch::X32]),
     (Arch::Aarch64, "SCMP_ARCH_AARCH64", "arm64", &[Arch::Aarch64, Arch::Arm]),
 ];
@@ -215,7 +241,10 @@ fn the_default_profile_decides_as_libseccomp() {
         CapSet::EMPTY,
         CapSet::ALL,
         DEFAULT_CAPABILITIES.with(Capability::SysAdmin),
-        DEFAULT_CAPABILITIES.with(Capability::SysPtrace).with(Capability::SysTime).without(Capability::SysChroot),
+        DEFAULT_CAPABILITIES
+            .with(Capability::SysPtrace)
+            .with(Capability::SysTime)
+            .without(Capability::SysChroot),
     ];
     for (native, scmp, go, arches) in MACHINES {
         for capabilities in sets {
@@ -296,7 +325,7 @@ fn other_profiles_decide_as_libseccomp() {
         })
         .collect();
     let names: Vec<_> =
-        (0..330).step_by(2).filter_map(|number| syscalls::x86_64::Sysno::new(number)).map(|call| call.name()).collect();
+        (0..330).step_by(2).filter_map(syscalls::x86_64::Sysno::new).map(|call| call.name()).collect();
     rules.push(format!(r#"{{"names":{names:?},"action":"SCMP_ACT_ERRNO","errnoRet":7}}"#));
     let long = format!(
         r#"{{"defaultAction":"SCMP_ACT_ERRNO","archMap":[{{"architecture":"SCMP_ARCH_X86_64","subArchitectures":["SCMP_ARCH_X86","SCMP_ARCH_X32"]}}],"syscalls":[{}]}}"#,
@@ -308,7 +337,12 @@ fn other_profiles_decide_as_libseccomp() {
         let ours = compile(&document, context(CapSet::EMPTY, Arch::X86_64)).unwrap();
         let theirs = theirs(&helper, &script(&json, CapSet::EMPTY, "SCMP_ARCH_X86_64", "amd64"));
         let compared = compare(&ours, &theirs, &json, MACHINES[0].3);
-        println!("{} calls, ours {} instructions, libseccomp's {}", compared.calls, ours.len(), theirs.program.len());
+        println!(
+            "{} calls, ours {} instructions, libseccomp's {}",
+            compared.calls,
+            ours.len(),
+            theirs.program.len()
+        );
         for ((arch, nr), cases) in &compared.differences {
             let (call, mine, other) = cases[0];
             // Newer than the last call the profile names.

@@ -15,7 +15,7 @@ macro_rules! capabilities {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[repr(u8)]
         pub enum Capability {
-            $(#[doc = $name] $variant = $number,)*
+            $(#[doc = concat!("`", $name, "`")] $variant = $number,)*
         }
 
         impl Capability {

@@ -409,7 +409,10 @@ fn rule(text: &str) -> Option<DeviceRule> {
         if text == "*" {
             return Some(None);
         }
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten().map(Some)
+        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()))
+            .then(|| text.parse().ok())
+            .flatten()
+            .map(Some)
     };
     let mut parts = text.split(' ');
     let kind = match parts.next()? {
@@ -522,7 +525,9 @@ mod tests {
         assert_eq!((rule.major, rule.minor, rule.access.mknod), (Some(136), None, false));
         assert_eq!(rule.to_string(), "c 136:* rw");
         assert_eq!(serde_json::to_string(&rule).unwrap(), r#""c 136:* rw""#);
-        for bad in ["", "x 1:3 r", "c 1 r", "c 1:3 ", "c 1:3 rr", "c 1:3 x", "c 1:3 r ", "c -1:3 r", "c  1:3 r"] {
+        for bad in
+            ["", "x 1:3 r", "c 1 r", "c 1:3 ", "c 1:3 rr", "c 1:3 x", "c 1:3 r ", "c -1:3 r", "c  1:3 r"]
+        {
             assert!(bad.parse::<DeviceRule>().is_err(), "{bad}");
         }
         let rate = DeviceRate::parse_bps("/dev/sda:1mb").unwrap();

@@ -53,15 +53,15 @@ fn parse(text: &str, base: u64) -> Result<Size, SizeError> {
     if number.is_empty() || !number.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
         return Err(invalid());
     }
-    let power = power(suffix).ok_or_else(|| SizeError::Suffix(suffix.to_lowercase().escape_debug().to_string()))?;
+    let power =
+        power(suffix).ok_or_else(|| SizeError::Suffix(suffix.to_lowercase().escape_debug().to_string()))?;
     let unit = base.pow(power);
     // Whole numbers stay exact beyond the 53 bits of a float.
-    let bytes = match number.parse::<u64>() {
-        Ok(whole) => whole.checked_mul(unit).filter(|bytes| i64::try_from(*bytes).is_ok()),
-        Err(_) => {
-            let bytes = number.parse::<f64>().map_err(|_| invalid())? * unit as f64;
-            (bytes < i64::MAX as f64).then_some(bytes as u64)
-        }
+    let bytes = if let Ok(whole) = number.parse::<u64>() {
+        whole.checked_mul(unit).filter(|bytes| i64::try_from(*bytes).is_ok())
+    } else {
+        let bytes = number.parse::<f64>().map_err(|_| invalid())? * unit as f64;
+        (bytes < i64::MAX as f64).then_some(bytes as u64)
     };
     bytes.map(Size).ok_or_else(|| SizeError::TooLarge(text.to_owned()))
 }
@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn refuses_what_docker_refuses() {
         for bad in ["", "m", "-1m", "1..2m", "1.2.3", "inf", "1e3", " ", ".", "١m", "1 2m"] {
-            assert!(matches!(bad.parse::<Size>(), Err(SizeError::Invalid(_) | SizeError::Suffix(_))), "{bad}");
+            assert!(
+                matches!(bad.parse::<Size>(), Err(SizeError::Invalid(_) | SizeError::Suffix(_))),
+                "{bad}"
+            );
         }
         assert_eq!("5x".parse::<Size>().unwrap_err().to_string(), "invalid suffix: 'x'");
         for bad in ["5kbb", "5bb", "5ki", "5mx", "5 m b"] {

@@ -125,9 +125,9 @@ impl FromStr for Ulimit {
 fn value(text: &str) -> Result<Option<u64>, UlimitError> {
     match text.parse::<i64>() {
         Ok(-1) => Ok(None),
-        Ok(number) => {
-            u64::try_from(number).map(Some).map_err(|_| UlimitError::NotANumber(text.escape_debug().to_string()))
-        }
+        Ok(number) => u64::try_from(number)
+            .map(Some)
+            .map_err(|_| UlimitError::NotANumber(text.escape_debug().to_string())),
         Err(_) => Err(UlimitError::NotANumber(text.escape_debug().to_string())),
     }
 }

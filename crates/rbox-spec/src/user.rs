@@ -18,7 +18,9 @@ pub const MAX_GROUPS: usize = 65_536;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[allow(missing_docs)] // Each message says what its field is.
 pub enum UserError {
-    #[error("invalid user {0:?}: it is user[:group], each a name or a number, without spaces or control characters")]
+    #[error(
+        "invalid user {0:?}: it is user[:group], each a name or a number, without spaces or control characters"
+    )]
     Syntax(String),
     #[error("uids and gids must be in range 0-{MAX_ID}")]
     Range,
@@ -308,7 +310,8 @@ mod tests {
             user("app:nogroup").unwrap_err().to_string(),
             "unable to find group nogroup: no matching entries in group file"
         );
-        for spec in ["-1", "4294967296", "4294967295", "2147483648", "0:-1", "+5", "99999999999999999999999"] {
+        for spec in ["-1", "4294967296", "4294967295", "2147483648", "0:-1", "+5", "99999999999999999999999"]
+        {
             assert_eq!(user(spec), Err(UserError::Range), "{spec}");
         }
         for spec in ["a:b:c", "a b", "a\n", "a\0", "::", "-x", "../x", " "] {
@@ -334,7 +337,10 @@ mod tests {
     #[test]
     fn a_scratch_image_has_no_databases() {
         let root = resolve(&UserSpec::default(), b"", b"", &[]).unwrap();
-        assert_eq!((root.uid, root.gid, root.supplementary.as_slice(), root.home.as_str()), (0, 0, &[0][..], "/"));
+        assert_eq!(
+            (root.uid, root.gid, root.supplementary.as_slice(), root.home.as_str()),
+            (0, 0, &[0][..], "/")
+        );
         assert_eq!("app:web".parse::<UserSpec>().unwrap().to_string(), "app:web");
     }
 }

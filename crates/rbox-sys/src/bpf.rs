@@ -32,11 +32,7 @@ const JNE32_IMM: u8 = 0x56;
 const EXIT: u8 = 0x95;
 
 const fn insn(opcode: u8, dst: Reg, src: Reg, offset: i16, imm: u32) -> u64 {
-    opcode as u64
-        | (dst as u64) << 8
-        | (src as u64) << 12
-        | (offset as u16 as u64) << 16
-        | (imm as u64) << 32
+    opcode as u64 | (dst as u64) << 8 | (src as u64) << 12 | (offset as u16 as u64) << 16 | (imm as u64) << 32
 }
 
 /// A place later in the program, jumped to before it is known.
@@ -163,7 +159,12 @@ pub fn load_device_filter(program: &[u64], name: &str) -> Result<OwnedFd, SysErr
     }
     told(
         "bpf",
-        || format!("BPF_PROG_LOAD, {{BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, {name:?}}}", program.len()),
+        || {
+            format!(
+                "BPF_PROG_LOAD, {{BPF_PROG_TYPE_CGROUP_DEVICE, {} instructions, {name:?}}}",
+                program.len()
+            )
+        },
         || bpf(PROG_LOAD, &mut attr).map(owned),
     )
 }
@@ -203,16 +204,20 @@ pub fn attached_device_filter(cgroup: impl AsFd) -> Result<Option<String>, SysEr
     }
     let mut by_id: Attr = [0; 16];
     by_id[0] = u64::from(ids[0]);
-    let program = told("bpf", || format!("BPF_PROG_GET_FD_BY_ID, {}", ids[0]), || {
-        bpf(PROG_GET_FD_BY_ID, &mut by_id).map(owned)
-    })?;
+    let program = told(
+        "bpf",
+        || format!("BPF_PROG_GET_FD_BY_ID, {}", ids[0]),
+        || bpf(PROG_GET_FD_BY_ID, &mut by_id).map(owned),
+    )?;
     let mut info = [0u64; 10];
     let mut about: Attr = [0; 16];
     about[0] = words(program.as_raw_fd() as u32, size_of_val(&info) as u32);
     about[1] = info.as_mut_ptr() as u64;
-    told("bpf", || format!("BPF_OBJ_GET_INFO_BY_FD, {}", program.as_raw_fd()), || {
-        bpf(OBJ_GET_INFO_BY_FD, &mut about)
-    })?;
+    told(
+        "bpf",
+        || format!("BPF_OBJ_GET_INFO_BY_FD, {}", program.as_raw_fd()),
+        || bpf(OBJ_GET_INFO_BY_FD, &mut about),
+    )?;
     let name = [info[8], info[9]].into_iter().flat_map(u64::to_le_bytes).take_while(|byte| *byte != 0);
     Ok(Some(name.map(char::from).collect()))
 }
@@ -228,7 +233,9 @@ pub fn interpret(program: &[u64], context: &[u32]) -> Option<u32> {
         let (offset, imm) = ((word >> 16) as i16, (word >> 32) as u32);
         at += 1;
         match opcode {
-            LDX_MEM_W if src == 1 => registers[dst] = u64::from(*context.get(usize::try_from(offset).ok()? / 4)?),
+            LDX_MEM_W if src == 1 => {
+                registers[dst] = u64::from(*context.get(usize::try_from(offset).ok()? / 4)?);
+            }
             MOV64_IMM => registers[dst] = i64::from(imm as i32) as u64,
             MOV32_REG => registers[dst] = registers[src] & 0xffff_ffff,
             AND32_IMM => registers[dst] = u64::from(registers[dst] as u32 & imm),
@@ -268,7 +275,9 @@ mod tests {
         asm.copy_u32(Reg::R6, Reg::R2).exit_with(1);
         match load_device_filter(&asm.finish(), "rbox_test") {
             Ok(_) => {}
-            Err(error) if error.errno == Errno::EPERM => println!("skipped: loading eBPF is not permitted here"),
+            Err(error) if error.errno == Errno::EPERM => {
+                println!("skipped: loading eBPF is not permitted here")
+            }
             Err(error) => panic!("{error}"),
         }
     }

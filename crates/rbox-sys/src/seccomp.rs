@@ -19,7 +19,8 @@ const _: () = assert!(cfg!(target_endian = "little"));
 /// kernel chooses, nothing is logged.
 pub fn install(program: &[u64]) -> Result<(), SysError> {
     let shown = || format!("SECCOMP_SET_MODE_FILTER, 0, {{{} instructions}}", program.len());
-    let Some(len) = u16::try_from(program.len()).ok().filter(|len| (1..=MAX_INSTRUCTIONS).contains(&usize::from(*len)))
+    let Some(len) =
+        u16::try_from(program.len()).ok().filter(|len| (1..=MAX_INSTRUCTIONS).contains(&usize::from(*len)))
     else {
         return Err(SysError::new("seccomp", shown(), Errno::EINVAL));
     };
@@ -27,7 +28,8 @@ pub fn install(program: &[u64]) -> Result<(), SysError> {
     told("seccomp", shown, || {
         // SAFETY: `filter` points at `len` words of 8 bytes, each laid out as sock_filter (checked above to be
         // little-endian) and aligned more strictly than it; the kernel copies and verifies them and writes nothing.
-        let result = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
+        let result =
+            unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &raw const filter) };
         if result == 0 { Ok(()) } else { Err(Errno::last()) }
     })
 }

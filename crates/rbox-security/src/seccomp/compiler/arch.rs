@@ -3,9 +3,9 @@
 /// As the kernel tells it in `struct seccomp_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
-    /// x86_64
+    /// `x86_64`
     X86_64,
-    /// x86_64 with 32-bit pointers: the same audit number, another bit in the call's.
+    /// `x86_64` with 32-bit pointers: the same audit number, another bit in the call's.
     X32,
     /// 32-bit x86
     X86,
@@ -19,6 +19,30 @@ pub enum Arch {
 pub const X32_BIT: u32 = 0x4000_0000;
 /// ARM's private calls start here (`__ARM_NR_BASE`).
 pub const ARM_PRIVATE: u32 = 0x0f_0000;
+
+/// The calls of socketcall, its first argument counting from 1.
+const SOCKETCALL: [&str; 20] = [
+    "socket",
+    "bind",
+    "connect",
+    "listen",
+    "accept",
+    "getsockname",
+    "getpeername",
+    "socketpair",
+    "send",
+    "recv",
+    "sendto",
+    "recvfrom",
+    "shutdown",
+    "setsockopt",
+    "getsockopt",
+    "sendmsg",
+    "recvmsg",
+    "accept4",
+    "recvmmsg",
+    "sendmmsg",
+];
 
 impl Arch {
     /// The name in a profile's `archMap` and `architectures`.
@@ -94,28 +118,6 @@ impl Arch {
         if self != Self::X86 {
             return None;
         }
-        const SOCKETCALL: [&str; 20] = [
-            "socket",
-            "bind",
-            "connect",
-            "listen",
-            "accept",
-            "getsockname",
-            "getpeername",
-            "socketpair",
-            "send",
-            "recv",
-            "sendto",
-            "recvfrom",
-            "shutdown",
-            "setsockopt",
-            "getsockopt",
-            "sendmsg",
-            "recvmsg",
-            "accept4",
-            "recvmmsg",
-            "sendmmsg",
-        ];
         if let Some(at) = SOCKETCALL.iter().position(|call| *call == name) {
             return Some((self.number("socketcall")?, at as u64 + 1));
         }

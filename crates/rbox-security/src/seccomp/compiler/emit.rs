@@ -2,7 +2,7 @@
 //!
 //! For each architecture the call numbers are cut into ranges with one verdict, and a balanced tree of
 //! comparisons finds the range: some ten instructions a call, where a list would be hundreds. Only instructions
-//! are used on that path which the kernel's own look-ahead understands (seccomp_is_const_allow, 5.11): it walks
+//! are used on that path which the kernel's own look-ahead understands (`seccomp_is_const_allow`, 5.11): it walks
 //! the program once for each call number at attach time, and calls that are always allowed then never run it.
 
 use super::arch::{Arch, X32_BIT};
@@ -203,17 +203,17 @@ pub(crate) fn emit(policy: &Policy, native: Arch) -> Vec<u64> {
         let mut ranges = Vec::new();
         call_ranges(&mut ranges, policy, arch, 0);
         if native == Arch::X86_64 {
-            match of(Arch::X32) {
-                Some(x32) => call_ranges(&mut ranges, policy, x32, X32_BIT),
-                // What libseccomp does: x32 is another architecture; only -1, a call skipped by a tracer, is not.
-                None => {
-                    let newest = ranges.last().map(|(_, verdict)| verdict.clone());
-                    push(&mut ranges, X32_BIT, Verdict::Always(Action::KILL_THREAD));
-                    push(&mut ranges, u32::MAX, newest.unwrap_or(Verdict::Always(policy.default)));
-                }
+            if let Some(x32) = of(Arch::X32) {
+                call_ranges(&mut ranges, policy, x32, X32_BIT);
+            } else {
+                // As with libseccomp: x32 is another architecture; only -1, a call skipped by a tracer, is not.
+                let newest = ranges.last().map(|(_, verdict)| verdict.clone());
+                push(&mut ranges, X32_BIT, Verdict::Always(Action::KILL_THREAD));
+                push(&mut ranges, u32::MAX, newest.unwrap_or(Verdict::Always(policy.default)));
             }
         }
-        let which = |number: u32| if native == Arch::X86_64 && number >= X32_BIT { Arch::X32 } else { native };
+        let which =
+            |number: u32| if native == Arch::X86_64 && number >= X32_BIT { Arch::X32 } else { native };
         rest = branch(JEQ, native.audit(), calls(policy, &ranges, which), rest);
     }
     encode(after(&[Insn::plain(LD_ABS, ARCH)], rest))
@@ -284,7 +284,13 @@ enum To {
 
 /// The instructions that test one condition; `behind` are those between the test and `rest`. A condition that
 /// holds leads to what is behind, or to a return.
-fn condition_test(arch: Arch, condition: Condition, behind: usize, holds: Option<Action>, rest: &Node) -> Vec<Insn> {
+fn condition_test(
+    arch: Arch,
+    condition: Condition,
+    behind: usize,
+    holds: Option<Action>,
+    rest: &Node,
+) -> Vec<Insn> {
     use To::{Fails, Holds, Next};
     let (low, high) = arg_words(condition.index);
     let (value_low, value_high) = (condition.value as u32, (condition.value >> 32) as u32);

@@ -51,9 +51,15 @@ impl Action {
             "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => Self::KILL_THREAD,
             "SCMP_ACT_KILL_PROCESS" => Self(0x8000_0000),
             "SCMP_ACT_NOTIFY" => {
-                return Err(bad("SCMP_ACT_NOTIFY needs a supervisor that answers each call, and rbox runs none".into()));
+                return Err(bad(
+                    "SCMP_ACT_NOTIFY needs a supervisor that answers each call, and rbox runs none".into(),
+                ));
             }
-            other => return Err(bad(format!("seccomp action {other:?} is none of SCMP_ACT_ALLOW, ERRNO, TRAP, KILL_PROCESS, KILL_THREAD, LOG, TRACE"))),
+            other => {
+                return Err(bad(format!(
+                    "seccomp action {other:?} is none of SCMP_ACT_ALLOW, ERRNO, TRAP, KILL_PROCESS, KILL_THREAD, LOG, TRACE"
+                )));
+            }
         })
     }
 }
@@ -236,7 +242,9 @@ fn architectures(profile: &Document, native: Arch) -> Result<Vec<Arch>, CompileE
             return Err(bad(format!("seccomp architecture {name:?} is none of SCMP_ARCH_*")));
         }
         // Others cannot make a call on this machine.
-        if let Some(arch) = Arch::from_scmp(name).filter(|arch| arch.runs_on(native) && !arches.contains(arch)) {
+        if let Some(arch) =
+            Arch::from_scmp(name).filter(|arch| arch.runs_on(native) && !arches.contains(arch))
+        {
             arches.push(arch);
         }
     }
@@ -245,9 +253,10 @@ fn architectures(profile: &Document, native: Arch) -> Result<Vec<Arch>, CompileE
 
 fn names(rule: &Rule) -> Result<Vec<&str>, CompileError> {
     match (&rule.name, rule.names.as_deref().unwrap_or_default()) {
-        (Some(_), [_, ..]) => {
-            Err(bad("both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'".into()))
-        }
+        (Some(_), [_, ..]) => Err(bad(
+            "both 'name' and 'names' are specified in the seccomp profile, use either 'name' or 'names'"
+                .into(),
+        )),
         (Some(name), []) => Ok(vec![name]),
         (None, names) => Ok(names.iter().map(String::as_str).collect()),
     }
@@ -273,7 +282,8 @@ fn condition(arg: &Arg) -> Result<Condition, CompileError> {
 /// Whether the rule is one for this container.
 fn holds(rule: &Rule, context: Context) -> Result<bool, CompileError> {
     let none = When::default();
-    let (includes, excludes) = (rule.includes.as_ref().unwrap_or(&none), rule.excludes.as_ref().unwrap_or(&none));
+    let (includes, excludes) =
+        (rule.includes.as_ref().unwrap_or(&none), rule.excludes.as_ref().unwrap_or(&none));
     let native = |arch: &String| arch == context.native.go_name();
     if includes.arches.as_ref().is_some_and(|list| !list.is_empty() && !list.iter().any(native))
         || excludes.arches.iter().flatten().any(native)
@@ -289,11 +299,12 @@ fn holds(rule: &Rule, context: Context) -> Result<bool, CompileError> {
     if reached(includes)?.is_some_and(|min| context.kernel < min) {
         return Ok(false);
     }
-    Ok(!reached(excludes)?.is_some_and(|min| context.kernel >= min))
+    Ok(reached(excludes)?.is_none_or(|min| context.kernel < min))
 }
 
 /// `major.minor`
 fn version(text: &str) -> Result<(u32, u32), CompileError> {
-    let parsed = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+    let parsed =
+        text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
     parsed.ok_or_else(|| bad(format!("invalid kernel version {text:?}: it is major.minor")))
 }
