@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, missing_docs)]
 
 use nix::errno::Errno;
-use rbox_security::seccomp::{Filter, Profile, SeccompError, filter_for};
+use rbox_security::seccomp::{DEFAULT_PROFILE, Filter, Profile, SeccompError, filter_for};
 use rbox_security::{DEFAULT_CAPABILITIES, capabilities, no_new_privs};
 use rbox_spec::{CapSet, Capability};
 use rbox_sys::seccomp::{Probe, probe};
@@ -192,8 +192,11 @@ fn profiles_are_refused_with_the_reason() {
     assert!(matches!(Profile::from_option("/nonexistent"), Err(SeccompError::Read { .. })));
     assert!(matches!(Profile::from_option("unconfined"), Ok(Profile::Unconfined)));
     assert!(filter_for(&Profile::Unconfined, CapSet::ALL).unwrap().is_none());
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/profiles/default.json");
-    let read = filter_for(&Profile::from_option(file).unwrap(), DEFAULT_CAPABILITIES).unwrap().unwrap();
+    let file = std::env::temp_dir().join(format!("rbox-profile-{}.json", std::process::id()));
+    std::fs::write(&file, DEFAULT_PROFILE).unwrap();
+    let profile = Profile::from_option(file.to_str().unwrap());
+    std::fs::remove_file(&file).unwrap();
+    let read = filter_for(&profile.unwrap(), DEFAULT_CAPABILITIES).unwrap().unwrap();
     // Read at run time, the same profile is the same program as the one compiled in.
     assert_eq!(read, Filter::DEFAULT);
 }
