@@ -320,20 +320,22 @@ pub(crate) fn delete_if_left(socket: &mut Netlink, name: &str) -> Result<()> {
 /// How long to wait for the kernel's link watch; it takes microseconds, or a second when it was not asked.
 const CARRIER: Duration = Duration::from_millis(100);
 
-/// Waits until the bridge forwards to the port. The kernel tells a bridge of a port's carrier from a work queue, up to a
-/// second later; what is sent before is lost, and a lost ARP request costs a second. Asking for the link makes the
-/// kernel do it at once (since 6.8; before, it is waited for).
-fn settle(name: &str) -> Result<()> {
+/// Waits until the bridge forwards to the port, and sends itself: it has no carrier before its first port has. The
+/// kernel acts on a carrier from a work queue, up to a second later; what is sent before is lost, and a lost ARP
+/// request costs a second. Asking for the link makes the kernel act at once (since 6.8; before, it is waited for).
+fn settle(endpoint: &Endpoint) -> Result<()> {
     let mut socket = Netlink::route()?;
     let begin = Instant::now();
-    let mut asked = 0;
-    while find(&mut socket, name)?.is_some_and(|link| !link.operational) && begin.elapsed() < CARRIER {
-        // The work queue mostly is at it already, on another CPU.
-        asked += 1;
-        if asked < 10 {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(Duration::from_micros(200));
+    for name in [&endpoint.host_link, &endpoint.bridge] {
+        let mut asked = 0;
+        while find(&mut socket, name)?.is_some_and(|link| !link.operational) && begin.elapsed() < CARRIER {
+            // The work queue mostly is at it already, on another CPU.
+            asked += 1;
+            if asked < 10 {
+                std::thread::yield_now();
+            } else {
+                std::thread::sleep(Duration::from_micros(200));
+            }
         }
     }
     Ok(())
@@ -358,7 +360,7 @@ pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
         add_address(found.index, name, endpoint.ip, endpoint.prefix),
         default_route(found.index, name, endpoint.gateway),
     ])?;
-    settle(&endpoint.host_link)
+    settle(endpoint)
 }
 
 /// Raises the loopback of the network namespace that `socket` (`NETLINK_ROUTE`) was opened in: all that

@@ -173,6 +173,9 @@ impl World {
             peer.holder.id()
         ));
         peer.run(&format!("ip link set lo up; ip addr add {PEER}/24 dev up0; ip link set up0 up"));
+        // Asking for a link makes the kernel act on its carrier now; else the first packet may be lost.
+        run("ip link show dev up0");
+        peer.run("ip link show dev up0");
         let directory = tempfile::tempdir().unwrap();
         let store = store(&directory);
         let network = store.bridge().unwrap();
