@@ -47,6 +47,39 @@ pub(crate) fn multiline(text: &str) -> Cow<'_, str> {
     escape(text, |c| c == '\n' || c == '\t')
 }
 
+/// Output of a program for a terminal: lines, tabs and colours (`ESC [ … m`) pass, other controls are shown.
+pub(crate) fn coloured(text: &str) -> Cow<'_, str> {
+    let plain = |c: char| matches!(c, '\n' | '\t') || !dangerous(c);
+    if text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    while let Some(at) = rest.find('\u{1b}') {
+        let (before, sequence) = rest.split_at(at);
+        out.push_str(&progress(before));
+        let length = colour_length(sequence).unwrap_or(0);
+        out.push_str(&sequence[..length]);
+        let shown = if length == 0 { 1 } else { 0 };
+        out.push_str(&escape(&sequence[length..length + shown], |_| false));
+        rest = &sequence[length + shown..];
+    }
+    out.push_str(&progress(rest));
+    Cow::Owned(out)
+}
+
+/// A carriage return right before a line feed is only how some programs end lines.
+fn progress(text: &str) -> String {
+    multiline(&text.replace("\r\n", "\n")).into_owned()
+}
+
+/// The length of the colour sequence that `text` begins with.
+fn colour_length(text: &str) -> Option<usize> {
+    let parameters = text.strip_prefix("\u{1b}[")?;
+    let end = parameters.find(|c: char| !c.is_ascii_digit() && c != ';' && c != ':')?;
+    (parameters[end..].starts_with('m') && end <= 64).then_some(end + 3)
+}
+
 /// A JSON document with the characters JSON leaves alone (DEL, C1, bidi) as `\u` escapes, so that it still
 /// means the same.
 pub(crate) fn json(document: &str) -> Cow<'_, str> {
@@ -76,6 +109,15 @@ mod tests {
         assert!(matches!(text("plain"), Cow::Borrowed(_)));
         assert_eq!(text("a\u{1b}[31mb\r\n\t\u{7f}\u{85}\u{2066}"), r"a\x1b[31mb\r\n\t\x7f\x85\u{2066}");
         assert_eq!(multiline("a\nb\tc\r"), "a\nb\tc\\r");
+    }
+
+    #[test]
+    fn colours_pass_and_the_rest_does_not() {
+        assert!(matches!(coloured("plain\n"), Cow::Borrowed(_)));
+        assert_eq!(coloured("\u{1b}[1;31mred\u{1b}[0m\r\n"), "\u{1b}[1;31mred\u{1b}[0m\n");
+        assert_eq!(coloured("a\u{1b}]0;x\u{7}b\u{1b}[2Jc\rd\u{9b}m"), r"a\x1b]0;x\x07b\x1b[2Jc\rd\x9bm");
+        assert_eq!(coloured("cut\u{1b}"), r"cut\x1b");
+        assert_eq!(coloured("cut\u{1b}[3"), r"cut\x1b[3");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Columns are as wide as their widest cell plus three spaces, and at least ten; the last one is not padded.
 //! `--format` takes `table`, `table TEMPLATE`, `json` or a Go template, and shows one record a line.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use serde_json::Value;
@@ -62,7 +63,9 @@ fn render(format: &Format, headers: &Headers, rows: &[Value]) -> Result<String, 
     match format {
         Format::Json => {
             for row in rows {
-                text.push_str(&escape::json(&row.to_string()));
+                // In the order of the keys, as Go writes maps.
+                let sorted: BTreeMap<&String, &Value> = row.as_object().into_iter().flatten().collect();
+                text.push_str(&escape::json(&serde_json::to_string(&sorted).unwrap_or_default()));
                 text.push('\n');
             }
         }
@@ -110,6 +113,11 @@ pub(crate) fn write_all(out: &mut impl Write, text: &str) -> io::Result<()> {
 /// Aligns tab-parted cells. A column is a run of neighbouring lines that all have the cell; so lines with
 /// fewer cells do not widen others (as Go's text/tabwriter does it).
 pub(crate) fn align(text: &str) -> String {
+    align_wide(text, MIN_WIDTH)
+}
+
+/// [`align`] with columns of at least `min_width`.
+pub(crate) fn align_wide(text: &str, min_width: usize) -> String {
     let mut lines: Vec<&str> = text.split('\n').collect();
     if lines.last() == Some(&"") {
         lines.pop();
@@ -123,7 +131,7 @@ pub(crate) fn align(text: &str) -> String {
             let run = widths[at..].iter().take_while(|line| line.len() > column).count();
             let block = at..at + run;
             let cells = lines[block.clone()].iter().map(|cells| cells[column].chars().count());
-            let width = cells.max().map_or(0, |widest| (widest + PADDING).max(MIN_WIDTH));
+            let width = cells.max().map_or(0, |widest| (widest + PADDING).max(min_width));
             for line in &mut widths[block] {
                 line[column] = width;
             }

@@ -1,0 +1,366 @@
+//! From the words of the command line to one command, its exit code and, if it fails, one line on stderr.
+//!
+//! clap's tree of all commands takes longer to build than a container takes to clone. So the first words are
+//! read by hand, and only the command they name is built; the whole tree is made for `--help`, completions and
+//! manual pages.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
+
+use crate::commands::{COMMANDS, GROUPS};
+pub(crate) use crate::global::Global;
+use crate::interspersed::end_options;
+use crate::{escape, table};
+
+/// rbox itself failed, or was asked for what it cannot do.
+pub(crate) const FAILED: u8 = 125;
+/// A command other than run and exec did not succeed on what it was given, as Docker's client ends.
+pub(crate) const NOT_DONE: u8 = 1;
+
+/// A command that clap can build and that can be carried out.
+pub(crate) trait Execute: clap::Parser {
+    /// Does it; the exit code when nothing is to be said any more.
+    fn execute(self, global: &Global) -> anyhow::Result<u8>;
+}
+
+/// One command.
+pub(crate) struct Entry {
+    /// The words that lead to it, the first being its own: `["ps", "container ls"]`.
+    pub(crate) paths: &'static [&'static str],
+    /// Its arguments.
+    pub(crate) build: fn() -> Command,
+    /// What it does.
+    pub(crate) run: fn(&ArgMatches, &Global) -> anyhow::Result<u8>,
+}
+
+impl Entry {
+    /// A command whose arguments are the fields of `A`.
+    pub(crate) const fn of<A: Execute>(paths: &'static [&'static str]) -> Self {
+        let run = |matches: &ArgMatches, global: &Global| A::from_arg_matches(matches)?.execute(global);
+        Self { paths, build: A::command, run }
+    }
+}
+
+/// Input that could not be understood: exit code 125 for every command.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(pub(crate) String);
+
+/// For `map_err` on whatever reads a user's words.
+pub(crate) fn bad_input(error: impl std::fmt::Display) -> anyhow::Error {
+    BadInput(error.to_string()).into()
+}
+
+/// An error with an exit code of its own, and nothing to print when the message is empty.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Coded {
+    /// The line to print.
+    pub(crate) message: String,
+    /// The exit code.
+    pub(crate) code: u8,
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    ExitCode::from(run(&words))
+}
+
+fn run(words: &[OsString]) -> u8 {
+    match dispatch(words) {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+/// Prints an error's one line and gives the exit code it stands for.
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    let message = message(error);
+    if !message.is_empty() {
+        // Nobody reads: nothing to be done about it.
+        let _ = table::write_all(&mut std::io::stderr(), &format!("rbox: {}\n", escape::text(&message)));
+    }
+    exit_code(error)
+}
+
+/// The error and what caused it, each said once.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            let _ = write!(text, ": {cause}");
+        }
+    }
+    match text.strip_prefix("No such ") {
+        Some(rest) => format!("no such {rest}"),
+        None => text,
+    }
+}
+
+fn exit_code(error: &anyhow::Error) -> u8 {
+    use rbox_engine::error::EngineError;
+    use rbox_engine::filter::FilterError;
+    if let Some(coded) = error.downcast_ref::<Coded>() {
+        return coded.code;
+    }
+    let input = error.is::<BadInput>() || error.is::<FilterError>() || error.is::<crate::template::Error>();
+    let invalid = matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Invalid(_)));
+    if input || invalid { FAILED } else { NOT_DONE }
+}
+
+fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
+    let (global, words) = read_global(words)?;
+    let word = |at: usize| words.get(at).and_then(|word| word.to_str()).unwrap_or("");
+    match word(0) {
+        "" if words.is_empty() => return help(&[]),
+        "-h" | "--help" => return help(&[]),
+        "help" => return help(&words[1..]),
+        "-v" | "--version" => {
+            let text = format!("rbox version {}\n", env!("CARGO_PKG_VERSION"));
+            table::write_all(&mut std::io::stdout(), &text)?;
+            return Ok(0);
+        }
+        option if option.starts_with('-') => {
+            return Err(bad_input(format!("unknown flag: {option}; see 'rbox --help'")));
+        }
+        _ => {}
+    }
+    let is_group = GROUPS.iter().any(|(group, _)| *group == word(0));
+    let (name, used) = if is_group && words.len() > 1 && !word(1).starts_with('-') {
+        (format!("{} {}", word(0), word(1)), 2)
+    } else {
+        (word(0).to_owned(), 1)
+    };
+    let Some(entry) = find(&name) else {
+        if is_group && (words.len() == 1 || matches!(word(1), "-h" | "--help")) {
+            return help(&words[..1]);
+        }
+        let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
+        return Err(bad_input(format!("'{name}' is not a rbox command; see 'rbox --help'")));
+    };
+    let matches = parse(entry, &name, &words[used..])?;
+    match matches {
+        Some(matches) => (entry.run)(&matches, &global),
+        None => Ok(0),
+    }
+}
+
+fn find(name: &str) -> Option<&'static Entry> {
+    COMMANDS.iter().find(|entry| entry.paths.contains(&name))
+}
+
+/// The options before the command: `--root DIR`, `--state DIR`.
+fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
+    let from_env = |key: &str, default: &str| {
+        std::env::var_os(key)
+            .filter(|value| !value.is_empty())
+            .map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
+    let mut root = from_env("RBOX_ROOT", DEFAULT_ROOT);
+    let mut state = from_env("RBOX_STATE", DEFAULT_STATE);
+    let mut at = 0;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(OsStr::new(value).to_owned())),
+            None => (word, None),
+        };
+        let place = match name {
+            "--root" => &mut root,
+            "--state" => &mut state,
+            _ => break,
+        };
+        let value = match value {
+            Some(value) => value,
+            None => {
+                at += 1;
+                words.get(at).cloned().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?
+            }
+        };
+        if value.is_empty() {
+            return Err(bad_input(format!("{name} needs a directory")));
+        }
+        *place = PathBuf::from(value);
+        at += 1;
+    }
+    // A monitor works from /, so both must hold from everywhere.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    Ok((Global { paths: Paths { root: absolute(root), state: absolute(state) } }, &words[at..]))
+}
+
+/// The arguments of one command; none when its help was asked for and printed.
+fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option<ArgMatches>> {
+    let command = (entry.build)().bin_name(format!("rbox {name}")).no_binary_name(true);
+    // Behind the image or the container stands another command, whose options are not ours.
+    let passes_on = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
+    let words = if passes_on { end_options(&command, words) } else { words.to_vec() };
+    match command.try_get_matches_from(words) {
+        Ok(matches) => Ok(Some(matches)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            table::write_all(&mut std::io::stdout(), &error.render().to_string())?;
+            Ok(None)
+        }
+        Err(error) => Err(bad_input(one_line(&error, name))),
+    }
+}
+
+/// clap's error without its prefix and usage: the sentence, what was missing, and where to read more.
+fn one_line(error: &clap::Error, name: &str) -> String {
+    let text = error.render().to_string();
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    let body = text.split("\n\nUsage:").next().unwrap_or(text);
+    let body = body.split("\n\nFor more").next().unwrap_or(body);
+    let words: Vec<&str> = body.split_whitespace().collect();
+    format!("{}; see 'rbox {name} --help'", words.join(" "))
+}
+
+/// All commands as one tree: for help, completions and manual pages.
+pub(crate) fn tree() -> Command {
+    let mut root =
+        Command::new("rbox")
+            .about("A complete container engine in one static binary, with no daemon")
+            .version(env!("CARGO_PKG_VERSION"))
+            .subcommand_required(true)
+            .disable_help_subcommand(true)
+            .arg(clap::Arg::new("root").long("root").value_name("DIR").help(
+                "Where images, containers and volumes are kept [env: RBOX_ROOT] [default: /var/lib/rbox]",
+            ))
+            .arg(clap::Arg::new("state").long("state").value_name("DIR").help(
+                "Where the state of what runs is kept, on tmpfs [env: RBOX_STATE] [default: /run/rbox]",
+            ));
+    for entry in COMMANDS {
+        if let Some(name) = entry.paths.iter().find(|path| !path.contains(' ')) {
+            root = root.subcommand((entry.build)().name(*name));
+        }
+    }
+    for (group, about) in GROUPS {
+        let mut command =
+            Command::new(*group).about(*about).subcommand_required(true).disable_help_subcommand(true);
+        for entry in COMMANDS {
+            let mut own = entry.paths.iter().filter_map(|path| path.strip_prefix(group)?.strip_prefix(' '));
+            if let Some(name) = own.next() {
+                command =
+                    command.subcommand((entry.build)().name(name).visible_aliases(own.collect::<Vec<_>>()));
+            }
+        }
+        root = root.subcommand(command);
+    }
+    root
+}
+
+/// `rbox help [COMMAND [COMMAND]]`.
+fn help(words: &[OsString]) -> anyhow::Result<u8> {
+    let mut command = tree();
+    let mut path = vec!["rbox".to_owned()];
+    for word in words {
+        let word = word.to_string_lossy();
+        let Some(found) = command.find_subcommand(&*word).cloned() else {
+            return Err(bad_input(format!("'{word}' is not a rbox command; see 'rbox --help'")));
+        };
+        path.push(word.into_owned());
+        command = found;
+    }
+    let text = command.bin_name(path.join(" ")).render_long_help().to_string();
+    table::write_all(&mut std::io::stdout(), &text)?;
+    Ok(0)
+}
+
+/// Does something to each of several things the user named. Each failure is told when it happens and the rest
+/// is still done, as Docker's client does; then the exit code is 1.
+pub(crate) fn each(names: &[String], mut work: impl FnMut(&str) -> anyhow::Result<()>) -> u8 {
+    let mut code = 0;
+    for name in names {
+        if let Err(error) = work(name) {
+            code = code.max(report(&error).min(NOT_DONE));
+        }
+    }
+    code
+}
+
+/// Prints a line of result; a reader that went away is no error.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    Ok(table::write_all(&mut std::io::stdout(), &format!("{text}\n"))?)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_command_is_well_formed_and_has_examples() {
+        tree().debug_assert();
+        for entry in COMMANDS {
+            let command = (entry.build)();
+            let name = entry.paths[0];
+            assert!(command.get_about().is_some(), "{name} has no about");
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains("rbox "), "{name} has no example in its --help");
+        }
+    }
+
+    #[test]
+    fn no_path_leads_to_two_commands() {
+        let mut all: Vec<&str> = COMMANDS.iter().flat_map(|entry| entry.paths.iter().copied()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        for path in all.iter().filter_map(|path| path.split_once(' ')) {
+            assert!(GROUPS.iter().any(|(group, _)| *group == path.0), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn global_options() {
+        let line = words("--root /a --state=/b ps -a");
+        let (global, rest) = read_global(&line).unwrap();
+        assert_eq!((global.paths.root, global.paths.state), (PathBuf::from("/a"), PathBuf::from("/b")));
+        assert_eq!(rest, words("ps -a"));
+        assert!(read_global(&words("--root")).is_err());
+        assert!(read_global(&words("--root= ps")).is_err());
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        for line in [
+            "ps --bogus",
+            "bogus",
+            "--bogus",
+            "rm",
+            "image bogus",
+            "ps -n x",
+            "logs",
+            "volume rm",
+            "help bogus",
+        ] {
+            let error = dispatch(&words(line)).unwrap_err();
+            let text = message(&error);
+            assert!(!text.contains('\n') && text.contains("--help"), "{line}: {text}");
+            assert_eq!(exit_code(&error), FAILED, "{line}");
+        }
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let told = anyhow::Error::new(inner).context("read x: disk on fire");
+        assert_eq!(message(&told), "read x: disk on fire");
+        let untold = anyhow::Error::new(std::io::Error::other("disk on fire")).context("read x");
+        assert_eq!(message(&untold), "read x: disk on fire");
+        assert_eq!(message(&anyhow::anyhow!("No such container: x")), "no such container: x");
+    }
+}

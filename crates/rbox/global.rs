@@ -1,0 +1,49 @@
+//! What every command stands on: the directories, and the things in them by name.
+
+use rbox_engine::containers;
+use rbox_engine::error::EngineError;
+use rbox_engine::image::ImageStore;
+use rbox_engine::paths::Paths;
+use rbox_engine::record::Container;
+use rbox_engine::volume::{VolumeStore, VolumeUsers};
+
+/// What holds for every command.
+#[derive(Debug, Clone)]
+pub(crate) struct Global {
+    /// Where everything lies.
+    pub(crate) paths: Paths,
+}
+
+impl Global {
+    /// The image store.
+    pub(crate) fn images(&self) -> anyhow::Result<ImageStore> {
+        Ok(ImageStore::open(&self.paths.image())?)
+    }
+
+    /// All containers, newest first, after what kills left behind was tidied.
+    pub(crate) fn containers(&self) -> Result<Vec<Container>, EngineError> {
+        rbox_engine::teardown::tidy(&self.paths)?;
+        containers::list(&self.paths)
+    }
+
+    /// The container of this name, id or unique beginning of an id, as it is now.
+    pub(crate) fn container(&self, name: &str) -> Result<Container, EngineError> {
+        let container = containers::find(&self.paths, name)?;
+        // Only one whose end nobody wrote down has something to tidy: it seems to live no more, and has no exit.
+        if container.is_running() || !self.paths.live_of(&container.record.id).exists() {
+            return Ok(container);
+        }
+        rbox_engine::teardown::tidy(&self.paths)?;
+        containers::find(&self.paths, container.record.id.as_str())
+    }
+
+    /// The volumes.
+    pub(crate) fn volumes(&self) -> VolumeStore {
+        VolumeStore::new(&self.paths.volumes())
+    }
+
+    /// Which containers mount which volume.
+    pub(crate) fn volume_users(&self) -> Result<VolumeUsers, EngineError> {
+        VolumeUsers::read(&self.paths)
+    }
+}

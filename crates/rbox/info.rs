@@ -1,0 +1,196 @@
+//! `rbox version` and `rbox info`.
+
+use std::fmt::Write as _;
+
+use clap::Parser;
+use rbox_engine::host;
+use rbox_engine::record::Status;
+use serde_json::{Value, json};
+
+use crate::cli::{Execute, Global};
+use crate::escape;
+use crate::table::write_all;
+use crate::template::Template;
+use crate::units::bytes_size;
+
+/// Show the version
+#[derive(Debug, Parser)]
+#[command(
+    name = "version",
+    after_help = "Examples:\n  rbox version\n  rbox version -f '{{.Client.Version}}'"
+)]
+pub(crate) struct Version {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+/// The kernel's file of this name under /proc/sys/kernel.
+fn kernel(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
+}
+
+/// The architecture in Go's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+impl Execute for Version {
+    fn execute(self, _: &Global) -> anyhow::Result<u8> {
+        let one = json!({
+            "Version": env!("CARGO_PKG_VERSION"),
+            "Os": "linux",
+            "Arch": architecture(),
+            "KernelVersion": kernel("osrelease"),
+        });
+        // There is no server: the same program answers for both, so that scripts that ask for either go on.
+        let all = json!({ "Client": one, "Server": one });
+        match self.format.as_deref() {
+            Some(format) => print_formatted(format, &all)?,
+            None => {
+                let text = format!(
+                    "rbox {}\n OS/Arch:   linux/{}\n Kernel:    {}\n",
+                    env!("CARGO_PKG_VERSION"),
+                    architecture(),
+                    escape::text(&kernel("osrelease"))
+                );
+                write_all(&mut std::io::stdout(), &text)?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+fn print_formatted(format: &str, value: &Value) -> anyhow::Result<()> {
+    let text = match format {
+        "" | "json" => escape::json(&value.to_string()).into_owned(),
+        template => Template::parse(template)?.render(value)?,
+    };
+    Ok(write_all(&mut std::io::stdout(), &format!("{text}\n"))?)
+}
+
+/// Display system-wide information
+#[derive(Debug, Parser)]
+#[command(
+    name = "info",
+    after_help = "Examples:\n  rbox info\n  rbox info -f '{{.ContainersRunning}} of {{.Containers}}'"
+)]
+pub(crate) struct Info {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+impl Execute for Info {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let value = gather(global)?;
+        match self.format.as_deref() {
+            Some(format) => print_formatted(format, &value)?,
+            None => write_all(&mut std::io::stdout(), &text(&value))?,
+        }
+        Ok(0)
+    }
+}
+
+fn gather(global: &Global) -> anyhow::Result<Value> {
+    let containers = global.containers()?;
+    let count = |status: Status| containers.iter().filter(|one| one.status == status).count();
+    let (running, paused) = (count(Status::Running), count(Status::Paused));
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memory: u64 = file("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    let system = file("/etc/os-release")
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned());
+    let cgroups = host::cgroups();
+    let controllers: Vec<String> =
+        cgroups.iter().flat_map(|cgroups| &cgroups.controllers).map(|(name, _)| name.clone()).collect();
+    Ok(json!({
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": containers.len() - running - paused,
+        "Images": global.images()?.list()?.len(),
+        "Driver": "overlay2",
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": cgroups.as_ref().map_or_else(|| "none".to_owned(), |found| found.version.to_string()),
+        "CgroupControllers": controllers,
+        "DefaultRuntime": "rbox",
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "KernelVersion": kernel("osrelease"),
+        "OperatingSystem": system,
+        "OSType": "linux",
+        "Architecture": std::env::consts::ARCH,
+        "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "MemTotal": memory * 1024,
+        "DockerRootDir": global.paths.root.display().to_string(),
+        "StateDir": global.paths.state.display().to_string(),
+        "Name": kernel("hostname"),
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "Warnings": warnings(cgroups.is_some()),
+    }))
+}
+
+/// What will not work here, and why.
+fn warnings(has_cgroups: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    if !has_cgroups {
+        out.push("no control groups are mounted: containers cannot be limited".to_owned());
+    }
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
+        out.push("overlay is not loaded: containers start once the kernel module overlay is".to_owned());
+    }
+    out
+}
+
+fn text(value: &Value) -> String {
+    let field = |name: &str| match &value[name] {
+        Value::String(text) => escape::text(text).into_owned(),
+        other => other.to_string(),
+    };
+    let list = |name: &str| {
+        let items = value[name].as_array().map_or(&[][..], Vec::as_slice);
+        escape::text(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).into_owned()
+    };
+    let memory = bytes_size(value["MemTotal"].as_u64().unwrap_or(0));
+    let rows = [
+        ("Version", field("ServerVersion")),
+        ("Containers", field("Containers")),
+        (" Running", field("ContainersRunning")),
+        (" Paused", field("ContainersPaused")),
+        (" Stopped", field("ContainersStopped")),
+        ("Images", field("Images")),
+        ("Storage Driver", field("Driver")),
+        ("Logging Driver", field("LoggingDriver")),
+        ("Cgroup Driver", field("CgroupDriver")),
+        ("Cgroup Version", field("CgroupVersion")),
+        ("Cgroup Controllers", list("CgroupControllers")),
+        ("Security Options", list("SecurityOptions")),
+        ("Kernel Version", field("KernelVersion")),
+        ("Operating System", field("OperatingSystem")),
+        ("OSType", field("OSType")),
+        ("Architecture", field("Architecture")),
+        ("CPUs", field("NCPU")),
+        ("Total Memory", memory),
+        ("Name", field("Name")),
+        ("Root Dir", field("DockerRootDir")),
+        ("State Dir", field("StateDir")),
+    ];
+    let mut out = String::new();
+    for (name, value) in rows {
+        let _ = writeln!(out, "{name}: {value}");
+    }
+    for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let _ = writeln!(out, "WARNING: {warning}");
+    }
+    out
+}

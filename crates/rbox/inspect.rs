@@ -1,0 +1,201 @@
+//! `rbox inspect`: all there is to know of a container, an image, a volume or a network.
+
+use clap::{Parser, ValueEnum};
+use rbox_engine::error::EngineError;
+use rbox_engine::inspect;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::{PrettyFormatter, Serializer};
+
+use crate::cli::{BadInput, Execute, Global, NOT_DONE, report};
+use crate::escape;
+use crate::ps::image_size;
+use crate::table::write_all;
+use crate::template::Template;
+
+/// What kind of thing a name is looked up as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Container,
+    Image,
+    Network,
+    Volume,
+}
+
+/// Return low-level information on containers, images, volumes and networks
+#[derive(Debug, Parser)]
+#[command(
+    name = "inspect",
+    after_help = "Examples:\n  rbox inspect web\n  rbox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web\n  rbox inspect -f '{{json .Config.Env}}' python:3.11-slim\n  rbox inspect --type volume data"
+)]
+pub(crate) struct Inspect {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Display total file sizes if the type is container
+    #[arg(short, long)]
+    size: bool,
+    /// Return JSON for specified type
+    #[arg(long = "type", value_enum)]
+    kind: Option<Kind>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+impl Execute for Inspect {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        show(global, &self.names, self.kind, self.format.as_deref(), self.size)
+    }
+}
+
+macro_rules! inspect_one_kind {
+    ($name:ident, $kind:ident, $about:literal, $example:literal) => {
+        #[doc = $about]
+        #[derive(Debug, Parser)]
+        #[command(name = "inspect", after_help = $example)]
+        pub(crate) struct $name {
+            /// Format output using a Go template, or 'json'
+            #[arg(short, long)]
+            format: Option<String>,
+            /// Names or ids
+            #[arg(required = true, value_name = "NAME|ID")]
+            names: Vec<String>,
+        }
+
+        impl Execute for $name {
+            fn execute(self, global: &Global) -> anyhow::Result<u8> {
+                show(global, &self.names, Some(Kind::$kind), self.format.as_deref(), false)
+            }
+        }
+    };
+}
+
+inspect_one_kind!(
+    InspectImage,
+    Image,
+    "Display detailed information on one or more images",
+    "Examples:\n  rbox image inspect python:3.11-slim\n  rbox image inspect -f '{{.Id}} {{.Config.Cmd}}' python:3.11-slim"
+);
+inspect_one_kind!(
+    InspectVolume,
+    Volume,
+    "Display detailed information on one or more volumes",
+    "Examples:\n  rbox volume inspect data\n  rbox volume inspect -f '{{.Mountpoint}}' data"
+);
+inspect_one_kind!(
+    InspectNetwork,
+    Network,
+    "Display detailed information on one or more networks",
+    "Examples:\n  rbox network inspect bridge\n  rbox network inspect -f '{{(index .IPAM.Config 0).Subnet}}' bridge"
+);
+
+/// Display detailed information on one or more containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "inspect",
+    after_help = "Examples:\n  rbox container inspect web\n  rbox container inspect -s -f '{{.SizeRw}}' web"
+)]
+pub(crate) struct InspectContainer {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Display total file sizes
+    #[arg(short, long)]
+    size: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+impl Execute for InspectContainer {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        show(global, &self.names, Some(Kind::Container), self.format.as_deref(), self.size)
+    }
+}
+
+fn show(
+    global: &Global,
+    names: &[String],
+    kind: Option<Kind>,
+    format: Option<&str>,
+    size: bool,
+) -> anyhow::Result<u8> {
+    let mut out = std::io::stdout();
+    let template = match format {
+        None | Some("" | "json") => None,
+        Some(text) => Some(Template::parse(text)?),
+    };
+    let mut found = Vec::new();
+    let mut code = 0;
+    for name in names {
+        match look_up(global, name, kind, size) {
+            Ok(value) => match &template {
+                Some(template) => write_all(&mut out, &format!("{}\n", template.render(&value)?))?,
+                None => found.push(value),
+            },
+            Err(error) => {
+                let input = error.is::<BadInput>();
+                code = code.max(if input { report(&error) } else { report(&error).min(NOT_DONE) });
+            }
+        }
+    }
+    if template.is_none() {
+        let text = if format == Some("json") { serde_json::to_string(&found)? } else { pretty(&found)? };
+        write_all(&mut out, &format!("{}\n", escape::json(&text)))?;
+    }
+    Ok(code)
+}
+
+/// Indented by four spaces, as Docker prints it.
+pub(crate) fn pretty(value: &impl Serialize) -> anyhow::Result<String> {
+    let mut text = Vec::new();
+    value.serialize(&mut Serializer::with_formatter(&mut text, PrettyFormatter::with_indent(b"    ")))?;
+    Ok(String::from_utf8(text)?)
+}
+
+fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<Value> {
+    let kinds = match &kind {
+        Some(kind) => std::slice::from_ref(kind),
+        None => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
+    };
+    for kind in kinds {
+        if let Some(value) = look_up_as(global, name, *kind, size)? {
+            return Ok(value);
+        }
+    }
+    let what = match kind {
+        None => "object",
+        Some(Kind::Container) => "container",
+        Some(Kind::Image) => "image",
+        Some(Kind::Network) => "network",
+        Some(Kind::Volume) => "volume",
+    };
+    anyhow::bail!("no such {what}: {name}")
+}
+
+fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Result<Option<Value>> {
+    match kind {
+        Kind::Container => {
+            let container = match global.container(name) {
+                Err(EngineError::NoContainer(_)) => return Ok(None),
+                other => other?,
+            };
+            let size = size.then(|| image_size(global, &container)).transpose()?;
+            Ok(Some(inspect::container(&global.paths, &container, size)))
+        }
+        Kind::Image => Ok(global.images()?.find(name)?.as_ref().map(inspect::image)),
+        Kind::Volume => match global.volumes().get(name)? {
+            Some(volume) => Ok(Some(serde_json::to_value(volume.to_json())?)),
+            None => Ok(None),
+        },
+        Kind::Network => {
+            let networks = crate::network::all(global)?;
+            let Some(network) = networks.iter().find(|network| crate::network::is_called(network, name))
+            else {
+                return Ok(None);
+            };
+            Ok(Some(inspect::network(network, &global.containers()?)))
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! `rbox rm` and `rbox container prune`.
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::teardown;
+use rbox_engine::volume::disk_usage;
+
+use crate::cli::{Execute, Global, each, say};
+use crate::prompt::confirmed;
+use crate::units::human_size;
+
+/// Remove one or more containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "rm",
+    after_help = "Examples:\n  rbox rm job             # one that has ended\n  rbox rm -f -v web       # one that runs, with the volumes nobody named\n  rbox rm -f $(rbox ps -aq)"
+)]
+pub(crate) struct Rm {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    volumes: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Execute for Rm {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        use rbox_engine::error::EngineError;
+        Ok(each(&self.containers, |name| {
+            let container = match global.container(name) {
+                // With -f a container that is not there is told, and no failure, as Docker has it.
+                Err(error @ EngineError::NoContainer(_)) if self.force => {
+                    crate::cli::report(&error.into());
+                    return Ok(());
+                }
+                other => other?,
+            };
+            teardown::remove(&global.paths, &container, self.force, self.volumes)?;
+            say(name)
+        }))
+    }
+}
+
+/// Remove all stopped containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox container prune -f\n  rbox container prune --filter until=24h --filter label!=keep"
+)]
+pub(crate) struct Prune {
+    /// Provide filter values (e.g. "until=24h", "label=app", "label!=keep")
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
+        if !self.force && !confirmed("WARNING! This will remove all stopped containers.")? {
+            return Ok(0);
+        }
+        let reclaimed = prune(global, &filters)?;
+        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        Ok(0)
+    }
+}
+
+/// Removes the containers that do not run and pass the filters, tells which, and gives the bytes that were freed.
+pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
+    let until = filters.until(Timestamp::now())?;
+    let mut reclaimed = 0;
+    let mut told = false;
+    for container in global.containers()? {
+        let record = &container.record;
+        let wanted = !container.is_running()
+            && filters.labels(&record.config.labels)
+            && until.is_none_or(|until| record.created < until);
+        if !wanted {
+            continue;
+        }
+        let size = disk_usage(&global.paths.container(&record.id).join("upper"));
+        // One that was started since it was listed is refused, and stays.
+        if teardown::remove(&global.paths, &container, false, false).is_err() {
+            continue;
+        }
+        if !told {
+            say("Deleted Containers:")?;
+            told = true;
+        }
+        say(record.id.as_str())?;
+        reclaimed += size;
+    }
+    if told {
+        say("")?;
+    }
+    Ok(reclaimed)
+}

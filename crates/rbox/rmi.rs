@@ -1,0 +1,148 @@
+//! `rbox rmi`, `tag` and `image prune`.
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::containers;
+use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::image::store::RemoveOptions;
+use rbox_engine::image::{ImageUser, Removed};
+use rbox_engine::spec::Reference;
+
+use crate::cli::{Execute, Global, bad_input, each, say};
+use crate::prompt::confirmed;
+use crate::units::human_size;
+
+/// Remove one or more images
+#[derive(Debug, Parser)]
+#[command(
+    name = "rmi",
+    after_help = "Examples:\n  rbox rmi python:3.11-slim\n  rbox rmi -f 0123456789ab                    # by id, with all its tags\n  rbox rmi $(rbox images -q --filter dangling=true)"
+)]
+pub(crate) struct Rmi {
+    /// Force removal of the image
+    #[arg(short, long)]
+    force: bool,
+    /// Do not delete untagged parents (rbox keeps none)
+    #[arg(long)]
+    no_prune: bool,
+    /// Only remove the image if it is for this platform
+    #[arg(long, hide = true)]
+    platform: Vec<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl Execute for Rmi {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let store = global.images()?;
+        let users = users(global)?;
+        Ok(each(&self.images, |name| {
+            if store.find(name)?.is_none() {
+                // Docker tells of one that is not there, and with -f does not fail.
+                let missing = store.get(name).err().map_or_else(String::new, |error| error.to_string());
+                if self.force {
+                    crate::cli::report(&anyhow::anyhow!(missing));
+                    return Ok(());
+                }
+                anyhow::bail!(missing);
+            }
+            for removed in store.remove(name, RemoveOptions { force: self.force }, &users)? {
+                say(&removed.to_string())?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// The containers, as the image store asks for them.
+pub(crate) fn users(global: &Global) -> anyhow::Result<Vec<ImageUser>> {
+    let mut users = Vec::new();
+    for container in containers::list(&global.paths)? {
+        if let Ok(image) = container.record.image_id.parse() {
+            let running = container.is_running();
+            users.push(ImageUser { image, container: container.record.id.as_str().to_owned(), running });
+        }
+    }
+    Ok(users)
+}
+
+/// Create a tag TARGET that refers to SOURCE
+#[derive(Debug, Parser)]
+#[command(
+    name = "tag",
+    after_help = "Examples:\n  rbox tag python:3.11-slim localhost:5000/python:mine\n  rbox tag 0123456789ab app:latest"
+)]
+pub(crate) struct Tag {
+    /// A name or id
+    source: String,
+    /// The new name
+    target: String,
+}
+
+impl Execute for Tag {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let store = global.images()?;
+        let target = Reference::parse(&self.target)
+            .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
+        store.tag(&store.get(&self.source)?, &target)?;
+        Ok(0)
+    }
+}
+
+/// Remove unused images
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox image prune -f              # images without a tag\n  rbox image prune -a -f           # all that no container uses\n  rbox image prune -a --filter until=168h"
+)]
+pub(crate) struct Prune {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    /// Provide filter values (e.g. "until=24h", "label!=keep")
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
+        let all = self.all || filters.boolean("dangling")? == Some(false);
+        let warning = if all {
+            "WARNING! This will remove all images without at least one container associated to them."
+        } else {
+            "WARNING! This will remove all dangling images."
+        };
+        if !self.force && !confirmed(warning)? {
+            return Ok(0);
+        }
+        let reclaimed = prune(global, &filters, all)?;
+        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        Ok(0)
+    }
+}
+
+/// Removes unused images, tells which, and gives the bytes that were freed.
+pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
+    let until = filters.until(Timestamp::now())?;
+    let pruned = global.images()?.prune(all, &users(global)?, |image| {
+        filters.labels(&image.config.config.labels)
+            && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
+    })?;
+    if !pruned.removed.is_empty() {
+        say("Deleted Images:")?;
+        for removed in &pruned.removed {
+            let line = match removed {
+                Removed::Untagged(name) => format!("untagged: {name}"),
+                Removed::Deleted(digest) => format!("deleted: {digest}"),
+            };
+            say(&line)?;
+        }
+        say("")?;
+    }
+    Ok(pruned.freed)
+}
