@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{Cmd, Output, Running};
+pub(crate) use command::{Cmd, Output};
 pub(crate) use host::Left;
 pub(crate) use tmux::Tmux;
 

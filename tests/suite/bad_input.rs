@@ -1,0 +1,152 @@
+//! Bad input of every command: one line that says what to do, exit code 125 or Docker's 1, nothing changed.
+
+use std::fs;
+
+use crate::harness::{BUSYBOX, Cmd, Test, binary};
+
+#[test]
+fn unknown_flags_and_commands() {
+    let Some(t) = Test::start() else { return };
+    for command in [
+        "run", "create", "start", "exec", "attach", "ps", "logs", "stop", "kill", "rm", "restart", "wait", "inspect", "rename", "port", "pause", "unpause", "top",
+        "pull", "images", "rmi", "tag", "load", "save", "import", "history", "version", "info", "pid",
+    ] {
+        t.rbox([command, "--no-such-flag"]).refused(125, &["--no-such-flag"]);
+    }
+    t.rbox(["no-such-command"]).refused(125, &["no-such-command"]);
+    t.rbox(["--no-such-flag", "ps"]).refused(125, &["--no-such-flag"]);
+    t.rbox(["container", "no-such-command"]).refused(125, &["no-such-command"]);
+}
+
+#[test]
+fn arguments_that_are_missing_or_too_many() {
+    let Some(t) = Test::start() else { return };
+    for command in ["run", "create", "start", "exec", "attach", "logs", "stop", "kill", "rm", "restart", "wait", "inspect", "rename", "port", "pause", "unpause", "top", "pull", "rmi", "tag", "save", "import", "history"] {
+        let out = t.rbox([command]);
+        out.refused(125, &[]);
+    }
+    t.rbox(["exec", "only-a-name"]).refused(125, &[]);
+    t.rbox(["rename", "one"]).refused(125, &[]);
+    t.rbox(["tag", "one"]).refused(125, &[]);
+    t.rbox(["version", "too", "many"]).refused(125, &[]);
+}
+
+#[test]
+fn what_is_not_there() {
+    let Some(t) = Test::start() else { return };
+    for command in ["start", "stop", "kill", "rm", "restart", "wait", "port", "pause", "unpause", "top", "logs", "attach", "pid"] {
+        t.rbox([command, "no-such-one"]).refused(1, &["no such container: no-such-one"]);
+    }
+    t.rbox(["rename", "no-such-one", "x"]).refused(1, &["no such container"]);
+    for command in ["rmi", "history", "save"] {
+        t.rbox([command, "no-such-image"]).refused(1, &["no-such-image"]);
+    }
+    t.rbox(["run", "no-such-image-anywhere:x"]).refused(125, &["no-such-image-anywhere"]);
+}
+
+#[test]
+fn values_that_are_none() {
+    let Some(t) = Test::start() else { return };
+    for args in [
+        &["--name", "a b"][..],
+        &["--name", ""],
+        &["-e", "=x"],
+        &["--env-file", "/no/such/file"],
+        &["-u", "a:b:c"],
+        &["--network", ""],
+        &["--hostname", &"x".repeat(65)],
+        &["-p", "99999"],
+        &["--stop-signal", "SIGNONSENSE"],
+        &["--stop-timeout", "soon"],
+        &["--platform", "a/b/c/d"],
+        &["--userns", "nonsense"],
+        &["--detach-keys", "ctrl-"],
+        &["--log-opt", "nonsense=1"],
+        &["--log-opt", "max-size=lots"],
+        &["--tmpfs", "relative"],
+        &["--tmpfs", "/x:nonsense=1"],
+        &["--add-host", "x"],
+        &["--memory-reservation", "x"],
+        &["--cpu-shares", "x"],
+        &["-m", "64m", "--memory-reservation", "128m"],
+        &["-d", "--rm", "--cidfile", "/no/such/dir/x"],
+    ] {
+        let mut all = vec!["run"];
+        all.extend(args);
+        all.extend([BUSYBOX, "true"]);
+        let out = t.cmd(all).run();
+        assert!(out.code == 125, "{args:?}: {out:?}");
+        out.refused(125, &[]);
+    }
+    assert_eq!(t.ok(["ps", "-aq"]), "", "a refused run leaves a container");
+}
+
+#[test]
+fn without_root_it_says_so() {
+    let Some(t) = Test::start() else { return };
+    // A copy that another user may execute.
+    let copy = t.dir("bin").join("rbox");
+    fs::copy(binary(), &copy).unwrap();
+    for dir in [t.suite.scratch.as_path(), copy.parent().unwrap(), &copy] {
+        std::process::Command::new("chmod").args(["755", dir.to_str().unwrap()]).status().unwrap();
+    }
+    for args in [&["run", "--rm", "busybox", "true"][..], &["ps"], &["pull", "busybox"]] {
+        Cmd::new(copy.clone(), args).user(65534).run().refused(if args[0] == "run" { 125 } else { 1 }, &["root"]);
+    }
+    Cmd::new(copy, ["--help"]).user(65534).run().ok();
+}
+
+#[test]
+fn errors_say_what_was_tried() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("f");
+    let file = dir.join("file");
+    fs::write(&file, "").unwrap();
+    // A directory over a file, and a root that cannot be one.
+    let spec = format!("{}:/etc/passwd", dir.display());
+    t.rbox(["run", "--rm", "-v", &spec, BUSYBOX, "true"]).refused(125, &["/etc/passwd"]);
+    Cmd::new(binary(), ["ps"]).env("RBOX_ROOT", &file).env("RBOX_STATE", &t.suite.state).run().refused(1, &[file.to_str().unwrap()]);
+    Cmd::new(binary(), ["pull", "busybox"])
+        .env("RBOX_ROOT", dir.join("r"))
+        .env("RBOX_STATE", dir.join("s"))
+        .env("RBOX_REGISTRIES", &file)
+        .run()
+        .refused(1, &[file.to_str().unwrap()]);
+}
+
+#[test]
+fn a_broken_record_breaks_nothing_else() {
+    let Some(t) = Test::start() else { return };
+    let (good, bad) = (t.name("good"), t.name("bad"));
+    t.sleeper(&good, []);
+    let id = t.ok(["create", "--name", &bad, BUSYBOX]);
+    let record = t.suite.root.join("containers").join(&id).join("config.json");
+    for content in ["", "{}", "not json", "{\"id\":3}"] {
+        fs::write(&record, content).unwrap();
+        let out = t.rbox(["ps", "-a", "--format", "{{.Names}}"]);
+        assert!(out.stdout.lines().any(|l| l == good), "with the record `{content}`: {out:?}");
+        assert_eq!(t.ok(["exec", &good, "echo", "ok"]), "ok");
+    }
+    t.rbox(["rm", "-f", &id]).code(0);
+    let left = t.suite.root.join("containers").join(&id);
+    assert!(!left.exists(), "rm -f cannot remove it");
+    fs::remove_file(t.suite.root.join("names").join(&bad)).ok();
+}
+
+/// A Unix socket's path has 107 bytes: a long state directory must work, or be refused with the reason.
+#[test]
+fn a_long_state_directory() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("long");
+    let state = dir.join("s".repeat(60)).join("t".repeat(60));
+    let rbox = |args: &[&str]| {
+        Cmd::new(binary(), args)
+            .env("RBOX_ROOT", &t.suite.root)
+            .env("RBOX_STATE", &state)
+            .run()
+    };
+    let name = t.name("c");
+    let out = rbox(&["run", "--name", &name, "--network", "none", BUSYBOX, "echo", "fits"]);
+    assert_eq!(out.ok(), "fits");
+    rbox(&["rm", "-f", &name]).ok();
+}

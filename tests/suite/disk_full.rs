@@ -1,0 +1,70 @@
+//! A full disk: a clear line, nothing half-present, and the way out (rm, rmi, prune) still works.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, binary, write_registries};
+
+/// A small file system, mounted for as long as it lives.
+struct Small<'a>(&'a Path);
+
+impl<'a> Small<'a> {
+    fn mount(at: &'a Path, size: &str) -> Self {
+        let ok = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(at).status().unwrap().success();
+        assert!(ok, "mount a tmpfs of {size} on {}", at.display());
+        Self(at)
+    }
+
+    fn resize(&self, size: &str) {
+        assert!(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(self.0).status().unwrap().success());
+    }
+}
+
+impl Drop for Small<'_> {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+    }
+}
+
+#[test]
+fn during_a_pull() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("small");
+    let root = dir.join("root");
+    std::fs::create_dir(&root).unwrap();
+    let small = Small::mount(&root, "60m");
+    let config = dir.join("registries.json");
+    write_registries(&config, &t.suite.registry).unwrap();
+    let rbox = |args: &[&str]| Cmd::new(binary(), args).env("RBOX_ROOT", &root).env("RBOX_STATE", dir.join("state")).env("RBOX_REGISTRIES", &config).run();
+    rbox(&["pull", PYTHON]).refused(1, &["no space"]);
+    assert_eq!(rbox(&["images", "-q"]).ok(), "");
+    // A small image still fits beside what the failed pull left, or what it left was taken away.
+    rbox(&["pull", "-q", BUSYBOX]).ok();
+    small.resize("600m");
+    rbox(&["pull", "-q", PYTHON]).ok();
+    let out = rbox(&["run", "--rm", "--network", "none", PYTHON, "python3", "-c", "print('whole')"]);
+    assert_eq!(out.ok(), "whole");
+    rbox(&["system", "reset", "--force"]).ok();
+}
+
+#[test]
+fn a_container_fills_it_and_can_be_removed() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("full");
+    let root = dir.join("root");
+    std::fs::create_dir(&root).unwrap();
+    let _small = Small::mount(&root, "24m");
+    let config = dir.join("registries.json");
+    write_registries(&config, &t.suite.registry).unwrap();
+    let rbox = |args: &[&str]| Cmd::new(binary(), args).env("RBOX_ROOT", &root).env("RBOX_STATE", dir.join("state")).env("RBOX_REGISTRIES", &config).run();
+    rbox(&["pull", "-q", BUSYBOX]).ok();
+    let out = rbox(&["run", "--name", "filler", "--network", "none", BUSYBOX, "sh", "-c", "cat /dev/zero > /big; echo code $?"]);
+    assert!(out.stdout.contains("code 1") && out.stderr.contains("No space left"), "{out:?}");
+    // Zero bytes are free: a new container is refused in one line, the old one goes away, and then it works.
+    let out = rbox(&["run", "--rm", "--network", "none", BUSYBOX, "true"]);
+    assert!(out.code == 0 || (out.code == 125 && out.stderr.to_lowercase().contains("no space")), "{out:?}");
+    rbox(&["ps", "-a"]).ok();
+    rbox(&["rm", "filler"]).ok();
+    assert_eq!(rbox(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "room"]).ok(), "room");
+    rbox(&["system", "reset", "--force"]).ok();
+}

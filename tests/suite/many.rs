@@ -1,0 +1,92 @@
+//! Many containers: at once, and one after the other.
+
+use std::collections::BTreeSet;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{BUSYBOX, Left, Test, project, wait_until};
+
+#[test]
+fn two_hundred_at_once() {
+    let Some(t) = Test::start() else { return };
+    let began = Instant::now();
+    let mut ids = BTreeSet::new();
+    for _ in 0..200 {
+        ids.insert(t.ok(["run", "-d", BUSYBOX, "sleep", "1000"]));
+    }
+    println!("200 started one by one in {:?}", began.elapsed());
+    let listed: BTreeSet<String> = t.ok(["ps", "-q", "--no-trunc"]).lines().map(str::to_owned).collect();
+    assert_eq!(listed, ids);
+    let began = Instant::now();
+    t.ok(["ps"]);
+    println!("ps over 200 took {:?}", began.elapsed());
+    let addresses: BTreeSet<String> = ids.iter().map(|id| t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", id])).collect();
+    assert_eq!(addresses.len(), 200, "an address is given twice");
+    let one = ids.first().unwrap();
+    let last = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", ids.last().unwrap()]);
+    t.ok(["exec", one, "ping", "-c", "1", "-W", "3", &last]);
+    let mut args = vec!["rm", "-f"];
+    args.extend(ids.iter().map(String::as_str));
+    let began = Instant::now();
+    t.cmd(args).run().ok();
+    println!("200 removed in {:?}", began.elapsed());
+    assert_eq!(t.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn fifty_in_parallel_by_eight_shells() {
+    let Some(t) = Test::start() else { return };
+    let script = format!(
+        "seq 50 | xargs -P 8 -I N sh -c '{} run --rm --name {}-N {BUSYBOX} sh -c \"hostname -i; exit 0\"'",
+        crate::harness::binary().display(),
+        t.name("p")
+    );
+    let out = Command::new("sh")
+        .args(["-c", &script])
+        .env("RBOX_ROOT", &t.suite.root)
+        .env("RBOX_STATE", &t.suite.state)
+        .current_dir(project())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 50, "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(t.ok(["ps", "-aq"]), "");
+}
+
+#[test]
+fn ps_is_right_while_containers_come_and_go() {
+    let Some(t) = Test::start() else { return };
+    let stays = t.name("stays");
+    t.sleeper(&stays, []);
+    let busy: Vec<_> = (0..6).map(|n| t.cmd(["run", "--rm", "--name", &t.name(&format!("n{n}")), BUSYBOX, "sh", "-c", "sleep 0.3"]).spawn()).collect();
+    let end = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < end {
+        let out = t.rbox(["ps", "-a", "--format", "{{.Names}}"]).code(0);
+        assert!(out.stdout.lines().any(|l| l == stays), "{}", out.stdout);
+    }
+    for one in busy {
+        one.finish(Duration::from_secs(30)).code(0);
+    }
+}
+
+#[test]
+fn one_name_asked_for_by_many_is_given_once() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("only");
+    let all: Vec<_> = (0..8).map(|_| t.cmd(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]).spawn()).collect();
+    let codes: Vec<_> = all.into_iter().map(|one| one.finish(Duration::from_secs(30)).code).collect();
+    assert_eq!(codes.iter().filter(|c| **c == 0).count(), 1, "{codes:?}");
+    assert!(codes.iter().all(|c| *c == 0 || *c == 125), "{codes:?}");
+    assert_eq!(t.ok(["ps", "-aq"]).lines().count(), 1);
+}
+
+#[test]
+fn a_hundred_in_a_row_leave_nothing() {
+    let Some(t) = Test::start() else { return };
+    for n in 0..100 {
+        t.rbox(["run", "--rm", BUSYBOX, "sh", "-c", &format!("exit {n}")]).code(n);
+    }
+    t.expect_nothing_left();
+    // Nor open files of a monitor that stays: none does.
+    wait_until("no process of rbox is left", || Left::look(t.suite).processes.is_empty());
+}

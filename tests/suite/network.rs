@@ -1,0 +1,265 @@
+//! The network every container gets.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::process::Command;
+use std::time::Duration;
+
+use crate::harness::{BUSYBOX, PYTHON, Test, has, poll, skipped, wait_until};
+
+/// A container that answers each TCP connection on `port` with `text`. busybox's nc serves one at a time.
+fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
+    let mut args = vec!["run", "-d", "--name", name];
+    args.extend(flags);
+    let program = format!(
+        "import socket,signal,sys\nsignal.signal(signal.SIGTERM, lambda *a: sys.exit(0))\ns=socket.create_server(('',{port}))\nwhile True:\n c,a=s.accept(); c.sendall(('{name} '+a[0]+'\\n').encode()); c.close()"
+    );
+    args.extend([PYTHON, "python3", "-c", &program]);
+    t.cmd(args).run().ok();
+}
+
+fn ask(address: &str) -> Option<String> {
+    let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    Some(text)
+}
+
+fn ip(t: &Test, name: &str) -> String {
+    t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", name])
+}
+
+/// An address of the host that is not loopback and not of any bridge of rbox.
+fn host_address() -> Option<Ipv4Addr> {
+    let out = Command::new("ip").args(["-4", "-o", "addr", "show", "scope", "global"]).output().ok()?;
+    String::from_utf8_lossy(&out.stdout)
+        .lines()
+        .filter(|l| !l.contains(" rbox") && !l.contains(" docker"))
+        .find_map(|l| l.split_whitespace().nth(3)?.split('/').next()?.parse().ok())
+}
+
+#[test]
+fn a_container_has_an_address_a_route_and_names() {
+    let Some(t) = Test::start() else { return };
+    let out = t.sh("ip -4 -o addr; ip route; cat /etc/resolv.conf; cat /etc/hosts");
+    assert!(out.contains(" lo ") && out.contains("127.0.0.1/8"), "{out}");
+    assert!(out.lines().any(|l| l.contains("eth0") && l.contains("inet ")), "{out}");
+    assert!(out.contains("default via "), "{out}");
+    assert!(out.contains("nameserver ") && out.contains("localhost"), "{out}");
+    let name = t.name("n");
+    t.sleeper(&name, []);
+    let address = ip(&t, &name);
+    assert!(t.ok(["exec", &name, "cat", "/etc/hosts"]).lines().any(|l| l.starts_with(&address)));
+}
+
+#[test]
+fn containers_reach_each_other_and_the_host() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("srv");
+    server(&t, &name, 8000, []);
+    let address = ip(&t, &name);
+    wait_until("it answers the host", || ask(&format!("{address}:8000")).is_some());
+    let out = t.sh(&format!("nc -w 3 {address} 8000"));
+    assert!(out.starts_with(&name), "{out}");
+    // The host, at the gateway's address.
+    let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
+    let listener = TcpListener::bind(format!("{gateway}:0")).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let thread = std::thread::spawn(move || listener.accept().unwrap().0.write_all(b"host\n").unwrap());
+    assert_eq!(t.sh(&format!("nc -w 3 {gateway} {port}")), "host");
+    thread.join().unwrap();
+}
+
+#[test]
+fn published_ports_are_reached_from_everywhere() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("web");
+    server(&t, &name, 8000, ["-p", "8000"]);
+    let published = t.ok(["port", &name, "8000/tcp"]);
+    let port: u16 = published.lines().next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    assert!(published.starts_with("0.0.0.0:"), "{published}");
+    wait_until("127.0.0.1 answers", || ask(&format!("127.0.0.1:{port}")).is_some_and(|a| a.starts_with(&name)));
+    let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
+    let mut addresses = vec![gateway];
+    match host_address() {
+        Some(address) => addresses.push(address.to_string()),
+        None => skipped("this host has no address but loopback"),
+    }
+    for address in addresses {
+        assert!(ask(&format!("{address}:{port}")).is_some_and(|a| a.starts_with(&name)), "the host at {address}");
+        let out = t.sh(&format!("nc -w 3 {address} {port}"));
+        assert!(out.starts_with(&name), "another container at {address}: {out}");
+        let code = format!("import socket;print(socket.create_connection(('{address}',{port}),3).recv(99).decode())");
+        let out = t.ok(["exec", &name, "python3", "-c", &code]);
+        assert!(out.starts_with(&name), "the container itself at {address}: {out}");
+    }
+    t.ok(["rm", "-f", &name]);
+    assert!(ask(&format!("127.0.0.1:{port}")).is_none(), "still published after rm");
+}
+
+#[test]
+fn udp_is_published_too() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("udp");
+    let program = "import socket\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('',5353))\nwhile True:\n d,a=s.recvfrom(99); s.sendto(b'echo '+d,a)";
+    t.ok(["run", "-d", "--name", &name, "-p", "127.0.0.1::5353/udp", PYTHON, "python3", "-c", program]);
+    let published = t.ok(["port", &name, "5353/udp"]);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let mut buffer = [0; 64];
+    let answered = poll(Duration::from_secs(15), || {
+        let _ = socket.send_to(b"hi", &published);
+        socket.recv(&mut buffer).is_ok_and(|n| &buffer[..n] == b"echo hi")
+    });
+    assert!(answered);
+}
+
+#[test]
+fn an_address_given_is_the_only_one_published_on() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("lo");
+    server(&t, &name, 8000, ["-p", "127.0.0.1::8000"]);
+    let port = t.ok(["port", &name, "8000"]).rsplit(':').next().unwrap().to_owned();
+    wait_until("127.0.0.1 answers", || ask(&format!("127.0.0.1:{port}")).is_some());
+    let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
+    assert!(ask(&format!("{gateway}:{port}")).is_none());
+}
+
+#[test]
+fn forms_of_publishing() {
+    let Some(t) = Test::start() else { return };
+    let image = format!("{}/rbox/config", t.suite.registry);
+    let name = t.name("P");
+    t.ok(["run", "-d", "--name", &name, "-P", "--entrypoint", "sleep", &image, "1000"]);
+    let out = t.ok(["port", &name]);
+    assert!(out.contains("8080/tcp -> 0.0.0.0:") && out.contains("5353/udp -> 0.0.0.0:"), "{out}");
+    let range = t.name("range");
+    let base = 20_000 + (std::process::id() % 20_000) as u16;
+    t.sleeper(&range, ["-p", &format!("127.0.0.1:{base}-{}:90-92", base + 2)]);
+    assert_eq!(t.ok(["port", &range, "91"]), format!("127.0.0.1:{}", base + 1));
+    for bad in ["x:80", "80:x", "70000:80", "1:2:3:4", "80:80/xyz", "8000-8001:80", ":", "300.1.1.1:80:80", "0:0"] {
+        t.rbox(["run", "--rm", "-p", bad, BUSYBOX, "true"]).refused(125, &[]);
+    }
+}
+
+#[test]
+fn a_port_is_given_once() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("first");
+    t.sleeper(&name, ["-p", "127.0.0.1::80"]);
+    let address = t.ok(["port", &name, "80"]);
+    let spec = format!("{address}:80");
+    t.rbox(["run", "--rm", "-p", &spec, BUSYBOX, "true"]).refused(125, &[&address, "already"]);
+    // And one that another process of the host holds.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let spec = format!("{}:80", listener.local_addr().unwrap());
+    t.rbox(["run", "--rm", "-p", &spec, BUSYBOX, "true"]).refused(125, &["already"]);
+    drop(listener);
+    t.ok(["run", "--rm", "-p", &spec, BUSYBOX, "true"]);
+    t.ok(["rm", "-f", &name]);
+    t.ok(["run", "--rm", "-p", &format!("{address}:80"), BUSYBOX, "true"]);
+}
+
+#[test]
+fn none_has_loopback_only_and_host_is_the_hosts() {
+    let Some(t) = Test::start() else { return };
+    let out = t.sh_with(["--network", "none"], "ls /sys/class/net; ip -4 -o addr; ping -c 1 127.0.0.1 >/dev/null && echo loopback is up");
+    assert!(!out.contains("eth0") && out.contains("loopback is up"), "{out}");
+    let links = |text: &str| {
+        let mut names: Vec<_> = text.split_whitespace().map(str::to_owned).filter(|n| !n.starts_with("rb")).collect();
+        names.sort();
+        names
+    };
+    let host = std::fs::read_dir("/sys/class/net").unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect::<Vec<_>>().join(" ");
+    assert_eq!(links(&t.sh_with(["--network", "host"], "ls /sys/class/net")), links(&host));
+    t.rbox(["run", "--rm", "--network", "no-such-network", BUSYBOX, "true"]).refused(125, &["no-such-network"]);
+    t.rbox(["run", "--rm", "--network", "host", "-p", "80", BUSYBOX, "true"]).code(0);
+}
+
+#[test]
+fn names_and_resolvers_as_given() {
+    let Some(t) = Test::start() else { return };
+    let out = t.sh_with(["--add-host", "db:10.1.2.3", "--add-host", "gw:host-gateway", "--dns", "192.0.2.53", "--dns-search", "example.org"], "cat /etc/hosts /etc/resolv.conf");
+    assert!(out.lines().any(|l| l.split_whitespace().eq(["10.1.2.3", "db"])), "{out}");
+    assert!(out.lines().any(|l| l.ends_with("gw") && !l.contains("host-gateway")), "{out}");
+    assert!(out.contains("nameserver 192.0.2.53") && out.contains("search example.org"), "{out}");
+    for bad in [["--add-host", "nohost"], ["--add-host", "x:notanip"], ["--dns", "notanip"]] {
+        t.rbox(["run", "--rm", bad[0], bad[1], BUSYBOX, "true"]).refused(125, &[bad[1]]);
+    }
+}
+
+#[test]
+fn rules_come_back_after_a_flush() {
+    let Some(t) = Test::start() else { return };
+    if !has("nft") {
+        return skipped("nft is not installed");
+    }
+    let name = t.name("kept");
+    server(&t, &name, 8000, ["-p", "127.0.0.1::8000"]);
+    let address = t.ok(["port", &name, "8000"]);
+    wait_until("it answers", || ask(&address).is_some());
+    let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
+    let tables = String::from_utf8(tables.stdout).unwrap();
+    let mut flushed = false;
+    for line in tables.lines().filter(|l| t.suite.tags().iter().any(|tag| l.contains(tag))) {
+        let words: Vec<_> = line.split_whitespace().collect();
+        assert!(Command::new("nft").args(["delete", "table", words[1], words[2]]).status().unwrap().success());
+        flushed = true;
+    }
+    assert!(flushed, "no table of this suite in\n{tables}");
+    assert!(ask(&address).is_none());
+    t.sh("echo the next start");
+    assert!(ask(&address).is_some_and(|a| a.starts_with(&name)), "the published port is not back");
+}
+
+#[test]
+fn addresses_are_given_back() {
+    let Some(t) = Test::start() else { return };
+    let mut seen = std::collections::BTreeSet::new();
+    let names: Vec<_> = (0..8).map(|n| t.name(&format!("n{n}"))).collect();
+    for name in &names {
+        t.sleeper(name, []);
+        assert!(seen.insert(ip(&t, name)), "an address is given twice");
+    }
+    for name in &names {
+        t.ok(["rm", "-f", name]);
+    }
+    t.expect_nothing_left();
+}
+
+#[test]
+fn raw_packets_with_a_foreign_source_go_nowhere() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("target");
+    let program = "import socket,sys\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('',7777))\nwhile True:\n d,a=s.recvfrom(99); print(d.decode(),a[0],flush=True)";
+    t.ok(["run", "-d", "--name", &name, PYTHON, "python3", "-c", program]);
+    let target = ip(&t, &name);
+    let spoof = format!(
+        "
+import socket,struct
+s=socket.socket(socket.AF_INET,socket.SOCK_RAW,socket.IPPROTO_RAW)
+def send(source, text):
+    udp=struct.pack('!HHHH',1234,7777,8+len(text),0)+text
+    s.sendto(struct.pack('!BBHHHBBH4s4s',0x45,0,20+len(udp),1,0,64,17,0,socket.inet_aton(source),socket.inet_aton('{target}'))+udp,('{target}',0))
+c=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); c.connect(('{target}',7777)); own=c.getsockname()[0]
+for _ in range(3): send('203.0.113.9',b'spoofed')
+c.send(b'honest')
+"
+    );
+    t.ok(["run", "--rm", "--cap-add", "NET_RAW", PYTHON, "python3", "-c", &spoof]);
+    wait_until("the honest packet came", || t.rbox(["logs", &name]).stdout.contains("honest"));
+    assert!(!t.ok(["logs", &name]).contains("spoofed"), "{}", t.ok(["logs", &name]));
+}
+
+#[test]
+fn networks_are_listed() {
+    let Some(t) = Test::start() else { return };
+    let out = t.ok(["network", "ls"]);
+    assert_eq!(out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]);
+    let mut names: Vec<_> = t.ok(["network", "ls", "--format", "{{.Name}}"]).lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["bridge", "host", "none"]);
+    let all: serde_json::Value = serde_json::from_str(&t.ok(["network", "inspect", "bridge"])).unwrap();
+    assert!(all[0]["IPAM"]["Config"][0]["Subnet"].as_str().unwrap().contains('/'), "{all:#}");
+}

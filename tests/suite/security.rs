@@ -1,0 +1,173 @@
+//! Capabilities, seccomp, no_new_privs, namespaces: exact values.
+
+use crate::harness::{BUSYBOX, PYTHON, Test, fields};
+
+/// linux/capability.h.
+const NAMES: [&str; 41] = [
+    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
+    "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
+    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
+    "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+];
+
+fn capabilities(t: &Test, flags: &[&str]) -> (Vec<&'static str>, std::collections::HashMap<String, String>) {
+    let mut args = vec!["run", "--rm"];
+    args.extend(flags);
+    args.extend([BUSYBOX, "cat", "/proc/self/status"]);
+    let status = fields(&t.cmd(args).run().ok());
+    let bits = u64::from_str_radix(&status["CapEff"], 16).unwrap();
+    (NAMES.iter().enumerate().filter(|(n, _)| bits & (1 << n) != 0).map(|(_, name)| *name).collect(), status)
+}
+
+#[test]
+fn the_default_set() {
+    let Some(t) = Test::start() else { return };
+    let (held, status) = capabilities(&t, &[]);
+    // Podman's eleven are all there; nothing that Docker does not give.
+    for name in ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"] {
+        assert!(held.contains(&name), "{name} is missing: {held:?}");
+    }
+    for name in &held {
+        let docker = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "MKNOD", "NET_RAW", "AUDIT_WRITE"];
+        assert!(docker.contains(name), "{name} is too much");
+    }
+    assert_eq!(status["CapPrm"], status["CapEff"]);
+    assert_eq!(status["CapBnd"], status["CapEff"]);
+    assert_eq!(status["CapInh"], "0000000000000000");
+    assert_eq!(status["CapAmb"], "0000000000000000");
+    assert_eq!(status["Seccomp"], "2");
+}
+
+#[test]
+fn added_and_dropped() {
+    let Some(t) = Test::start() else { return };
+    assert_eq!(capabilities(&t, &["--cap-drop", "ALL"]).0, Vec::<&str>::new());
+    assert_eq!(capabilities(&t, &["--cap-drop", "all", "--cap-add", "chown", "--cap-add", "CAP_SYS_TIME"]).0, ["CHOWN", "SYS_TIME"]);
+    let most = capabilities(&t, &["--cap-add", "ALL", "--cap-drop", "SYS_ADMIN"]).0;
+    assert!(most.len() >= 38 && !most.contains(&"SYS_ADMIN"), "{most:?}");
+    t.rbox(["run", "--rm", "--cap-add", "NONSENSE", BUSYBOX, "true"]).refused(125, &["NONSENSE"]);
+}
+
+#[test]
+fn privileged_has_all() {
+    let Some(t) = Test::start() else { return };
+    let (held, status) = capabilities(&t, &["--privileged"]);
+    assert!(held.len() >= 38, "{held:?}");
+    assert_eq!(status["Seccomp"], "0");
+    assert_eq!(status["CapInh"], "0000000000000000");
+    assert_eq!(t.sh_with(["--privileged"], "test -b /dev/vda -o -b /dev/sda -o -c /dev/kmsg && echo devices; mount -t tmpfs x /mnt 2>/dev/null || mkdir -p /mnt && mount -t tmpfs x /mnt && echo mounted"), "devices\nmounted");
+    assert!(t.sh_with(["--privileged"], "grep ' /sys ' /proc/mounts").contains(" rw,"));
+}
+
+#[test]
+fn no_new_privileges() {
+    let Some(t) = Test::start() else { return };
+    assert_eq!(capabilities(&t, &["--security-opt", "no-new-privileges"]).1["NoNewPrivs"], "1");
+    assert_eq!(capabilities(&t, &["--security-opt", "no-new-privileges:true"]).1["NoNewPrivs"], "1");
+    assert_eq!(capabilities(&t, &[]).1["NoNewPrivs"], "0");
+    t.rbox(["run", "--rm", "--security-opt", "nonsense", BUSYBOX, "true"]).refused(125, &["nonsense"]);
+}
+
+/// Prints the errno of some system calls, by number and through the C library.
+const PROBE: &str = r"
+import ctypes, errno, os, platform, socket
+libc = ctypes.CDLL(None, use_errno=True)
+x86 = platform.machine() == 'x86_64'
+numbers = {'keyctl': 250 if x86 else 219, 'userfaultfd': 323 if x86 else 282, 'io_uring_setup': 425, 'mount': 165 if x86 else 40,
+           'unshare': 272 if x86 else 97, 'setns': 308 if x86 else 268, 'bpf': 321 if x86 else 280, 'clone3': 435, 'open_by_handle_at': 304 if x86 else 265,
+           'reboot': 169 if x86 else 142, 'kexec_load': 246 if x86 else 104, 'init_module': 175 if x86 else 105, 'future': 999}
+for name, number in numbers.items():
+    args = [0x10000000] if name == 'unshare' else [0, 0, 0, 0]
+    ctypes.set_errno(0)
+    libc.syscall(number, *args)
+    print(name, errno.errorcode.get(ctypes.get_errno(), ctypes.get_errno()))
+for family in (38, 40, 2):
+    try:
+        socket.socket(family, socket.SOCK_STREAM if family != 38 else socket.SOCK_SEQPACKET).close()
+        print('family', family, 'opens')
+    except OSError as e:
+        print('family', family, errno.errorcode[e.errno])
+";
+
+#[test]
+fn the_filter_refuses_what_dockers_does() {
+    let Some(t) = Test::start() else { return };
+    let out = t.ok(["run", "--rm", PYTHON, "python3", "-c", PROBE]);
+    for line in [
+        "keyctl EPERM", "userfaultfd EPERM", "io_uring_setup EPERM", "mount EPERM", "unshare EPERM", "setns EPERM", "bpf EPERM", "clone3 ENOSYS",
+        "open_by_handle_at EPERM", "reboot EPERM", "kexec_load EPERM", "init_module EPERM", "future ENOSYS", "family 38 EPERM", "family 40 EPERM", "family 2 opens",
+    ] {
+        assert!(out.lines().any(|l| l == line), "no `{line}` in\n{out}");
+    }
+    // With SYS_ADMIN the profile lets mount and unshare through.
+    let out = t.ok(["run", "--rm", "--cap-add", "SYS_ADMIN", PYTHON, "python3", "-c", PROBE]);
+    assert!(!out.contains("unshare EPERM") && !out.contains("clone3 ENOSYS"), "{out}");
+    let out = t.ok(["run", "--rm", "--security-opt", "seccomp=unconfined", PYTHON, "python3", "-c", PROBE]);
+    assert!(!out.contains("keyctl EPERM"), "{out}");
+}
+
+#[test]
+fn a_profile_of_ones_own() {
+    let Some(t) = Test::start() else { return };
+    let file = t.dir("seccomp").join("profile.json");
+    std::fs::write(&file, r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO","errnoRet":38}]}"#).unwrap();
+    let option = format!("seccomp={}", file.display());
+    let out = t.rbox(["run", "--rm", "--security-opt", &option, BUSYBOX, "mkdir", "/x"]).code(1);
+    assert!(out.stderr.contains("Function not implemented"), "{}", out.stderr);
+    std::fs::write(&file, "not json").unwrap();
+    t.rbox(["run", "--rm", "--security-opt", &option, BUSYBOX, "true"]).refused(125, &["profile.json"]);
+    t.rbox(["run", "--rm", "--security-opt", "seccomp=/no/such/file", BUSYBOX, "true"]).refused(125, &["/no/such/file"]);
+}
+
+#[test]
+fn namespaces_are_its_own_but_those_asked_for() {
+    let Some(t) = Test::start() else { return };
+    let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_string_lossy().into_owned();
+    let script = "for n in cgroup ipc mnt net pid user uts; do echo $n $(readlink /proc/self/ns/$n); done";
+    let inside = t.sh(script);
+    for name in ["cgroup", "ipc", "mnt", "net", "pid", "uts"] {
+        assert!(!inside.contains(&own(name)), "{name} is the host's");
+    }
+    assert!(inside.contains(&own("user")));
+    assert!(t.sh_with(["--network", "host"], script).contains(&own("net")));
+    assert!(t.sh_with(["--userns=host"], script).contains(&own("user")));
+}
+
+#[test]
+fn groups_cannot_be_changed_from_inside() {
+    let Some(t) = Test::start() else { return };
+    let out = t.sh("ls /sys/fs/cgroup; cat /proc/self/cgroup; for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs | head -n 4); do (echo 0 > $f) 2>&1; done");
+    assert!(!out.contains(&t.suite.tags()[0]) && !out.contains(&t.suite.tags()[1]), "paths of the host show:\n{out}");
+    for line in out.lines().filter(|l| l.contains("cgroup.procs") || l.contains("release_agent")) {
+        assert!(line.contains("Read-only file system"), "{line}");
+    }
+}
+
+#[test]
+fn records_are_for_root_only() {
+    let Some(t) = Test::start() else { return };
+    t.sleeper(&t.name("c"), []);
+    for root in [&t.suite.root, &t.suite.state] {
+        let script = format!("find {} -mindepth 1 2>/dev/null | head -n 5", root.display());
+        let out = crate::harness::Cmd::new("/bin/sh".into(), ["-c", &script]).user(1000).run();
+        assert_eq!(out.stdout, "", "an ordinary user reads below {}", root.display());
+    }
+}
+
+#[test]
+fn the_binary_is_unchanged_by_an_image_that_runs_it() {
+    let Some(t) = Test::start() else { return };
+    let before = std::fs::read(crate::harness::binary()).unwrap();
+    let name = t.name("exe");
+    t.rbox(["run", "--name", &name, BUSYBOX, "sh", "-c", "printf '#!/proc/self/exe\\n' > /evil; chmod +x /evil"]).code(0);
+    let name = t.name("evil");
+    t.sleeper(&name, []);
+    t.ok(["exec", &name, "sh", "-c", "printf '#!/proc/self/exe\\n' > /evil; chmod +x /evil"]);
+    let _ = t.rbox(["exec", &name, "/evil"]);
+    t.ok(["exec", "-d", &name, "sh", "-c", "while :; do for e in /proc/[0-9]*/exe; do (echo x >> $e) 2>/dev/null; done; done"]);
+    for _ in 0..20 {
+        let _ = t.rbox(["exec", &name, "true"]);
+    }
+    t.ok(["rm", "-f", &name]);
+    assert!(before == std::fs::read(crate::harness::binary()).unwrap(), "the binary was overwritten");
+}
