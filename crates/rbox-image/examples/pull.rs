@@ -30,7 +30,12 @@ fn main() -> ExitCode {
         let registries = Registries::load()?;
         let pulled = pull(&store, &registries, &reference.parse()?, &PullOptions::default(), &clock)?;
         let word = if pulled.up_to_date { "up to date" } else { "pulled" };
-        println!("{:8.1} ms  {word}: {} ({} bytes)", clock.0.elapsed().as_secs_f64() * 1e3, pulled.digest, pulled.image.size);
+        println!(
+            "{:8.1} ms  {word}: {} ({} bytes)",
+            clock.0.elapsed().as_secs_f64() * 1e3,
+            pulled.digest,
+            pulled.image.size
+        );
         Ok(())
     };
     match run() {

@@ -11,7 +11,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Go writes an absent list or map as `null`; both mean the empty value.
-fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(deserializer: D) -> Result<T, D::Error> {
+fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 
@@ -198,7 +200,9 @@ mod tests {
         assert_eq!(config.config.healthcheck.unwrap().retries, 3);
         assert!(config.config.volumes.contains_key("/data"));
         assert!(config.history[0].empty_layer);
-        assert!(serde_json::from_str::<ImageConfig>(r#"{"config":null,"rootfs":null,"history":null}"#).is_ok());
+        assert!(
+            serde_json::from_str::<ImageConfig>(r#"{"config":null,"rootfs":null,"history":null}"#).is_ok()
+        );
         let bad = r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#;
         assert!(serde_json::from_str::<ImageConfig>(bad).is_err());
     }

@@ -94,7 +94,8 @@ pub fn unpack_stream(
         let unpacked = consume(&mut tar, into);
         // Hang up, so that the other side stops if this one failed early.
         drop(tar);
-        let inflated = inflate.join().unwrap_or_else(|_| Err(io::Error::other("the inflating thread failed")));
+        let inflated =
+            inflate.join().unwrap_or_else(|_| Err(io::Error::other("the inflating thread failed")));
         match (unpacked, inflated) {
             // A stream that broke off makes a broken archive: the first cause is what matters.
             (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(LayerError::Inflate(error)),

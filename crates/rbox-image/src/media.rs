@@ -46,9 +46,8 @@ impl Compression {
     pub fn sniff(start: &[u8]) -> Self {
         match start {
             [0x1f, 0x8b, ..] => Self::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Self::Zstd,
             // A zstd stream may start with a skippable frame.
-            [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
     }
@@ -68,9 +67,8 @@ pub fn layer_compression(media_type: &str) -> Result<Compression, DocumentError>
     match media_type {
         "application/vnd.oci.image.layer.v1.tar+gzip" | DOCKER_LAYER => Ok(Compression::Gzip),
         OCI_LAYER | "application/vnd.docker.image.rootfs.diff.tar" => Ok(Compression::None),
-        "application/vnd.oci.image.layer.v1.tar+zstd" | "application/vnd.docker.image.rootfs.diff.tar.zstd" => {
-            Ok(Compression::Zstd)
-        }
+        "application/vnd.oci.image.layer.v1.tar+zstd"
+        | "application/vnd.docker.image.rootfs.diff.tar.zstd" => Ok(Compression::Zstd),
         other if other.contains("foreign") || other.contains("nondistributable") => {
             Err(DocumentError::ForeignLayer(clip(other)))
         }
@@ -174,6 +172,7 @@ pub struct Index {
 
 /// A manifest or an index.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)] // One at a time, taken apart at once.
 pub enum Document {
     /// One image.
     Manifest(Manifest),
@@ -196,7 +195,9 @@ pub enum DocumentError {
     #[error("unsupported manifest type {0:?}: only OCI and Docker schema 2 images are supported")]
     Type(String),
     /// Docker's schema 1.
-    #[error("the image is in Docker's schema 1 format, which is no longer supported: push it again with a newer tool")]
+    #[error(
+        "the image is in Docker's schema 1 format, which is no longer supported: push it again with a newer tool"
+    )]
     Schema1,
     /// The declared and the embedded type differ.
     #[error("ambiguous manifest: it was sent as {sent:?} and calls itself {inside:?}")]
@@ -261,7 +262,8 @@ impl Document {
         }
         let shape: Shape = serde_json::from_slice(bytes).map_err(json("manifest"))?;
         let sent = sent_as.split(';').next().unwrap_or_default().trim();
-        if sent.contains("manifest.v1+") && sent.contains("docker") || sent.contains("manifest.v1+prettyjws") {
+        if sent.contains("manifest.v1+") && sent.contains("docker") || sent.contains("manifest.v1+prettyjws")
+        {
             return Err(DocumentError::Schema1);
         }
         if shape.fs_layers.is_some() || shape.history.is_some() || shape.signatures.is_some() {
@@ -346,7 +348,10 @@ mod tests {
             (manifest(&own(DOCKER_MANIFEST)), DOCKER_MANIFEST),
             (manifest(""), "application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
         ] {
-            assert!(matches!(Document::parse(body.as_bytes(), sent), Ok(Document::Manifest(_))), "{sent} {body}");
+            assert!(
+                matches!(Document::parse(body.as_bytes(), sent), Ok(Document::Manifest(_))),
+                "{sent} {body}"
+            );
         }
         let index = r#"{"schemaVersion":2,"manifests":[]}"#;
         assert!(matches!(Document::parse(index.as_bytes(), OCI_INDEX), Ok(Document::Index(_))));
@@ -382,9 +387,12 @@ mod tests {
             ("[]".to_owned(), OCI_INDEX),
             (format!(r#"[2,"{OCI_INDEX}",null,null,[]]"#), OCI_INDEX),
         ];
-        for (inside, sent) in
-            [(OCI_MANIFEST, DOCKER_MANIFEST), (OCI_INDEX, OCI_MANIFEST), (OCI_MANIFEST, OCI_INDEX), (DOCKER_LIST, DOCKER_MANIFEST)]
-        {
+        for (inside, sent) in [
+            (OCI_MANIFEST, DOCKER_MANIFEST),
+            (OCI_INDEX, OCI_MANIFEST),
+            (OCI_MANIFEST, OCI_INDEX),
+            (DOCKER_LIST, DOCKER_MANIFEST),
+        ] {
             cases.push((manifest(&own(inside)), sent));
         }
         let layer = |t: &str, more: &str| {

@@ -1,5 +1,5 @@
 //! What the tests of this crate are made with: an image in memory, and a registry that misbehaves as told.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::format_push_string)]
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -111,7 +111,10 @@ impl TestImage {
                     "size": image.manifest.len(), "platform": {"os": "linux", "architecture": architecture}})
             })
             .collect();
-        serde_json::to_vec(&serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests})).unwrap()
+        serde_json::to_vec(
+            &serde_json::json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": manifests}),
+        )
+        .unwrap()
     }
 
     /// Answers as a good registry would, for repository `name` and tag `t`.
@@ -123,9 +126,15 @@ impl TestImage {
                 .header("content-type", OCI_MANIFEST)
                 .header("docker-content-digest", &manifest.to_string());
         }
-        let blob = rest.strip_prefix("blobs/").and_then(|digest| digest.parse().ok()).and_then(|d| self.blobs.get(&d));
+        let blob = rest
+            .strip_prefix("blobs/")
+            .and_then(|digest| digest.parse().ok())
+            .and_then(|d| self.blobs.get(&d));
         let Some(blob) = blob else { return Reply::status(404) };
-        match request.header("range").and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok()) {
+        match request
+            .header("range")
+            .and_then(|r| r.strip_prefix("bytes=")?.strip_suffix('-')?.parse::<usize>().ok())
+        {
             Some(from) => Reply { status: 206, ..Reply::ok(&blob[from..]) }
                 .header("content-range", &format!("bytes {from}-{}/{}", blob.len() - 1, blob.len())),
             None => Reply::ok(blob),
@@ -195,7 +204,8 @@ impl FakeRegistry {
     pub(crate) fn start(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (requests, stop): (Arc<Mutex<Vec<Request>>>, _) = (Arc::default(), Arc::new(AtomicBool::new(false)));
+        let (requests, stop): (Arc<Mutex<Vec<Request>>>, _) =
+            (Arc::default(), Arc::new(AtomicBool::new(false)));
         let handler: Arc<Handler> = Arc::new(handler);
         let (log, stopped) = (Arc::clone(&requests), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
@@ -249,7 +259,8 @@ fn answer(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, stop:
         return;
     }
     let mut words = line.split_whitespace();
-    let (method, path) = (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
+    let (method, path) =
+        (words.next().unwrap_or_default().to_owned(), words.next().unwrap_or_default().to_owned());
     let mut headers = BTreeMap::new();
     loop {
         let mut line = String::new();

@@ -1,5 +1,11 @@
 //! The normal path against Debian's `docker-registry`, filled by `skopeo`: plain, with a password, and as a mirror.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::format_push_string,
+    clippy::result_large_err
+)]
 use std::fs;
 use std::io::Write;
 use std::net::{TcpListener, TcpStream};
@@ -42,7 +48,10 @@ impl Registry {
                 return None;
             };
             fs::write(dir.path().join("htpasswd"), output.stdout).unwrap();
-            config.push_str(&format!("auth: {{htpasswd: {{realm: r, path: {}/htpasswd}}}}\n", dir.path().display()));
+            config.push_str(&format!(
+                "auth: {{htpasswd: {{realm: r, path: {}/htpasswd}}}}\n",
+                dir.path().display()
+            ));
         }
         fs::write(dir.path().join("config.yml"), config).unwrap();
         let child = Command::new("docker-registry")
@@ -109,9 +118,7 @@ fn layout(dir: &Path) {
         "config": {"Cmd": ["/bin/app"]},
         "rootfs": {"type": "layers", "diff_ids": [rbox_image::hash::sha256(&lower), rbox_image::hash::sha256(&upper)]}});
     let config = serde_json::to_vec(&config).unwrap();
-    let descriptor = |kind: &str, bytes: &[u8]| {
-        serde_json::json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": put(bytes), "size": bytes.len()})
-    };
+    let descriptor = |kind: &str, bytes: &[u8]| serde_json::json!({"mediaType": format!("application/vnd.oci.image.{kind}"), "digest": put(bytes), "size": bytes.len()});
     let manifest = serde_json::json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
         "config": descriptor("config.v1+json", &config),
         "layers": [descriptor("layer.v1.tar+gzip", &first), descriptor("layer.v1.tar", &second)]});
@@ -122,7 +129,12 @@ fn layout(dir: &Path) {
     fs::write(dir.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
 }
 
-fn pull_into(store: &ImageStore, registries: &Registries, name: &str, credentials: Credentials) -> Result<Pulled, PullError> {
+fn pull_into(
+    store: &ImageStore,
+    registries: &Registries,
+    name: &str,
+    credentials: Credentials,
+) -> Result<Pulled, PullError> {
     let options = PullOptions { credentials, attempts: 1, ..PullOptions::default() };
     pull(store, registries, &name.parse().unwrap(), &options, &NoProgress)
 }
@@ -174,7 +186,8 @@ fn a_mirror_serves_dockers_names() {
     layout(&source);
     registry.push(&source, "library/app:1", "v2s2");
     let file = registry.dir.path().join("registries.json");
-    let config = format!(r#"{{"registries":{{"docker.io":{{"mirrors":["http://127.0.0.1:{}"]}}}}}}"#, registry.port);
+    let config =
+        format!(r#"{{"registries":{{"docker.io":{{"mirrors":["http://127.0.0.1:{}"]}}}}}}"#, registry.port);
     fs::write(&file, config).unwrap();
     let store = ImageStore::open(&registry.dir.path().join("images")).unwrap();
     let registries = Registries::from_file(&file).unwrap();
@@ -191,11 +204,14 @@ fn a_password_is_asked_for_and_found() {
     registry.push(&source, "some/app:1", "oci");
     let store = ImageStore::open(&registry.dir.path().join("images")).unwrap();
     let name = format!("127.0.0.1:{}/some/app:1", registry.port);
-    let error = pull_into(&store, &Registries::default(), &name, Credentials::none()).unwrap_err().to_string();
+    let error =
+        pull_into(&store, &Registries::default(), &name, Credentials::none()).unwrap_err().to_string();
     assert!(error.contains("pull access denied for some/app"), "{error}");
     let file = registry.dir.path().join("config.json");
     let auth = "dXNlcjpwYTpzcyB3b3Jk"; // user:pa:ss word
-    let write = |auth: &str| fs::write(&file, format!(r#"{{"auths":{{"127.0.0.1:{}":{{"auth":"{auth}"}}}}}}"#, registry.port));
+    let write = |auth: &str| {
+        fs::write(&file, format!(r#"{{"auths":{{"127.0.0.1:{}":{{"auth":"{auth}"}}}}}}"#, registry.port))
+    };
     write("dXNlcjp3cm9uZw==").unwrap(); // user:wrong
     assert!(pull_into(&store, &Registries::default(), &name, Credentials::from_file(file.clone())).is_err());
     write(auth).unwrap();

@@ -142,8 +142,11 @@ impl FromStr for Digest {
             };
             *byte = high << 4 | low;
         }
-        Self::from_bytes(algorithm, &bytes[..algorithm.bytes()])
-            .ok_or(DigestError::Length { algorithm, found: digits.len(), want })
+        Self::from_bytes(algorithm, &bytes[..algorithm.bytes()]).ok_or(DigestError::Length {
+            algorithm,
+            found: digits.len(),
+            want,
+        })
     }
 }
 

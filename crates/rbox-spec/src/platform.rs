@@ -21,7 +21,9 @@ pub struct Platform {
 
 /// Why a text is not a platform.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{text:?} is an invalid platform: {reason}; write it as os/architecture[/variant], for example linux/arm64")]
+#[error(
+    "{text:?} is an invalid platform: {reason}; write it as os/architecture[/variant], for example linux/arm64"
+)]
 pub struct PlatformError {
     text: String,
     reason: &'static str,
@@ -29,8 +31,8 @@ pub struct PlatformError {
 
 const SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasi", "wasip1"];
 const ARCHITECTURES: &[&str] = &[
-    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le", "riscv64",
-    "s390x", "wasm",
+    "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64", "ppc64le",
+    "riscv64", "s390x", "wasm",
 ];
 
 impl Platform {
@@ -57,7 +59,9 @@ impl Platform {
         let of = |architecture: &str, variant: Option<&str>| Self::new(&self.os, architecture, variant);
         let mut list = vec![self.clone()];
         let level = |default: u32| match &self.variant {
-            Some(v) => v.strip_prefix('v').and_then(|n| n.parse().ok()).filter(|n| *n <= 9).unwrap_or(default),
+            Some(v) => {
+                v.strip_prefix('v').and_then(|n| n.parse().ok()).filter(|n| *n <= 9).unwrap_or(default)
+            }
             None => default,
         };
         match self.architecture.as_str() {
@@ -90,9 +94,8 @@ fn normalise(architecture: &str, variant: Option<String>) -> (String, Option<Str
         ("i386" | "i486" | "i586" | "i686" | "x86" | "386", _) => ("386", None),
         ("aarch64" | "arm64", Some("8" | "v8" | "v8.0")) => ("arm64", None),
         ("aarch64" | "arm64", _) => ("arm64", variant),
-        ("armhf", _) => ("arm", Some("v7".to_owned())),
+        ("armhf", _) | ("arm", None) => ("arm", Some("v7".to_owned())),
         ("armel", _) => ("arm", Some("v6".to_owned())),
-        ("arm", None) => ("arm", Some("v7".to_owned())),
         ("arm", Some(v)) if !v.starts_with('v') => ("arm", Some(format!("v{v}"))),
         ("powerpc64le", _) => ("ppc64le", variant),
         ("loongarch64", _) => ("loong64", variant),
@@ -107,7 +110,8 @@ impl FromStr for Platform {
     fn from_str(text: &str) -> Result<Self, PlatformError> {
         let refuse = |reason| PlatformError { text: text.chars().take(100).collect(), reason };
         let word = |part: &str| {
-            part.starts_with(|c: char| c.is_ascii_alphanumeric()) && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
+            part.starts_with(|c: char| c.is_ascii_alphanumeric())
+                && part.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b))
         };
         let parts: Vec<&str> = text.split('/').collect();
         if !parts.iter().all(|part| word(part)) {

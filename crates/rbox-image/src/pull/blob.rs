@@ -9,9 +9,9 @@ use std::sync::mpsc::SyncSender;
 use rbox_spec::Digest;
 use rustix::fs::FlockOperation;
 
+use super::Job;
 use super::error::PullError;
 use super::progress::LayerState;
-use super::Job;
 use crate::hash::{Hasher, HashingReader};
 use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};
 use crate::media::{Compression, layer_compression};
@@ -84,7 +84,9 @@ impl Job<'_> {
                     self.say(&format!("{}: {error}; trying once more from the start", layer.digest.short()));
                 }
                 Err(error) => {
-                    if matches!(error, PullError::Digest { .. } | PullError::Layer { .. }) || error.is_disk_full() {
+                    if matches!(error, PullError::Digest { .. } | PullError::Layer { .. })
+                        || error.is_disk_full()
+                    {
                         let _ = fs::remove_file(&partial.path);
                     }
                     return Err(error);
@@ -99,7 +101,8 @@ impl Job<'_> {
 
     fn is_stored(&self, layer: &Layer) -> bool {
         let blob = fs::metadata(self.store.blob_path(&layer.digest));
-        blob.is_ok_and(|meta| meta.is_file() && meta.len() == layer.blob_size) && self.store.has_layer(&layer.diff_id)
+        blob.is_ok_and(|meta| meta.is_file() && meta.len() == layer.blob_size)
+            && self.store.has_layer(&layer.diff_id)
     }
 
     /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.
@@ -122,7 +125,8 @@ impl Job<'_> {
         self.tell(&layer.digest, LayerState::Extracting);
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::new(file, layer.digest.algorithm());
-        let unpacked = unpack_stream(&mut reader, compression, layer.diff_id.algorithm(), Some(staging.root()));
+        let unpacked =
+            unpack_stream(&mut reader, compression, layer.diff_id.algorithm(), Some(staging.root()));
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
         if reader.finish().0 != layer.digest {
             return discard();
@@ -134,7 +138,11 @@ impl Job<'_> {
     }
 
     #[allow(clippy::unused_self)] // One of the steps above and below, called as they are.
-    fn check_diff_id(&self, layer: &Layer, unpacked: Result<Unpacked, LayerError>) -> Result<Unpacked, PullError> {
+    fn check_diff_id(
+        &self,
+        layer: &Layer,
+        unpacked: Result<Unpacked, LayerError>,
+    ) -> Result<Unpacked, PullError> {
         let wrap = |source| PullError::Layer { digest: layer.digest, source };
         let unpacked = unpacked.map_err(wrap)?;
         if unpacked.diff_id == layer.diff_id {
@@ -160,7 +168,10 @@ impl Job<'_> {
             let unpacking = std::thread::Builder::new()
                 .name("unpack".to_owned())
                 .spawn_scoped(scope, move || unpack_stream(receiver, compression, algorithm, root))
-                .map_err(|error| PullError::Layer { digest: layer.digest, source: LayerError::Thread(error) })?;
+                .map_err(|error| PullError::Layer {
+                    digest: layer.digest,
+                    source: LayerError::Thread(error),
+                })?;
             let downloaded = self.download(session, layer, partial, &sender);
             if downloaded.is_ok() {
                 self.tell(&layer.digest, LayerState::DownloadComplete);
@@ -174,17 +185,14 @@ impl Job<'_> {
             downloaded?;
             self.check_diff_id(layer, unpacked)
         })?;
-        match staging {
-            Some(staging) => {
-                // Syncs the blob as well: it is on the same filesystem.
-                staging.seal(layer.diff_id, unpacked.size)?;
-                transaction.publish_blob(&partial.path, &layer.digest)?;
-                staging.publish(self.store, &layer.diff_id)?;
-            }
-            None => {
-                partial.file.sync_all().map_err(io_error("fsync", &partial.path))?;
-                transaction.publish_blob(&partial.path, &layer.digest)?;
-            }
+        if let Some(staging) = staging {
+            // Syncs the blob as well: it is on the same filesystem.
+            staging.seal(layer.diff_id, unpacked.size)?;
+            transaction.publish_blob(&partial.path, &layer.digest)?;
+            staging.publish(self.store, &layer.diff_id)?;
+        } else {
+            partial.file.sync_all().map_err(io_error("fsync", &partial.path))?;
+            transaction.publish_blob(&partial.path, &layer.digest)?;
         }
         Ok(())
     }
@@ -277,7 +285,12 @@ impl Job<'_> {
             return Err(lie((length + *done - skip).to_string()));
         }
         let url = response.url.clone();
-        let cut = |received: u64, reason: String| RegistryError::Cut { url: url.clone(), received, want: total, reason };
+        let cut = |received: u64, reason: String| RegistryError::Cut {
+            url: url.clone(),
+            received,
+            want: total,
+            reason,
+        };
         let skipped = io::copy(&mut (&mut response.body).take(skip), &mut io::sink());
         if skipped.map_err(|error| cut(*done, error.to_string()))? != skip {
             return Err(cut(*done, "the connection was closed".to_owned()).into());

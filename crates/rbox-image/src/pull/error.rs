@@ -53,7 +53,9 @@ pub enum PullError {
         offered: String,
     },
     /// The image is for something else.
-    #[error("image {name} was found but does not provide the specified platform: wanted {wanted}, it is for {found}")]
+    #[error(
+        "image {name} was found but does not provide the specified platform: wanted {wanted}, it is for {found}"
+    )]
     WrongPlatform {
         /// The reference.
         name: String,
@@ -103,7 +105,9 @@ pub enum PullError {
         source: io::Error,
     },
     /// The disk is full; what the pull had put there is removed.
-    #[error("no space left on the disk under {dir}: the image needs more than is free; nothing of it is kept")]
+    #[error(
+        "no space left on the disk under {dir}: the image needs more than is free; nothing of it is kept"
+    )]
     DiskFull {
         /// The store.
         dir: String,
@@ -131,9 +135,15 @@ impl PullError {
     /// Whether another endpoint may do better.
     pub(super) fn is_endpoints_fault(&self) -> bool {
         match self {
-            Self::Registry(RegistryError::Config(_)) | Self::Config(_) | Self::Store(_) | Self::Io { .. } => false,
             Self::Layer { source, .. } => !source.is_disk_full(),
-            Self::DiskFull { .. } | Self::NoPlatform { .. } | Self::WrongPlatform { .. } | Self::Abandoned => false,
+            Self::Registry(RegistryError::Config(_))
+            | Self::Config(_)
+            | Self::Store(_)
+            | Self::Io { .. }
+            | Self::DiskFull { .. }
+            | Self::NoPlatform { .. }
+            | Self::WrongPlatform { .. }
+            | Self::Abandoned => false,
             _ => true,
         }
     }

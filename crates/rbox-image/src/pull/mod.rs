@@ -107,10 +107,15 @@ pub fn pull(
             Err(error) if error.is_disk_full() => {
                 // Others may still be adding; then their end, or the next pull, tidies up.
                 let _ = store.sweep(Duration::ZERO);
-                return Err(PullError::DiskFull { dir: store.dir().display().to_string(), source: Box::new(error) });
+                return Err(PullError::DiskFull {
+                    dir: store.dir().display().to_string(),
+                    source: Box::new(error),
+                });
             }
             Err(error) if failures.is_empty() => return Err(error),
-            Err(error) => return Err(PullError::Mirrors { mirrors: failures.join("; "), source: Box::new(error) }),
+            Err(error) => {
+                return Err(PullError::Mirrors { mirrors: failures.join("; "), source: Box::new(error) });
+            }
         }
     }
     Err(PullError::Registry(RegistryError::NotFound(reference.familiar())))
@@ -137,7 +142,8 @@ impl Job<'_> {
             Some(by_digest) => self.reference.with_digest(*by_digest),
             None => self.reference.clone(),
         };
-        let image = transaction.register_as(fetched.digest, &fetched.bytes, media_type, &[named], Some(digest))?;
+        let image =
+            transaction.register_as(fetched.digest, &fetched.bytes, media_type, &[named], Some(digest))?;
         Ok(Pulled { image, digest, up_to_date: false })
     }
 
@@ -172,9 +178,10 @@ impl Job<'_> {
         }
         let name = self.name();
         let Some(digest) = self.retry(&name, || session.head_manifest(&name))? else { return Ok(None) };
-        let known = image.repo_digests.iter().any(|r| {
-            r.same_repository(self.reference) && r.digest() == Some(&digest)
-        });
+        let known = image
+            .repo_digests
+            .iter()
+            .any(|r| r.same_repository(self.reference) && r.digest() == Some(&digest));
         // The tag must have come from there, and not just the image: a tag made here may name something else.
         if known && self.store.source_of(self.reference)? == Some(digest) {
             return Ok(Some(Pulled { image, digest, up_to_date: true }));
@@ -185,10 +192,11 @@ impl Job<'_> {
     /// The image's manifest: the document itself, or the one of the index that serves the platform best.
     fn choose(&self, session: &Session<'_>, fetched: Fetched) -> Result<(Fetched, Manifest), PullError> {
         let refuse = |digest| move |source| PullError::Document { digest, source };
-        let index = match Document::parse(&fetched.bytes, &fetched.media_type).map_err(refuse(fetched.digest))? {
-            Document::Manifest(manifest) => return Ok((fetched, manifest)),
-            Document::Index(index) => index,
-        };
+        let index =
+            match Document::parse(&fetched.bytes, &fetched.media_type).map_err(refuse(fetched.digest))? {
+                Document::Manifest(manifest) => return Ok((fetched, manifest)),
+                Document::Index(index) => index,
+            };
         let chosen = self.best(&index)?;
         let name = chosen.digest.to_string();
         let fetched = self.retry(&name, || session.manifest(&name, Some(&chosen.digest)))?;
@@ -239,24 +247,32 @@ impl Job<'_> {
     ) -> Result<ImageConfig, PullError> {
         let descriptor = &manifest.config;
         if descriptor.size > MAX_CONFIG {
-            return Err(self.size("image configuration", descriptor, format!("at most {MAX_CONFIG} of a sane one")));
+            return Err(self.size(
+                "image configuration",
+                descriptor,
+                format!("at most {MAX_CONFIG} of a sane one"),
+            ));
         }
         let name = descriptor.digest.to_string();
-        let stored = self.store.has_blob(&descriptor.digest).then(|| {
-            self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok()
-        });
+        let stored = self
+            .store
+            .has_blob(&descriptor.digest)
+            .then(|| self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok());
         let intact = |bytes: &Vec<u8>| digest_of(descriptor.digest.algorithm(), bytes) == descriptor.digest;
-        let bytes = match stored.flatten().filter(intact) {
-            Some(bytes) => bytes,
-            None => {
-                let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
-                self.check_size("image configuration", descriptor, bytes.len() as u64)?;
-                let found = digest_of(descriptor.digest.algorithm(), &bytes);
-                if found != descriptor.digest {
-                    return Err(PullError::Digest { what: "image configuration", want: descriptor.digest, found });
-                }
-                bytes
+        let bytes = if let Some(bytes) = stored.flatten().filter(intact) {
+            bytes
+        } else {
+            let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
+            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
+            let found = digest_of(descriptor.digest.algorithm(), &bytes);
+            if found != descriptor.digest {
+                return Err(PullError::Digest {
+                    what: "image configuration",
+                    want: descriptor.digest,
+                    found,
+                });
             }
+            bytes
         };
         let config = serde_json::from_slice(&bytes)
             .map_err(|source| PullError::Configuration { digest: descriptor.digest, source })?;
@@ -327,7 +343,11 @@ impl Job<'_> {
     }
 
     /// Does something again while that may help.
-    fn retry<T>(&self, what: &str, mut request: impl FnMut() -> Result<T, RegistryError>) -> Result<T, PullError> {
+    fn retry<T>(
+        &self,
+        what: &str,
+        mut request: impl FnMut() -> Result<T, RegistryError>,
+    ) -> Result<T, PullError> {
         let mut attempt = 1;
         loop {
             match request() {
@@ -343,7 +363,8 @@ impl Job<'_> {
 
     /// Waits before the next attempt: as long as the registry asks, or twice as long each time.
     fn pause(&self, what: &str, error: &RegistryError, attempt: u32) -> Result<(), PullError> {
-        let wait = error.retry_after().unwrap_or_else(|| self.options.backoff * 2_u32.pow((attempt - 1).min(6)));
+        let wait =
+            error.retry_after().unwrap_or_else(|| self.options.backoff * 2_u32.pow((attempt - 1).min(6)));
         self.say(&format!("{what}: {}; trying again in {:.1} s", error::one_line(error), wait.as_secs_f64()));
         let mut left = wait;
         while !left.is_zero() {

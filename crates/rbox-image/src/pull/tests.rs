@@ -1,4 +1,4 @@
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::collections::BTreeMap;
 use std::fs;
 use std::sync::Arc;
@@ -80,7 +80,10 @@ impl Fixture {
         assert!(self.store.list().unwrap().is_empty(), "{case}: an image is listed");
         for entry in fs::read_dir(self.store.dir().join("tmp")).unwrap() {
             let name = entry.unwrap().file_name().into_string().unwrap();
-            assert!(std::path::Path::new(&name).extension().is_some_and(|e| e == "partial"), "{case}: tmp/{name} is left");
+            assert!(
+                std::path::Path::new(&name).extension().is_some_and(|e| e == "partial"),
+                "{case}: tmp/{name} is left"
+            );
         }
     }
 }
@@ -102,7 +105,10 @@ fn pulls_and_sees_that_nothing_changed() {
     assert_eq!(log.lines.lock().unwrap()[0], "t: Pulling from library/app");
     assert!(log.states.lock().unwrap().values().all(|state| *state == LayerState::PullComplete));
     let read = |layer: usize, file: &str| fs::read(pulled.image.layers[layer].dir.join(file)).unwrap();
-    assert_eq!((read(0, "bin/true"), read(1, "etc/y"), read(2, "etc/z")), (b"true".to_vec(), b"22".to_vec(), b"333".to_vec()));
+    assert_eq!(
+        (read(0, "bin/true"), read(1, "etc/y"), read(2, "etc/z")),
+        (b"true".to_vec(), b"22".to_vec(), b"333".to_vec())
+    );
     let before = registry.seen().len();
     assert!(fixture.pull_from(&registry.name()).unwrap().up_to_date);
     assert_eq!(registry.seen()[before..], ["HEAD /v2/library/app/manifests/t"], "one request");
@@ -114,14 +120,19 @@ fn pulls_and_sees_that_nothing_changed() {
     fs::remove_dir_all(fixture.store.layer_path(&pulled.image.layers[1].diff_id)).unwrap();
     let again = fixture.pull_from(&registry.name()).unwrap();
     assert!(!again.up_to_date && fixture.store.is_complete(&again.image));
-    assert_eq!(fs::metadata(fixture.store.blob_path(&image.layers[0])).unwrap().len(), image.blobs[&image.layers[0]].len() as u64);
+    assert_eq!(
+        fs::metadata(fixture.store.blob_path(&image.layers[0])).unwrap().len(),
+        image.blobs[&image.layers[0]].len() as u64
+    );
 }
 
 #[test]
 fn an_index_is_read_by_platform() {
     let mut fixture = Fixture::new();
     let other = if host_architecture() == "arm64" { "amd64" } else { "arm64" };
-    let make = |architecture: &str| TestImage::new(&[(tar_of(&[("a", architecture.as_bytes())]), "+gzip")], architecture);
+    let make = |architecture: &str| {
+        TestImage::new(&[(tar_of(&[("a", architecture.as_bytes())]), "+gzip")], architecture)
+    };
     let (here, there) = (make(host_architecture()), make(other));
     let index = TestImage::index(&[(&there, other), (&here, host_architecture())]);
     let (index_digest, images) = (sha256(&index), [here.clone(), there.clone()]);
@@ -201,7 +212,11 @@ fn a_spoilt_partial_download_is_started_anew() {
 }
 
 /// A registry whose replies are spoilt in one way, and what the pull says then.
-fn fault(case: &str, spoil: impl Fn(&Request, &mut Reply) + Send + Sync + 'static, says: &[&str]) -> Vec<String> {
+fn fault(
+    case: &str,
+    spoil: impl Fn(&Request, &mut Reply) + Send + Sync + 'static,
+    says: &[&str],
+) -> Vec<String> {
     let (fixture, image) = (Fixture::new(), big());
     let registry = FakeRegistry::start(move |request| {
         let mut reply = image.serve(request);
@@ -226,13 +241,19 @@ fn is_layer(reply: &Reply) -> bool {
 #[test]
 fn faults_end_in_one_clear_line() {
     let count = |seen: &[String], part: &str| seen.iter().filter(|line| line.contains(part)).count();
-    let seen = fault("404", |_, reply| *reply = Reply::status(404), &["manifest for library/app:t not found"]);
+    let seen =
+        fault("404", |_, reply| *reply = Reply::status(404), &["manifest for library/app:t not found"]);
     assert_eq!(seen.len(), 1, "not found is not tried again");
     fault("401 without a challenge", |_, reply| *reply = Reply::status(401), &["unknown kind"]);
-    fault("403", |_, reply| *reply = Reply::status(403), &["pull access denied for library/app", "docker login"]);
+    fault(
+        "403",
+        |_, reply| *reply = Reply::status(403),
+        &["pull access denied for library/app", "docker login"],
+    );
     let seen = fault("500", |_, reply| *reply = Reply::status(500), &["status 500"]);
     assert_eq!(seen.len(), 3, "tried again");
-    let seen = fault("429", |_, reply| *reply = Reply::status(429).header("retry-after", "0"), &["status 429"]);
+    let seen =
+        fault("429", |_, reply| *reply = Reply::status(429).header("retry-after", "0"), &["status 429"]);
     assert_eq!(seen.len(), 3, "tried again");
     fault("manifest hangs", |_, r| (r.cut, r.hang, r.promise) = (Some(0), true, Some(10)), &["manifests/t"]);
     let hang = |_: &Request, r: &mut Reply| {
@@ -281,16 +302,33 @@ fn faults_end_in_one_clear_line() {
     };
     fault("huge manifest", huge, &["over 4194304 bytes"]);
     let kind = |_: &Request, r: &mut Reply| {
-        r.headers.iter_mut().filter(|(name, _)| name == "content-type").for_each(|(_, v)| *v = crate::media::DOCKER_MANIFEST.into());
+        r.headers
+            .iter_mut()
+            .filter(|(name, _)| name == "content-type")
+            .for_each(|(_, v)| *v = crate::media::DOCKER_MANIFEST.into());
     };
     fault("another type", kind, &["ambiguous manifest"]);
     let bad_digest = |_: &Request, r: &mut Reply| {
-        r.headers.iter_mut().filter(|(n, _)| n == "docker-content-digest").for_each(|(_, v)| *v = "sha256:../../x".into());
+        r.headers
+            .iter_mut()
+            .filter(|(n, _)| n == "docker-content-digest")
+            .for_each(|(_, v)| *v = "sha256:../../x".into());
     };
     fault("path for a digest", bad_digest, &["Docker-Content-Digest"]);
-    fault("redirect loop", |q, r| *r = Reply::status(307).header("location", &q.path), &["too many redirects"]);
-    fault("odd redirect", |_, r| *r = Reply::status(307).header("location", "file:///etc/passwd"), &["not a usable"]);
-    let gone = format!("127.0.0.1:{}", std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port());
+    fault(
+        "redirect loop",
+        |q, r| *r = Reply::status(307).header("location", &q.path),
+        &["too many redirects"],
+    );
+    fault(
+        "odd redirect",
+        |_, r| *r = Reply::status(307).header("location", "file:///etc/passwd"),
+        &["not a usable"],
+    );
+    let gone = format!(
+        "127.0.0.1:{}",
+        std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    );
     let fixture = Fixture::new();
     let error = text(&fixture.pull_from(&gone).unwrap_err());
     assert!(error.contains("refused") && error.contains(&gone), "{error}");
@@ -356,11 +394,15 @@ fn mirrors_come_first_and_are_not_needed() {
     let registries = Registries::default().with("docker.io", settings);
     let pulled = fixture.pull(&registries, "app:t").unwrap();
     assert_eq!(pulled.image.references[0].familiar(), "app:t");
-    assert!(!bad.seen().is_empty() && !good.saw(SECRET) && !bad.saw(SECRET), "mirrors see no secret of docker.io");
+    assert!(
+        !bad.seen().is_empty() && !good.saw(SECRET) && !bad.saw(SECRET),
+        "mirrors see no secret of docker.io"
+    );
 }
 
 fn challenge(realm: &str) -> Reply {
-    Reply::status(401).header("www-authenticate", &format!("Bearer realm=\"{realm}\",service=\"s\",scope=\"x\""))
+    Reply::status(401)
+        .header("www-authenticate", &format!("Bearer realm=\"{realm}\",service=\"s\",scope=\"x\""))
 }
 
 #[test]
@@ -371,10 +413,17 @@ fn tokens_and_passwords_open_registries() {
             let authorization = request.header("authorization").unwrap_or_default();
             if request.path.starts_with("/token?") {
                 let good = kind == "anonymous" || authorization.starts_with("Basic ");
-                assert!(request.path.contains("scope=repository%3Alibrary%2Fapp%3Apull") && request.path.contains("service=s"));
+                assert!(
+                    request.path.contains("scope=repository%3Alibrary%2Fapp%3Apull")
+                        && request.path.contains("service=s")
+                );
                 return if good { Reply::ok(b"{\"token\":\"tok\"}") } else { Reply::status(401) };
             }
-            let opens = if kind == "basic" { authorization.starts_with("Basic ") } else { authorization == "Bearer tok" };
+            let opens = if kind == "basic" {
+                authorization.starts_with("Basic ")
+            } else {
+                authorization == "Bearer tok"
+            };
             match (opens, kind) {
                 (true, _) => image.serve(request),
                 (false, "basic") => Reply::status(401).header("www-authenticate", "Basic realm=\"r\""),
@@ -409,27 +458,41 @@ fn the_second_host_never_sees_a_secret() {
         let (mut fixture, image) = (Fixture::new(), big());
         let served = image.clone();
         let second = FakeRegistry::start(move |request: &Request| match request.path.as_str() {
-            _ if trick == "blob redirects, then 401" => Reply::status(401).header("www-authenticate", "Basic realm=x"),
+            _ if trick == "blob redirects, then 401" => {
+                Reply::status(401).header("www-authenticate", "Basic realm=x")
+            }
             path if path.starts_with("/token") => Reply::ok(b"{\"token\":\"stolen\"}"),
             _ => served.serve(request),
         });
         let elsewhere = second.name();
         let registry = FakeRegistry::start(move |request: &Request| {
-            let away = || Reply::status(307).header("location", &format!("http://{elsewhere}{}", request.path));
-            let (blob, opened) = (request.path.contains("/blobs/"), request.header("authorization").is_some());
+            let away =
+                || Reply::status(307).header("location", &format!("http://{elsewhere}{}", request.path));
+            let (blob, opened) =
+                (request.path.contains("/blobs/"), request.header("authorization").is_some());
             let own = format!("http://{}/token", request.header("host").unwrap());
             if request.path.starts_with("/token") {
-                return if trick == "realm that redirects" { away() } else { Reply::ok(b"{\"token\":\"tok\"}") };
+                return if trick == "realm that redirects" {
+                    away()
+                } else {
+                    Reply::ok(b"{\"token\":\"tok\"}")
+                };
             }
             match trick {
                 "realm elsewhere" => challenge(&format!("http://{elsewhere}/token")),
                 "realm elsewhere, https" => challenge(&format!("https://{elsewhere}/token")),
                 "realm with user info" => challenge(&format!("http://127.0.0.1@{elsewhere}/token")),
-                "realm elsewhere after a token" if opened && blob => challenge(&format!("http://{elsewhere}/token")),
-                "basic, then redirect" if !opened => Reply::status(401).header("www-authenticate", "Basic realm=x"),
+                "realm elsewhere after a token" if opened && blob => {
+                    challenge(&format!("http://{elsewhere}/token"))
+                }
+                "basic, then redirect" if !opened => {
+                    Reply::status(401).header("www-authenticate", "Basic realm=x")
+                }
                 _ if !opened => challenge(&own),
                 "manifest redirects" | "basic, then redirect" => away(),
-                "redirect without scheme" if blob => Reply::status(307).header("location", &format!("//{elsewhere}{}", request.path)),
+                "redirect without scheme" if blob => {
+                    Reply::status(307).header("location", &format!("//{elsewhere}{}", request.path))
+                }
                 _ if blob => away(),
                 _ => image.serve(request),
             }
@@ -458,7 +521,9 @@ fn a_full_disk_is_said_and_nothing_is_left() {
         Ok(output) if String::from_utf8_lossy(&output.stderr).contains("Operation not permitted") => {
             println!("skipped: no right to make a mount namespace");
         }
-        Ok(output) => panic!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr)),
+        Ok(output) => {
+            panic!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+        }
         Err(error) => println!("skipped: unshare: {error}"),
     }
 }

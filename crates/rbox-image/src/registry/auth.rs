@@ -109,7 +109,9 @@ impl Login<'_> {
         if challenges.iter().any(|challenge| challenge.scheme == "basic") {
             return match self.credential {
                 Some(Credential::Basic { user, password }) => Ok(basic(user, password)),
-                Some(Credential::Identity(_)) => Err(self.fail("it wants a password, and there is only a token".into())),
+                Some(Credential::Identity(_)) => {
+                    Err(self.fail("it wants a password, and there is only a token".into()))
+                }
                 None => Err(RegistryError::Denied {
                     repository: self.repository.to_owned(),
                     message: format!("no basic auth credentials for {}", self.endpoint.registry),
@@ -126,10 +128,11 @@ impl Login<'_> {
 
     fn bearer(&self, challenge: &Challenge) -> Result<String, RegistryError> {
         let realm = challenge.get("realm").unwrap_or_default();
-        let (origin, path) =
-            Origin::split(realm).ok_or_else(|| self.fail(format!("its token server {:?} is not a URL", clip(realm))))?;
+        let (origin, path) = Origin::split(realm)
+            .ok_or_else(|| self.fail(format!("its token server {:?} is not a URL", clip(realm))))?;
         if self.endpoint.origin.https && !origin.https {
-            return Err(self.fail(format!("it names {origin} as its token server, which has no TLS; not going there")));
+            return Err(self
+                .fail(format!("it names {origin} as its token server, which has no TLS; not going there")));
         }
         if self.credential.is_some() && !self.may_see(&origin) {
             return Err(self.fail(format!(
@@ -138,7 +141,8 @@ impl Login<'_> {
                 origin.authority()
             )));
         }
-        let ca_file = (origin.host == self.endpoint.origin.host).then_some(self.endpoint.ca_file.as_deref()).flatten();
+        let ca_file =
+            (origin.host == self.endpoint.origin.host).then_some(self.endpoint.ca_file.as_deref()).flatten();
         let scope = format!("repository:{}:pull", self.repository);
         let service = challenge.get("service").unwrap_or_default();
         let response = if let Some(Credential::Identity(refresh)) = self.credential {
@@ -158,7 +162,8 @@ impl Login<'_> {
                 Some(Credential::Basic { user, password }) => Some(basic(user, password)),
                 _ => None,
             };
-            let headers: Vec<_> = authorization.iter().map(|value| ("authorization", value.as_str())).collect();
+            let headers: Vec<_> =
+                authorization.iter().map(|value| ("authorization", value.as_str())).collect();
             self.transport.send("GET", &origin, &path, &headers, None, ca_file)?
         };
         self.read_token(&origin, response)
@@ -186,8 +191,9 @@ impl Login<'_> {
             }
         }
         let bytes = response.bytes(MAX_TOKEN)?;
-        let token: Token = serde_json::from_slice(&bytes)
-            .map_err(|error| self.fail(format!("the answer of token server {origin} is not a token: {error}")))?;
+        let token: Token = serde_json::from_slice(&bytes).map_err(|error| {
+            self.fail(format!("the answer of token server {origin} is not a token: {error}"))
+        })?;
         let token = token.token.filter(|token| !token.is_empty()).or(token.access_token).unwrap_or_default();
         // It becomes a header field.
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
@@ -205,9 +211,7 @@ impl Login<'_> {
         if !registry.https || !server.https {
             return false;
         }
-        let listed = |name: &String| {
-            Origin::new(true, name).is_some_and(|listed| listed == *server)
-        };
+        let listed = |name: &String| Origin::new(true, name).is_some_and(|listed| listed == *server);
         self.endpoint.token_servers.iter().any(listed) || same_site(&registry.host, &server.host)
     }
 }
@@ -226,7 +230,8 @@ fn same_site(registry: &str, server: &str) -> bool {
     let labels = |host: &str| host.split('.').count();
     let Some((_, parent)) = registry.split_once('.') else { return false };
     // A parent of two labels of which the first is short may be a public suffix (co.uk, com.au).
-    let registrable = labels(parent) > 2 || (labels(parent) == 2 && parent.split('.').next().is_some_and(|l| l.len() > 3));
+    let registrable =
+        labels(parent) > 2 || (labels(parent) == 2 && parent.split('.').next().is_some_and(|l| l.len() > 3));
     within(server, registry) || (registrable && (server == parent || within(server, parent)))
 }
 
@@ -236,13 +241,14 @@ fn basic(user: &str, password: &str) -> String {
 
 /// `application/x-www-form-urlencoded`, empty values left out.
 fn form(fields: &[(&str, &str)]) -> String {
+    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase());
     let encode = |text: &str| {
         let mut encoded = String::new();
         for byte in text.bytes() {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 encoded.push(char::from(byte));
             } else {
-                encoded.push_str(&format!("%{byte:02X}"));
+                encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
             }
         }
         encoded

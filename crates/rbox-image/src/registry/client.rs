@@ -134,7 +134,12 @@ impl Session<'_> {
     }
 
     /// Sends a request, logs in if asked to, follows redirects.
-    fn request(&self, method: &'static str, path: &str, headers: &[(&str, &str)]) -> Result<Response, RegistryError> {
+    fn request(
+        &self,
+        method: &'static str,
+        path: &str,
+        headers: &[(&str, &str)],
+    ) -> Result<Response, RegistryError> {
         let mut logged_in = false;
         loop {
             let used = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -143,17 +148,18 @@ impl Session<'_> {
                 return Ok(response);
             }
             logged_in = true;
-            self.log_in(&response, used)?;
+            self.log_in(&response, used.as_deref())?;
         }
     }
 
-    fn log_in(&self, response: &Response, used: Option<String>) -> Result<(), RegistryError> {
+    fn log_in(&self, response: &Response, used: Option<&str>) -> Result<(), RegistryError> {
         let mut authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have got a new token while this one was told that the old one is no good.
-        if *authorization != used && authorization.is_some() {
+        if authorization.is_some() && authorization.as_deref() != used {
             return Ok(());
         }
-        let fields = response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
+        let fields =
+            response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
         let challenges: Vec<Challenge> = fields.flat_map(Challenge::parse).collect();
         let credential = self.client.credentials.find(&self.endpoint.registry)?;
         let login = Login {
@@ -201,7 +207,8 @@ impl Session<'_> {
                 path = location;
                 continue;
             }
-            let (next, next_path) = Origin::split(&location).ok_or_else(|| refuse("not a usable http or https URL"))?;
+            let (next, next_path) =
+                Origin::split(&location).ok_or_else(|| refuse("not a usable http or https URL"))?;
             if origin.https && !next.https {
                 return Err(refuse("that would give up TLS"));
             }

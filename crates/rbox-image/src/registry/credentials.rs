@@ -108,7 +108,12 @@ impl Credentials {
         let config: DockerConfig =
             serde_json::from_slice(&bytes).map_err(|error| fail(format!("{}: {error}", file.display())))?;
         let matches = |key: &&String| same_registry(key, registry);
-        let helper = config.helpers.keys().find(matches).and_then(|key| config.helpers.get(key)).or(config.store.as_ref());
+        let helper = config
+            .helpers
+            .keys()
+            .find(matches)
+            .and_then(|key| config.helpers.get(key))
+            .or(config.store.as_ref());
         if let Some(helper) = helper.filter(|helper| !helper.is_empty()) {
             let server = if registry == "docker.io" { HUB_KEY } else { registry };
             if let Some(found) = ask_helper(helper, server).map_err(fail)? {
@@ -138,7 +143,8 @@ impl Entry {
         if let Some(auth) = self.auth.as_ref().filter(|auth| !auth.is_empty()) {
             let text = STANDARD.decode(auth.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
             let text = text.ok_or("an \"auth\" value is not base64 of text")?;
-            let (user, password) = text.split_once(':').ok_or("an \"auth\" value has no ':' between user and password")?;
+            let (user, password) =
+                text.split_once(':').ok_or("an \"auth\" value has no ':' between user and password")?;
             let password = password.trim_end_matches('\0').to_owned();
             return Ok(Some(Credential::Basic { user: user.to_owned(), password }));
         }
@@ -177,7 +183,8 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
         }
         return Err(failed("run", &said.trim().chars().take(300).collect::<String>()));
     }
-    let answer: HelperAnswer = serde_json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;
+    let answer: HelperAnswer =
+        serde_json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;
     Ok(match (answer.username.as_str(), answer.secret.as_str()) {
         (_, "") => None,
         ("<token>", secret) => Some(Credential::Identity(secret.to_owned())),

@@ -59,7 +59,9 @@ pub enum RegistryError {
     #[error("manifest for {0} not found: manifest unknown")]
     NotFound(String),
     /// No access, or no such repository; registries do not say which.
-    #[error("pull access denied for {repository}, repository does not exist or may require 'docker login': {message}")]
+    #[error(
+        "pull access denied for {repository}, repository does not exist or may require 'docker login': {message}"
+    )]
     Denied {
         /// The repository.
         repository: String,

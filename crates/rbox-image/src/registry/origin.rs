@@ -48,7 +48,7 @@ impl Origin {
         Self::new(https, authority).map(|origin| (origin, path))
     }
 
-    /// Whether it is this machine: `localhost`, 127/8 or ::1.
+    /// Whether it is this machine: `localhost`, `127/8` or `::1`.
     pub fn is_loopback(&self) -> bool {
         is_loopback(&self.host)
     }
@@ -86,7 +86,16 @@ mod tests {
         assert_eq!((origin.to_string().as_str(), path.as_str()), ("https://auth.docker.io", "/token?a=b"));
         let (origin, path) = Origin::split("http://[::1]:5000?x").unwrap();
         assert!(origin.is_loopback() && origin.port == 5000 && path == "/?x");
-        for bad in ["ftp://x/", "//x/y", "/x", "https://", "http://user:pw@host/", "http://a:b/", "http://h:99999/", "é"] {
+        for bad in [
+            "ftp://x/",
+            "//x/y",
+            "/x",
+            "https://",
+            "http://user:pw@host/",
+            "http://a:b/",
+            "http://h:99999/",
+            "é",
+        ] {
             assert!(Origin::split(bad).is_none(), "{bad}");
         }
         assert!(!Origin::new(false, "127.0.0.1.evil.net").unwrap().is_loopback());

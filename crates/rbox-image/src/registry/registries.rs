@@ -12,8 +12,8 @@
 //! }
 //! ```
 //! - `mirrors` are asked first, in order, under the same repository name; the registry itself is asked last.
-//!   A mirror is `host[:port]` or an http:// or https:// URL; what else is said of that host holds for the mirror too.
-//! - `plain-http`: no TLS. Registries on loopback (localhost, 127/8, ::1) are plain HTTP unless told `false`.
+//!   A mirror is `host[:port]` or an `http://` or `https://` URL; what else is said of that host holds for the mirror too.
+//! - `plain-http`: no TLS. Registries on loopback (`localhost`, `127/8`, `::1`) are plain HTTP unless told `false`.
 //! - `ca-file`: PEM certificates to trust for this registry, besides the system's.
 //! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
 use std::collections::BTreeMap;
@@ -111,27 +111,32 @@ impl Registries {
             return Self::from_file(Path::new(&file));
         }
         match Self::from_file(Path::new(DEFAULT_FILE)) {
-            Err(RegistriesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(RegistriesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                Ok(Self::default())
+            }
             other => other,
         }
     }
 
     /// Reads a file.
     pub fn from_file(file: &Path) -> Result<Self, RegistriesError> {
-        let bytes = fs::read(file).map_err(|source| RegistriesError::Read { file: file.to_owned(), source })?;
+        let bytes =
+            fs::read(file).map_err(|source| RegistriesError::Read { file: file.to_owned(), source })?;
         // serde would take an array for a struct, field by field.
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
             let reason = "it is a list; an object with the key \"registries\" is wanted".to_owned();
             return Err(RegistriesError::Entry { file: file.to_owned(), reason });
         }
-        let parsed: File =
-            serde_json::from_slice(&bytes).map_err(|source| RegistriesError::Json { file: file.to_owned(), source })?;
+        let parsed: File = serde_json::from_slice(&bytes)
+            .map_err(|source| RegistriesError::Json { file: file.to_owned(), source })?;
         let registries = Self { settings: parsed.registries };
         for (name, settings) in &registries.settings {
             let entry = |reason| RegistriesError::Entry { file: file.to_owned(), reason };
             Origin::new(true, name).ok_or_else(|| entry(format!("{name:?} is not a registry host")))?;
             for mirror in &settings.mirrors {
-                registries.mirror(mirror).ok_or_else(|| entry(format!("{mirror:?}, a mirror of {name}, is not a host")))?;
+                registries
+                    .mirror(mirror)
+                    .ok_or_else(|| entry(format!("{mirror:?}, a mirror of {name}, is not a host")))?;
             }
         }
         Ok(registries)
@@ -200,7 +205,10 @@ mod tests {
         let registries = Registries::from_file(file.path()).unwrap();
         let hub = ["http://127.0.0.1:5000", "https://m.example.net", "https://registry-1.docker.io"];
         assert_eq!(origins(&registries, "docker.io"), hub);
-        assert_eq!(registries.endpoints("docker.io").unwrap()[1].ca_file.as_deref(), Some(Path::new("/ca.pem")));
+        assert_eq!(
+            registries.endpoints("docker.io").unwrap()[1].ca_file.as_deref(),
+            Some(Path::new("/ca.pem"))
+        );
         assert_eq!(origins(&registries, "lan:5000"), ["http://lan:5000"]);
         assert_eq!(origins(&registries, "localhost:6000"), ["https://localhost:6000"]);
         assert_eq!(origins(&registries, "localhost:5000"), ["http://localhost:5000"]);

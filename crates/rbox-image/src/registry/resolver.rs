@@ -59,7 +59,8 @@ impl HostResolver {
             return Ok(vec![address]);
         }
         let name = bare.trim_end_matches('.');
-        let in_file = std::fs::read_to_string(&self.hosts).map(|text| in_hosts(&text, name)).unwrap_or_default();
+        let in_file =
+            std::fs::read_to_string(&self.hosts).map(|text| in_hosts(&text, name)).unwrap_or_default();
         if !in_file.is_empty() {
             return Ok(in_file);
         }
@@ -76,7 +77,8 @@ impl HostResolver {
                 Err(error) => problem = Some(error),
             }
         }
-        Err(problem.unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such host: {host}"))))
+        Err(problem
+            .unwrap_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no such host: {host}"))))
     }
 }
 
@@ -110,7 +112,8 @@ impl Conf {
                 Some("search" | "domain") => conf.search = words.map(str::to_owned).collect(),
                 Some("options") => {
                     for option in words {
-                        let number = |name: &str| option.strip_prefix(name).and_then(|n| n.parse::<u32>().ok());
+                        let number =
+                            |name: &str| option.strip_prefix(name).and_then(|n| n.parse::<u32>().ok());
                         if let Some(n) = number("ndots:") {
                             conf.ndots = n.min(15) as usize;
                         } else if let Some(n) = number("timeout:") {
@@ -148,10 +151,9 @@ impl Conf {
         for kind in [TYPE::A, TYPE::AAAA] {
             match self.ask_kind(name, kind) {
                 Ok(Answer::Addresses(more)) => found.extend(more),
-                Ok(Answer::Nothing) => {}
-                // One kind is enough to go on with.
                 Err(error) if found.is_empty() => return Err(error),
-                Err(_) => {}
+                // One kind is enough to go on with.
+                Ok(Answer::Nothing) | Err(_) => {}
             }
         }
         Ok(found)
@@ -164,7 +166,8 @@ impl Conf {
                 match query(*server, name, kind, self.timeout) {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
-                        problem = io::Error::new(error.kind(), format!("name server {server} for {name}: {error}"));
+                        problem =
+                            io::Error::new(error.kind(), format!("name server {server} for {name}: {error}"));
                     }
                 }
             }
@@ -174,7 +177,8 @@ impl Conf {
 }
 
 fn query(server: SocketAddr, name: &str, kind: TYPE, timeout: Duration) -> io::Result<Answer> {
-    let bad = |error: simple_dns::SimpleDnsError| io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
+    let bad =
+        |error: simple_dns::SimpleDnsError| io::Error::new(io::ErrorKind::InvalidInput, error.to_string());
     // Unguessable, with the random source port: std seeds RandomState from the kernel.
     let id = RandomState::new().hash_one(name) as u16;
     let mut packet = Packet::new_query(id);
@@ -202,7 +206,13 @@ fn query(server: SocketAddr, name: &str, kind: TYPE, timeout: Duration) -> io::R
     }
 }
 
-fn query_tcp(server: SocketAddr, request: &[u8], id: u16, name: &str, timeout: Duration) -> io::Result<Answer> {
+fn query_tcp(
+    server: SocketAddr,
+    request: &[u8],
+    id: u16,
+    name: &str,
+    timeout: Duration,
+) -> io::Result<Answer> {
     let mut stream = TcpStream::connect_timeout(&server, timeout)?;
     stream.set_read_timeout(Some(timeout))?;
     stream.set_write_timeout(Some(timeout))?;
@@ -244,12 +254,19 @@ fn read(bytes: &[u8], id: u16, name: &str) -> io::Result<Option<(Answer, bool)>>
 }
 
 impl Resolver for HostResolver {
-    fn resolve(&self, uri: &Uri, config: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, ureq::Error> {
+    fn resolve(
+        &self,
+        uri: &Uri,
+        config: &Config,
+        _: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or_else(|| ureq::Error::BadUri(uri.to_string()))?;
         let port = uri.port_u16().unwrap_or(if uri.scheme_str() == Some("https") { 443 } else { 80 });
         let found = self.lookup(host)?.into_iter().map(|address| SocketAddr::new(address, port));
         let mut result = self.empty();
-        for address in config.ip_family().keep_wanted(found.collect::<Vec<_>>().into_iter()).take(MAX_ADDRESSES) {
+        for address in
+            config.ip_family().keep_wanted(found.collect::<Vec<_>>().into_iter()).take(MAX_ADDRESSES)
+        {
             result.push(address);
         }
         if result.is_empty() { Err(ureq::Error::HostNotFound) } else { Ok(result) }
@@ -271,10 +288,13 @@ mod tests {
 
     #[test]
     fn reads_the_files() {
-        let hosts = "127.0.0.1 localhost\n# 9.9.9.9 reg\n10.0.0.7\tReg.lan reg # comment reg2\n::5 reg\nbad reg\n";
+        let hosts =
+            "127.0.0.1 localhost\n# 9.9.9.9 reg\n10.0.0.7\tReg.lan reg # comment reg2\n::5 reg\nbad reg\n";
         assert_eq!(in_hosts(hosts, "REG"), ["10.0.0.7".parse::<IpAddr>().unwrap(), "::5".parse().unwrap()]);
         assert!(in_hosts(hosts, "reg2").is_empty());
-        let conf = Conf::parse("nameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a.b c.\noptions ndots:2 timeout:1\n");
+        let conf = Conf::parse(
+            "nameserver 10.0.0.1\nnameserver fe80::1%eth0\nsearch a.b c.\noptions ndots:2 timeout:1\n",
+        );
         assert_eq!(conf.servers, ["10.0.0.1:53".parse().unwrap()]);
         assert_eq!(conf.candidates("x.y", false), ["x.y.a.b", "x.y.c", "x.y"]);
         assert_eq!(conf.candidates("x.y.z", false)[0], "x.y.z");

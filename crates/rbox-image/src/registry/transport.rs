@@ -29,7 +29,11 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(15), answer: Duration::from_secs(30), read: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(15),
+            answer: Duration::from_secs(30),
+            read: Duration::from_secs(30),
+        }
     }
 }
 
@@ -69,14 +73,18 @@ impl Response {
         };
         let promised = self.header("content-length").and_then(|length| length.parse::<u64>().ok());
         if promised.is_some_and(|length| length > limit) {
-            return Err(RegistryError::Protocol { url: self.url, reason: format!("the answer is over {limit} bytes long") });
+            return Err(RegistryError::Protocol {
+                url: self.url,
+                reason: format!("the answer is over {limit} bytes long"),
+            });
         }
         let mut body = self.body;
         match (&mut body).take(limit + 1).read_to_end(&mut bytes) {
             Err(error) => Err(cut(bytes.len(), error.to_string())),
-            Ok(_) if bytes.len() as u64 > limit => {
-                Err(RegistryError::Protocol { url: self.url, reason: format!("the answer is over {limit} bytes long") })
-            }
+            Ok(_) if bytes.len() as u64 > limit => Err(RegistryError::Protocol {
+                url: self.url,
+                reason: format!("the answer is over {limit} bytes long"),
+            }),
             Ok(_) => Ok(bytes),
         }
     }
@@ -104,7 +112,10 @@ impl Transport {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        let invalid = |error: ureq::http::Error| RegistryError::Protocol { url: shown(&url), reason: error.to_string() };
+        let invalid = |error: ureq::http::Error| RegistryError::Protocol {
+            url: shown(&url),
+            reason: error.to_string(),
+        };
         let answer = match body {
             Some(form) => agent.run(request.body(form).map_err(invalid)?),
             None => agent.run(request.body(()).map_err(invalid)?),
@@ -123,7 +134,12 @@ impl Transport {
                 ureq::Timeout::PerRead => self.timeouts.read,
                 _ => self.timeouts.answer,
             };
-            return RegistryError::Timeout { method, url, seconds: wait.as_secs(), during: during.to_string() };
+            return RegistryError::Timeout {
+                method,
+                url,
+                seconds: wait.as_secs(),
+                during: during.to_string(),
+            };
         }
         RegistryError::Http { method, url, reason: error.to_string() }
     }
@@ -208,26 +224,28 @@ fn proxy_for(origin: &Origin) -> Result<Option<Proxy>, String> {
 fn excluded(list: &str, origin: &Origin) -> bool {
     let host = origin.host.trim_start_matches('[').trim_end_matches(']');
     let address = host.parse::<IpAddr>().ok();
-    list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).filter(|entry| !entry.is_empty()).any(|entry| {
-        if entry == "*" {
-            return true;
-        }
-        if let (Some((network, bits)), Some(address)) = (entry.split_once('/'), address) {
-            return in_network(network, bits, address);
-        }
-        let (name, port) = match entry.rsplit_once(':') {
-            Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
-            _ => (entry.as_str(), None),
-        };
-        if port.is_some_and(|port: u16| port != origin.port) {
-            return false;
-        }
-        let name = name.trim_start_matches('*').trim_start_matches('[').trim_end_matches(']');
-        match name.strip_prefix('.') {
-            Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
-            None => host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),
-        }
-    })
+    list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).filter(|entry| !entry.is_empty()).any(
+        |entry| {
+            if entry == "*" {
+                return true;
+            }
+            if let (Some((network, bits)), Some(address)) = (entry.split_once('/'), address) {
+                return in_network(network, bits, address);
+            }
+            let (name, port) = match entry.rsplit_once(':') {
+                Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
+                _ => (entry.as_str(), None),
+            };
+            if port.is_some_and(|port: u16| port != origin.port) {
+                return false;
+            }
+            let name = name.trim_start_matches('*').trim_start_matches('[').trim_end_matches(']');
+            match name.strip_prefix('.') {
+                Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
+                None => host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),
+            }
+        },
+    )
 }
 
 fn in_network(network: &str, bits: &str, address: IpAddr) -> bool {

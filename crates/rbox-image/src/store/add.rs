@@ -81,7 +81,8 @@ impl Staging {
         let fs_path = path.join("fs");
         DirBuilder::new().mode(0o755).create(&fs_path).map_err(io_error("mkdir", &fs_path))?;
         // The mode of the image's root where its tar does not say; the umask must not show in it.
-        fs::set_permissions(&fs_path, fs::Permissions::from_mode(0o755)).map_err(io_error("chmod", &fs_path))?;
+        fs::set_permissions(&fs_path, fs::Permissions::from_mode(0o755))
+            .map_err(io_error("chmod", &fs_path))?;
         let fs = File::open(&fs_path).map_err(io_error("open", &fs_path))?;
         Ok(Self { path, dir, fs, done: false })
     }
@@ -148,7 +149,7 @@ impl Transaction<'_> {
 
     fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.store.blob_path(digest);
-        self.make_parent(&path)?;
+        Self::make_parent(&path)?;
         // A file of another length is what a lost write left; one of the same length was synced before its rename.
         if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes.len() as u64) {
             return Ok(());
@@ -156,7 +157,7 @@ impl Transaction<'_> {
         self.store.replace(&path, bytes)
     }
 
-    fn make_parent(&self, blob: &Path) -> Result<(), StoreError> {
+    fn make_parent(blob: &Path) -> Result<(), StoreError> {
         match blob.parent() {
             Some(parent) if !parent.is_dir() => {
                 let mut builder = DirBuilder::new();
@@ -169,7 +170,7 @@ impl Transaction<'_> {
     /// Moves a finished file under `tmp/` to its place among the blobs. Its content must be synced.
     pub(crate) fn publish_blob(&self, temporary: &Path, digest: &Digest) -> Result<(), StoreError> {
         let path = self.store.blob_path(digest);
-        self.make_parent(&path)?;
+        Self::make_parent(&path)?;
         fs::rename(temporary, &path).map_err(io_error("rename", temporary))?;
         sync_parent(&path)
     }
@@ -220,7 +221,11 @@ impl Transaction<'_> {
     }
 
     /// Adds a layer from a stream of its blob: keeps the bytes as they come, and unpacks them.
-    pub fn add_layer(&self, source: impl Read + Send, expected: &Expected) -> Result<StoredLayer, StoreError> {
+    pub fn add_layer(
+        &self,
+        source: impl Read + Send,
+        expected: &Expected,
+    ) -> Result<StoredLayer, StoreError> {
         let temporary = TemporaryBlob::create(self.store)?;
         let staging = self.stage()?;
         let mut source = BufReader::with_capacity(64 << 10, source);
@@ -237,7 +242,8 @@ impl Transaction<'_> {
         // A decompressor stops at the end of its stream; what may follow belongs to the digest.
         io::copy(&mut tee, &mut io::sink()).map_err(|e| StoreError::Layer(LayerError::Inflate(e)))?;
         let (digest, size) = tee.finish();
-        let damaged = |found| StoreError::Damaged { what: "layer", digest: expected.digest.unwrap_or(digest), found };
+        let damaged =
+            |found| StoreError::Damaged { what: "layer", digest: expected.digest.unwrap_or(digest), found };
         if let Some(want) = expected.size.filter(|want| *want != size) {
             return Err(damaged(format!("it is not {want} bytes long")));
         }
@@ -287,8 +293,9 @@ impl Transaction<'_> {
         let config: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|source| StoreError::Json { path: self.store.blob_path(&id), source })?;
         let layers = self.store.layers_of(&document, &config, &digest)?;
-        if let Some(layer) =
-            layers.iter().find(|layer| !self.store.has_layer(&layer.diff_id) || !self.store.has_blob(&layer.digest))
+        if let Some(layer) = layers
+            .iter()
+            .find(|layer| !self.store.has_layer(&layer.diff_id) || !self.store.has_blob(&layer.digest))
         {
             return Err(StoreError::MissingLayer(layer.digest));
         }
@@ -333,7 +340,12 @@ impl TemporaryBlob {
     fn create(store: &ImageStore) -> Result<Self, StoreError> {
         let path = store.fresh("new-blob");
         let mut options = OpenOptions::new();
-        let file = options.write(true).create_new(true).mode(0o600).open(&path).map_err(io_error("create", &path))?;
+        let file = options
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&path)
+            .map_err(io_error("create", &path))?;
         Ok(Self { path, file, done: false })
     }
 

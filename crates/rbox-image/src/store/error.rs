@@ -96,6 +96,9 @@ pub fn is_full(error: &io::Error) -> bool {
 }
 
 /// `map_err(io_error("rename", path))`
-pub(crate) fn io_error<E: Into<io::Error>>(action: &'static str, path: &Path) -> impl FnOnce(E) -> StoreError {
+pub(crate) fn io_error<E: Into<io::Error>>(
+    action: &'static str,
+    path: &Path,
+) -> impl FnOnce(E) -> StoreError {
     move |source| StoreError::Io { action, path: path.to_owned(), source: source.into() }
 }

@@ -126,23 +126,26 @@ impl ImageStore {
     }
 
     /// The entry that `text` names, as [`find`](Self::find) reads it.
-    pub(super) fn lookup<'i>(&self, index: &'i IndexFile, text: &str) -> Result<Option<&'i Descriptor>, StoreError> {
+    pub(super) fn lookup<'i>(
+        &self,
+        index: &'i IndexFile,
+        text: &str,
+    ) -> Result<Option<&'i Descriptor>, StoreError> {
         let bare = text.strip_prefix("sha256:").unwrap_or(text);
         if let Ok(id) = format!("sha256:{bare}").parse::<Digest>() {
             return Ok(self.entry_of_id(index, &id));
         }
         if let Ok(wanted) = Reference::parse(text) {
             let wanted = wanted.with_default_tag();
-            let found = match wanted.digest() {
-                // As Docker does: a digest says it all, the tag beside it is ignored.
-                Some(digest) => index.entries.iter().find(|entry| {
+            // As Docker does: a digest says it all, the tag beside it is ignored.
+            let found = if let Some(digest) = wanted.digest() {
+                index.entries.iter().find(|entry| {
                     reference(entry).is_some_and(|name| name.same_repository(&wanted))
                         && (source(entry).as_ref() == Some(digest) || entry.digest == *digest)
-                }),
-                None => {
-                    let full = wanted.full();
-                    index.entries.iter().find(|entry| full_name(entry) == Some(&full))
-                }
+                })
+            } else {
+                let full = wanted.full();
+                index.entries.iter().find(|entry| full_name(entry) == Some(&full))
             };
             if found.is_some() {
                 return Ok(found);
@@ -220,7 +223,9 @@ impl ImageStore {
         let layers = self.layers_of(&manifest, &config, &entry.digest)?;
         let mut references = BTreeSet::new();
         let mut repo_digests = BTreeSet::new();
-        for other in index.entries.iter().filter(|other| other.digest == entry.digest || noted_id(other) == Some(id)) {
+        for other in
+            index.entries.iter().filter(|other| other.digest == entry.digest || noted_id(other) == Some(id))
+        {
             let Some(name) = reference(other) else { continue };
             if let Some(digest) = source(other).or_else(|| name.digest().copied()) {
                 repo_digests.insert(name.with_digest(digest));
@@ -229,7 +234,8 @@ impl ImageStore {
                 references.insert(name);
             }
         }
-        let size = noted_size(entry).unwrap_or_else(|| layers.iter().map(|layer| self.layer_size(layer)).sum());
+        let size =
+            noted_size(entry).unwrap_or_else(|| layers.iter().map(|layer| self.layer_size(layer)).sum());
         Ok(Image {
             id,
             manifest_digest: entry.digest,
@@ -254,7 +260,8 @@ impl ImageStore {
     ) -> Result<Vec<Layer>, StoreError> {
         let diff_ids = &config.rootfs.diff_ids;
         if manifest.layers.len() != diff_ids.len() {
-            let source = DocumentError::LayerCount { layers: manifest.layers.len(), diff_ids: diff_ids.len() };
+            let source =
+                DocumentError::LayerCount { layers: manifest.layers.len(), diff_ids: diff_ids.len() };
             return Err(StoreError::Document { digest: *digest, source });
         }
         let pair = |(blob, diff_id): (&Descriptor, &Digest)| Layer {
@@ -284,13 +291,22 @@ impl ImageStore {
         self.read_blob(&image.manifest_digest, "manifest", MAX_DOCUMENT)
     }
 
-    pub(crate) fn read_blob(&self, digest: &Digest, what: &'static str, limit: u64) -> Result<Vec<u8>, StoreError> {
+    pub(crate) fn read_blob(
+        &self,
+        digest: &Digest,
+        what: &'static str,
+        limit: u64,
+    ) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let mut bytes = Vec::with_capacity(4096);
         file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
         if bytes.len() as u64 > limit {
-            return Err(StoreError::Damaged { what, digest: *digest, found: format!("it is over {limit} bytes long") });
+            return Err(StoreError::Damaged {
+                what,
+                digest: *digest,
+                found: format!("it is over {limit} bytes long"),
+            });
         }
         Ok(bytes)
     }

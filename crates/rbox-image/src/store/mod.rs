@@ -170,7 +170,9 @@ impl ImageStore {
         let bytes = index.to_bytes(&path)?;
         let reserve = self.dir.join("reserve");
         match self.replace(&path, &bytes) {
-            Err(error) if error.is_disk_full() && fs::remove_file(&reserve).is_ok() => self.replace(&path, &bytes)?,
+            Err(error) if error.is_disk_full() && fs::remove_file(&reserve).is_ok() => {
+                self.replace(&path, &bytes)?;
+            }
             other => other?,
         }
         // Best effort: on a full disk there is none, and the next change makes it again.

@@ -13,7 +13,7 @@ use super::index::{IndexFile, clear_source, drop_name, full_name, reference, set
 use super::{Image, ImageStore, StoreError, flock, io_error};
 
 /// How long what no image names stays for the next pull to use.
-const KEEP: Duration = Duration::from_secs(24 * 60 * 60);
+const KEEP: Duration = Duration::from_hours(24);
 
 /// A container that uses an image, as the caller knows it.
 #[derive(Debug, Clone)]
@@ -70,7 +70,8 @@ impl ImageStore {
         self.change_index(|index, _| {
             let same = |entry: &&crate::media::Descriptor| entry.digest == image.manifest_digest;
             let mut entries = index.entries.iter().filter(same);
-            let from_same = entries.clone().find(|e| reference(e).is_some_and(|r| r.same_repository(&target)));
+            let from_same =
+                entries.clone().find(|e| reference(e).is_some_and(|r| r.same_repository(&target)));
             let Some(model) = from_same.or_else(|| entries.next()) else {
                 return Err(StoreError::NotFound(image.id.to_string()));
             };
@@ -95,9 +96,10 @@ impl ImageStore {
     ) -> Result<Vec<Removed>, StoreError> {
         let (removed, image) = self.change_index(|index, _| {
             let entry = self.lookup(index, name)?.ok_or_else(|| not_found(name))?;
-            let named = Reference::parse(name).ok().map(Reference::with_default_tag).filter(|wanted| {
-                reference(entry).is_some_and(|found| found.same_repository(wanted))
-            });
+            let named = Reference::parse(name)
+                .ok()
+                .map(Reference::with_default_tag)
+                .filter(|wanted| reference(entry).is_some_and(|found| found.same_repository(wanted)));
             let image = self.load(index, entry)?;
             let mut removed = Vec::new();
             if let Some(wanted) = &named {
@@ -298,7 +300,8 @@ impl ImageStore {
 
     fn disk_use_of(&self, image: &Image) -> u64 {
         let blobs = image.layers.iter().map(|layer| layer.digest).chain([image.manifest_digest, image.id]);
-        let blobs: u64 = blobs.map(|d| fs::metadata(self.blob_path(&d)).map_or(0, |meta| meta.blocks() * 512)).sum();
+        let blobs: u64 =
+            blobs.map(|d| fs::metadata(self.blob_path(&d)).map_or(0, |meta| meta.blocks() * 512)).sum();
         blobs + image.layers.iter().map(|layer| self.layer_size(layer)).sum::<u64>()
     }
 }
@@ -311,7 +314,13 @@ struct Live {
 }
 
 /// Removes one reference of an image that has others.
-fn untag(index: &mut IndexFile, store: &ImageStore, image: &Image, wanted: &Reference, removed: &mut Vec<Removed>) {
+fn untag(
+    index: &mut IndexFile,
+    store: &ImageStore,
+    image: &Image,
+    wanted: &Reference,
+    removed: &mut Vec<Removed>,
+) {
     if let Some(digest) = wanted.digest() {
         for entry in index.entries.iter_mut().filter(|entry| store.id_of(entry) == Some(image.id)) {
             if reference(entry).is_some_and(|r| r.same_repository(wanted)) {
@@ -326,7 +335,9 @@ fn untag(index: &mut IndexFile, store: &ImageStore, image: &Image, wanted: &Refe
         return;
     }
     let full = wanted.full();
-    let Some(position) = index.entries.iter().position(|entry| full_name(entry) == Some(&full)) else { return };
+    let Some(position) = index.entries.iter().position(|entry| full_name(entry) == Some(&full)) else {
+        return;
+    };
     let from = index.entries.get(position).and_then(source);
     drop_name(index, position, false);
     removed.push(Removed::Untagged(wanted.clone()));
@@ -405,7 +416,6 @@ fn running(image: &Image, user: &ImageUser) -> StoreError {
 fn short(container: &str) -> &str {
     container.get(..12).unwrap_or(container)
 }
-
 
 fn not_found(name: &str) -> StoreError {
     let shown = Reference::parse(name).map_or_else(|_| name.to_owned(), |r| r.with_default_tag().familiar());

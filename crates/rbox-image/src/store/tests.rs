@@ -51,11 +51,22 @@ fn finds_by_every_name() {
     let image = add(&store, &TestImage::small(), &["app:1", "localhost:5000/x"]);
     let id = image.id.to_string();
     let by_digest = format!("app@{}", image.manifest_digest);
-    for text in ["app:1", "docker.io/library/app:1", "localhost:5000/x:latest", &id, &id[7..], &id[..15], &id[7..12], &by_digest] {
+    for text in [
+        "app:1",
+        "docker.io/library/app:1",
+        "localhost:5000/x:latest",
+        &id,
+        &id[7..],
+        &id[..15],
+        &id[7..12],
+        &by_digest,
+    ] {
         let found = store.find(text).unwrap().unwrap_or_else(|| panic!("{text} is not found"));
         assert_eq!(found.id, image.id, "{text}");
     }
-    for text in ["app", "app:2", "user/app:1", "sha256:zz", "App:1", "", "x@y", &by_digest.replace("app@", "other@")] {
+    for text in
+        ["app", "app:2", "user/app:1", "sha256:zz", "App:1", "", "x@y", &by_digest.replace("app@", "other@")]
+    {
         assert!(store.find(text).unwrap().is_none(), "{text} is found");
     }
     assert_eq!(names(&image), ["app:1", "localhost:5000/x:latest"]);
@@ -100,7 +111,8 @@ fn removal_is_dockers() {
     let (_dir, store) = fresh();
     let image = add(&store, &TestImage::small(), &["app:1"]);
     // Shares its lowest layer with the first.
-    let shared = TestImage::new(&[(tar_of(&[("bin/true", b"true"), ("etc/x", b"1")]), "+gzip")], host_architecture());
+    let shared =
+        TestImage::new(&[(tar_of(&[("bin/true", b"true"), ("etc/x", b"1")]), "+gzip")], host_architecture());
     let shared = add(&store, &shared, &["shared"]);
     store.tag(&image, &"other:2".parse().unwrap()).unwrap();
     assert!(store.tag(&image, &image_digest(&image)).is_err());
@@ -110,22 +122,34 @@ fn removal_is_dockers() {
     assert_eq!(lines(&store.remove("app:1", RemoveOptions::default(), &[]).unwrap()), ["Untagged: app:1"]);
 
     let mut user = ImageUser { image: image.id, container: "c".repeat(64), running: false };
-    let used = store.remove("other:2", RemoveOptions::default(), &[user.clone()]).unwrap_err().to_string();
+    let refused = store.remove("other:2", RemoveOptions::default(), &[user.clone()]).unwrap_err().to_string();
     let id = image.id.short();
     assert_eq!(
-        used,
-        format!("conflict: unable to remove repository reference \"other:2\" (must force) - container cccccccccccc is using its referenced image {id}")
+        refused,
+        format!(
+            "conflict: unable to remove repository reference \"other:2\" (must force) - container cccccccccccc is using its referenced image {id}"
+        )
     );
     user.running = true;
     let forced = store.remove("other:2", RemoveOptions { force: true }, &[user]).unwrap_err().to_string();
-    assert!(forced.contains("(cannot be forced) - image is being used by running container cccccccccccc"), "{forced}");
+    assert!(
+        forced.contains("(cannot be forced) - image is being used by running container cccccccccccc"),
+        "{forced}"
+    );
 
     let pin = store.pin(&image).unwrap();
-    assert!(store.remove("other:2", RemoveOptions { force: true }, &[]).is_err(), "a container is being made of it");
+    assert!(
+        store.remove("other:2", RemoveOptions { force: true }, &[]).is_err(),
+        "a container is being made of it"
+    );
     drop(pin);
     let removed = store.remove("other:2", RemoveOptions::default(), &[]).unwrap();
     let deleted = removed.iter().filter(|r| matches!(r, Removed::Deleted(_))).count();
-    assert_eq!((removed[0].to_string().as_str(), deleted), ("Untagged: other:2", 3), "{removed:?}: the image and two layers");
+    assert_eq!(
+        (removed[0].to_string().as_str(), deleted),
+        ("Untagged: other:2", 3),
+        "{removed:?}: the image and two layers"
+    );
     assert!(matches!(store.pin(&image), Err(StoreError::NotFound(_))));
     let shared = store.find_id(&shared.id).unwrap().unwrap();
     assert!(store.is_complete(&shared), "the shared layer stays");
