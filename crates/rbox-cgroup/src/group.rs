@@ -71,6 +71,25 @@ pub struct Cgroup {
     joins: Vec<OwnedFd>,
 }
 
+impl CgroupPaths {
+    /// Everywhere that [`Cgroup::create`] could have made the group `path`: to clean up after a process that was
+    /// killed before it wrote its record.
+    pub fn everywhere(hierarchy: &Hierarchy, path: &str) -> Result<Self> {
+        let place = Place::new(path)?;
+        let mut paths =
+            Self { unified: hierarchy.unified().map(|root| root.join(place.path)), ..Self::default() };
+        for mount in hierarchy.v1_mounts() {
+            paths.v1.insert(mount.names(), mount.mountpoint.join(place.path));
+        }
+        if let Some(mount) = hierarchy.v1(Controller::Devices) {
+            let beside = mount.mountpoint.join(format!("{}.devices", place.parent)).join(place.leaf);
+            // The tree's other directory stands under its own name; this one only has to be found.
+            paths.v1.insert(format!("{}.beside", mount.names()), beside);
+        }
+        Ok(paths)
+    }
+}
+
 impl Cgroup {
     /// Makes the group `path` (`rbox/<id>`, relative to the root of each tree) with these limits and the device
     /// filter that goes with them. What was made is taken away again if something fails.
@@ -127,6 +146,24 @@ impl Cgroup {
         let directory = paths.unified.as_deref().map(dir::open).transpose()?;
         let joins = open_joins(paths)?;
         Ok(Self { paths: paths.clone(), directory, joins })
+    }
+
+    /// What there is of the group `path`, on every tree: for a container whose making was cut off before its record
+    /// told which groups it has. Deleting what [`Cgroup::open`] makes of it leaves nothing.
+    pub fn find(hierarchy: &Hierarchy, path: &str) -> Result<CgroupPaths> {
+        let place = Place::new(path)?;
+        let there = |group: PathBuf| group.is_dir().then_some(group);
+        let mut paths = CgroupPaths {
+            unified: hierarchy.unified().and_then(|root| there(root.join(place.path))),
+            ..CgroupPaths::default()
+        };
+        for mount in hierarchy.v1_mounts() {
+            let beside = mount.mountpoint.join(place.beside()).join(place.leaf);
+            if let Some(group) = there(mount.mountpoint.join(place.path)).or_else(|| there(beside)) {
+                paths.v1.insert(mount.names(), group);
+            }
+        }
+        Ok(paths)
     }
 
     /// For the container's record.
@@ -248,6 +285,11 @@ impl<'a> Place<'a> {
         self.parent.starts_with("rbox") && !self.parent.contains('/')
     }
 
+    /// The parent of devices groups with rules of their own, beside the one with the default filter.
+    fn beside(&self) -> String {
+        format!("{}.devices", self.parent)
+    }
+
     /// Which directories the container gets.
     fn plan(&self, hierarchy: &Hierarchy, resources: &Resources) -> Result<CgroupPaths> {
         let mut paths = CgroupPaths {
@@ -272,8 +314,7 @@ impl<'a> Place<'a> {
                 paths.shared.push(mount.mountpoint.join(self.parent));
             } else if self.parent_is_ours() {
                 // Below the default filter nothing more could be allowed.
-                let beside = format!("{}.devices", self.parent);
-                paths.v1.insert(mount.names(), mount.mountpoint.join(beside).join(self.leaf));
+                paths.v1.insert(mount.names(), mount.mountpoint.join(self.beside()).join(self.leaf));
             } else {
                 paths.v1.insert(mount.names(), mount.mountpoint.join(self.path));
             }

@@ -104,6 +104,18 @@ fn made_with_defaults_and_deleted() {
     group.delete().unwrap();
     again.kill().unwrap();
     assert_eq!(again.oom_kills(), 0);
+    // Without a record it is found by its name, the devices group beside the others included.
+    let rule =
+        Resources { device_cgroup_rules: vec!["c 10:200 rwm".parse().unwrap()], ..Resources::defaults() };
+    let lost = parent.create(&rule).unwrap();
+    let found = Cgroup::find(Hierarchy::detect().unwrap(), &format!("{}/c1", parent.0)).unwrap();
+    assert_eq!(&found, lost.paths());
+    Cgroup::open(&found).unwrap().delete().unwrap();
+    assert!(lost.paths().own().all(|path| !path.exists()));
+    assert_eq!(
+        Cgroup::find(Hierarchy::detect().unwrap(), &format!("{}/c1", parent.0)).unwrap(),
+        CgroupPaths::default()
+    );
     // A leftover of that name is replaced.
     let first = parent.create(&Resources { memory: Some(64 << 20), ..Resources::defaults() }).unwrap();
     drop(first);
