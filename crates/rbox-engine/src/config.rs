@@ -215,7 +215,7 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", groups]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", &shm]),
+        ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "source=shm", "mode=1777", &shm]),
     ];
     let replaced = |target: &str| record.host.mounts.iter().any(|m| m.target == target);
     let mut all = Vec::with_capacity(16);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rbox_network::{Names, NetworkStore};
-use rbox_runtime::cgroup::{Cgroup, CgroupPaths};
+use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
 
@@ -153,11 +153,35 @@ fn read_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
     read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()
 }
 
+/// Frees what a monitor that was killed before it wrote its record may have made: all of it has names that follow
+/// from the container's id.
+fn free_unrecorded(paths: &Paths, id: &ContainerId) {
+    if !paths.live_of(id).exists() {
+        return;
+    }
+    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &format!("rbox/{id}"))) {
+        free_group(&everywhere, &mut Vec::new());
+    }
+    release_addresses(paths, id);
+}
+
+fn release_addresses(paths: &Paths, id: &ContainerId) {
+    let store = networks(paths);
+    // What cannot be freed now is taken back by the next container that looks for an address.
+    let _ = store.bridge().and_then(|network| store.release_all(&network, id.as_str()));
+}
+
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
 fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
-    let Some(live) = read_live(paths, id) else { return Ok(()) };
+    let Some(live) = read_live(paths, id) else {
+        free_unrecorded(paths, id);
+        return Ok(());
+    };
     let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|c| c.oom_kills() > 0);
     free(paths, &live);
+    if live.endpoint.is_none() {
+        release_addresses(paths, id);
+    }
     let dir = paths.container(id);
     let exit_path = dir.join("exit.json");
     let known = read_json::<ExitRecord>(&exit_path).ok().flatten();

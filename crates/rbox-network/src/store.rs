@@ -360,6 +360,19 @@ impl NetworkStore {
         Addresses::open(&self.state.join(&network.bridge), network.range()?)
     }
 
+    /// Frees the addresses that `container` holds, for one whose record does not tell them: its monitor was killed
+    /// between taking the address and writing it down. Reads every address in use.
+    pub fn release_all(&self, network: &Network, container: &str) -> Result<()> {
+        if network.subnet.is_none() {
+            return Ok(());
+        }
+        let addresses = self.addresses(network)?;
+        for (ip, _) in addresses.owners()?.into_iter().filter(|(_, owner)| owner == container) {
+            addresses.release(ip, container)?;
+        }
+        Ok(())
+    }
+
     /// The addresses of `network` in use, each with its container's id.
     pub fn in_use(&self, network: &Network) -> Result<Vec<(Ipv4Addr, String)>> {
         if network.subnet.is_none() { Ok(Vec::new()) } else { self.addresses(network)?.owners() }

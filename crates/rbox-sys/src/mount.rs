@@ -33,10 +33,17 @@ pub fn new_mount(fs: &'static str, params: &[Param<'_>], attr: Attr) -> Result<O
         || format!("{}, FSOPEN_CLOEXEC", quoted(fs)),
         || rustix::mount::fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC),
     )?;
-    configure(context, params, attr)
+    // What the mount tables show as the source.
+    let named = params.iter().any(|param| matches!(param, Param::Text("source", _)));
+    let source = (!named).then_some(Param::Text("source", fs));
+    configure(context, source.iter().chain(params), attr)
 }
 
-fn configure(context: OwnedFd, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd, SysError> {
+fn configure<'a>(
+    context: OwnedFd,
+    params: impl Iterator<Item = &'a Param<'a>>,
+    attr: Attr,
+) -> Result<OwnedFd, SysError> {
     let raw = context.as_raw_fd();
     let explain = |mut error: SysError| {
         let log = context_log(&context);
