@@ -1,2 +1,8 @@
 //! From layers to a root filesystem: unpack, whiteouts, overlay, /proc /dev /sys, masks, pivot_root.
 #![forbid(unsafe_code)]
+
+pub mod dev;
+pub mod hide;
+pub mod layer;
+pub mod overlay;
+pub mod tree;

@@ -33,7 +33,9 @@ impl Outer {
 }
 
 /// A stream with its first bytes looked at; `None` if it has none.
-pub(super) fn open<'r>(mut source: impl Read + Send + 'r) -> io::Result<Option<(Outer, Box<dyn Read + Send + 'r>)>> {
+pub(super) fn open<'r>(
+    mut source: impl Read + Send + 'r,
+) -> io::Result<Option<(Outer, Box<dyn Read + Send + 'r>)>> {
     let mut start = [0; 6];
     let length = fill(&mut source, &mut start)?;
     let start = start.get(..length).unwrap_or_default().to_vec();
@@ -42,7 +44,10 @@ pub(super) fn open<'r>(mut source: impl Read + Send + 'r) -> io::Result<Option<(
 }
 
 /// Inflates a stream found to be compressed so.
-pub(super) fn inflate<'r>(outer: Outer, source: Box<dyn Read + Send + 'r>) -> io::Result<Box<dyn Read + Send + 'r>> {
+pub(super) fn inflate<'r>(
+    outer: Outer,
+    source: Box<dyn Read + Send + 'r>,
+) -> io::Result<Box<dyn Read + Send + 'r>> {
     let source = BufReader::with_capacity(128 << 10, source);
     Ok(match outer {
         Outer::None => Box::new(source),
@@ -54,7 +59,8 @@ pub(super) fn inflate<'r>(outer: Outer, source: Box<dyn Read + Send + 'r>) -> io
         }
         Outer::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(source)),
         Outer::Xz => {
-            let stream = liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
+            let stream =
+                liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
         }
     })

@@ -12,6 +12,8 @@ use rbox_spec::digest::Algorithm;
 
 use super::error::ArchiveError;
 use crate::hash::Hasher;
+use crate::layer::fill;
+use crate::media::Compression;
 use crate::store::ImageStore;
 
 /// More files than an archive of an image has: some thousand images of some hundred layers.
@@ -76,7 +78,8 @@ impl Spool {
             // A later member of a name replaces an earlier one, as in any tar.
             spool.names.remove(&name);
             spool.links.remove(&name);
-            let target = |base: &str| std::str::from_utf8(&member.link).ok().and_then(|link| normal(base, link));
+            let target =
+                |base: &str| std::str::from_utf8(&member.link).ok().and_then(|link| normal(base, link));
             match member.kind {
                 MemberKind::File => {
                     let digest = spool.add(store, &mut members)?;
@@ -91,13 +94,19 @@ impl Spool {
                     let target = target(base).ok_or_else(|| refuse("links out of the archive"))?;
                     spool.links.insert(name, target);
                 }
-                MemberKind::Directory | MemberKind::Other => return Err(refuse("is a device, a FIFO or a sparse file")),
+                MemberKind::Directory | MemberKind::Other => {
+                    return Err(refuse("is a device, a FIFO or a sparse file"));
+                }
             }
         }
         Ok(spool)
     }
 
-    fn add(&mut self, store: &ImageStore, members: &mut Members<'_, impl Read>) -> Result<Digest, ArchiveError> {
+    fn add(
+        &mut self,
+        store: &ImageStore,
+        members: &mut Members<'_, impl Read>,
+    ) -> Result<Digest, ArchiveError> {
         let path = store.fresh("new-load");
         let mut options = OpenOptions::new();
         let opened = options.write(true).create_new(true).mode(0o600).open(&path);
@@ -145,7 +154,12 @@ impl Spool {
     }
 
     /// A small file's content.
-    pub(super) fn bytes(&self, digest: &Digest, name: &str, limit: u64) -> Result<Option<Vec<u8>>, ArchiveError> {
+    pub(super) fn bytes(
+        &self,
+        digest: &Digest,
+        name: &str,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, ArchiveError> {
         let Some(file) = self.files.get(digest) else { return Ok(None) };
         if file.size > limit {
             return Err(ArchiveError::TooLarge { name: name.to_owned(), limit });
@@ -159,6 +173,15 @@ impl Spool {
             Some(digest) => self.bytes(&digest, name, limit),
             None => Ok(None),
         }
+    }
+
+    /// How a layer's file is compressed, by its first bytes.
+    pub(super) fn compression(&self, digest: &Digest) -> Result<Compression, ArchiveError> {
+        let Some(file) = self.files.get(digest) else { return Ok(Compression::None) };
+        let mut start = [0; 4];
+        let read = File::open(&file.path).and_then(|mut file| fill(&mut file, &mut start));
+        let length = read.map_err(|source| io_error("read", &file.path, source))?;
+        Ok(Compression::sniff(start.get(..length).unwrap_or_default()))
     }
 
     /// The store has moved the file to its place.

@@ -22,6 +22,7 @@
 mod entry;
 mod error;
 mod header;
+mod members;
 mod pax;
 mod place;
 mod sparse;
@@ -32,6 +33,7 @@ use std::io::Read;
 use std::os::fd::BorrowedFd;
 
 pub use error::{Name, UnpackError};
+pub use members::{CopyError, Member, MemberKind, Members};
 
 /// What one layer may hold at most.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,0 +1,225 @@
+//! Which images an archive has, and out of which of its files.
+
+use std::collections::BTreeMap;
+
+use rbox_spec::{Digest, Platform, Reference};
+use serde::Deserialize;
+
+use super::error::ArchiveError;
+use super::spool::Spool;
+use super::{INDEX, LAYOUT, MANIFEST};
+use crate::config::ImageConfig;
+use crate::media::{
+    Compression, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, Manifest, OCI_CONFIG,
+    OCI_MANIFEST, layer_compression,
+};
+use crate::store::{NAME_ANNOTATION, TAG_ANNOTATION};
+
+/// Indexes inside indexes that are followed.
+const MOST_NESTED: u32 = 3;
+
+/// One layer of an image: the file, and what it is to be.
+#[derive(Debug, Clone)]
+pub(super) struct PlannedLayer {
+    pub(super) blob: Digest,
+    pub(super) diff_id: Digest,
+    pub(super) compression: Compression,
+}
+
+/// One image.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) config: Vec<u8>,
+    pub(super) layers: Vec<PlannedLayer>,
+    pub(super) references: Vec<Reference>,
+    /// Manifest and its media type; `None` for a docker-archive, which has none.
+    pub(super) manifest: Option<(Vec<u8>, String)>,
+}
+
+/// One image in manifest.json.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct DockerEntry {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+/// The images of an archive, each once.
+pub(super) fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<Planned>, ArchiveError> {
+    if spool.digest_of(LAYOUT).is_some()
+        && let Some(index) = spool.named(INDEX, MAX_DOCUMENT)?
+    {
+        return oci(spool, &index, platform);
+    }
+    match spool.named(MANIFEST, MAX_DOCUMENT)? {
+        Some(manifest) => docker(spool, &manifest),
+        None => Err(ArchiveError::NoImage),
+    }
+}
+
+fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8], name: &str) -> Result<T, ArchiveError> {
+    serde_json::from_slice(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
+}
+
+fn parse_reference(name: &str) -> Result<Reference, ArchiveError> {
+    let clipped = || name.chars().take(300).collect();
+    Reference::parse(name)
+        .map(Reference::with_default_tag)
+        .map_err(|source| ArchiveError::Reference { name: clipped(), source })
+}
+
+/// manifest.json: files by their names, and the configuration says the rest.
+fn docker(spool: &Spool, bytes: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
+    let entries: Vec<DockerEntry> = json(bytes, MANIFEST)?;
+    if entries.is_empty() {
+        return Err(ArchiveError::NoImage);
+    }
+    let absent = |name: &str| ArchiveError::Absent { by: MANIFEST, name: shown(name) };
+    let mut all = Vec::new();
+    for entry in entries {
+        let config = spool.named(&entry.config, MAX_CONFIG)?.ok_or_else(|| absent(&entry.config))?;
+        let parsed: ImageConfig = json(&config, &shown(&entry.config))?;
+        let names = entry.layers.unwrap_or_default();
+        let diff_ids = &parsed.rootfs.diff_ids;
+        if names.len() != diff_ids.len() {
+            return Err(ArchiveError::LayerCount { layers: names.len(), diff_ids: diff_ids.len() });
+        }
+        let mut layers = Vec::new();
+        for (name, diff_id) in names.iter().zip(diff_ids) {
+            let blob = spool.digest_of(name).ok_or_else(|| absent(name))?;
+            layers.push(PlannedLayer { blob, diff_id: *diff_id, compression: spool.compression(&blob)? });
+        }
+        let tags = entry.repo_tags.unwrap_or_default();
+        let references = tags.iter().map(|tag| parse_reference(tag)).collect::<Result<_, _>>()?;
+        all.push(Planned { config, layers, references, manifest: None });
+    }
+    Ok(all)
+}
+
+/// index.json: everything by digest.
+fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>, ArchiveError> {
+    let index: Index = json(bytes, INDEX)?;
+    let mut names: BTreeMap<usize, Vec<Reference>> = BTreeMap::new();
+    let mut found: Vec<Found> = Vec::new();
+    for descriptor in index.manifests.iter().filter(|descriptor| !is_attestation(descriptor)) {
+        let image = resolve(spool, descriptor, platform, 0)?
+            .ok_or_else(|| ArchiveError::Absent { by: INDEX, name: descriptor.digest.to_string() })?;
+        let position =
+            found.iter().position(|Found { digest, .. }| *digest == image.digest).unwrap_or_else(|| {
+                found.push(image);
+                found.len() - 1
+            });
+        names.entry(position).or_default().extend(reference_of(descriptor)?);
+    }
+    if found.is_empty() {
+        return Err(ArchiveError::NoImage);
+    }
+    let mut all = Vec::new();
+    for (position, Found { digest, bytes, media_type, manifest }) in found.into_iter().enumerate() {
+        let refuse = |source| ArchiveError::Document { digest, source };
+        let id = manifest.config.digest;
+        let absent = |digest: &Digest| ArchiveError::Absent { by: "a manifest", name: digest.to_string() };
+        let config = spool.bytes(&id, "the image configuration", MAX_CONFIG)?.ok_or_else(|| absent(&id))?;
+        let parsed: ImageConfig = json(&config, "the image configuration")?;
+        let diff_ids = &parsed.rootfs.diff_ids;
+        if manifest.layers.len() != diff_ids.len() {
+            let layers = manifest.layers.len();
+            return Err(refuse(DocumentError::LayerCount { layers, diff_ids: diff_ids.len() }));
+        }
+        let mut layers = Vec::new();
+        for (layer, diff_id) in manifest.layers.iter().zip(diff_ids) {
+            if spool.get(&layer.digest).is_none() {
+                return Err(absent(&layer.digest));
+            }
+            let compression = layer_compression(&layer.media_type).map_err(refuse)?;
+            layers.push(PlannedLayer { blob: layer.digest, diff_id: *diff_id, compression });
+        }
+        let references = names.remove(&position).unwrap_or_default();
+        all.push(Planned { config, layers, references, manifest: Some((bytes, media_type)) });
+    }
+    Ok(all)
+}
+
+/// A manifest of the archive.
+struct Found {
+    digest: Digest,
+    bytes: Vec<u8>,
+    media_type: String,
+    manifest: Manifest,
+}
+
+/// The manifest a descriptor leads to, for this platform; `None` if it is not in the archive.
+fn resolve(
+    spool: &Spool,
+    descriptor: &Descriptor,
+    platform: &Platform,
+    depth: u32,
+) -> Result<Option<Found>, ArchiveError> {
+    let digest = descriptor.digest;
+    let Some(bytes) = spool.bytes(&digest, "a manifest", MAX_DOCUMENT)? else { return Ok(None) };
+    let refuse = |source| ArchiveError::Document { digest, source };
+    let index = match Document::parse(&bytes, &descriptor.media_type).map_err(refuse)? {
+        Document::Manifest(manifest) => {
+            return Ok(Some(Found { digest, bytes, media_type: descriptor.media_type.clone(), manifest }));
+        }
+        Document::Index(_) if depth >= MOST_NESTED => return Err(refuse(DocumentError::Nested)),
+        Document::Index(index) => index,
+    };
+    // What was saved of a multi-platform image is often one platform of it: only what is there counts.
+    let mut offered: Vec<_> = index
+        .manifests
+        .iter()
+        .filter(|inner| !is_attestation(inner) && spool.get(&inner.digest).is_some())
+        .filter_map(|inner| match &inner.platform {
+            Some(on) => {
+                let on = Platform::new(&on.os, &on.architecture, on.variant.as_deref());
+                platform.rank(&on).map(|rank| (rank, inner))
+            }
+            None => Some((usize::MAX, inner)),
+        })
+        .collect();
+    offered.sort_by_key(|(rank, _)| *rank);
+    match offered.first() {
+        Some((_, inner)) => resolve(spool, inner, platform, depth + 1),
+        None => Err(ArchiveError::Platform(platform.to_string())),
+    }
+}
+
+/// Provenance that builders put beside images.
+fn is_attestation(descriptor: &Descriptor) -> bool {
+    let kind = descriptor.annotations.as_ref().and_then(|notes| notes.get("vnd.docker.reference.type"));
+    kind.is_some_and(|kind| kind == "attestation-manifest")
+}
+
+/// The name of an image: Docker's annotation has it in full; OCI's has a tag, or by some tools' habit a name.
+fn reference_of(descriptor: &Descriptor) -> Result<Option<Reference>, ArchiveError> {
+    let note = |key: &str| descriptor.annotations.as_ref().and_then(|notes| notes.get(key));
+    if let Some(name) = note(NAME_ANNOTATION) {
+        let reference = parse_reference(name)?;
+        return Ok(reference.tag().is_some().then_some(reference));
+    }
+    match note(TAG_ANNOTATION) {
+        Some(name) if name.contains([':', '/']) => parse_reference(name).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The manifest of an image that has none: an OCI one of its layers as they are.
+pub(super) fn manifest_of(config: &[u8], layers: &[Descriptor]) -> Manifest {
+    let id = crate::hash::sha256(config);
+    Manifest {
+        schema_version: 2,
+        media_type: Some(OCI_MANIFEST.to_owned()),
+        config: Descriptor::new(OCI_CONFIG, id, config.len() as u64),
+        layers: layers.to_vec(),
+        annotations: None,
+    }
+}
+
+/// A name for a message: short, and moving no cursor.
+fn shown(name: &str) -> String {
+    name.chars().take(300).flat_map(char::escape_default).collect()
+}
