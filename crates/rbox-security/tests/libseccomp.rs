@@ -310,6 +310,10 @@ fn other_profiles_decide_as_libseccomp() {
         r#"{"defaultAction":"SCMP_ACT_KILL_PROCESS","syscalls":[
             {"names":["read","write","exit_group"],"action":"SCMP_ACT_ALLOW"},
             {"names":["personality"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":3,"op":"SCMP_CMP_LE"},{"index":0,"value":9,"op":"SCMP_CMP_EQ"}]},
+            {"names":["prctl"],"action":"SCMP_ACT_ALLOW","args":[{"index":1,"value":3,"op":"SCMP_CMP_LE"},{"index":1,"value":2,"op":"SCMP_CMP_EQ"},
+              {"index":1,"value":9,"op":"SCMP_CMP_LT"},{"index":1,"value":20,"op":"SCMP_CMP_EQ"},{"index":1,"value":4294967295,"op":"SCMP_CMP_EQ"}]},
+            {"names":["dup"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":13,"op":"SCMP_CMP_LE"},{"index":0,"value":2,"op":"SCMP_CMP_EQ"},
+              {"index":0,"value":17,"op":"SCMP_CMP_EQ"},{"index":0,"value":19,"op":"SCMP_CMP_EQ"}]},
             {"names":["kill"],"action":"SCMP_ACT_ALLOW","args":[{"index":0,"value":3,"op":"SCMP_CMP_EQ"},{"index":1,"value":9,"op":"SCMP_CMP_EQ"}]},
             {"names":["write"],"action":"SCMP_ACT_ERRNO","args":[{"index":0,"value":2,"op":"SCMP_CMP_EQ"}]},
             {"names":["execve"],"action":"SCMP_ACT_KILL_PROCESS"}]}"#,
