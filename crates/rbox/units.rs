@@ -20,7 +20,7 @@ pub(crate) fn human_duration(span: Duration) -> String {
         (_, _, 0..48) => format!("{hours} hours"),
         (_, _, 48..336) => format!("{} days", hours / 24),
         (_, _, 336..1440) => format!("{} weeks", hours / 24 / 7),
-        (_, _, 1440..8760) => format!("{} months", hours / 24 / 30),
+        (_, _, 1440..17_520) => format!("{} months", hours / 24 / 30),
         // Years are cut from whole hours.
         _ => format!("{} years", seconds / HOUR / 24 / 365),
     }
@@ -87,9 +87,10 @@ mod tests {
             (14 * day, "2 weeks"),
             (59 * day, "8 weeks"),
             (60 * day, "2 months"),
-            (364 * day, "12 months"),
-            (365 * day, "1 years"),
-            (800 * day, "2 years"),
+            (365 * day, "12 months"),
+            (729 * day, "24 months"),
+            (730 * day, "2 years"),
+            (1100 * day, "3 years"),
         ] {
             assert_eq!(human_duration(Duration::from_secs(seconds)), text, "{seconds}");
         }
