@@ -276,7 +276,7 @@ mod tests {
         match load_device_filter(&asm.finish(), "rbox_test") {
             Ok(_) => {}
             Err(error) if error.errno == Errno::EPERM => {
-                println!("skipped: loading eBPF is not permitted here")
+                println!("skipped: loading eBPF is not permitted here");
             }
             Err(error) => panic!("{error}"),
         }
