@@ -2,8 +2,8 @@
 
 use crate::cli::Entry;
 use crate::{
-    exec, generate, history, images, info, inspect, logs, network, pid, ps, pull, rename, rm, rmi, run,
-    start, stop, system, top, volume,
+    archive, exec, generate, history, images, info, inspect, logs, network, pid, ps, pull, rename, rm, rmi,
+    run, start, stats, stop, system, top, volume,
 };
 
 /// Words that only lead to other commands.
@@ -37,6 +37,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<rename::Port>(&["port", "container port"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
+    Entry::of::<stats::Stats>(&["stats", "container stats"]),
     Entry::of::<rm::Prune>(&["container prune"]),
     Entry::of::<pull::Pull>(&["pull", "image pull"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
@@ -44,6 +45,9 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<rmi::Tag>(&["tag", "image tag"]),
     Entry::of::<history::History>(&["history", "image history"]),
     Entry::of::<inspect::InspectImage>(&["image inspect"]),
+    Entry::of::<archive::Load>(&["load", "image load"]),
+    Entry::of::<archive::Save>(&["save", "image save"]),
+    Entry::of::<archive::Import>(&["import", "image import"]),
     Entry::of::<rmi::Prune>(&["image prune"]),
     Entry::of::<volume::Create>(&["volume create"]),
     Entry::of::<volume::Ls>(&["volume ls", "volume list"]),

@@ -1,5 +1,6 @@
 //! rbox: a complete container engine in one static binary, with no daemon.
 
+mod archive;
 mod cli;
 mod client;
 mod commands;
@@ -27,6 +28,7 @@ mod rmi;
 mod run;
 mod small_init;
 mod start;
+mod stats;
 mod stop;
 mod system;
 mod table;

@@ -1,6 +1,7 @@
 //! Which processes a container has, and what they use.
 
-use rbox_runtime::cgroup::{Cgroup, Stats};
+use rbox_runtime::cgroup::Cgroup;
+pub use rbox_runtime::cgroup::Stats;
 
 use crate::error::EngineError;
 use crate::record::{Container, LiveState};
