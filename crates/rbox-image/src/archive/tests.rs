@@ -369,6 +369,7 @@ fn a_root_filesystem_is_imported_with_its_changes() {
 
 /// Archives nobody should make: each is an error, and leaves nothing.
 #[test]
+#[allow(clippy::too_many_lines)] // One table.
 fn hostile_archives_are_refused() {
     let layers = [layer(1)];
     let good = config(&layers);
