@@ -439,3 +439,63 @@ impl Random {
         (self.next() % end as u64) as usize
     }
 }
+
+/// Peak memory of unpacking what costs most to keep, alone in a process of its own.
+#[test]
+fn memory_stays_bounded() {
+    const ALONE: &str = "RBOX_TEST_MEMORY";
+    if std::env::var_os(ALONE).is_none() {
+        let test = std::env::current_exe().unwrap();
+        let name = "layer::tests::hostile::memory_stays_bounded";
+        let run = Command::new(test).args(["--exact", name, "--nocapture"]).env(ALONE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&run.stdout).into_owned();
+        assert!(run.status.success(), "{said}{}", String::from_utf8_lossy(&run.stderr));
+        println!("{said}");
+        return;
+    }
+    let scratch = Scratch::new();
+    // Directories with the largest attributes there may be, until the limit; then a file in a million pieces.
+    let value = "v".repeat(60_000);
+    let mut number = 0;
+    let endless = std::iter::from_fn(|| {
+        number += 1;
+        Some(Tar::of([&dir(format!("{number}")).pax("SCHILY.xattr.user.x", &value)]).bytes)
+    });
+    let made = scratch.unpack("root", Pieces { pieces: endless, rest: Vec::new(), at: 0 });
+    assert!(matches!(made, Err(UnpackError::Limit { .. })), "{made:?}");
+    let map: String = (0..1_000_000).flat_map(|n| [(2 * n).to_string(), "\n1\n".to_owned()]).collect();
+    let mut data = format!("1000000\n{map}").into_bytes();
+    data.resize(data.len().next_multiple_of(512), 0);
+    data.resize(data.len() + 1_000_000, b'x');
+    let pieces = Item { data, ..file("pieces", "") };
+    let pieces = pieces
+        .pax("GNU.sparse.major", "1")
+        .pax("GNU.sparse.minor", "0")
+        .pax("GNU.sparse.realsize", "2000000");
+    scratch.unpack("root", &Tar::of([&pieces]).end()[..]).unwrap();
+    let status = fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim();
+    println!("peak memory {peak}");
+    let peak: u64 = peak.trim_end_matches(" kB").trim().parse().unwrap();
+    assert!(peak < 256 << 10, "{peak} KiB");
+}
+
+/// A reader of what an iterator makes.
+struct Pieces<I> {
+    pieces: I,
+    rest: Vec<u8>,
+    at: usize,
+}
+
+impl<I: Iterator<Item = Vec<u8>>> Read for Pieces<I> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.at == self.rest.len() {
+            let Some(next) = self.pieces.next() else { return Ok(0) };
+            (self.rest, self.at) = (next, 0);
+        }
+        let count = buffer.len().min(self.rest.len() - self.at);
+        buffer[..count].copy_from_slice(&self.rest[self.at..self.at + count]);
+        self.at += count;
+        Ok(count)
+    }
+}
