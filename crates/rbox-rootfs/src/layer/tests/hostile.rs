@@ -461,7 +461,7 @@ fn memory_stays_bounded() {
         number += 1;
         Some(Tar::of([&dir(format!("{number}")).pax("SCHILY.xattr.user.x", &value)]).bytes)
     });
-    let made = scratch.unpack("root", Pieces { pieces: endless, rest: Vec::new(), at: 0 });
+    let made = scratch.unpack("root", Pieces { from: endless, rest: Vec::new(), at: 0 });
     assert!(matches!(made, Err(UnpackError::Limit { .. })), "{made:?}");
     let map: String = (0..1_000_000).flat_map(|n| [(2 * n).to_string(), "\n1\n".to_owned()]).collect();
     let mut data = format!("1000000\n{map}").into_bytes();
@@ -482,7 +482,7 @@ fn memory_stays_bounded() {
 
 /// A reader of what an iterator makes.
 struct Pieces<I> {
-    pieces: I,
+    from: I,
     rest: Vec<u8>,
     at: usize,
 }
@@ -490,7 +490,7 @@ struct Pieces<I> {
 impl<I: Iterator<Item = Vec<u8>>> Read for Pieces<I> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.at == self.rest.len() {
-            let Some(next) = self.pieces.next() else { return Ok(0) };
+            let Some(next) = self.from.next() else { return Ok(0) };
             (self.rest, self.at) = (next, 0);
         }
         let count = buffer.len().min(self.rest.len() - self.at);
