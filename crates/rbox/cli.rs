@@ -179,12 +179,11 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
             "--state" => &mut state,
             _ => break,
         };
-        let value = match value {
-            Some(value) => value,
-            None => {
-                at += 1;
-                words.get(at).cloned().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?
-            }
+        let value = if let Some(value) = value {
+            value
+        } else {
+            at += 1;
+            words.get(at).cloned().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?
         };
         if value.is_empty() {
             return Err(bad_input(format!("{name} needs a directory")));

@@ -60,7 +60,7 @@ pub(crate) fn coloured(text: &str) -> Cow<'_, str> {
         out.push_str(&progress(before));
         let length = colour_length(sequence).unwrap_or(0);
         out.push_str(&sequence[..length]);
-        let shown = if length == 0 { 1 } else { 0 };
+        let shown = usize::from(length == 0);
         out.push_str(&escape(&sequence[length..length + shown], |_| false));
         rest = &sequence[length + shown..];
     }

@@ -19,6 +19,7 @@ use crate::units::human_size;
     name = "images",
     after_help = "Examples:\n  rbox images\n  rbox images python              # one repository\n  rbox images 'py*:3.*'           # or a pattern\n  rbox images -q --filter dangling=true\n  rbox images --digests --format 'table {{.Repository}}\\t{{.Digest}}'"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Images {
     /// Show all images (rbox keeps no intermediate ones)
     #[arg(short, long)]

@@ -49,18 +49,17 @@ impl Execute for Version {
         });
         // There is no server: the same program answers for both, so that scripts that ask for either go on.
         let all = json!({ "Client": one, "Server": one });
-        match self.format.as_deref() {
-            Some(format) => print_formatted(format, &all)?,
-            None => {
-                let text = format!(
-                    "rbox {}\n OS/Arch:   linux/{}\n Kernel:    {}\n",
-                    env!("CARGO_PKG_VERSION"),
-                    architecture(),
-                    escape::text(&kernel("osrelease"))
-                );
-                write_all(&mut std::io::stdout(), &text)?;
-            }
+        if let Some(format) = self.format.as_deref() {
+            print_formatted(format, &all)?;
+            return Ok(0);
         }
+        let text = format!(
+            "rbox {}\n OS/Arch:   linux/{}\n Kernel:    {}\n",
+            env!("CARGO_PKG_VERSION"),
+            architecture(),
+            escape::text(&kernel("osrelease"))
+        );
+        write_all(&mut std::io::stdout(), &text)?;
         Ok(0)
     }
 }

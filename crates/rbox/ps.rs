@@ -9,7 +9,7 @@ use rbox_engine::containers;
 use rbox_engine::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
 use rbox_engine::record::{Container, Status};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
-use rbox_engine::spec::port::{ContainerPort, ports_column};
+use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
 use rbox_engine::volume::disk_usage;
 use serde_json::{Value, json};
 
@@ -24,6 +24,7 @@ use crate::units::{human_duration, human_size};
     name = "ps",
     after_help = "Examples:\n  rbox ps                                  # what runs\n  rbox ps -a --filter status=exited        # what has ended\n  rbox ps -q --filter label=app=web        # only ids\n  rbox ps --format 'table {{.Names}}\\t{{.Status}}\\t{{.Ports}}'\n  rbox ps -a --format json"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Ps {
     /// Show all containers (default shows just running)
     #[arg(short, long)]
@@ -212,7 +213,7 @@ fn exposed(container: &Container) -> Vec<ContainerPort> {
 fn ports(container: &Container) -> String {
     match &container.live {
         Some(live) => {
-            let published: Vec<ContainerPort> = live.published.iter().map(|port| port.container()).collect();
+            let published: Vec<ContainerPort> = live.published.iter().map(PublishedPort::container).collect();
             let mut open = exposed(container);
             open.retain(|port| !published.contains(port));
             ports_column(&live.published, &open)

@@ -144,10 +144,9 @@ fn action_length(text: &str) -> Option<usize> {
             Some('"') if escaped => escaped = false,
             Some('"') if char == '\\' => escaped = true,
             Some(mark) if char == mark => quote = None,
-            Some(_) => {}
             None if char == '"' || char == '`' => quote = Some(char),
             None if text[at..].starts_with("}}") => return Some(at + 2),
-            None => {}
+            _ => {}
         }
     }
     None

@@ -130,9 +130,8 @@ fn add_columns(list: &str, chosen: &mut Vec<Column>) -> Result<(), String> {
 
 fn title_of(name: &str) -> Option<&'static str> {
     Some(match name {
-        "args" | "command" => "COMMAND",
+        "args" | "command" | "comm" | "ucmd" => "COMMAND",
         "cmd" => "CMD",
-        "comm" | "ucmd" => "COMMAND",
         "c" => "C",
         "etime" => "ELAPSED",
         "f" => "F",

@@ -51,9 +51,9 @@ fn scaled(bytes: u64, base: f64, digits: usize, units: &[&str]) -> String {
 fn general(value: f64, digits: usize) -> String {
     let scientific = format!("{value:.*e}", digits - 1);
     let exponent: i32 = scientific.rsplit_once('e').and_then(|(_, e)| e.parse().ok()).unwrap_or(0);
-    let trim = |text: &str| match text.contains('.') {
-        true => text.trim_end_matches('0').trim_end_matches('.').to_owned(),
-        false => text.to_owned(),
+    let trim = |text: &str| {
+        let whole = !text.contains('.');
+        if whole { text.to_owned() } else { text.trim_end_matches('0').trim_end_matches('.').to_owned() }
     };
     if exponent >= digits as i32 {
         let mantissa = scientific.split('e').next().unwrap_or("0");
