@@ -203,10 +203,9 @@ impl Bars {
         layers
             .entry(*digest)
             .or_insert_with(|| {
-                let bar = self.all.add(ProgressBar::new(0));
-                bar.set_prefix(digest.short());
-                bar.set_style(style("{prefix}: {msg}"));
-                bar
+                // Dressed before it is added, or its first drawing is a bare bar.
+                let bar = ProgressBar::new(0).with_style(style("{prefix}: {msg}"));
+                self.all.add(bar.with_prefix(digest.short()).with_message("Waiting"))
             })
             .clone()
     }

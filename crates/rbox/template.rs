@@ -80,11 +80,20 @@ impl Template {
     /// A field that the record does not have is an error, as with Docker's typed records; a key that a
     /// free-form map (labels, options) lacks prints `<no value>`, as Go's maps do.
     pub(crate) fn render(&self, data: &serde_json::Value) -> Result<String, Error> {
-        let data = to_value(data);
-        match self.strict.execute_to_string(&data) {
+        // What the record holds comes from images and other users, and must not drive the terminal. The result is
+        // made safe as a whole, so that `json` and `split` see true values; a template that has controls of its
+        // own (colours) keeps them, and its values are made safe one by one.
+        let own_controls =
+            ["\u{1b}", "\\x1b", "\\x1B", "\\033", "\\u001b", "\\e["].iter().any(|c| self.source.contains(c));
+        let text = self.render_values(&to_value(data, own_controls))?;
+        Ok(if own_controls { text } else { escape::multiline(&text).into_owned() })
+    }
+
+    fn render_values(&self, data: &Value) -> Result<String, Error> {
+        match self.strict.execute_to_string(data) {
             Ok(text) => Ok(text),
             Err(TemplateError::MissingKey { key }) if self.free_form(&key) => {
-                Ok(self.lenient.execute_to_string(&data)?)
+                Ok(self.lenient.execute_to_string(data)?)
             }
             Err(TemplateError::MissingKey { key }) => Err(Error(format!(
                 "{}: no field {} here (use {{{{json .}}}} to see them all)",
@@ -176,9 +185,8 @@ fn resolve_action(action: &str) -> String {
     out
 }
 
-/// A JSON value as template data. Text is made safe for a terminal on the way: what a template prints comes
-/// from images and other users.
-fn to_value(json: &serde_json::Value) -> Value {
+/// A JSON value as template data; with `safe`, its texts are made safe for a terminal.
+fn to_value(json: &serde_json::Value, safe: bool) -> Value {
     match json {
         serde_json::Value::Null => Value::Nil,
         serde_json::Value::Bool(value) => Value::Bool(*value),
@@ -187,11 +195,15 @@ fn to_value(json: &serde_json::Value) -> Value {
             .map(Value::Int)
             .or_else(|| number.as_u64().map(Value::Uint))
             .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or_default())),
-        serde_json::Value::String(text) => Value::String(Arc::from(&*escape::multiline(text))),
-        serde_json::Value::Array(items) => Value::List(items.iter().map(to_value).collect()),
-        serde_json::Value::Object(fields) => Value::Map(Arc::new(
-            fields.iter().map(|(key, value)| (Arc::from(key.as_str()), to_value(value))).collect(),
-        )),
+        serde_json::Value::String(text) if safe => string(escape::multiline(text)),
+        serde_json::Value::String(text) => string(text),
+        serde_json::Value::Array(items) => {
+            Value::List(items.iter().map(|item| to_value(item, safe)).collect())
+        }
+        serde_json::Value::Object(fields) => {
+            let pairs = fields.iter().map(|(key, value)| (Arc::from(key.as_str()), to_value(value, safe)));
+            Value::Map(Arc::new(pairs.collect()))
+        }
     }
 }
 
@@ -469,8 +481,13 @@ mod tests {
     fn values_cannot_drive_the_terminal() {
         let data = json!({"A": "x\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}y\r"});
         assert_eq!(render("{{.A}}", &data), r"x\x1b]0;owned\x07\x9b31m\u{202e}y\r");
+        assert_eq!(
+            render("{{\"\\x1b[1m\"}}{{.A}}", &data),
+            "\u{1b}[1mx\\x1b]0;owned\\x07\\x9b31m\\u{202e}y\\r"
+        );
         let json = render("{{json .A}}", &data);
         assert!(!json.contains(['\u{1b}', '\u{9b}', '\u{202e}']), "{json}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap(), data["A"]);
     }
 
     #[test]
