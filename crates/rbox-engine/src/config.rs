@@ -53,7 +53,7 @@ const MASKED: [&str; 13] = [
     "/sys/firmware",
     "/sys/fs/selinux",
 ];
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The config for starting the container.
 pub(crate) fn build(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, EngineError> {
@@ -185,7 +185,7 @@ fn sysctls(record: &ContainerRecord, own_network: bool) -> std::collections::Has
     all
 }
 
-fn masked() -> Vec<String> {
+pub(crate) fn masked() -> Vec<String> {
     let mut all: Vec<String> = MASKED.map(str::to_owned).to_vec();
     let throttle = |n: usize| format!("/sys/devices/system/cpu/cpu{n}/thermal_throttle");
     if Path::new(&throttle(0)).exists() {

@@ -7,6 +7,7 @@ use rbox_spec::resources::DeviceRate;
 use serde_json::{Map, Value, json};
 
 use super::{list, time};
+use crate::config::{READ_ONLY, masked};
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, Status};
 use crate::volume::disk_usage;
@@ -225,6 +226,10 @@ fn optional(host: &HostConfig, fields: &mut Map<String, Value>) {
     if host.init {
         fields.insert("Init".into(), true.into());
     }
+    let (masked, read_only) =
+        if host.privileged { (Value::Null, Value::Null) } else { (masked().into(), READ_ONLY.to_vec().into()) };
+    fields.insert("MaskedPaths".into(), masked);
+    fields.insert("ReadonlyPaths".into(), read_only);
 }
 
 fn device(device: &DeviceSpec) -> Value {
