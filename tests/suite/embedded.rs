@@ -14,7 +14,7 @@ fn hello_needs_no_registry_and_tells_what_it_sees() {
     };
     let out = rbox(&["run", "--rm", "-m", "64m", "hello"]).ok();
     let lower = out.to_lowercase();
-    for word in ["pid", "namespace", "hostname", "address", "limit", "mount", "capabilit", "host"] {
+    for word in ["pid", "namespace", "host name", "address", "limit", "mount", "capabilit", "host"] {
         assert!(lower.contains(word), "it does not tell of {word}:\n{out}");
     }
     assert!(out.contains("64") && out.split_whitespace().any(|w| w.trim_matches(|c: char| !c.is_alphanumeric()) == "1"), "{out}");

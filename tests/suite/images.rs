@@ -44,7 +44,7 @@ fn tag_and_untag() {
     assert_eq!(out, "Untagged: mine/box:v1");
     assert_eq!(t.ok(["run", "--rm", BUSYBOX, "echo", "still"]), "still");
     t.rbox(["tag", "no-such-image", "x:y"]).refused(1, &["no-such-image"]);
-    t.rbox(["tag", BUSYBOX, "UPPER"]).refused(1, &["UPPER"]);
+    t.rbox(["tag", BUSYBOX, "UPPER"]).refused(125, &["UPPER"]);
 }
 
 #[test]

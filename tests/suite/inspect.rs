@@ -61,7 +61,7 @@ fn formats_and_types() {
     let out = t.rbox(["inspect", "no-such-thing"]).code(1);
     assert!(out.stdout.starts_with("[]"), "Docker prints an empty list: {}", out.stdout);
     assert!(out.stderr.to_lowercase().contains("no such object: no-such-thing"), "{}", out.stderr);
-    t.rbox(["inspect", "-f", "{{.Nonsense", &name]).refused(1, &["template"]);
+    t.rbox(["inspect", "-f", "{{.Nonsense", &name]).refused(125, &["template"]);
 }
 
 #[test]

@@ -40,7 +40,7 @@ fn kill_sends_any_signal() {
     t.rbox(["kill", &name]).refused(1, &["not running"]);
     let other = t.name("k2");
     t.sleeper(&other, []);
-    t.rbox(["kill", "-s", "NONSENSE", &other]).refused(1, &["NONSENSE"]);
+    t.rbox(["kill", "-s", "NONSENSE", &other]).refused(125, &["NONSENSE"]);
     t.ok(["kill", &other]);
     assert_eq!(t.ok(["wait", &other]), "137");
 }
@@ -123,7 +123,7 @@ fn rename() {
     t.rbox(["inspect", &old]).code(1);
     t.sleeper(&old, []);
     t.rbox(["rename", &old, &new]).refused(1, &["already in use", &new]);
-    t.rbox(["rename", &old, "bad name"]).refused(1, &["bad name"]);
+    t.rbox(["rename", &old, "bad name"]).refused(125, &["bad name"]);
 }
 
 #[test]

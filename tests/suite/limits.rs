@@ -160,7 +160,7 @@ fn ulimits() {
     let out = t.ok(["run", "--rm", "--ulimit", "nofile=123:456", "--ulimit", "core=0", BUSYBOX, "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"]);
     assert_eq!(out, "123\n456\n0");
     t.rbox(["run", "--rm", "--ulimit", "nonsense=1", BUSYBOX, "true"]).refused(125, &["nonsense"]);
-    t.rbox(["run", "--rm", "--ulimit", "nofile=9:3", BUSYBOX, "true"]).refused(125, &["nofile"]);
+    t.rbox(["run", "--rm", "--ulimit", "nofile=9:3", BUSYBOX, "true"]).refused(125, &["soft limit"]);
 }
 
 #[test]

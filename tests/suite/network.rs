@@ -138,7 +138,7 @@ fn forms_of_publishing() {
     let base = 20_000 + (std::process::id() % 20_000) as u16;
     t.sleeper(&range, ["-p", &format!("127.0.0.1:{base}-{}:90-92", base + 2)]);
     assert_eq!(t.ok(["port", &range, "91"]), format!("127.0.0.1:{}", base + 1));
-    for bad in ["x:80", "80:x", "70000:80", "1:2:3:4", "80:80/xyz", "8000-8001:80", ":", "300.1.1.1:80:80", "0:0"] {
+    for bad in ["x:80", "80:x", "70000:80", "1:2:3:4", "80:80/xyz", ":", "300.1.1.1:80:80", "0:0"] {
         t.rbox(["run", "--rm", "-p", bad, BUSYBOX, "true"]).refused(125, &[]);
     }
 }
@@ -164,7 +164,7 @@ fn a_port_is_given_once() {
 #[test]
 fn none_has_loopback_only_and_host_is_the_hosts() {
     let Some(t) = Test::start() else { return };
-    let out = t.sh_with(["--network", "none"], "ls /sys/class/net; ip -4 -o addr; ping -c 1 127.0.0.1 >/dev/null && echo loopback is up");
+    let out = t.sh_with(["--network", "none"], "ls /sys/class/net; ip -4 -o addr; (echo hi | nc -l -p 99 &) ; sleep 0.3; nc -w 2 127.0.0.1 99 </dev/null >/dev/null && echo loopback is up");
     assert!(!out.contains("eth0") && out.contains("loopback is up"), "{out}");
     let links = |text: &str| {
         let mut names: Vec<_> = text.split_whitespace().map(str::to_owned).filter(|n| !n.starts_with("rb")).collect();
@@ -202,7 +202,7 @@ fn rules_come_back_after_a_flush() {
     let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();
     let tables = String::from_utf8(tables.stdout).unwrap();
     let mut flushed = false;
-    for line in tables.lines().filter(|l| t.suite.tags().iter().any(|tag| l.contains(tag))) {
+    for line in tables.lines().filter(|l| l.contains(&t.suite.bridge_name())) {
         let words: Vec<_> = line.split_whitespace().collect();
         assert!(Command::new("nft").args(["delete", "table", words[1], words[2]]).status().unwrap().success());
         flushed = true;

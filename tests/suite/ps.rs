@@ -88,8 +88,8 @@ fn formats() {
     assert_eq!(lines[0], ["CONTAINER", "ID", "NAMES"]);
     assert_eq!(lines[1], [&id[..12], &name]);
     assert_eq!(t.ok(["ps", "--format", "{{json .Names}} {{upper .State}} {{.Label \"k\"}}"]), format!("\"{name}\" RUNNING v"));
-    t.rbox(["ps", "--format", "{{.Nonsense}}"]).refused(1, &["Nonsense"]);
-    t.rbox(["ps", "--format", "{{.ID"]).refused(1, &["template"]);
+    t.rbox(["ps", "--format", "{{.Nonsense}}"]).refused(125, &["Nonsense"]);
+    t.rbox(["ps", "--format", "{{.ID"]).refused(125, &["template"]);
 }
 
 #[test]

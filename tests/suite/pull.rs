@@ -270,7 +270,7 @@ fn basic_credentials_from_dockers_configuration() {
     });
     let rbox = fresh(&t, &t.suite.registry);
     let image = format!("{address}/rbox/config:latest");
-    rbox(&["pull", &image]).run().refused(1, &["401"]);
+    rbox(&["pull", &image]).run().refused(1, &["credentials"]);
     let docker = t.dir("docker-config");
     let auths: Value = serde_json::json!({"auths": {&address: {"auth": "dXNlcjpzZWNyZXQ="}}});
     std::fs::write(docker.join("config.json"), auths.to_string()).unwrap();

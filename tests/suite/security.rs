@@ -136,8 +136,8 @@ fn namespaces_are_its_own_but_those_asked_for() {
 #[test]
 fn groups_cannot_be_changed_from_inside() {
     let Some(t) = Test::start() else { return };
-    let out = t.sh("ls /sys/fs/cgroup; cat /proc/self/cgroup; for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs | head -n 4); do (echo 0 > $f) 2>&1; done");
-    assert!(!out.contains(&t.suite.tags()[0]) && !out.contains(&t.suite.tags()[1]), "paths of the host show:\n{out}");
+    let out = t.sh("ls /sys/fs/cgroup; cat /proc/self/cgroup; for f in $(find /sys/fs/cgroup -name release_agent -o -name cgroup.procs | head -n 4); do (echo 0 > $f) 2>&1; done; true");
+    assert!(!out.contains("rbox"), "paths of the host show:\n{out}");
     for line in out.lines().filter(|l| l.contains("cgroup.procs") || l.contains("release_agent")) {
         assert!(line.contains("Read-only file system"), "{line}");
     }
@@ -148,7 +148,9 @@ fn records_are_for_root_only() {
     let Some(t) = Test::start() else { return };
     t.sleeper(&t.name("c"), []);
     for root in [&t.suite.root, &t.suite.state] {
-        let script = format!("find {} -mindepth 1 2>/dev/null | head -n 5", root.display());
+        // Layers, containers and volumes hold set-user-ID programs of images (CVE-2021-41091). The roots themselves are
+        // readable here, because the harness made them; what rbox makes below is not.
+        let script = format!("cd {} && find image containers volumes -mindepth 1 2>/dev/null | head -n 5", root.display());
         let out = crate::harness::Cmd::new("/bin/sh".into(), ["-c", &script]).user(1000).run();
         assert_eq!(out.stdout, "", "an ordinary user reads below {}", root.display());
     }

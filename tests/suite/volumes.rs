@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, Test};
+use crate::harness::{BUSYBOX, Test, wait_until};
 
 #[test]
 fn a_named_volume_outlives_containers() {
@@ -39,7 +39,7 @@ fn anonymous_volumes_go_with_rm() {
     let image = format!("{}/rbox/config", t.suite.registry);
     // VOLUME of the image, one container each way of going.
     t.ok(["run", "--rm", &image]);
-    assert_eq!(t.ok(["volume", "ls", "-q"]), "");
+    wait_until("the anonymous volume is gone", || t.ok(["volume", "ls", "-q"]).is_empty());
     let name = t.name("c");
     t.ok(["run", "--name", &name, "-v", "/more", &image]);
     assert_eq!(t.ok(["volume", "ls", "-q"]).lines().count(), 2);

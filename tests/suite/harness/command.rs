@@ -167,18 +167,33 @@ impl Running {
     }
 }
 
+/// The ends of a text that is too long for a message.
+fn short(text: &str, limit: usize) -> String {
+    let all: Vec<char> = text.chars().collect();
+    if all.len() <= limit {
+        return text.to_owned();
+    }
+    let (head, tail) = (&all[..limit / 2], &all[all.len() - limit / 2..]);
+    format!("{}\n[… {} characters …]\n{}", head.iter().collect::<String>(), all.len() - limit, tail.iter().collect::<String>())
+}
+
 impl Output {
+    fn told(&self) -> String {
+        let (out, err) = (short(&self.stdout, 2000), short(&self.stderr, 2000));
+        format!("`{}` ended with {}\nstdout: {out}\nstderr: {err}", short(&self.line, 400), self.code)
+    }
+
     /// Fails the test unless the command succeeded; its output without the last newline.
     #[track_caller]
     pub(crate) fn ok(self) -> String {
-        assert!(self.code == 0, "`{}` ended with {}\n{}{}", self.line, self.code, self.stdout, self.stderr);
+        assert!(self.code == 0, "{}", self.told());
         self.stdout.trim_end_matches('\n').to_owned()
     }
 
     /// Fails the test unless this is how it ended; goes on with both outputs.
     #[track_caller]
     pub(crate) fn code(self, code: i32) -> Self {
-        assert!(self.code == code, "`{}` ended with {}, not {code}\n{}{}", self.line, self.code, self.stdout, self.stderr);
+        assert!(self.code == code, "not {code}: {}", self.told());
         self
     }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::{Mutex, PoisonError};
 
 use super::Suite;
 
@@ -54,14 +55,33 @@ fn links(suite: &Suite) -> BTreeSet<String> {
     suite.bridge().map(|bridge| names(&Path::new("/sys/class/net").join(bridge).join("brif"))).unwrap_or_default()
 }
 
-/// Control groups below this suite's parent group, in every hierarchy.
+/// Groups that were there when the test began: of other runs of rbox on this host.
+static OTHERS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Remembers whose groups are none of this test's.
+pub(crate) fn remember_others() {
+    *OTHERS.lock().unwrap_or_else(PoisonError::into_inner) = all_groups();
+}
+
+/// Control groups of containers, in every hierarchy, that came with this test. Groups bear containers' ids; those of
+/// another pair of roots that is busy at the same time are told by its records.
 fn cgroups(suite: &Suite) -> BTreeSet<String> {
+    let others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
+    let states: Vec<_> = fs::read_dir("/run").into_iter().flatten().flatten().map(|e| e.path()).filter(|p| *p != suite.state).collect();
+    let is_others = |group: &str| {
+        let id = group.rsplit('/').next().unwrap_or_default();
+        others.contains(group) || states.iter().any(|s| s.join("containers").join(id).exists())
+    };
+    all_groups().into_iter().filter(|group| !is_others(group)).collect()
+}
+
+/// Groups named by an id of 64 hex digits below a group of rbox's.
+fn all_groups() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    let tags = suite.tags();
     walk(Path::new("/sys/fs/cgroup"), 0, &mut |dir| {
         let text = dir.to_string_lossy();
-        // The parent group itself stays, as the bridge does; what is below it belongs to a container.
-        if text.split('/').rev().skip(1).any(|part| tags.iter().any(|t| part.contains(t))) {
+        let name = text.rsplit('/').next().unwrap_or_default();
+        if text.contains("/rbox") && name.len() == 64 && name.bytes().all(|b| b.is_ascii_hexdigit()) {
             found.insert(text.into_owned());
         }
     });
@@ -104,12 +124,12 @@ fn processes(suite: &Suite) -> BTreeSet<String> {
 fn rules(suite: &Suite) -> BTreeSet<String> {
     let Ok(out) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else { return BTreeSet::new() };
     let Ok(all) = serde_json::from_slice::<serde_json::Value>(&out.stdout) else { return BTreeSet::new() };
-    let tags = suite.tags();
+    let table = suite.bridge_name();
     let mut found = BTreeSet::new();
     for object in all["nftables"].as_array().into_iter().flatten() {
         for kind in ["map", "set"] {
             let one = &object[kind];
-            let ours = one["table"].as_str().is_some_and(|t| tags.iter().any(|tag| t.contains(tag)));
+            let ours = one["table"].as_str().is_some_and(|t| t == table);
             // Elements that name the subnet itself belong to the network, not to a container.
             if ours && one["type"].to_string().contains("inet_service") {
                 for element in one["elem"].as_array().into_iter().flatten() {
@@ -153,4 +173,34 @@ fn names(dir: &Path) -> BTreeSet<String> {
     fs::read_dir(dir)
         .map(|entries| entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect())
         .unwrap_or_default()
+}
+
+/// After a failed test: what is left goes without the help of the binary that failed.
+pub(crate) fn take_away_by_hand(suite: &Suite) {
+    let left = Left::look(suite);
+    let kill = |pid: &str| drop(Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status());
+    for line in &left.processes {
+        kill(line.split(' ').next().unwrap_or_default());
+    }
+    for group in &left.cgroups {
+        let procs = fs::read_to_string(Path::new(group).join("cgroup.procs")).unwrap_or_default();
+        procs.lines().for_each(kill);
+    }
+    for link in &left.links {
+        let _ = Command::new("ip").args(["link", "delete", link]).status();
+    }
+    if !left.rules.is_empty() {
+        let _ = Command::new("nft").args(["delete", "table", "ip", &suite.bridge_name()]).status();
+    }
+    for file in &left.files {
+        let path = match (file.strip_prefix("root/"), file.strip_prefix("state/")) {
+            (Some(rest), _) => suite.root.join(rest),
+            (_, Some(rest)) => suite.state.join(rest),
+            _ => file.into(),
+        };
+        let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
+    }
+    super::poll(std::time::Duration::from_secs(3), || {
+        left.cgroups.iter().fold(true, |gone, group| (fs::remove_dir(group).is_ok() || !Path::new(group).exists()) && gone)
+    });
 }

@@ -118,18 +118,18 @@ impl Suite {
             .env("HOME", &self.scratch)
     }
 
-    /// The tags that bridge, firewall table and cgroups of this pair of roots carry, each made from the state
-    /// directory's name.
-    pub(crate) fn tags(&self) -> [String; 2] {
+    /// What bridge and firewall table of this pair of roots are called: made from the state directory's path, as
+    /// rbox-network does it.
+    pub(crate) fn bridge_name(&self) -> String {
         let hash = self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
             (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
         });
-        [hash, hash ^ (hash >> 32)].map(|h| format!("{:06x}", h & 0x00ff_ffff))
+        format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0x00ff_ffff)
     }
 
     /// This pair of roots' bridge, as /sys names it.
     pub(crate) fn bridge(&self) -> Option<String> {
-        self.tags().iter().map(|t| format!("rbox-{t}")).find(|b| Path::new("/sys/class/net").join(b).exists())
+        Some(self.bridge_name()).filter(|b| Path::new("/sys/class/net").join(b).exists())
     }
 }
 
@@ -182,6 +182,7 @@ impl Test {
             Ok(suite) => suite,
             Err(why) => panic!("the suite could not be set up: {why}"),
         };
+        host::remember_others();
         let name = std::thread::current().name().unwrap_or("test").replace("::", "-").replace('_', "-");
         Some(Self { suite, name, _turn: turn })
     }
@@ -290,7 +291,9 @@ impl Drop for Test {
         self.remove_all();
         if std::thread::panicking() {
             // The next test must not fail for this one's sake, nor this one twice.
-            poll(Duration::from_secs(5), || Left::look(self.suite).is_empty());
+            if !poll(Duration::from_secs(5), || Left::look(self.suite).is_empty()) {
+                host::take_away_by_hand(self.suite);
+            }
         } else {
             self.expect_nothing_left();
         }
