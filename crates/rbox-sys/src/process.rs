@@ -46,11 +46,13 @@ impl Returned for Side<Child> {
 /// held would stay locked in it for ever. That is checked.
 pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Side<Child>, SysError> {
     let mut pidfd: i32 = -1;
+    // A raw pointer, not a reference: the kernel writes here while the closure below is alive.
+    let pidfd = &raw mut pidfd;
     // libc's type for clone3; all that is unset must be zero.
     // SAFETY: clone_args is a plain C struct of integers, for which zeroes are valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = namespaces.bits() as u32 as u64 | libc::CLONE_PIDFD as u64;
-    args.pidfd = &raw mut pidfd as u64;
+    args.pidfd = pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
@@ -70,8 +72,12 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
         match pid {
             0 => Ok(Side::Child),
             -1 => Err(Errno::last()),
-            // SAFETY: the kernel stored a new descriptor that nobody else owns.
-            pid => Ok(Side::Parent(Child { pid: pid as i32, pidfd: unsafe { OwnedFd::from_raw_fd(pidfd) } })),
+            pid => {
+                // SAFETY: the pointer is to a local of this function, and the kernel stored a new descriptor there
+                // that nobody else owns.
+                let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.read_volatile()) };
+                Ok(Side::Parent(Child { pid: pid as i32, pidfd }))
+            }
         }
     })
 }
