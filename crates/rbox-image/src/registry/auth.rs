@@ -141,8 +141,7 @@ impl Login<'_> {
                 origin.authority()
             )));
         }
-        let ca_file =
-            (origin.host == self.endpoint.origin.host).then_some(self.endpoint.ca_file.as_deref()).flatten();
+        let ca_file = self.endpoint.ca_file.as_deref();
         let scope = format!("repository:{}:pull", self.repository);
         let service = challenge.get("service").unwrap_or_default();
         let response = if let Some(Credential::Identity(refresh)) = self.credential {
@@ -241,7 +240,8 @@ fn basic(user: &str, password: &str) -> String {
 
 /// `application/x-www-form-urlencoded`, empty values left out.
 fn form(fields: &[(&str, &str)]) -> String {
-    let digit = |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase());
+    let digit =
+        |nibble: u8| char::from_digit(u32::from(nibble), 16).map_or('0', |digit| digit.to_ascii_uppercase());
     let encode = |text: &str| {
         let mut encoded = String::new();
         for byte in text.bytes() {

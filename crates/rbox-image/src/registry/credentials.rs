@@ -177,11 +177,16 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
     }
     let output = child.wait_with_output().map_err(|error| failed("wait for", &error))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stdout);
-        if said.contains("credentials not found") {
+        // The protocol has it on standard output; a helper that fails otherwise says so where programs do.
+        let said =
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
+        if said.iter().any(|said| said.contains("credentials not found")) {
             return Ok(None);
         }
-        return Err(failed("run", &said.trim().chars().take(300).collect::<String>()));
+        let said =
+            said.into_iter().find(|said| !said.is_empty()).unwrap_or_else(|| output.status.to_string());
+        let line = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();
+        return Err(failed("run", &line));
     }
     let answer: HelperAnswer =
         serde_json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;

@@ -17,6 +17,18 @@ pub enum RegistryError {
         /// What the client says.
         reason: String,
     },
+    /// The connection is not secure, and trying again does not make it so.
+    #[error("{method} {url}: {reason}; {advice}")]
+    Tls {
+        /// GET, HEAD, POST.
+        method: &'static str,
+        /// What was asked for.
+        url: String,
+        /// What is wrong with the other side.
+        reason: String,
+        /// What to do about it.
+        advice: String,
+    },
     /// Nothing came for too long.
     #[error("{method} {url}: no answer within {seconds} s ({during})")]
     Timeout {
@@ -119,8 +131,7 @@ impl RegistryError {
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Http { reason, .. } => !reason.contains("certificate") && !reason.contains("tls"),
-            Self::Timeout { .. } | Self::Cut { .. } => true,
+            Self::Http { .. } | Self::Timeout { .. } | Self::Cut { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             _ => false,
         }

@@ -14,7 +14,8 @@
 //! - `mirrors` are asked first, in order, under the same repository name; the registry itself is asked last.
 //!   A mirror is `host[:port]` or an `http://` or `https://` URL; what else is said of that host holds for the mirror too.
 //! - `plain-http`: no TLS. Registries on loopback (`localhost`, `127/8`, `::1`) are plain HTTP unless told `false`.
-//! - `ca-file`: PEM certificates to trust for this registry, besides the system's.
+//! - `ca-file`: PEM certificates to trust, besides the system's, for this registry and for where it sends clients:
+//!   its token server (which sees its credentials anyway) and its storage (whose content is held to its digest).
 //! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -105,10 +106,15 @@ pub struct Endpoint {
 }
 
 impl Registries {
+    /// Where the file is: as the environment says, else [`DEFAULT_FILE`].
+    pub fn file() -> PathBuf {
+        named().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
+    }
+
     /// Reads the file named by the environment, or the default one, which need not be there.
     pub fn load() -> Result<Self, RegistriesError> {
-        if let Some(file) = env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty()) {
-            return Self::from_file(Path::new(&file));
+        if let Some(file) = named() {
+            return Self::from_file(&file);
         }
         match Self::from_file(Path::new(DEFAULT_FILE)) {
             Err(RegistriesError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
@@ -185,6 +191,10 @@ impl Registries {
         let (ca_file, token_servers) = (settings.ca_file, settings.token_servers);
         Endpoint { origin, registry: registry.to_owned(), ca_file, token_servers }
     }
+}
+
+fn named() -> Option<PathBuf> {
+    env::var_os(FILE_VARIABLE).filter(|file| !file.is_empty()).map(PathBuf::from)
 }
 
 #[cfg(test)]

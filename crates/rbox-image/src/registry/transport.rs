@@ -14,6 +14,7 @@ use ureq::{Agent, BodyReader, Proxy};
 
 use super::error::RegistryError;
 use super::origin::Origin;
+use super::registries::Registries;
 use super::resolver::HostResolver;
 
 /// How long to wait for what.
@@ -120,7 +121,10 @@ impl Transport {
             Some(form) => agent.run(request.body(form).map_err(invalid)?),
             None => agent.run(request.body(()).map_err(invalid)?),
         };
-        let response = answer.map_err(|error| self.failure(method, &url, &error))?;
+        let response = answer.map_err(|error| {
+            insecure(method, origin, &url, ca_file, &error)
+                .unwrap_or_else(|| self.failure(method, &url, &error))
+        })?;
         let (parts, body) = response.into_parts();
         let body = body.into_with_config().limit(u64::MAX).reader();
         Ok(Response { status: parts.status.as_u16(), headers: parts.headers, body, url: shown(&url) })
@@ -204,6 +208,77 @@ fn tls(ca_file: Option<&Path>) -> Result<TlsConfig, String> {
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .build())
+}
+
+/// What TLS found wrong with the other side, and what to do about it; `None` if TLS is not at fault.
+fn insecure(
+    method: &'static str,
+    origin: &Origin,
+    url: &str,
+    ca_file: Option<&Path>,
+    error: &ureq::Error,
+) -> Option<RegistryError> {
+    use rustls::{CertificateError as Bad, Error};
+    let error = match error {
+        ureq::Error::Rustls(error) => error,
+        ureq::Error::Io(error) => error.get_ref()?.downcast_ref::<Error>()?,
+        _ => return None,
+    };
+    let (file, name) = (Registries::file(), origin.authority());
+    let told =
+        |setting: &str| format!("{{\"registries\": {{{name:?}: {{{setting}}}}}}} in {}", file.display());
+    let (reason, advice) = match error {
+        Error::InvalidCertificate(Bad::UnknownIssuer | Bad::BadSignature) => {
+            let reason = "the registry's certificate is signed by an unknown authority".to_owned();
+            let advice = match ca_file {
+                Some(ca) => format!(
+                    "neither the system nor {} has the certificate of who signed it: put that there",
+                    ca.display()
+                ),
+                None => {
+                    format!("if it is yours, trust who signed it by {}", told("\"ca-file\": \"/FILE.pem\""))
+                }
+            };
+            (reason, advice)
+        }
+        Error::InvalidCertificate(bad @ (Bad::NotValidForName | Bad::NotValidForNameContext { .. })) => {
+            let names = match bad {
+                Bad::NotValidForNameContext { presented, .. } => names(presented),
+                _ => "other names".to_owned(),
+            };
+            let reason = format!("the registry's certificate is for {names} and not for {}", origin.host);
+            (
+                reason,
+                "pull by a name that the certificate has, or give the registry one for this name".to_owned(),
+            )
+        }
+        Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
+            let advice = "renew it, or set this host's clock if that is wrong";
+            ("the registry's certificate has expired".to_owned(), advice.to_owned())
+        }
+        Error::InvalidCertificate(Bad::NotValidYet | Bad::NotValidYetContext { .. }) => {
+            let advice = "set this host's clock if that is wrong";
+            ("the registry's certificate is not valid yet".to_owned(), advice.to_owned())
+        }
+        Error::InvalidCertificate(bad) => (
+            format!("the registry's certificate is not valid: {bad}"),
+            "the registry needs another".to_owned(),
+        ),
+        Error::InvalidMessage(_) => (
+            "the registry does not speak TLS here".to_owned(),
+            format!("if it is one without, say so by {}", told("\"plain-http\": true")),
+        ),
+        // Alerts and broken handshakes: another attempt may fare better.
+        _ => return None,
+    };
+    Some(RegistryError::Tls { method, url: shown(url), reason, advice })
+}
+
+/// A certificate's names, which are the other side's words.
+fn names(presented: &[String]) -> String {
+    let plain = |name: &String| name.chars().filter(|c| c.is_ascii_graphic()).take(80).collect::<String>();
+    let shown: Vec<_> = presented.iter().take(4).map(plain).collect();
+    if shown.is_empty() { "no name".to_owned() } else { shown.join(", ") }
 }
 
 /// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as Go's net/http reads them; loopback never goes through a proxy.
