@@ -23,6 +23,10 @@ pub(crate) const FAILED: u8 = 125;
 /// A command other than run and exec did not succeed on what it was given, as Docker's client ends.
 pub(crate) const NOT_DONE: u8 = 1;
 
+/// Commands that need no root, and those that check it themselves to end with their own exit code.
+const OWN_ROOT_CHECK: [&str; 8] =
+    ["version", "completion", "man", "run", "create", "start", "restart", "exec"];
+
 /// A command that clap can build and that can be carried out.
 pub(crate) trait Execute: clap::Parser {
     /// Does it; the exit code when nothing is to be said any more.
@@ -149,10 +153,13 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         return Err(bad_input(format!("'{name}' is not a rbox command; see 'rbox --help'")));
     };
     let matches = parse(entry, &name, &words[used..])?;
-    match matches {
-        Some(matches) => (entry.run)(&matches, &global),
-        None => Ok(0),
+    let Some(matches) = matches else { return Ok(0) };
+    let own = entry.paths[0];
+    if !rbox_engine::explain::is_root() && !OWN_ROOT_CHECK.contains(&own) {
+        // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
+        anyhow::bail!("rbox {own} needs root: run it with sudo");
     }
+    (entry.run)(&matches, &global)
 }
 
 fn find(name: &str) -> Option<&'static Entry> {

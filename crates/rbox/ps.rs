@@ -5,15 +5,16 @@ use std::time::Duration;
 
 use clap::Parser;
 use jiff::{Timestamp, Zoned};
-use rbox_engine::containers;
 use rbox_engine::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
 use rbox_engine::record::{Container, Status};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
 use rbox_engine::volume::disk_usage;
+use rbox_engine::{broken, containers};
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, bad_input};
+use crate::escape;
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::{human_duration, human_size};
@@ -73,6 +74,10 @@ impl Execute for Ps {
             containers.truncate(most);
         }
         self.show(global, &containers)?;
+        for (id, error) in broken::list(&global.paths)? {
+            let line = format!("rbox: warning: {error}; 'rbox rm -f {}' takes it away", id.short());
+            table::write_all(&mut std::io::stderr(), &format!("{}\n", escape::text(&line)))?;
+        }
         Ok(0)
     }
 }

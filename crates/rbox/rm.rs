@@ -3,8 +3,9 @@
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::teardown;
+use rbox_engine::record::RecordError;
 use rbox_engine::volume::disk_usage;
+use rbox_engine::{broken, teardown};
 
 use crate::cli::{Execute, Global, each, say};
 use crate::prompt::confirmed;
@@ -37,6 +38,10 @@ impl Execute for Rm {
                 Err(error @ EngineError::NoContainer(_)) if self.force => {
                     crate::cli::report(&error.into());
                     return Ok(());
+                }
+                Err(EngineError::Record(RecordError::Format { .. })) if self.force => {
+                    broken::remove(&global.paths, name)?;
+                    return say(name);
                 }
                 other => other?,
             };

@@ -45,7 +45,7 @@ fn tail_since_and_timestamps() {
     assert!(until.starts_with("a\nb"), "{until}");
     assert_eq!(t.ok(["logs", "--since", "1h", &name]), "a\nb\nc");
     t.rbox(["logs", "--since", "nonsense", &name]).refused(125, &["nonsense"]);
-    t.rbox(["logs", "--tail", "x", &name]).code(0);
+    t.rbox(["logs", "--tail", "x", &name]).refused(125, &["tail"]);
     t.rbox(["logs", "no-such-container"]).refused(1, &["no such container"]);
 }
 

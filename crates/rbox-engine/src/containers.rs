@@ -10,14 +10,17 @@ use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, write_json};
+use crate::record::{Container, ContainerRecord, RecordError, write_json};
 
 /// All containers, newest first. Records that another process is removing are left out.
 pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
     let mut all = Vec::new();
     for id in ids(paths)? {
-        if let Some(container) = Container::read(paths, &id)? {
-            all.push(container);
+        match Container::read(paths, &id) {
+            Ok(container) => all.extend(container),
+            // A damaged record hides its own container only; see `broken`.
+            Err(RecordError::Format { .. }) => {}
+            Err(error) => return Err(error.into()),
         }
     }
     all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));
@@ -45,7 +48,7 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
     Container::read(paths, &id)?.ok_or_else(|| EngineError::NoContainer(text.to_owned()))
 }
 
-fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineError> {
+pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineError> {
     let missing = || EngineError::NoContainer(text.chars().take(300).collect());
     let text = text.strip_prefix('/').unwrap_or(text);
     if let Ok(id) = text.parse::<ContainerId>() {

@@ -73,9 +73,11 @@ pub fn create(
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = store.pin(image).map_err(image_error)?;
-    own_anonymous_volumes(paths, &mut record)?;
+    make_volumes(paths, &mut record)?;
     let written = write_record(paths, &mut record);
     if written.is_err() {
+        let unfinished = paths.containers().join(format!("{}{}", crate::teardown::NEW, record.id));
+        let _ = std::fs::remove_dir_all(unfinished);
         let _ = std::fs::remove_dir_all(paths.container(&record.id));
         let volumes = VolumeStore::new(&paths.volumes());
         for mount in &record.host.mounts {
@@ -282,12 +284,12 @@ fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Gives each anonymous volume its name, so that the record tells which one is the container's.
-fn own_anonymous_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
+/// Makes the volumes. An anonymous one gets its name here, so that the record tells which is the container's.
+fn make_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
     let store = VolumeStore::new(&paths.volumes());
     for mount in &mut record.host.mounts {
-        if let MountKind::Volume { name, anonymous: true, .. } = &mut mount.kind {
-            *name = store.create(None, BTreeMap::new())?.name;
+        if let MountKind::Volume { name, anonymous, .. } = &mut mount.kind {
+            *name = store.create((!*anonymous).then_some(name.as_str()), BTreeMap::new())?.name;
         }
     }
     Ok(())
@@ -295,7 +297,8 @@ fn own_anonymous_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<
 
 /// Puts the record on disk, then takes its name: a name always leads to a whole record.
 fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
-    let dir = paths.container(&record.id);
+    // Made under another name: a record that is there is whole.
+    let dir = paths.containers().join(format!("{}{}", crate::teardown::NEW, record.id));
     let make = |path: &Path, mode| {
         std::fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(EngineError::file("make directory", path))
     };
@@ -314,7 +317,12 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
             record.name = names::generate(attempt);
         }
         // The name is in the record, so the record is written first; a taken name is another round.
-        write_json(&dir.join("config.json"), record)?;
+        let place = if attempt == 0 { &dir } else { &paths.container(&record.id) };
+        write_json(&place.join("config.json"), record)?;
+        if attempt == 0 {
+            let to = paths.container(&record.id);
+            std::fs::rename(&dir, &to).map_err(EngineError::file("rename to", to))?;
+        }
         match containers::take_name(paths, &record.name, &record.id) {
             Err(EngineError::NameTaken { .. }) if !given && attempt < 1000 => {}
             other => return other,

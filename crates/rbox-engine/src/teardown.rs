@@ -17,7 +17,7 @@ use crate::containers;
 use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, ExitRecord, LiveState, process_is, read_json, write_json};
+use crate::record::{ContainerRecord, ExitRecord, LiveState, RecordError, process_is, read_json, write_json};
 use crate::volume::VolumeStore;
 
 /// The exit code told for a container whose end nobody saw.
@@ -26,6 +26,18 @@ pub const UNSEEN_EXIT: i32 = 255;
 /// The networks of these paths.
 pub fn networks(paths: &Paths) -> NetworkStore {
     NetworkStore::open(&paths.root.join("network"), &paths.state.join("network"), Names::for_state(&paths.state))
+}
+
+/// A container's control group, below a parent of this pair of directories.
+pub(crate) fn group_path(paths: &Paths, id: &ContainerId) -> String {
+    format!("{}/{id}", Names::for_state(&paths.state).table)
+}
+
+/// Removes the parents of the control groups, when nothing is left in them.
+pub fn remove_group_parents(paths: &Paths) {
+    if let Ok(hierarchy) = Hierarchy::detect() {
+        rbox_runtime::cgroup::remove_parents(hierarchy, &Names::for_state(&paths.state).table);
+    }
 }
 
 /// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
@@ -79,6 +91,37 @@ pub(crate) fn delete_hidden(paths: &Paths, record: &ContainerRecord, anonymous_v
     Ok(())
 }
 
+/// Removes a container's live directory in one step: renamed away first, so that a start that comes meanwhile
+/// makes a new one and nothing of that is removed. The caller holds the lock in it.
+pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
+    let gone = paths.live().join(format!("{GONE}{id}.{}", std::process::id()));
+    if std::fs::rename(paths.live_of(id), &gone).is_ok() {
+        let _ = std::fs::remove_dir_all(gone);
+    }
+}
+
+/// The beginning of the names of directories that are being removed, or being made.
+const GONE: &str = ".gone-";
+pub(crate) const NEW: &str = ".new-";
+
+/// Removes directories that a killed process had begun to remove, and records it had begun to make.
+fn sweep_unfinished(paths: &Paths) {
+    let stale = |dir: &Path, beginning: &str, age: Duration| {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if !entry.file_name().to_string_lossy().starts_with(beginning) {
+                continue;
+            }
+            let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|e| e >= age));
+            if old {
+                let _ = std::fs::remove_dir_all(entry.path());
+            }
+        }
+    };
+    stale(&paths.live(), GONE, Duration::ZERO);
+    // One that is being made is renamed within milliseconds.
+    stale(&paths.containers(), NEW, Duration::from_secs(30));
+}
+
 fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
     let store = VolumeStore::new(&paths.volumes());
     for mount in &record.host.mounts {
@@ -89,7 +132,7 @@ fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
     }
 }
 
-fn remove_tree(path: &Path) -> Result<(), EngineError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), EngineError> {
     match std::fs::remove_dir_all(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(EngineError::file("remove", path)(e)),
         _ => Ok(()),
@@ -109,7 +152,7 @@ pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
         }
         finish_dead(paths, &id)?;
         remove_tree(&dir)?;
-        let _ = std::fs::remove_dir_all(paths.live_of(&id));
+        remove_live(paths, &id);
     }
     Ok(())
 }
@@ -118,15 +161,19 @@ pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
 /// exit, and all they held is freed. Those that still run stay. Every command that lists or changes calls this.
 pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
     empty_trash(paths)?;
+    let mut first_failure = Ok(());
     for id in containers::entries(&paths.live())? {
         let dir = paths.live_of(&id);
         if Lock::is_held(&dir) {
             continue;
         }
         let Some(lock) = Lock::try_take(&dir)? else { continue };
-        tidy_one(paths, &id, lock)?;
+        // One that cannot be tidied does not keep the others from it.
+        if let Err(error) = tidy_one(paths, &id, lock) {
+            first_failure = first_failure.and(Err(error));
+        }
     }
-    Ok(())
+    first_failure
 }
 
 /// The same for one container, whose lock is given.
@@ -139,12 +186,15 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
         return Ok(());
     }
     finish_dead(paths, id)?;
-    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json"))?;
+    let record = match read_json::<ContainerRecord>(&paths.container(id).join("config.json")) {
+        Err(RecordError::Format { .. }) => None,
+        other => other?,
+    };
     if let Some(record) = record.filter(|r| r.host.auto_remove && dir.join("state.json").exists()) {
         hide_record(paths, &record)?;
         delete_hidden(paths, &record, true)?;
     }
-    let _ = std::fs::remove_dir_all(&dir);
+    remove_live(paths, id);
     Ok(())
 }
 
@@ -159,7 +209,7 @@ fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     if !paths.live_of(id).exists() {
         return;
     }
-    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &format!("rbox/{id}"))) {
+    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &group_path(paths, id))) {
         free_group(&everywhere, &mut Vec::new());
     }
     release_addresses(paths, id);
@@ -172,7 +222,7 @@ fn release_addresses(paths: &Paths, id: &ContainerId) {
 }
 
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
-fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     let Some(live) = read_live(paths, id) else {
         free_unrecorded(paths, id);
         return Ok(());
@@ -219,7 +269,7 @@ pub fn remove(paths: &Paths, container: &crate::record::Container, force: bool, 
     finish_dead(paths, &record.id)?;
     hide_record(paths, record)?;
     delete_hidden(paths, record, volumes || record.host.auto_remove)?;
-    let _ = std::fs::remove_dir_all(&dir);
+    remove_live(paths, &record.id);
     drop(lock);
     Ok(())
 }

@@ -26,7 +26,7 @@ use crate::containers;
 use crate::error::EngineError;
 use crate::filter::{FilterError, Filters};
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, read_json};
+use crate::record::{ContainerRecord, RecordError, read_json};
 
 pub use populate::{PopulateError, populate};
 
@@ -376,26 +376,41 @@ impl VolumeStore {
 
 /// Who mounts what: the ids of the containers that have each volume.
 #[derive(Debug, Default)]
-pub struct VolumeUsers(HashMap<String, Vec<String>>);
+pub struct VolumeUsers {
+    by_name: HashMap<String, Vec<String>>,
+    /// Containers whose record is damaged, each with what is left of its text.
+    damaged: Vec<(String, String)>,
+}
 
 impl VolumeUsers {
     /// Reads all containers' records.
     pub fn read(paths: &Paths) -> Result<Self, EngineError> {
-        let mut users: HashMap<String, Vec<String>> = HashMap::new();
+        let mut users = Self::default();
         for id in containers::ids(paths)? {
-            let Some(record) = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"))? else {
-                continue;
-            };
-            for name in names_of(&record, false) {
-                users.entry(name.to_owned()).or_default().push(id.as_str().to_owned());
+            let path = paths.container(&id).join("config.json");
+            match read_json::<ContainerRecord>(&path) {
+                Ok(Some(record)) => {
+                    for name in names_of(&record, false) {
+                        users.by_name.entry(name.to_owned()).or_default().push(id.as_str().to_owned());
+                    }
+                }
+                Ok(None) => {}
+                Err(RecordError::Format { .. }) => {
+                    let text = fs::read(&path).unwrap_or_default();
+                    users.damaged.push((id.as_str().to_owned(), String::from_utf8_lossy(&text).into_owned()));
+                }
+                Err(error) => return Err(error.into()),
             }
         }
-        Ok(Self(users))
+        Ok(users)
     }
 
-    /// The ids of the containers that mount `name`.
+    /// The ids of the containers that mount `name`; a damaged record that has the name in it counts.
     pub fn of(&self, name: &str) -> Vec<String> {
-        self.0.get(name).cloned().unwrap_or_default()
+        let mut ids = self.by_name.get(name).cloned().unwrap_or_default();
+        let mentions = self.damaged.iter().filter(|(_, text)| text.contains(&format!("\"{name}\"")));
+        ids.extend(mentions.map(|(id, _)| id.clone()));
+        ids
     }
 }
 
