@@ -79,7 +79,7 @@ fn completions_and_manual_pages_come_out() {
 #[test]
 fn version_and_info_tell_about_this_host() {
     let Some(t) = Test::start() else { return };
-    assert!(t.ok(["version"]).to_lowercase().contains("version"));
+    assert!(t.ok(["version"]).contains("linux/"));
     let json: serde_json::Value = serde_json::from_str(&t.ok(["version", "--format", "json"])).unwrap();
     assert!(json.is_object(), "{json}");
     let info = t.ok(["info"]);

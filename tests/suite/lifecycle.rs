@@ -218,3 +218,35 @@ fn the_end_is_recorded_when_nobody_looks() {
     let (started, finished) = (state["StartedAt"].as_str().unwrap(), state["FinishedAt"].as_str().unwrap());
     assert!(started < finished && started.starts_with("20"), "{state}");
 }
+
+/// A descriptor of the caller's, such as a shell's lock, does not stay open in the monitor.
+#[test]
+fn what_the_caller_holds_is_not_kept() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("fds");
+    let lock = t.dir("lock").join("file");
+    let script = format!("exec 9>{} && flock 9 && {} run -d --name {name} {BUSYBOX} sleep 1000", lock.display(), crate::harness::binary().display());
+    let out = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .env("RBOX_ROOT", &t.suite.root)
+        .env("RBOX_STATE", &t.suite.state)
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let free = std::process::Command::new("flock").args(["-n".as_ref(), lock.as_os_str(), "true".as_ref()]).status().unwrap();
+    assert!(free.success(), "the lock of the shell that ran `rbox run -d` is still held");
+}
+
+/// The end of one start is cleaned up before the next begins.
+#[test]
+fn starts_follow_each_other_closely() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("again");
+    t.ok(["run", "--name", &name, BUSYBOX, "true"]);
+    for _ in 0..25 {
+        t.rbox(["start", "-a", &name]).code(0);
+    }
+    for _ in 0..5 {
+        t.ok(["restart", "-t", "0", &name]);
+    }
+}

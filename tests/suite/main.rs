@@ -12,6 +12,7 @@ mod disk_full;
 mod embedded;
 mod exec;
 mod explain;
+mod hostile;
 mod house;
 mod images;
 mod inspect;

@@ -1,0 +1,257 @@
+//! Images and containers that mean harm: rows of the catalogue of advisories that need a whole container to be seen.
+//! The oracle is the host: a canary outside, the binary's bytes, core_pattern and the mount table stay as they were.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::harness::{BUSYBOX, PYTHON, Test, wait_until};
+
+/// What must not change, and a secret that must not be read.
+struct Canary {
+    dir: PathBuf,
+    core_pattern: String,
+    mounts: usize,
+    binary: Vec<u8>,
+}
+
+const SECRET: &str = "the host's secret";
+
+impl Canary {
+    fn plant(t: &Test) -> Self {
+        let dir = t.dir("canary");
+        fs::write(dir.join("secret"), SECRET).unwrap();
+        Self { dir, core_pattern: core_pattern(), mounts: mounts(), binary: fs::read(crate::harness::binary()).unwrap() }
+    }
+
+    fn check(&self) {
+        assert_eq!(fs::read_to_string(self.dir.join("secret")).unwrap(), SECRET);
+        assert_eq!(fs::read_dir(&self.dir).unwrap().count(), 1, "something was written beside the canary");
+        assert_eq!(core_pattern(), self.core_pattern);
+        wait_until("the mount table is as before", || mounts() <= self.mounts);
+        assert!(fs::read(crate::harness::binary()).unwrap() == self.binary, "the binary was changed");
+    }
+}
+
+fn core_pattern() -> String {
+    fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap()
+}
+
+fn mounts() -> usize {
+    fs::read_to_string("/proc/self/mounts").unwrap().lines().count()
+}
+
+/// An image made of busybox's tree, changed on the host by a shell script that runs in its root, and imported.
+fn image(t: &Test, name: &str, script: &str, changes: &[&str]) -> String {
+    let dir = t.dir(&format!("tree-{name}"));
+    let tar = Command::new(crate::harness::binary())
+        .args(["run", "--rm", "--network", "none", BUSYBOX, "tar", "c", "bin", "etc", "root", "tmp", "usr", "home"])
+        .env("RBOX_ROOT", &t.suite.root)
+        .env("RBOX_STATE", &t.suite.state)
+        .output()
+        .unwrap();
+    assert!(tar.status.success());
+    let base = t.dir("base").join("base.tar");
+    fs::write(&base, tar.stdout).unwrap();
+    let line = format!("tar -xf {} && {script} && tar -cf {}.new .", base.display(), base.display());
+    let out = Command::new("sh").args(["-c", &line]).current_dir(&dir).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let mut args = vec!["import"];
+    for change in changes {
+        args.extend(["--change", change]);
+    }
+    let (file, name) = (format!("{}.new", base.display()), format!("hostile/{name}:1"));
+    args.extend([file.as_str(), name.as_str()]);
+    t.cmd(args).run().ok();
+    name
+}
+
+/// CVE-2025-31133, CVE-2025-52565: what the engine mounts over or opens is a link to somewhere else.
+#[test]
+fn dev_proc_and_sys_that_are_links() {
+    let Some(t) = Test::start() else { return };
+    let canary = Canary::plant(&t);
+    let out = canary.dir.display();
+    for (name, script) in [
+        ("dev", format!("ln -s {out} dev")),
+        ("proc", format!("ln -s {out} proc")),
+        ("sys", format!("ln -s {out} sys")),
+        ("null", "mkdir dev && ln -s /proc/sys/kernel/core_pattern dev/null".to_owned()),
+        ("pts", format!("mkdir dev && ln -s {out} dev/pts")),
+        ("console", "mkdir dev && ln -s /proc/sys/kernel/core_pattern dev/console".to_owned()),
+        ("etc", format!("rm -rf etc/hosts etc/hostname etc/resolv.conf && ln -s {out}/secret etc/hosts && ln -s {out}/new etc/hostname && ln -s ../../../..{out}/x etc/resolv.conf")),
+        ("etcdir", format!("mv etc etc2 && ln -s {out} etc")),
+    ] {
+        let image = image(&t, name, &script, &["CMD [\"/bin/sh\"]"]);
+        // Either it runs with its own, or it is refused; the host is the same in both cases.
+        let run = t.rbox(["run", "--rm", &image, "/bin/sh", "-c", "cat /proc/self/comm; cat /etc/hosts /etc/hostname; echo evil > /dev/null; echo evil > /etc/hosts; true"]);
+        assert!(run.code == 0 || run.code == 125, "{name}: {run:?}");
+        assert!(!run.stdout.contains(SECRET), "{name}: {run:?}");
+        canary.check();
+        t.ok(["rmi", "-f", &image]);
+    }
+}
+
+/// CVE-2024-21626: a working directory that is a descriptor of the host.
+#[test]
+fn a_working_directory_in_proc() {
+    let Some(t) = Test::start() else { return };
+    let canary = Canary::plant(&t);
+    let name = t.name("victim");
+    t.sleeper(&name, []);
+    for number in 3..20 {
+        let dir = format!("/proc/self/fd/{number}");
+        for out in [
+            t.rbox(["run", "--rm", "-w", &dir, BUSYBOX, "sh", "-c", "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a"]),
+            t.rbox(["exec", "-w", &dir, &name, "sh", "-c", "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a"]),
+        ] {
+            assert!(out.code != 0, "{dir} is taken as a working directory: {out:?}");
+            assert!(!out.stdout.contains(SECRET), "{out:?}");
+        }
+    }
+    // And through a link.
+    let image = image(&t, "wd", "ln -s /proc/self/fd/7 leak", &["WORKDIR /leak", "CMD [\"/bin/ls\"]"]);
+    let out = t.rbox(["run", "--rm", &image, "sh", "-c", "pwd; ls ../../../../.."]);
+    assert!(!out.stdout.contains("sbin\nsrv"), "{out:?}");
+    t.ok(["rmi", "-f", &image]);
+    canary.check();
+}
+
+/// CVE-2024-9676, CVE-2026-47262: the files that USER is looked up in.
+#[test]
+fn passwd_that_is_no_plain_file() {
+    let Some(t) = Test::start() else { return };
+    let canary = Canary::plant(&t);
+    fs::write(canary.dir.join("secret"), SECRET).unwrap();
+    for (name, script) in [
+        ("fifo", "rm etc/passwd && mkfifo etc/passwd".to_owned()),
+        ("link", format!("ln -sf {}/secret etc/passwd", canary.dir.display())),
+        ("huge", "rm etc/passwd && truncate -s 4G etc/passwd".to_owned()),
+        ("dir", "rm etc/passwd && mkdir etc/passwd".to_owned()),
+        ("none", "rm etc/passwd etc/group".to_owned()),
+        ("device", "rm etc/passwd && mknod etc/passwd c 1 5".to_owned()),
+    ] {
+        if name == "huge" {
+            // A sparse file in a tar is a sparse file again, or is refused: both are answers, 4 GiB of zeros on disk are none.
+            continue;
+        }
+        let image = image(&t, name, &script, &["CMD [\"/bin/id\"]"]);
+        let out = t.cmd(["run", "--rm", "-u", "someone", &image, "/bin/id"]).limit(std::time::Duration::from_secs(10)).run();
+        assert_eq!(out.code, 125, "{name}: {out:?}");
+        let out = t.cmd(["run", "--rm", "-u", "12:34", &image, "/bin/id"]).limit(std::time::Duration::from_secs(10)).run();
+        assert!(out.stdout.starts_with("uid=12 gid=34"), "{name}: {out:?}");
+        assert!(!out.stderr.contains(SECRET));
+        t.ok(["rmi", "-f", &image]);
+    }
+    // Made huge by the container itself; `exec` then reads it.
+    let name = t.name("huge");
+    t.sleeper(&name, []);
+    t.ok(["exec", &name, "sh", "-c", "dd if=/dev/zero of=/etc/passwd bs=1 count=1 seek=4294967296 2>/dev/null"]);
+    let out = t.cmd(["exec", "-u", "someone", &name, "id"]).limit(std::time::Duration::from_secs(10)).run();
+    assert!(out.code != 0, "{out:?}");
+    canary.check();
+}
+
+/// CVE-2019-14271 and kin: nothing of a container's tree is run by the host.
+#[test]
+fn planted_programs_are_never_run_outside() {
+    let Some(t) = Test::start() else { return };
+    let marker = format!("/var/tmp/rbox-planted-{}", std::process::id());
+    let script = format!(
+        "for p in ps xz tar gzip nsenter ip nft iptables mount true; do printf '#!/bin/sh\\necho ran >> {marker}\\n' > bin/$p.evil && chmod 755 bin/$p.evil; done; \
+         mkdir -p lib usr/lib && for l in libnss_files.so.2 libc.so.6 ld-linux-x86-64.so.2; do printf x > lib/$l; done"
+    );
+    let image = image(&t, "planted", &script, &["CMD [\"/bin/sleep\", \"1000\"]", "ENV LD_PRELOAD=/lib/libnss_files.so.2", "ENV PATH=/bin", "LABEL io.rbox.privileged=true"]);
+    let name = t.name("c");
+    t.ok(["run", "-d", "--name", &name, &image]);
+    t.rbox(["top", &name]);
+    t.rbox(["exec", &name, "id"]);
+    t.rbox(["logs", &name]);
+    t.rbox(["stop", "-t", "1", &name]);
+    t.ok(["rm", "-f", &name]);
+    assert!(!PathBuf::from(&marker).exists(), "a program of the container ran on the host");
+    t.ok(["rmi", "-f", &image]);
+}
+
+/// CVE-2023-25153, CVE-2022-23648: volumes and limits of the image's configuration that point outside.
+#[test]
+fn volumes_that_point_outside() {
+    let Some(t) = Test::start() else { return };
+    let canary = Canary::plant(&t);
+    for (name, change) in [("up", "VOLUME /../../etc"), ("proc", "VOLUME /proc"), ("colon", "VOLUME /var/tmp:/host"), ("root", "VOLUME /")] {
+        let file = t.dir("v").join("x.tar");
+        let status = Command::new("tar").arg("-cf").arg(&file).args(["-C", "/", "--files-from=/dev/null"]).status().unwrap();
+        assert!(status.success());
+        let image = format!("hostile/{name}:1");
+        let made = t.rbox(["import", "--change", change, "--change", "CMD [\"/bin/sh\"]", file.to_str().unwrap(), &image]);
+        if made.code == 0 {
+            let out = t.rbox(["run", "--rm", &image, "sh", "-c", "ls /host /etc/shadow"]);
+            assert!(out.code != 0, "{change}: {out:?}");
+            t.ok(["rmi", "-f", &image]);
+        }
+        canary.check();
+    }
+}
+
+/// A container that exchanges a directory with a link, over and over, while others start with a mount below it.
+#[test]
+fn a_mount_target_that_moves() {
+    let Some(t) = Test::start() else { return };
+    let canary = Canary::plant(&t);
+    let volume = t.name("race");
+    let flipper = t.name("flipper");
+    let program = format!(
+        "
+import ctypes, os
+libc = ctypes.CDLL(None)
+os.makedirs('/v/a', exist_ok=True)
+try: os.symlink('{}', '/v/b')
+except FileExistsError: pass
+while True: libc.renameat2(-100, b'/v/a', -100, b'/v/b', 2)
+",
+        canary.dir.display()
+    );
+    t.ok(["run", "-d", "--name", &flipper, "-v", &format!("{volume}:/v"), PYTHON, "python3", "-c", &program]);
+    let mut counts = (0, 0);
+    for _ in 0..40 {
+        let out = t.rbox(["run", "--rm", "--network", "none", "-v", &format!("{volume}:/v"), "--tmpfs", "/v/a/x", BUSYBOX, "sh", "-c", "touch /v/a/x/y 2>/dev/null; cat /v/a/secret /v/b/secret 2>/dev/null; true"]);
+        assert!(!out.stdout.contains(SECRET), "{out:?}");
+        if out.code == 0 { counts.0 += 1 } else { counts.1 += 1 }
+        canary.check();
+    }
+    println!("{} started, {} refused", counts.0, counts.1);
+}
+
+/// Signals, ptrace and /proc of those who join: PID 1 watches for them and touches nothing of theirs.
+#[test]
+fn those_who_join_cannot_be_traced() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("watch");
+    let program = "
+import os, time
+seen = set()
+while True:
+    for p in os.listdir('/proc'):
+        if p.isdigit() and int(p) > 1:
+            try:
+                exe = os.readlink(f'/proc/{p}/exe')
+                root = os.readlink(f'/proc/{p}/root')
+                fds = os.listdir(f'/proc/{p}/fd')
+                for fd in fds:
+                    try: seen.add(os.readlink(f'/proc/{p}/fd/{fd}'))
+                    except OSError: pass
+                if root != '/' : seen.add('root ' + root)
+                seen.add('exe ' + exe)
+            except OSError: pass
+    with open('/seen', 'w') as f: f.write('\\n'.join(sorted(seen)))
+";
+    t.ok(["run", "-d", "--name", &name, PYTHON, "python3", "-c", program]);
+    for _ in 0..60 {
+        t.ok(["exec", &name, "true"]);
+    }
+    let seen = t.ok(["exec", &name, "cat", "/seen"]);
+    for line in seen.lines() {
+        let host = line.contains("rbox") || line.contains("/run/rbt") || line.starts_with("root ");
+        assert!(!host, "PID 1 sees `{line}` of those who join:\n{seen}");
+    }
+}
