@@ -10,11 +10,10 @@ use rbox_engine::record::{Container, Status};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
 use rbox_engine::volume::disk_usage;
-use rbox_engine::{broken, containers};
+use rbox_engine::containers;
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, bad_input};
-use crate::escape;
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::{human_duration, human_size};
@@ -74,10 +73,6 @@ impl Execute for Ps {
             containers.truncate(most);
         }
         self.show(global, &containers)?;
-        for (id, error) in broken::list(&global.paths)? {
-            let line = format!("rbox: warning: {error}; 'rbox rm -f {}' takes it away", id.short());
-            table::write_all(&mut std::io::stderr(), &format!("{}\n", escape::text(&line)))?;
-        }
         Ok(0)
     }
 }
@@ -203,6 +198,7 @@ pub(crate) fn status(container: &Container, now: Timestamp) -> String {
     match (container.status, &container.exit) {
         (Status::Running, _) => up(),
         (Status::Paused, _) => format!("{} (Paused)", up()),
+        (Status::Dead, _) => "Dead".to_owned(),
         (Status::Removing, _) => "Removal In Progress".to_owned(),
         (Status::Exited, Some(exit)) => format!("Exited ({}) {}", exit.exit_code, ago(exit.finished, now)),
         (Status::Exited, None) => "Exited".to_owned(),
@@ -273,7 +269,7 @@ impl Ancestors {
             if key.trim().eq_ignore_ascii_case("ancestor")
                 && let Some(image) = global.images()?.find(value.trim()).map_err(bad_input)?
             {
-                let layers = image.layers.into_iter().map(|layer| layer.dir).collect();
+                let layers = image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
                 found.push((value.trim().to_owned(), image.id.to_string(), layers));
             }
         }

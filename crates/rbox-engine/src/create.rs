@@ -131,7 +131,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         image: request.image,
         image_id: image.id.to_string(),
         image_manifest: image.manifest_digest.to_string(),
-        layers: image.layers.iter().map(|layer| layer.dir.clone()).collect(),
+        layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
         embedded: request.embedded,
         config: ContainerConfig {
             hostname,
@@ -237,6 +237,15 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
         }
     }
     Ok(())
+}
+
+/// Whether a text is a seccomp profile that can become a filter.
+pub fn check_seccomp(text: &str) -> Result<(), String> {
+    use std::error::Error as _;
+    rbox_runtime::security::seccomp::Profile::parse(text.as_bytes()).map(drop).map_err(|error| {
+        let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));
+        format!("{error}{cause}")
+    })
 }
 
 fn check_hostname(name: &str) -> Result<(), EngineError> {

@@ -11,6 +11,7 @@ use rbox_spec::Digest;
 use rbox_spec::digest::Algorithm;
 use rustix::io::Errno;
 
+use crate::bomb::{Proportion, ZSTD_WINDOW};
 use crate::hash::Hasher;
 use crate::media::Compression;
 use crate::store::is_full;
@@ -19,10 +20,6 @@ use crate::store::is_full;
 pub const CHUNK: usize = 256 << 10;
 /// Messages between two steps before the faster one waits: bounds the memory of a layer to about 4 MiB.
 const DEPTH: usize = 8;
-/// Padding allowed after the end of the archive. Writers pad to a record, rarely over 1 MiB.
-const MAX_TRAILER: u64 = 64 << 20;
-/// Largest zstd window accepted, as a power of two (128 MiB, what `zstd -d` accepts by default).
-const ZSTD_WINDOW: u32 = 27;
 
 /// Why a layer could not be unpacked.
 #[derive(Debug, thiserror::Error)]
@@ -33,9 +30,6 @@ pub enum LayerError {
     /// An entry is refused, or could not be written.
     #[error(transparent)]
     Unpack(#[from] UnpackError),
-    /// More than padding follows the end of the archive.
-    #[error("over {MAX_TRAILER} bytes follow the end of the layer's tar archive")]
-    Trailer,
     /// The tar is not the one the configuration names.
     #[error("the unpacked layer has diff ID {found}, the image configuration says {want}")]
     DiffId {
@@ -73,6 +67,8 @@ pub struct Unpacked {
     pub diff_id: Digest,
     /// Bytes in its files.
     pub size: u64,
+    /// It hides all that is below it.
+    pub root_opaque: bool,
 }
 
 /// Unpacks a compressed stream into the empty directory `into`, or only hashes it if there is none.
@@ -101,21 +97,20 @@ pub fn unpack_stream(
             (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(LayerError::Inflate(error)),
             (Err(error), _) => Err(error),
             (Ok(_), Err(error)) => Err(LayerError::Inflate(error)),
-            (Ok(size), Ok(diff_id)) => Ok(Unpacked { diff_id, size }),
+            (Ok((size, root_opaque)), Ok(diff_id)) => Ok(Unpacked { diff_id, size, root_opaque }),
         }
     })
 }
 
-fn consume(tar: &mut ChunkReader, into: Option<BorrowedFd<'_>>) -> Result<u64, LayerError> {
+/// The bytes in the layer's files and whether it hides all below, or nothing of it if it is only to be hashed.
+fn consume(tar: &mut ChunkReader, into: Option<BorrowedFd<'_>>) -> Result<(u64, bool), LayerError> {
     let Some(into) = into else {
-        return io::copy(tar, &mut io::sink()).map_err(LayerError::Inflate);
+        io::copy(tar, &mut io::sink()).map_err(LayerError::Inflate)?;
+        return Ok((0, false));
     };
-    let summary = unpack(&mut *tar, into, &Limits::default())?;
-    let trailer = io::copy(&mut tar.take(MAX_TRAILER + 1), &mut io::sink()).map_err(LayerError::Inflate)?;
-    if trailer > MAX_TRAILER {
-        return Err(LayerError::Trailer);
-    }
-    Ok(summary.data_bytes)
+    // Reads past the archive's end, up to the stream's: the limits hold for what is there as well.
+    let summary = unpack(tar, into, &Limits::default())?;
+    Ok((summary.data_bytes, summary.root_opaque))
 }
 
 fn inflate(
@@ -124,15 +119,16 @@ fn inflate(
     algorithm: Algorithm,
     sender: &SyncSender<Chunk>,
 ) -> io::Result<Digest> {
+    let (source, proportion) = Proportion::of(source);
     let source = BufReader::with_capacity(64 << 10, source);
     let mut reader: Box<dyn Read + '_> = match compression {
         Compression::None => Box::new(source),
         // Layers may be of several members, as pigz and estargz write them.
-        Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
+        Compression::Gzip => Box::new(proportion.hold(flate2::bufread::MultiGzDecoder::new(source))),
         Compression::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(source)?;
             decoder.window_log_max(ZSTD_WINDOW)?;
-            Box::new(decoder)
+            Box::new(proportion.hold(decoder))
         }
     };
     let mut hasher = Hasher::new(algorithm);

@@ -8,6 +8,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod archive;
+mod bomb;
 pub mod config;
 pub mod hash;
 pub mod layer;

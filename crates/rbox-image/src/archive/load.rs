@@ -169,7 +169,7 @@ fn add_layer(
     }
     match &staging {
         // Syncs the spooled file as well: it is on the same filesystem.
-        Some(staging) => staging.seal(*diff_id, unpacked.size)?,
+        Some(staging) => staging.seal(&unpacked)?,
         None => file.sync_all().map_err(|source| io_error("fsync", &from, source))?,
     }
     if !has_blob {

@@ -132,7 +132,7 @@ impl Job<'_> {
             return discard();
         }
         let unpacked = self.check_diff_id(layer, unpacked)?;
-        staging.seal(layer.diff_id, unpacked.size)?;
+        staging.seal(&unpacked)?;
         staging.publish(self.store, &layer.diff_id)?;
         Ok(true)
     }
@@ -187,7 +187,7 @@ impl Job<'_> {
         })?;
         if let Some(staging) = staging {
             // Syncs the blob as well: it is on the same filesystem.
-            staging.seal(layer.diff_id, unpacked.size)?;
+            staging.seal(&unpacked)?;
             transaction.publish_blob(&partial.path, &layer.digest)?;
             staging.publish(self.store, &layer.diff_id)?;
         } else {

@@ -2,6 +2,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use rbox_spec::Digest;
 use serde::Deserialize;
 
@@ -268,10 +269,20 @@ impl Session<'_> {
     }
 }
 
-/// `Retry-After` in seconds, at most two minutes. Dates are not read.
+/// `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3); at most two minutes.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
-    let seconds = response.header("retry-after")?.trim().parse::<u64>().ok()?;
-    Some(Duration::from_secs(seconds.min(MAX_RETRY_AFTER)))
+    wait_until(response.header("retry-after")?.trim(), Timestamp::now())
+}
+
+fn wait_until(text: &str, now: Timestamp) -> Option<Duration> {
+    let wait = if let Ok(seconds) = text.parse::<u64>() {
+        Duration::from_secs(seconds)
+    } else {
+        let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
+        // A date in the past asks for no wait; one read off a clock that is wrong is bounded like any other.
+        Duration::try_from(date.duration_since(now)).unwrap_or_default()
+    };
+    Some(wait.min(Duration::from_secs(MAX_RETRY_AFTER)))
 }
 
 /// `code: message` of the first error in a registry's answer, without control characters.
@@ -288,4 +299,27 @@ fn explain(bytes: &[u8]) -> Option<String> {
 
 fn accept() -> String {
     [OCI_MANIFEST, OCI_INDEX, DOCKER_MANIFEST, DOCKER_LIST].join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn registries_say_when_to_come_back() {
+        let now = Timestamp::from_second(784_111_770).unwrap();
+        for (text, want) in [
+            ("7", Some(7)),
+            ("100000", Some(MAX_RETRY_AFTER)),
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(7)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(0)),
+            ("Sat, 06 Nov 2094 08:49:37 GMT", Some(MAX_RETRY_AFTER)),
+            ("-1", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(wait_until(text, now), want.map(Duration::from_secs), "{text}");
+        }
+    }
 }

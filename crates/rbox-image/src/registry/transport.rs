@@ -276,7 +276,7 @@ fn insecure(
 
 /// A certificate's names, which are the other side's words.
 fn names(presented: &[String]) -> String {
-    let plain = |name: &String| name.chars().filter(|c| c.is_ascii_graphic()).take(80).collect::<String>();
+    let plain = |name: &String| name.chars().filter(char::is_ascii_graphic).take(80).collect::<String>();
     let shown: Vec<_> = presented.iter().take(4).map(plain).collect();
     if shown.is_empty() { "no name".to_owned() } else { shown.join(", ") }
 }

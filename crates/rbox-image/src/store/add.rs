@@ -15,7 +15,7 @@ use super::index::{NewEntry, put};
 use super::{Image, ImageStore, StoreError, flock, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
-use crate::layer::{LayerError, fill, unpack_stream};
+use crate::layer::{LayerError, Unpacked, fill, unpack_stream};
 use crate::media::{Compression, Descriptor, DescriptorPlatform, Document, DocumentError, MAX_CONFIG};
 
 /// What is known of a layer before its bytes are read. Whatever is given is verified.
@@ -93,10 +93,10 @@ impl Staging {
     }
 
     /// Writes the record, syncs the filesystem and checks the result: nothing unpacked is lost after this.
-    pub(crate) fn seal(&self, diff_id: Digest, size: u64) -> Result<(), StoreError> {
+    pub(crate) fn seal(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
         let path = self.path.join("layer.json");
         let json = |source| StoreError::Json { path: path.clone(), source };
-        let bytes = serde_json::to_vec(&LayerRecord { diff_id, size }).map_err(json)?;
+        let bytes = serde_json::to_vec(&LayerRecord::from(unpacked)).map_err(json)?;
         fs::write(&path, bytes).map_err(io_error("write", &path))?;
         rustix::fs::syncfs(&self.dir).map_err(io_error("syncfs", &self.path))
     }
@@ -253,7 +253,7 @@ impl Transaction<'_> {
         if let Some(want) = expected.diff_id.filter(|want| *want != unpacked.diff_id) {
             return Err(LayerError::DiffId { want, found: unpacked.diff_id }.into());
         }
-        staging.seal(unpacked.diff_id, unpacked.size)?;
+        staging.seal(&unpacked)?;
         temporary.publish(self, &digest)?;
         staging.publish(self.store, &unpacked.diff_id)?;
         let descriptor = Descriptor::new(compression.layer_type(), digest, size);
@@ -301,11 +301,13 @@ impl Transaction<'_> {
         }
         self.add_blob_as(&digest, manifest)?;
         let size = layers.iter().map(|layer| self.store.layer_size(layer)).sum();
+        let hidden = self.store.hidden_layers(&layers);
         let platform = config.platform();
         let entry = |reference| NewEntry {
             manifest: Descriptor::new(media_type, digest, manifest.len() as u64),
             id,
             size,
+            hidden,
             source,
             reference,
             platform: Some(DescriptorPlatform {

@@ -9,9 +9,10 @@ use rbox_spec::{Digest, Platform, Reference};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::index::{IndexFile, full_name, noted_id, noted_size, reference, source};
+use super::index::{IndexFile, full_name, noted_hidden, noted_id, noted_size, reference, source};
 use super::{ImageStore, StoreError, flock, io_error, same_file};
 use crate::config::{History, ImageConfig};
+use crate::layer::Unpacked;
 use crate::media::{Descriptor, Document, DocumentError, MAX_CONFIG, MAX_DOCUMENT, Manifest};
 
 /// One layer of an image in the store.
@@ -48,6 +49,8 @@ pub struct Image {
     pub config: ImageConfig,
     /// Its layers, bottom first.
     pub layers: Vec<Layer>,
+    /// How many of the lowest layers are hidden as a whole by the one above them.
+    pub hidden: usize,
     /// Bytes in the files of all layers.
     pub size: u64,
     /// When it was made, if the configuration says so.
@@ -60,6 +63,12 @@ impl Image {
     /// How it came to be, bottom first.
     pub fn history(&self) -> &[History] {
         &self.config.history
+    }
+
+    /// The layers that make its root filesystem, bottom first. overlayfs takes no note of a layer's root being opaque, so
+    /// what such a root hides must not be mounted at all.
+    pub fn overlay_layers(&self) -> &[Layer] {
+        self.layers.get(self.hidden..).unwrap_or(&self.layers)
     }
 
     /// The chain IDs of its layers, bottom first: the digest that names a layer together with all below it.
@@ -89,6 +98,15 @@ pub struct Pin {
 pub(super) struct LayerRecord {
     pub(super) diff_id: Digest,
     pub(super) size: u64,
+    /// Its root is opaque. Left out of the record where it is not, as in nearly all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) opaque: bool,
+}
+
+impl From<&Unpacked> for LayerRecord {
+    fn from(unpacked: &Unpacked) -> Self {
+        Self { diff_id: unpacked.diff_id, size: unpacked.size, opaque: unpacked.root_opaque }
+    }
 }
 
 impl ImageStore {
@@ -236,6 +254,8 @@ impl ImageStore {
         }
         let size =
             noted_size(entry).unwrap_or_else(|| layers.iter().map(|layer| self.layer_size(layer)).sum());
+        let hidden = noted_hidden(entry).filter(|count| *count == 0 || *count < layers.len());
+        let hidden = hidden.unwrap_or_else(|| self.hidden_layers(&layers));
         Ok(Image {
             id,
             manifest_digest: entry.digest,
@@ -247,6 +267,7 @@ impl ImageStore {
             manifest,
             config,
             layers,
+            hidden,
             size,
         })
     }
@@ -276,9 +297,18 @@ impl ImageStore {
 
     /// Bytes in the files of one layer, as noted when it was unpacked; 0 if the layer is not there.
     pub fn layer_size(&self, layer: &Layer) -> u64 {
+        self.layer_record(layer).map_or(0, |record| record.size)
+    }
+
+    fn layer_record(&self, layer: &Layer) -> Option<LayerRecord> {
         let path = self.layer_path(&layer.diff_id).join("layer.json");
-        let record = fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<LayerRecord>(&bytes).ok());
-        record.map_or(0, |record| record.size)
+        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+    }
+
+    /// How many layers lie below the highest one whose root is opaque.
+    pub(super) fn hidden_layers(&self, layers: &[Layer]) -> usize {
+        let opaque = |layer: &Layer| self.layer_record(layer).is_some_and(|record| record.opaque);
+        layers.iter().rposition(opaque).unwrap_or(0)
     }
 
     /// The image configuration's bytes, exactly as they came.

@@ -12,6 +12,7 @@ use crate::media::{Descriptor, DescriptorPlatform, OCI_INDEX};
 
 const ID: &str = "io.rbox.image.id";
 const SIZE: &str = "io.rbox.image.size";
+const HIDDEN: &str = "io.rbox.image.hidden-layers";
 const SOURCE: &str = "io.rbox.source.digest";
 
 /// The document.
@@ -49,6 +50,7 @@ pub(super) struct NewEntry<'a> {
     pub(super) manifest: Descriptor,
     pub(super) id: Digest,
     pub(super) size: u64,
+    pub(super) hidden: usize,
     pub(super) source: Option<Digest>,
     pub(super) reference: Option<&'a Reference>,
     pub(super) platform: Option<DescriptorPlatform>,
@@ -61,6 +63,9 @@ impl NewEntry<'_> {
         let notes = entry.annotations.insert(BTreeMap::new());
         notes.insert(ID.to_owned(), self.id.to_string());
         notes.insert(SIZE.to_owned(), self.size.to_string());
+        if self.hidden > 0 {
+            notes.insert(HIDDEN.to_owned(), self.hidden.to_string());
+        }
         if let Some(source) = self.source {
             notes.insert(SOURCE.to_owned(), source.to_string());
         }
@@ -91,6 +96,14 @@ pub(super) fn noted_id(entry: &Descriptor) -> Option<Digest> {
 /// The size of all files in bytes, if it was noted.
 pub(super) fn noted_size(entry: &Descriptor) -> Option<u64> {
     note(entry, SIZE)?.parse().ok()
+}
+
+/// How many of its lowest layers another one hides; `None` if the entry is not one of ours.
+pub(super) fn noted_hidden(entry: &Descriptor) -> Option<usize> {
+    match note(entry, HIDDEN) {
+        Some(text) => text.parse().ok(),
+        None => noted_size(entry).map(|_| 0),
+    }
 }
 
 /// What the registry called it.

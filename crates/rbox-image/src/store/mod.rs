@@ -6,7 +6,8 @@
 //! index.json               every image reference: one descriptor each, pointing at an image manifest
 //! blobs/<algorithm>/<hex>  manifests, configurations and layers exactly as they came
 //! layers/<hex>/fs/         one unpacked layer, an overlay lower directory; <hex> is its diff ID
-//! layers/<hex>/layer.json  {"diff_id":…, "size":…}, size being the bytes of its files
+//! layers/<hex>/layer.json  {"diff_id":…, "size":…}, size being the bytes of its files; "opaque":true if its root hides
+//!                          all layers below it
 //! tmp/<algorithm>-<hex>.partial   a download under way, or cut off: the next pull goes on from its end
 //! tmp/layer-<hex>/         a layer being unpacked
 //! tmp/new-…, tmp/dead-…    blobs and layers on their way in, or out
@@ -16,8 +17,9 @@
 //! Annotations of a descriptor in index.json: `io.containerd.image.name` is the full reference, with a tag or (for an
 //! image pulled by digest, or one that lost its tag) with a digest; `org.opencontainers.image.ref.name` is the
 //! tag. An image that was never named has neither. Ours: `io.rbox.image.id` (the configuration's digest),
-//! `io.rbox.image.size` (bytes of all files) and `io.rbox.source.digest` (what the registry calls the reference:
-//! the digest of the index, if the image came out of one). All three are caches or facts that are not needed to
+//! `io.rbox.image.size` (bytes of all files), `io.rbox.image.hidden-layers` (how many of the lowest layers an opaque root
+//! hides; not there for none) and `io.rbox.source.digest` (what the registry calls the reference:
+//! the digest of the index, if the image came out of one). All are caches or facts that are not needed to
 //! read the image: another tool may write to the layout, and its images are found too.
 //!
 //! # An image is absent or entirely present

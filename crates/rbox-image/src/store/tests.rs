@@ -244,3 +244,47 @@ fn finding_is_quick() {
     println!("find with 20 images: median {:?}", times[100]);
     assert!(times[100] < Duration::from_millis(5), "{:?}", times[100]);
 }
+
+#[test]
+fn what_an_opaque_root_hides_is_not_mounted() {
+    let (_dir, store) = fresh();
+    let layers = [
+        tar_of(&[("lowest", b"0")]),
+        tar_of(&[("middle", b"1"), (".wh..wh..opq", b"")]),
+        tar_of(&[("upper", b"2"), (".wh..wh..opq", b"")]),
+        tar_of(&[("top", b"3")]),
+    ];
+    let layers: Vec<_> = layers.into_iter().map(|tar| (tar, "+gzip")).collect();
+    let made = add(&store, &TestImage::new(&layers, host_architecture()), &["opaque:1"]);
+    assert_eq!((made.hidden, made.overlay_layers()), (2, &made.layers[2..]));
+    let plain = add(&store, &TestImage::new(&layers[..1], host_architecture()), &["plain:1"]);
+    assert_eq!((plain.hidden, plain.overlay_layers()), (0, &plain.layers[..]));
+
+    // As found by name, and in an entry that another tool wrote and that says nothing of it.
+    assert_eq!(store.find("opaque:1").unwrap().unwrap().hidden, 2);
+    let index = store.dir().join("index.json");
+    let mut document: serde_json::Value = serde_json::from_slice(&fs::read(&index).unwrap()).unwrap();
+    for entry in document["manifests"].as_array_mut().unwrap() {
+        entry["annotations"].as_object_mut().unwrap().retain(|name, _| !name.starts_with("io.rbox"));
+    }
+    fs::write(&index, document.to_string()).unwrap();
+    let found = store.find("opaque:1").unwrap().unwrap();
+    assert_eq!(found.hidden, 2);
+
+    let (upper, work) = (store.dir().join("u"), store.dir().join("w"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    let lowers: Vec<PathBuf> = found.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
+    let overlay = rbox_rootfs::overlay::Overlay {
+        lowers: &lowers,
+        upper: &upper,
+        work: &work,
+        volatile: true,
+        stage: store.dir(),
+    };
+    let mount = overlay.mount().unwrap();
+    let tree = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&mount));
+    let mut names: Vec<_> = fs::read_dir(tree).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["top", "upper"]);
+}

@@ -138,7 +138,7 @@ impl Issuer {
         let claims = serde_json::json!({"iss": "issuer", "sub": "user", "aud": "s", "exp": now + 60, "nbf": now - 60,
             "iat": now, "jti": "1", "access": access});
         let encode = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
-        let signed = format!("{}.{}", encode(&header), encode(&claims));
+        let content = format!("{}.{}", encode(&header), encode(&claims));
         let mut signer = Command::new("openssl")
             .args(["dgst", "-sha256", "-sign"])
             .arg(self.dir.join("issuer.key"))
@@ -146,8 +146,8 @@ impl Issuer {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        signer.stdin.take().unwrap().write_all(signed.as_bytes()).unwrap();
+        signer.stdin.take().unwrap().write_all(content.as_bytes()).unwrap();
         let signature = signer.wait_with_output().unwrap().stdout;
-        format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature))
+        format!("{content}.{}", URL_SAFE_NO_PAD.encode(signature))
     }
 }
