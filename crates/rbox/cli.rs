@@ -23,10 +23,6 @@ pub(crate) const FAILED: u8 = 125;
 /// A command other than run and exec did not succeed on what it was given, as Docker's client ends.
 pub(crate) const NOT_DONE: u8 = 1;
 
-/// Commands that need no root, and those that check it themselves to end with their own exit code.
-const OWN_ROOT_CHECK: [&str; 8] =
-    ["version", "completion", "man", "run", "create", "start", "restart", "exec"];
-
 /// A command that clap can build and that can be carried out.
 pub(crate) trait Execute: clap::Parser {
     /// Does it; the exit code when nothing is to be said any more.
@@ -155,12 +151,16 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
     let matches = parse(entry, &name, &words[used..])?;
     let Some(matches) = matches else { return Ok(0) };
     let own = entry.paths[0];
-    if !rbox_engine::explain::is_root() && !OWN_ROOT_CHECK.contains(&own) {
+    if !rbox_engine::explain::is_root() && !NO_ROOT.contains(&own) {
         // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
-        anyhow::bail!("rbox {own} needs root: run it with sudo");
+        let code = if ["run", "create", "exec"].contains(&own) { FAILED } else { NOT_DONE };
+        return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
     }
     (entry.run)(&matches, &global)
 }
+
+/// Commands that touch nothing.
+const NO_ROOT: [&str; 3] = ["completion", "man", "version"];
 
 fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
@@ -219,14 +219,19 @@ fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option
     }
 }
 
-/// clap's error without its prefix and usage: the sentence, what was missing, and where to read more.
+/// clap's error in one line: the sentence, what it may have meant, and where to read more.
 fn one_line(error: &clap::Error, name: &str) -> String {
     let text = error.render().to_string();
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    let body = text.split("\n\nUsage:").next().unwrap_or(text);
-    let body = body.split("\n\nFor more").next().unwrap_or(body);
-    let words: Vec<&str> = body.split_whitespace().collect();
-    format!("{}; see 'rbox {name} --help'", words.join(" "))
+    let mut paragraphs = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = words(paragraphs.next().unwrap_or_default());
+    let tips = paragraphs.next().unwrap_or_default();
+    let similar =
+        tips.lines().find_map(|tip| tip.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
+    if let Some(similar) = similar {
+        let _ = write!(line, " ({})", words(similar));
+    }
+    format!("{line}; see 'rbox {name} --help'")
 }
 
 /// All commands as one tree: for help, completions and manual pages.
@@ -358,6 +363,15 @@ mod tests {
             assert!(!text.contains('\n') && text.contains("--help"), "{line}: {text}");
             assert_eq!(exit_code(&error), FAILED, "{line}");
         }
+    }
+
+    #[test]
+    fn a_slip_is_told_with_what_was_meant() {
+        let text = message(&dispatch(&words("ps --quiett")).unwrap_err());
+        assert_eq!(
+            text,
+            "unexpected argument '--quiett' found (a similar argument exists: '--quiet'); see 'rbox ps --help'"
+        );
     }
 
     #[test]

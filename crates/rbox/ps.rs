@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use clap::Parser;
 use jiff::{Timestamp, Zoned};
+use rbox_engine::containers;
 use rbox_engine::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
 use rbox_engine::record::{Container, Status};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
 use rbox_engine::volume::disk_usage;
-use rbox_engine::containers;
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, bad_input};

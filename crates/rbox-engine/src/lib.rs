@@ -1,7 +1,6 @@
 //! Containers as users know them: records, monitor, logs, volumes, networks, images.
 #![forbid(unsafe_code)]
 
-pub mod broken;
 pub mod filter;
 pub mod logs;
 pub mod moment;
