@@ -8,7 +8,7 @@ use rbox_engine::exec::{ExecRequest, ExecStdio, exec};
 use crate::cli::{Execute, Global};
 use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended, Peer};
 use crate::flags::environment;
-use crate::run::{coded, require_root};
+use crate::run::coded;
 
 /// Execute a command in a running container
 #[derive(Debug, Parser)]
@@ -57,7 +57,6 @@ pub(crate) struct Exec {
 
 impl Execute for Exec {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        require_root()?;
         let keys = client::parse_detach_keys(&self.detach_keys)?;
         if !self.detach {
             client::require_terminal(self.interactive, self.tty)?;

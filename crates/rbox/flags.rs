@@ -338,6 +338,7 @@ fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
             ("seccomp", Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
+                rbox_engine::create::check_seccomp(&text).map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
                 seccomp = SeccompMode::Profile(text);
             }
             // These switch off what this host does not have.

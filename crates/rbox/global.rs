@@ -26,6 +26,12 @@ impl Global {
         containers::list(&self.paths)
     }
 
+    /// Those that live, newest first.
+    pub(crate) fn running(&self) -> Result<Vec<Container>, EngineError> {
+        rbox_engine::teardown::tidy(&self.paths)?;
+        containers::list_running(&self.paths)
+    }
+
     /// The container of this name, id or unique beginning of an id, as it is now.
     pub(crate) fn container(&self, name: &str) -> Result<Container, EngineError> {
         let container = containers::find(&self.paths, name)?;

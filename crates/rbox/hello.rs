@@ -33,7 +33,7 @@ pub(crate) fn main() -> ExitCode {
     let status = read("/proc/self/status");
     let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("-").trim().to_owned();
     let capabilities = field("CapEff:");
-    row("capabilities", format!("{capabilities} ({} of 41)", bits(&capabilities)), outside("capabilities"));
+    row("capabilities", format!("{capabilities} ({} of {})", bits(&capabilities), known_capabilities()), outside("capabilities"));
     row("seccomp filter", if field("Seccomp:") == "2" { "yes".into() } else { "no".into() }, "-".to_owned());
 
     println!("Hello from inside a container. The same process, seen from both sides:\n");
@@ -125,6 +125,10 @@ fn memory() -> String {
             text => text.to_owned(),
         },
     }
+}
+
+fn known_capabilities() -> u32 {
+    read("/proc/sys/kernel/cap_last_cap").parse().map_or(0, |last: u32| last + 1)
 }
 
 fn bits(hex: &str) -> u32 {

@@ -41,6 +41,7 @@ use std::process::ExitCode;
 
 /// Inside containers this executable goes by other names: the embedded image's program, and the small init.
 fn main() -> ExitCode {
+    rbox_engine::explain::begin();
     let name = std::env::args_os().next().unwrap_or_default();
     match name.to_str() {
         Some("/hello" | "hello") => hello::main(),

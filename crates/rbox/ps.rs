@@ -65,8 +65,8 @@ impl Execute for Ps {
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filter.wants_all();
         let ancestors = Ancestors::read(global, &self.filter)?;
-        let mut containers = global.containers()?;
-        containers.retain(|one| (all || one.is_running()) && accepts(&filter, one, &ancestors));
+        let mut containers = if all { global.containers()? } else { global.running()? };
+        containers.retain(|one| accepts(&filter, one, &ancestors));
         if let Ok(most) = usize::try_from(last)
             && most > 0
         {

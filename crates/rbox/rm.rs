@@ -3,9 +3,8 @@
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::record::RecordError;
+use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
-use rbox_engine::{broken, teardown};
 
 use crate::cli::{Execute, Global, each, say};
 use crate::prompt::confirmed;
@@ -32,16 +31,18 @@ pub(crate) struct Rm {
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         use rbox_engine::error::EngineError;
+        if self.force {
+            // All at once, so that the kernel takes them down together; each is waited for below.
+            for container in self.containers.iter().filter_map(|name| global.container(name).ok()) {
+                rbox_engine::control::begin_kill(&container);
+            }
+        }
         Ok(each(&self.containers, |name| {
             let container = match global.container(name) {
                 // With -f a container that is not there is told, and no failure, as Docker has it.
                 Err(error @ EngineError::NoContainer(_)) if self.force => {
                     crate::cli::report(&error.into());
                     return Ok(());
-                }
-                Err(EngineError::Record(RecordError::Format { .. })) if self.force => {
-                    broken::remove(&global.paths, name)?;
-                    return say(name);
                 }
                 other => other?,
             };

@@ -1,34 +1,27 @@
 //! The small init of `--init`: PID 1 that starts the program, passes signals on to it, and reaps whatever is
 //! left to it. rbox's executable is it when it is started by the name `docker-init`.
 
-use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitCode};
+use std::ffi::CString;
+use std::os::unix::ffi::OsStringExt;
+use std::process::ExitCode;
 
 use rbox_engine::reaper::{Reaper, wait_any};
 
 /// `docker-init -- COMMAND [ARG…]`.
 pub(crate) fn main() -> ExitCode {
-    let mut words = std::env::args_os().skip(1).skip_while(|word| word == "--");
-    let Some(program) = words.next() else {
+    let words = std::env::args_os().skip(1).skip_while(|word| word == "--");
+    let args: Vec<CString> = words.filter_map(|word| CString::new(word.into_vec()).ok()).collect();
+    if args.is_empty() {
         eprintln!("docker-init: no command");
         return ExitCode::from(125);
-    };
-    // Blocked before the program starts, so that no signal is lost; the program gets a clean mask again.
-    let reaper = match Reaper::new() {
-        Ok(reaper) => reaper,
+    }
+    // Blocked before the program starts, so that no signal is lost.
+    let started = Reaper::new().and_then(|reaper| reaper.spawn(&args).map(|child| (reaper, child)));
+    let (reaper, child) = match started {
+        Ok(started) => started,
         Err(error) => {
-            eprintln!("docker-init: block signals: {error}");
+            eprintln!("docker-init: start {:?}: {error}", args[0].to_string_lossy());
             return ExitCode::from(125);
-        }
-    };
-    let mut command = Command::new(&program);
-    command.args(words).process_group(0);
-    let child = match reaper.spawn(&mut command) {
-        Ok(child) => child,
-        Err(error) => {
-            eprintln!("docker-init: exec: {:?}: {error}", program.to_string_lossy());
-            let missing = error.kind() == std::io::ErrorKind::NotFound;
-            return ExitCode::from(if missing { 127 } else { 126 });
         }
     };
     loop {

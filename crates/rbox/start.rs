@@ -9,7 +9,7 @@ use rbox_engine::record::{Container, Status};
 
 use crate::cli::{Coded, Execute, Global, bad_input, each, say};
 use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Peer};
-use crate::run::{coded, exit_code, require_root, signal_proxy, start};
+use crate::run::{coded, exit_code, signal_proxy, start};
 
 /// Start one or more stopped containers
 #[derive(Debug, Parser)]
@@ -31,7 +31,6 @@ pub(crate) struct Start {
 
 impl Execute for Start {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        require_root()?;
         if !self.attach && !self.interactive {
             return Ok(each(&self.containers, |name| {
                 let container = global.container(name)?;

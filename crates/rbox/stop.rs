@@ -118,7 +118,6 @@ pub(crate) struct Restart {
 
 impl Execute for Restart {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        crate::run::require_root()?;
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;

@@ -190,6 +190,7 @@ impl Execute for Reset {
             if let Err(errors) = teardown::networks(&global.paths).destroy() {
                 failures.extend(errors.iter().map(ToString::to_string));
             }
+            teardown::remove_group_parents(&global.paths);
             for dir in [root, state] {
                 for name in OWN {
                     let path = dir.join(name);

@@ -90,6 +90,17 @@ impl CgroupPaths {
     }
 }
 
+/// Removes the parents of the containers' groups from every tree, as far as they are empty.
+pub fn remove_parents(hierarchy: &Hierarchy, parent: &str) {
+    let roots = hierarchy.v1_mounts().iter().map(|mount| mount.mountpoint.as_path()).chain(hierarchy.unified());
+    for root in roots {
+        for name in [parent.to_owned(), format!("{parent}.devices")] {
+            // Not there, or in use: both are fine.
+            let _ = rustix::fs::rmdir(root.join(name));
+        }
+    }
+}
+
 impl Cgroup {
     /// Makes the group `path` (`rbox/<id>`, relative to the root of each tree) with these limits and the device
     /// filter that goes with them. What was made is taken away again if something fails.

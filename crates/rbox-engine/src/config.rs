@@ -156,7 +156,7 @@ pub(crate) fn environment(record: &ContainerRecord, user: &ResolvedUser) -> Vec<
 }
 
 /// Lays `more` over `env`: a key that is there gets the new value in its place.
-pub fn merge_env(env: &mut Vec<String>, more: &[String]) {
+pub(crate) fn merge_env(env: &mut Vec<String>, more: &[String]) {
     for variable in more {
         let key = variable.split('=').next().unwrap_or(variable);
         let same = |v: &String| v.split('=').next() == Some(key);

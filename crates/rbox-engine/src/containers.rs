@@ -14,11 +14,23 @@ use crate::record::{Container, ContainerRecord, RecordError, write_json};
 
 /// All containers, newest first. Records that another process is removing are left out.
 pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
-    let mut all = Vec::new();
-    for id in ids(paths)? {
+    read_all(paths, ids(paths)?)
+}
+
+/// Those that live, newest first. Only they have a directory on tmpfs, so this does not read a thousand records of
+/// containers that ended.
+pub fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError> {
+    let mut all = read_all(paths, entries(&paths.live())?)?;
+    all.retain(Container::is_running);
+    Ok(all)
+}
+
+fn read_all(paths: &Paths, ids: Vec<ContainerId>) -> Result<Vec<Container>, EngineError> {
+    let mut all = Vec::with_capacity(ids.len());
+    for id in ids {
         match Container::read(paths, &id) {
             Ok(container) => all.extend(container),
-            // A damaged record hides its own container only; see `broken`.
+            // A damaged record hides its own container only.
             Err(RecordError::Format { .. }) => {}
             Err(error) => return Err(error.into()),
         }

@@ -12,6 +12,7 @@ use crate::containers;
 use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
+use crate::protocol::{self, FromMonitor};
 use crate::record::{Container, Status, process_is};
 
 /// Seconds `stop` waits when neither the user nor the container says.
@@ -33,6 +34,13 @@ pub fn signal(container: &Container, signal: Signal) -> Result<(), EngineError> 
     match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
         Err(e) if e.errno as i32 == nix::libc::ESRCH => Err(not_running(container)),
         other => Ok(other?),
+    }
+}
+
+/// Sends SIGKILL without waiting: to several containers before any of them is waited for.
+pub fn begin_kill(container: &Container) {
+    if let Ok(pidfd) = pidfd(container) {
+        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     }
 }
 
@@ -99,6 +107,9 @@ pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
 pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
     let id = &container.record.id;
     if container.is_running() {
+        if let Some(code) = told_by_monitor(paths, container) {
+            return Ok(code);
+        }
         if let Ok(pidfd) = pidfd(container) {
             wait_ended(pidfd, None);
         }
@@ -123,6 +134,21 @@ pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
         return Ok(containers::find(paths, id.as_str()).ok().and_then(|c| c.exit).map_or(0, |e| e.exit_code));
     }
     Ok(container.exit.as_ref().map_or(0, |exit| exit.exit_code))
+}
+
+/// Waits with the monitor, which tells the code also of a container that it then removes. None without a monitor.
+fn told_by_monitor(paths: &Paths, container: &Container) -> Option<i32> {
+    let socket = protocol::connect(&paths.live_of(&container.record.id)).ok()?;
+    let mut packet = vec![0_u8; protocol::CHUNK + 1];
+    loop {
+        let (length, _) = rbox_sys::channel::receive(&socket, &mut packet).ok()?;
+        if length == 0 {
+            return None;
+        }
+        if let Some(FromMonitor::Exited(code)) = FromMonitor::decode(&packet[..length]) {
+            return Some(code);
+        }
+    }
 }
 
 /// Freezes every process of the container.

@@ -15,3 +15,9 @@ pub fn to_stderr(format: Format) -> io::Result<()> {
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
+
+/// The first thing a command does: gives up every descriptor but the three standard streams. One left open by a
+/// caller's accident (a shell's lock file, a CI runner's pipe) would stay open in the monitor for the container's life.
+pub fn begin() {
+    rbox_sys::process::close_inherited();
+}

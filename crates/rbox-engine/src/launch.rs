@@ -28,7 +28,7 @@ use crate::error::EngineError;
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, LiveState, process_start, write_json};
 use crate::config::{self, Facts, INIT_PATH};
-use crate::teardown::networks;
+use crate::teardown::{group_path, networks};
 use crate::user;
 use crate::volume::{VolumeStore, populate};
 
@@ -76,7 +76,7 @@ fn carry_out(
 ) -> Result<(Running, OwnedFd, Vec<OwnedFd>), EngineError> {
     let live_dir = paths.live_of(&record.id);
     let hierarchy = Hierarchy::detect()?;
-    let cgroup = Cgroup::create(hierarchy, &format!("rbox/{}", record.id), &record.host.resources)?;
+    let cgroup = Cgroup::create(hierarchy, &group_path(paths, &record.id), &record.host.resources)?;
     live.cgroup = cgroup.paths().clone();
 
     let root = trace::step("stack the layers", "The image's layers, read-only, below one directory for changes.", || {
@@ -108,7 +108,11 @@ fn carry_out(
     // Written before the network is touched: a kill from here on leaves all of it to be found.
     write_json(&live_dir.join("state.json"), live)?;
 
-    let created = attach_network(paths, record, live, created)?;
+    let mut created = created;
+    if let Err(error) = attach_network(paths, record, live, &mut created) {
+        // A process that is gone has no network to wire: its own reason is the one to tell.
+        return Err(created.failure().map_or(error, EngineError::from));
+    }
     tell_hello(record, live, &live_dir);
     let running = created.start()?;
     live.running = true;
@@ -213,7 +217,7 @@ fn wanted_ports(record: &ContainerRecord) -> Vec<PortMapping> {
 }
 
 /// The exposed ports of a record; what does not read as one was refused at create.
-pub fn exposed(record: &ContainerRecord) -> Vec<ContainerPort> {
+pub(crate) fn exposed(record: &ContainerRecord) -> Vec<ContainerPort> {
     let mut all: Vec<ContainerPort> =
         record.config.exposed_ports.iter().filter_map(|text| rbox_spec::port::parse_expose(text).ok()).flatten().collect();
     all.dedup();
@@ -305,14 +309,14 @@ fn attach_network(
     paths: &Paths,
     record: &ContainerRecord,
     live: &LiveState,
-    mut created: Created,
-) -> Result<Created, EngineError> {
-    let Some(socket) = created.netlink.take() else { return Ok(created) };
+    created: &mut Created,
+) -> Result<(), EngineError> {
+    let Some(socket) = created.netlink.take() else { return Ok(()) };
     let Some(endpoint) = &live.endpoint else {
         trace::step("raise the loopback", "A network namespace begins with its loopback down.", || {
             rbox_network::loopback_up(socket)
         })?;
-        return Ok(created);
+        return Ok(());
     };
     trace::step("wire the network", "A cable with one end in the container and the other in the bridge.", || {
         let path = format!("/proc/{}/ns/net", created.pid());
@@ -322,11 +326,11 @@ fn attach_network(
         Ok::<_, EngineError>(())
     })?;
     debug_assert_eq!(record.host.network, NetworkMode::Bridge);
-    Ok(created)
+    Ok(())
 }
 
 /// Where the embedded image finds what the host sees of its container.
-pub const HOST_VIEW: &str = "/host-view";
+const HOST_VIEW: &str = "/host-view";
 
 /// Tells the embedded image's process how the host sees it: the file was empty until its pid was known.
 fn tell_hello(record: &ContainerRecord, live: &LiveState, live_dir: &Path) {

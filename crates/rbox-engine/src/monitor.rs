@@ -136,7 +136,7 @@ fn report_failure(
         };
         let _ = write_json(&paths.container(&record.id).join("exit.json"), &exit);
     }
-    let _ = std::fs::remove_dir_all(paths.live_of(&record.id));
+    teardown::remove_live(paths, &record.id);
     let _ = channel::send(client, &FromMonitor::Failed(error.exit_code(), message).encode(), None);
 }
 
@@ -436,7 +436,7 @@ impl Monitor<'_> {
         if auto_remove {
             let _ = teardown::delete_hidden(self.paths, self.record, true);
         }
-        let _ = std::fs::remove_dir_all(self.paths.live_of(&self.record.id));
+        teardown::remove_live(self.paths, &self.record.id);
     }
 
     /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is

@@ -1,11 +1,12 @@
 //! What a small init needs of the kernel: signals one by one, and every child's end.
 
+use std::ffi::CString;
 use std::io;
-use std::process::Command;
 
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+use rbox_sys::process::{self, Side};
 
 /// All signals blocked, to be taken one by one.
 #[derive(Debug)]
@@ -24,16 +25,23 @@ impl Reaper {
         Ok(Self { set })
     }
 
-    /// Starts the program, in the foreground of the terminal when there is one. The standard library gives it an
-    /// empty signal mask. The child's pid.
-    pub fn spawn(&self, command: &mut Command) -> io::Result<i32> {
-        let child = command.spawn()?;
-        let pid = child.id() as i32;
-        // The program's group must be the terminal's foreground, or its first read stops it.
-        if let Some(group) = rustix::process::Pid::from_raw(pid) {
-            let _ = rustix::termios::tcsetpgrp(io::stdin(), group);
+    /// Starts the program with an empty signal mask and every signal at its default, in the foreground of the
+    /// terminal when there is one. Its pid. A program that cannot be executed ends with 126 or 127.
+    pub fn spawn(&self, args: &[CString]) -> io::Result<i32> {
+        match process::fork().map_err(|e| io::Error::from_raw_os_error(e.errno as i32))? {
+            Side::Parent(pid) => Ok(pid),
+            Side::Child => {
+                let _ = rustix::process::setpgid(None, None);
+                // The program's group must be the terminal's foreground, or its first read stops it. SIGTTOU is
+                // still blocked here, so asking for it from the background is no stop either.
+                let _ = rustix::termios::tcsetpgrp(io::stdin(), rustix::process::getpid());
+                process::reset_signals();
+                let errno = process::execvp(args);
+                let name = args.first().map(|a| a.to_string_lossy().into_owned()).unwrap_or_default();
+                eprintln!("docker-init: exec: {name:?}: {}", errno.desc());
+                process::exit_now(if errno == nix::errno::Errno::ENOENT { 127 } else { 126 })
+            }
         }
-        Ok(pid)
     }
 
     /// Waits for the next signal.

@@ -95,6 +95,8 @@ pub enum Status {
     Exited,
     /// Being taken away.
     Removing,
+    /// Its record cannot be read: it can only be removed.
+    Dead,
 }
 
 impl Status {
@@ -106,6 +108,7 @@ impl Status {
             Self::Paused => "paused",
             Self::Exited => "exited",
             Self::Removing => "removing",
+            Self::Dead => "dead",
         }
     }
 }
@@ -175,9 +178,16 @@ impl Container {
     /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
-        let Some(record) = read_json::<ContainerRecord>(&dir.join("config.json"))? else { return Ok(None) };
-        let exit = read_json::<ExitRecord>(&dir.join("exit.json"))?;
-        let live = read_json::<LiveState>(&paths.live_of(id).join("state.json"))?;
+        let record = match read_json::<ContainerRecord>(&dir.join("config.json")) {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            // One damaged record must not hide all the others, and must be removable.
+            Err(error @ RecordError::Format { .. }) => return Ok(Some(Self::unreadable(id, &error))),
+            Err(error) => return Err(error),
+        };
+        // These two are written again and again; a damaged one is as good as none.
+        let exit = read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
+        let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).unwrap_or_default();
         let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
         let status = match alive {
             Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => Status::Paused,
@@ -187,6 +197,25 @@ impl Container {
         };
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
         Ok(Some(Self { record, status, live, exit }))
+    }
+
+    fn unreadable(id: &ContainerId, error: &RecordError) -> Self {
+        let epoch = Timestamp::UNIX_EPOCH;
+        let record = ContainerRecord {
+            id: id.clone(),
+            name: id.short().to_owned(),
+            created: epoch,
+            image: "<unreadable record>".into(),
+            image_id: String::new(),
+            image_manifest: String::new(),
+            layers: Vec::new(),
+            embedded: false,
+            config: ContainerConfig::default(),
+            host: HostConfig::default(),
+        };
+        let exit =
+            ExitRecord { exit_code: 0, oom_killed: false, error: error.to_string(), started: None, finished: epoch };
+        Self { record, status: Status::Dead, live: None, exit: Some(exit) }
     }
 
     /// Whether its PID 1 lives.

@@ -161,6 +161,7 @@ pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
 /// exit, and all they held is freed. Those that still run stay. Every command that lists or changes calls this.
 pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
     empty_trash(paths)?;
+    sweep_unfinished(paths);
     let mut first_failure = Ok(());
     for id in containers::entries(&paths.live())? {
         let dir = paths.live_of(&id);
@@ -185,12 +186,19 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
     {
         return Ok(());
     }
+    // A start takes the lock right after it made the directory; between the two it must not lose its record.
+    let young = std::fs::metadata(&dir)
+        .and_then(|meta| meta.modified())
+        .is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_secs(2)));
+    if young && !dir.join("state.json").exists() {
+        return Ok(());
+    }
     finish_dead(paths, id)?;
     let record = match read_json::<ContainerRecord>(&paths.container(id).join("config.json")) {
         Err(RecordError::Format { .. }) => None,
         other => other?,
     };
-    if let Some(record) = record.filter(|r| r.host.auto_remove && dir.join("state.json").exists()) {
+    if let Some(record) = record.filter(|r| r.host.auto_remove) {
         hide_record(paths, &record)?;
         delete_hidden(paths, &record, true)?;
     }

@@ -11,7 +11,7 @@ use rustix::fs::{FileType, OFlags};
 use crate::error::EngineError;
 
 /// Resolves `user` with /etc/passwd and /etc/group below `root`, never with the host's.
-pub fn lookup(root: BorrowedFd<'_>, user: &str) -> Result<ResolvedUser, EngineError> {
+pub(crate) fn lookup(root: BorrowedFd<'_>, user: &str) -> Result<ResolvedUser, EngineError> {
     let spec: UserSpec = user.parse().map_err(|e| EngineError::Invalid(format!("{e}")))?;
     let passwd = database(root, "/etc/passwd")?;
     let group = database(root, "/etc/group")?;

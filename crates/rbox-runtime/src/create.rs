@@ -119,6 +119,18 @@ impl Created {
         self.child.0.as_ref().map_or(-1, |child| child.pid)
     }
 
+    /// Why the process failed, if it did: asked when something else about it failed, such as entering its network
+    /// namespace. Waits until it is ready or has failed.
+    pub fn failure(&mut self) -> Option<RuntimeError> {
+        loop {
+            match self.handshake.next() {
+                Ok(Told::Failed(failure)) => return Some(RuntimeError::Init(failure)),
+                Ok(Told::Terminal(_)) => {}
+                _ => return None,
+            }
+        }
+    }
+
     /// Lets the process go: it takes its last steps and executes the program. Comes back when that worked.
     pub fn start(mut self) -> Result<Running, RuntimeError> {
         let mut terminal = None;

@@ -31,12 +31,9 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
-impl Returned for Side<Child> {
+impl Returned for Child {
     fn returned(&self) -> String {
-        match self {
-            Self::Child => "0".into(),
-            Self::Parent(child) => format!("{}, pidfd={}", child.pid, child.pidfd.as_raw_fd()),
-        }
+        format!("{}, pidfd={}", self.pid, self.pidfd.as_raw_fd())
     }
 }
 
@@ -65,21 +62,27 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     if thread_count() > 1 {
         return Err(SysError::new("clone3", shown(), Errno::EBUSY));
     }
-    told("clone3", shown, || {
+    let begin = std::time::Instant::now();
+    let cloned = {
         // SAFETY: no CLONE_VM, so the child has its own copy of all memory; the process has one thread (checked),
         // so no lock is held by a thread that does not exist in the child. `args` outlives the call.
-        let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) };
-        match pid {
-            0 => Ok(Side::Child),
+        match unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<libc::clone_args>()) } {
+            // The child tells nothing: one call is told once.
+            0 => return Ok(Side::Child),
             -1 => Err(Errno::last()),
             pid => {
                 // SAFETY: the pointer is to a local of this function, and the kernel stored a new descriptor there
                 // that nobody else owns.
                 let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd.read_volatile()) };
-                Ok(Side::Parent(Child { pid: pid as i32, pidfd }))
+                Ok(Child { pid: pid as i32, pidfd })
             }
         }
-    })
+    };
+    crate::trace::tell("clone3", shown, &cloned, begin);
+    match cloned {
+        Ok(child) => Ok(Side::Parent(child)),
+        Err(errno) => Err(SysError::new("clone3", shown(), errno)),
+    }
 }
 
 /// fork(2) of this single-threaded process: the child is the monitor, or the process between two namespaces.
@@ -189,4 +192,17 @@ pub fn reset_signals() {
 /// Names this process as `ps` and /proc/PID/comm show it (prctl(2), PR_SET_NAME); 15 bytes count.
 pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
+}
+
+/// Closes every descriptor from 3 up (close_range(2)): what the caller left open for us by accident, and which a
+/// monitor would keep open for its container's life. Only for the very beginning of a process.
+pub fn close_inherited() {
+    // SAFETY: called before this process has opened anything, so nothing of ours is closed behind an owner's back.
+    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+}
+
+/// Replaces this process by a program found by PATH (execvp(3)). Comes back only when it failed.
+pub fn execvp(args: &[CString]) -> Errno {
+    let Some(program) = args.first() else { return Errno::EINVAL };
+    nix::unistd::execvp(program, args).err().unwrap_or(Errno::EINVAL)
 }

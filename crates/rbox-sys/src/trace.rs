@@ -151,6 +151,23 @@ pub fn call<T: Returned, E: Display>(
     out
 }
 
+/// Tells a call that was made elsewhere: for one that returns twice.
+pub fn tell<T: Returned, E: Display>(
+    name: &'static str,
+    args: impl FnOnce() -> String,
+    out: &Result<T, E>,
+    begin: Instant,
+) {
+    if enabled() {
+        let micros = begin.elapsed().as_micros();
+        let result = match out {
+            Ok(value) => value.returned(),
+            Err(error) => format!("-1 {error}"),
+        };
+        emit_call(name, &args(), &result, micros);
+    }
+}
+
 /// Tells a call before it is made, because it does not come back when it works: execve(2).
 pub fn last_call(name: &'static str, args: impl FnOnce() -> String) {
     if enabled() {
