@@ -229,7 +229,18 @@ impl Test {
         let mut args = vec!["run", "-d", "--name", name];
         args.extend(flags);
         args.extend([BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]);
-        self.cmd(args).run().ok()
+        let id = self.cmd(args).run().ok();
+        self.listens(name);
+        id
+    }
+
+    /// Waits until PID 1 of a container handles SIGTERM: as PID 1 it would ignore one that comes before.
+    pub(crate) fn listens(&self, container: &str) {
+        let status = format!("/proc/{}/status", self.pid(container));
+        wait_until("PID 1 handles SIGTERM", || {
+            let status = fields(&fs::read_to_string(&status).unwrap_or_default());
+            status.get("SigCgt").and_then(|set| u64::from_str_radix(set, 16).ok()).is_some_and(|set| set & (1 << 14) != 0)
+        });
     }
 
     /// `inspect` of one object.
