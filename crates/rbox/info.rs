@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Parser;
 use rbox_engine::host;
+use rbox_engine::network::NetworkStore;
 use rbox_engine::record::Status;
 use serde_json::{Value, json};
 
@@ -147,6 +148,12 @@ fn warnings(has_cgroups: bool) -> Vec<String> {
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
         out.push("overlay is not loaded: containers start once the kernel module overlay is".to_owned());
+    }
+    // A list that cannot be had (no nf_tables) is no warning: the first container with a network tells that.
+    for chain in NetworkStore::forward_drops().unwrap_or_default() {
+        out.push(format!(
+            "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridge"
+        ));
     }
     out
 }

@@ -66,7 +66,9 @@ pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineEr
     if let Ok(id) = text.parse::<ContainerId>() {
         return Ok(id);
     }
-    if rbox_spec::mount::valid_name(text) && let Some(id) = named(paths, text) {
+    if rbox_spec::mount::valid_name(text)
+        && let Some(id) = named(paths, text)
+    {
         return Ok(id);
     }
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -91,7 +93,8 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Engi
         match symlink(id.as_str(), &link) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(paths.names()).map_err(EngineError::file("make directory", paths.names()))?;
+                std::fs::create_dir_all(paths.names())
+                    .map_err(EngineError::file("make directory", paths.names()))?;
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if let Some(holder) = named(paths, name) {
@@ -103,7 +106,9 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Engi
             Err(e) => return Err(EngineError::file("make", link)(e)),
         }
     }
-    Err(EngineError::Conflict(format!("the name \"{name}\" is being taken and given up all the time; try again")))
+    Err(EngineError::Conflict(format!(
+        "the name \"{name}\" is being taken and given up all the time; try again"
+    )))
 }
 
 /// Gives a name up, if it is still this container's.
