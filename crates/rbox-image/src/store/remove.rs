@@ -233,6 +233,8 @@ impl ImageStore {
     pub fn sweep(&self, keep: Duration) -> Result<u64, StoreError> {
         let Some(_alone) = self.try_alone()? else { return Ok(0) };
         let mut freed = 0;
+        // Whoever changes index.json adds nothing and holds only its lock; the new one is under tmp/ until it is renamed.
+        let index_lock = self.lock_index()?;
         for (path, meta) in entries(&self.tmp())? {
             let partial = path.extension().is_some_and(|extension| extension == "partial");
             if partial && younger(&meta, keep) {
@@ -241,6 +243,7 @@ impl ImageStore {
             freed += disk_use(&path, &meta);
             if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
         }
+        drop(index_lock);
         // Only worth reading every manifest for if something may be unnamed.
         let layers = entries(&self.dir.join("layers"))?;
         let mut blobs = Vec::new();

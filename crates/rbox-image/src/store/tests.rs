@@ -246,6 +246,31 @@ fn finding_is_quick() {
 }
 
 #[test]
+fn tidying_leaves_what_the_living_write() {
+    let (dir, store) = fresh();
+    add(&store, &TestImage::small(), &["a:1"]);
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                let _ = store.sweep(Duration::ZERO).unwrap();
+            }
+        });
+        let work = std::panic::catch_unwind(|| {
+            for round in 0..100 {
+                let image = store.find("a:1").unwrap().unwrap();
+                store.tag(&image, &format!("b:{round}").parse().unwrap()).unwrap();
+                fs::remove_file(store.dir().join("oci-layout")).unwrap();
+                ImageStore::open(&dir.path().join("images")).unwrap();
+            }
+        });
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        work.unwrap();
+    });
+    assert_eq!(store.find("a:1").unwrap().unwrap().references.len(), 101);
+}
+
+#[test]
 fn what_an_opaque_root_hides_is_not_mounted() {
     let (_dir, store) = fresh();
     let layers = [
