@@ -8,7 +8,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use anyhow::Context;
 use rbox_engine::attach::{FromMonitor, Stream, ToMonitor, receive_message, send_message};
-use rbox_engine::attach::{PollFd, PollFlags, SignalFd, Termios, poll, read_fd, set_terminal, terminal_raw, terminal_size};
+use rbox_engine::attach::{
+    PollFd, PollFlags, SignalFd, Termios, poll, read_fd, set_terminal, terminal_raw, terminal_size,
+};
 
 use crate::cli::{BadInput, Coded};
 
@@ -187,10 +189,15 @@ impl Session<'_> {
                 fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
             }
             poll(&mut fds);
-            let ready = |at: usize| fds.get(at).map_or(PollFlags::empty(), |fd| fd.revents());
+            let ready =
+                |at: usize| fds.get(at).map_or(PollFlags::empty(), rbox_engine::attach::PollFd::revents);
             let signal_at = 1;
             let input_at = signal_at + usize::from(self.signals.is_some());
-            (ready(0), wants_input && !ready(input_at).is_empty(), self.signals.is_some() && !ready(signal_at).is_empty())
+            (
+                ready(0),
+                wants_input && !ready(input_at).is_empty(),
+                self.signals.is_some() && !ready(signal_at).is_empty(),
+            )
         };
         if signal {
             self.take_signals()?;
@@ -214,7 +221,12 @@ impl Session<'_> {
         let mut typed = [0_u8; 16 * 1024];
         let length = match read_fd(io::stdin(), &mut typed) {
             Ok(length) => length,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock || error.kind() == io::ErrorKind::Interrupted => return false,
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    || error.kind() == io::ErrorKind::Interrupted =>
+            {
+                return false;
+            }
             Err(_) => 0,
         };
         if length == 0 {
@@ -297,7 +309,11 @@ impl Session<'_> {
                     write_out(io::stdout(), &self.buffer[..length])?;
                     Ok(None)
                 }
-                Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),
+                Err(error)
+                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
+                {
+                    Ok(None)
+                }
                 // EIO: the last program closed the terminal.
                 _ => Ok(Some(Ended::Lost)),
             },
@@ -333,7 +349,9 @@ impl Session<'_> {
 /// Writes and flushes output. A reader that went away ends this command as SIGPIPE ends others.
 fn write_out(mut to: impl Write, bytes: &[u8]) -> anyhow::Result<()> {
     match to.write_all(bytes).and_then(|()| to.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Coded { message: String::new(), code: 141 }.into()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Err(Coded { message: String::new(), code: 141 }.into())
+        }
         other => other.context("write output"),
     }
 }

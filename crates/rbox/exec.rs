@@ -20,6 +20,7 @@ use crate::run::coded;
   rbox exec -u 1000 -w /tmp -e LANG=C web id
   rbox exec -d web touch /tmp/done"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Exec {
     /// Run it in the background
     #[arg(short, long)]

@@ -107,7 +107,13 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
     /// Network to connect to: bridge, host or none
-    #[arg(long, visible_alias = "net", value_name = "NETWORK", default_value = "bridge", hide_default_value = true)]
+    #[arg(
+        long,
+        visible_alias = "net",
+        value_name = "NETWORK",
+        default_value = "bridge",
+        hide_default_value = true
+    )]
     network: String,
     /// Disable the out-of-memory killer
     #[arg(long)]
@@ -223,7 +229,9 @@ impl ContainerFlags {
         let (seccomp, no_new_privileges) = security(&self.security_opt)?;
         match self.userns.as_deref() {
             None | Some("" | "host") => {}
-            Some(other) => return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported"))),
+            Some(other) => {
+                return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported")));
+            }
         }
         let mut ports = Vec::new();
         for spec in &self.publish {
@@ -259,7 +267,8 @@ impl ContainerFlags {
     }
 
     fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {
-        let cwd = std::env::current_dir().map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
+        let cwd =
+            std::env::current_dir().map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
         let mut mounts = Vec::new();
         for spec in &self.volume {
             mounts.push(MountSpec::parse_volume(spec, &cwd).map_err(bad_input)?);
@@ -312,7 +321,9 @@ fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String
         .iter()
         .map(|text| match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-            _ => Err(bad_input(format!("invalid argument \"{text}\" for \"{flag}\" flag: expected KEY=VALUE"))),
+            _ => {
+                Err(bad_input(format!("invalid argument \"{text}\" for \"{flag}\" flag: expected KEY=VALUE")))
+            }
         })
         .collect()
 }
@@ -329,7 +340,8 @@ fn network(name: &str) -> anyhow::Result<NetworkMode> {
 fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
     let (mut seccomp, mut no_new_privileges) = (SeccompMode::Default, false);
     for option in options {
-        let (key, value) = option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
+        let (key, value) =
+            option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
         match (key, value) {
             ("no-new-privileges", None | Some("true")) => no_new_privileges = true,
             ("no-new-privileges", Some("false")) => no_new_privileges = false,
@@ -338,12 +350,17 @@ fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
             ("seccomp", Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
-                rbox_engine::create::check_seccomp(&text).map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
+                rbox_engine::create::check_seccomp(&text)
+                    .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
                 seccomp = SeccompMode::Profile(text);
             }
             // These switch off what this host does not have.
             ("label", Some(_)) | ("apparmor", Some("unconfined")) | ("systempaths", Some("confined")) => {}
-            _ => return Err(bad_input(format!("invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, no-new-privileges"))),
+            _ => {
+                return Err(bad_input(format!(
+                    "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, no-new-privileges"
+                )));
+            }
         }
     }
     Ok((seccomp, no_new_privileges))
@@ -378,7 +395,9 @@ fn lines_of(files: &[String]) -> anyhow::Result<Vec<String>> {
             }
             let key = line.split('=').next().unwrap_or(line);
             if key.contains(char::is_whitespace) {
-                return Err(bad_input(format!("invalid line in {path}: variable '{key}' contains whitespaces")));
+                return Err(bad_input(format!(
+                    "invalid line in {path}: variable '{key}' contains whitespaces"
+                )));
             }
             lines.push(line.to_owned());
         }

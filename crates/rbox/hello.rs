@@ -31,9 +31,14 @@ pub(crate) fn main() -> ExitCode {
     row("most processes", limit("pids.max", "pids"), "the same, set from there".to_owned());
     row("memory limit", memory(), "the same, set from there".to_owned());
     let status = read("/proc/self/status");
-    let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("-").trim().to_owned();
+    let field =
+        |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("-").trim().to_owned();
     let capabilities = field("CapEff:");
-    row("capabilities", format!("{capabilities} ({} of {})", bits(&capabilities), known_capabilities()), outside("capabilities"));
+    row(
+        "capabilities",
+        format!("{capabilities} ({} of {})", bits(&capabilities), known_capabilities()),
+        outside("capabilities"),
+    );
     row("seccomp filter", if field("Seccomp:") == "2" { "yes".into() } else { "no".into() }, "-".to_owned());
 
     println!("Hello from inside a container. The same process, seen from both sides:\n");
@@ -85,7 +90,8 @@ fn address() -> String {
 
 fn links() -> String {
     let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
-    let mut names: Vec<&str> = text.lines().skip(2).filter_map(|l| l.split(':').next()).map(str::trim).collect();
+    let mut names: Vec<&str> =
+        text.lines().skip(2).filter_map(|l| l.split(':').next()).map(str::trim).collect();
     names.sort_unstable();
     names.join(" ")
 }
@@ -99,12 +105,15 @@ fn processes() -> String {
 fn root_kind() -> String {
     let mounts = read("/proc/self/mountinfo");
     let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/"));
-    root.and_then(|line| line.split(" - ").nth(1)).and_then(|rest| rest.split(' ').next()).unwrap_or("-").to_owned()
+    root.and_then(|line| line.split(" - ").nth(1))
+        .and_then(|rest| rest.split(' ').next())
+        .unwrap_or("-")
+        .to_owned()
 }
 
 fn group() -> String {
     let text = read("/proc/self/cgroup");
-    text.lines().filter_map(|line| line.splitn(3, ':').nth(2)).next().unwrap_or("-").to_owned()
+    text.lines().find_map(|line| line.splitn(3, ':').nth(2)).unwrap_or("-").to_owned()
 }
 
 /// A limit of our own group: of the v2 tree, or of the v1 controller.

@@ -37,7 +37,9 @@ fn takes_value(action: &ArgAction) -> bool {
 fn long_takes_value(command: &Command, name: &str) -> bool {
     command
         .get_arguments()
-        .find(|arg| arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name)))
+        .find(|arg| {
+            arg.get_long() == Some(name) || arg.get_all_aliases().is_some_and(|all| all.contains(&name))
+        })
         .is_some_and(|arg| takes_value(arg.get_action()) && !arg.is_require_equals_set())
 }
 

@@ -91,7 +91,11 @@ impl Run {
     fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
         let record = make(global, &self.flags, &self.image, &self.command)?;
         let attach = !self.detach;
-        let socket = start(global, &record, StartOptions { attach, size: client::size().filter(|_| record.config.tty) })?;
+        let socket = start(
+            global,
+            &record,
+            StartOptions { attach, size: client::size().filter(|_| record.config.tty) },
+        )?;
         if self.detach {
             say(record.id.as_str())?;
             return Ok(0);
@@ -115,8 +119,9 @@ pub(crate) fn start(
     options: StartOptions,
 ) -> anyhow::Result<std::os::fd::OwnedFd> {
     let live = global.paths.live_of(&record.id);
-    let lock = Lock::take_within(&live, std::time::Duration::from_secs(20))?
-        .with_context(|| format!("container {} is busy: another command or its monitor holds it", record.name))?;
+    let lock = Lock::take_within(&live, std::time::Duration::from_secs(20))?.with_context(|| {
+        format!("container {} is busy: another command or its monitor holds it", record.name)
+    })?;
     let socket = monitor::start(&global.paths, record, lock, options)?;
     protocol::wait_started(&socket)?;
     Ok(socket)
@@ -160,19 +165,30 @@ pub(crate) fn coded<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
         if error.is::<Coded>() {
             return error;
         }
-        let code = error.downcast_ref::<rbox_engine::error::EngineError>().map_or(125, |e| e.exit_code());
+        let code = error
+            .downcast_ref::<rbox_engine::error::EngineError>()
+            .map_or(125, rbox_engine::error::EngineError::exit_code);
         Coded { message: message(&error), code: u8::try_from(code).unwrap_or(125) }.into()
     })
 }
 
 /// `--explain`: events go to where standard error goes now.
 fn tell_steps(format: &str) -> anyhow::Result<()> {
-    let format = if format == "json" { rbox_engine::explain::Format::Json } else { rbox_engine::explain::Format::Text };
+    let format = if format == "json" {
+        rbox_engine::explain::Format::Json
+    } else {
+        rbox_engine::explain::Format::Text
+    };
     rbox_engine::explain::to_stderr(format).context("explain")
 }
 
 /// The record of a new container, its image pulled when need be.
-fn make(global: &Global, flags: &ContainerFlags, image: &str, command: &[String]) -> anyhow::Result<ContainerRecord> {
+fn make(
+    global: &Global,
+    flags: &ContainerFlags,
+    image: &str,
+    command: &[String],
+) -> anyhow::Result<ContainerRecord> {
     let mut request = flags.request(image, command)?;
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
     let store = ImageStore::open(&global.paths.image())?;
@@ -184,11 +200,7 @@ fn make(global: &Global, flags: &ContainerFlags, image: &str, command: &[String]
     Ok(record)
 }
 
-fn obtain(
-    store: &ImageStore,
-    flags: &ContainerFlags,
-    request: &mut CreateRequest,
-) -> anyhow::Result<Image> {
+fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {
     if hello::is_name(&request.image) && flags.pull != "always" {
         request.embedded = true;
         return Ok(hello::ensure(store)?);

@@ -13,7 +13,10 @@ use crate::run::{coded, exit_code, signal_proxy, start};
 
 /// Start one or more stopped containers
 #[derive(Debug, Parser)]
-#[command(name = "start", after_help = "Examples:\n  rbox start web\n  rbox start -a job      # and see its output, and end with its exit code")]
+#[command(
+    name = "start",
+    after_help = "Examples:\n  rbox start web\n  rbox start -a job      # and see its output, and end with its exit code"
+)]
 pub(crate) struct Start {
     /// Attach to its output, pass signals on, and end with its exit code
     #[arg(short, long)]
@@ -59,7 +62,10 @@ impl Execute for Start {
 
 /// Attach local standard input, output, and error streams to a running container
 #[derive(Debug, Parser)]
-#[command(name = "attach", after_help = "Examples:\n  rbox attach shell          # Ctrl-P Ctrl-Q detaches again\n  rbox attach --no-stdin web")]
+#[command(
+    name = "attach",
+    after_help = "Examples:\n  rbox attach shell          # Ctrl-P Ctrl-Q detaches again\n  rbox attach --no-stdin web"
+)]
 pub(crate) struct Attach {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
@@ -86,7 +92,13 @@ impl Execute for Attach {
     }
 }
 
-fn attach_to(global: &Global, container: &Container, input: bool, keys: &[u8], proxy: bool) -> anyhow::Result<u8> {
+fn attach_to(
+    global: &Global,
+    container: &Container,
+    input: bool,
+    keys: &[u8],
+    proxy: bool,
+) -> anyhow::Result<u8> {
     let input = input && container.record.config.open_stdin;
     client::require_terminal(input, container.record.config.tty)?;
     let socket = protocol::connect(&global.paths.live_of(&container.record.id)).map_err(|_| Coded {

@@ -55,7 +55,17 @@ fn archives_of_skopeo_are_loaded_in_every_form() {
     for kind in ["docker-archive", "oci-archive"] {
         let file = dir.join(format!("{kind}.tar"));
         let plain = file.to_str().unwrap().to_owned();
-        run("skopeo", &["copy", "-q", "--insecure-policy", "--src-tls-verify=false", &source, &format!("{kind}:{plain}:loaded/{kind}:1")]);
+        run(
+            "skopeo",
+            &[
+                "copy",
+                "-q",
+                "--insecure-policy",
+                "--src-tls-verify=false",
+                &source,
+                &format!("{kind}:{plain}:loaded/{kind}:1"),
+            ],
+        );
         let mut forms = vec![plain.clone()];
         for (tool, ending) in [("gzip", "gz"), ("zstd", "zst"), ("xz", "xz")] {
             if !has(tool) {
@@ -69,7 +79,11 @@ fn archives_of_skopeo_are_loaded_in_every_form() {
             let out = t.ok(["load", "-q", "-i", &form]);
             assert!(out.contains(&format!("loaded/{kind}:1")), "{form}: {out}");
             let name = format!("loaded/{kind}:1");
-            assert_eq!(t.ok(["run", "--rm", &name, "sh", "-c", "cat /w/replaced; ls /w/opaque"]), "second\nnew\nthird", "{form}");
+            assert_eq!(
+                t.ok(["run", "--rm", &name, "sh", "-c", "cat /w/replaced; ls /w/opaque"]),
+                "second\nnew\nthird",
+                "{form}"
+            );
             t.ok(["rmi", &name]);
         }
         let bytes = std::fs::read(&plain).unwrap();
@@ -117,8 +131,23 @@ fn a_tree_is_imported_with_changes() {
     };
     std::fs::write(&file, &bytes).unwrap();
     let out = t.ok([
-        "import", "--change", "CMD [\"sh\", \"-c\", \"echo $WHO; pwd; id -u\"]", "-c", "ENV WHO=imported", "-c", "WORKDIR /tmp", "-c", "USER 55",
-        "-c", "LABEL a=b", "-c", "EXPOSE 80", "-m", "a message", path, "mine/imported:1",
+        "import",
+        "--change",
+        "CMD [\"sh\", \"-c\", \"echo $WHO; pwd; id -u\"]",
+        "-c",
+        "ENV WHO=imported",
+        "-c",
+        "WORKDIR /tmp",
+        "-c",
+        "USER 55",
+        "-c",
+        "LABEL a=b",
+        "-c",
+        "EXPOSE 80",
+        "-m",
+        "a message",
+        path,
+        "mine/imported:1",
     ]);
     assert!(out.starts_with("sha256:"), "{out}");
     assert_eq!(t.ok(["run", "--rm", "mine/imported:1"]), "imported\n/tmp\n55");

@@ -8,8 +8,9 @@ use crate::harness::{BUSYBOX, Cmd, Test, binary, wait_until};
 fn unknown_flags_and_commands() {
     let Some(t) = Test::start() else { return };
     for command in [
-        "run", "create", "start", "exec", "attach", "ps", "logs", "stop", "kill", "rm", "restart", "wait", "inspect", "rename", "port", "pause", "unpause", "top",
-        "pull", "images", "rmi", "tag", "load", "save", "import", "history", "version", "info", "pid",
+        "run", "create", "start", "exec", "attach", "ps", "logs", "stop", "kill", "rm", "restart", "wait",
+        "inspect", "rename", "port", "pause", "unpause", "top", "pull", "images", "rmi", "tag", "load",
+        "save", "import", "history", "version", "info", "pid",
     ] {
         t.rbox([command, "--no-such-flag"]).refused(125, &["--no-such-flag"]);
     }
@@ -21,7 +22,11 @@ fn unknown_flags_and_commands() {
 #[test]
 fn arguments_that_are_missing_or_too_many() {
     let Some(t) = Test::start() else { return };
-    for command in ["run", "create", "start", "exec", "attach", "logs", "stop", "kill", "rm", "restart", "wait", "inspect", "rename", "port", "pause", "unpause", "top", "pull", "rmi", "tag", "save", "import", "history"] {
+    for command in [
+        "run", "create", "start", "exec", "attach", "logs", "stop", "kill", "rm", "restart", "wait",
+        "inspect", "rename", "port", "pause", "unpause", "top", "pull", "rmi", "tag", "save", "import",
+        "history",
+    ] {
         let out = t.rbox([command]);
         out.refused(125, &[]);
     }
@@ -34,7 +39,10 @@ fn arguments_that_are_missing_or_too_many() {
 #[test]
 fn what_is_not_there() {
     let Some(t) = Test::start() else { return };
-    for command in ["start", "stop", "kill", "rm", "restart", "wait", "port", "pause", "unpause", "top", "logs", "attach", "pid"] {
+    for command in [
+        "start", "stop", "kill", "rm", "restart", "wait", "port", "pause", "unpause", "top", "logs",
+        "attach", "pid",
+    ] {
         t.rbox([command, "no-such-one"]).refused(1, &["no such container: no-such-one"]);
     }
     t.rbox(["rename", "no-such-one", "x"]).refused(1, &["no such container"]);
@@ -94,7 +102,10 @@ fn without_root_it_says_so() {
         std::process::Command::new("chmod").args(["755", dir.to_str().unwrap()]).status().unwrap();
     }
     for args in [&["run", "--rm", "busybox", "true"][..], &["ps"], &["pull", "busybox"]] {
-        Cmd::new(copy.clone(), args).user(65534).run().refused(if args[0] == "run" { 125 } else { 1 }, &["root"]);
+        Cmd::new(copy.clone(), args)
+            .user(65534)
+            .run()
+            .refused(if args[0] == "run" { 125 } else { 1 }, &["root"]);
     }
     Cmd::new(copy, ["--help"]).user(65534).run().ok();
 }
@@ -108,7 +119,11 @@ fn errors_say_what_was_tried() {
     // A directory over a file, and a root that cannot be one.
     let spec = format!("{}:/etc/passwd", dir.display());
     t.rbox(["run", "--rm", "-v", &spec, BUSYBOX, "true"]).refused(125, &["/etc/passwd"]);
-    Cmd::new(binary(), ["ps"]).env("RBOX_ROOT", &file).env("RBOX_STATE", &t.suite.state).run().refused(1, &[file.to_str().unwrap()]);
+    Cmd::new(binary(), ["ps"])
+        .env("RBOX_ROOT", &file)
+        .env("RBOX_STATE", &t.suite.state)
+        .run()
+        .refused(1, &[file.to_str().unwrap()]);
     Cmd::new(binary(), ["pull", "busybox"])
         .env("RBOX_ROOT", dir.join("r"))
         .env("RBOX_STATE", dir.join("s"))
@@ -154,10 +169,7 @@ fn a_long_state_directory() {
     let dir = t.dir("long");
     let state = dir.join("s".repeat(60)).join("t".repeat(60));
     let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args)
-            .env("RBOX_ROOT", &t.suite.root)
-            .env("RBOX_STATE", &state)
-            .run()
+        Cmd::new(binary(), args).env("RBOX_ROOT", &t.suite.root).env("RBOX_STATE", &state).run()
     };
     let name = t.name("c");
     let out = rbox(&["run", "--name", &name, "--network", "none", BUSYBOX, "echo", "fits"]);

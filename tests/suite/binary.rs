@@ -16,7 +16,7 @@ fn u64_at(bytes: &[u8], at: usize) -> usize {
     u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap()) as usize
 }
 
-/// ELF-64: no interpreter (PT_INTERP) and no needed library (DT_NEEDED) means that nothing else is loaded.
+/// ELF-64: no interpreter (`PT_INTERP`) and no needed library (`DT_NEEDED`) means that nothing else is loaded.
 #[test]
 fn is_static() {
     let bytes = fs::read(binary()).unwrap();
@@ -45,9 +45,40 @@ fn says_its_version_and_its_commands() {
     assert!(version.starts_with("rbox "), "{version}");
     let help = t.ok(["--help"]);
     for command in [
-        "run", "create", "start", "exec", "attach", "ps", "logs", "stop", "kill", "rm", "restart", "wait", "inspect", "rename",
-        "port", "pause", "unpause", "top", "pull", "images", "rmi", "tag", "load", "save", "import", "history", "image",
-        "container", "volume", "network", "system", "version", "info", "pid",
+        "run",
+        "create",
+        "start",
+        "exec",
+        "attach",
+        "ps",
+        "logs",
+        "stop",
+        "kill",
+        "rm",
+        "restart",
+        "wait",
+        "inspect",
+        "rename",
+        "port",
+        "pause",
+        "unpause",
+        "top",
+        "pull",
+        "images",
+        "rmi",
+        "tag",
+        "load",
+        "save",
+        "import",
+        "history",
+        "image",
+        "container",
+        "volume",
+        "network",
+        "system",
+        "version",
+        "info",
+        "pid",
     ] {
         assert!(help.split_whitespace().any(|w| w == command), "--help does not name {command}:\n{help}");
     }
@@ -56,7 +87,10 @@ fn says_its_version_and_its_commands() {
 #[test]
 fn every_command_has_help_with_examples() {
     let Some(t) = Test::start() else { return };
-    for command in ["run", "create", "start", "exec", "ps", "logs", "stop", "kill", "rm", "pull", "images", "rmi", "inspect", "save", "load", "import"] {
+    for command in [
+        "run", "create", "start", "exec", "ps", "logs", "stop", "kill", "rm", "pull", "images", "rmi",
+        "inspect", "save", "load", "import",
+    ] {
         let help = t.ok([command, "--help"]);
         assert!(help.contains("Usage:") && help.contains("rbox "), "{command}: {help}");
         assert!(help.to_lowercase().contains("example"), "{command} --help has no examples:\n{help}");
@@ -72,7 +106,8 @@ fn completions_and_manual_pages_come_out() {
     }
     let dir = t.dir("man");
     t.ok(["man", dir.to_str().unwrap()]);
-    let pages: Vec<_> = fs::read_dir(&dir).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
+    let pages: Vec<_> =
+        fs::read_dir(&dir).unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect();
     assert!(pages.iter().any(|p| p == "rbox-run.1"), "{pages:?}");
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::harness::{BUSYBOX, Test, poll, wait_until};
 
-/// Pseudo-random numbers (xorshift), printed seed: a failure can be tried again with RBOX_TEST_SEED.
+/// Pseudo-random numbers (xorshift), printed seed: a failure can be tried again with `RBOX_TEST_SEED`.
 struct Random(u64);
 
 impl Random {
@@ -36,7 +36,11 @@ fn kill9(pid: i32) {
 
 /// The monitors of this suite: processes of rbox that are no command of the moment.
 fn monitors(t: &Test) -> Vec<i32> {
-    crate::harness::Left::look(t.suite).processes.iter().filter_map(|line| line.split(' ').next()?.parse().ok()).collect()
+    crate::harness::Left::look(t.suite)
+        .processes
+        .iter()
+        .filter_map(|line| line.split(' ').next()?.parse().ok())
+        .collect()
 }
 
 /// What `ps` says must be what the kernel says, for every container; looked at again, as one may end in between.
@@ -53,9 +57,13 @@ fn what_ps_gets_wrong(t: &Test) -> Option<String> {
     let out = t.ok(["ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.State}}"]);
     for line in out.lines() {
         let (id, state) = line.split_once(' ').unwrap();
-        let Ok(pid) = t.rbox(["inspect", "-f", "{{.State.Pid}}", id]).stdout.trim().parse::<i32>() else { continue };
+        let Ok(pid) = t.rbox(["inspect", "-f", "{{.State.Pid}}", id]).stdout.trim().parse::<i32>() else {
+            continue;
+        };
         let lives = pid > 0
-            && std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| !s.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X']));
+            && std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|s| {
+                !s.rsplit(')').next().unwrap_or_default().trim_start().starts_with(['Z', 'X'])
+            });
         if (state == "running" || state == "paused") != lives {
             return Some(format!("{id} is `{state}` with pid {pid}"));
         }
@@ -90,7 +98,8 @@ fn an_attached_command_line_killed() {
     let mut random = Random::new();
     for round in 0..rounds() / 4 {
         let name = t.name(&format!("r{round}"));
-        let run = t.cmd(["run", "--rm", "--name", &name, BUSYBOX, "sh", "-c", "echo on; exec sleep 1000"]).spawn();
+        let run =
+            t.cmd(["run", "--rm", "--name", &name, BUSYBOX, "sh", "-c", "echo on; exec sleep 1000"]).spawn();
         std::thread::sleep(Duration::from_micros(random.below(60_000)));
         kill9(run.id());
         // The container lives on under its monitor or never came to be; its outputs may stay open with the monitor.
@@ -149,7 +158,8 @@ fn everything_at_once_in_any_order() {
     let mut counts: BTreeMap<&str, u32> = BTreeMap::new();
     for round in 0..rounds() / 2 {
         let name = t.name(&format!("r{round}"));
-        let flags: &[&str] = if random.below(2) == 0 { &["-p", "127.0.0.1::80", "-v", "/anonymous"] } else { &["--rm"] };
+        let flags: &[&str] =
+            if random.below(2) == 0 { &["-p", "127.0.0.1::80", "-v", "/anonymous"] } else { &["--rm"] };
         let mut args = vec!["run", "-d", "--name", &name];
         args.extend(flags);
         args.extend([BUSYBOX, "sleep", "1000"]);

@@ -10,13 +10,25 @@ struct Small<'a>(&'a Path);
 
 impl<'a> Small<'a> {
     fn mount(at: &'a Path, size: &str) -> Self {
-        let ok = Command::new("mount").args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"]).arg(at).status().unwrap().success();
+        let ok = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"])
+            .arg(at)
+            .status()
+            .unwrap()
+            .success();
         assert!(ok, "mount a tmpfs of {size} on {}", at.display());
         Self(at)
     }
 
     fn resize(&self, size: &str) {
-        assert!(Command::new("mount").args(["-o", &format!("remount,size={size}")]).arg(self.0).status().unwrap().success());
+        assert!(
+            Command::new("mount")
+                .args(["-o", &format!("remount,size={size}")])
+                .arg(self.0)
+                .status()
+                .unwrap()
+                .success()
+        );
     }
 }
 
@@ -35,7 +47,13 @@ fn during_a_pull() {
     let small = Small::mount(&root, "60m");
     let config = dir.join("registries.json");
     write_registries(&config, &t.suite.registry).unwrap();
-    let rbox = |args: &[&str]| Cmd::new(binary(), args).env("RBOX_ROOT", &root).env("RBOX_STATE", dir.join("state")).env("RBOX_REGISTRIES", &config).run();
+    let rbox = |args: &[&str]| {
+        Cmd::new(binary(), args)
+            .env("RBOX_ROOT", &root)
+            .env("RBOX_STATE", dir.join("state"))
+            .env("RBOX_REGISTRIES", &config)
+            .run()
+    };
     rbox(&["pull", PYTHON]).refused(1, &["no space"]);
     assert_eq!(rbox(&["images", "-q"]).ok(), "");
     // A small image still fits beside what the failed pull left, or what it left was taken away.
@@ -56,9 +74,25 @@ fn a_container_fills_it_and_can_be_removed() {
     let _small = Small::mount(&root, "24m");
     let config = dir.join("registries.json");
     write_registries(&config, &t.suite.registry).unwrap();
-    let rbox = |args: &[&str]| Cmd::new(binary(), args).env("RBOX_ROOT", &root).env("RBOX_STATE", dir.join("state")).env("RBOX_REGISTRIES", &config).run();
+    let rbox = |args: &[&str]| {
+        Cmd::new(binary(), args)
+            .env("RBOX_ROOT", &root)
+            .env("RBOX_STATE", dir.join("state"))
+            .env("RBOX_REGISTRIES", &config)
+            .run()
+    };
     rbox(&["pull", "-q", BUSYBOX]).ok();
-    let out = rbox(&["run", "--name", "filler", "--network", "none", BUSYBOX, "sh", "-c", "cat /dev/zero > /big; echo code $?"]);
+    let out = rbox(&[
+        "run",
+        "--name",
+        "filler",
+        "--network",
+        "none",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "cat /dev/zero > /big; echo code $?",
+    ]);
     assert!(out.stdout.contains("code 1") && out.stderr.contains("No space left"), "{out:?}");
     // Zero bytes are free: a new container is refused in one line, the old one goes away, and then it works.
     let out = rbox(&["run", "--rm", "--network", "none", BUSYBOX, "true"]);

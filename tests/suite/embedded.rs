@@ -10,16 +10,29 @@ fn hello_needs_no_registry_and_tells_what_it_sees() {
     let config = dir.join("registries.json");
     crate::harness::write_registries(&config, "127.0.0.1:1").unwrap();
     let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args).env("RBOX_ROOT", dir.join("root")).env("RBOX_STATE", dir.join("state")).env("RBOX_REGISTRIES", &config).run()
+        Cmd::new(binary(), args)
+            .env("RBOX_ROOT", dir.join("root"))
+            .env("RBOX_STATE", dir.join("state"))
+            .env("RBOX_REGISTRIES", &config)
+            .run()
     };
     let out = rbox(&["run", "--rm", "-m", "64m", "hello"]).ok();
     let lower = out.to_lowercase();
     for word in ["pid", "namespace", "host name", "address", "limit", "mount", "capabilit", "host"] {
         assert!(lower.contains(word), "it does not tell of {word}:\n{out}");
     }
-    assert!(out.contains("64") && out.split_whitespace().any(|w| w.trim_matches(|c: char| !c.is_alphanumeric()) == "1"), "{out}");
+    assert!(
+        out.contains("64")
+            && out.split_whitespace().any(|w| w.trim_matches(|c: char| !c.is_alphanumeric()) == "1"),
+        "{out}"
+    );
     // The host's side of the table: the namespaces as the host numbers them.
-    let host = std::fs::read_link("/proc/self/ns/net").unwrap().to_string_lossy().chars().filter(char::is_ascii_digit).collect::<String>();
+    let host = std::fs::read_link("/proc/self/ns/net")
+        .unwrap()
+        .to_string_lossy()
+        .chars()
+        .filter(char::is_ascii_digit)
+        .collect::<String>();
     assert!(out.contains(&host), "the host's network namespace {host} is not beside the container's:\n{out}");
     assert_eq!(rbox(&["ps", "-aq"]).ok(), "");
     rbox(&["system", "reset", "--force"]).ok();

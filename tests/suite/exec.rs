@@ -12,12 +12,15 @@ fn joins_every_namespace_the_root_and_the_groups() {
     t.sleeper(&name, []);
     let script = "for n in cgroup ipc mnt net pid uts; do echo $n $(readlink /proc/self/ns/$n); done; cat /proc/self/cgroup";
     let own: Vec<String> = t.ok(["exec", &name, "sh", "-c", script]).lines().map(str::to_owned).collect();
-    let first: Vec<String> = t.ok(["exec", &name, "sh", "-c", &script.replace("self", "1")]).lines().map(str::to_owned).collect();
+    let first: Vec<String> =
+        t.ok(["exec", &name, "sh", "-c", &script.replace("self", "1")]).lines().map(str::to_owned).collect();
     assert_eq!(own, first);
     let pid = t.pid(&name);
     let outside: BTreeMap<_, _> = ["cgroup", "ipc", "mnt", "net", "pid", "uts"]
         .into_iter()
-        .map(|n| (n, std::fs::read_link(format!("/proc/{pid}/ns/{n}")).unwrap().to_string_lossy().into_owned()))
+        .map(|n| {
+            (n, std::fs::read_link(format!("/proc/{pid}/ns/{n}")).unwrap().to_string_lossy().into_owned())
+        })
         .collect();
     for (namespace, link) in outside {
         assert!(own.contains(&format!("{namespace} {link}")), "{namespace}: {own:?}");
@@ -46,10 +49,45 @@ fn flags() {
     let Some(t) = Test::start() else { return };
     let image = format!("{}/rbox/users", t.suite.registry);
     let name = t.name("f");
-    t.ok(["run", "-d", "--name", &name, "-e", "A=run", "-w", "/tmp", "-u", "app", &image, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "-e",
+        "A=run",
+        "-w",
+        "/tmp",
+        "-u",
+        "app",
+        &image,
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; while :; do sleep 0.1; done",
+    ]);
     // Without flags: the container's own user, directory and environment.
-    assert_eq!(t.ok(["exec", &name, "sh", "-c", "id -u; pwd; echo $A; echo $HOME"]), "1234\n/tmp\nrun\n/opt/app");
-    assert_eq!(t.ok(["exec", "-u", "root", "-w", "/etc", "-e", "A=exec", "-e", "B=2", &name, "sh", "-c", "id -u; pwd; echo $A $B; echo $HOME"]), "0\n/etc\nexec 2\n/root");
+    assert_eq!(
+        t.ok(["exec", &name, "sh", "-c", "id -u; pwd; echo $A; echo $HOME"]),
+        "1234\n/tmp\nrun\n/opt/app"
+    );
+    assert_eq!(
+        t.ok([
+            "exec",
+            "-u",
+            "root",
+            "-w",
+            "/etc",
+            "-e",
+            "A=exec",
+            "-e",
+            "B=2",
+            &name,
+            "sh",
+            "-c",
+            "id -u; pwd; echo $A $B; echo $HOME"
+        ]),
+        "0\n/etc\nexec 2\n/root"
+    );
     assert!(t.ok(["exec", "-u", "app", &name, "id"]).contains("groups=100(users),2000(extra),2001(more)"));
     t.rbox(["exec", "-w", "/no/such/dir", &name, "true"]).refused(125, &["/no/such/dir"]);
     t.rbox(["exec", "-u", "no-such-user", &name, "true"]).refused(125, &["no-such-user"]);
@@ -61,7 +99,9 @@ fn detached_leaves_at_once() {
     let name = t.name("d");
     t.sleeper(&name, []);
     assert_eq!(t.ok(["exec", "-d", &name, "sh", "-c", "sleep 0.3; echo done > /tmp/mark"]), "");
-    wait_until("the detached command has run", || t.rbox(["exec", &name, "cat", "/tmp/mark"]).stdout == "done\n");
+    wait_until("the detached command has run", || {
+        t.rbox(["exec", &name, "cat", "/tmp/mark"]).stdout == "done\n"
+    });
 }
 
 #[test]
@@ -71,13 +111,27 @@ fn has_the_containers_capabilities_and_filter() {
     t.sleeper(&name, ["--cap-drop", "CHOWN", "--security-opt", "no-new-privileges"]);
     let first = fields(&t.ok(["exec", &name, "cat", "/proc/1/status"]));
     let own = fields(&t.ok(["exec", &name, "cat", "/proc/self/status"]));
-    for key in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb", "Seccomp", "NoNewPrivs", "Groups", "Seccomp_filters"] {
+    for key in [
+        "CapInh",
+        "CapPrm",
+        "CapEff",
+        "CapBnd",
+        "CapAmb",
+        "Seccomp",
+        "NoNewPrivs",
+        "Groups",
+        "Seccomp_filters",
+    ] {
         assert_eq!(own.get(key), first.get(key), "{key}");
     }
     assert_eq!(own["Seccomp"], "2");
     assert_eq!(own["NoNewPrivs"], "1");
     let more = fields(&t.ok(["exec", "--privileged", &name, "cat", "/proc/self/status"]));
-    assert!(u64::from_str_radix(&more["CapEff"], 16).unwrap() & (1 << 21) != 0, "SYS_ADMIN: {}", more["CapEff"]);
+    assert!(
+        u64::from_str_radix(&more["CapEff"], 16).unwrap() & (1 << 21) != 0,
+        "SYS_ADMIN: {}",
+        more["CapEff"]
+    );
 }
 
 fn refused_by_exec(out: crate::harness::Output, words: &[&str]) {
@@ -92,7 +146,10 @@ fn only_in_what_runs() {
     t.ok(["run", "--name", &name, BUSYBOX, "true"]);
     // docs/exit-codes.md: what is exec's own failure, and not the program's, is 125 or Docker's 1.
     refused_by_exec(t.rbox(["exec", &name, "true"]), &["not running"]);
-    refused_by_exec(t.rbox(["exec", "no-such-container", "true"]), &["no such container", "no-such-container"]);
+    refused_by_exec(
+        t.rbox(["exec", "no-such-container", "true"]),
+        &["no such container", "no-such-container"],
+    );
     let name = t.name("p");
     t.sleeper(&name, []);
     t.ok(["pause", &name]);
@@ -116,9 +173,10 @@ fn many_at_once() {
     let Some(t) = Test::start() else { return };
     let name = t.name("m");
     t.sleeper(&name, []);
-    let all: Vec<_> = (0..20).map(|n| t.cmd(["exec", &name, "sh", "-c", &format!("echo {n}; exit {n}")]).spawn()).collect();
+    let all: Vec<_> =
+        (0..20).map(|n| t.cmd(["exec", &name, "sh", "-c", &format!("echo {n}; exit {n}")]).spawn()).collect();
     for (n, one) in all.into_iter().enumerate() {
-        assert_eq!(one.finish(Duration::from_secs(60)).code(n as i32).stdout, format!("{n}\n"));
+        assert_eq!(one.finish(Duration::from_mins(1)).code(n as i32).stdout, format!("{n}\n"));
     }
 }
 

@@ -1,5 +1,5 @@
 //! Images and containers that mean harm: rows of the catalogue of advisories that need a whole container to be seen.
-//! The oracle is the host: a canary outside, the binary's bytes, core_pattern and the mount table stay as they were.
+//! The oracle is the host: a canary outside, the binary's bytes, `core_pattern` and the mount table stay as they were.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,7 +21,12 @@ impl Canary {
     fn plant(t: &Test) -> Self {
         let dir = t.dir("canary");
         fs::write(dir.join("secret"), SECRET).unwrap();
-        Self { dir, core_pattern: core_pattern(), mounts: mounts(), binary: fs::read(crate::harness::binary()).unwrap() }
+        Self {
+            dir,
+            core_pattern: core_pattern(),
+            mounts: mounts(),
+            binary: fs::read(crate::harness::binary()).unwrap(),
+        }
     }
 
     fn check(&self) {
@@ -45,7 +50,21 @@ fn mounts() -> usize {
 fn image(t: &Test, name: &str, script: &str, changes: &[&str]) -> String {
     let dir = t.dir(&format!("tree-{name}"));
     let tar = Command::new(crate::harness::binary())
-        .args(["run", "--rm", "--network", "none", BUSYBOX, "tar", "c", "bin", "etc", "root", "tmp", "usr", "home"])
+        .args([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            BUSYBOX,
+            "tar",
+            "c",
+            "bin",
+            "etc",
+            "root",
+            "tmp",
+            "usr",
+            "home",
+        ])
         .env("RBOX_ROOT", &t.suite.root)
         .env("RBOX_STATE", &t.suite.state)
         .output()
@@ -79,7 +98,12 @@ fn dev_proc_and_sys_that_are_links() {
         ("null", "mkdir dev && ln -s /proc/sys/kernel/core_pattern dev/null".to_owned()),
         ("pts", format!("mkdir dev && ln -s {out} dev/pts")),
         ("console", "mkdir dev && ln -s /proc/sys/kernel/core_pattern dev/console".to_owned()),
-        ("etc", format!("rm -rf etc/hosts etc/hostname etc/resolv.conf && ln -s {out}/secret etc/hosts && ln -s {out}/new etc/hostname && ln -s ../../../..{out}/x etc/resolv.conf")),
+        (
+            "etc",
+            format!(
+                "rm -rf etc/hosts etc/hostname etc/resolv.conf && ln -s {out}/secret etc/hosts && ln -s {out}/new etc/hostname && ln -s ../../../..{out}/x etc/resolv.conf"
+            ),
+        ),
         ("etcdir", format!("mv etc etc2 && ln -s {out} etc")),
     ] {
         let image = image(&t, name, &script, &["CMD [\"/bin/sh\"]"]);
@@ -102,8 +126,25 @@ fn a_working_directory_in_proc() {
     for number in 3..20 {
         let dir = format!("/proc/self/fd/{number}");
         for out in [
-            t.rbox(["run", "--rm", "-w", &dir, BUSYBOX, "sh", "-c", "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a"]),
-            t.rbox(["exec", "-w", &dir, &name, "sh", "-c", "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a"]),
+            t.rbox([
+                "run",
+                "--rm",
+                "-w",
+                &dir,
+                BUSYBOX,
+                "sh",
+                "-c",
+                "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a",
+            ]),
+            t.rbox([
+                "exec",
+                "-w",
+                &dir,
+                &name,
+                "sh",
+                "-c",
+                "cat ../../../../../../../../var/tmp/*/secret ../secret; ls -a",
+            ]),
         ] {
             assert!(out.code != 0, "{dir} is taken as a working directory: {out:?}");
             assert!(!out.stdout.contains(SECRET), "{out:?}");
@@ -136,9 +177,15 @@ fn passwd_that_is_no_plain_file() {
             continue;
         }
         let image = image(&t, name, &script, &["CMD [\"/bin/id\"]"]);
-        let out = t.cmd(["run", "--rm", "-u", "someone", &image, "/bin/id"]).limit(std::time::Duration::from_secs(10)).run();
+        let out = t
+            .cmd(["run", "--rm", "-u", "someone", &image, "/bin/id"])
+            .limit(std::time::Duration::from_secs(10))
+            .run();
         assert_eq!(out.code, 125, "{name}: {out:?}");
-        let out = t.cmd(["run", "--rm", "-u", "12:34", &image, "/bin/id"]).limit(std::time::Duration::from_secs(10)).run();
+        let out = t
+            .cmd(["run", "--rm", "-u", "12:34", &image, "/bin/id"])
+            .limit(std::time::Duration::from_secs(10))
+            .run();
         assert!(out.stdout.starts_with("uid=12 gid=34") || out.code == 125, "{name}: {out:?}");
         assert!(!out.stderr.contains(SECRET));
         t.ok(["rmi", "-f", &image]);
@@ -146,7 +193,13 @@ fn passwd_that_is_no_plain_file() {
     // Made huge by the container itself; `exec` then reads it.
     let name = t.name("huge");
     t.sleeper(&name, []);
-    t.ok(["exec", &name, "sh", "-c", "dd if=/dev/zero of=/etc/passwd bs=1 count=1 seek=4294967296 2>/dev/null"]);
+    t.ok([
+        "exec",
+        &name,
+        "sh",
+        "-c",
+        "dd if=/dev/zero of=/etc/passwd bs=1 count=1 seek=4294967296 2>/dev/null",
+    ]);
     let out = t.cmd(["exec", "-u", "someone", &name, "id"]).limit(std::time::Duration::from_secs(10)).run();
     assert!(out.code != 0, "{out:?}");
     canary.check();
@@ -161,7 +214,17 @@ fn planted_programs_are_never_run_outside() {
         "for p in ps xz tar gzip nsenter ip nft iptables mount true; do printf '#!/bin/sh\\necho ran >> {marker}\\n' > bin/$p.evil && chmod 755 bin/$p.evil; done; \
          mkdir -p lib usr/lib && for l in libnss_files.so.2 libc.so.6 ld-linux-x86-64.so.2; do printf x > lib/$l; done"
     );
-    let image = image(&t, "planted", &script, &["CMD [\"/bin/sleep\", \"1000\"]", "ENV LD_PRELOAD=/lib/libnss_files.so.2", "ENV PATH=/bin", "LABEL io.rbox.privileged=true"]);
+    let image = image(
+        &t,
+        "planted",
+        &script,
+        &[
+            "CMD [\"/bin/sleep\", \"1000\"]",
+            "ENV LD_PRELOAD=/lib/libnss_files.so.2",
+            "ENV PATH=/bin",
+            "LABEL io.rbox.privileged=true",
+        ],
+    );
     let name = t.name("c");
     t.ok(["run", "-d", "--name", &name, &image]);
     t.rbox(["top", &name]);
@@ -178,12 +241,30 @@ fn planted_programs_are_never_run_outside() {
 fn volumes_that_point_outside() {
     let Some(t) = Test::start() else { return };
     let canary = Canary::plant(&t);
-    for (name, change) in [("up", "VOLUME /../../etc"), ("proc", "VOLUME /proc"), ("colon", "VOLUME /var/tmp:/host"), ("root", "VOLUME /")] {
+    for (name, change) in [
+        ("up", "VOLUME /../../etc"),
+        ("proc", "VOLUME /proc"),
+        ("colon", "VOLUME /var/tmp:/host"),
+        ("root", "VOLUME /"),
+    ] {
         let file = t.dir("v").join("x.tar");
-        let status = Command::new("tar").arg("-cf").arg(&file).args(["-C", "/", "--files-from=/dev/null"]).status().unwrap();
+        let status = Command::new("tar")
+            .arg("-cf")
+            .arg(&file)
+            .args(["-C", "/", "--files-from=/dev/null"])
+            .status()
+            .unwrap();
         assert!(status.success());
         let image = format!("hostile/{name}:1");
-        let made = t.rbox(["import", "--change", change, "--change", "CMD [\"/bin/sh\"]", file.to_str().unwrap(), &image]);
+        let made = t.rbox([
+            "import",
+            "--change",
+            change,
+            "--change",
+            "CMD [\"/bin/sh\"]",
+            file.to_str().unwrap(),
+            &image,
+        ]);
         if made.code == 0 {
             let out = t.rbox(["run", "--rm", &image, "sh", "-c", "ls /host /etc/shadow"]);
             assert!(out.code != 0, "{change}: {out:?}");
@@ -214,9 +295,26 @@ while True: libc.renameat2(-100, b'/v/a', -100, b'/v/b', 2)
     t.ok(["run", "-d", "--name", &flipper, "-v", &format!("{volume}:/v"), PYTHON, "python3", "-c", &program]);
     let mut counts = (0, 0);
     for _ in 0..40 {
-        let out = t.rbox(["run", "--rm", "--network", "none", "-v", &format!("{volume}:/v"), "--tmpfs", "/v/a/x", BUSYBOX, "sh", "-c", "touch /v/a/x/y 2>/dev/null; cat /v/a/secret /v/b/secret 2>/dev/null; true"]);
+        let out = t.rbox([
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            "-v",
+            &format!("{volume}:/v"),
+            "--tmpfs",
+            "/v/a/x",
+            BUSYBOX,
+            "sh",
+            "-c",
+            "touch /v/a/x/y 2>/dev/null; cat /v/a/secret /v/b/secret 2>/dev/null; true",
+        ]);
         assert!(!out.stdout.contains(SECRET), "{out:?}");
-        if out.code == 0 { counts.0 += 1 } else { counts.1 += 1 }
+        if out.code == 0 {
+            counts.0 += 1;
+        } else {
+            counts.1 += 1;
+        }
         canary.check();
     }
     println!("{} started, {} refused", counts.0, counts.1);

@@ -42,8 +42,10 @@ fn edges() -> BTreeMap<String, BTreeSet<String>> {
 
 #[test]
 fn crates_use_only_what_the_table_allows() {
-    let allowed: BTreeMap<&str, BTreeSet<String>> =
-        MAY_USE.iter().map(|(name, uses)| (*name, uses.iter().map(|u| format!("rbox-{u}")).collect())).collect();
+    let allowed: BTreeMap<&str, BTreeSet<String>> = MAY_USE
+        .iter()
+        .map(|(name, uses)| (*name, uses.iter().map(|u| format!("rbox-{u}")).collect()))
+        .collect();
     for (name, uses) in edges() {
         let may = allowed.get(name.as_str()).unwrap_or_else(|| panic!("{name} is not in the table"));
         let extra: Vec<_> = uses.difference(may).collect();
@@ -92,7 +94,8 @@ fn unsafe_is_in_rbox_sys_only() {
         }
         for (number, line) in fs::read_to_string(&path).unwrap().lines().enumerate() {
             let code = line.split("//").next().unwrap_or_default();
-            let found = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|u| code.contains(u));
+            let found =
+                ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern"].iter().any(|u| code.contains(u));
             assert!(!found, "{}:{}: {line}", path.display(), number + 1);
         }
     }

@@ -8,7 +8,8 @@ use crate::harness::{BUSYBOX, PYTHON, Test};
 fn the_table_has_dockers_columns() {
     let Some(t) = Test::start() else { return };
     let out = t.ok(["images"]);
-    let header: Vec<_> = out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    let header: Vec<_> =
+        out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
     assert_eq!(header, ["REPOSITORY", "TAG", "IMAGE ID", "CREATED", "SIZE"]);
     let line = out.lines().find(|l| l.starts_with("python ")).unwrap_or_else(|| panic!("{out}"));
     let words: Vec<_> = line.split_whitespace().collect();
@@ -20,7 +21,8 @@ fn the_table_has_dockers_columns() {
     assert_eq!(t.ok(["images", "-q", "--no-trunc", PYTHON]).len(), "sha256:".len() + 64);
     assert!(t.ok(["images", "--digests"]).lines().next().unwrap().contains("DIGEST"));
     assert_eq!(t.ok(["images", "--format", "{{.Repository}}:{{.Tag}}", "python"]), PYTHON);
-    let json: Value = serde_json::from_str(t.ok(["images", "--format", "json", PYTHON]).lines().next().unwrap()).unwrap();
+    let json: Value =
+        serde_json::from_str(t.ok(["images", "--format", "json", PYTHON]).lines().next().unwrap()).unwrap();
     assert_eq!(json["Repository"], "python");
     assert_eq!(t.ok(["image", "ls", "-q", PYTHON]), id);
 }
@@ -52,7 +54,11 @@ fn removing_frees_layers_nobody_uses() {
     let Some(t) = Test::start() else { return };
     let image = format!("{}/rbox/whiteouts", t.suite.registry);
     let used = || {
-        let out = std::process::Command::new("du").args(["-s", "--block-size=1"]).arg(t.suite.root.join("image")).output().unwrap();
+        let out = std::process::Command::new("du")
+            .args(["-s", "--block-size=1"])
+            .arg(t.suite.root.join("image"))
+            .output()
+            .unwrap();
         String::from_utf8(out.stdout).unwrap().split_whitespace().next().unwrap().parse::<i64>().unwrap()
     };
     let before = used();

@@ -14,20 +14,64 @@ fn has_the_keys_that_dockers_users_read() {
     assert_eq!(c["Name"], format!("/{name}"));
     assert_eq!(c["Path"], "sh");
     assert_eq!(c["Args"][0], "-c");
-    for key in ["Created", "State", "Image", "ResolvConfPath", "HostnamePath", "HostsPath", "LogPath", "RestartCount", "Driver", "Platform", "MountLabel",
-        "ProcessLabel", "HostConfig", "GraphDriver", "Mounts", "Config", "NetworkSettings"]
-    {
+    for key in [
+        "Created",
+        "State",
+        "Image",
+        "ResolvConfPath",
+        "HostnamePath",
+        "HostsPath",
+        "LogPath",
+        "RestartCount",
+        "Driver",
+        "Platform",
+        "MountLabel",
+        "ProcessLabel",
+        "HostConfig",
+        "GraphDriver",
+        "Mounts",
+        "Config",
+        "NetworkSettings",
+    ] {
         assert!(!c[key].is_null(), "{key}: {c:#}");
     }
-    for key in ["Status", "Running", "Paused", "Restarting", "OOMKilled", "Dead", "Pid", "ExitCode", "Error", "StartedAt", "FinishedAt"] {
+    for key in [
+        "Status",
+        "Running",
+        "Paused",
+        "Restarting",
+        "OOMKilled",
+        "Dead",
+        "Pid",
+        "ExitCode",
+        "Error",
+        "StartedAt",
+        "FinishedAt",
+    ] {
         assert!(!c["State"][key].is_null(), "State.{key}: {:#}", c["State"]);
     }
-    for key in ["Hostname", "User", "AttachStdin", "Tty", "OpenStdin", "Env", "Cmd", "Image", "Labels", "WorkingDir"] {
+    for key in
+        ["Hostname", "User", "AttachStdin", "Tty", "OpenStdin", "Env", "Cmd", "Image", "Labels", "WorkingDir"]
+    {
         assert!(c["Config"].get(key).is_some(), "Config.{key}: {:#}", c["Config"]);
     }
-    for key in ["Binds", "NetworkMode", "PortBindings", "RestartPolicy", "AutoRemove", "CapAdd", "CapDrop", "Privileged", "ReadonlyRootfs", "Memory", "NanoCpus",
-        "ShmSize", "MaskedPaths", "ReadonlyPaths", "LogConfig"]
-    {
+    for key in [
+        "Binds",
+        "NetworkMode",
+        "PortBindings",
+        "RestartPolicy",
+        "AutoRemove",
+        "CapAdd",
+        "CapDrop",
+        "Privileged",
+        "ReadonlyRootfs",
+        "Memory",
+        "NanoCpus",
+        "ShmSize",
+        "MaskedPaths",
+        "ReadonlyPaths",
+        "LogConfig",
+    ] {
         assert!(c["HostConfig"].get(key).is_some(), "HostConfig.{key}: {:#}", c["HostConfig"]);
     }
     assert_eq!(c["Config"]["Hostname"], "hh");
@@ -36,7 +80,13 @@ fn has_the_keys_that_dockers_users_read() {
     let binding = &c["NetworkSettings"]["Ports"]["80/tcp"][0];
     assert_eq!(binding["HostIp"], "127.0.0.1");
     assert!(binding["HostPort"].as_str().unwrap().parse::<u16>().is_ok());
-    assert!(c["NetworkSettings"]["Networks"]["bridge"]["IPAddress"].as_str().unwrap().parse::<std::net::Ipv4Addr>().is_ok());
+    assert!(
+        c["NetworkSettings"]["Networks"]["bridge"]["IPAddress"]
+            .as_str()
+            .unwrap()
+            .parse::<std::net::Ipv4Addr>()
+            .is_ok()
+    );
     assert_eq!(c["Mounts"][0]["Destination"], "/inside");
     assert_eq!(c["Mounts"][0]["Type"], "volume");
     assert_eq!(c["Mounts"][0]["RW"], true);
@@ -69,7 +119,10 @@ fn an_ambiguous_prefix_is_no_name() {
     let Some(t) = Test::start() else { return };
     // Seventeen containers: two of them begin with the same hex digit.
     let ids: Vec<_> = (0..17).map(|_| t.ok(["create", BUSYBOX])).collect();
-    let shared = ids.iter().find_map(|a| ids.iter().find(|b| *b != a && b[..1] == a[..1]).map(|_| a[..1].to_owned())).unwrap();
+    let shared = ids
+        .iter()
+        .find_map(|a| ids.iter().find(|b| *b != a && b[..1] == a[..1]).map(|_| a[..1].to_owned()))
+        .unwrap();
     t.rbox(["rm", &shared]).refused(1, &[&shared]);
     assert_eq!(t.ok(["ps", "-aq"]).lines().count(), 17);
 }

@@ -31,7 +31,16 @@ fn stop_kills_what_does_not_listen() {
 fn kill_sends_any_signal() {
     let Some(t) = Test::start() else { return };
     let name = t.name("k");
-    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "trap 'echo got usr1' USR1; trap 'exit 6' HUP; echo ready; while :; do sleep 0.05; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "trap 'echo got usr1' USR1; trap 'exit 6' HUP; echo ready; while :; do sleep 0.05; done",
+    ]);
     wait_until("ready", || t.rbox(["logs", &name]).stdout.contains("ready"));
     assert_eq!(t.ok(["kill", "-s", "USR1", &name]), name);
     wait_until("USR1 came", || t.rbox(["logs", &name]).stdout.contains("got usr1"));
@@ -130,7 +139,16 @@ fn rename() {
 fn pause_stops_everything_and_unpause_goes_on() {
     let Some(t) = Test::start() else { return };
     let name = t.name("p");
-    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "trap 'exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.02; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "trap 'exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.02; done",
+    ]);
     assert_eq!(t.ok(["pause", &name]), name);
     assert_eq!(t.status(&name), "paused");
     assert!(t.ok(["ps", "--format", "{{.Status}}"]).ends_with("(Paused)"));
@@ -151,7 +169,16 @@ fn pause_stops_everything_and_unpause_goes_on() {
 fn top_shows_the_hosts_view_and_pid_shows_both() {
     let Some(t) = Test::start() else { return };
     let name = t.name("top");
-    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "sleep 1000 & trap 'exit' TERM; while :; do sleep 0.1; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "sleep 1000 & trap 'exit' TERM; while :; do sleep 0.1; done",
+    ]);
     wait_until("both processes are there", || t.ok(["top", &name]).contains("sleep 1000"));
     let out = t.ok(["top", &name]);
     let header: Vec<_> = out.lines().next().unwrap().split_whitespace().collect();
@@ -159,17 +186,30 @@ fn top_shows_the_hosts_view_and_pid_shows_both() {
     let pid = t.pid(&name).to_string();
     assert!(out.lines().skip(1).any(|l| l.split_whitespace().nth(1) == Some(&pid)), "{out}");
     let both = t.ok(["pid", &name]);
-    assert!(both.lines().any(|l| {
-        let words: Vec<_> = l.split_whitespace().collect();
-        words.contains(&"1") && words.contains(&&*pid)
-    }), "pid {pid} is 1 inside:\n{both}");
+    assert!(
+        both.lines().any(|l| {
+            let words: Vec<_> = l.split_whitespace().collect();
+            words.contains(&"1") && words.contains(&&*pid)
+        }),
+        "pid {pid} is 1 inside:\n{both}"
+    );
 }
 
 #[test]
 fn attach_shows_what_comes_and_returns_the_code() {
     let Some(t) = Test::start() else { return };
     let name = t.name("a");
-    t.ok(["run", "-d", "-i", "--name", &name, BUSYBOX, "sh", "-c", "while read l; do echo got $l; test $l = end && exit 9; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "while read l; do echo got $l; test $l = end && exit 9; done",
+    ]);
     let out = t.cmd(["attach", &name]).input("one\nend\n").run().code(9);
     assert_eq!(out.stdout, "got one\ngot end\n");
     t.rbox(["attach", &name]).refused(1, &["stopped"]);
@@ -197,7 +237,10 @@ fn prune_takes_only_what_ended() {
     t.ok(["run", "--name", &ended, BUSYBOX, "true"]);
     let id = t.ok(["inspect", "-f", "{{.Id}}", &ended]);
     let out = t.ok(["container", "prune", "-f"]);
-    assert!(out.contains("Deleted Containers:") && out.contains(&id) && out.contains("Total reclaimed space:"), "{out}");
+    assert!(
+        out.contains("Deleted Containers:") && out.contains(&id) && out.contains("Total reclaimed space:"),
+        "{out}"
+    );
     assert_eq!(t.ok(["ps", "-a", "--format", "{{.Names}}"]), running);
     t.ok(["run", "--name", &ended, BUSYBOX, "true"]);
     t.ok(["system", "prune", "-f"]);
@@ -225,7 +268,11 @@ fn what_the_caller_holds_is_not_kept() {
     let Some(t) = Test::start() else { return };
     let name = t.name("fds");
     let lock = t.dir("lock").join("file");
-    let script = format!("exec 9>{} && flock 9 && {} run -d --name {name} {BUSYBOX} sleep 1000", lock.display(), crate::harness::binary().display());
+    let script = format!(
+        "exec 9>{} && flock 9 && {} run -d --name {name} {BUSYBOX} sleep 1000",
+        lock.display(),
+        crate::harness::binary().display()
+    );
     let out = std::process::Command::new("sh")
         .args(["-c", &script])
         .env("RBOX_ROOT", &t.suite.root)
@@ -233,7 +280,10 @@ fn what_the_caller_holds_is_not_kept() {
         .output()
         .unwrap();
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let free = std::process::Command::new("flock").args(["-n".as_ref(), lock.as_os_str(), "true".as_ref()]).status().unwrap();
+    let free = std::process::Command::new("flock")
+        .args(["-n".as_ref(), lock.as_os_str(), "true".as_ref()])
+        .status()
+        .unwrap();
     assert!(free.success(), "the lock of the shell that ran `rbox run -d` is still held");
 }
 

@@ -24,11 +24,20 @@ fn value(t: &Test, container: &str, controller: &str, v1: &str, v2: &str) -> Str
             .find(|l| {
                 let (left, right) = l.split_once(" - ").unwrap();
                 left.split(' ').nth(3) == Some("/")
-                    && if names.is_empty() { right.starts_with("cgroup2 ") } else { right.starts_with("cgroup ") && right.rsplit(' ').next().unwrap().split(',').any(|o| o == controller) }
+                    && if names.is_empty() {
+                        right.starts_with("cgroup2 ")
+                    } else {
+                        right.starts_with("cgroup ")
+                            && right.rsplit(' ').next().unwrap().split(',').any(|o| o == controller)
+                    }
             })
             .unwrap_or_else(|| panic!("{controller} is not mounted"));
-        let file = PathBuf::from(mount.split(' ').nth(4).unwrap()).join(path.trim_start_matches('/')).join(file);
-        return std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display())).trim().to_owned();
+        let file =
+            PathBuf::from(mount.split(' ').nth(4).unwrap()).join(path.trim_start_matches('/')).join(file);
+        return std::fs::read_to_string(&file)
+            .unwrap_or_else(|e| panic!("{}: {e}", file.display()))
+            .trim()
+            .to_owned();
     }
     panic!("no {controller} in\n{text}");
 }
@@ -37,8 +46,22 @@ fn value(t: &Test, container: &str, controller: &str, v1: &str, v2: &str) -> Str
 fn memory_is_limited_and_the_end_is_told() {
     let Some(t) = Test::start() else { return };
     let name = t.name("oom");
-    t.rbox(["run", "--name", &name, "-m", "64m", PYTHON, "python3", "-c", "x = bytearray(200 * 1024 * 1024); print(len(x))"]).code(137);
-    assert_eq!(t.ok(["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}} {{.State.Status}}", &name]), "true 137 exited");
+    t.rbox([
+        "run",
+        "--name",
+        &name,
+        "-m",
+        "64m",
+        PYTHON,
+        "python3",
+        "-c",
+        "x = bytearray(200 * 1024 * 1024); print(len(x))",
+    ])
+    .code(137);
+    assert_eq!(
+        t.ok(["inspect", "-f", "{{.State.OOMKilled}} {{.State.ExitCode}} {{.State.Status}}", &name]),
+        "true 137 exited"
+    );
     assert_eq!(t.inspect(&name)["HostConfig"]["Memory"], 64 * 1024 * 1024);
 }
 
@@ -46,7 +69,18 @@ fn memory_is_limited_and_the_end_is_told() {
 fn only_a_child_killed_for_memory_is_told_too() {
     let Some(t) = Test::start() else { return };
     let name = t.name("child");
-    t.rbox(["run", "--name", &name, "-m", "64m", PYTHON, "sh", "-c", "python3 -c 'x = bytearray(200 * 1024 * 1024)'; exit 5"]).code(5);
+    t.rbox([
+        "run",
+        "--name",
+        &name,
+        "-m",
+        "64m",
+        PYTHON,
+        "sh",
+        "-c",
+        "python3 -c 'x = bytearray(200 * 1024 * 1024)'; exit 5",
+    ])
+    .code(5);
     assert_eq!(t.ok(["inspect", "-f", "{{.State.OOMKilled}}", &name]), "true");
 }
 
@@ -64,7 +98,22 @@ fn every_limit_reaches_the_kernel() {
     let name = t.name("all");
     t.sleeper(
         &name,
-        ["--cpus", "0.5", "--cpu-shares", "512", "--cpuset-cpus", "0", "-m", "96m", "--memory-reservation", "32m", "--pids-limit", "50", "--oom-score-adj", "123"],
+        [
+            "--cpus",
+            "0.5",
+            "--cpu-shares",
+            "512",
+            "--cpuset-cpus",
+            "0",
+            "-m",
+            "96m",
+            "--memory-reservation",
+            "32m",
+            "--pids-limit",
+            "50",
+            "--oom-score-adj",
+            "123",
+        ],
     );
     let quota = value(&t, &name, "cpu", "cpu.cfs_quota_us", "cpu.max");
     assert!(quota == "50000" || quota == "50000 100000", "{quota}");
@@ -89,7 +138,9 @@ fn swap_follows_memory() {
     let Some(t) = Test::start() else { return };
     let unlimited = t.name("default");
     t.sleeper(&unlimited, ["-m", "64m"]);
-    if !std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists() && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+    if !std::path::Path::new("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes").exists()
+        && !std::path::Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+    {
         // Docker's rule: a limit that the host cannot set is said.
         let out = t.rbox(["run", "--rm", "-m", "64m", "--memory-swap", "64m", BUSYBOX, "true"]);
         if out.code != 0 {
@@ -99,7 +150,13 @@ fn swap_follows_memory() {
     }
     let same = t.name("same");
     t.sleeper(&same, ["-m", "64m", "--memory-swap", "64m"]);
-    assert!(["67108864", "0"].contains(&&*value(&t, &same, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max")));
+    assert!(["67108864", "0"].contains(&&*value(
+        &t,
+        &same,
+        "memory",
+        "memory.memsw.limit_in_bytes",
+        "memory.swap.max"
+    )));
 }
 
 #[test]
@@ -113,7 +170,15 @@ fn the_default_is_2048_processes() {
 #[test]
 fn processes_are_limited() {
     let Some(t) = Test::start() else { return };
-    let out = t.rbox(["run", "--rm", "--pids-limit", "10", PYTHON, "python3", "-c", "
+    let out = t.rbox([
+        "run",
+        "--rm",
+        "--pids-limit",
+        "10",
+        PYTHON,
+        "python3",
+        "-c",
+        "
 import os, time
 n = 0
 try:
@@ -123,7 +188,8 @@ try:
         n += 1
 except BlockingIOError:
     print('stopped at', n)
-"]);
+",
+    ]);
     let out = out.ok();
     let count: u32 = out.strip_prefix("stopped at ").unwrap_or_else(|| panic!("{out}")).parse().unwrap();
     assert!((8..10).contains(&count), "{count}");
@@ -133,7 +199,18 @@ except BlockingIOError:
 fn a_fork_bomb_leaves_the_host_usable() {
     let Some(t) = Test::start() else { return };
     let name = t.name("bomb");
-    t.ok(["run", "-d", "--name", &name, "--pids-limit", "200", BUSYBOX, "sh", "-c", "f() { f | f & }; f; while :; do sleep 1; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--pids-limit",
+        "200",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "f() { f | f & }; f; while :; do sleep 1; done",
+    ]);
     std::thread::sleep(Duration::from_millis(500));
     assert_eq!(t.sh("echo fine"), "fine");
     t.ok(["rm", "-f", &name]);
@@ -144,12 +221,21 @@ fn a_fork_bomb_leaves_the_host_usable() {
 fn cpu_quota_bites() {
     let Some(t) = Test::start() else { return };
     // Busy for a while: with a fifth of a CPU the time on it is a fifth of the time on the wall.
-    let out = t.ok(["run", "--rm", "--cpus", "0.2", PYTHON, "python3", "-c", "
+    let out = t.ok([
+        "run",
+        "--rm",
+        "--cpus",
+        "0.2",
+        PYTHON,
+        "python3",
+        "-c",
+        "
 import time
 start = time.monotonic()
 while time.monotonic() - start < 2: pass
 print(time.process_time())
-"]);
+",
+    ]);
     let used: f64 = out.parse().unwrap();
     assert!(used < 0.9, "{used} s of 2 s");
 }
@@ -157,7 +243,18 @@ print(time.process_time())
 #[test]
 fn ulimits() {
     let Some(t) = Test::start() else { return };
-    let out = t.ok(["run", "--rm", "--ulimit", "nofile=123:456", "--ulimit", "core=0", BUSYBOX, "sh", "-c", "ulimit -Sn; ulimit -Hn; ulimit -c"]);
+    let out = t.ok([
+        "run",
+        "--rm",
+        "--ulimit",
+        "nofile=123:456",
+        "--ulimit",
+        "core=0",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "ulimit -Sn; ulimit -Hn; ulimit -c",
+    ]);
     assert_eq!(out, "123\n456\n0");
     t.rbox(["run", "--rm", "--ulimit", "nonsense=1", BUSYBOX, "true"]).refused(125, &["nonsense"]);
     t.rbox(["run", "--rm", "--ulimit", "nofile=9:3", BUSYBOX, "true"]).refused(125, &["soft limit"]);
@@ -181,15 +278,40 @@ fn shared_memory_size() {
 fn sysctls_of_its_own_namespaces_only() {
     let Some(t) = Test::start() else { return };
     let host = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
-    assert_eq!(t.ok(["run", "--rm", "--sysctl", "net.core.somaxconn=77", BUSYBOX, "cat", "/proc/sys/net/core/somaxconn"]), "77");
+    assert_eq!(
+        t.ok([
+            "run",
+            "--rm",
+            "--sysctl",
+            "net.core.somaxconn=77",
+            BUSYBOX,
+            "cat",
+            "/proc/sys/net/core/somaxconn"
+        ]),
+        "77"
+    );
     assert_eq!(std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap(), host);
-    assert_eq!(t.ok(["run", "--rm", "--sysctl", "kernel.shmmni=99", BUSYBOX, "cat", "/proc/sys/kernel/shmmni"]), "99");
-    for bad in ["kernel.core_pattern=|/bin/evil", "vm.swappiness=1", "kernel.domainname=x", "net.core.somaxconn", "net/../kernel/core_pattern=x", "kernel.hostname=x"] {
+    assert_eq!(
+        t.ok(["run", "--rm", "--sysctl", "kernel.shmmni=99", BUSYBOX, "cat", "/proc/sys/kernel/shmmni"]),
+        "99"
+    );
+    for bad in [
+        "kernel.core_pattern=|/bin/evil",
+        "vm.swappiness=1",
+        "kernel.domainname=x",
+        "net.core.somaxconn",
+        "net/../kernel/core_pattern=x",
+        "kernel.hostname=x",
+    ] {
         t.rbox(["run", "--rm", "--sysctl", bad, BUSYBOX, "true"]).refused(125, &["sysctl"]);
     }
-    t.rbox(["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=77", BUSYBOX, "true"]).refused(125, &["net.core.somaxconn"]);
+    t.rbox(["run", "--rm", "--network", "host", "--sysctl", "net.core.somaxconn=77", BUSYBOX, "true"])
+        .refused(125, &["net.core.somaxconn"]);
     // The defaults of a network namespace of its own.
-    assert_eq!(t.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /proc/sys/net/ipv4/ping_group_range"), "0\n0\t2147483647");
+    assert_eq!(
+        t.sh("cat /proc/sys/net/ipv4/ip_unprivileged_port_start; cat /proc/sys/net/ipv4/ping_group_range"),
+        "0\n0\t2147483647"
+    );
 }
 
 #[test]
@@ -219,7 +341,10 @@ fn the_group_is_gone_with_the_container() {
     let Some(t) = Test::start() else { return };
     let name = t.name("g");
     t.sleeper(&name, ["-m", "64m"]);
-    assert!(!crate::harness::Left::look(t.suite).cgroups.is_empty(), "the leak check cannot see this suite's groups");
+    assert!(
+        !crate::harness::Left::look(t.suite).cgroups.is_empty(),
+        "the leak check cannot see this suite's groups"
+    );
     t.ok(["rm", "-f", &name]);
     wait_until("the groups are gone", || crate::harness::Left::look(t.suite).cgroups.is_empty());
 }

@@ -39,7 +39,10 @@ fn tail_since_and_timestamps() {
     let stamped = t.ok(["logs", "-t", &name]);
     let stamps: Vec<_> = stamped.lines().map(|l| l.split_once(' ').unwrap()).collect();
     assert_eq!(stamps.iter().map(|s| s.1).collect::<Vec<_>>(), ["a", "b", "c"]);
-    assert!(stamps[0].0.ends_with('Z') && stamps[0].0.len() == "2025-01-01T00:00:00.000000000Z".len(), "{stamped}");
+    assert!(
+        stamps[0].0.ends_with('Z') && stamps[0].0.len() == "2025-01-01T00:00:00.000000000Z".len(),
+        "{stamped}"
+    );
     assert_eq!(t.ok(["logs", "--since", stamps[2].0, &name]), "c");
     let until = t.ok(["logs", "--until", stamps[2].0, &name]);
     assert!(until.starts_with("a\nb"), "{until}");
@@ -53,7 +56,16 @@ fn tail_since_and_timestamps() {
 fn following_ends_with_the_container() {
     let Some(t) = Test::start() else { return };
     let name = t.name("f");
-    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.1; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "trap 'echo bye; exit' TERM; echo hello; while :; do sleep 0.1; done",
+    ]);
     wait_until("it speaks", || t.rbox(["logs", &name]).stdout == "hello\n");
     let mut follow = t.cmd(["logs", "-f", &name]).spawn();
     std::thread::sleep(Duration::from_millis(300));
@@ -66,7 +78,19 @@ fn following_ends_with_the_container() {
 fn files_are_rotated() {
     let Some(t) = Test::start() else { return };
     let name = t.name("r");
-    t.ok(["run", "--name", &name, "--log-opt", "max-size=20k", "--log-opt", "max-file=3", BUSYBOX, "seq", "1", "5000"]);
+    t.ok([
+        "run",
+        "--name",
+        &name,
+        "--log-opt",
+        "max-size=20k",
+        "--log-opt",
+        "max-file=3",
+        BUSYBOX,
+        "seq",
+        "1",
+        "5000",
+    ]);
     let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
     let files: Vec<_> = std::fs::read_dir(t.suite.root.join("containers").join(&id))
         .unwrap()
@@ -92,7 +116,11 @@ fn the_file_is_dockers_json() {
     let mut streams = Vec::new();
     for line in text.lines() {
         let json: serde_json::Value = serde_json::from_str(line).unwrap();
-        streams.push(format!("{} {}", json["stream"].as_str().unwrap(), json["log"].as_str().unwrap().trim()));
+        streams.push(format!(
+            "{} {}",
+            json["stream"].as_str().unwrap(),
+            json["log"].as_str().unwrap().trim()
+        ));
         assert!(json["time"].as_str().unwrap().ends_with('Z'));
     }
     streams.sort();

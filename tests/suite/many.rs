@@ -20,12 +20,17 @@ fn two_hundred_at_once() {
     let began = Instant::now();
     t.ok(["ps"]);
     println!("ps over 200 took {:?}", began.elapsed());
-    let addresses: BTreeSet<String> = ids.iter().map(|id| t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", id])).collect();
+    let addresses: BTreeSet<String> = ids
+        .iter()
+        .map(|id| t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", id]))
+        .collect();
     assert_eq!(addresses.len(), 200, "an address is given twice");
     let one = ids.first().unwrap();
     let last = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", ids.last().unwrap()]);
     t.ok(["exec", "-d", ids.last().unwrap(), "sh", "-c", "echo hello | nc -l -p 7"]);
-    wait_until("the last is reached from the first", || t.rbox(["exec", one, "nc", "-w", "2", &last, "7"]).stdout == "hello\n");
+    wait_until("the last is reached from the first", || {
+        t.rbox(["exec", one, "nc", "-w", "2", &last, "7"]).stdout == "hello\n"
+    });
     let mut args = vec!["rm", "-f"];
     args.extend(ids.iter().map(String::as_str));
     let began = Instant::now();
@@ -49,8 +54,18 @@ fn fifty_in_parallel_by_eight_shells() {
         .current_dir(project())
         .output()
         .unwrap();
-    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 50, "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(
+        out.status.success(),
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    );
+    assert_eq!(
+        String::from_utf8_lossy(&out.stdout).lines().count(),
+        50,
+        "{}",
+        String::from_utf8_lossy(&out.stderr)
+    );
     assert_eq!(t.ok(["ps", "-aq"]), "");
 }
 
@@ -59,7 +74,12 @@ fn ps_is_right_while_containers_come_and_go() {
     let Some(t) = Test::start() else { return };
     let stays = t.name("stays");
     t.sleeper(&stays, []);
-    let busy: Vec<_> = (0..6).map(|n| t.cmd(["run", "--rm", "--name", &t.name(&format!("n{n}")), BUSYBOX, "sh", "-c", "sleep 0.3"]).spawn()).collect();
+    let busy: Vec<_> = (0..6)
+        .map(|n| {
+            t.cmd(["run", "--rm", "--name", &t.name(&format!("n{n}")), BUSYBOX, "sh", "-c", "sleep 0.3"])
+                .spawn()
+        })
+        .collect();
     let end = Instant::now() + Duration::from_secs(2);
     while Instant::now() < end {
         let out = t.rbox(["ps", "-a", "--format", "{{.Names}}"]).code(0);
@@ -74,7 +94,8 @@ fn ps_is_right_while_containers_come_and_go() {
 fn one_name_asked_for_by_many_is_given_once() {
     let Some(t) = Test::start() else { return };
     let name = t.name("only");
-    let all: Vec<_> = (0..8).map(|_| t.cmd(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]).spawn()).collect();
+    let all: Vec<_> =
+        (0..8).map(|_| t.cmd(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]).spawn()).collect();
     let codes: Vec<_> = all.into_iter().map(|one| one.finish(Duration::from_secs(30)).code).collect();
     assert_eq!(codes.iter().filter(|c| **c == 0).count(), 1, "{codes:?}");
     assert!(codes.iter().all(|c| *c == 0 || *c == 125), "{codes:?}");

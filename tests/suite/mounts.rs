@@ -11,10 +11,24 @@ fn a_bind_is_the_same_directory() {
     let dir = t.dir("bind");
     fs::write(dir.join("in"), "from the host\n").unwrap();
     let spec = format!("{}:/mnt/deep/er", dir.display());
-    assert_eq!(t.sh_with(["-v", &spec], "cat /mnt/deep/er/in; echo back > /mnt/deep/er/out"), "from the host");
+    assert_eq!(
+        t.sh_with(["-v", &spec], "cat /mnt/deep/er/in; echo back > /mnt/deep/er/out"),
+        "from the host"
+    );
     assert_eq!(fs::read_to_string(dir.join("out")).unwrap(), "back\n");
     let read_only = format!("{spec}:ro");
-    let out = t.rbox(["run", "--rm", "-v", &read_only, BUSYBOX, "sh", "-c", "cat /mnt/deep/er/in; echo x > /mnt/deep/er/out"]).code(1);
+    let out = t
+        .rbox([
+            "run",
+            "--rm",
+            "-v",
+            &read_only,
+            BUSYBOX,
+            "sh",
+            "-c",
+            "cat /mnt/deep/er/in; echo x > /mnt/deep/er/out",
+        ])
+        .code(1);
     assert!(out.stderr.contains("Read-only file system"), "{}", out.stderr);
     // A single file, too.
     let file = format!("{}:/one", dir.join("in").display());
@@ -49,12 +63,28 @@ fn mount_flag_in_every_type() {
     fs::write(dir.join("f"), "bound").unwrap();
     let bind = format!("type=bind,src={},dst=/b,readonly", dir.display());
     assert_eq!(t.sh_with(["--mount", &bind], "cat /b/f; touch /b/x 2>/dev/null || echo ' ro'"), "bound ro");
-    let out = t.sh_with(["--mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770"], "stat -c %a /t; df -k /t | tail -n 1 | awk '{print $2}'; stat -f -c %T /t");
+    let out = t.sh_with(
+        ["--mount", "type=tmpfs,target=/t,tmpfs-size=1m,tmpfs-mode=1770"],
+        "stat -c %a /t; df -k /t | tail -n 1 | awk '{print $2}'; stat -f -c %T /t",
+    );
     assert_eq!(out, "1770\n1024\ntmpfs");
     let volume = t.name("vol");
     t.sh_with(["--mount", &format!("type=volume,source={volume},target=/v")], "echo kept > /v/x");
-    assert_eq!(t.sh_with(["--mount", &format!("source={volume},target=/v,ro")], "cat /v/x; touch /v/y 2>/dev/null || echo ro"), "kept\nro");
-    for bad in ["type=nonsense,target=/x", "type=bind,source=/tmp", "target=relative,type=tmpfs", "type=bind,source=relative,target=/x", "type=tmpfs,target=/x,unknown=1", ""] {
+    assert_eq!(
+        t.sh_with(
+            ["--mount", &format!("source={volume},target=/v,ro")],
+            "cat /v/x; touch /v/y 2>/dev/null || echo ro"
+        ),
+        "kept\nro"
+    );
+    for bad in [
+        "type=nonsense,target=/x",
+        "type=bind,source=/tmp",
+        "target=relative,type=tmpfs",
+        "type=bind,source=relative,target=/x",
+        "type=tmpfs,target=/x,unknown=1",
+        "",
+    ] {
         t.rbox(["run", "--rm", "--mount", bad, BUSYBOX, "true"]).refused(125, &[]);
     }
 }
@@ -71,7 +101,10 @@ fn tmpfs_flag() {
 #[test]
 fn a_read_only_root() {
     let Some(t) = Test::start() else { return };
-    let out = t.sh_with(["--read-only", "--tmpfs", "/tmp"], "touch /x 2>&1; touch /tmp/x && echo tmp; touch /dev/shm/x && echo shm; touch /etc/x 2>&1; true");
+    let out = t.sh_with(
+        ["--read-only", "--tmpfs", "/tmp"],
+        "touch /x 2>&1; touch /tmp/x && echo tmp; touch /dev/shm/x && echo shm; touch /etc/x 2>&1; true",
+    );
     assert_eq!(out, "touch: /x: Read-only file system\ntmp\nshm\ntouch: /etc/x: Read-only file system");
 }
 
@@ -80,7 +113,11 @@ fn proc_sys_and_dev_are_as_docker_has_them() {
     let Some(t) = Test::start() else { return };
     let mounts = t.sh("cat /proc/mounts");
     let options = |target: &str| -> String {
-        let line = mounts.lines().rev().find(|l| l.split(' ').nth(1) == Some(target)).unwrap_or_else(|| panic!("no {target}:\n{mounts}"));
+        let line = mounts
+            .lines()
+            .rev()
+            .find(|l| l.split(' ').nth(1) == Some(target))
+            .unwrap_or_else(|| panic!("no {target}:\n{mounts}"));
         line.split(' ').skip(2).take(2).collect::<Vec<_>>().join(" ")
     };
     assert!(options("/").starts_with("overlay rw"), "{mounts}");
@@ -101,19 +138,40 @@ fn proc_sys_and_dev_are_as_docker_has_them() {
             assert!(found.split([' ', ',']).any(|o| o == *word), "{target} is `{found}`, without {word}");
         }
     }
-    for masked in ["/proc/kcore", "/proc/keys", "/proc/timer_list", "/proc/interrupts", "/proc/acpi", "/sys/firmware", "/proc/scsi", "/sys/devices/virtual/powercap"] {
+    for masked in [
+        "/proc/kcore",
+        "/proc/keys",
+        "/proc/timer_list",
+        "/proc/interrupts",
+        "/proc/acpi",
+        "/sys/firmware",
+        "/proc/scsi",
+        "/sys/devices/virtual/powercap",
+    ] {
         let out = t.sh(&format!("if [ -d {masked} ]; then ls -A {masked} | wc -l; elif [ -e {masked} ]; then wc -c < {masked}; else echo 0; fi"));
         assert_eq!(out.trim(), "0", "{masked} can be read");
     }
     let nodes = t.sh("cd /dev; for n in null zero full random urandom tty; do stat -c '%n %F %t:%T %a' $n; done; for l in fd stdin stdout stderr ptmx core; do echo $l $(readlink $l); done; ls | sort | tr '\\n' ' '");
     for line in [
-        "null character special file 1:3 666", "zero character special file 1:5 666", "full character special file 1:7 666", "random character special file 1:8 666",
-        "urandom character special file 1:9 666", "tty character special file 5:0 666", "fd /proc/self/fd", "stdin /proc/self/fd/0", "stdout /proc/self/fd/1",
-        "stderr /proc/self/fd/2", "ptmx pts/ptmx", "core /proc/kcore",
+        "null character special file 1:3 666",
+        "zero character special file 1:5 666",
+        "full character special file 1:7 666",
+        "random character special file 1:8 666",
+        "urandom character special file 1:9 666",
+        "tty character special file 5:0 666",
+        "fd /proc/self/fd",
+        "stdin /proc/self/fd/0",
+        "stdout /proc/self/fd/1",
+        "stderr /proc/self/fd/2",
+        "ptmx pts/ptmx",
+        "core /proc/kcore",
     ] {
         assert!(nodes.lines().any(|l| l == line), "no `{line}` in\n{nodes}");
     }
-    assert_eq!(nodes.lines().last().unwrap().trim(), "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero");
+    assert_eq!(
+        nodes.lines().last().unwrap().trim(),
+        "core fd full mqueue null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    );
 }
 
 #[test]
@@ -121,7 +179,8 @@ fn nothing_of_the_host_is_mounted() {
     let Some(t) = Test::start() else { return };
     let mounts = t.sh("cut -d' ' -f2 /proc/mounts");
     for line in mounts.lines() {
-        let fine = ["/", "/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"].contains(&line)
+        let fine = ["/", "/proc", "/dev", "/sys", "/etc/hosts", "/etc/hostname", "/etc/resolv.conf"]
+            .contains(&line)
             || ["/proc/", "/dev/", "/sys/"].iter().any(|p| line.starts_with(p));
         assert!(fine, "{line} is mounted:\n{mounts}");
     }
@@ -139,9 +198,13 @@ fn bad_binds_are_refused() {
     let Some(t) = Test::start() else { return };
     for bad in ["/a:relative", ":/x", "/a:/b:nonsense", "/a:/b:ro:rw", "bad name:/x", "/x:", "/:/"] {
         let out = t.rbox(["run", "--rm", "-v", bad, BUSYBOX, "true"]);
-        assert!(out.code == 125 && out.stderr.starts_with("rbox: ") && out.stderr.lines().count() == 1, "-v {bad}: {out:?}");
+        assert!(
+            out.code == 125 && out.stderr.starts_with("rbox: ") && out.stderr.lines().count() == 1,
+            "-v {bad}: {out:?}"
+        );
     }
-    t.rbox(["run", "--rm", "-v", "/tmp:/x", "-v", "/var:/x", BUSYBOX, "true"]).refused(125, &["duplicate mount point", "/x"]);
+    t.rbox(["run", "--rm", "-v", "/tmp:/x", "-v", "/var:/x", BUSYBOX, "true"])
+        .refused(125, &["duplicate mount point", "/x"]);
 }
 
 /// A target that is a symlink in the image leads nowhere but into the image.
@@ -158,7 +221,17 @@ fn mount_targets_stay_inside() {
     // Through its second start the container's own symlink is in place; the mount is declared before.
     let name = t.name("again");
     let spec = format!("{}:/out/x", dir.display());
-    t.ok(["create", "--name", &name, "-v", &spec, BUSYBOX, "sh", "-c", "ls -d /out; ln -s /nowhere /l; cat /out/x/bound"]);
+    t.ok([
+        "create",
+        "--name",
+        &name,
+        "-v",
+        &spec,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "ls -d /out; ln -s /nowhere /l; cat /out/x/bound",
+    ]);
     assert_eq!(t.ok(["start", "-a", &name]), "/out\nyes");
     assert_eq!(fs::read_dir(&canary).unwrap().count(), 1, "something was made outside of the container");
 }
@@ -172,8 +245,21 @@ fn devices_are_given_and_filtered() {
     let number = "stat -c '%t:%T' /dev/fuse";
     let out = t.sh_with(["--device", "/dev/fuse"], &format!("{number}; exec 3<>/dev/fuse && echo opened"));
     assert_eq!(out, "a:e5\nopened");
-    assert_eq!(t.sh_with(["--device", "/dev/fuse:/dev/other:r"], "(exec 3</dev/other) && echo read; (exec 3>/dev/other) 2>/dev/null || echo no write"), "read\nno write");
+    assert_eq!(
+        t.sh_with(
+            ["--device", "/dev/fuse:/dev/other:r"],
+            "(exec 3</dev/other) && echo read; (exec 3>/dev/other) 2>/dev/null || echo no write"
+        ),
+        "read\nno write"
+    );
     // A node made by the container itself does not open what it was not given.
-    assert_eq!(t.sh_with(["--cap-add", "MKNOD"], "mknod /fuse c 10 229 && (exec 3</fuse) 2>/dev/null || echo refused"), "refused");
-    t.rbox(["run", "--rm", "--device", "/dev/no-such-device", BUSYBOX, "true"]).refused(125, &["/dev/no-such-device"]);
+    assert_eq!(
+        t.sh_with(
+            ["--cap-add", "MKNOD"],
+            "mknod /fuse c 10 229 && (exec 3</fuse) 2>/dev/null || echo refused"
+        ),
+        "refused"
+    );
+    t.rbox(["run", "--rm", "--device", "/dev/no-such-device", BUSYBOX, "true"])
+        .refused(125, &["/dev/no-such-device"]);
 }

@@ -79,7 +79,9 @@ fn published_ports_are_reached_from_everywhere() {
     let published = t.ok(["port", &name, "8000/tcp"]);
     let port: u16 = published.lines().next().unwrap().rsplit(':').next().unwrap().parse().unwrap();
     assert!(published.starts_with("0.0.0.0:"), "{published}");
-    wait_until("127.0.0.1 answers", || ask(&format!("127.0.0.1:{port}")).is_some_and(|a| a.starts_with(&name)));
+    wait_until("127.0.0.1 answers", || {
+        ask(&format!("127.0.0.1:{port}")).is_some_and(|a| a.starts_with(&name))
+    });
     let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
     let mut addresses = vec![gateway];
     match host_address() {
@@ -87,10 +89,15 @@ fn published_ports_are_reached_from_everywhere() {
         None => skipped("this host has no address but loopback"),
     }
     for address in addresses {
-        assert!(ask(&format!("{address}:{port}")).is_some_and(|a| a.starts_with(&name)), "the host at {address}");
+        assert!(
+            ask(&format!("{address}:{port}")).is_some_and(|a| a.starts_with(&name)),
+            "the host at {address}"
+        );
         let out = t.sh(&format!("nc -w 3 {address} {port}"));
         assert!(out.starts_with(&name), "another container at {address}: {out}");
-        let code = format!("import socket;print(socket.create_connection(('{address}',{port}),3).recv(99).decode())");
+        let code = format!(
+            "import socket;print(socket.create_connection(('{address}',{port}),3).recv(99).decode())"
+        );
         let out = t.ok(["exec", &name, "python3", "-c", &code]);
         assert!(out.starts_with(&name), "the container itself at {address}: {out}");
     }
@@ -167,20 +174,39 @@ fn none_has_loopback_only_and_host_is_the_hosts() {
     let out = t.sh_with(["--network", "none"], "ls /sys/class/net; ip -4 -o addr; (echo hi | nc -l -p 99 &) ; sleep 0.3; nc -w 2 127.0.0.1 99 </dev/null >/dev/null && echo loopback is up");
     assert!(!out.contains("eth0") && out.contains("loopback is up"), "{out}");
     let links = |text: &str| {
-        let mut names: Vec<_> = text.split_whitespace().map(str::to_owned).filter(|n| !n.starts_with("rb")).collect();
+        let mut names: Vec<_> =
+            text.split_whitespace().map(str::to_owned).filter(|n| !n.starts_with("rb")).collect();
         names.sort();
         names
     };
-    let host = std::fs::read_dir("/sys/class/net").unwrap().flatten().map(|e| e.file_name().into_string().unwrap()).collect::<Vec<_>>().join(" ");
+    let host = std::fs::read_dir("/sys/class/net")
+        .unwrap()
+        .flatten()
+        .map(|e| e.file_name().into_string().unwrap())
+        .collect::<Vec<_>>()
+        .join(" ");
     assert_eq!(links(&t.sh_with(["--network", "host"], "ls /sys/class/net")), links(&host));
-    t.rbox(["run", "--rm", "--network", "no-such-network", BUSYBOX, "true"]).refused(125, &["no-such-network"]);
+    t.rbox(["run", "--rm", "--network", "no-such-network", BUSYBOX, "true"])
+        .refused(125, &["no-such-network"]);
     t.rbox(["run", "--rm", "--network", "host", "-p", "80", BUSYBOX, "true"]).code(0);
 }
 
 #[test]
 fn names_and_resolvers_as_given() {
     let Some(t) = Test::start() else { return };
-    let out = t.sh_with(["--add-host", "db:10.1.2.3", "--add-host", "gw:host-gateway", "--dns", "192.0.2.53", "--dns-search", "example.org"], "cat /etc/hosts /etc/resolv.conf");
+    let out = t.sh_with(
+        [
+            "--add-host",
+            "db:10.1.2.3",
+            "--add-host",
+            "gw:host-gateway",
+            "--dns",
+            "192.0.2.53",
+            "--dns-search",
+            "example.org",
+        ],
+        "cat /etc/hosts /etc/resolv.conf",
+    );
     assert!(out.lines().any(|l| l.split_whitespace().eq(["10.1.2.3", "db"])), "{out}");
     assert!(out.lines().any(|l| l.ends_with("gw") && !l.contains("host-gateway")), "{out}");
     assert!(out.contains("nameserver 192.0.2.53") && out.contains("search example.org"), "{out}");
@@ -204,7 +230,9 @@ fn rules_come_back_after_a_flush() {
     let mut flushed = false;
     for line in tables.lines().filter(|l| l.contains(&t.suite.bridge_name())) {
         let words: Vec<_> = line.split_whitespace().collect();
-        assert!(Command::new("nft").args(["delete", "table", words[1], words[2]]).status().unwrap().success());
+        assert!(
+            Command::new("nft").args(["delete", "table", words[1], words[2]]).status().unwrap().success()
+        );
         flushed = true;
     }
     assert!(flushed, "no table of this suite in\n{tables}");
@@ -256,8 +284,12 @@ c.send(b'honest')
 fn networks_are_listed() {
     let Some(t) = Test::start() else { return };
     let out = t.ok(["network", "ls"]);
-    assert_eq!(out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]);
-    let mut names: Vec<_> = t.ok(["network", "ls", "--format", "{{.Name}}"]).lines().map(str::to_owned).collect();
+    assert_eq!(
+        out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["NETWORK", "ID", "NAME", "DRIVER", "SCOPE"]
+    );
+    let mut names: Vec<_> =
+        t.ok(["network", "ls", "--format", "{{.Name}}"]).lines().map(str::to_owned).collect();
     names.sort();
     assert_eq!(names, ["bridge", "host", "none"]);
     let all: serde_json::Value = serde_json::from_str(&t.ok(["network", "inspect", "bridge"])).unwrap();

@@ -10,12 +10,16 @@ fn has_dockers_columns() {
     let name = t.name("web");
     let id = t.sleeper(&name, ["-p", "127.0.0.1::8000"]);
     let out = t.ok(["ps"]);
-    let header: Vec<_> = out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
+    let header: Vec<_> =
+        out.lines().next().unwrap().split("  ").map(str::trim).filter(|c| !c.is_empty()).collect();
     assert_eq!(header, ["CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES"]);
     let line = out.lines().nth(1).unwrap();
     assert!(line.starts_with(&id[..12]), "{line}");
     assert!(line.contains("\"sh -c 'trap 'exit 0'…\"") || line.contains("\"sh -c "), "{line}");
-    assert!(line.contains("Up ") && line.contains("->8000/tcp") && line.trim_end().ends_with(&name), "{line}");
+    assert!(
+        line.contains("Up ") && line.contains("->8000/tcp") && line.trim_end().ends_with(&name),
+        "{line}"
+    );
 }
 
 #[test]
@@ -34,7 +38,10 @@ fn only_what_runs_unless_asked() {
     assert!(t.ok(["ps", "-q"]).len() == 12);
     assert!(t.ok(["ps", "-q", "--no-trunc"]).len() == 64);
     let out = t.ok(["ps", "-a", "--format", "{{.Names}}\t{{.Status}}\t{{.State}}"]);
-    assert!(out.lines().any(|l| l.starts_with(&format!("{exited}\tExited (3) ")) && l.ends_with(" ago\texited")), "{out}");
+    assert!(
+        out.lines().any(|l| l.starts_with(&format!("{exited}\tExited (3) ")) && l.ends_with(" ago\texited")),
+        "{out}"
+    );
     assert!(out.lines().any(|l| l == format!("{created}\tCreated\tcreated")), "{out}");
 }
 
@@ -78,7 +85,20 @@ fn formats() {
     let line = t.ok(["ps", "--format", "json"]);
     let json: Value = serde_json::from_str(&line).unwrap();
     for key in [
-        "Command", "CreatedAt", "ID", "Image", "Labels", "LocalVolumes", "Mounts", "Names", "Networks", "Ports", "RunningFor", "Size", "State", "Status",
+        "Command",
+        "CreatedAt",
+        "ID",
+        "Image",
+        "Labels",
+        "LocalVolumes",
+        "Mounts",
+        "Names",
+        "Networks",
+        "Ports",
+        "RunningFor",
+        "Size",
+        "State",
+        "Status",
     ] {
         assert!(json[key].is_string(), "{key}: {json}");
     }
@@ -87,7 +107,10 @@ fn formats() {
     let lines: Vec<_> = table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).collect();
     assert_eq!(lines[0], ["CONTAINER", "ID", "NAMES"]);
     assert_eq!(lines[1], [&id[..12], &name]);
-    assert_eq!(t.ok(["ps", "--format", "{{json .Names}} {{upper .State}} {{.Label \"k\"}}"]), format!("\"{name}\" RUNNING v"));
+    assert_eq!(
+        t.ok(["ps", "--format", "{{json .Names}} {{upper .State}} {{.Label \"k\"}}"]),
+        format!("\"{name}\" RUNNING v")
+    );
     t.rbox(["ps", "--format", "{{.Nonsense}}"]).refused(125, &["Nonsense"]);
     t.rbox(["ps", "--format", "{{.ID"]).refused(125, &["template"]);
 }
@@ -96,7 +119,15 @@ fn formats() {
 fn sizes() {
     let Some(t) = Test::start() else { return };
     let name = t.name("size");
-    t.ok(["run", "--name", &name, BUSYBOX, "sh", "-c", "dd if=/dev/zero of=/x bs=1000 count=3000 2>/dev/null"]);
+    t.ok([
+        "run",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "dd if=/dev/zero of=/x bs=1000 count=3000 2>/dev/null",
+    ]);
     let out = t.ok(["ps", "-a", "-s", "--format", "{{.Size}}"]);
     assert!(out.starts_with("3MB (virtual "), "{out}");
     assert!(t.ok(["ps", "-as"]).lines().next().unwrap().trim_end().ends_with("SIZE"));
@@ -106,10 +137,26 @@ fn sizes() {
 fn what_a_container_is_called_cannot_write_to_the_terminal() {
     let Some(t) = Test::start() else { return };
     let name = t.name("esc");
-    t.ok(["create", "--name", &name, "-l", "evil=\u{1b}]0;title\u{7}\u{202e}", BUSYBOX, "sh", "-c", "\u{1b}[31mred\r"]);
-    for args in [&["ps", "-a", "--no-trunc"][..], &["ps", "-a", "--format", "{{.Labels}} {{.Command}}"], &["inspect", &name]] {
+    t.ok([
+        "create",
+        "--name",
+        &name,
+        "-l",
+        "evil=\u{1b}]0;title\u{7}\u{202e}",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "\u{1b}[31mred\r",
+    ]);
+    for args in [
+        &["ps", "-a", "--no-trunc"][..],
+        &["ps", "-a", "--format", "{{.Labels}} {{.Command}}"],
+        &["inspect", &name],
+    ] {
         let out = t.cmd(args).run().ok();
-        let bad = out.chars().find(|c| (c.is_control() && *c != '\n' && *c != '\t') || ('\u{202a}'..='\u{202e}').contains(c));
+        let bad = out
+            .chars()
+            .find(|c| (c.is_control() && *c != '\n' && *c != '\t') || ('\u{202a}'..='\u{202e}').contains(c));
         assert!(bad.is_none(), "{args:?} prints {bad:?}");
     }
 }

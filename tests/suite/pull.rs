@@ -183,7 +183,7 @@ fn two_pulls_at_once_both_succeed() {
     let rbox = fresh(&t, &t.suite.registry);
     let all: Vec<_> = (0..4).map(|_| rbox(&["pull", "-q", PYTHON]).spawn()).collect();
     for one in all {
-        one.finish(std::time::Duration::from_secs(120)).ok();
+        one.finish(std::time::Duration::from_mins(2)).ok();
     }
     assert_eq!(rbox(&["images", "-q"]).run().ok().lines().count(), 1);
 }
@@ -206,7 +206,18 @@ fn a_killed_pull_leaves_nothing_half_there() {
         assert_eq!(listed, "", "an image that was not pulled to its end is listed");
     }
     rbox(&["pull", "-q", PYTHON]).run().ok();
-    let out = rbox(&["run", "--rm", "--network", "none", PYTHON, "python3", "-c", "import json;print(json.dumps([1]))"]).run().ok();
+    let out = rbox(&[
+        "run",
+        "--rm",
+        "--network",
+        "none",
+        PYTHON,
+        "python3",
+        "-c",
+        "import json;print(json.dumps([1]))",
+    ])
+    .run()
+    .ok();
     assert_eq!(out, "[1]");
     println!("killed {killed} pulls");
     rbox(&["system", "reset", "--force"]).run();
@@ -229,15 +240,22 @@ fn the_tree_is_the_one_umoci_unpacks() {
     };
     run("skopeo", &["copy", "-q", "--insecure-policy", "--src-tls-verify=false", &source, &layout]);
     let bundle = dir.join("bundle");
-    run("umoci", &["unpack", "--image", &format!("{}:x", dir.join("layout").display()), bundle.to_str().unwrap()]);
+    run(
+        "umoci",
+        &["unpack", "--image", &format!("{}:x", dir.join("layout").display()), bundle.to_str().unwrap()],
+    );
     let list = r"cd $0 && find . -xdev -path ./proc -prune -o -path ./sys -prune -o -path ./dev -prune -o -path ./etc/hosts -prune -o -path ./etc/hostname -prune -o -path ./etc/resolv.conf -prune -o \( -type f -printf '%P %y %m %U:%G %s %n %T@\n' -o -type d -printf '%P d %m %U:%G\n' -o -printf '%P %y %m %U:%G %l %T@\n' \) | sort; cd $0 && find usr etc var bin sbin lib root home opt srv -xdev -type f ! -path etc/hosts ! -path etc/hostname ! -path etc/resolv.conf -print0 | sort -z | xargs -0 sha256sum";
     let theirs = run("sh", &["-c", list, bundle.join("rootfs").to_str().unwrap()]);
     let ours = t.ok(["run", "--rm", "--network", "none", PYTHON, "sh", "-c", list, "/"]);
-    let (theirs, ours): (Vec<_>, Vec<_>) = (theirs.lines().filter(|l| !l.is_empty()).collect(), ours.lines().collect());
+    let (theirs, ours): (Vec<_>, Vec<_>) =
+        (theirs.lines().filter(|l| !l.is_empty()).collect(), ours.lines().collect());
     let only_theirs: Vec<_> = theirs.iter().filter(|l| !ours.contains(l)).take(8).collect();
     let only_ours: Vec<_> = ours.iter().filter(|l| !theirs.contains(l)).take(8).collect();
     assert!(theirs.len() > 5000, "{}", theirs.len());
-    assert!(only_theirs.is_empty() && only_ours.is_empty(), "umoci only: {only_theirs:#?}\nrbox only: {only_ours:#?}");
+    assert!(
+        only_theirs.is_empty() && only_ours.is_empty(),
+        "umoci only: {only_theirs:#?}\nrbox only: {only_ours:#?}"
+    );
 }
 
 #[test]
@@ -255,7 +273,8 @@ fn basic_credentials_from_dockers_configuration() {
                 let mut request = String::new();
                 while reader.read_line(&mut request).is_ok_and(|n| n > 2) {}
                 // user:secret
-                if !request.contains("Basic dXNlcjpzZWNyZXQ=") && !request.contains("basic dXNlcjpzZWNyZXQ=") {
+                if !request.contains("Basic dXNlcjpzZWNyZXQ=") && !request.contains("basic dXNlcjpzZWNyZXQ=")
+                {
                     let _ = client.write_all(b"HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: Basic realm=\"x\"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
                     return;
                 }

@@ -8,10 +8,20 @@ use crate::harness::{BUSYBOX, PYTHON, Test, fields, wait_until};
 #[test]
 fn the_process_is_pid_1_with_the_short_id_as_host_name() {
     let Some(t) = Test::start() else { return };
-    let out = t.ok(["run", "--rm", PYTHON, "python3", "-c", "import os,socket;print(os.getpid(),socket.gethostname())"]);
+    let out = t.ok([
+        "run",
+        "--rm",
+        PYTHON,
+        "python3",
+        "-c",
+        "import os,socket;print(os.getpid(),socket.gethostname())",
+    ]);
     let (pid, host) = out.split_once(' ').unwrap();
     assert_eq!(pid, "1");
-    assert!(host.len() == 12 && host.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()), "{host}");
+    assert!(
+        host.len() == 12 && host.chars().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase()),
+        "{host}"
+    );
 }
 
 #[test]
@@ -93,7 +103,11 @@ fn environment_is_what_the_defaults_say() {
     let env = t.ok(["run", "--rm", BUSYBOX, "env"]);
     let mut lines: Vec<_> = env.lines().filter(|l| !l.starts_with("HOSTNAME=")).collect();
     lines.sort_unstable();
-    assert_eq!(lines, ["HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"], "{env}");
+    assert_eq!(
+        lines,
+        ["HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+        "{env}"
+    );
     assert!(env.contains("HOSTNAME="), "{env}");
     let python = t.ok(["run", "--rm", PYTHON, "env"]);
     assert!(python.contains("LANG=C.UTF-8") && python.contains("PYTHON_VERSION=3.11."), "{python}");
@@ -103,14 +117,32 @@ fn environment_is_what_the_defaults_say() {
 fn environment_from_flags_and_files() {
     let Some(t) = Test::start() else { return };
     let file = t.dir("env").join("file");
-    fs::write(&file, "# a comment\nFROM_FILE=one\nBOTH=file\nPASSED\nNOT_SET_ANYWHERE\nSPACES= a  b \n\n").unwrap();
+    fs::write(&file, "# a comment\nFROM_FILE=one\nBOTH=file\nPASSED\nNOT_SET_ANYWHERE\nSPACES= a  b \n\n")
+        .unwrap();
     let out = t
-        .cmd(["run", "--rm", "--env-file", file.to_str().unwrap(), "-e", "BOTH=flag", "-e", "EMPTY=", "-e", "ALSO", "--env", "X=a=b", BUSYBOX, "env"])
+        .cmd([
+            "run",
+            "--rm",
+            "--env-file",
+            file.to_str().unwrap(),
+            "-e",
+            "BOTH=flag",
+            "-e",
+            "EMPTY=",
+            "-e",
+            "ALSO",
+            "--env",
+            "X=a=b",
+            BUSYBOX,
+            "env",
+        ])
         .env("PASSED", "through")
         .env("ALSO", "too")
         .run()
         .ok();
-    for line in ["FROM_FILE=one", "BOTH=flag", "PASSED=through", "ALSO=too", "EMPTY=", "X=a=b", "SPACES= a  b "] {
+    for line in
+        ["FROM_FILE=one", "BOTH=flag", "PASSED=through", "ALSO=too", "EMPTY=", "X=a=b", "SPACES= a  b "]
+    {
         assert!(out.lines().any(|l| l == line), "no `{line}` in\n{out}");
     }
     assert!(!out.contains("NOT_SET_ANYWHERE") && !out.contains("BOTH=file"), "{out}");
@@ -132,11 +164,26 @@ fn entrypoint_and_command_combine_as_docker_does() {
 fn the_images_configuration_is_used() {
     let Some(t) = Test::start() else { return };
     let image = format!("{}/rbox/config", t.suite.registry);
-    let out = t.ok(["run", "--rm", "--entrypoint", "sh", &image, "-c", "id; pwd; echo $GREETING; echo $HOME; cat /data/seed; ls -ldn /data | cut -c1-10"]);
+    let out = t.ok([
+        "run",
+        "--rm",
+        "--entrypoint",
+        "sh",
+        &image,
+        "-c",
+        "id; pwd; echo $GREETING; echo $HOME; cat /data/seed; ls -ldn /data | cut -c1-10",
+    ]);
     let lines: Vec<_> = out.lines().collect();
     assert_eq!(
         lines,
-        ["uid=1234(app) gid=100(users) groups=100(users),2000(extra),2001(more)", "/srv/made/here", "hello from the image", "/opt/app", "from the image", "drwxr-x---"]
+        [
+            "uid=1234(app) gid=100(users) groups=100(users),2000(extra),2001(more)",
+            "/srv/made/here",
+            "hello from the image",
+            "/opt/app",
+            "from the image",
+            "drwxr-x---"
+        ]
     );
     let all = t.inspect(&image);
     assert_eq!(all["Config"]["StopSignal"], "SIGQUIT");
@@ -186,7 +233,10 @@ fn a_user_who_is_not_root_has_no_capabilities() {
 #[test]
 fn the_working_directory_is_made_when_missing() {
     let Some(t) = Test::start() else { return };
-    assert_eq!(t.sh_with(["-w", "/not/yet/there"], "pwd; ls -ldn . | awk '{print $1, $3, $4}'"), "/not/yet/there\ndrwxr-xr-x 0 0");
+    assert_eq!(
+        t.sh_with(["-w", "/not/yet/there"], "pwd; ls -ldn . | awk '{print $1, $3, $4}'"),
+        "/not/yet/there\ndrwxr-xr-x 0 0"
+    );
     t.rbox(["run", "--rm", "-w", "relative", BUSYBOX, "pwd"]).refused(125, &["relative"]);
 }
 
@@ -217,7 +267,9 @@ fn rm_takes_the_container_away() {
     assert_eq!(t.ok(["ps", "-aq"]), "");
     t.expect_nothing_left();
     let id = t.ok(["run", "-d", "--rm", BUSYBOX, "true"]);
-    wait_until("a detached --rm container removes itself", || !t.ok(["ps", "-aq", "--no-trunc"]).contains(&id));
+    wait_until("a detached --rm container removes itself", || {
+        !t.ok(["ps", "-aq", "--no-trunc"]).contains(&id)
+    });
 }
 
 #[test]
@@ -230,7 +282,8 @@ fn cidfile_and_name() {
     t.rbox(["run", "--rm", "--cidfile", file, BUSYBOX, "true"]).refused(125, &[file]);
     let name = t.name("taken");
     let first = t.sleeper(&name, []);
-    t.rbox(["run", "--rm", "--name", &name, BUSYBOX, "true"]).refused(125, &[&name, "already in use", &first[..12]]);
+    t.rbox(["run", "--rm", "--name", &name, BUSYBOX, "true"])
+        .refused(125, &[&name, "already in use", &first[..12]]);
     t.rbox(["run", "--rm", "--name", "-bad name", BUSYBOX, "true"]).refused(125, &[]);
 }
 
@@ -249,7 +302,18 @@ fn labels_of_image_and_user() {
     let Some(t) = Test::start() else { return };
     let image = format!("{}/rbox/config", t.suite.registry);
     let name = t.name("l");
-    t.ok(["create", "--name", &name, "-l", "mine=1", "--label", "org.example.kind=other", "-l", "bare", &image]);
+    t.ok([
+        "create",
+        "--name",
+        &name,
+        "-l",
+        "mine=1",
+        "--label",
+        "org.example.kind=other",
+        "-l",
+        "bare",
+        &image,
+    ]);
     let labels = t.inspect(&name)["Config"]["Labels"].clone();
     assert_eq!(labels["mine"], "1");
     assert_eq!(labels["bare"], "");
@@ -285,11 +349,22 @@ fn the_writable_layer_stays_between_starts_and_is_a_containers_own() {
 fn init_reaps_and_passes_signals_on() {
     let Some(t) = Test::start() else { return };
     let name = t.name("init");
-    t.ok(["run", "-d", "--init", "--name", &name, BUSYBOX, "sh", "-c", "(sleep 0.1 &); trap 'exit 5' TERM; while :; do sleep 0.05; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--init",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "(sleep 0.1 &); trap 'exit 5' TERM; while :; do sleep 0.05; done",
+    ]);
     let first = t.ok(["exec", &name, "cat", "/proc/1/cmdline"]);
     assert!(!first.starts_with("sh\0"), "PID 1 is the command itself: {first}");
     std::thread::sleep(Duration::from_millis(300));
-    let zombies = t.ok(["exec", &name, "sh", "-c", "grep -l '^State:.*Z' /proc/[0-9]*/status 2>/dev/null | wc -l"]);
+    let zombies =
+        t.ok(["exec", &name, "sh", "-c", "grep -l '^State:.*Z' /proc/[0-9]*/status 2>/dev/null | wc -l"]);
     assert_eq!(zombies.trim(), "0");
     t.ok(["stop", "-t", "10", &name]);
     assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}}", &name]), "5");
@@ -299,22 +374,49 @@ fn init_reaps_and_passes_signals_on() {
 fn stop_signal_and_timeout_are_used() {
     let Some(t) = Test::start() else { return };
     let name = t.name("usr2");
-    t.ok(["run", "-d", "--name", &name, "--stop-signal", "SIGUSR2", BUSYBOX, "sh", "-c", "trap 'exit 21' USR2; echo ready; while :; do sleep 0.05; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--stop-signal",
+        "SIGUSR2",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "trap 'exit 21' USR2; echo ready; while :; do sleep 0.05; done",
+    ]);
     wait_until("ready", || t.rbox(["logs", &name]).stdout.contains("ready"));
     t.ok(["stop", &name]);
     assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}}", &name]), "21");
     let name = t.name("deaf");
-    t.ok(["run", "-d", "--name", &name, "--stop-timeout", "1", BUSYBOX, "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done"]);
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--stop-timeout",
+        "1",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "trap '' TERM; while :; do sleep 0.05; done",
+    ]);
     let began = Instant::now();
     t.ok(["stop", &name]);
-    assert!(began.elapsed() >= Duration::from_millis(900) && began.elapsed() < Duration::from_secs(8), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() >= Duration::from_millis(900) && began.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        began.elapsed()
+    );
     assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}}", &name]), "137");
 }
 
 #[test]
 fn pull_policy() {
     let Some(t) = Test::start() else { return };
-    t.rbox(["run", "--rm", "--pull", "never", "no-such-image:never", "true"]).refused(125, &["no-such-image:never"]);
+    t.rbox(["run", "--rm", "--pull", "never", "no-such-image:never", "true"])
+        .refused(125, &["no-such-image:never"]);
     t.ok(["run", "--rm", "--pull", "always", BUSYBOX, "true"]);
     t.ok(["run", "--rm", "--pull", "missing", BUSYBOX, "true"]);
     t.rbox(["run", "--rm", "--pull", "sometimes", BUSYBOX, "true"]).refused(125, &["sometimes"]);
@@ -336,6 +438,16 @@ fn time_from_start_to_end_is_short() {
 fn many_arguments_and_odd_ones_arrive_as_they_are() {
     let Some(t) = Test::start() else { return };
     let long = "x".repeat(100_000);
-    let out = t.ok(["run", "--rm", PYTHON, "python3", "-c", "import sys;print(sys.argv[1:3],len(sys.argv[3]))", "--rm", "a 'b' \"c\" $d\n", &long]);
+    let out = t.ok([
+        "run",
+        "--rm",
+        PYTHON,
+        "python3",
+        "-c",
+        "import sys;print(sys.argv[1:3],len(sys.argv[3]))",
+        "--rm",
+        "a 'b' \"c\" $d\n",
+        &long,
+    ]);
     assert_eq!(out, r#"['--rm', 'a \'b\' "c" $d\n'] 100000"#);
 }

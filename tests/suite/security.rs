@@ -1,13 +1,50 @@
-//! Capabilities, seccomp, no_new_privs, namespaces: exact values.
+//! Capabilities, seccomp, `no_new_privs`, namespaces: exact values.
 
 use crate::harness::{BUSYBOX, PYTHON, Test, fields};
 
 /// linux/capability.h.
 const NAMES: [&str; 41] = [
-    "CHOWN", "DAC_OVERRIDE", "DAC_READ_SEARCH", "FOWNER", "FSETID", "KILL", "SETGID", "SETUID", "SETPCAP", "LINUX_IMMUTABLE", "NET_BIND_SERVICE", "NET_BROADCAST",
-    "NET_ADMIN", "NET_RAW", "IPC_LOCK", "IPC_OWNER", "SYS_MODULE", "SYS_RAWIO", "SYS_CHROOT", "SYS_PTRACE", "SYS_PACCT", "SYS_ADMIN", "SYS_BOOT", "SYS_NICE",
-    "SYS_RESOURCE", "SYS_TIME", "SYS_TTY_CONFIG", "MKNOD", "LEASE", "AUDIT_WRITE", "AUDIT_CONTROL", "SETFCAP", "MAC_OVERRIDE", "MAC_ADMIN", "SYSLOG", "WAKE_ALARM",
-    "BLOCK_SUSPEND", "AUDIT_READ", "PERFMON", "BPF", "CHECKPOINT_RESTORE",
+    "CHOWN",
+    "DAC_OVERRIDE",
+    "DAC_READ_SEARCH",
+    "FOWNER",
+    "FSETID",
+    "KILL",
+    "SETGID",
+    "SETUID",
+    "SETPCAP",
+    "LINUX_IMMUTABLE",
+    "NET_BIND_SERVICE",
+    "NET_BROADCAST",
+    "NET_ADMIN",
+    "NET_RAW",
+    "IPC_LOCK",
+    "IPC_OWNER",
+    "SYS_MODULE",
+    "SYS_RAWIO",
+    "SYS_CHROOT",
+    "SYS_PTRACE",
+    "SYS_PACCT",
+    "SYS_ADMIN",
+    "SYS_BOOT",
+    "SYS_NICE",
+    "SYS_RESOURCE",
+    "SYS_TIME",
+    "SYS_TTY_CONFIG",
+    "MKNOD",
+    "LEASE",
+    "AUDIT_WRITE",
+    "AUDIT_CONTROL",
+    "SETFCAP",
+    "MAC_OVERRIDE",
+    "MAC_ADMIN",
+    "SYSLOG",
+    "WAKE_ALARM",
+    "BLOCK_SUSPEND",
+    "AUDIT_READ",
+    "PERFMON",
+    "BPF",
+    "CHECKPOINT_RESTORE",
 ];
 
 fn capabilities(t: &Test, flags: &[&str]) -> (Vec<&'static str>, std::collections::HashMap<String, String>) {
@@ -24,11 +61,38 @@ fn the_default_set() {
     let Some(t) = Test::start() else { return };
     let (held, status) = capabilities(&t, &[]);
     // Podman's eleven are all there; nothing that Docker does not give.
-    for name in ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"] {
+    for name in [
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FOWNER",
+        "FSETID",
+        "KILL",
+        "NET_BIND_SERVICE",
+        "SETFCAP",
+        "SETGID",
+        "SETPCAP",
+        "SETUID",
+        "SYS_CHROOT",
+    ] {
         assert!(held.contains(&name), "{name} is missing: {held:?}");
     }
     for name in &held {
-        let docker = ["CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "NET_BIND_SERVICE", "SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "MKNOD", "NET_RAW", "AUDIT_WRITE"];
+        let docker = [
+            "CHOWN",
+            "DAC_OVERRIDE",
+            "FOWNER",
+            "FSETID",
+            "KILL",
+            "NET_BIND_SERVICE",
+            "SETFCAP",
+            "SETGID",
+            "SETPCAP",
+            "SETUID",
+            "SYS_CHROOT",
+            "MKNOD",
+            "NET_RAW",
+            "AUDIT_WRITE",
+        ];
         assert!(docker.contains(name), "{name} is too much");
     }
     assert_eq!(status["CapPrm"], status["CapEff"]);
@@ -42,7 +106,10 @@ fn the_default_set() {
 fn added_and_dropped() {
     let Some(t) = Test::start() else { return };
     assert_eq!(capabilities(&t, &["--cap-drop", "ALL"]).0, Vec::<&str>::new());
-    assert_eq!(capabilities(&t, &["--cap-drop", "all", "--cap-add", "chown", "--cap-add", "CAP_SYS_TIME"]).0, ["CHOWN", "SYS_TIME"]);
+    assert_eq!(
+        capabilities(&t, &["--cap-drop", "all", "--cap-add", "chown", "--cap-add", "CAP_SYS_TIME"]).0,
+        ["CHOWN", "SYS_TIME"]
+    );
     let most = capabilities(&t, &["--cap-add", "ALL", "--cap-drop", "SYS_ADMIN"]).0;
     assert!(most.len() >= 38 && !most.contains(&"SYS_ADMIN"), "{most:?}");
     t.rbox(["run", "--rm", "--cap-add", "NONSENSE", BUSYBOX, "true"]).refused(125, &["NONSENSE"]);
@@ -94,8 +161,22 @@ fn the_filter_refuses_what_dockers_does() {
     let Some(t) = Test::start() else { return };
     let out = t.ok(["run", "--rm", PYTHON, "python3", "-c", PROBE]);
     for line in [
-        "keyctl EPERM", "userfaultfd EPERM", "io_uring_setup EPERM", "mount EPERM", "unshare EPERM", "setns EPERM", "bpf EPERM", "clone3 ENOSYS",
-        "open_by_handle_at EPERM", "reboot EPERM", "kexec_load EPERM", "init_module EPERM", "future ENOSYS", "family 38 EPERM", "family 40 EPERM", "family 2 opens",
+        "keyctl EPERM",
+        "userfaultfd EPERM",
+        "io_uring_setup EPERM",
+        "mount EPERM",
+        "unshare EPERM",
+        "setns EPERM",
+        "bpf EPERM",
+        "clone3 ENOSYS",
+        "open_by_handle_at EPERM",
+        "reboot EPERM",
+        "kexec_load EPERM",
+        "init_module EPERM",
+        "future ENOSYS",
+        "family 38 EPERM",
+        "family 40 EPERM",
+        "family 2 opens",
     ] {
         assert!(out.lines().any(|l| l == line), "no `{line}` in\n{out}");
     }
@@ -116,13 +197,16 @@ fn a_profile_of_ones_own() {
     assert!(out.stderr.contains("Function not implemented"), "{}", out.stderr);
     std::fs::write(&file, "not json").unwrap();
     t.rbox(["run", "--rm", "--security-opt", &option, BUSYBOX, "true"]).refused(125, &["profile.json"]);
-    t.rbox(["run", "--rm", "--security-opt", "seccomp=/no/such/file", BUSYBOX, "true"]).refused(125, &["/no/such/file"]);
+    t.rbox(["run", "--rm", "--security-opt", "seccomp=/no/such/file", BUSYBOX, "true"])
+        .refused(125, &["/no/such/file"]);
 }
 
 #[test]
 fn namespaces_are_its_own_but_those_asked_for() {
     let Some(t) = Test::start() else { return };
-    let own = |name: &str| std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_string_lossy().into_owned();
+    let own = |name: &str| {
+        std::fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_string_lossy().into_owned()
+    };
     let script = "for n in cgroup ipc mnt net pid user uts; do echo $n $(readlink /proc/self/ns/$n); done";
     let inside = t.sh(script);
     for name in ["cgroup", "ipc", "mnt", "net", "pid", "uts"] {
@@ -150,7 +234,10 @@ fn records_are_for_root_only() {
     for root in [&t.suite.root, &t.suite.state] {
         // Layers, containers and volumes hold set-user-ID programs of images (CVE-2021-41091). The roots themselves are
         // readable here, because the harness made them; what rbox makes below is not.
-        let script = format!("cd {} && find image containers volumes -mindepth 1 2>/dev/null | head -n 5", root.display());
+        let script = format!(
+            "cd {} && find image containers volumes -mindepth 1 2>/dev/null | head -n 5",
+            root.display()
+        );
         let out = crate::harness::Cmd::new("/bin/sh".into(), ["-c", &script]).user(1000).run();
         assert_eq!(out.stdout, "", "an ordinary user reads below {}", root.display());
     }
@@ -161,12 +248,28 @@ fn the_binary_is_unchanged_by_an_image_that_runs_it() {
     let Some(t) = Test::start() else { return };
     let before = std::fs::read(crate::harness::binary()).unwrap();
     let name = t.name("exe");
-    t.rbox(["run", "--name", &name, BUSYBOX, "sh", "-c", "printf '#!/proc/self/exe\\n' > /evil; chmod +x /evil"]).code(0);
+    t.rbox([
+        "run",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "printf '#!/proc/self/exe\\n' > /evil; chmod +x /evil",
+    ])
+    .code(0);
     let name = t.name("evil");
     t.sleeper(&name, []);
     t.ok(["exec", &name, "sh", "-c", "printf '#!/proc/self/exe\\n' > /evil; chmod +x /evil"]);
     let _ = t.rbox(["exec", &name, "/evil"]);
-    t.ok(["exec", "-d", &name, "sh", "-c", "while :; do for e in /proc/[0-9]*/exe; do (echo x >> $e) 2>/dev/null; done; done"]);
+    t.ok([
+        "exec",
+        "-d",
+        &name,
+        "sh",
+        "-c",
+        "while :; do for e in /proc/[0-9]*/exe; do (echo x >> $e) 2>/dev/null; done; done",
+    ]);
     for _ in 0..20 {
         let _ = t.rbox(["exec", &name, "true"]);
     }

@@ -24,7 +24,10 @@ fn a_shell_on_a_terminal() {
     tmux.expect("ended 17");
     // The terminal is as it was: canonical mode and echo are on again.
     let screen = tmux.screen();
-    assert!(screen.lines().any(|l| l.trim() == "icanon") && screen.lines().any(|l| l.trim() == "echo"), "{screen}");
+    assert!(
+        screen.lines().any(|l| l.trim() == "icanon") && screen.lines().any(|l| l.trim() == "echo"),
+        "{screen}"
+    );
 }
 
 #[test]

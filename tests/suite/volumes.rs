@@ -27,7 +27,19 @@ fn the_images_content_fills_an_empty_volume() {
     let image = format!("{}/rbox/config", t.suite.registry);
     let volume = t.name("seed");
     let spec = format!("{volume}:/data");
-    let out = t.ok(["run", "--rm", "--entrypoint", "sh", "-u", "root", "-v", &spec, &image, "-c", "stat -c '%a %u:%g' /data; cat /data/seed; echo changed > /data/seed"]);
+    let out = t.ok([
+        "run",
+        "--rm",
+        "--entrypoint",
+        "sh",
+        "-u",
+        "root",
+        "-v",
+        &spec,
+        &image,
+        "-c",
+        "stat -c '%a %u:%g' /data; cat /data/seed; echo changed > /data/seed",
+    ]);
     assert_eq!(out, "750 1234:100\nfrom the image");
     // A volume with content is not filled again.
     assert_eq!(t.ok(["run", "--rm", "--entrypoint", "cat", "-v", &spec, &image, "/data/seed"]), "changed");
@@ -75,7 +87,10 @@ fn create_and_list() {
     let generated = t.ok(["volume", "create"]);
     assert_eq!(generated.len(), 64);
     let out = t.ok(["volume", "ls"]);
-    assert_eq!(out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["DRIVER", "VOLUME", "NAME"]);
+    assert_eq!(
+        out.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["DRIVER", "VOLUME", "NAME"]
+    );
     assert_eq!(t.ok(["volume", "ls", "-q", "-f", "label=a=b"]), volume);
     for bad in ["bad/name", "../escape", "-x", ""] {
         let out = t.rbox(["volume", "create", bad]);

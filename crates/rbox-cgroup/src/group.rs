@@ -92,7 +92,8 @@ impl CgroupPaths {
 
 /// Removes the parents of the containers' groups from every tree, as far as they are empty.
 pub fn remove_parents(hierarchy: &Hierarchy, parent: &str) {
-    let roots = hierarchy.v1_mounts().iter().map(|mount| mount.mountpoint.as_path()).chain(hierarchy.unified());
+    let roots =
+        hierarchy.v1_mounts().iter().map(|mount| mount.mountpoint.as_path()).chain(hierarchy.unified());
     for root in roots {
         for name in [parent.to_owned(), format!("{parent}.devices")] {
             // Not there, or in use: both are fine.

@@ -22,7 +22,9 @@ pub fn send_message(socket: impl AsFd, packet: &[u8]) -> io::Result<()> {
 
 /// Receives one packet; 0 is the end.
 pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
-    channel::receive(socket, buffer).map(|(length, _)| length).map_err(|e| io::Error::from_raw_os_error(e.errno as i32))
+    channel::receive(socket, buffer)
+        .map(|(length, _)| length)
+        .map_err(|e| io::Error::from_raw_os_error(e.errno as i32))
 }
 
 /// Reads some bytes.
@@ -47,12 +49,18 @@ pub fn unblock(fd: impl AsFd) -> io::Result<()> {
 
 /// Rows and columns of a terminal; none for anything else.
 pub fn terminal_size(fd: impl AsFd) -> Option<(u16, u16)> {
-    rustix::termios::tcgetwinsize(fd).ok().map(|size| (size.ws_row, size.ws_col)).filter(|size| *size != (0, 0))
+    rustix::termios::tcgetwinsize(fd)
+        .ok()
+        .map(|size| (size.ws_row, size.ws_col))
+        .filter(|size| *size != (0, 0))
 }
 
 /// Gives a terminal this size.
 pub fn set_terminal_size(fd: impl AsFd, rows: u16, columns: u16) {
-    let _ = rustix::termios::tcsetwinsize(fd, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 });
+    let _ = rustix::termios::tcsetwinsize(
+        fd,
+        Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 },
+    );
 }
 
 /// Puts a terminal into raw mode: what is typed goes through as it is. Gives the settings before; none for
@@ -80,8 +88,19 @@ impl SignalFd {
         let mut set = if all { SigSet::all() } else { SigSet::empty() };
         set.add(Signal::SIGWINCH);
         for keep in [
-            Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT,
-            Signal::SIGTRAP, Signal::SIGSYS, Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGURG,
+            Signal::SIGCHLD,
+            Signal::SIGPIPE,
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGABRT,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+            Signal::SIGTSTP,
+            Signal::SIGTTIN,
+            Signal::SIGTTOU,
+            Signal::SIGURG,
         ] {
             set.remove(keep);
         }
@@ -103,8 +122,11 @@ impl AsFd for SignalFd {
 
 /// The three standard streams of this process, for a program that is to have them.
 pub fn own_streams(with_input: bool) -> io::Result<[OwnedFd; 3]> {
-    let input: OwnedFd =
-        if with_input { io::stdin().as_fd().try_clone_to_owned()? } else { std::fs::File::open("/dev/null")?.into() };
+    let input: OwnedFd = if with_input {
+        io::stdin().as_fd().try_clone_to_owned()?
+    } else {
+        std::fs::File::open("/dev/null")?.into()
+    };
     Ok([input, io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?])
 }
 

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
-    Capability as OciCapability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder, LinuxDeviceType,
-    LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process,
-    ProcessBuilder, RootBuilder, Spec, SpecBuilder, UserBuilder,
+    Capability as OciCapability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
+    LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, NetworkMode};
@@ -53,15 +54,12 @@ const MASKED: [&str; 13] = [
     "/sys/firmware",
     "/sys/fs/selinux",
 ];
-pub(crate) const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: [&str; 5] =
+    ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// The config for starting the container.
 pub(crate) fn build(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, EngineError> {
-    assemble(record, facts).map_err(refused)
-}
-
-fn refused(error: OciSpecError) -> EngineError {
-    EngineError::Invalid(format!("runtime config: {error}"))
+    assemble(record, facts).map_err(|error| EngineError::Invalid(format!("runtime config: {error}")))
 }
 
 fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpecError> {
@@ -77,11 +75,7 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
         linux = linux.masked_paths(masked()).readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
     }
     let args = [&record.config.entrypoint[..], &record.config.cmd[..]].concat();
-    let args = if host.init {
-        [vec![INIT_PATH.to_owned(), "--".to_owned()], args].concat()
-    } else {
-        args
-    };
+    let args = if host.init { [vec![INIT_PATH.to_owned(), "--".to_owned()], args].concat() } else { args };
     let cwd = if record.config.working_dir.is_empty() { "/" } else { &record.config.working_dir };
     SpecBuilder::default()
         .version("1.2.0")
@@ -247,7 +241,8 @@ fn user_mount(spec: &MountSpec, facts: &Facts<'_>) -> Result<Mount, OciSpecError
             mount(&spec.target, "bind", Path::new(source), &["rbind", access, propagation])
         }
         MountKind::Volume { .. } => {
-            let source = facts.volumes.iter().find(|(target, _)| *target == spec.target).map(|(_, dir)| dir.as_path());
+            let source =
+                facts.volumes.iter().find(|(target, _)| *target == spec.target).map(|(_, dir)| dir.as_path());
             mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &["rbind", access])
         }
         MountKind::Tmpfs { size, mode, options } => {
@@ -299,7 +294,10 @@ pub(crate) fn host_devices(dir: &Path, depth: u32) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         let Ok(kind) = entry.file_type() else { continue };
         let name = entry.file_name();
-        if kind.is_dir() && depth < 4 && !matches!(name.to_str(), Some("pts" | "shm" | "mqueue" | "fd" | ".lxc")) {
+        if kind.is_dir()
+            && depth < 4
+            && !matches!(name.to_str(), Some("pts" | "shm" | "mqueue" | "fd" | ".lxc"))
+        {
             found.extend(host_devices(&entry.path(), depth + 1));
         } else if (kind.is_char_device() || kind.is_block_device()) && name != "console" && name != "ptmx" {
             found.push(entry.path());
@@ -373,7 +371,11 @@ fn rlimit(limit: &Ulimit) -> Result<PosixRlimit, OciSpecError> {
         Rlimit::Sigpending => Kind::RlimitSigpending,
         Rlimit::Stack => Kind::RlimitStack,
     };
-    PosixRlimitBuilder::default().typ(kind).soft(limit.soft.unwrap_or(u64::MAX)).hard(limit.hard.unwrap_or(u64::MAX)).build()
+    PosixRlimitBuilder::default()
+        .typ(kind)
+        .soft(limit.soft.unwrap_or(u64::MAX))
+        .hard(limit.hard.unwrap_or(u64::MAX))
+        .build()
 }
 
 #[cfg(test)]

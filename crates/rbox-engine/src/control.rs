@@ -48,7 +48,9 @@ pub fn begin_kill(container: &Container) {
 pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
     let Ok(pidfd) = pidfd(container) else { return Ok(()) };
     let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
-    if container.status == Status::Paused && let Some(live) = &container.live {
+    if container.status == Status::Paused
+        && let Some(live) = &container.live
+    {
         // A frozen v1 group does not die before it is thawed.
         Cgroup::open(&live.cgroup)?.thaw()?;
     }
@@ -57,12 +59,19 @@ pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError>
 }
 
 /// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end.
-pub fn stop(paths: &Paths, container: &Container, with: Option<Signal>, timeout: Option<i64>) -> Result<(), EngineError> {
+pub fn stop(
+    paths: &Paths,
+    container: &Container,
+    with: Option<Signal>,
+    timeout: Option<i64>,
+) -> Result<(), EngineError> {
     let Ok(pidfd) = pidfd(container) else { return Ok(()) };
     let record = &container.record;
     let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
     let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    if container.status == Status::Paused && let Some(live) = &container.live {
+    if container.status == Status::Paused
+        && let Some(live) = &container.live
+    {
         Cgroup::open(&live.cgroup)?.thaw()?;
     }
     let _ = process::pidfd_send_signal(&pidfd, with.or(own).unwrap_or(Signal::TERM).number());
@@ -78,11 +87,9 @@ pub fn stop(paths: &Paths, container: &Container, with: Option<Signal>, timeout:
 pub fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
     let begin = Instant::now();
     loop {
-        let left = match patience {
-            None => None,
-            Some(patience) => Some(patience.saturating_sub(begin.elapsed())),
-        };
-        let timeout = left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        let left = patience.map(|patience| patience.saturating_sub(begin.elapsed()));
+        let timeout = left
+            .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
         match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()) {
             Ok(0) => return false,
             Ok(_) => return true,

@@ -12,13 +12,13 @@ use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::signal::Signal;
 
+use crate::config::{device_rules, merge_env};
 use crate::containers;
 use crate::error::EngineError;
 use crate::launch::{capabilities, filter};
 use crate::names;
 use crate::paths::Paths;
 use crate::record::{ContainerRecord, write_json};
-use crate::config::{device_rules, merge_env};
 use crate::volume::VolumeStore;
 
 /// What the user said about a container; what is none is the image's to say.
@@ -174,7 +174,10 @@ fn command_of(image: &rbox_image::RunConfig, request: &CreateRequest) -> (Vec<St
 }
 
 /// An anonymous volume for each `VOLUME` of the image that the user mounts nothing on.
-fn add_image_volumes<'a>(host: &mut HostConfig, targets: impl Iterator<Item = &'a String>) -> Result<(), EngineError> {
+fn add_image_volumes<'a>(
+    host: &mut HostConfig,
+    targets: impl Iterator<Item = &'a String>,
+) -> Result<(), EngineError> {
     for target in targets {
         let spec = MountSpec::parse_volume(target, "/")
             .map_err(|e| EngineError::Invalid(format!("the image's VOLUME {target:?}: {e}")))?;
@@ -193,7 +196,9 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     let (config, host) = (&record.config, &record.host);
     let refuse = |message: String| Err(EngineError::Invalid(message));
     if config.entrypoint.is_empty() && config.cmd.is_empty() {
-        return refuse("no command specified: the image names none, so give one after the image's name".into());
+        return refuse(
+            "no command specified: the image names none, so give one after the image's name".into(),
+        );
     }
     if let Some(signal) = &config.stop_signal {
         signal.parse::<Signal>().map_err(invalid)?;
@@ -250,12 +255,17 @@ pub fn check_seccomp(text: &str) -> Result<(), String> {
 
 fn check_hostname(name: &str) -> Result<(), EngineError> {
     let label = |l: &str| {
-        !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') && !l.starts_with('-')
+        !l.is_empty()
+            && l.len() <= 63
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && !l.starts_with('-')
     };
     if name.len() <= 64 && name.split('.').all(label) {
         Ok(())
     } else {
-        Err(EngineError::Invalid(format!("invalid hostname format: {name}: letters, digits, '-' and '.', at most 64 of them")))
+        Err(EngineError::Invalid(format!(
+            "invalid hostname format: {name}: letters, digits, '-' and '.', at most 64 of them"
+        )))
     }
 }
 
@@ -264,7 +274,10 @@ fn check_texts(record: &ContainerRecord) -> Result<(), EngineError> {
     let config = &record.config;
     for text in config.env.iter().chain(&config.cmd).chain(&config.entrypoint).chain([&config.working_dir]) {
         if text.contains('\0') {
-            return Err(EngineError::Invalid(format!("{:?}: a NUL byte cannot be passed to a program", text.chars().take(60).collect::<String>())));
+            return Err(EngineError::Invalid(format!(
+                "{:?}: a NUL byte cannot be passed to a program",
+                text.chars().take(60).collect::<String>()
+            )));
         }
     }
     match config.env.iter().find(|v| v.starts_with('=') || v.is_empty()) {
@@ -280,7 +293,10 @@ fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
         }
         // What is mounted over /proc would be taken for procfs by the steps of init, and by the program.
         if mount.target == "/proc" || mount.target.starts_with("/proc/") {
-            return Err(EngineError::Invalid(format!("{}: nothing can be mounted on /proc or below it", mount.target)));
+            return Err(EngineError::Invalid(format!(
+                "{}: nothing can be mounted on /proc or below it",
+                mount.target
+            )));
         }
         if let MountKind::Bind { source, create: false, .. } = &mount.kind
             && !Path::new(source).exists()
@@ -309,7 +325,11 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
     // Made under another name: a record that is there is whole.
     let dir = paths.containers().join(format!("{}{}", crate::teardown::NEW, record.id));
     let make = |path: &Path, mode| {
-        std::fs::DirBuilder::new().mode(mode).recursive(true).create(path).map_err(EngineError::file("make directory", path))
+        std::fs::DirBuilder::new()
+            .mode(mode)
+            .recursive(true)
+            .create(path)
+            .map_err(EngineError::file("make directory", path))
     };
     if !paths.containers().is_dir() {
         make(&paths.root, 0o700)?;

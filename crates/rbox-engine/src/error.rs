@@ -18,7 +18,9 @@ pub enum EngineError {
     #[error("multiple containers found with provided prefix: {0}")]
     Ambiguous(String),
     /// The name belongs to another container.
-    #[error("Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name.")]
+    #[error(
+        "Conflict. The container name \"/{name}\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+    )]
     NameTaken {
         /// The name.
         name: String,

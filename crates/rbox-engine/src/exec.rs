@@ -5,11 +5,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use rbox_runtime::cgroup::Cgroup;
 use rbox_runtime::{JoinRequest, Joined, Stdio, join};
 
+use crate::config::{self, Facts};
 use crate::control;
 use crate::error::EngineError;
 use crate::launch::{capabilities, filter, live_root};
 use crate::record::{Container, Status};
-use crate::config::{self, Facts};
 use crate::user;
 
 /// What is to run.
@@ -55,12 +55,22 @@ impl ExecProcess {
 }
 
 /// Runs the process with these streams. This process must be single-threaded and becomes its parent.
-pub fn exec(container: &Container, request: &ExecRequest, stdio: ExecStdio) -> Result<ExecProcess, EngineError> {
+pub fn exec(
+    container: &Container,
+    request: &ExecRequest,
+    stdio: ExecStdio,
+) -> Result<ExecProcess, EngineError> {
     let record = &container.record;
     if container.status == Status::Paused {
-        return Err(EngineError::Conflict(format!("container {} is paused, unpause the container before exec", record.name)));
+        return Err(EngineError::Conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            record.name
+        )));
     }
-    let live = container.live.as_ref().ok_or_else(|| EngineError::Conflict(format!("container {} is not running", record.id)))?;
+    let live = container
+        .live
+        .as_ref()
+        .ok_or_else(|| EngineError::Conflict(format!("container {} is not running", record.id)))?;
     if request.command.is_empty() {
         return Err(EngineError::Invalid("no command specified".into()));
     }
@@ -81,7 +91,9 @@ pub fn exec(container: &Container, request: &ExecRequest, stdio: ExecStdio) -> R
         path => path,
     };
     if !cwd.starts_with('/') {
-        return Err(EngineError::Invalid(format!("the working directory '{cwd}' is invalid, it needs to be an absolute path")));
+        return Err(EngineError::Invalid(format!(
+            "the working directory '{cwd}' is invalid, it needs to be an absolute path"
+        )));
     }
     let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
     let process = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
@@ -91,7 +103,7 @@ pub fn exec(container: &Container, request: &ExecRequest, stdio: ExecStdio) -> R
         ExecStdio::Streams(fds) => Stdio::Fds { fds, own: false },
         ExecStdio::Terminal(size) => Stdio::Terminal { size },
     };
-    Ok(ExecProcess(join(JoinRequest {
+    Ok(ExecProcess(join(&JoinRequest {
         pidfd: pidfd.as_fd(),
         pid: live.pid,
         process: &process,

@@ -29,7 +29,8 @@ pub fn is_name(text: &str) -> bool {
 pub fn ensure(store: &ImageStore) -> Result<Image, EngineError> {
     let version = version()?;
     let known = store.find(NAME).map_err(EngineError::Image)?;
-    if let Some(image) = known.filter(|image| image.config.config.labels.get(VERSION_LABEL) == Some(&version)) {
+    if let Some(image) = known.filter(|image| image.config.config.labels.get(VERSION_LABEL) == Some(&version))
+    {
         return Ok(image);
     }
     build(store, &version)
@@ -75,7 +76,8 @@ fn build(store: &ImageStore, version: &str) -> Result<Image, EngineError> {
         "layers": [layer.descriptor],
     })
     .to_string();
-    let reference = Reference::parse(NAME).map_err(|e| EngineError::Invalid(e.to_string()))?.with_default_tag();
+    let reference =
+        Reference::parse(NAME).map_err(|e| EngineError::Invalid(e.to_string()))?.with_default_tag();
     transaction
         .register(manifest.as_bytes(), "application/vnd.oci.image.manifest.v1+json", &[reference], None)
         .map_err(failed)
@@ -85,7 +87,9 @@ fn build(store: &ImageStore, version: &str) -> Result<Image, EngineError> {
 fn layer() -> Result<impl Read + Send, EngineError> {
     let exe = "/proc/self/exe";
     let mut bytes = Vec::new();
-    File::open(exe).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(EngineError::file("read", exe))?;
+    File::open(exe)
+        .and_then(|mut file| file.read_to_end(&mut bytes))
+        .map_err(EngineError::file("read", exe))?;
     let mut tar = tar::Builder::new(Vec::with_capacity(bytes.len() + 8192));
     let mut add = |path: &str, kind: tar::EntryType, mode: u32, data: &[u8]| {
         let mut header = tar::Header::new_gnu();
@@ -98,7 +102,12 @@ fn layer() -> Result<impl Read + Send, EngineError> {
         add(dir, tar::EntryType::Directory, 0o755, &[])?;
     }
     add("tmp/", tar::EntryType::Directory, 0o1777, &[])?;
-    add("etc/passwd", tar::EntryType::Regular, 0o644, b"root:x:0:0:root:/:/hello\nnobody:x:65534:65534:nobody:/:/hello\n")?;
+    add(
+        "etc/passwd",
+        tar::EntryType::Regular,
+        0o644,
+        b"root:x:0:0:root:/:/hello\nnobody:x:65534:65534:nobody:/:/hello\n",
+    )?;
     add("etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\nnobody:x:65534:\n")?;
     add("hello", tar::EntryType::Regular, 0o755, &bytes)?;
     let packed = tar.into_inner().map_err(EngineError::file("pack", exe))?;

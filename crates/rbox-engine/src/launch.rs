@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use rbox_network::Endpoint;
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::Overlay;
+use rbox_runtime::security::DEFAULT_CAPABILITIES;
 use rbox_runtime::security::capabilities::available;
 use rbox_runtime::security::seccomp::{Filter, Profile, filter_for};
-use rbox_runtime::security::DEFAULT_CAPABILITIES;
 use rbox_runtime::{Created, Launch, Running, Stdio, create};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{NetworkMode, SeccompMode};
@@ -23,11 +23,11 @@ use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
 use rbox_sys::{SysError, file, trace};
 use rustix::fs::OFlags;
 
+use crate::config::{self, Facts, INIT_PATH};
 use crate::containers;
 use crate::error::EngineError;
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, LiveState, process_start, write_json};
-use crate::config::{self, Facts, INIT_PATH};
 use crate::teardown::{group_path, networks};
 use crate::user;
 use crate::volume::{VolumeStore, populate};
@@ -51,7 +51,11 @@ pub(crate) struct Aborted {
 }
 
 /// Starts the record's process on these streams.
-pub(crate) fn launch(paths: &Paths, record: &ContainerRecord, stdio: Stdio) -> Result<Launched, Aborted> {
+pub(crate) fn launch(
+    paths: &Paths,
+    record: &ContainerRecord,
+    stdio: Stdio,
+) -> Result<Launched, Box<Aborted>> {
     let mut live = LiveState {
         pid: 0,
         start_ticks: 0,
@@ -64,7 +68,7 @@ pub(crate) fn launch(paths: &Paths, record: &ContainerRecord, stdio: Stdio) -> R
     };
     match carry_out(paths, record, stdio, &mut live) {
         Ok((running, root, held_ports)) => Ok(Launched { running, live, root, held_ports }),
-        Err(error) => Err(Aborted { error, live: Some(live) }),
+        Err(error) => Err(Box::new(Aborted { error, live: Some(live) })),
     }
 }
 
@@ -79,9 +83,11 @@ fn carry_out(
     let cgroup = Cgroup::create(hierarchy, &group_path(paths, &record.id), &record.host.resources)?;
     live.cgroup = cgroup.paths().clone();
 
-    let root = trace::step("stack the layers", "The image's layers, read-only, below one directory for changes.", || {
-        mount_root(paths, record, &live_dir)
-    })?;
+    let root = trace::step(
+        "stack the layers",
+        "The image's layers, read-only, below one directory for changes.",
+        || mount_root(paths, record, &live_dir),
+    )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
     let user = user::lookup(root.as_fd(), &record.config.user)?;
     let capabilities = capabilities(record)?;
@@ -121,7 +127,11 @@ fn carry_out(
 }
 
 fn open_dir(path: &Path) -> Result<File, EngineError> {
-    File::options().read(true).custom_flags(OFlags::DIRECTORY.bits() as i32).open(path).map_err(EngineError::file("open", path))
+    File::options()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits() as i32)
+        .open(path)
+        .map_err(EngineError::file("open", path))
 }
 
 fn mount_root(paths: &Paths, record: &ContainerRecord, live_dir: &Path) -> Result<OwnedFd, EngineError> {
@@ -149,7 +159,9 @@ fn ready_volumes(
             MountKind::Volume { name, no_copy, .. } => {
                 let volume = store.create(Some(name), std::collections::BTreeMap::new())?;
                 let target = Path::new(&mount.target);
-                if !no_copy && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0) {
+                if !no_copy
+                    && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+                {
                     populate(image.as_fd(), open_dir(&volume.mountpoint)?.as_fd())?;
                 }
                 ready.push((mount.target.clone(), volume.mountpoint));
@@ -180,15 +192,18 @@ pub(crate) fn filter(record: &ContainerRecord, capabilities: CapSet) -> Result<O
         _ if record.host.privileged => return Ok(None),
         SeccompMode::Unconfined => return Ok(None),
         SeccompMode::Default => Profile::Default,
-        SeccompMode::Profile(text) => {
-            Profile::parse(text.as_bytes()).map_err(|e| EngineError::Invalid(format!("seccomp profile: {e}")))?
-        }
+        SeccompMode::Profile(text) => Profile::parse(text.as_bytes())
+            .map_err(|e| EngineError::Invalid(format!("seccomp profile: {e}")))?,
     };
     Ok(filter_for(&profile, capabilities)?)
 }
 
 /// Takes an address and the host ports. Nothing of the network exists in the kernel yet.
-fn plan_network(paths: &Paths, record: &ContainerRecord, live: &mut LiveState) -> Result<Vec<OwnedFd>, EngineError> {
+fn plan_network(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &mut LiveState,
+) -> Result<Vec<OwnedFd>, EngineError> {
     if record.host.network != NetworkMode::Bridge {
         return Ok(Vec::new());
     }
@@ -209,7 +224,12 @@ fn wanted_ports(record: &ContainerRecord) -> Vec<PortMapping> {
     if record.host.publish_all {
         for port in exposed(record) {
             if !wanted.iter().any(|m| m.container() == port) {
-                wanted.push(PortMapping { host_ip: None, host_ports: None, container_port: port.port, proto: port.proto });
+                wanted.push(PortMapping {
+                    host_ip: None,
+                    host_ports: None,
+                    container_port: port.port,
+                    proto: port.proto,
+                });
             }
         }
     }
@@ -218,15 +238,24 @@ fn wanted_ports(record: &ContainerRecord) -> Vec<PortMapping> {
 
 /// The exposed ports of a record; what does not read as one was refused at create.
 pub(crate) fn exposed(record: &ContainerRecord) -> Vec<ContainerPort> {
-    let mut all: Vec<ContainerPort> =
-        record.config.exposed_ports.iter().filter_map(|text| rbox_spec::port::parse_expose(text).ok()).flatten().collect();
+    let mut all: Vec<ContainerPort> = record
+        .config
+        .exposed_ports
+        .iter()
+        .filter_map(|text| rbox_spec::port::parse_expose(text).ok())
+        .flatten()
+        .collect();
     all.dedup();
     all
 }
 
 /// The endpoints of all containers that live.
 pub(crate) fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
-    containers::list(paths).unwrap_or_default().into_iter().filter_map(|c| c.live.and_then(|l| l.endpoint)).collect()
+    containers::list(paths)
+        .unwrap_or_default()
+        .into_iter()
+        .filter_map(|c| c.live.and_then(|l| l.endpoint))
+        .collect()
 }
 
 /// Whether an address held in this container's name is in use: its record is there and somebody has its lock, or
@@ -244,7 +273,9 @@ fn holder(paths: &Paths, port: &PublishedPort) -> Option<String> {
             && p.proto == port.proto
             && (p.host_ip == port.host_ip || p.host_ip.is_unspecified() || port.host_ip.is_unspecified())
     };
-    all.into_iter().find(|c| c.live.as_ref().is_some_and(|l| l.published.iter().any(clash))).map(|c| c.record.name)
+    all.into_iter()
+        .find(|c| c.live.as_ref().is_some_and(|l| l.published.iter().any(clash)))
+        .map(|c| c.record.name)
 }
 
 /// hosts, hostname and resolv.conf, and the small init, by their paths inside.
@@ -265,7 +296,11 @@ fn write_given_files(
     if host_network && extra.is_empty() {
         put("/etc/hosts", "hosts", &std::fs::read_to_string("/etc/hosts").unwrap_or_default())?;
     } else {
-        put("/etc/hosts", "hosts", &rbox_network::hosts_file(&record.config.hostname, endpoint.map(|e| e.ip), &extra))?;
+        put(
+            "/etc/hosts",
+            "hosts",
+            &rbox_network::hosts_file(&record.config.hostname, endpoint.map(|e| e.ip), &extra),
+        )?;
     }
     put("/etc/hostname", "hostname", &format!("{}\n", record.config.hostname))?;
     put("/etc/resolv.conf", "resolv.conf", &resolv_conf(record)?)?;
@@ -279,7 +314,10 @@ fn write_given_files(
     Ok(given)
 }
 
-fn extra_hosts(record: &ContainerRecord, endpoint: Option<&Endpoint>) -> Result<Vec<(String, IpAddr)>, EngineError> {
+fn extra_hosts(
+    record: &ContainerRecord,
+    endpoint: Option<&Endpoint>,
+) -> Result<Vec<(String, IpAddr)>, EngineError> {
     let gateway = endpoint.map(|e| e.gateway);
     record.host.extra_hosts.iter().map(|text| Ok(rbox_network::parse_add_host(text, gateway)?)).collect()
 }
@@ -318,13 +356,17 @@ fn attach_network(
         })?;
         return Ok(());
     };
-    trace::step("wire the network", "A cable with one end in the container and the other in the bridge.", || {
-        let path = format!("/proc/{}/ns/net", created.pid());
-        let netns = File::open(&path).map_err(EngineError::file("open", path))?;
-        networks(paths).attach(endpoint, netns.as_fd())?;
-        rbox_network::configure_inside(socket, endpoint)?;
-        Ok::<_, EngineError>(())
-    })?;
+    trace::step(
+        "wire the network",
+        "A cable with one end in the container and the other in the bridge.",
+        || {
+            let path = format!("/proc/{}/ns/net", created.pid());
+            let netns = File::open(&path).map_err(EngineError::file("open", path))?;
+            networks(paths).attach(endpoint, netns.as_fd())?;
+            rbox_network::configure_inside(socket, endpoint)?;
+            Ok::<_, EngineError>(())
+        },
+    )?;
     debug_assert_eq!(record.host.network, NetworkMode::Bridge);
     Ok(())
 }
@@ -344,7 +386,6 @@ fn tell_hello(record: &ContainerRecord, live: &LiveState, live_dir: &Path) {
 pub(crate) fn live_root(pid: i32) -> Result<OwnedFd, EngineError> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    Ok(rustix::fs::open(&path, flags, rustix::fs::Mode::empty()).map_err(|e| SysError::new("open", path, e))?)
+    Ok(rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
+        .map_err(|e| SysError::new("open", path, e))?)
 }
-
-

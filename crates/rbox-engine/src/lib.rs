@@ -1,32 +1,32 @@
 //! Containers as users know them: records, monitor, logs, volumes, networks, images.
 #![forbid(unsafe_code)]
 
-pub mod filter;
-pub mod logs;
-pub mod moment;
-pub mod host;
-pub mod inspect;
-pub mod names;
-pub mod processes;
-pub mod volume;
+pub mod attach;
+mod config;
 pub mod containers;
 pub mod control;
 pub mod create;
 pub mod error;
 pub mod exec;
 pub mod explain;
+pub mod filter;
 pub mod hello;
+pub mod host;
+pub mod inspect;
 mod launch;
 pub mod lock;
+pub mod logs;
+pub mod moment;
 pub mod monitor;
+pub mod names;
 pub mod paths;
+pub mod processes;
 pub mod protocol;
 pub mod reaper;
 pub mod record;
-mod config;
 pub mod teardown;
 mod user;
-pub mod attach;
+pub mod volume;
 
 // What a command line needs of the crates below, so that it has one door.
 pub use rbox_image as image;

@@ -60,7 +60,10 @@ impl Lock {
     /// Whether somebody holds the lock of `dir`; a directory that is not there is held by nobody.
     pub fn is_held(dir: &Path) -> bool {
         let Ok(file) = File::options().read(true).open(dir.join("lock")) else { return false };
-        matches!(rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared), Err(rustix::io::Errno::WOULDBLOCK))
+        matches!(
+            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
+            Err(rustix::io::Errno::WOULDBLOCK)
+        )
     }
 
     /// Keeps the lock without a value to hold it: until this process ends.

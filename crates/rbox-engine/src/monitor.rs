@@ -35,7 +35,12 @@ pub struct StartOptions {
 
 /// Starts a container: forks its monitor and gives the socket on which it tells how that went. The caller holds
 /// the lock and gives it away.
-pub fn start(paths: &Paths, record: &ContainerRecord, lock: Lock, options: StartOptions) -> Result<OwnedFd, EngineError> {
+pub fn start(
+    paths: &Paths,
+    record: &ContainerRecord,
+    lock: Lock,
+    options: StartOptions,
+) -> Result<OwnedFd, EngineError> {
     let (ours, theirs) = channel::pair()?;
     match process::fork()? {
         Side::Parent(_) => Ok(ours),
@@ -88,7 +93,7 @@ impl Streams {
         }
         let (out_read, out_write) = pipe()?;
         let (err_read, err_write) = pipe()?;
-        let (stdin, input) = if record.config.open_stdin {
+        let (input_end, input) = if record.config.open_stdin {
             let (read, write) = pipe()?;
             unblock(&write)?;
             (read, Some(write))
@@ -98,13 +103,14 @@ impl Streams {
         };
         unblock(&out_read)?;
         unblock(&err_read)?;
-        let stdio = Stdio::Fds { fds: [stdin, out_write, err_write], own: true };
+        let stdio = Stdio::Fds { fds: [input_end, out_write, err_write], own: true };
         Ok((stdio, vec![(Stream::Stdout, out_read), (Stream::Stderr, err_read)], input))
     }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), EngineError> {
-    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(|e| SysError::new("pipe2", "O_CLOEXEC".into(), e))?)
+    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+        .map_err(|e| SysError::new("pipe2", "O_CLOEXEC".into(), e))?)
 }
 
 fn unblock(fd: impl AsFd) -> Result<(), EngineError> {
@@ -344,7 +350,7 @@ impl Monitor<'_> {
 
     fn read_client(&mut self, index: usize) {
         let Some(client) = self.clients.get(index) else { return };
-        let mut packet = [0_u8; CHUNK + 1];
+        let mut packet = vec![0_u8; CHUNK + 1];
         let length = match channel::receive(&client.socket, &mut packet) {
             Ok((length, _)) => length,
             Err(e) if e.errno as i32 == nix::libc::EAGAIN => return,
@@ -468,7 +474,8 @@ impl Monitor<'_> {
         let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
         while let Some(index) = self.clients.iter().position(|c| !c.pending.is_empty()) {
             let client = &mut self.clients[index];
-            let ready = rustix::event::poll(&mut [PollFd::new(&client.socket, PollFlags::OUT)], Some(&patience));
+            let ready =
+                rustix::event::poll(&mut [PollFd::new(&client.socket, PollFlags::OUT)], Some(&patience));
             if !matches!(ready, Ok(1..)) || !client.flush() {
                 self.clients.remove(index);
             }

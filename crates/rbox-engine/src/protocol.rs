@@ -74,7 +74,9 @@ impl ToMonitor<'_> {
         match self {
             Self::Input(bytes) => [b"i", *bytes].concat(),
             Self::EndOfInput => vec![b'c'],
-            Self::Resize(rows, columns) => [b"w", &rows.to_le_bytes()[..], &columns.to_le_bytes()[..]].concat(),
+            Self::Resize(rows, columns) => {
+                [b"w", &rows.to_le_bytes()[..], &columns.to_le_bytes()[..]].concat()
+            }
         }
     }
 
@@ -98,7 +100,8 @@ fn address(dir: &Path) -> Result<(OwnedFd, SocketAddrUnix), EngineError> {
     use std::os::fd::AsRawFd;
     let fd = std::fs::File::open(dir).map_err(EngineError::file("open", dir))?;
     let short = format!("/proc/self/fd/{}/{SOCKET}", fd.as_raw_fd());
-    let address = SocketAddrUnix::new(short).map_err(|e| EngineError::file("name a socket in", dir)(e.into()))?;
+    let address =
+        SocketAddrUnix::new(short).map_err(|e| EngineError::file("name a socket in", dir)(e.into()))?;
     Ok((fd.into(), address))
 }
 
@@ -123,7 +126,8 @@ pub(crate) fn listen(dir: &Path) -> Result<OwnedFd, EngineError> {
 pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
     let (_dir, address) = address(dir)?;
     let socket = socket()?;
-    rustix::net::connect(&socket, &address).map_err(|e| EngineError::file("connect to the monitor in", dir)(e.into()))?;
+    rustix::net::connect(&socket, &address)
+        .map_err(|e| EngineError::file("connect to the monitor in", dir)(e.into()))?;
     Ok(socket)
 }
 
@@ -147,7 +151,12 @@ mod tests {
 
     #[test]
     fn messages_survive_the_packet() {
-        for message in [FromMonitor::Started, FromMonitor::Output(Stream::Stderr, b"x"), FromMonitor::Exited(-1), FromMonitor::Failed(127, "no".into())] {
+        for message in [
+            FromMonitor::Started,
+            FromMonitor::Output(Stream::Stderr, b"x"),
+            FromMonitor::Exited(-1),
+            FromMonitor::Failed(127, "no".into()),
+        ] {
             assert_eq!(FromMonitor::decode(&message.encode()), Some(message));
         }
         for message in [ToMonitor::Input(b"abc"), ToMonitor::EndOfInput, ToMonitor::Resize(24, 80)] {

@@ -18,7 +18,15 @@ impl Reaper {
     /// Blocks every signal that is not this process's own fault.
     pub fn new() -> io::Result<Self> {
         let mut set = SigSet::all();
-        for fault in [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGILL, Signal::SIGFPE, Signal::SIGABRT, Signal::SIGTRAP, Signal::SIGSYS] {
+        for fault in [
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGILL,
+            Signal::SIGFPE,
+            Signal::SIGABRT,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
+        ] {
             set.remove(fault);
         }
         set.thread_block()?;

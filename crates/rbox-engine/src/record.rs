@@ -9,8 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rbox_runtime::cgroup::CgroupPaths;
 use rbox_network::Endpoint;
+use rbox_runtime::cgroup::CgroupPaths;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
@@ -152,7 +152,8 @@ pub enum RecordError {
 /// Writes `value` as JSON so that readers see the old file or the new one, whole.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
     let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
-    let text = serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    let text =
+        serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
     // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     rbox_sys::trace::call(
@@ -171,7 +172,9 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordEr
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
     };
-    serde_json::from_slice(&text).map(Some).map_err(|source| RecordError::Format { path: path.to_owned(), source })
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| RecordError::Format { path: path.to_owned(), source })
 }
 
 impl Container {
@@ -190,7 +193,9 @@ impl Container {
         let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).unwrap_or_default();
         let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
         let status = match alive {
-            Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => Status::Paused,
+            Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => {
+                Status::Paused
+            }
             Some(_) => Status::Running,
             None if exit.is_some() || live.as_ref().is_some_and(|l| l.running) => Status::Exited,
             None => Status::Created,
@@ -213,8 +218,13 @@ impl Container {
             config: ContainerConfig::default(),
             host: HostConfig::default(),
         };
-        let exit =
-            ExitRecord { exit_code: 0, oom_killed: false, error: error.to_string(), started: None, finished: epoch };
+        let exit = ExitRecord {
+            exit_code: 0,
+            oom_killed: false,
+            error: error.to_string(),
+            started: None,
+            finished: epoch,
+        };
         Self { record, status: Status::Dead, live: None, exit: Some(exit) }
     }
 
@@ -231,9 +241,9 @@ pub fn process_is(pid: i32, ticks: u64) -> bool {
 
 /// A process's start time in clock ticks since boot, and whether it is a zombie (proc(5): stat fields 22 and 3).
 pub fn process_start(pid: i32) -> Option<(u64, bool)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name may hold spaces and parentheses; the last `)` ends it.
-    let rest = &stat[stat.rfind(')')? + 1..];
+    let rest = &text[text.rfind(')')? + 1..];
     let mut fields = rest.split_ascii_whitespace();
     let state = fields.next()?;
     let start = fields.nth(18)?.parse().ok()?;

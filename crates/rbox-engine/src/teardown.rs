@@ -25,7 +25,11 @@ pub const UNSEEN_EXIT: i32 = 255;
 
 /// The networks of these paths.
 pub fn networks(paths: &Paths) -> NetworkStore {
-    NetworkStore::open(&paths.root.join("network"), &paths.state.join("network"), Names::for_state(&paths.state))
+    NetworkStore::open(
+        &paths.root.join("network"),
+        &paths.state.join("network"),
+        Names::for_state(&paths.state),
+    )
 }
 
 /// A container's control group, below a parent of this pair of directories.
@@ -83,7 +87,11 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
 }
 
 /// Deletes a record that was hidden, and its anonymous volumes when asked.
-pub(crate) fn delete_hidden(paths: &Paths, record: &ContainerRecord, anonymous_volumes: bool) -> Result<(), EngineError> {
+pub(crate) fn delete_hidden(
+    paths: &Paths,
+    record: &ContainerRecord,
+    anonymous_volumes: bool,
+) -> Result<(), EngineError> {
     remove_tree(&paths.trash().join(record.id.as_str()))?;
     if anonymous_volumes {
         remove_anonymous_volumes(paths, record);
@@ -111,7 +119,10 @@ fn sweep_unfinished(paths: &Paths) {
             if !entry.file_name().to_string_lossy().starts_with(beginning) {
                 continue;
             }
-            let old = entry.metadata().and_then(|m| m.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|e| e >= age));
+            let old = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .is_ok_and(|at| at.elapsed().is_ok_and(|e| e >= age));
             if old {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
@@ -217,7 +228,9 @@ fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     if !paths.live_of(id).exists() {
         return;
     }
-    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &group_path(paths, id))) {
+    if let Ok(everywhere) =
+        Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &group_path(paths, id)))
+    {
         free_group(&everywhere, &mut Vec::new());
     }
     release_addresses(paths, id);
@@ -258,7 +271,12 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
 }
 
 /// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
-pub fn remove(paths: &Paths, container: &crate::record::Container, force: bool, volumes: bool) -> Result<(), EngineError> {
+pub fn remove(
+    paths: &Paths,
+    container: &crate::record::Container,
+    force: bool,
+    volumes: bool,
+) -> Result<(), EngineError> {
     let record = &container.record;
     if container.is_running() {
         if !force {
@@ -272,7 +290,10 @@ pub fn remove(paths: &Paths, container: &crate::record::Container, force: bool, 
     }
     let dir = paths.live_of(&record.id);
     let Some(lock) = Lock::take_within(&dir, Duration::from_secs(20))? else {
-        return Err(EngineError::Conflict(format!("container {} is busy: its monitor did not let go of it within 20 s", record.name)));
+        return Err(EngineError::Conflict(format!(
+            "container {} is busy: its monitor did not let go of it within 20 s",
+            record.name
+        )));
     };
     finish_dead(paths, &record.id)?;
     hide_record(paths, record)?;

@@ -20,7 +20,9 @@ pub(crate) fn lookup(root: BorrowedFd<'_>, user: &str) -> Result<ResolvedUser, E
 
 /// A database file: a regular file of bounded size, or nothing. A FIFO or device is not opened, let alone read.
 fn database(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, EngineError> {
-    let Ok(file) = open_in_root(root.as_fd(), Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0) else {
+    let Ok(file) =
+        open_in_root(root.as_fd(), Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY, 0)
+    else {
         return Ok(Vec::new());
     };
     let refuse = |why: String| EngineError::Invalid(format!("{path} inside the container {why}"));

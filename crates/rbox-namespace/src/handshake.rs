@@ -10,7 +10,7 @@
 //!   or Failed at any time            →
 //! ```
 //!
-//! [`ORDER`] is that picture as data; [`Parent::next`] refuses anything else.
+//! [`ORDER`] is that picture as data; [`Parent::hear`] refuses anything else.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -19,7 +19,7 @@ use rbox_sys::{SysError, channel};
 /// What the child tells.
 #[derive(Debug)]
 pub enum Told {
-    /// A NETLINK_ROUTE socket in the child's network namespace.
+    /// A `NETLINK_ROUTE` socket in the child's network namespace.
     Netlink(OwnedFd),
     /// The master side of its terminal.
     Terminal(OwnedFd),
@@ -86,7 +86,7 @@ pub fn pair() -> Result<(Parent, ChildEnd), HandshakeError> {
 
 impl Parent {
     /// Waits for the child's next message.
-    pub fn next(&mut self) -> Result<Told, HandshakeError> {
+    pub fn hear(&mut self) -> Result<Told, HandshakeError> {
         let mut buffer = [0_u8; MESSAGE_MAX];
         let (length, fd) = match channel::receive(&self.socket, &mut buffer) {
             Ok(received) => received,
@@ -179,8 +179,8 @@ mod tests {
         let (mut parent, child) = pair().unwrap();
         child.ready().unwrap();
         child.netlink(std::io::stderr().as_fd()).unwrap();
-        assert!(matches!(parent.next(), Ok(Told::Ready)));
-        assert!(matches!(parent.next(), Err(HandshakeError::Order('N'))));
+        assert!(matches!(parent.hear(), Ok(Told::Ready)));
+        assert!(matches!(parent.hear(), Err(HandshakeError::Order('N'))));
     }
 
     #[test]
@@ -189,14 +189,14 @@ mod tests {
         let mut failure =
             Failure { step: "mount proc".into(), message: "fsopen: EPERM".into(), errno: 1, is_exec: false };
         child.fail(&failure);
-        let Told::Failed(seen) = parent.next().unwrap() else { panic!() };
+        let Told::Failed(seen) = parent.hear().unwrap() else { panic!() };
         assert_eq!(seen, failure);
         failure.message = "x".repeat(100_000);
         child.fail(&failure);
-        let Told::Failed(seen) = parent.next().unwrap() else { panic!() };
+        let Told::Failed(seen) = parent.hear().unwrap() else { panic!() };
         assert!(seen.message.len() < 9000 && seen.step == "mount proc");
         drop(child);
-        assert!(matches!(parent.next(), Ok(Told::Closed)));
+        assert!(matches!(parent.hear(), Ok(Told::Closed)));
     }
 
     #[test]

@@ -15,8 +15,15 @@ use rustix::mount::MountPropagationFlags;
 pub fn mask(root: BorrowedFd<'_>, null: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
     let Some((target, is_dir)) = existing(root, path)? else { return Ok(()) };
     let cover = if is_dir {
-        let attr = Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-        new_mount("tmpfs", &[Param::Text("size", "0"), Param::Text("nr_inodes", "1"), Param::Text("mode", "755")], attr)?
+        let attr = Attr::MOUNT_ATTR_RDONLY
+            | Attr::MOUNT_ATTR_NOSUID
+            | Attr::MOUNT_ATTR_NODEV
+            | Attr::MOUNT_ATTR_NOEXEC;
+        new_mount(
+            "tmpfs",
+            &[Param::Text("size", "0"), Param::Text("nr_inodes", "1"), Param::Text("mode", "755")],
+            attr,
+        )?
     } else {
         clone_tree(null, Path::new(""), false)?
     };
@@ -36,6 +43,7 @@ fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<(OwnedFd, bool)>
         Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
         other => other?,
     };
-    let stat = rustix::fs::fstat(&target).map_err(|e| SysError::new("fstat", path.display().to_string(), e))?;
+    let stat =
+        rustix::fs::fstat(&target).map_err(|e| SysError::new("fstat", path.display().to_string(), e))?;
     Ok(Some((target, FileType::from_raw_mode(stat.st_mode).is_dir())))
 }

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::SysError;
-use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount};
+use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount, takes_one_string};
 
 /// The layers of a root file system.
 #[derive(Debug, Clone, Copy)]
@@ -47,6 +47,9 @@ pub enum OverlayError {
 impl Overlay<'_> {
     /// The merged tree as a detached mount.
     pub fn mount(&self) -> Result<OwnedFd, OverlayError> {
+        if takes_one_string("overlay").map_err(|source| self.refused(source))? {
+            return self.mount_old_way();
+        }
         let upper = text(self.upper)?;
         let work = text(self.work)?;
         let mut params = Vec::with_capacity(self.lowers.len() + 3);
@@ -60,7 +63,10 @@ impl Overlay<'_> {
             params.push(Param::Flag("volatile"));
         }
         match new_mount("overlay", &params, Attr::empty()) {
-            Err(error) if error.call == "fsconfig" && error.args.contains("lowerdir+") => self.mount_old_way(),
+            // 6.5 and 6.6 have the new interface without this parameter.
+            Err(error) if error.call == "fsconfig" && error.args.contains("lowerdir+") => {
+                self.mount_old_way()
+            }
             other => other.map_err(|source| self.refused(source)),
         }
     }
@@ -78,7 +84,7 @@ impl Overlay<'_> {
             }
             data.push_str(lower);
         }
-        data.push_str(&format!(",upperdir={},workdir={}", text(self.upper)?, text(self.work)?));
+        data = format!("{data},upperdir={},workdir={}", text(self.upper)?, text(self.work)?);
         if self.volatile {
             data.push_str(",volatile");
         }

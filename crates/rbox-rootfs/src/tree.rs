@@ -70,7 +70,7 @@ fn make_directories(root: std::os::fd::BorrowedFd<'_>, path: &Path) -> Result<Ow
     .map_err(|source| TreeError::Make { path: path.to_owned(), source: Box::new(source) })
 }
 
-/// The file `path` inside `root`, made empty (mode 0644) with its parents when missing, as an O_PATH descriptor.
+/// The file `path` inside `root`, made empty (mode 0644) with its parents when missing, as an `O_PATH` descriptor.
 pub fn file(root: impl AsFd, path: &Path) -> Result<OwnedFd, TreeError> {
     let root = root.as_fd();
     match open_in_root(root, path, OFlags::PATH, 0) {
@@ -92,13 +92,14 @@ pub fn mount_target(root: impl AsFd, path: &Path, is_dir: bool) -> Result<OwnedF
     let kind = |found, wanted| TreeError::Kind { path: path.to_owned(), found, wanted };
     if is_dir {
         return directory(root, path).map_err(|error| match error {
-            TreeError::Call(e) if e.errno == nix::errno::Errno::ENOTDIR => kind("not a directory", "a directory"),
+            TreeError::Call(e) if e.errno == nix::errno::Errno::ENOTDIR => {
+                kind("not a directory", "a directory")
+            }
             other => other,
         });
     }
     let target = file(root, path)?;
-    let stat = rustix::fs::fstat(&target)
-        .map_err(|e| SysError::new("fstat", trace::fd(&target), e))?;
+    let stat = rustix::fs::fstat(&target).map_err(|e| SysError::new("fstat", trace::fd(&target), e))?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir() {
         return Err(kind("a directory", "a file"));
     }

@@ -57,7 +57,7 @@ pub enum Stdio {
 #[derive(Debug)]
 pub struct Created {
     child: Unstarted,
-    /// A NETLINK_ROUTE socket in its network namespace, when it has its own.
+    /// A `NETLINK_ROUTE` socket in its network namespace, when it has its own.
     pub netlink: Option<OwnedFd>,
     handshake: Parent,
 }
@@ -100,7 +100,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
             drop(child);
             let child = Unstarted(Some(made));
             let netlink = if namespaces.has("net") {
-                match parent.next()? {
+                match parent.hear()? {
                     Told::Netlink(socket) => Some(socket),
                     Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
                     _ => return Err(RuntimeError::Killed),
@@ -123,7 +123,7 @@ impl Created {
     /// namespace. Waits until it is ready or has failed.
     pub fn failure(&mut self) -> Option<RuntimeError> {
         loop {
-            match self.handshake.next() {
+            match self.handshake.hear() {
                 Ok(Told::Failed(failure)) => return Some(RuntimeError::Init(failure)),
                 Ok(Told::Terminal(_)) => {}
                 _ => return None,
@@ -136,7 +136,7 @@ impl Created {
         let mut terminal = None;
         let mut let_go = false;
         loop {
-            match self.handshake.next()? {
+            match self.handshake.hear()? {
                 Told::Terminal(master) => terminal = Some(master),
                 Told::Ready => {
                     self.handshake.go()?;

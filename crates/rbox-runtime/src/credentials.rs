@@ -39,7 +39,7 @@ impl StepError {
 /// Raises or lowers the limits the config names (setrlimit(2)).
 pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
     for limit in process.rlimits().iter().flatten() {
-        let resource = resource(limit.typ())?;
+        let resource = resource(limit.typ());
         let bound = |value: u64| (value != u64::MAX).then_some(value);
         let new = Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) };
         told(
@@ -51,8 +51,8 @@ pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
     Ok(())
 }
 
-fn resource(kind: PosixRlimitType) -> Result<Resource, StepError> {
-    Ok(match kind {
+fn resource(kind: PosixRlimitType) -> Resource {
+    match kind {
         PosixRlimitType::RlimitAs => Resource::As,
         PosixRlimitType::RlimitCore => Resource::Core,
         PosixRlimitType::RlimitCpu => Resource::Cpu,
@@ -69,7 +69,7 @@ fn resource(kind: PosixRlimitType) -> Result<Resource, StepError> {
         PosixRlimitType::RlimitRttime => Resource::Rttime,
         PosixRlimitType::RlimitSigpending => Resource::Sigpending,
         PosixRlimitType::RlimitStack => Resource::Stack,
-    })
+    }
 }
 
 /// The capabilities the config leaves the process: its bounding set.
@@ -87,35 +87,50 @@ pub(crate) fn capabilities(process: &Process) -> CapSet {
 /// Becomes the config's user with exactly its groups.
 pub(crate) fn become_user(process: &Process) -> Result<(), StepError> {
     let user = process.user();
-    let groups: Vec<Gid> =
-        user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
+    let groups: Vec<Gid> = user.additional_gids().iter().flatten().map(|gid| Gid::from_raw(*gid)).collect();
     let (uid, gid) = (Uid::from_raw(user.uid()), Gid::from_raw(user.gid()));
     let list = || format!("{:?}", groups.iter().map(|g| g.as_raw()).collect::<Vec<_>>());
     told("setgroups", list, || rustix::thread::set_thread_groups(&groups))?;
-    told("setresgid", || format!("{0}, {0}, {0}", gid.as_raw()), || rustix::thread::set_thread_res_gid(gid, gid, gid))?;
-    told("setresuid", || format!("{0}, {0}, {0}", uid.as_raw()), || rustix::thread::set_thread_res_uid(uid, uid, uid))?;
+    told(
+        "setresgid",
+        || format!("{0}, {0}, {0}", gid.as_raw()),
+        || rustix::thread::set_thread_res_gid(gid, gid, gid),
+    )?;
+    told(
+        "setresuid",
+        || format!("{0}, {0}, {0}", uid.as_raw()),
+        || rustix::thread::set_thread_res_uid(uid, uid, uid),
+    )?;
     Ok(())
 }
 
 /// Drops what the process may not have, becomes its user, and puts the filter on, in the order that lets each
-/// of these still happen: without no_new_privs a filter needs CAP_SYS_ADMIN, so it goes on before that is dropped.
+/// of these still happen: without `no_new_privs` a filter needs `CAP_SYS_ADMIN`, so it goes on before that is dropped.
 pub(crate) fn confine(process: &Process, seccomp: Option<&Filter>) -> Result<(), StepError> {
     let keep = capabilities(process);
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
-    trace::step("drop the bounding set", "What is not in it can never be gained again, not even by a setuid program.", || {
-        rbox_security::capabilities::drop_bounding(keep)
-    })?;
+    trace::step(
+        "drop the bounding set",
+        "What is not in it can never be gained again, not even by a setuid program.",
+        || rbox_security::capabilities::drop_bounding(keep),
+    )?;
     if !no_new_privileges {
         install(seccomp)?;
     }
-    trace::step("become the user", "The program gets the user and exactly the groups of the image or of -u.", || become_user(process))?;
+    trace::step(
+        "become the user",
+        "The program gets the user and exactly the groups of the image or of -u.",
+        || become_user(process),
+    )?;
     trace::step("set capabilities", "Root inside keeps a few of root's powers; anyone else none.", || {
         rbox_security::capabilities::apply(keep, process.user().uid())
     })?;
     if no_new_privileges {
-        trace::step("no new privileges", "setuid programs and file capabilities give nothing from here on.", || {
-            rbox_security::no_new_privs()
-        })?;
+        trace::step(
+            "no new privileges",
+            "setuid programs and file capabilities give nothing from here on.",
+            rbox_security::no_new_privs,
+        )?;
         install(seccomp)?;
     }
     Ok(())
@@ -123,9 +138,11 @@ pub(crate) fn confine(process: &Process, seccomp: Option<&Filter>) -> Result<(),
 
 fn install(seccomp: Option<&Filter>) -> Result<(), StepError> {
     let Some(filter) = seccomp else { return Ok(()) };
-    trace::step("install the seccomp filter", "System calls that no container needs are refused from here on.", || {
-        Ok(filter.install()?)
-    })
+    trace::step(
+        "install the seccomp filter",
+        "System calls that no container needs are refused from here on.",
+        || Ok(filter.install()?),
+    )
 }
 
 /// Executes the program; comes back only with the reason why not.
@@ -141,27 +158,37 @@ pub(crate) fn execute(process: &Process) -> StepError {
         errno: errno as i32,
         is_exec: true,
     };
-    trace::step("execute the program", "This process becomes the container's program; rbox's own code is gone from it.", || {
-        if shown.contains('/') {
-            let errno = process::execve(&name, &args, &env);
-            let errno = if is_directory(&name) { Errno::EISDIR } else { errno };
-            return failed(errno, &describe(errno, &shown));
-        }
-        // execvp(3)'s rules: go on past what is missing, remember what may not be executed.
-        let mut worst = Errno::ENOENT;
-        for dir in search_path(&env) {
-            let Ok(path) = CString::new([dir.as_bytes(), b"/", name.as_bytes()].concat()) else { continue };
-            if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_err() {
-                continue;
+    trace::step(
+        "execute the program",
+        "This process becomes the container's program; rbox's own code is gone from it.",
+        || {
+            if shown.contains('/') {
+                let errno = process::execve(&name, &args, &env);
+                let errno = if is_directory(&name) { Errno::EISDIR } else { errno };
+                return failed(errno, &describe(errno, &shown));
             }
-            match process::execve(&path, &args, &env) {
-                Errno::ENOENT | Errno::ENOTDIR if worst == Errno::ENOENT => {}
-                Errno::ENOEXEC => return failed(Errno::ENOEXEC, &describe(Errno::ENOEXEC, &shown)),
-                errno => worst = errno,
+            // execvp(3)'s rules: go on past what is missing, remember what may not be executed.
+            let mut worst = Errno::ENOENT;
+            for dir in search_path(&env) {
+                let Ok(path) = CString::new([dir.as_bytes(), b"/", name.as_bytes()].concat()) else {
+                    continue;
+                };
+                if rustix::fs::access(&path, rustix::fs::Access::EXISTS).is_err() {
+                    continue;
+                }
+                match process::execve(&path, &args, &env) {
+                    Errno::ENOENT | Errno::ENOTDIR if worst == Errno::ENOENT => {}
+                    Errno::ENOEXEC => return failed(Errno::ENOEXEC, &describe(Errno::ENOEXEC, &shown)),
+                    errno => worst = errno,
+                }
             }
-        }
-        if worst == Errno::ENOENT { failed(worst, "executable file not found in $PATH") } else { failed(worst, &describe(worst, &shown)) }
-    })
+            if worst == Errno::ENOENT {
+                failed(worst, "executable file not found in $PATH")
+            } else {
+                failed(worst, &describe(worst, &shown))
+            }
+        },
+    )
 }
 
 fn is_directory(path: &CString) -> bool {

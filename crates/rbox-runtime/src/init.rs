@@ -57,17 +57,33 @@ const STEPS: [(&str, &str, Run); 16] = [
         "Its root is the group of whoever makes it, so it comes after entering the group.",
         |init| init.own_cgroup_namespace(),
     ),
-    ("part from the host's mounts", "What is mounted from here on stays in here.", |init| init.part_mounts()),
+    ("part from the host's mounts", "What is mounted from here on stays in here.", |_| {
+        Ok(mount::make_all_slave()?)
+    }),
     ("attach the root", "The stacked layers become a mount of this namespace.", |init| init.attach_root()),
-    ("mount file systems", "Kernel views of the new namespaces, memory, and what the user asked for.", |init| init.mount_all()),
-    ("make device nodes", "The nodes of --device, beside the few every container has.", |init| init.make_devices()),
-    ("open the terminal", "A pair of its own: the program gets one side, the monitor the other.", |init| init.open_terminal()),
+    (
+        "mount file systems",
+        "Kernel views of the new namespaces, memory, and what the user asked for.",
+        |init| init.mount_all(),
+    ),
+    ("make device nodes", "The nodes of --device, beside the few every container has.", |init| {
+        init.make_devices()
+    }),
+    ("open the terminal", "A pair of its own: the program gets one side, the monitor the other.", |init| {
+        init.open_terminal()
+    }),
     ("write sysctls", "Through our own procfs, before it is covered.", |init| init.write_sysctls()),
     ("adjust the OOM score", "Who goes first when memory is short.", |init| init.adjust_oom_score()),
-    ("mask paths", "Parts of the kernel's view that tell about the host, or reach it.", |init| init.mask_paths()),
-    ("open the working directory", "Made when missing, and never followed out of the root.", |init| init.open_cwd()),
+    ("mask paths", "Parts of the kernel's view that tell about the host, or reach it.", |init| {
+        init.mask_paths()
+    }),
+    ("open the working directory", "Made when missing, and never followed out of the root.", |init| {
+        init.open_cwd()
+    }),
     ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
-    ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| init.pivot_root()),
+    ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| {
+        init.pivot_root()
+    }),
     ("set the host name", "The UTS namespace holds it.", |init| init.set_hostname()),
     ("connect standard streams", "Descriptors 0, 1 and 2, and no other.", |init| init.connect_stdio()),
 ];
@@ -95,10 +111,14 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 }
 
 /// The part that init and exec share. Comes back only with an error.
-pub(crate) fn become_program(process: &Process, seccomp: Option<&rbox_security::seccomp::Filter>) -> StepError {
-    let prepared = trace::step("set resource limits", "Those of --ulimit.", || credentials::set_rlimits(process))
-        .and_then(|()| Ok(process::close_from_on_exec(3)?))
-        .and_then(|()| credentials::confine(process, seccomp));
+pub(crate) fn become_program(
+    process: &Process,
+    seccomp: Option<&rbox_security::seccomp::Filter>,
+) -> StepError {
+    let prepared =
+        trace::step("set resource limits", "Those of --ulimit.", || credentials::set_rlimits(process))
+            .and_then(|()| Ok(process::close_from_on_exec(3)?))
+            .and_then(|()| credentials::confine(process, seccomp));
     process::reset_signals();
     match prepared {
         Ok(()) => credentials::execute(process),
@@ -107,8 +127,7 @@ pub(crate) fn become_program(process: &Process, seccomp: Option<&rbox_security::
 }
 
 pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
-    let message =
-        if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
+    let message = if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
     channel.fail(&Failure { step: step.to_owned(), message, errno: error.errno, is_exec: error.is_exec });
     process::exit_now(1)
 }
@@ -116,7 +135,11 @@ pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
 /// Moves this task into the groups whose `tasks` files these are (cgroups(7), version 1).
 pub(crate) fn enter_groups(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
-        told("write", || format!("{}, \"0\"", trace::fd(file)), || rustix::io::write(file, b"0").map(|_| ()))?;
+        told(
+            "write",
+            || format!("{}, \"0\"", trace::fd(file)),
+            || rustix::io::write(file, b"0").map(|_| ()),
+        )?;
     }
     Ok(())
 }
@@ -128,7 +151,17 @@ impl<'a> Init<'a> {
         namespaces: NamespaceSet,
         channel: ChildEnd,
     ) -> Self {
-        Self { launch, mounts, namespaces, channel, proc: None, dev: None, pts: None, console: None, cwd: None }
+        Self {
+            launch,
+            mounts,
+            namespaces,
+            channel,
+            proc: None,
+            dev: None,
+            pts: None,
+            console: None,
+            cwd: None,
+        }
     }
 
     fn root(&self) -> BorrowedFd<'a> {
@@ -166,15 +199,17 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
-    fn part_mounts(&mut self) -> Result<(), StepError> {
-        Ok(mount::make_all_slave()?)
-    }
-
     fn attach_root(&mut self) -> Result<(), StepError> {
         let stage = told(
             "open",
             || format!("{}, O_PATH|O_DIRECTORY", trace::quoted(self.launch.stage)),
-            || rustix::fs::open(self.launch.stage, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()),
+            || {
+                rustix::fs::open(
+                    self.launch.stage,
+                    OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+                    Mode::empty(),
+                )
+            },
         )?;
         Ok(attach(self.root(), stage)?)
     }
@@ -195,7 +230,11 @@ impl<'a> Init<'a> {
             Source::Fresh { kind, params, attr } => {
                 let params: Vec<Param<'_>> = params
                     .iter()
-                    .map(|(key, value)| if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) })
+                    .map(
+                        |(key, value)| {
+                            if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) }
+                        },
+                    )
                     .collect();
                 let made = new_mount(kind, &params, attr)?;
                 if kind == "tmpfs" && target == Path::new("/dev") {
@@ -226,11 +265,23 @@ impl<'a> Init<'a> {
         attach(&top, tree::mount_target(self.root(), target, true)?)?;
         for (names, directory) in groups {
             let copy = clone_tree(rustix::fs::CWD, directory, false)?;
-            set_attributes(&copy, attr | Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::PRIVATE, false)?;
+            set_attributes(
+                &copy,
+                attr | Attr::MOUNT_ATTR_RDONLY,
+                Attr::empty(),
+                MountPropagationFlags::PRIVATE,
+                false,
+            )?;
             rbox_sys::file::make_dir(&top, Path::new(names), 0o755)?;
             attach(copy, open_beneath(&top, Path::new(names), OFlags::PATH | OFlags::DIRECTORY, 0)?)?;
         }
-        Ok(set_attributes(&top, attr | Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?)
+        Ok(set_attributes(
+            &top,
+            attr | Attr::MOUNT_ATTR_RDONLY,
+            Attr::empty(),
+            MountPropagationFlags::empty(),
+            false,
+        )?)
     }
 
     fn make_devices(&mut self) -> Result<(), StepError> {
@@ -238,9 +289,13 @@ impl<'a> Init<'a> {
         let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
         for device in asked.into_iter().flatten() {
             let Ok(below) = device.path().strip_prefix("/dev") else {
-                return Err(StepError::new(format!("device {}: only paths below /dev", device.path().display())));
+                return Err(StepError::new(format!(
+                    "device {}: only paths below /dev",
+                    device.path().display()
+                )));
             };
-            let (Some(parent), Some(name)) = (below.parent(), below.file_name().and_then(|n| n.to_str())) else {
+            let (Some(parent), Some(name)) = (below.parent(), below.file_name().and_then(|n| n.to_str()))
+            else {
                 continue;
             };
             let block = match device.typ() {
@@ -259,8 +314,24 @@ impl<'a> Init<'a> {
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
                 told(
                     "fchownat",
-                    || format!("{}, {}, {}, {}", parent.as_raw_fd(), trace::quoted(name), uid.as_raw(), gid.as_raw()),
-                    || rustix::fs::chownat(&parent, name, Some(uid), Some(gid), rustix::fs::AtFlags::SYMLINK_NOFOLLOW),
+                    || {
+                        format!(
+                            "{}, {}, {}, {}",
+                            parent.as_raw_fd(),
+                            trace::quoted(name),
+                            uid.as_raw(),
+                            gid.as_raw()
+                        )
+                    },
+                    || {
+                        rustix::fs::chownat(
+                            &parent,
+                            name,
+                            Some(uid),
+                            Some(gid),
+                            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
+                        )
+                    },
                 )?;
             }
         }
@@ -285,7 +356,8 @@ impl<'a> Init<'a> {
     fn write_sysctls(&mut self) -> Result<(), StepError> {
         let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
         for (key, value) in asked.into_iter().flatten() {
-            let proc = self.proc.as_ref().ok_or_else(|| StepError::new("sysctls need /proc in the config"))?;
+            let proc =
+                self.proc.as_ref().ok_or_else(|| StepError::new("sysctls need /proc in the config"))?;
             let path = Path::new("sys").join(key.replace('.', "/"));
             write_beneath(proc, &path, value.as_bytes())
                 .map_err(|error| StepError::new(format!("sysctl {key}={value}: {error}")))?;
@@ -326,9 +398,10 @@ impl<'a> Init<'a> {
         let Some(process) = self.launch.spec.process() else { return Ok(()) };
         let cwd = process.cwd();
         if cwd != Path::new("/") {
-            self.cwd = Some(tree::directory(self.root(), cwd).map_err(|error| {
-                StepError::new(format!("working directory {}: {error}", cwd.display()))
-            })?);
+            self.cwd =
+                Some(tree::directory(self.root(), cwd).map_err(|error| {
+                    StepError::new(format!("working directory {}: {error}", cwd.display()))
+                })?);
         }
         Ok(())
     }
@@ -336,7 +409,13 @@ impl<'a> Init<'a> {
     fn seal_root(&mut self) -> Result<(), StepError> {
         let root = self.launch.spec.root().as_ref();
         if root.and_then(oci_spec::runtime::Root::readonly).unwrap_or(false) {
-            set_attributes(self.root(), Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?;
+            set_attributes(
+                self.root(),
+                Attr::MOUNT_ATTR_RDONLY,
+                Attr::empty(),
+                MountPropagationFlags::empty(),
+                false,
+            )?;
         }
         Ok(())
     }
@@ -361,7 +440,9 @@ impl<'a> Init<'a> {
         match (&self.launch.stdio, &self.console) {
             (Stdio::Fds { fds, own }, _) => {
                 if *own {
-                    fds.iter().for_each(|fd| give_to_user(fd.as_fd(), user));
+                    for fd in fds {
+                        give_to_user(fd.as_fd(), user);
+                    }
                 }
                 told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
                 connect([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
@@ -373,13 +454,23 @@ impl<'a> Init<'a> {
 }
 
 /// A new pair in the devpts instance `pts`: master and slave.
-pub(crate) fn open_pty(pts: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<(OwnedFd, OwnedFd), StepError> {
+pub(crate) fn open_pty(
+    pts: BorrowedFd<'_>,
+    size: Option<(u16, u16)>,
+) -> Result<(OwnedFd, OwnedFd), StepError> {
     let master = open_beneath(pts, Path::new("ptmx"), OFlags::RDWR | OFlags::NOCTTY, 0)?;
     told("ioctl", || format!("{}, TIOCSPTLCK, 0", master.as_raw_fd()), || rustix::pty::unlockpt(&master))?;
     let slave = told(
         "ioctl",
         || format!("{}, TIOCGPTPEER", master.as_raw_fd()),
-        || rustix::pty::ioctl_tiocgptpeer(&master, rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY | rustix::pty::OpenptFlags::CLOEXEC),
+        || {
+            rustix::pty::ioctl_tiocgptpeer(
+                &master,
+                rustix::pty::OpenptFlags::RDWR
+                    | rustix::pty::OpenptFlags::NOCTTY
+                    | rustix::pty::OpenptFlags::CLOEXEC,
+            )
+        },
     )?;
     if let Some((rows, columns)) = size {
         let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
@@ -391,7 +482,11 @@ pub(crate) fn open_pty(pts: BorrowedFd<'_>, size: Option<(u16, u16)>) -> Result<
 /// Starts a session with `slave` as its terminal and streams.
 pub(crate) fn take_terminal(slave: BorrowedFd<'_>) -> Result<(), StepError> {
     told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
-    told("ioctl", || format!("{}, TIOCSCTTY, 0", trace::fd(slave)), || rustix::process::ioctl_tiocsctty(slave))?;
+    told(
+        "ioctl",
+        || format!("{}, TIOCSCTTY, 0", trace::fd(slave)),
+        || rustix::process::ioctl_tiocsctty(slave),
+    )?;
     connect([slave, slave, slave])
 }
 
@@ -423,12 +518,16 @@ pub(crate) fn give_to_user(fd: BorrowedFd<'_>, process: Option<&Process>) {
 fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
     match source {
         Source::Fresh { kind, .. } => match (*kind, target.to_str()) {
-            ("proc", _) => ("mount proc", "It shows the processes of the PID namespace of whoever mounts it: ours."),
+            ("proc", _) => {
+                ("mount proc", "It shows the processes of the PID namespace of whoever mounts it: ours.")
+            }
             ("sysfs", _) => ("mount sysfs", "It shows the links of our own network namespace; read-only."),
             ("devpts", _) => ("mount devpts", "Terminals of its own, numbered from 0."),
             ("mqueue", _) => ("mount mqueue", "POSIX message queues of our own IPC namespace."),
             ("cgroup2", _) => ("mount cgroup2", "It shows our own group as the root; read-only."),
-            ("tmpfs", Some("/dev")) => ("mount /dev", "A small memory file system with a few harmless devices."),
+            ("tmpfs", Some("/dev")) => {
+                ("mount /dev", "A small memory file system with a few harmless devices.")
+            }
             ("tmpfs", Some("/dev/shm")) => ("mount /dev/shm", "POSIX shared memory, limited by --shm-size."),
             _ => ("mount tmpfs", "Memory, as asked for."),
         },

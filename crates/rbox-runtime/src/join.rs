@@ -16,7 +16,9 @@ use rustix::fs::OFlags;
 use crate::create::Stdio;
 use crate::credentials::StepError;
 use crate::error::RuntimeError;
-use crate::init::{become_program, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_pty, take_terminal};
+use crate::init::{
+    become_program, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_pty, take_terminal,
+};
 
 /// What is to run, and where.
 #[derive(Debug)]
@@ -50,7 +52,7 @@ pub struct Joined {
 
 /// Runs the process and comes back once the program has been executed. The caller must be single-threaded and
 /// stays in the container's PID namespace for its later children.
-pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
+pub fn join(request: &JoinRequest<'_>) -> Result<Joined, RuntimeError> {
     // Set before the clone, so that there is no moment in which a process of the container could open us.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let (mut parent, child) = handshake::pair()?;
@@ -67,7 +69,7 @@ pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
     match side {
         Side::Child => {
             drop(parent);
-            inside(&request, &child)
+            inside(request, &child)
         }
         Side::Parent(made) => {
             drop(child);
@@ -82,7 +84,7 @@ pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
                 error
             };
             loop {
-                match parent.next().map_err(|e| reap(e.into()))? {
+                match parent.hear().map_err(|e| reap(e.into()))? {
                     Told::Terminal(master) => terminal = Some(master),
                     Told::Ready => {
                         parent.go().map_err(|e| reap(e.into()))?;
@@ -117,17 +119,26 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
     trace::step("enter the namespaces", "From here on this process sees what the container sees.", || {
         join_all_but_pid(request)
     })?;
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(|e| SysError::new("open", "\"/\"".into(), e))?;
-    trace::step("enter the working directory", "Opened inside the root, never through a link of /proc.", || {
-        let cwd = open_dir_in_root(root.as_fd(), request.process.cwd())
-            .map_err(|e| StepError::new(format!("working directory {}: {e}", request.process.cwd().display())))?;
-        rustix::process::fchdir(&cwd).map_err(|e| StepError::from(SysError::new("fchdir", trace::fd(&cwd), e)))
-    })?;
+    let root =
+        rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+            .map_err(|e| SysError::new("open", "\"/\"".into(), e))?;
+    trace::step(
+        "enter the working directory",
+        "Opened inside the root, never through a link of /proc.",
+        || {
+            let cwd = open_dir_in_root(root.as_fd(), request.process.cwd()).map_err(|e| {
+                StepError::new(format!("working directory {}: {e}", request.process.cwd().display()))
+            })?;
+            rustix::process::fchdir(&cwd)
+                .map_err(|e| StepError::from(SysError::new("fchdir", trace::fd(&cwd), e)))
+        },
+    )?;
     match &request.stdio {
         Stdio::Fds { fds, own } => {
             if *own {
-                fds.iter().for_each(|fd| give_to_user(fd.as_fd(), Some(request.process)));
+                for fd in fds {
+                    give_to_user(fd.as_fd(), Some(request.process));
+                }
             }
             rustix::process::setsid().map_err(|e| SysError::new("setsid", String::new(), e))?;
             connect([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
@@ -160,7 +171,9 @@ fn join_all_but_pid(request: &JoinRequest<'_>) -> Result<(), StepError> {
 fn require_devpts(pts: BorrowedFd<'_>) -> Result<(), StepError> {
     const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
     match rustix::fs::fstatfs(pts) {
-        Ok(stat) if stat.f_type as i64 == DEVPTS_SUPER_MAGIC => Ok(()),
-        _ => Err(StepError::new("/dev/pts inside the container is not a devpts file system, so there is no terminal to be had (run without -t)")),
+        Ok(stat) if stat.f_type == DEVPTS_SUPER_MAGIC => Ok(()),
+        _ => Err(StepError::new(
+            "/dev/pts inside the container is not a devpts file system, so there is no terminal to be had (run without -t)",
+        )),
     }
 }

@@ -20,6 +20,6 @@ mod plan;
 
 pub use create::{Created, Launch, Running, Stdio, create};
 pub use error::RuntimeError;
-pub use join::{Joined, JoinRequest, join};
+pub use join::{JoinRequest, Joined, join};
 pub use plan::{PreparedMount, Source};
 pub use rbox_namespace::handshake::Failure;

@@ -66,7 +66,12 @@ pub(crate) fn prepare(
                     None => return Err(RuntimeError::Config(format!("mount type {kind} is not supported"))),
                 },
                 None if has_option(mount, "bind") || has_option(mount, "rbind") => bind(mount)?,
-                None => return Err(RuntimeError::Config(format!("mount on {} has no type", mount.destination().display()))),
+                None => {
+                    return Err(RuntimeError::Config(format!(
+                        "mount on {} has no type",
+                        mount.destination().display()
+                    )));
+                }
             };
             Ok(PreparedMount { target: mount.destination().clone(), source })
         })
@@ -93,7 +98,8 @@ fn fresh(kind: &'static str, mount: &Mount) -> Source {
 
 /// Options that say what is so without them, or are carried out elsewhere.
 const IGNORED: [&str; 14] = [
-    "rw", "exec", "suid", "dev", "bind", "rbind", "private", "rprivate", "defaults", "async", "relatime", "diratime", "sync", "atime",
+    "rw", "exec", "suid", "dev", "bind", "rbind", "private", "rprivate", "defaults", "async", "relatime",
+    "diratime", "sync", "atime",
 ];
 
 fn attribute(option: &str) -> Option<Attr> {

@@ -44,7 +44,10 @@ pub struct ContainerConfig {
 /// What it gets from the host, and what it may not have.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
-#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line, independent of the others")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
 pub struct HostConfig {
     /// Mounts of `-v`, `--mount`, `--tmpfs` and the image's volumes.
     pub mounts: Vec<MountSpec>,
@@ -168,7 +171,11 @@ impl std::str::FromStr for DeviceSpec {
         if !absolute(host) || !absolute(container) {
             return Err(bad());
         }
-        Ok(Self { host: host.to_owned(), container: container.to_owned(), permissions: permissions.to_owned() })
+        Ok(Self {
+            host: host.to_owned(),
+            container: container.to_owned(),
+            permissions: permissions.to_owned(),
+        })
     }
 }
 
@@ -176,10 +183,18 @@ impl std::str::FromStr for DeviceSpec {
 /// A key of a namespace that is the host's is refused: it would change the host.
 pub fn sysctl_allowed(key: &str, own_network: bool, own_ipc: bool) -> bool {
     const IPC: [&str; 8] = [
-        "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
         "kernel.shm_rmid_forced",
     ];
-    let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/')) && !key.contains("..") && !key.contains("//");
+    let plain = key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-' | b'/'))
+        && !key.contains("..")
+        && !key.contains("//");
     let ipc = IPC.contains(&key) || key.starts_with("fs.mqueue.");
     plain && ((own_ipc && ipc) || (own_network && key.starts_with("net.") && key.len() > 4))
 }
@@ -202,7 +217,14 @@ mod tests {
         assert!(sysctl_allowed("net.ipv4.ip_forward", true, true));
         assert!(!sysctl_allowed("net.ipv4.ip_forward", false, true));
         assert!(sysctl_allowed("kernel.shmmax", true, true));
-        for bad in ["kernel.core_pattern", "vm.swappiness", "net.", "net.../../kernel/core_pattern", "net.ipv4=x", "kernel.shmmax\n"] {
+        for bad in [
+            "kernel.core_pattern",
+            "vm.swappiness",
+            "net.",
+            "net.../../kernel/core_pattern",
+            "net.ipv4=x",
+            "kernel.shmmax\n",
+        ] {
             assert!(!sysctl_allowed(bad, true, true), "{bad}");
         }
     }

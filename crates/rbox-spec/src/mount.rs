@@ -154,7 +154,9 @@ impl MountSpec {
             Some(path) if path.starts_with('/') => {
                 MountKind::Bind { source: path.to_owned(), create: true, propagation }
             }
-            Some(path) if path.starts_with("./") || path.starts_with("../") || path == "." || path == ".." => {
+            Some(path)
+                if path.starts_with("./") || path.starts_with("../") || path == "." || path == ".." =>
+            {
                 MountKind::Bind { source: format!("{cwd}/{path}"), create: true, propagation }
             }
             Some(name) if valid_name(name) => {
@@ -181,7 +183,11 @@ impl MountSpec {
                 Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),
                 None => (field.trim().to_ascii_lowercase(), None),
             };
-            let text = || value.map(str::to_owned).ok_or_else(|| bad(format!("invalid field '{field}' must be a key=value pair")));
+            let text = || {
+                value
+                    .map(str::to_owned)
+                    .ok_or_else(|| bad(format!("invalid field '{field}' must be a key=value pair")))
+            };
             match key.as_str() {
                 "type" => kind = text()?.to_ascii_lowercase(),
                 "source" | "src" => source = text()?,
@@ -191,18 +197,30 @@ impl MountSpec {
                 "bind-propagation" => propagation = text()?,
                 "bind-recursive" | "consistency" | "volume-driver" | "volume-label" | "volume-opt" => {
                     let text = text()?;
-                    let harmless = matches!((key.as_str(), text.as_str()), ("bind-recursive", "enabled") | ("consistency", _) | ("volume-driver", "local") | ("volume-label", _));
+                    let harmless = matches!(
+                        (key.as_str(), text.as_str()),
+                        ("bind-recursive", "enabled")
+                            | ("consistency" | "volume-label", _)
+                            | ("volume-driver", "local")
+                    );
                     if !harmless {
                         return Err(bad(format!("{key}={text} is not supported")));
                     }
                 }
                 "tmpfs-size" => {
                     let text = text()?;
-                    size = Some(bytes(&text).ok_or_else(|| bad(format!("invalid value for tmpfs-size: {text}")))?);
+                    size = Some(
+                        bytes(&text).ok_or_else(|| bad(format!("invalid value for tmpfs-size: {text}")))?,
+                    );
                 }
                 "tmpfs-mode" => {
                     let text = text()?;
-                    mode = Some(u32::from_str_radix(&text, 8).ok().filter(|m| *m <= 0o7777).ok_or_else(|| bad(format!("invalid value for tmpfs-mode: {text}")))?);
+                    mode = Some(
+                        u32::from_str_radix(&text, 8)
+                            .ok()
+                            .filter(|m| *m <= 0o7777)
+                            .ok_or_else(|| bad(format!("invalid value for tmpfs-mode: {text}")))?,
+                    );
                 }
                 other => return Err(bad(format!("unexpected key '{other}' in '{field}'"))),
             }
@@ -231,7 +249,9 @@ impl MountSpec {
                 }
                 MountKind::Tmpfs { size, mode, options: Vec::new() }
             }
-            other => return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs"))),
+            other => {
+                return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs")));
+            }
         };
         Ok(Self { kind, target, read_only })
     }
@@ -246,10 +266,33 @@ impl MountSpec {
             match option.split_once('=') {
                 Some(("size", value)) if value.ends_with('%') => options.push(format!("size={value}")),
                 Some(("size", value)) => size = Some(bytes(value).ok_or_else(bad)?),
-                Some(("mode", value)) => mode = Some(u32::from_str_radix(value, 8).ok().filter(|m| *m <= 0o7777).ok_or_else(bad)?),
-                Some(("uid" | "gid" | "nr_inodes" | "nr_blocks", value)) if value.parse::<u32>().is_ok() => options.push(option.to_owned()),
+                Some(("mode", value)) => {
+                    mode = Some(u32::from_str_radix(value, 8).ok().filter(|m| *m <= 0o7777).ok_or_else(bad)?);
+                }
+                Some(("uid" | "gid" | "nr_inodes" | "nr_blocks", value)) if value.parse::<u32>().is_ok() => {
+                    options.push(option.to_owned());
+                }
                 None if option == "ro" => read_only = true,
-                None if matches!(option, "rw" | "exec" | "noexec" | "suid" | "nosuid" | "dev" | "nodev" | "sync" | "async" | "atime" | "noatime" | "relatime" | "strictatime" | "diratime" | "nodiratime") => options.push(option.to_owned()),
+                None if matches!(
+                    option,
+                    "rw" | "exec"
+                        | "noexec"
+                        | "suid"
+                        | "nosuid"
+                        | "dev"
+                        | "nodev"
+                        | "sync"
+                        | "async"
+                        | "atime"
+                        | "noatime"
+                        | "relatime"
+                        | "strictatime"
+                        | "diratime"
+                        | "nodiratime"
+                ) =>
+                {
+                    options.push(option.to_owned());
+                }
                 _ => return Err(bad()),
             }
         }
@@ -293,11 +336,21 @@ mod tests {
         let v = MountSpec::parse_volume("/a:/b//c:ro", "/").unwrap();
         assert_eq!((v.target.as_str(), v.read_only), ("/b/c", true));
         assert!(matches!(v.kind, MountKind::Bind { create: true, .. }));
-        assert!(matches!(MountSpec::parse_volume("/data", "/").unwrap().kind, MountKind::Volume { anonymous: true, .. }));
-        assert!(matches!(MountSpec::parse_volume("db:/data", "/").unwrap().kind, MountKind::Volume { anonymous: false, .. }));
-        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", "/cwd").unwrap().kind else { panic!() };
+        assert!(matches!(
+            MountSpec::parse_volume("/data", "/").unwrap().kind,
+            MountKind::Volume { anonymous: true, .. }
+        ));
+        assert!(matches!(
+            MountSpec::parse_volume("db:/data", "/").unwrap().kind,
+            MountKind::Volume { anonymous: false, .. }
+        ));
+        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", "/cwd").unwrap().kind else {
+            panic!()
+        };
         assert_eq!(source, "/cwd/./x");
-        for bad in ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/../b", "-x:/y", "a/b:/y", ":/y", "/a:"] {
+        for bad in
+            ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/../b", "-x:/y", "a/b:/y", ":/y", "/a:"]
+        {
             assert!(MountSpec::parse_volume(bad, "/").is_err(), "{bad}");
         }
     }
@@ -306,7 +359,16 @@ mod tests {
     fn mount_fields() {
         let m = MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", "/").unwrap();
         assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
-        for bad in ["", "type=bind,target=/x", "type=nfs,target=/x", "type=bind,source=/a", "source=a,target=x", "type=tmpfs,source=a,target=/x", "bogus=1,target=/x", "type=tmpfs,target=/x,tmpfs-mode=99"] {
+        for bad in [
+            "",
+            "type=bind,target=/x",
+            "type=nfs,target=/x",
+            "type=bind,source=/a",
+            "source=a,target=x",
+            "type=tmpfs,source=a,target=/x",
+            "bogus=1,target=/x",
+            "type=tmpfs,target=/x,tmpfs-mode=99",
+        ] {
             assert!(MountSpec::parse_mount(bad, "/").is_err(), "{bad}");
         }
     }
@@ -314,7 +376,10 @@ mod tests {
     #[test]
     fn tmpfs_options() {
         let t = MountSpec::parse_tmpfs("/run:size=10m,mode=755,noexec").unwrap();
-        assert_eq!(t.kind, MountKind::Tmpfs { size: Some(10 << 20), mode: Some(0o755), options: vec!["noexec".into()] });
+        assert_eq!(
+            t.kind,
+            MountKind::Tmpfs { size: Some(10 << 20), mode: Some(0o755), options: vec!["noexec".into()] }
+        );
         assert!(MountSpec::parse_tmpfs("/run:bogus").is_err());
         assert!(MountSpec::parse_tmpfs("run").is_err());
     }

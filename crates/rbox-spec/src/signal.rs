@@ -106,7 +106,9 @@ mod tests {
 
     #[test]
     fn names_numbers_and_realtime() {
-        for (text, number) in [("TERM", 15), ("sigkill", 9), ("SIGUSR1", 10), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)] {
+        for (text, number) in
+            [("TERM", 15), ("sigkill", 9), ("SIGUSR1", 10), ("9", 9), ("RTMIN+3", 37), ("SIGRTMAX-1", 63)]
+        {
             assert_eq!(text.parse::<Signal>().unwrap().number(), number, "{text}");
         }
         for bad in ["", "0", "65", "-1", "SIG", "TERMINATE", "RTMIN+99", "RTMAX+1", "9999999999"] {

@@ -54,12 +54,26 @@ pub fn make_dir(dir: impl AsFd, name: &Path, mode: u32) -> Result<(), SysError> 
 }
 
 /// Makes a device node below `dir` (mknodat(2)) with exactly this mode.
-pub fn make_device(dir: impl AsFd, name: &str, mode: u32, block: bool, major: u32, minor: u32) -> Result<(), SysError> {
+pub fn make_device(
+    dir: impl AsFd,
+    name: &str,
+    mode: u32,
+    block: bool,
+    major: u32,
+    minor: u32,
+) -> Result<(), SysError> {
     let dir = dir.as_fd();
     let kind = if block { rustix::fs::FileType::BlockDevice } else { rustix::fs::FileType::CharacterDevice };
     told(
         "mknodat",
-        || format!("{}, {}, {}|{mode:#o}, makedev({major}, {minor})", dir.as_raw_fd(), quoted(name), if block { "S_IFBLK" } else { "S_IFCHR" }),
+        || {
+            format!(
+                "{}, {}, {}|{mode:#o}, makedev({major}, {minor})",
+                dir.as_raw_fd(),
+                quoted(name),
+                if block { "S_IFBLK" } else { "S_IFCHR" }
+            )
+        },
         || rustix::fs::mknodat(dir, name, kind, Mode::from_raw_mode(mode), rustix::fs::makedev(major, minor)),
     )
 }

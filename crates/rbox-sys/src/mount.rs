@@ -1,4 +1,4 @@
-//! The mount API by descriptors (fsopen(2), fsmount(2), open_tree(2), move_mount(2), mount_setattr(2)).
+//! The mount API by descriptors (fsopen(2), fsmount(2), `open_tree(2)`, `move_mount(2)`, `mount_setattr(2)`).
 //!
 //! A mount made here is detached until [`attach`] puts it on a target that is itself a descriptor, so no path
 //! inside a container's tree is ever walked by name.
@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
 };
 
 use crate::error::{SysError, told};
@@ -36,17 +37,17 @@ pub fn new_mount(fs: &'static str, params: &[Param<'_>], attr: Attr) -> Result<O
     // What the mount tables show as the source.
     let named = params.iter().any(|param| matches!(param, Param::Text("source", _)));
     let source = (!named).then_some(Param::Text("source", fs));
-    configure(context, source.iter().chain(params), attr)
+    configure(&context, source.iter().chain(params), attr)
 }
 
 fn configure<'a>(
-    context: OwnedFd,
+    context: &OwnedFd,
     params: impl Iterator<Item = &'a Param<'a>>,
     attr: Attr,
 ) -> Result<OwnedFd, SysError> {
     let raw = context.as_raw_fd();
     let explain = |mut error: SysError| {
-        let log = context_log(&context);
+        let log = context_log(context);
         if !log.is_empty() {
             error.args = format!("{} [{log}]", error.args);
         }
@@ -57,24 +58,37 @@ fn configure<'a>(
             Param::Text(key, value) => told(
                 "fsconfig",
                 || format!("{raw}, FSCONFIG_SET_STRING, {}, {}", quoted(key), quoted(value)),
-                || rustix::mount::fsconfig_set_string(&context, key, value),
+                || rustix::mount::fsconfig_set_string(context, key, value),
             ),
             Param::Flag(key) => told(
                 "fsconfig",
                 || format!("{raw}, FSCONFIG_SET_FLAG, {}", quoted(key)),
-                || rustix::mount::fsconfig_set_flag(&context, key),
+                || rustix::mount::fsconfig_set_flag(context, key),
             ),
         }
         .map_err(explain)?;
     }
-    told("fsconfig", || format!("{raw}, FSCONFIG_CMD_CREATE"), || rustix::mount::fsconfig_create(&context))
+    told("fsconfig", || format!("{raw}, FSCONFIG_CMD_CREATE"), || rustix::mount::fsconfig_create(context))
         .map_err(explain)?;
     told(
         "fsmount",
         || format!("{raw}, FSMOUNT_CLOEXEC, {}", flags(attr)),
-        || rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr),
+        || rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attr),
     )
     .map_err(explain)
+}
+
+/// Whether this kernel's `fs` is of the old kind, which gathers its parameters into one string and looks at them
+/// when it is mounted: a parameter it does not know is then refused late, and the kernel's log tells of it. (overlay
+/// before 6.5.) Such a file system refuses every parameter that is not text, whatever its name (fsconfig(2)).
+///
+/// It asks the kernel and makes nothing, so it is not part of what is told.
+pub fn takes_one_string(fs: &'static str) -> Result<bool, SysError> {
+    let context = rustix::mount::fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)
+        .map_err(|errno| SysError::new("fsopen", format!("{}, FSOPEN_CLOEXEC", quoted(fs)), errno))?;
+    // Any descriptor will do.
+    let answer = rustix::mount::fsconfig_set_fd(&context, "source", &context);
+    Ok(answer == Err(rustix::io::Errno::OPNOTSUPP))
 }
 
 /// What the kernel wrote to the context's log: lines such as `e overlay: …`.
@@ -114,7 +128,8 @@ pub fn mount_by_path(fs: &'static str, on: &Path, data: &CStr) -> Result<OwnedFd
 
 /// A detached copy of the mount at `path` below `dir`: what a bind mount is made from.
 pub fn clone_tree(dir: impl AsFd, path: &Path, recursive: bool) -> Result<OwnedFd, SysError> {
-    let mut how = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    let mut how =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     if recursive {
         how |= OpenTreeFlags::AT_RECURSIVE;
     }
@@ -131,7 +146,13 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
     let (mount, target) = (mount.as_fd(), target.as_fd());
     told(
         "move_mount",
-        || format!("{}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH", mount.as_raw_fd(), fd(target)),
+        || {
+            format!(
+                "{}, \"\", {}, \"\", MOVE_MOUNT_F_EMPTY_PATH|MOVE_MOUNT_T_EMPTY_PATH",
+                mount.as_raw_fd(),
+                fd(target)
+            )
+        },
         || {
             rustix::mount::move_mount(
                 mount,
@@ -144,7 +165,7 @@ pub fn attach(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
     )
 }
 
-/// Changes a mount's attributes and propagation (mount_setattr(2)), with all mounts below it when `recursive`.
+/// Changes a mount's attributes and propagation (`mount_setattr(2)`), with all mounts below it when `recursive`.
 pub fn set_attributes(
     mount: impl AsFd,
     set: Attr,
@@ -193,17 +214,23 @@ fn mount_setattr(
             size_of::<libc::mount_attr>(),
         )
     };
-    if result == 0 { Ok(()) } else { Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw())) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw()))
+    }
 }
 
 /// Makes every mount of this namespace a slave of the host's: the host's unmounts arrive, ours stay inside.
 pub fn make_all_slave() -> Result<(), SysError> {
-    told("mount", || "NULL, \"/\", NULL, MS_REC|MS_SLAVE, NULL".into(), || {
-        rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
-    })
+    told(
+        "mount",
+        || "NULL, \"/\", NULL, MS_REC|MS_SLAVE, NULL".into(),
+        || rustix::mount::mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC),
+    )
 }
 
-/// Makes the mount that `root` is the root of this mount namespace and drops the old one (pivot_root(2)).
+/// Makes the mount that `root` is the root of this mount namespace and drops the old one (`pivot_root(2)`).
 pub fn pivot_to(root: impl AsFd) -> Result<(), SysError> {
     let root = root.as_fd();
     told("fchdir", || fd(root), || rustix::process::fchdir(root))?;

@@ -27,7 +27,7 @@ pub enum Side<T> {
 pub struct Child {
     /// Its pid here.
     pub pid: i32,
-    /// Readable once it has ended (pidfd_open(2)).
+    /// Readable once it has ended (`pidfd_open(2)`).
     pub pidfd: OwnedFd,
 }
 
@@ -48,7 +48,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     // libc's type for clone3; all that is unset must be zero.
     // SAFETY: clone_args is a plain C struct of integers, for which zeroes are valid.
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-    args.flags = namespaces.bits() as u32 as u64 | libc::CLONE_PIDFD as u64;
+    args.flags = u64::from(namespaces.bits() as u32) | libc::CLONE_PIDFD as u64;
     args.pidfd = pidfd as u64;
     args.exit_signal = libc::SIGCHLD as u64;
     if let Some(cgroup) = cgroup {
@@ -56,7 +56,8 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
         args.cgroup = cgroup.as_raw_fd() as u64;
     }
     let shown = || {
-        let into = cgroup.map_or(String::new(), |fd| format!("|CLONE_INTO_CGROUP, cgroup={}", crate::trace::fd(fd)));
+        let into =
+            cgroup.map_or(String::new(), |fd| format!("|CLONE_INTO_CGROUP, cgroup={}", crate::trace::fd(fd)));
         format!("{{flags={}|CLONE_PIDFD{into}, exit_signal=SIGCHLD}}", flags(namespaces))
     };
     if thread_count() > 1 {
@@ -98,9 +99,9 @@ pub fn fork() -> Result<Side<i32>, SysError> {
     }
 }
 
-/// How many threads this process has (st_nlink of /proc/self/task less two; no listing is read).
+/// How many threads this process has (`st_nlink` of /proc/self/task less two; no listing is read).
 fn thread_count() -> u64 {
-    rustix::fs::stat("/proc/self/task").map_or(1, |stat| (stat.st_nlink as u64).saturating_sub(2))
+    rustix::fs::stat("/proc/self/task").map_or(1, |stat| stat.st_nlink.saturating_sub(2))
 }
 
 /// Enters namespaces of the process behind `pidfd` (setns(2), Linux 5.8). A pid namespace is entered by the
@@ -128,7 +129,7 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     told("pidfd_open", shown, || rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
 }
 
-/// Sends any signal, realtime ones too, to exactly the process behind `pidfd` (pidfd_send_signal(2)).
+/// Sends any signal, realtime ones too, to exactly the process behind `pidfd` (`pidfd_send_signal(2)`).
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), SysError> {
     let pidfd = pidfd.as_fd();
     told(
@@ -150,14 +151,15 @@ pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), SysError> 
     )
 }
 
-/// Marks every descriptor from `first` up as closed by exec (close_range(2), CLOSE_RANGE_CLOEXEC).
+/// Marks every descriptor from `first` up as closed by exec (`close_range(2)`, `CLOSE_RANGE_CLOEXEC`).
 pub fn close_from_on_exec(first: u32) -> Result<(), SysError> {
     told(
         "close_range",
         || format!("{first}, ~0, CLOSE_RANGE_CLOEXEC"),
         || {
             // SAFETY: only sets a flag on descriptors; none is closed here.
-            let result = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+            let result =
+                unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
             Errno::result(result).map(|_| ())
         },
     )
@@ -189,12 +191,12 @@ pub fn reset_signals() {
     let _ = empty.thread_set_mask();
 }
 
-/// Names this process as `ps` and /proc/PID/comm show it (prctl(2), PR_SET_NAME); 15 bytes count.
+/// Names this process as `ps` and /proc/PID/comm show it (prctl(2), `PR_SET_NAME`); 15 bytes count.
 pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Closes every descriptor from 3 up (close_range(2)): what the caller left open for us by accident, and which a
+/// Closes every descriptor from 3 up (`close_range(2))`: what the caller left open for us by accident, and which a
 /// monitor would keep open for its container's life. Only for the very beginning of a process.
 pub fn close_inherited() {
     // SAFETY: called before this process has opened anything, so nothing of ours is closed behind an owner's back.

@@ -176,6 +176,7 @@ pub fn last_call(name: &'static str, args: impl FnOnce() -> String) {
 }
 
 /// A path or string argument, quoted.
+#[allow(clippy::unnecessary_debug_formatting, reason = "quotes and escapes are what is wanted")]
 pub fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
     format!("{:?}", value.as_ref())
 }
@@ -183,7 +184,8 @@ pub fn quoted(value: impl AsRef<std::ffi::OsStr>) -> String {
 /// A flags argument as C writes it: the names its `Debug` gives, joined by `|`.
 pub fn flags(value: impl Debug) -> String {
     let text = format!("{value:?}");
-    let inner = text.split_once('(').map_or(text.as_str(), |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
+    let inner =
+        text.split_once('(').map_or(text.as_str(), |(_, rest)| rest.strip_suffix(')').unwrap_or(rest));
     match inner {
         "0x0" => "0".to_owned(),
         inner => inner.replace(" | ", "|"),
@@ -233,7 +235,8 @@ fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
     let step = STEP.get();
     match sink.format {
         Format::Text => {
-            let _ = writeln!(line, "{:>14}{:<9}    {name}({args}) = {result}  <{micros} µs>", "", ACTOR.get());
+            let _ =
+                writeln!(line, "{:>14}{:<9}    {name}({args}) = {result}  <{micros} µs>", "", ACTOR.get());
         }
         Format::Json => {
             let value = serde_json::json!({

@@ -50,7 +50,7 @@ impl Cmd {
             line.push_str(&arg.as_ref().to_string_lossy());
             command.arg(arg);
         }
-        Self { command, line, stdin: None, limit: Duration::from_secs(120) }
+        Self { command, line, stdin: None, limit: Duration::from_mins(2) }
     }
 
     /// Sets a variable.
@@ -128,7 +128,8 @@ impl Running {
 
     /// Sends a signal by its name.
     pub(crate) fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
+        let status =
+            Command::new("kill").arg(format!("-{name}")).arg(self.id().to_string()).status().unwrap();
         assert!(status.success(), "kill -{name} {}", self.id());
     }
 
@@ -158,12 +159,21 @@ impl Running {
         let text = |handle: JoinHandle<Vec<u8>>, what: &str| {
             let given = Instant::now();
             while !handle.is_finished() {
-                assert!(given.elapsed() < Duration::from_secs(20), "`{}` ended but its {what} stays open", self.line);
+                assert!(
+                    given.elapsed() < Duration::from_secs(20),
+                    "`{}` ended but its {what} stays open",
+                    self.line
+                );
                 std::thread::sleep(Duration::from_millis(2));
             }
             String::from_utf8_lossy(&handle.join().unwrap()).into_owned()
         };
-        Output { code, stdout: text(self.stdout, "stdout"), stderr: text(self.stderr, "stderr"), line: self.line }
+        Output {
+            code,
+            stdout: text(self.stdout, "stdout"),
+            stderr: text(self.stderr, "stderr"),
+            line: self.line,
+        }
     }
 }
 
@@ -174,7 +184,12 @@ fn short(text: &str, limit: usize) -> String {
         return text.to_owned();
     }
     let (head, tail) = (&all[..limit / 2], &all[all.len() - limit / 2..]);
-    format!("{}\n[… {} characters …]\n{}", head.iter().collect::<String>(), all.len() - limit, tail.iter().collect::<String>())
+    format!(
+        "{}\n[… {} characters …]\n{}",
+        head.iter().collect::<String>(),
+        all.len() - limit,
+        tail.iter().collect::<String>()
+    )
 }
 
 impl Output {
@@ -202,10 +217,20 @@ impl Output {
     pub(crate) fn refused(self, code: i32, words: &[&str]) {
         let out = self.code(code);
         let lines: Vec<&str> = out.stderr.lines().collect();
-        assert!(lines.len() == 1 && lines[0].starts_with("rbox: "), "`{}` did not say one line `rbox: …`:\n{}", out.line, out.stderr);
+        assert!(
+            lines.len() == 1 && lines[0].starts_with("rbox: "),
+            "`{}` did not say one line `rbox: …`:\n{}",
+            out.line,
+            out.stderr
+        );
         let said = out.stderr.to_lowercase();
         for word in words {
-            assert!(said.contains(&word.to_lowercase()), "`{}` does not say `{word}`:\n{}", out.line, out.stderr);
+            assert!(
+                said.contains(&word.to_lowercase()),
+                "`{}` does not say `{word}`:\n{}",
+                out.line,
+                out.stderr
+            );
         }
     }
 }

@@ -40,7 +40,8 @@ impl Left {
 
 /// Mounts at, or of something in, either root. The roots themselves may be mount points (a test's own).
 fn mounts(suite: &Suite) -> BTreeSet<String> {
-    let (root, state) = (suite.root.to_string_lossy().into_owned(), suite.state.to_string_lossy().into_owned());
+    let (root, state) =
+        (suite.root.to_string_lossy().into_owned(), suite.state.to_string_lossy().into_owned());
     fs::read_to_string("/proc/self/mountinfo")
         .unwrap()
         .lines()
@@ -52,7 +53,10 @@ fn mounts(suite: &Suite) -> BTreeSet<String> {
 
 /// Links on this suite's bridge.
 fn links(suite: &Suite) -> BTreeSet<String> {
-    suite.bridge().map(|bridge| names(&Path::new("/sys/class/net").join(bridge).join("brif"))).unwrap_or_default()
+    suite
+        .bridge()
+        .map(|bridge| names(&Path::new("/sys/class/net").join(bridge).join("brif")))
+        .unwrap_or_default()
 }
 
 /// Groups that were there when the test began: of other runs of rbox on this host.
@@ -67,7 +71,13 @@ pub(crate) fn remember_others() {
 /// another pair of roots that is busy at the same time are told by its records.
 fn cgroups(suite: &Suite) -> BTreeSet<String> {
     let others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let states: Vec<_> = fs::read_dir("/run").into_iter().flatten().flatten().map(|e| e.path()).filter(|p| *p != suite.state).collect();
+    let states: Vec<_> = fs::read_dir("/run")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .map(|e| e.path())
+        .filter(|p| *p != suite.state)
+        .collect();
     let is_others = |group: &str| {
         let id = group.rsplit('/').next().unwrap_or_default();
         others.contains(group) || states.iter().any(|s| s.join("containers").join(id).exists())
@@ -106,7 +116,8 @@ fn processes(suite: &Suite) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
         let path = entry.path();
-        let is_rbox = fs::read_link(path.join("exe")).is_ok_and(|e| e == exe || e.to_string_lossy().contains("rbox"));
+        let is_rbox =
+            fs::read_link(path.join("exe")).is_ok_and(|e| e == exe || e.to_string_lossy().contains("rbox"));
         if !is_rbox {
             continue;
         }
@@ -122,7 +133,9 @@ fn processes(suite: &Suite) -> BTreeSet<String> {
 
 /// Elements of the maps and sets in this suite's firewall table: one for each published port.
 fn rules(suite: &Suite) -> BTreeSet<String> {
-    let Ok(out) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else { return BTreeSet::new() };
+    let Ok(out) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else {
+        return BTreeSet::new();
+    };
     let Ok(all) = serde_json::from_slice::<serde_json::Value>(&out.stdout) else { return BTreeSet::new() };
     let table = suite.bridge_name();
     let mut found = BTreeSet::new();
@@ -178,7 +191,8 @@ fn names(dir: &Path) -> BTreeSet<String> {
 /// After a failed test: what is left goes without the help of the binary that failed.
 pub(crate) fn take_away_by_hand(suite: &Suite) {
     let left = Left::look(suite);
-    let kill = |pid: &str| drop(Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status());
+    let kill =
+        |pid: &str| drop(Command::new("kill").args(["-9", pid]).stderr(std::process::Stdio::null()).status());
     for line in &left.processes {
         kill(line.split(' ').next().unwrap_or_default());
     }
@@ -201,6 +215,8 @@ pub(crate) fn take_away_by_hand(suite: &Suite) {
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     }
     super::poll(std::time::Duration::from_secs(3), || {
-        left.cgroups.iter().fold(true, |gone, group| (fs::remove_dir(group).is_ok() || !Path::new(group).exists()) && gone)
+        left.cgroups
+            .iter()
+            .fold(true, |gone, group| (fs::remove_dir(group).is_ok() || !Path::new(group).exists()) && gone)
     });
 }

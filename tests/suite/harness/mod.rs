@@ -99,7 +99,10 @@ impl Suite {
         for image in [PYTHON, BUSYBOX] {
             let out = suite.rbox(["pull", image]).run();
             if out.code != 0 {
-                return Err(format!("pull {image} before the first test: exit {}\n{}{}", out.code, out.stdout, out.stderr));
+                return Err(format!(
+                    "pull {image} before the first test: exit {}\n{}{}",
+                    out.code, out.stdout, out.stderr
+                ));
             }
         }
         Ok(suite)
@@ -121,9 +124,10 @@ impl Suite {
     /// What bridge and firewall table of this pair of roots are called: made from the state directory's path, as
     /// rbox-network does it.
     pub(crate) fn bridge_name(&self) -> String {
-        let hash = self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        let hash =
+            self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
         format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0x00ff_ffff)
     }
 
@@ -158,7 +162,8 @@ fn start_registry() -> Result<(String, String), String> {
     };
     let built = run("build", &[])?;
     let line = run("registry", &["start", &format!("{built}/registry")])?;
-    let (port, pid) = line.split_once(' ').ok_or_else(|| format!("rootfs-fixtures/registry said `{line}`"))?;
+    let (port, pid) =
+        line.split_once(' ').ok_or_else(|| format!("rootfs-fixtures/registry said `{line}`"))?;
     Ok((format!("127.0.0.1:{port}"), pid.to_owned()))
 }
 
@@ -239,14 +244,18 @@ impl Test {
         let status = format!("/proc/{}/status", self.pid(container));
         wait_until("PID 1 handles SIGTERM", || {
             let status = fields(&fs::read_to_string(&status).unwrap_or_default());
-            status.get("SigCgt").and_then(|set| u64::from_str_radix(set, 16).ok()).is_some_and(|set| set & (1 << 14) != 0)
+            status
+                .get("SigCgt")
+                .and_then(|set| u64::from_str_radix(set, 16).ok())
+                .is_some_and(|set| set & (1 << 14) != 0)
         });
     }
 
     /// `inspect` of one object.
     pub(crate) fn inspect(&self, what: &str) -> Value {
         let text = self.ok(["inspect", what]);
-        let all: Value = serde_json::from_str(&text).unwrap_or_else(|e| panic!("inspect {what}: {e}\n{text}"));
+        let all: Value =
+            serde_json::from_str(&text).unwrap_or_else(|e| panic!("inspect {what}: {e}\n{text}"));
         all[0].clone()
     }
 
@@ -333,5 +342,8 @@ pub(crate) fn wait_until(what: &str, question: impl FnMut() -> bool) {
 
 /// `KEY: value` lines, as in /proc/PID/status.
 pub(crate) fn fields(text: &str) -> HashMap<String, String> {
-    text.lines().filter_map(|l| l.split_once(':')).map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned())).collect()
+    text.lines()
+        .filter_map(|l| l.split_once(':'))
+        .map(|(k, v)| (k.trim().to_owned(), v.trim().to_owned()))
+        .collect()
 }

@@ -29,7 +29,8 @@ impl Tmux {
     }
 
     fn run(&self, args: &[&str]) -> String {
-        let out = Command::new("tmux").args(["-L", &self.socket]).args(args).env_remove("TMUX").output().unwrap();
+        let out =
+            Command::new("tmux").args(["-L", &self.socket]).args(args).env_remove("TMUX").output().unwrap();
         assert!(out.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).into_owned()
     }

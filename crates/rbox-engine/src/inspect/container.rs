@@ -226,8 +226,11 @@ fn optional(host: &HostConfig, fields: &mut Map<String, Value>) {
     if host.init {
         fields.insert("Init".into(), true.into());
     }
-    let (masked, read_only) =
-        if host.privileged { (Value::Null, Value::Null) } else { (masked().into(), READ_ONLY.to_vec().into()) };
+    let (masked, read_only) = if host.privileged {
+        (Value::Null, Value::Null)
+    } else {
+        (masked().into(), READ_ONLY.to_vec().into())
+    };
     fields.insert("MaskedPaths".into(), masked);
     fields.insert("ReadonlyPaths".into(), read_only);
 }

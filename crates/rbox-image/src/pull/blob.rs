@@ -215,7 +215,9 @@ impl Job<'_> {
             let before = done;
             match self.download_some(session, layer, partial, &mut hasher, sender, &mut done) {
                 Ok(()) => {}
-                Err(PullError::Registry(error)) if error.is_transient() => {
+                Err(PullError::Registry(error))
+                    if error.is_transient() || (done > 0 && error.is_unreachable()) =>
+                {
                     failures = if done > before { 1 } else { failures + 1 };
                     if failures >= self.options.attempts || cuts >= MAX_CUTS {
                         return Err(error.into());

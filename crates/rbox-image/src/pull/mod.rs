@@ -123,13 +123,15 @@ pub fn pull(
 
 impl Job<'_> {
     fn run(&self, session: &Session<'_>) -> Result<Pulled, PullError> {
+        let name = self.name();
+        let from = || self.say(&format!("{name}: Pulling from {}", self.reference.path()));
         if let Some(pulled) = self.up_to_date(session)? {
+            from();
             return Ok(pulled);
         }
         self.store.tidy();
         let transaction = self.store.transaction()?;
-        let name = self.name();
-        self.say(&format!("{name}: Pulling from {}", self.reference.path()));
+        from();
         let fetched = self.retry(&name, || session.manifest(&name, self.reference.digest()))?;
         let digest = fetched.digest;
         let (fetched, manifest) = self.choose(session, fetched)?;

@@ -16,6 +16,8 @@ pub enum RegistryError {
         url: String,
         /// What the client says.
         reason: String,
+        /// There is no such host, or nothing listens there: trying again at once does not help.
+        unreachable: bool,
     },
     /// The connection is not secure, and trying again does not make it so.
     #[error("{method} {url}: {reason}; {advice}")]
@@ -131,10 +133,16 @@ impl RegistryError {
     /// Whether trying again may help.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Http { .. } | Self::Timeout { .. } | Self::Cut { .. } => true,
+            Self::Http { unreachable, .. } => !unreachable,
+            Self::Timeout { .. } | Self::Cut { .. } => true,
             Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
             _ => false,
         }
+    }
+
+    /// Whether nothing answers at all. In the midst of a download that may be a registry that is being restarted.
+    pub fn is_unreachable(&self) -> bool {
+        matches!(self, Self::Http { unreachable: true, .. })
     }
 
     /// How long the registry asks to wait.

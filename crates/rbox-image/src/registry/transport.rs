@@ -1,7 +1,7 @@
 //! HTTP: one agent an origin, TLS roots loaded on the first HTTPS request, proxies as Go programs take them.
 use std::collections::HashMap;
 use std::env;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,7 +145,21 @@ impl Transport {
                 during: during.to_string(),
             };
         }
-        RegistryError::Http { method, url, reason: error.to_string() }
+        let (unreachable, reason) = match error {
+            ureq::Error::HostNotFound => (true, "no such host".to_owned()),
+            ureq::Error::Io(error) => {
+                let nobody = matches!(
+                    error.kind(),
+                    ErrorKind::NotFound
+                        | ErrorKind::ConnectionRefused
+                        | ErrorKind::HostUnreachable
+                        | ErrorKind::NetworkUnreachable
+                );
+                (nobody, error.to_string())
+            }
+            other => (false, other.to_string()),
+        };
+        RegistryError::Http { method, url, reason, unreachable }
     }
 
     fn agent(&self, origin: &Origin, ca_file: Option<&Path>, url: &str) -> Result<Agent, RegistryError> {
