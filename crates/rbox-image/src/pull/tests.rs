@@ -329,9 +329,16 @@ fn faults_end_in_one_clear_line() {
         "127.0.0.1:{}",
         std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
     );
-    let fixture = Fixture::new();
-    let error = text(&fixture.pull_from(&gone).unwrap_err());
+    let (fixture, log) = (Fixture::new(), Log::default());
+    let name = format!("{gone}/library/app:t").parse().unwrap();
+    let error = pull(&fixture.store, &Registries::default(), &name, &fixture.options, &log).unwrap_err();
+    let error = text(&error);
     assert!(error.contains("refused") && error.contains(&gone), "{error}");
+    let lines = log.lines.lock().unwrap();
+    assert!(
+        !lines.iter().any(|line| line.contains("trying again")),
+        "nobody is there to try again: {lines:?}"
+    );
 }
 
 #[test]

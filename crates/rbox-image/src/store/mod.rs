@@ -96,6 +96,10 @@ impl ImageStore {
             builder.mode(0o700).recursive(true).create(&path).map_err(io_error("mkdir", &path))?;
         }
         let lock = store.lock_index()?;
+        // Another process may have made it all while this one waited, and be sweeping tmp/ already.
+        if layout.exists() {
+            return Ok(store);
+        }
         if !store.index_path().exists() {
             store.write_index(&lock, &index::IndexFile::default())?;
         }
