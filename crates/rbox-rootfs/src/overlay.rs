@@ -4,11 +4,17 @@
 //! descriptor, so the kernel has nothing to take down when PID 1 ends and the exit is seen at once.
 
 use std::ffi::CString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_sys::SysError;
+use rbox_sys::error::told;
 use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount, takes_one_string};
+use rbox_sys::trace::quoted;
+use rustix::fs::{Mode, OFlags};
+
+/// What mount(2) takes of options: a page, with the zero at the end.
+const OPTIONS_LIMIT: usize = 4096;
 
 /// The layers of a root file system.
 #[derive(Debug, Clone, Copy)]
@@ -73,23 +79,38 @@ impl Overlay<'_> {
 
     /// One option string of at most a page, as kernels before 6.7 take it.
     fn mount_old_way(&self) -> Result<OwnedFd, OverlayError> {
-        let mut data = String::from("lowerdir=");
-        for (place, lower) in self.lowers.iter().rev().enumerate() {
-            let lower = text(lower)?;
-            if lower.contains([':', ',', '\\']) {
-                return Err(OverlayError::Path(PathBuf::from(lower)));
+        let plain =
+            |path: &Path| path.to_str().filter(|text| !text.contains([':', ',', '\\'])).map(str::to_owned);
+        let mut data = self.options(plain).unwrap_or_default();
+        // Many layers, or a path that its grammar cannot carry: the same directories by short names.
+        let mut open = Vec::with_capacity(self.lowers.len() + 2);
+        if data.is_empty() || data.len() >= OPTIONS_LIMIT {
+            for path in self.lowers.iter().map(PathBuf::as_path).chain([self.upper, self.work]) {
+                open.push((path, open_directory(path).map_err(|source| self.refused(source))?));
             }
-            if place > 0 {
-                data.push(':');
-            }
-            data.push_str(lower);
-        }
-        data = format!("{data},upperdir={},workdir={}", text(self.upper)?, text(self.work)?);
-        if self.volatile {
-            data.push_str(",volatile");
+            let by_descriptor = |path: &Path| {
+                let (_, found) = open.iter().find(|(opened, _)| *opened == path)?;
+                Some(format!("/proc/self/fd/{}", found.as_raw_fd()))
+            };
+            data = self.options(by_descriptor).unwrap_or_default();
         }
         let data = CString::new(data).map_err(|_| OverlayError::Path(self.upper.to_owned()))?;
         mount_by_path("overlay", self.stage, &data).map_err(|source| self.refused(source))
+    }
+
+    /// The option string, with each directory by the name that `name` gives it; none when it cannot.
+    fn options(&self, name: impl Fn(&Path) -> Option<String>) -> Option<String> {
+        let lowers: Option<Vec<String>> = self.lowers.iter().rev().map(|lower| name(lower)).collect();
+        let mut data = format!(
+            "lowerdir={},upperdir={},workdir={}",
+            lowers?.join(":"),
+            name(self.upper)?,
+            name(self.work)?
+        );
+        if self.volatile {
+            data.push_str(",volatile");
+        }
+        Some(data)
     }
 
     fn refused(&self, source: SysError) -> OverlayError {
@@ -97,6 +118,65 @@ impl Overlay<'_> {
     }
 }
 
+fn open_directory(path: &Path) -> Result<OwnedFd, SysError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    told(
+        "open",
+        || format!("{}, O_PATH|O_DIRECTORY|O_CLOEXEC", quoted(path)),
+        || rustix::fs::open(path, flags, Mode::empty()),
+    )
+}
+
 fn text(path: &Path) -> Result<&str, OverlayError> {
     path.to_str().ok_or_else(|| OverlayError::Path(path.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    /// A tree of `count` layers, the lowest with this name; needs root.
+    fn old_way(count: usize, first: &str) {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let lowers: Vec<PathBuf> = (0..count)
+            .map(|number| {
+                let name = if number == 0 { first.into() } else { format!("{number:0>64}") };
+                let path = dir.path().join(name);
+                std::fs::create_dir(&path).unwrap();
+                std::fs::write(path.join("top"), number.to_string()).unwrap();
+                std::fs::write(path.join(format!("file{number}")), "").unwrap();
+                path
+            })
+            .collect();
+        let paths = ["upper", "work", "stage"].map(|name| dir.path().join(name));
+        for path in &paths {
+            std::fs::create_dir(path).unwrap();
+        }
+        let [upper, work, stage] = &paths;
+        let overlay = Overlay { lowers: &lowers, upper, work, volatile: true, stage };
+        let tree = overlay.mount_old_way().unwrap();
+        let names: Vec<String> = rustix::fs::Dir::new(
+            rustix::fs::openat(&tree, ".", OFlags::RDONLY | OFlags::DIRECTORY, Mode::empty()).unwrap(),
+        )
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .filter(|name| name.starts_with("file"))
+        .collect();
+        assert_eq!(names.len(), count);
+        let top = rustix::fs::openat(&tree, "top", OFlags::RDONLY, Mode::empty()).unwrap();
+        assert_eq!(std::io::read_to_string(std::fs::File::from(top)).unwrap(), (count - 1).to_string());
+        assert_eq!(std::fs::read_dir(stage).unwrap().count(), 0, "it is not mounted on the stage any more");
+    }
+
+    #[test]
+    fn an_old_kernel_stacks_layers_by_their_paths_or_else_by_descriptors() {
+        old_way(3, "plain");
+        old_way(3, "a:b,c");
+        old_way(100, "plain");
+    }
 }

@@ -123,7 +123,10 @@ pub fn mount_by_path(fs: &'static str, on: &Path, data: &CStr) -> Result<OwnedFd
         || format!("{}, MNT_DETACH", quoted(on)),
         || rustix::mount::unmount(on, UnmountFlags::DETACH),
     )?;
-    tree
+    let tree = tree?;
+    // Below a shared mount it became shared too, and pivot_root(2) refuses such a root.
+    set_attributes(&tree, Attr::empty(), Attr::empty(), MountPropagationFlags::PRIVATE, false)?;
+    Ok(tree)
 }
 
 /// A detached copy of the mount at `path` below `dir`: what a bind mount is made from.
