@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
@@ -155,6 +156,10 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
         let code = if ["run", "create", "exec"].contains(&own) { FAILED } else { NOT_DONE };
         return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
+    }
+    if !NO_ROOT.contains(&own) {
+        let Paths { root, state } = &global.paths;
+        global.paths.prepare().with_context(|| format!("make {} and {}", root.display(), state.display()))?;
     }
     (entry.run)(&matches, &global)
 }

@@ -6,7 +6,7 @@ use rbox_engine::create::CreateRequest;
 use rbox_engine::spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::port::PortMapping;
-use rbox_engine::spec::resources::{Resources, parse_cpus};
+use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError, parse_cpus};
 use rbox_engine::spec::size::Size;
 use rbox_engine::spec::ulimit::Ulimit;
 
@@ -19,6 +19,9 @@ pub(crate) struct ContainerFlags {
     /// Add a host's name to /etc/hosts (NAME:IP, or NAME:host-gateway)
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
+    /// Relative weight of block IO, 10 to 1000
+    #[arg(long, value_name = "N")]
+    blkio_weight: Option<u16>,
     /// Add a capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -49,6 +52,21 @@ pub(crate) struct ContainerFlags {
     /// Give a device of the host (HOST[:CONTAINER[:rwm]])
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
+    /// Add a rule to the device filter, such as 'c 42:* rmw'
+    #[arg(long, value_name = "RULE")]
+    device_cgroup_rule: Vec<String>,
+    /// Limit how fast a device is read (DEVICE:SIZE a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_read_bps: Vec<String>,
+    /// Limit how often a device is read (DEVICE:N a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_read_iops: Vec<String>,
+    /// Limit how fast a device is written (DEVICE:SIZE a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_write_bps: Vec<String>,
+    /// Limit how often a device is written (DEVICE:N a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_write_iops: Vec<String>,
     /// Use this name server
     #[arg(long, value_name = "IP")]
     dns: Vec<String>,
@@ -70,6 +88,9 @@ pub(crate) struct ContainerFlags {
     /// Expose a port or a range of ports
     #[arg(long, value_name = "PORT")]
     expose: Vec<String>,
+    /// Add the user to a further group
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
     /// Host name inside the container
     #[arg(short = 'h', long, value_name = "NAME")]
     hostname: Option<String>,
@@ -246,6 +267,7 @@ impl ContainerFlags {
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
             privileged: self.privileged,
+            group_add: self.group_add.clone(),
             read_only: self.read_only,
             seccomp,
             no_new_privileges,
@@ -300,9 +322,22 @@ impl ContainerFlags {
             cpuset_mems: self.cpuset_mems.clone(),
             pids_limit: self.pids_limit.or(defaults.pids_limit),
             oom_kill_disable: self.oom_kill_disable,
+            blkio_weight: self.blkio_weight.filter(|weight| *weight > 0),
+            device_read_bps: rates(&self.device_read_bps, DeviceRate::parse_bps)?,
+            device_read_iops: rates(&self.device_read_iops, DeviceRate::parse_iops)?,
+            device_write_bps: rates(&self.device_write_bps, DeviceRate::parse_bps)?,
+            device_write_iops: rates(&self.device_write_iops, DeviceRate::parse_iops)?,
+            device_cgroup_rules: parse_all::<DeviceRule>(&self.device_cgroup_rule)?,
             ..defaults
         })
     }
+}
+
+fn rates(
+    texts: &[String],
+    parse: fn(&str) -> Result<DeviceRate, ResourcesError>,
+) -> anyhow::Result<Vec<DeviceRate>> {
+    texts.iter().map(|text| parse(text).map_err(bad_input)).collect()
 }
 
 fn size(text: &str) -> anyhow::Result<u64> {

@@ -93,7 +93,7 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Engi
         match symlink(id.as_str(), &link) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                std::fs::create_dir_all(paths.names())
+                crate::paths::make_private(&paths.names())
                     .map_err(EngineError::file("make directory", paths.names()))?;
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {

@@ -80,7 +80,11 @@ pub fn exec(
         record.host.privileged = true;
     }
     let root = live_root(live.pid)?;
-    let user = user::lookup(root.as_fd(), request.user.as_deref().unwrap_or(&record.config.user))?;
+    let user = user::lookup(
+        root.as_fd(),
+        request.user.as_deref().unwrap_or(&record.config.user),
+        &record.host.group_add,
+    )?;
     let capabilities = capabilities(&record)?;
     let filter = filter(&record, capabilities)?;
     record.config.tty = request.tty;

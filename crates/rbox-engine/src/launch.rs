@@ -89,7 +89,7 @@ fn carry_out(
         || mount_root(paths, record, &live_dir),
     )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
-    let user = user::lookup(root.as_fd(), &record.config.user)?;
+    let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
@@ -123,6 +123,9 @@ fn carry_out(
     let running = created.start()?;
     live.running = true;
     write_json(&live_dir.join("state.json"), live)?;
+    // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
+    let mark = paths.started_mark(&record.id);
+    std::fs::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
     Ok((running, root, held_ports))
 }
 

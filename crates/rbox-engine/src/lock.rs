@@ -26,7 +26,7 @@ impl Lock {
         loop {
             let file = match File::options().create(true).truncate(false).write(true).read(true).open(&path) {
                 Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    std::fs::create_dir_all(dir).map_err(EngineError::file("make directory", dir))?;
+                    crate::paths::make_private(dir).map_err(EngineError::file("make directory", dir))?;
                     continue;
                 }
                 other => other.map_err(EngineError::file("open", &path))?,

@@ -6,6 +6,7 @@
 //!   containers/<id>/                     lock         held by the monitor for its life
 //!     config.json     the record         state.json   pid, cgroup, address while it lives
 //!     exit.json       the last exit      monitor.sock attach and resize
+//!     started         when it started
 //!     upper/ work/    overlay            hosts hostname resolv.conf
 //!     <id>-json.log   output           network/       addresses in use
 //!   names/<name>      link to the id
@@ -13,7 +14,8 @@
 //!   trash/            records being removed
 //! ```
 
-use std::path::PathBuf;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 
 use rbox_spec::id::ContainerId;
 
@@ -31,7 +33,31 @@ pub const DEFAULT_ROOT: &str = "/var/lib/rbox";
 /// Root of live state, when neither `--state` nor `RBOX_STATE` says otherwise.
 pub const DEFAULT_STATE: &str = "/run/rbox";
 
+/// Makes a directory of ours and those above it, for root only: below the roots are records with environments, and
+/// file systems of images with set-user-ID programs.
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 impl Paths {
+    /// Makes the two roots when they are missing, open to nobody but root: what lies below may be set-user-ID
+    /// (layers, the trash) or secret (environments). Directories that are there keep their mode.
+    pub fn prepare(&self) -> std::io::Result<()> {
+        for dir in [&self.root, &self.state] {
+            if dir.is_dir() {
+                continue;
+            }
+            if let Some(parent) = dir.parent() {
+                std::fs::create_dir_all(parent)?;
+            }
+            match std::fs::DirBuilder::new().mode(0o700).create(dir) {
+                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     /// The image store.
     pub fn image(&self) -> PathBuf {
         self.root.join("image")
@@ -47,6 +73,14 @@ impl Paths {
     /// One container's log file.
     pub fn log(&self, id: &ContainerId) -> PathBuf {
         self.container(id).join(format!("{id}-json.log"))
+    }
+    /// When one container was last started, on disk: live state on tmpfs does not survive a reboot.
+    pub fn started_mark(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("started")
+    }
+    /// Made once a boot, when the records were compared with what a reboot took away.
+    pub fn boot_mark(&self) -> PathBuf {
+        self.state.join("swept")
     }
     /// All names in use, each a link to an id.
     pub fn names(&self) -> PathBuf {

@@ -197,7 +197,12 @@ impl Container {
                 Status::Paused
             }
             Some(_) => Status::Running,
-            None if exit.is_some() || live.as_ref().is_some_and(|l| l.running) => Status::Exited,
+            // A start that failed leaves an error, not an end: it never ran.
+            None if exit.as_ref().is_some_and(|e| e.started.is_some())
+                || live.as_ref().is_some_and(|l| l.running) =>
+            {
+                Status::Exited
+            }
             None => Status::Created,
         };
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));

@@ -76,7 +76,7 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
     let to = trash.join(record.id.as_str());
     match std::fs::rename(&from, &to) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !trash.exists() => {
-            std::fs::create_dir_all(&trash).map_err(EngineError::file("make directory", &trash))?;
+            crate::paths::make_private(&trash).map_err(EngineError::file("make directory", &trash))?;
             std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -173,6 +173,7 @@ pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
 pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
     empty_trash(paths)?;
     sweep_unfinished(paths);
+    sweep_boot(paths)?;
     let mut first_failure = Ok(());
     for id in containers::entries(&paths.live())? {
         let dir = paths.live_of(&id);
@@ -186,6 +187,41 @@ pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
         }
     }
     first_failure
+}
+
+/// Once a boot: containers that ran when the host went down are given an exit, and those of `--rm` are removed.
+fn sweep_boot(paths: &Paths) -> Result<(), EngineError> {
+    let mark = paths.boot_mark();
+    if mark.exists() {
+        return Ok(());
+    }
+    for id in containers::ids(paths)? {
+        let Some(started) = read_mark(paths, &id) else { continue };
+        let exit_path = paths.container(&id).join("exit.json");
+        let told =
+            read_json::<ExitRecord>(&exit_path).ok().flatten().is_some_and(|e| e.started == Some(started));
+        if told || paths.live_of(&id).exists() {
+            continue;
+        }
+        let exit = ExitRecord {
+            exit_code: UNSEEN_EXIT,
+            oom_killed: false,
+            error: "the host went down while the container ran".into(),
+            started: Some(started),
+            finished: Timestamp::now(),
+        };
+        write_json(&exit_path, &exit)?;
+        let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json")).ok().flatten();
+        if let Some(record) = record.filter(|record| record.host.auto_remove) {
+            hide_record(paths, &record)?;
+            delete_hidden(paths, &record, true)?;
+        }
+    }
+    std::fs::write(&mark, "").map_err(EngineError::file("write", mark))
+}
+
+fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
+    std::fs::read_to_string(paths.started_mark(id)).ok()?.trim().parse().ok()
 }
 
 /// The same for one container, whose lock is given.

@@ -4,18 +4,26 @@ use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use rbox_spec::user::{MAX_DATABASE_BYTES, ResolvedUser, UserSpec, resolve};
+use rbox_spec::user::{Identity, MAX_DATABASE_BYTES, ResolvedUser, UserSpec, resolve};
 use rbox_sys::file::open_in_root;
 use rustix::fs::{FileType, OFlags};
 
 use crate::error::EngineError;
 
 /// Resolves `user` with /etc/passwd and /etc/group below `root`, never with the host's.
-pub(crate) fn lookup(root: BorrowedFd<'_>, user: &str) -> Result<ResolvedUser, EngineError> {
+pub(crate) fn lookup(
+    root: BorrowedFd<'_>,
+    user: &str,
+    further: &[String],
+) -> Result<ResolvedUser, EngineError> {
     let spec: UserSpec = user.parse().map_err(|e| EngineError::Invalid(format!("{e}")))?;
     let passwd = database(root, "/etc/passwd")?;
     let group = database(root, "/etc/group")?;
-    resolve(&spec, &passwd, &group, &[]).map_err(|e| EngineError::Invalid(e.to_string()))
+    let further: Vec<Identity> = further
+        .iter()
+        .map(|text| text.parse().map_err(|e| EngineError::Invalid(format!("--group-add: {e}"))))
+        .collect::<Result<_, _>>()?;
+    resolve(&spec, &passwd, &group, &further).map_err(|e| EngineError::Invalid(e.to_string()))
 }
 
 /// A database file: a regular file of bounded size, or nothing. A FIFO or device is not opened, let alone read.

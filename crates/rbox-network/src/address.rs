@@ -37,7 +37,7 @@ impl Addresses {
         let open = || rustix::fs::open(&directory, flags, Mode::empty());
         let fd = match open() {
             Err(Errno::NOENT) => {
-                std::fs::create_dir_all(&directory).map_err(|e| Error::file("create", &directory, e))?;
+                crate::store::make_private(&directory).map_err(|e| Error::file("create", &directory, e))?;
                 open()
             }
             opened => opened,

@@ -29,6 +29,12 @@ use crate::nft::{self, Table};
 use crate::socket::Netlink;
 use crate::subnet::{self, Subnet};
 
+/// Makes a directory and those above it, for root only, as all below rbox's roots is.
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
 /// The names of what rbox makes on the host; they differ by state directory, so that two installations, or a test
 /// and an installation, do not meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -399,7 +405,7 @@ impl NetworkStore {
 
     /// Writes the record unless there is one: a complete file is given its name.
     fn write_record(&self, path: &Path, network: &Network) -> Result<()> {
-        std::fs::create_dir_all(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
+        make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let temporary = self.root.join(format!(".{}.{}", self.names.bridge, std::process::id()));
         let text = serde_json::to_vec_pretty(network)
             .map_err(|e| Error::file("encode", path, std::io::Error::other(e)))?;

@@ -63,6 +63,8 @@ pub struct HostConfig {
     pub cap_add: Vec<String>,
     /// `--cap-drop`, as given.
     pub cap_drop: Vec<String>,
+    /// `--group-add`, as given.
+    pub group_add: Vec<String>,
     /// All capabilities and devices, no masks, no seccomp filter.
     pub privileged: bool,
     /// Root file system mounted read-only.
