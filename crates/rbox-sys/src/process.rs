@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 
 use nix::errno::Errno;
 
@@ -101,7 +102,7 @@ pub fn fork() -> Result<Side<i32>, SysError> {
 
 /// How many threads this process has (`st_nlink` of /proc/self/task less two; no listing is read).
 fn thread_count() -> u64 {
-    rustix::fs::stat("/proc/self/task").map_or(1, |stat| stat.st_nlink.saturating_sub(2))
+    std::fs::metadata("/proc/self/task").map_or(1, |meta| meta.nlink().saturating_sub(2))
 }
 
 /// Enters namespaces of the process behind `pidfd` (setns(2), Linux 5.8). A pid namespace is entered by the
