@@ -23,8 +23,8 @@
 //! read the image: another tool may write to the layout, and its images are found too.
 //!
 //! # An image is absent or entirely present
-//! Blobs and layers are written under `tmp/`, verified, synced (`syncfs` once a layer, its error checked) and renamed; then
-//! their parents are synced; then index.json is replaced by rename. Whatever a kill or a power cut leaves is either
+//! Blobs and layers are written under `tmp/`, verified, synced (`syncfs`, once for all layers that are finished at a time, its error checked)
+//! and renamed; then their parents are synced; then index.json is replaced by rename. Whatever a kill or a power cut leaves is either
 //! named by index.json, and complete, or not named, and of use only to the next pull. [`ImageStore::tidy`], which pulls
 //! and removals run by themselves, deletes what a dead process left: half-unpacked layers at once, unnamed blobs, layers
 //! and partial downloads when they are a day old.
@@ -61,7 +61,7 @@ pub use error::{StoreError, is_full};
 pub use find::{Image, Layer, Pin};
 pub use remove::{ImageUser, Pruned, RemoveOptions, Removed};
 
-pub(crate) use add::Staging;
+pub(crate) use add::{Finished, Staging};
 pub(crate) use error::io_error;
 
 /// Name of the full reference in an index.json descriptor's annotations.
