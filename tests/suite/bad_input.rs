@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{BUSYBOX, Cmd, Test, binary, wait_until};
+use crate::harness::{BUSYBOX, Cmd, OwnRoots, Test, binary, wait_until};
 
 #[test]
 fn unknown_flags_and_commands() {
@@ -136,9 +136,9 @@ fn errors_say_what_was_tried() {
 fn a_broken_record_breaks_nothing_else() {
     let Some(t) = Test::start() else { return };
     // Roots of its own: should a broken record break more, then nothing of the other tests.
-    let dir = t.dir("own");
-    let (root, state) = (dir.join("root"), dir.join("state"));
-    let rbox = |args: &[&str]| t.cmd(args).env("RBOX_ROOT", &root).env("RBOX_STATE", &state).run();
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let rbox = |args: &[&str]| own.run(args);
+    let root = &own.root;
     rbox(&["pull", "-q", BUSYBOX]).ok();
     rbox(&["run", "-d", "--name", "good", "--network", "none", BUSYBOX, "sleep", "1000"]).ok();
     let id = rbox(&["create", "--name", "bad", BUSYBOX]).ok();
@@ -158,7 +158,6 @@ fn a_broken_record_breaks_nothing_else() {
     }
     fs::remove_dir_all(root.join("containers").join(&id)).ok();
     rbox(&["rm", "-f", "good"]).code(0);
-    rbox(&["system", "reset", "--force"]).code(0);
     assert!(wrong.is_empty(), "a broken record breaks {wrong:?}");
 }
 
@@ -166,13 +165,12 @@ fn a_broken_record_breaks_nothing_else() {
 #[test]
 fn a_long_state_directory() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("long");
-    let state = dir.join("s".repeat(60)).join("t".repeat(60));
-    let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args).env("RBOX_ROOT", &t.suite.root).env("RBOX_STATE", &state).run()
-    };
+    let mut own = OwnRoots::new(&t, "long", &t.suite.registry);
+    own.state = own.dir.join("s".repeat(60)).join("t".repeat(60));
+    own.run(&["pull", "-q", BUSYBOX]).ok();
     let name = t.name("c");
-    let out = rbox(&["run", "--name", &name, "--network", "none", BUSYBOX, "echo", "fits"]);
-    assert_eq!(out.ok(), "fits");
-    rbox(&["rm", "-f", &name]).ok();
+    assert_eq!(own.run(&["run", "--name", &name, BUSYBOX, "echo", "fits"]).ok(), "fits");
+    own.run(&["run", "-d", "--name", "second", BUSYBOX, "sleep", "1000"]).ok();
+    assert_eq!(own.run(&["exec", "second", "echo", "in"]).ok(), "in");
+    own.run(&["rm", "-f", &name, "second"]).ok();
 }

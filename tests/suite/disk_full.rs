@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, binary, write_registries};
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test};
 
 /// A small file system, mounted for as long as it lives.
 struct Small<'a>(&'a Path);
@@ -41,48 +41,29 @@ impl Drop for Small<'_> {
 #[test]
 fn during_a_pull() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("small");
-    let root = dir.join("root");
-    std::fs::create_dir(&root).unwrap();
+    let root = t.dir("small-root");
     let small = Small::mount(&root, "60m");
-    let config = dir.join("registries.json");
-    write_registries(&config, &t.suite.registry).unwrap();
-    let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args)
-            .env("RBOX_ROOT", &root)
-            .env("RBOX_STATE", dir.join("state"))
-            .env("RBOX_REGISTRIES", &config)
-            .run()
-    };
-    rbox(&["pull", PYTHON]).refused(1, &["no space"]);
-    assert_eq!(rbox(&["images", "-q"]).ok(), "");
+    let mut own = OwnRoots::new(&t, "small", &t.suite.registry);
+    own.root.clone_from(&root);
+    own.run(&["pull", PYTHON]).refused(1, &["no space"]);
+    assert_eq!(own.run(&["images", "-q"]).ok(), "");
     // A small image still fits beside what the failed pull left, or what it left was taken away.
-    rbox(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["pull", "-q", BUSYBOX]).ok();
     small.resize("600m");
-    rbox(&["pull", "-q", PYTHON]).ok();
-    let out = rbox(&["run", "--rm", "--network", "none", PYTHON, "python3", "-c", "print('whole')"]);
+    own.run(&["pull", "-q", PYTHON]).ok();
+    let out = own.run(&["run", "--rm", "--network", "none", PYTHON, "python3", "-c", "print('whole')"]);
     assert_eq!(out.ok(), "whole");
-    rbox(&["system", "reset", "--force"]).ok();
 }
 
 #[test]
 fn a_container_fills_it_and_can_be_removed() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("full");
-    let root = dir.join("root");
-    std::fs::create_dir(&root).unwrap();
+    let root = t.dir("full-root");
     let _small = Small::mount(&root, "24m");
-    let config = dir.join("registries.json");
-    write_registries(&config, &t.suite.registry).unwrap();
-    let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args)
-            .env("RBOX_ROOT", &root)
-            .env("RBOX_STATE", dir.join("state"))
-            .env("RBOX_REGISTRIES", &config)
-            .run()
-    };
-    rbox(&["pull", "-q", BUSYBOX]).ok();
-    let out = rbox(&[
+    let mut own = OwnRoots::new(&t, "full", &t.suite.registry);
+    own.root.clone_from(&root);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    let out = own.run(&[
         "run",
         "--name",
         "filler",
@@ -95,10 +76,9 @@ fn a_container_fills_it_and_can_be_removed() {
     ]);
     assert!(out.stdout.contains("code 1") && out.stderr.contains("No space left"), "{out:?}");
     // Zero bytes are free: a new container is refused in one line, the old one goes away, and then it works.
-    let out = rbox(&["run", "--rm", "--network", "none", BUSYBOX, "true"]);
+    let out = own.run(&["run", "--rm", "--network", "none", BUSYBOX, "true"]);
     assert!(out.code == 0 || (out.code == 125 && out.stderr.to_lowercase().contains("no space")), "{out:?}");
-    rbox(&["ps", "-a"]).ok();
-    rbox(&["rm", "filler"]).ok();
-    assert_eq!(rbox(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "room"]).ok(), "room");
-    rbox(&["system", "reset", "--force"]).ok();
+    own.run(&["ps", "-a"]).ok();
+    own.run(&["rm", "filler"]).ok();
+    assert_eq!(own.run(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "room"]).ok(), "room");
 }

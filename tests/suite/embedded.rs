@@ -1,22 +1,13 @@
 //! The image inside the binary: the first thing a newcomer runs.
 
-use crate::harness::{Cmd, Test, binary};
+use crate::harness::{OwnRoots, Test};
 
 #[test]
 fn hello_needs_no_registry_and_tells_what_it_sees() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("fresh");
     // Roots of its own, and a registry configuration that leads nowhere.
-    let config = dir.join("registries.json");
-    crate::harness::write_registries(&config, "127.0.0.1:1").unwrap();
-    let rbox = |args: &[&str]| {
-        Cmd::new(binary(), args)
-            .env("RBOX_ROOT", dir.join("root"))
-            .env("RBOX_STATE", dir.join("state"))
-            .env("RBOX_REGISTRIES", &config)
-            .run()
-    };
-    let out = rbox(&["run", "--rm", "-m", "64m", "hello"]).ok();
+    let own = OwnRoots::new(&t, "fresh", "127.0.0.1:1");
+    let out = own.run(&["run", "--rm", "-m", "64m", "hello"]).ok();
     let lower = out.to_lowercase();
     for word in ["pid", "namespace", "host name", "address", "limit", "mount", "capabilit", "host"] {
         assert!(lower.contains(word), "it does not tell of {word}:\n{out}");
@@ -34,6 +25,5 @@ fn hello_needs_no_registry_and_tells_what_it_sees() {
         .filter(char::is_ascii_digit)
         .collect::<String>();
     assert!(out.contains(&host), "the host's network namespace {host} is not beside the container's:\n{out}");
-    assert_eq!(rbox(&["ps", "-aq"]).ok(), "");
-    rbox(&["system", "reset", "--force"]).ok();
+    assert_eq!(own.run(&["ps", "-aq"]).ok(), "");
 }

@@ -8,21 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, binary, has, skipped, write_registries};
-
-/// An empty pair of roots below the test's scratch directory.
-fn fresh(t: &Test, registry: &str) -> impl Fn(&[&str]) -> Cmd {
-    let dir = t.dir("fresh");
-    let config = dir.join("registries.json");
-    write_registries(&config, registry).unwrap();
-    move |args| {
-        Cmd::new(binary(), args)
-            .env("RBOX_ROOT", dir.join("root"))
-            .env("RBOX_STATE", dir.join("state"))
-            .env("RBOX_REGISTRIES", &config)
-            .env("HOME", &dir)
-    }
-}
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test, has, skipped};
 
 /// Passes connections on to `target` and counts requests.
 fn counting_proxy(target: String) -> (String, Arc<AtomicUsize>) {
@@ -62,11 +48,11 @@ fn counting_proxy(target: String) -> (String, Arc<AtomicUsize>) {
 #[test]
 fn says_digest_and_status_as_docker_does() {
     let Some(t) = Test::start() else { return };
-    let rbox = fresh(&t, &t.suite.registry);
-    let out = rbox(&["pull", PYTHON]).run().ok();
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
+    let out = own.cmd(&["pull", PYTHON]).run().ok();
     assert!(out.contains("Digest: sha256:"), "{out}");
     assert!(out.contains("Status: Downloaded newer image for python:3.11-slim"), "{out}");
-    let out = rbox(&["pull", PYTHON]).run().ok();
+    let out = own.cmd(&["pull", PYTHON]).run().ok();
     assert!(out.contains("Status: Image is up to date for python:3.11-slim"), "{out}");
 }
 
@@ -74,11 +60,11 @@ fn says_digest_and_status_as_docker_does() {
 fn a_second_pull_costs_one_request() {
     let Some(t) = Test::start() else { return };
     let (proxy, count) = counting_proxy(t.suite.registry.clone());
-    let rbox = fresh(&t, &proxy);
-    rbox(&["pull", BUSYBOX]).run().ok();
+    let own = OwnRoots::new(&t, "fresh", &proxy);
+    own.cmd(&["pull", BUSYBOX]).run().ok();
     let first = count.swap(0, Ordering::SeqCst);
     assert!(first >= 3, "manifest, config, layer: {first} requests");
-    rbox(&["pull", BUSYBOX]).run().ok();
+    own.cmd(&["pull", BUSYBOX]).run().ok();
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
@@ -180,47 +166,47 @@ fn what_the_registry_lacks() {
 #[test]
 fn two_pulls_at_once_both_succeed() {
     let Some(t) = Test::start() else { return };
-    let rbox = fresh(&t, &t.suite.registry);
-    let all: Vec<_> = (0..4).map(|_| rbox(&["pull", "-q", PYTHON]).spawn()).collect();
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
+    let all: Vec<_> = (0..4).map(|_| own.cmd(&["pull", "-q", PYTHON]).spawn()).collect();
     for one in all {
         one.finish(std::time::Duration::from_mins(2)).ok();
     }
-    assert_eq!(rbox(&["images", "-q"]).run().ok().lines().count(), 1);
+    assert_eq!(own.cmd(&["images", "-q"]).run().ok().lines().count(), 1);
 }
 
 /// Killed at ever later moments, a pull leaves an image that is absent or whole, and the next pull works.
 #[test]
 fn a_killed_pull_leaves_nothing_half_there() {
     let Some(t) = Test::start() else { return };
-    let rbox = fresh(&t, &t.suite.registry);
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
     let mut killed = 0;
     for step in 1..=12 {
-        let pull = rbox(&["pull", "-q", PYTHON]).spawn();
+        let pull = own.cmd(&["pull", "-q", PYTHON]).spawn();
         std::thread::sleep(std::time::Duration::from_millis(step * step * 15));
         let _ = Command::new("kill").args(["-9", &pull.id().to_string()]).status();
         if pull.finish(std::time::Duration::from_secs(30)).code == 0 {
             break;
         }
         killed += 1;
-        let listed = rbox(&["images", "-q"]).run().ok();
+        let listed = own.cmd(&["images", "-q"]).run().ok();
         assert_eq!(listed, "", "an image that was not pulled to its end is listed");
     }
-    rbox(&["pull", "-q", PYTHON]).run().ok();
-    let out = rbox(&[
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        PYTHON,
-        "python3",
-        "-c",
-        "import json;print(json.dumps([1]))",
-    ])
-    .run()
-    .ok();
+    own.cmd(&["pull", "-q", PYTHON]).run().ok();
+    let out = own
+        .cmd(&[
+            "run",
+            "--rm",
+            "--network",
+            "none",
+            PYTHON,
+            "python3",
+            "-c",
+            "import json;print(json.dumps([1]))",
+        ])
+        .run()
+        .ok();
     assert_eq!(out, "[1]");
     println!("killed {killed} pulls");
-    rbox(&["system", "reset", "--force"]).run();
 }
 
 /// Every layer, byte for byte, as skopeo and umoci have it.
@@ -287,11 +273,11 @@ fn basic_credentials_from_dockers_configuration() {
             });
         }
     });
-    let rbox = fresh(&t, &t.suite.registry);
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
     let image = format!("{address}/rbox/config:latest");
-    rbox(&["pull", &image]).run().refused(1, &["credentials"]);
+    own.cmd(&["pull", &image]).run().refused(1, &["credentials"]);
     let docker = t.dir("docker-config");
     let auths: Value = serde_json::json!({"auths": {&address: {"auth": "dXNlcjpzZWNyZXQ="}}});
     std::fs::write(docker.join("config.json"), auths.to_string()).unwrap();
-    rbox(&["pull", &image]).env("DOCKER_CONFIG", &docker).run().ok();
+    own.cmd(&["pull", &image]).env("DOCKER_CONFIG", &docker).run().ok();
 }

@@ -59,12 +59,6 @@ impl Cmd {
         self
     }
 
-    /// Starts in `dir`.
-    pub(crate) fn current_dir(mut self, dir: &std::path::Path) -> Self {
-        self.command.current_dir(dir);
-        self
-    }
-
     /// Runs as another user and group, without supplementary groups.
     pub(crate) fn user(mut self, id: u32) -> Self {
         self.command.uid(id).gid(id);

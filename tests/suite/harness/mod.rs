@@ -78,13 +78,14 @@ impl Suite {
         // Short: a Unix socket's path has 107 bytes, and 64 of them are a container's id.
         let state = PathBuf::from(format!("/run/rbt-{pid}"));
         let scratch = PathBuf::from(format!("{base}/rbox-test-{pid}-scratch"));
-        for dir in [&root, &state, &scratch] {
-            fs::create_dir_all(dir).map_err(|e| format!("create {}: {e}", dir.display()))?;
-        }
+        // Before anything is made: this may fail, and the janitor is not there yet.
         let (registry, registry_pid) = match std::env::var("RBOX_TEST_REGISTRY") {
             Ok(address) => (address, String::new()),
             Err(_) => start_registry()?,
         };
+        for dir in [&root, &state, &scratch] {
+            fs::create_dir_all(dir).map_err(|e| format!("create {}: {e}", dir.display()))?;
+        }
         let janitor = Command::new("bash")
             .arg(project().join("tests/janitor"))
             .args([&binary(), &root, &state, &scratch])
@@ -134,6 +135,45 @@ impl Suite {
     /// This pair of roots' bridge, as /sys names it.
     pub(crate) fn bridge(&self) -> Option<String> {
         Some(self.bridge_name()).filter(|b| Path::new("/sys/class/net").join(b).exists())
+    }
+}
+
+/// A pair of roots of a test's own, in its scratch directory. Reset when dropped, also by a test that fails.
+pub(crate) struct OwnRoots {
+    pub(crate) dir: PathBuf,
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    registries: PathBuf,
+}
+
+impl OwnRoots {
+    /// Empty ones, whose docker.io is the registry at `registry`.
+    pub(crate) fn new(t: &Test, what: &str, registry: &str) -> Self {
+        let dir = t.dir(what);
+        let (root, state, registries) = (dir.join("root"), dir.join("state"), dir.join("registries.json"));
+        write_registries(&registries, registry).unwrap();
+        Self { dir, root, state, registries }
+    }
+
+    /// A command with these roots.
+    pub(crate) fn cmd(&self, args: &[&str]) -> Cmd {
+        Cmd::new(binary(), args)
+            .env("RBOX_ROOT", &self.root)
+            .env("RBOX_STATE", &self.state)
+            .env("RBOX_REGISTRIES", &self.registries)
+            .env("HOME", &self.dir)
+    }
+
+    /// Runs it to its end.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.cmd(args).run()
+    }
+}
+
+impl Drop for OwnRoots {
+    fn drop(&mut self) {
+        let out = self.run(&["system", "reset", "--force"]);
+        assert!(out.code == 0 || std::thread::panicking(), "system reset: {out:?}");
     }
 }
 
