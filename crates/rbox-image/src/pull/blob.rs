@@ -10,13 +10,14 @@ use rbox_spec::Digest;
 use rustix::fs::FlockOperation;
 
 use super::Job;
+use super::batch::Batch;
 use super::error::PullError;
 use super::progress::LayerState;
 use crate::hash::{Hasher, HashingReader};
 use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};
 use crate::media::{Compression, layer_compression};
 use crate::registry::{RegistryError, Session};
-use crate::store::{Layer, Staging, Transaction, flock, same_file};
+use crate::store::{Finished, Layer, Staging, flock, same_file};
 
 /// Cuts after which a download that does make progress is given up all the same.
 const MAX_CUTS: u32 = 100;
@@ -29,7 +30,7 @@ struct Partial {
 
 impl Partial {
     /// Opens and locks the partial download of a blob, waiting for whoever is at it. `None`: the blob is there.
-    fn open(job: &Job<'_>, digest: &Digest) -> Result<Option<Self>, PullError> {
+    fn open(job: &Job<'_>, batch: &Batch<'_>, digest: &Digest) -> Result<Option<Self>, PullError> {
         let store = job.store;
         let path = store.tmp().join(format!("{}-{}.partial", digest.algorithm(), digest.hex()));
         loop {
@@ -41,7 +42,8 @@ impl Partial {
             let file = options.open(&path).map_err(io_error("open", &path))?;
             if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
                 job.say(&format!("{}: another pull fetches this layer, waiting for it", digest.short()));
-                flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
+                batch
+                    .wait(|| flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path)))?;
             }
             if same_file(&file, &path) {
                 return Ok(Some(Self { path, file }));
@@ -60,7 +62,7 @@ impl Job<'_> {
     pub(super) fn layer(
         &self,
         session: &Session<'_>,
-        transaction: &Transaction<'_>,
+        batch: &Batch<'_>,
         layer: &Layer,
     ) -> Result<(), PullError> {
         let refuse = |source| PullError::Document { digest: layer.digest, source };
@@ -71,12 +73,12 @@ impl Job<'_> {
         }
         let mut second = false;
         loop {
-            if self.store.has_blob(&layer.digest) && self.unpack_stored(transaction, layer, compression)? {
+            if self.store.has_blob(&layer.digest) && self.unpack_stored(batch, layer, compression)? {
                 self.tell(&layer.digest, LayerState::PullComplete);
                 return Ok(());
             }
-            let Some(mut partial) = Partial::open(self, &layer.digest)? else { continue };
-            match self.fetch(session, transaction, layer, compression, &mut partial) {
+            let Some(mut partial) = Partial::open(self, batch, &layer.digest)? else { continue };
+            match self.fetch(session, batch, layer, compression, &mut partial) {
                 Err(error @ PullError::Digest { .. }) if !second => {
                     // A proxy or an earlier attempt may have spoilt it; a second time it is the registry.
                     second = true;
@@ -91,12 +93,29 @@ impl Job<'_> {
                     }
                     return Err(error);
                 }
-                Ok(()) => {
+                Ok(staging) => {
+                    if let Some(staging) = staging {
+                        let blob = Some((partial.file, partial.path, layer.digest));
+                        batch.add(Finished { staging, diff_id: layer.diff_id, blob })?;
+                    }
                     self.tell(&layer.digest, LayerState::PullComplete);
                     return Ok(());
                 }
             }
         }
+    }
+
+    /// The place to unpack a layer; waits for whoever is at it. `None`: the layer is there.
+    #[allow(clippy::unused_self)] // One of the steps above and below, called as they are.
+    fn stage(&self, batch: &Batch<'_>, layer: &Layer) -> Result<Option<Staging>, PullError> {
+        batch.transaction.stage_layer_with(&layer.diff_id, |path, dir| {
+            match flock(dir, FlockOperation::NonBlockingLockExclusive) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    batch.wait(|| flock(dir, FlockOperation::LockExclusive).map_err(io_error("lock", path)))
+                }
+                other => other.map_err(io_error("lock", path)),
+            }
+        })
     }
 
     fn is_stored(&self, layer: &Layer) -> bool {
@@ -108,7 +127,7 @@ impl Job<'_> {
     /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.
     fn unpack_stored(
         &self,
-        transaction: &Transaction<'_>,
+        batch: &Batch<'_>,
         layer: &Layer,
         compression: Compression,
     ) -> Result<bool, PullError> {
@@ -121,7 +140,7 @@ impl Job<'_> {
         if length != layer.blob_size {
             return discard();
         }
-        let Some(staging) = transaction.stage_layer(&layer.diff_id)? else { return Ok(true) };
+        let Some(staging) = self.stage(batch, layer)? else { return Ok(true) };
         self.tell(&layer.digest, LayerState::Extracting);
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::new(file, layer.digest.algorithm());
@@ -132,8 +151,8 @@ impl Job<'_> {
             return discard();
         }
         let unpacked = self.check_diff_id(layer, unpacked)?;
-        staging.seal(&unpacked)?;
-        staging.publish(self.store, &layer.diff_id)?;
+        staging.write_record(&unpacked)?;
+        batch.add(Finished { staging, diff_id: layer.diff_id, blob: None })?;
         Ok(true)
     }
 
@@ -151,16 +170,16 @@ impl Job<'_> {
         Err(wrap(LayerError::DiffId { want: layer.diff_id, found: unpacked.diff_id }))
     }
 
-    /// Downloads and unpacks at once.
+    /// Downloads and unpacks at once. The layer is to be synced and put in its place, if it is not there already.
     fn fetch(
         &self,
         session: &Session<'_>,
-        transaction: &Transaction<'_>,
+        batch: &Batch<'_>,
         layer: &Layer,
         compression: Compression,
         partial: &mut Partial,
-    ) -> Result<(), PullError> {
-        let staging = transaction.stage_layer(&layer.diff_id)?;
+    ) -> Result<Option<Staging>, PullError> {
+        let staging = self.stage(batch, layer)?;
         let unpacked = std::thread::scope(|scope| {
             let (sender, receiver) = channel();
             let root = staging.as_ref().map(Staging::root);
@@ -172,7 +191,7 @@ impl Job<'_> {
                     digest: layer.digest,
                     source: LayerError::Thread(error),
                 })?;
-            let downloaded = self.download(session, layer, partial, &sender);
+            let downloaded = self.download(session, batch, layer, partial, &sender);
             if downloaded.is_ok() {
                 self.tell(&layer.digest, LayerState::DownloadComplete);
                 self.tell(&layer.digest, LayerState::Extracting);
@@ -185,16 +204,13 @@ impl Job<'_> {
             downloaded?;
             self.check_diff_id(layer, unpacked)
         })?;
-        if let Some(staging) = staging {
-            // Syncs the blob as well: it is on the same filesystem.
-            staging.seal(&unpacked)?;
-            transaction.publish_blob(&partial.path, &layer.digest)?;
-            staging.publish(self.store, &layer.diff_id)?;
+        if let Some(staging) = &staging {
+            staging.write_record(&unpacked)?;
         } else {
             partial.file.sync_all().map_err(io_error("fsync", &partial.path))?;
-            transaction.publish_blob(&partial.path, &layer.digest)?;
+            batch.transaction.publish_blob(&partial.path, &layer.digest)?;
         }
-        Ok(())
+        Ok(staging)
     }
 
     /// Gets the rest of a blob, hashing all of it and passing it on; verifies size and digest.
@@ -204,6 +220,7 @@ impl Job<'_> {
     fn download(
         &self,
         session: &Session<'_>,
+        batch: &Batch<'_>,
         layer: &Layer,
         partial: &mut Partial,
         sender: &SyncSender<Chunk>,
@@ -213,7 +230,12 @@ impl Job<'_> {
         let (mut failures, mut cuts) = (0, 0);
         while done < layer.blob_size || (layer.blob_size == 0 && cuts == 0) {
             let before = done;
-            match self.download_some(session, layer, partial, &mut hasher, sender, &mut done) {
+            let mut received = |chunk: Vec<u8>| {
+                hasher.update(&chunk);
+                let _ = sender.send(Chunk::Data(chunk));
+                batch.settle_due()
+            };
+            match self.download_some(session, layer, partial, &mut done, &mut received) {
                 Ok(()) => {}
                 Err(PullError::Registry(error))
                     if error.is_transient() || (done > 0 && error.is_unreachable()) =>
@@ -273,9 +295,8 @@ impl Job<'_> {
         session: &Session<'_>,
         layer: &Layer,
         partial: &mut Partial,
-        hasher: &mut Hasher,
-        sender: &SyncSender<Chunk>,
         done: &mut u64,
+        received: &mut dyn FnMut(Vec<u8>) -> Result<(), PullError>,
     ) -> Result<(), PullError> {
         let total = layer.blob_size;
         let mut response = session.blob(&layer.digest, *done)?;
@@ -308,10 +329,9 @@ impl Job<'_> {
                 return Err(lie(format!("more than {total}")));
             }
             partial.file.write_all(&chunk).map_err(io_error("write", &partial.path))?;
-            hasher.update(&chunk);
             *done += n as u64;
             if n > 0 {
-                let _ = sender.send(Chunk::Data(chunk));
+                received(chunk)?;
                 self.tell(&layer.digest, LayerState::Downloading { done: *done, total });
             }
             match problem {

@@ -2,6 +2,7 @@
 //!
 //! Each layer is a pipeline of threads (download and hash → inflate and diff ID → unpack), three layers at once. All of
 //! them are joined before [`pull`] returns, so that only a single-threaded process makes containers.
+mod batch;
 mod blob;
 mod error;
 mod progress;
@@ -22,6 +23,7 @@ use crate::registry::client::Fetched;
 use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
 use crate::store::{Image, ImageStore, Layer, Transaction};
 
+use batch::Batch;
 pub use error::PullError;
 pub use progress::{LayerState, NoProgress, PullEvent, PullProgress};
 
@@ -321,9 +323,10 @@ impl Job<'_> {
         }
         let next = AtomicUsize::new(0);
         let failure: Mutex<Option<PullError>> = Mutex::new(None);
+        let batch = Batch::new(transaction);
         let work = || {
             while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.layer(session, transaction, layer) {
+                if let Err(error) = self.layer(session, &batch, layer) {
                     self.abandoned.store(true, Ordering::Relaxed);
                     let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
                     if first.as_ref().is_none_or(|first| matches!(first, PullError::Abandoned)) {
@@ -341,7 +344,9 @@ impl Job<'_> {
             }
             work();
         });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        // What is finished stays, also if another layer failed: the next pull has it.
+        let settled = batch.settle();
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(settled, Err)
     }
 
     /// Does something again while that may help.

@@ -1,4 +1,5 @@
 //! Adding blobs, layers and images: what `pull`, `load`, `import` and the embedded image are made of.
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -94,21 +95,37 @@ impl Staging {
 
     /// Writes the record, syncs the filesystem and checks the result: nothing unpacked is lost after this.
     pub(crate) fn seal(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
+        self.write_record(unpacked)?;
+        self.sync()
+    }
+
+    /// Writes the record. It is true only once the directory is synced.
+    pub(crate) fn write_record(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
         let path = self.path.join("layer.json");
         let json = |source| StoreError::Json { path: path.clone(), source };
         let bytes = serde_json::to_vec(&LayerRecord::from(unpacked)).map_err(json)?;
-        fs::write(&path, bytes).map_err(io_error("write", &path))?;
+        fs::write(&path, bytes).map_err(io_error("write", &path))
+    }
+
+    /// Syncs the filesystem: this layer, and whatever else the store has just been given.
+    fn sync(&self) -> Result<(), StoreError> {
         rustix::fs::syncfs(&self.dir).map_err(io_error("syncfs", &self.path))
     }
 
     /// Moves the sealed layer to its place. If someone else put the same layer there, theirs stays.
     pub(crate) fn publish(mut self, store: &ImageStore, diff_id: &Digest) -> Result<(), StoreError> {
+        self.place(store, diff_id)?;
+        sync_parent(&store.layer_path(diff_id))
+    }
+
+    /// The move, which lasts once the parent is synced.
+    fn place(&mut self, store: &ImageStore, diff_id: &Digest) -> Result<(), StoreError> {
         let place = store.layer_path(diff_id);
         let cwd = rustix::fs::CWD;
         match rustix::fs::renameat_with(cwd, &self.path, cwd, &place, rustix::fs::RenameFlags::NOREPLACE) {
             Ok(()) => {
                 self.done = true;
-                sync_parent(&place)
+                Ok(())
             }
             Err(Errno::EXIST | Errno::NOTEMPTY) => Ok(()),
             Err(errno) => Err(io_error("rename", &self.path)(errno)),
@@ -122,6 +139,16 @@ impl Drop for Staging {
             let _ = fs::remove_dir_all(&self.path);
         }
     }
+}
+
+/// A layer that is unpacked, with its record, and has to be synced and put in its place.
+pub(crate) struct Finished {
+    /// The directory.
+    pub(crate) staging: Staging,
+    /// What it is to be known as.
+    pub(crate) diff_id: Digest,
+    /// The blob, if it is not in its place: the file, open and locked, its path and its digest.
+    pub(crate) blob: Option<(File, PathBuf, Digest)>,
 }
 
 impl Transaction<'_> {
@@ -167,6 +194,27 @@ impl Transaction<'_> {
         }
     }
 
+    /// Syncs finished layers, all at once, and puts them in their places. On an error those not yet there are removed;
+    /// their blobs stay under `tmp/`.
+    pub(crate) fn publish(&self, mut finished: Vec<Finished>) -> Result<(), StoreError> {
+        let Some(first) = finished.first() else { return Ok(()) };
+        first.staging.sync()?;
+        // One path for each directory in which something is renamed.
+        let mut renamed = BTreeMap::new();
+        for Finished { staging, diff_id, blob } in &mut finished {
+            if let Some((_, temporary, digest)) = blob {
+                let path = self.store.blob_path(digest);
+                Self::make_parent(&path)?;
+                fs::rename(&*temporary, &path).map_err(io_error("rename", temporary))?;
+                renamed.insert(path.parent().map(Path::to_owned), path);
+            }
+            staging.place(self.store, diff_id)?;
+            let path = self.store.layer_path(diff_id);
+            renamed.insert(path.parent().map(Path::to_owned), path);
+        }
+        renamed.values().try_for_each(|path| sync_parent(path))
+    }
+
     /// Moves a finished file under `tmp/` to its place among the blobs. Its content must be synced.
     pub(crate) fn publish_blob(&self, temporary: &Path, digest: &Digest) -> Result<(), StoreError> {
         let path = self.store.blob_path(digest);
@@ -185,6 +233,17 @@ impl Transaction<'_> {
 
     /// The place to unpack a layer of known diff ID; waits for whoever is at it. `None`: the layer is there.
     pub(crate) fn stage_layer(&self, diff_id: &Digest) -> Result<Option<Staging>, StoreError> {
+        self.stage_layer_with(diff_id, |path, dir| {
+            flock(dir, FlockOperation::LockExclusive).map_err(io_error("lock", path))
+        })
+    }
+
+    /// The same, with another way to wait for the lock.
+    pub(crate) fn stage_layer_with<E: From<StoreError>>(
+        &self,
+        diff_id: &Digest,
+        lock: impl Fn(&Path, &File) -> Result<(), E>,
+    ) -> Result<Option<Staging>, E> {
         let path = self.store.tmp().join(format!("layer-{}", diff_id.hex()));
         loop {
             if self.store.has_layer(diff_id) {
@@ -192,16 +251,16 @@ impl Transaction<'_> {
             }
             match DirBuilder::new().mode(0o700).create(&path) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(StoreError::Io { action: "mkdir", path, source: error });
+                    return Err(StoreError::Io { action: "mkdir", path, source: error }.into());
                 }
                 _ => {}
             }
             let dir = match File::open(&path) {
                 Ok(dir) => dir,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(source) => return Err(StoreError::Io { action: "open", path, source }),
+                Err(source) => return Err(StoreError::Io { action: "open", path, source }.into()),
             };
-            flock(&dir, FlockOperation::LockExclusive).map_err(io_error("lock", &path))?;
+            lock(&path, &dir)?;
             if !same_file(&dir, &path) {
                 continue;
             }
@@ -211,12 +270,12 @@ impl Transaction<'_> {
                 let removed = if name == "fs" { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
                 match removed {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                        return Err(StoreError::Io { action: "remove", path: left, source });
+                        return Err(StoreError::Io { action: "remove", path: left, source }.into());
                     }
                     _ => {}
                 }
             }
-            return Staging::make(path, dir).map(Some);
+            return Ok(Some(Staging::make(path, dir)?));
         }
     }
 
