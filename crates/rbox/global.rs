@@ -20,15 +20,27 @@ impl Global {
         Ok(ImageStore::open(&self.paths.image())?)
     }
 
+    /// Tidies what kills left behind. On a full disk no exit can be written down; that is the next command's work then,
+    /// and must not keep this one from showing what there is, nor from removing it.
+    fn tidy(&self) -> Result<(), EngineError> {
+        match rbox_engine::teardown::tidy(&self.paths) {
+            Err(error) if is_disk_full(&error) => {
+                eprintln!("rbox: warning: {}", crate::escape::text(&error.to_string()));
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
     /// All containers, newest first, after what kills left behind was tidied.
     pub(crate) fn containers(&self) -> Result<Vec<Container>, EngineError> {
-        rbox_engine::teardown::tidy(&self.paths)?;
+        self.tidy()?;
         containers::list(&self.paths)
     }
 
     /// Those that live, newest first.
     pub(crate) fn running(&self) -> Result<Vec<Container>, EngineError> {
-        rbox_engine::teardown::tidy(&self.paths)?;
+        self.tidy()?;
         containers::list_running(&self.paths)
     }
 
@@ -39,7 +51,7 @@ impl Global {
         if container.is_running() || !self.paths.live_of(&container.record.id).exists() {
             return Ok(container);
         }
-        rbox_engine::teardown::tidy(&self.paths)?;
+        self.tidy()?;
         containers::find(&self.paths, container.record.id.as_str())
     }
 
@@ -52,4 +64,16 @@ impl Global {
     pub(crate) fn volume_users(&self) -> Result<VolumeUsers, EngineError> {
         VolumeUsers::read(&self.paths)
     }
+}
+
+fn is_disk_full(error: &EngineError) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded)) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
