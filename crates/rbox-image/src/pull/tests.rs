@@ -586,3 +586,32 @@ fn a_changed_tag_is_fetched_and_the_old_image_stays_by_digest() {
     assert!(kept.references.is_empty() && kept.repo_digests[0].digest() == Some(&old.manifest_digest()));
     assert_eq!(second.image.manifest_type, OCI_MANIFEST);
 }
+
+#[test]
+fn pulls_that_meet_in_the_middle_do_not_wait_for_each_other() {
+    let tars: Vec<_> =
+        (0..6).map(|n| (tar_of(&[(&format!("file{n}"), &noise(200_000, n + 1))]), "+gzip")).collect();
+    let reversed: Vec<_> = tars.iter().rev().cloned().collect();
+    let (sender, done) = std::sync::mpsc::channel();
+    let fixture = Fixture::new();
+    for layers in [tars, reversed] {
+        let image = TestImage::new(&layers, host_architecture());
+        let (store, mut options) = (fixture.store.clone(), fixture.options.clone());
+        options.parallel = 1;
+        let sender = sender.clone();
+        std::thread::spawn(move || {
+            let served = image.clone();
+            let registry = FakeRegistry::start(move |request| {
+                std::thread::sleep(Duration::from_millis(20));
+                served.serve(request)
+            });
+            let name = format!("{}/library/app:t", registry.name()).parse().unwrap();
+            let pulled = pull(&store, &Registries::default(), &name, &options, &NoProgress);
+            let _ = sender.send(pulled.map(|pulled| pulled.image.layers.len()));
+        });
+    }
+    for _ in 0..2 {
+        let layers = done.recv_timeout(Duration::from_secs(60)).expect("the two pulls wait for each other");
+        assert_eq!(layers.unwrap(), 6);
+    }
+}
