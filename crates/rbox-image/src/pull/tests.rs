@@ -611,7 +611,7 @@ fn pulls_that_meet_in_the_middle_do_not_wait_for_each_other() {
         });
     }
     for _ in 0..2 {
-        let layers = done.recv_timeout(Duration::from_secs(60)).expect("the two pulls wait for each other");
+        let layers = done.recv_timeout(Duration::from_mins(1)).expect("the two pulls wait for each other");
         assert_eq!(layers.unwrap(), 6);
     }
 }
