@@ -2,7 +2,7 @@
 
 use crate::dir;
 use crate::error::{CgroupError, Result};
-use crate::hierarchy::{Controller, Hierarchy};
+use crate::hierarchy::{Controller, Hierarchy, V2_CONTROLLERS};
 use crate::{device, limits};
 use rbox_spec::Resources;
 use rbox_sys::SysError;
@@ -17,8 +17,6 @@ use std::time::{Duration, Instant};
 
 /// How long a group's last processes may take to leave it before deleting gives up.
 const DELETE_PATIENCE: Duration = Duration::from_secs(3);
-/// The v2 controllers a container's limits live in.
-const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// Where a container's groups are: what its record keeps, enough to find and delete all of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,8 +1,12 @@
 //! Where the host's control groups are mounted, from /proc/self/mountinfo (`proc_pid_mountinfo(5)`).
 
+use crate::dir;
 use crate::error::{CgroupError, Result};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+
+/// The v2 controllers a container's limits live in.
+pub(crate) const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
 
 /// A controller that limits or counts what a container uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -123,9 +127,18 @@ impl Hierarchy {
         self.v1.is_empty()
     }
 
-    /// Each v1 tree's controllers, as its mount options name them, and where it is mounted.
+    /// Each v1 tree's controllers, as its mount options name them, and where it is mounted; then each controller
+    /// that limits are set through and that the v2 tree has (`cgroup.controllers` of its root).
     pub fn controllers(&self) -> Vec<(String, &Path)> {
-        self.v1.iter().map(|mount| (mount.names(), mount.mountpoint.as_path())).collect()
+        let v1 = self.v1.iter().map(|mount| (mount.names(), mount.mountpoint.as_path()));
+        let v2 = self.unified().into_iter().flat_map(|root| {
+            let text = dir::read(root, "cgroup.controllers").unwrap_or_default();
+            V2_CONTROLLERS
+                .into_iter()
+                .filter(move |name| text.split_ascii_whitespace().any(|one| one == *name))
+                .map(move |name| (name.to_owned(), root))
+        });
+        v1.chain(v2).collect()
     }
 }
 
@@ -170,6 +183,18 @@ mod tests {
         );
         assert_eq!(found.controllers().len(), 2);
         assert_eq!(found.v1(Controller::Memory), None);
+    }
+
+    #[test]
+    fn names_what_the_v2_tree_can_limit() {
+        let root = std::env::temp_dir().join(format!("rbox-controllers-{}", std::process::id()));
+        std::fs::create_dir(&root).unwrap();
+        std::fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids\n").unwrap();
+        let text = format!("30 24 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.display());
+        let found = Hierarchy::parse(&text).unwrap();
+        let named: Vec<_> = found.controllers().into_iter().map(|(name, _)| name).collect();
+        std::fs::remove_dir_all(&root).unwrap();
+        assert_eq!(named, V2_CONTROLLERS);
     }
 
     #[test]
