@@ -70,7 +70,10 @@ fn is_disk_full(error: &EngineError) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = next {
-        if error.downcast_ref::<std::io::Error>().is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded)) {
+        if error
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded))
+        {
             return true;
         }
         next = error.source();

@@ -426,11 +426,12 @@ impl Monitor<'_> {
             finished: Timestamp::now(),
         };
         let auto_remove = self.record.host.auto_remove;
+        let mut on_disk = true;
         if auto_remove {
             // The name is free again before anybody hears of the exit.
             let _ = teardown::hide_record(self.paths, self.record);
         } else {
-            let _ = write_json(&self.paths.container(&self.record.id).join("exit.json"), &exit);
+            on_disk = teardown::write_exit(self.paths, &self.record.id, &exit).unwrap_or(true);
         }
         self.listener = None;
         self.send_all(&FromMonitor::Exited(exit_code).encode());
@@ -442,7 +443,9 @@ impl Monitor<'_> {
         if auto_remove {
             let _ = teardown::delete_hidden(self.paths, self.record, true);
         }
-        teardown::remove_live(self.paths, &self.record.id);
+        if on_disk {
+            teardown::remove_live(self.paths, &self.record.id);
+        }
     }
 
     /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is

@@ -161,7 +161,10 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordErro
         || format!("{}, {} bytes", rbox_sys::trace::quoted(&temporary), text.len()),
         || std::fs::write(&temporary, &text),
     )
-    .map_err(io_error("write"))?;
+    .map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        io_error("write")(source)
+    })?;
     std::fs::rename(&temporary, path).map_err(io_error("rename to"))
 }
 
@@ -189,7 +192,9 @@ impl Container {
             Err(error) => return Err(error),
         };
         // These two are written again and again; a damaged one is as good as none.
-        let exit = read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
+        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
+        // On a full disk the last exit waits in the live directory.
+        let exit = read_exit(&paths.live_of(id)).or_else(|| read_exit(&dir));
         let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).unwrap_or_default();
         let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
         let status = match alive {

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rbox_network::{Names, NetworkStore};
@@ -17,7 +17,9 @@ use crate::containers;
 use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, ExitRecord, LiveState, RecordError, process_is, read_json, write_json};
+use crate::record::{
+    Container, ContainerRecord, ExitRecord, LiveState, RecordError, process_is, read_json, write_json,
+};
 use crate::volume::VolumeStore;
 
 /// The exit code told for a container whose end nobody saw.
@@ -249,8 +251,18 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
         hide_record(paths, &record)?;
         delete_hidden(paths, &record, true)?;
     }
-    remove_live(paths, id);
+    // An exit that found no room on disk waits here.
+    if !dir.join("exit.json").exists() || read_exit(paths, id) {
+        remove_live(paths, id);
+    }
     Ok(())
+}
+
+/// Whether the exit that waits in the live directory is on disk.
+fn read_exit(paths: &Paths, id: &ContainerId) -> bool {
+    let at = |path: &Path| read_json::<ExitRecord>(path).ok().flatten().and_then(|exit| exit.started);
+    at(&paths.container(id).join("exit.json")) == at(&paths.live_of(id).join("exit.json"))
+        || !paths.container(id).exists()
 }
 
 /// A live record, or nothing when it is damaged: a kill cannot damage it, but a full tmpfs can.
@@ -293,6 +305,10 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     let exit_path = dir.join("exit.json");
     let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
     let told = known.is_some_and(|exit| exit.started == Some(live.started));
+    let waiting = read_json::<ExitRecord>(&paths.live_of(id).join("exit.json")).ok().flatten();
+    if let Some(exit) = waiting.filter(|_| dir.exists()) {
+        return Ok(write_json(&exit_path, &exit)?);
+    }
     if live.running && !told && dir.exists() {
         let exit = ExitRecord {
             exit_code: UNSEEN_EXIT,
@@ -301,9 +317,46 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
             started: Some(live.started),
             finished: Timestamp::now(),
         };
-        write_json(&exit_path, &exit)?;
+        write_exit(paths, id, &exit)?;
     }
     Ok(())
+}
+
+/// The lock of a container that does not run. One that was being started when it was looked at runs by now: with
+/// `force` it is ended.
+fn take_from_monitor(paths: &Paths, record: &ContainerRecord, force: bool) -> Result<Lock, EngineError> {
+    let dir = paths.live_of(&record.id);
+    let begin = Instant::now();
+    loop {
+        if let Some(lock) = Lock::take_within(&dir, Duration::from_millis(100))? {
+            return Ok(lock);
+        }
+        if let Some(now) = Container::read(paths, &record.id)?.filter(Container::is_running) {
+            if !force {
+                return Err(EngineError::Conflict(format!(
+                    "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
+                    record.name
+                )));
+            }
+            crate::control::begin_kill(&now);
+        }
+        if begin.elapsed() > Duration::from_secs(20) {
+            return Err(EngineError::Conflict(format!(
+                "container {} is busy: its monitor did not let go of it within 20 s",
+                record.name
+            )));
+        }
+    }
+}
+
+/// Writes an exit down: beside the record, or on a full disk in the live directory, until there is room.
+/// Whether it is where it stays.
+pub(crate) fn write_exit(paths: &Paths, id: &ContainerId, exit: &ExitRecord) -> Result<bool, EngineError> {
+    let Err(error) = write_json(&paths.container(id).join("exit.json"), exit) else { return Ok(true) };
+    match write_json(&paths.live_of(id).join("exit.json"), exit) {
+        Ok(()) => Ok(false),
+        Err(_) => Err(error.into()),
+    }
 }
 
 /// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
@@ -324,14 +377,9 @@ pub fn remove(
         }
         crate::control::kill_now(paths, container)?;
     }
-    let dir = paths.live_of(&record.id);
-    let Some(lock) = Lock::take_within(&dir, Duration::from_secs(20))? else {
-        return Err(EngineError::Conflict(format!(
-            "container {} is busy: its monitor did not let go of it within 20 s",
-            record.name
-        )));
-    };
-    finish_dead(paths, &record.id)?;
+    let lock = take_from_monitor(paths, record, force)?;
+    // Its end need not be written down any more, and could not be on a full disk.
+    let _ = finish_dead(paths, &record.id);
     hide_record(paths, record)?;
     delete_hidden(paths, record, volumes || record.host.auto_remove)?;
     remove_live(paths, &record.id);
