@@ -239,7 +239,8 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
     let young = std::fs::metadata(&dir)
         .and_then(|meta| meta.modified())
         .is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_secs(2)));
-    if young && !dir.join("state.json").exists() {
+    let has_record = paths.container(id).join("config.json").exists();
+    if young && has_record && !dir.join("state.json").exists() {
         return Ok(());
     }
     finish_dead(paths, id)?;
