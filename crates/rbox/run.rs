@@ -9,6 +9,7 @@ use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::lock::Lock;
 use rbox_engine::monitor::{self, StartOptions};
 use rbox_engine::record::{Container, ContainerRecord};
+use rbox_engine::spec::Platform;
 use rbox_engine::{control, hello, protocol};
 
 use crate::cli::{Coded, Execute, Global, bad_input, message, say};
@@ -202,6 +203,10 @@ fn make(
 
 fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {
     if hello::is_name(&request.image) && flags.pull != "always" {
+        let wanted = flags.platform.as_deref().map(crate::pull::parse_platform).transpose()?;
+        if wanted.is_some_and(|wanted| wanted.rank(&Platform::host()).is_none()) {
+            return Err(bad_input("the embedded image is for this machine's platform only"));
+        }
         request.embedded = true;
         return Ok(hello::ensure(store)?);
     }

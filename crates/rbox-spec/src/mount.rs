@@ -233,22 +233,12 @@ impl MountSpec {
             return Err(bad(format!("invalid propagation value: {propagation}")));
         }
         let kind = match kind.as_str() {
-            "bind" => {
-                if source.is_empty() {
-                    return Err(bad("source is required for type=bind".to_owned()));
-                }
-                let source = if source.starts_with('/') { source } else { format!("{cwd}/{source}") };
-                MountKind::Bind { source, create: false, propagation }
-            }
+            "bind" => bind_kind(&source, cwd, propagation).map_err(bad)?,
             "volume" if source.is_empty() => MountKind::Volume { name: source, anonymous: true, no_copy },
             "volume" if valid_name(&source) => MountKind::Volume { name: source, anonymous: false, no_copy },
             "volume" => return Err(InvalidMount::VolumeName(source)),
-            "tmpfs" => {
-                if !source.is_empty() {
-                    return Err(bad("source is not allowed for type=tmpfs".to_owned()));
-                }
-                MountKind::Tmpfs { size, mode, options: Vec::new() }
-            }
+            "tmpfs" if source.is_empty() => MountKind::Tmpfs { size, mode, options: Vec::new() },
+            "tmpfs" => return Err(bad("source is not allowed for type=tmpfs".to_owned())),
             other => {
                 return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs")));
             }
@@ -298,6 +288,15 @@ impl MountSpec {
         }
         Ok(Self { kind: MountKind::Tmpfs { size, mode, options }, target, read_only })
     }
+}
+
+/// A bind of `--mount`: its source must be there, and a relative one is below `cwd`.
+fn bind_kind(source: &str, cwd: &str, propagation: String) -> Result<MountKind, String> {
+    if source.is_empty() {
+        return Err("source is required for type=bind".to_owned());
+    }
+    let source = if source.starts_with('/') { source.to_owned() } else { format!("{cwd}/{source}") };
+    Ok(MountKind::Bind { source, create: false, propagation })
 }
 
 /// `64m`, `1g`, `1048576`: binary units, as Docker reads sizes.
