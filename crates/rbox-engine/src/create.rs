@@ -99,10 +99,16 @@ pub fn image_error(error: rbox_image::StoreError) -> EngineError {
 }
 
 fn new_id() -> Result<ContainerId, EngineError> {
-    let mut bytes = [0_u8; 32];
-    rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
-        .map_err(|e| rbox_sys::SysError::new("getrandom", "32 bytes".into(), e))?;
-    Ok(ContainerId::from_bytes(&bytes))
+    loop {
+        let mut bytes = [0_u8; 32];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| rbox_sys::SysError::new("getrandom", "32 bytes".into(), e))?;
+        let id = ContainerId::from_bytes(&bytes);
+        // The short id is the host name, and resolvers take one of digits alone for an address (one id in 300).
+        if id.short().bytes().any(|b| b.is_ascii_alphabetic()) {
+            return Ok(id);
+        }
+    }
 }
 
 /// Lays the user's words over the image's configuration.
