@@ -238,7 +238,7 @@ fn records_are_for_root_only() {
             "cd {} && find image containers volumes -mindepth 1 2>/dev/null | head -n 5",
             root.display()
         );
-        let out = crate::harness::Cmd::new("/bin/sh".into(), ["-c", &script]).user(1000).run();
+        let out = crate::harness::Cmd::new("/bin/sh", ["-c", &script]).user(1000).run();
         assert_eq!(out.stdout, "", "an ordinary user reads below {}", root.display());
     }
 }

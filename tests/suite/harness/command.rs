@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -38,12 +38,13 @@ pub(crate) struct Running {
 
 impl Cmd {
     /// `program` with `args`.
-    pub(crate) fn new<I, S>(program: PathBuf, args: I) -> Self
+    pub(crate) fn new<I, S>(program: impl AsRef<Path>, args: I) -> Self
     where
         I: IntoIterator<Item = S>,
         S: AsRef<OsStr>,
     {
-        let mut command = Command::new(&program);
+        let program = program.as_ref();
+        let mut command = Command::new(program);
         let mut line = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for arg in args {
             line.push(' ');

@@ -215,8 +215,12 @@ pub(crate) fn take_away_by_hand(suite: &Suite) {
         let _ = fs::remove_file(&path).or_else(|_| fs::remove_dir_all(&path));
     }
     super::poll(std::time::Duration::from_secs(3), || {
-        left.cgroups
+        // Each is tried at each turn: a group may be free only after one below it.
+        let still: Vec<_> = left
+            .cgroups
             .iter()
-            .fold(true, |gone, group| (fs::remove_dir(group).is_ok() || !Path::new(group).exists()) && gone)
+            .filter(|group| fs::remove_dir(group).is_err() && Path::new(group).exists())
+            .collect();
+        still.is_empty()
     });
 }
