@@ -3,12 +3,18 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use super::tree::{ALL, Scratch, assert_same, gnu_tar, have, tree, unpack_into};
 
-/// The root filesystem's tar, made once and kept under `target/`.
+/// The root filesystem's tar, made once and kept under `target/`. Tests that want it at the same time wait for one.
 fn debian() -> Option<PathBuf> {
+    static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
+    MADE.get_or_init(make_debian).clone()
+}
+
+fn make_debian() -> Option<PathBuf> {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/fixtures");
     let archive = fixtures.join("debian-bookworm-minbase.tar");
     if archive.exists() {
