@@ -191,6 +191,7 @@ impl Execute for Reset {
                 failures.extend(errors.iter().map(ToString::to_string));
             }
             teardown::remove_group_parents(&global.paths);
+            let _ = std::fs::remove_file(global.paths.boot_mark());
             for dir in [root, state] {
                 for name in OWN {
                     let path = dir.join(name);
