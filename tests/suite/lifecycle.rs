@@ -149,10 +149,11 @@ fn pause_stops_everything_and_unpause_goes_on() {
         "-c",
         "trap 'exit 0' TERM; n=0; while :; do n=$((n+1)); echo $n > /n; sleep 0.02; done",
     ]);
+    let count = || std::fs::read_to_string(format!("/proc/{}/root/n", t.pid(&name))).unwrap_or_default();
+    wait_until("it counts", || !count().is_empty());
     assert_eq!(t.ok(["pause", &name]), name);
     assert_eq!(t.status(&name), "paused");
     assert!(t.ok(["ps", "--format", "{{.Status}}"]).ends_with("(Paused)"));
-    let count = || std::fs::read_to_string(format!("/proc/{}/root/n", t.pid(&name))).unwrap();
     let first = count();
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(count(), first);

@@ -23,11 +23,10 @@ fn a_shell_on_a_terminal() {
     tmux.line("exit 17");
     tmux.expect("ended 17");
     // The terminal is as it was: canonical mode and echo are on again.
-    let screen = tmux.screen();
-    assert!(
-        screen.lines().any(|l| l.trim() == "icanon") && screen.lines().any(|l| l.trim() == "echo"),
-        "{screen}"
-    );
+    wait_until("stty shows icanon and echo", || {
+        let screen = tmux.screen();
+        screen.lines().any(|l| l.trim() == "icanon") && screen.lines().any(|l| l.trim() == "echo")
+    });
 }
 
 #[test]
