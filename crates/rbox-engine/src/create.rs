@@ -19,6 +19,7 @@ use crate::launch::{capabilities, filter};
 use crate::names;
 use crate::paths::Paths;
 use crate::record::{ContainerRecord, write_json};
+use crate::teardown::unfinished_record;
 use crate::volume::VolumeStore;
 
 /// What the user said about a container; what is none is the image's to say.
@@ -76,8 +77,7 @@ pub fn create(
     make_volumes(paths, &mut record)?;
     let written = write_record(paths, &mut record);
     if written.is_err() {
-        let unfinished = paths.containers().join(format!("{}{}", crate::teardown::NEW, record.id));
-        let _ = std::fs::remove_dir_all(unfinished);
+        let _ = std::fs::remove_dir_all(unfinished_record(paths, &record.id));
         let _ = std::fs::remove_dir_all(paths.container(&record.id));
         let volumes = VolumeStore::new(&paths.volumes());
         for mount in &record.host.mounts {
@@ -329,7 +329,7 @@ fn make_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
 /// Puts the record on disk, then takes its name: a name always leads to a whole record.
 fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
     // Made under another name: a record that is there is whole.
-    let dir = paths.containers().join(format!("{}{}", crate::teardown::NEW, record.id));
+    let dir = unfinished_record(paths, &record.id);
     let make = |path: &Path, mode| {
         std::fs::DirBuilder::new()
             .mode(mode)

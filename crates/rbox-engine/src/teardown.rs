@@ -4,7 +4,7 @@
 //! keep the next from being tried.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -18,7 +18,8 @@ use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::record::{
-    Container, ContainerRecord, ExitRecord, LiveState, RecordError, process_is, read_json, write_json,
+    Container, ContainerRecord, ExitRecord, LiveState, RecordError, process_is, process_start, read_json,
+    write_json,
 };
 use crate::volume::VolumeStore;
 
@@ -112,27 +113,33 @@ pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
 
 /// The beginning of the names of directories that are being removed, or being made.
 const GONE: &str = ".gone-";
-pub(crate) const NEW: &str = ".new-";
+const NEW: &str = ".new-";
+
+/// Where this process makes the record of `id`: the name tells who makes it, so that a dead maker's is known.
+pub(crate) fn unfinished_record(paths: &Paths, id: &ContainerId) -> PathBuf {
+    let pid = rustix::process::getpid().as_raw_nonzero().get();
+    let ticks = process_start(pid).map_or(0, |(ticks, _)| ticks);
+    paths.containers().join(format!("{NEW}{id}.{pid}.{ticks}"))
+}
 
 /// Removes directories that a killed process had begun to remove, and records it had begun to make.
 fn sweep_unfinished(paths: &Paths) {
-    let stale = |dir: &Path, beginning: &str, age: Duration| {
+    let each = |dir: &Path, gone: &dyn Fn(&str) -> bool| {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
-            if !entry.file_name().to_string_lossy().starts_with(beginning) {
-                continue;
-            }
-            let old = entry
-                .metadata()
-                .and_then(|m| m.modified())
-                .is_ok_and(|at| at.elapsed().is_ok_and(|e| e >= age));
-            if old {
+            if gone(&entry.file_name().to_string_lossy()) {
                 let _ = std::fs::remove_dir_all(entry.path());
             }
         }
     };
-    stale(&paths.live(), GONE, Duration::ZERO);
-    // One that is being made is renamed within milliseconds.
-    stale(&paths.containers(), NEW, Duration::from_secs(30));
+    each(&paths.live(), &|name| name.starts_with(GONE));
+    each(&paths.containers(), &|name| {
+        let Some(rest) = name.strip_prefix(NEW) else { return false };
+        let mut parts = rest.split('.').skip(1).map(str::parse::<u64>);
+        match (parts.next(), parts.next()) {
+            (Some(Ok(pid)), Some(Ok(ticks))) => !process_is(pid as i32, ticks),
+            _ => true,
+        }
+    });
 }
 
 fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
