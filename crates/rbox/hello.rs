@@ -24,12 +24,12 @@ pub(crate) fn main() -> ExitCode {
         let note = if own == theirs { " (the host's own)" } else { "" };
         row(&format!("{kind} namespace"), format!("{own}{note}"), theirs);
     }
-    row("processes", processes(), "all of them".to_owned());
+    row("processes", processes(), outside("processes"));
     row("mounts", count("/proc/self/mountinfo"), outside("mounts"));
     row("root file system", root_kind(), outside("root"));
     row("control group", group(), outside("cgroup"));
-    row("most processes", limit("pids.max", "pids"), "the same, set from there".to_owned());
-    row("memory limit", memory(), "the same, set from there".to_owned());
+    row("most processes", limit("pids.max", "pids"), outside("pids.max"));
+    row("memory limit", memory(), outside("memory.max"));
     let status = read("/proc/self/status");
     let field =
         |name: &str| status.lines().find_map(|l| l.strip_prefix(name)).unwrap_or("-").trim().to_owned();

@@ -135,6 +135,22 @@ pub(crate) fn host_view(record: &ContainerRecord, live: &LiveState) -> String {
     if let Some(group) = live.cgroup.unified.as_ref().or_else(|| live.cgroup.v1.values().next()) {
         put("cgroup", group.display().to_string());
     }
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let is_pid = |name: &std::ffi::OsStr| name.as_encoded_bytes().iter().all(u8::is_ascii_digit);
+    put("processes", pids.filter(|entry| is_pid(&entry.file_name())).count().to_string());
+    for (key, files) in
+        [("pids.max", ["pids.max", "pids.max"]), ("memory.max", ["memory.max", "memory.limit_in_bytes"])]
+    {
+        // The same limit, read at its place in the host's tree.
+        let groups = live.cgroup.v1.values().chain(&live.cgroup.unified);
+        let found = groups
+            .flat_map(|group| files.map(|file| group.join(file)))
+            .find_map(|path| Some((std::fs::read_to_string(&path).ok()?, path)));
+        if let Some((text, path)) = found {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            put(key, format!("{} ({name})", text.trim()));
+        }
+    }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").map_or(0, |text| text.lines().count());
     put("mounts", mounts.to_string());
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
