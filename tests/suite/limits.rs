@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::harness::{BUSYBOX, PYTHON, Test, skipped, wait_until};
 
 /// What the kernel holds for the group of a container's PID 1: `controller` and the file of v1, or the file of v2.
-fn value(t: &Test, container: &str, controller: &str, v1: &str, v2: &str) -> String {
+pub(crate) fn value(t: &Test, container: &str, controller: &str, v1: &str, v2: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", t.pid(container))).unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     for line in text.lines() {

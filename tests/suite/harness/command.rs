@@ -8,6 +8,8 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use super::patience;
+
 /// A command that is not started yet.
 pub(crate) struct Cmd {
     command: Command,
@@ -72,7 +74,7 @@ impl Cmd {
         self
     }
 
-    /// Fails the test after this time instead of two minutes.
+    /// Fails the test after this time (with [`patience`]) instead of two minutes.
     pub(crate) fn limit(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -133,10 +135,11 @@ impl Running {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Closes standard input and waits for the end.
+    /// Closes standard input and waits for the end, for `limit` with [`patience`].
     #[track_caller]
     pub(crate) fn finish(mut self, limit: Duration) -> Output {
         drop(self.stdin.take());
+        let limit = patience(limit);
         let end = Instant::now() + limit;
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -155,7 +158,7 @@ impl Running {
             let given = Instant::now();
             while !handle.is_finished() {
                 assert!(
-                    given.elapsed() < Duration::from_secs(20),
+                    given.elapsed() < patience(Duration::from_secs(20)),
                     "`{}` ended but its {what} stays open",
                     self.line
                 );

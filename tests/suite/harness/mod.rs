@@ -40,9 +40,19 @@ static SUITE: OnceLock<Result<Suite, String>> = OnceLock::new();
 /// Tests run one at a time: each compares the host before with the host after.
 static TURN: Mutex<()> = Mutex::new(());
 
-/// The source tree.
-pub(crate) fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The source tree, or in a virtual machine the part of it that the suite needs.
+pub(crate) fn project() -> PathBuf {
+    std::env::var_os("RBOX_TEST_PROJECT")
+        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")), PathBuf::from)
+}
+
+/// A time limit as this machine needs it: an emulated one is slower by `RBOX_TEST_PATIENCE`.
+pub(crate) fn patience(limit: Duration) -> Duration {
+    static FACTOR: OnceLock<u32> = OnceLock::new();
+    limit
+        * *FACTOR.get_or_init(|| {
+            std::env::var("RBOX_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
+        })
 }
 
 /// The binary under test.
@@ -360,9 +370,9 @@ impl Drop for Test {
     }
 }
 
-/// Asks `question` again and again until it says yes (true) or the time is up (false).
+/// Asks `question` again and again until it says yes (true) or the time is up (false): `limit` with [`patience`].
 pub(crate) fn poll(limit: Duration, mut question: impl FnMut() -> bool) -> bool {
-    let end = Instant::now() + limit;
+    let end = Instant::now() + patience(limit);
     loop {
         if question() {
             return true;
