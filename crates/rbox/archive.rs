@@ -138,10 +138,10 @@ fn replace(
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = PathBuf::from(beside);
-    let done = File::create_new(&beside).map_err(|error| failed("create", &beside, error)).and_then(|file| {
+    let done = File::create_new(&beside).map_err(|error| failed("create", path, error)).and_then(|file| {
         let mut out = io::BufWriter::with_capacity(128 * 1024, file);
         write(&mut out)?;
-        out.flush().map_err(|error| failed("write", &beside, error))?;
+        out.flush().map_err(|error| failed("write", path, error))?;
         std::fs::rename(&beside, path).map_err(|error| failed("rename to", path, error))
     });
     if done.is_err() {

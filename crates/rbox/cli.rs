@@ -16,7 +16,7 @@ use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 
 use crate::commands::{COMMANDS, GROUPS};
 pub(crate) use crate::global::Global;
-use crate::interspersed::end_options;
+use crate::interspersed::{booleans, end_options};
 use crate::{escape, table};
 
 /// rbox itself failed, or was asked for what it cannot do.
@@ -210,10 +210,12 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
 
 /// The arguments of one command; none when its help was asked for and printed.
 fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option<ArgMatches>> {
-    let command = (entry.build)().bin_name(format!("rbox {name}")).no_binary_name(true);
+    let command =
+        (entry.build)().bin_name(format!("rbox {name}")).no_binary_name(true).args_override_self(true);
     // Behind the image or the container stands another command, whose options are not ours.
     let passes_on = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
-    let words = if passes_on { end_options(&command, words) } else { words.to_vec() };
+    let words = booleans(&command, words, passes_on).map_err(bad_input)?;
+    let words = if passes_on { end_options(&command, &words) } else { words };
     match command.try_get_matches_from(words) {
         Ok(matches) => Ok(Some(matches)),
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

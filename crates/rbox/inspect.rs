@@ -131,7 +131,10 @@ fn show(
     for name in names {
         match look_up(global, name, kind, size) {
             Ok(value) => match &template {
-                Some(template) => write_all(&mut out, &format!("{}\n", template.render(&value)?))?,
+                Some(template) => {
+                    let text = template.render(&inspect::for_template(value))?;
+                    write_all(&mut out, &format!("{text}\n"))?;
+                }
                 None => found.push(value),
             },
             Err(error) => {

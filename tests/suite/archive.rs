@@ -99,15 +99,25 @@ fn broken_archives_are_refused() {
     let dir = t.dir("broken");
     let file = dir.join("x.tar");
     let path = file.to_str().unwrap();
+    let before = t.ok(["images"]);
     std::fs::write(&file, b"this is no archive").unwrap();
     t.rbox(["load", "-i", path]).refused(1, &[]);
     std::fs::write(&file, b"").unwrap();
-    t.rbox(["load", "-i", path]).refused(1, &[]);
-    t.ok(["save", "-o", path, BUSYBOX]);
+    t.rbox(["load", "-i", path]).refused(1, &["empty"]);
+    t.ok(["tag", BUSYBOX, "broken/box:1"]);
+    t.ok(["save", "-o", path, "broken/box:1"]);
+    t.ok(["rmi", "broken/box:1"]);
     let whole = std::fs::read(&file).unwrap();
     std::fs::write(&file, &whole[..whole.len() / 2]).unwrap();
     t.rbox(["load", "-i", path]).refused(1, &[]);
+    // One bit of the layer changed.
+    let mut spoilt = whole.clone();
+    spoilt[whole.len() / 3] ^= 1;
+    std::fs::write(&file, &spoilt).unwrap();
+    t.rbox(["load", "-i", path]).refused(1, &["sha256:"]);
+    assert_eq!(t.ok(["images"]), before, "a broken archive left an image");
     t.rbox(["load", "-i", "/no/such/file"]).refused(1, &["/no/such/file"]);
+    t.rbox(["save", "-o", "/no/such/dir/x.tar", BUSYBOX]).refused(1, &["/no/such/dir/x.tar: "]);
     t.rbox(["save", "no-such-image:x"]).refused(1, &["no-such-image"]);
 }
 

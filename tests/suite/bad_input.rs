@@ -172,5 +172,9 @@ fn a_long_state_directory() {
     assert_eq!(own.run(&["run", "--name", &name, BUSYBOX, "echo", "fits"]).ok(), "fits");
     own.run(&["run", "-d", "--name", "second", BUSYBOX, "sleep", "1000"]).ok();
     assert_eq!(own.run(&["exec", "second", "echo", "in"]).ok(), "in");
-    own.run(&["rm", "-f", &name, "second"]).ok();
+    own.run(&["run", "-d", "-i", "--name", "third", BUSYBOX, "sh", "-c", "read line; echo $line; exit 4"])
+        .ok();
+    let out = own.cmd(&["attach", "third"]).input("through its socket\n").run().code(4);
+    assert_eq!(out.stdout, "through its socket\n");
+    own.run(&["rm", "-f", &name, "second", "third"]).ok();
 }

@@ -47,6 +47,7 @@ fn tag_and_untag() {
     assert_eq!(t.ok(["run", "--rm", BUSYBOX, "echo", "still"]), "still");
     t.rbox(["tag", "no-such-image", "x:y"]).refused(1, &["no-such-image"]);
     t.rbox(["tag", BUSYBOX, "UPPER"]).refused(125, &["UPPER"]);
+    t.rbox(["tag", BUSYBOX, "sha256:abc"]).refused(1, &["ambiguous"]);
 }
 
 #[test]
@@ -76,8 +77,8 @@ fn an_image_in_use_stays() {
     let Some(t) = Test::start() else { return };
     let image = format!("{}/rbox/users:latest", t.suite.registry);
     let name = t.name("user");
-    t.ok(["create", "--name", &name, &image, "true"]);
-    t.rbox(["rmi", &image]).refused(1, &["unable to remove", "must force", &name[..0]]);
+    let id = t.ok(["create", "--name", &name, &image, "true"]);
+    t.rbox(["rmi", &image]).refused(1, &["unable to remove", "must force", &id[..12]]);
     t.ok(["rm", &name]);
     t.ok(["rmi", &image]);
     t.rbox(["rmi", &image]).refused(1, &["no such image"]);
@@ -93,6 +94,7 @@ fn inspect_has_dockers_shape() {
     assert!(image["RepoDigests"][0].as_str().unwrap().starts_with("python@sha256:"));
     assert_eq!(image["Config"]["Cmd"][0], "python3");
     assert_eq!(image["Os"], "linux");
+    assert!(image["Descriptor"]["size"].as_u64().unwrap() > 100, "{image:#}");
     assert_eq!(image["RootFS"]["Type"], "layers");
     assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 3);
     assert!(image["Size"].as_i64().unwrap() > 50_000_000);
@@ -128,4 +130,11 @@ fn the_store_is_an_oci_layout() {
         let blob = std::fs::metadata(layout.join("blobs/sha256").join(hex)).unwrap();
         assert_eq!(blob.len(), manifest["size"].as_u64().unwrap());
     }
+    // Another tool copies an image out of it, and compares every digest while it does.
+    let out = std::process::Command::new("skopeo")
+        .args(["copy", "-q", "--insecure-policy", &format!("oci:{}:3.11-slim", layout.display())])
+        .arg(format!("dir:{}", t.dir("copied").display()))
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
 }

@@ -75,6 +75,11 @@ fn has_the_keys_that_dockers_users_read() {
         assert!(c["HostConfig"].get(key).is_some(), "HostConfig.{key}: {:#}", c["HostConfig"]);
     }
     assert_eq!(c["Config"]["Hostname"], "hh");
+    assert!(
+        c["Config"]["ExposedPorts"]["80/tcp"].is_object(),
+        "what is published is exposed: {:#}",
+        c["Config"]
+    );
     assert!(c["Config"]["Env"].as_array().unwrap().contains(&Value::from("A=b")));
     assert!(c["Image"].as_str().unwrap().starts_with("sha256:"));
     let binding = &c["NetworkSettings"]["Ports"]["80/tcp"][0];
@@ -102,6 +107,10 @@ fn formats_and_types() {
     assert!(t.ok(["inspect", "-f", "{{range .Config.Env}}{{println .}}{{end}}", &name]).contains("PATH="));
     let ip = t.ok(["inspect", "-f", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", &name]);
     assert!(ip.parse::<std::net::Ipv4Addr>().is_ok(), "{ip}");
+    // Keys that the JSON leaves out while they hold nothing are known to templates.
+    let unset = "{{if .State.Health}}{{.State.Health.Status}}{{end}}[{{.Config.StopSignal}}]{{json .Config.Healthcheck}}";
+    assert_eq!(t.ok(["inspect", "-f", unset, &name]), "[]null");
+    assert_eq!(t.ok(["inspect", "-f", "{{json .Config.Shell}}[{{.Variant}}]", BUSYBOX]), "null[]");
     let several: Value = serde_json::from_str(&t.ok(["inspect", &name, BUSYBOX])).unwrap();
     assert_eq!(several[0]["Id"], id.as_str());
     assert_eq!(several[1]["RepoTags"][0], "busybox:latest");

@@ -5,6 +5,18 @@ use std::time::{Duration, Instant};
 
 use crate::harness::{BUSYBOX, PYTHON, Test, fields, patience, wait_until};
 
+/// As Docker's client has it: switches may be given a value, and the last of an option given twice holds.
+#[test]
+fn options_with_true_and_options_twice() {
+    let Some(t) = Test::start() else { return };
+    let out =
+        t.ok(["run", "--rm=true", "--rm", "-t=false", "-i=0", "-w", "/bin", "-w", "/tmp", BUSYBOX, "pwd"]);
+    assert_eq!(out, "/tmp");
+    assert_eq!(t.ok(["run", "--rm", BUSYBOX, "echo", "--rm=true"]), "--rm=true", "that is the program's");
+    assert_eq!(t.ok(["ps", "-a=true", "-aq", "--no-trunc=false"]), "");
+    t.rbox(["ps", "--all=maybe"]).refused(125, &["maybe", "--all"]);
+}
+
 #[test]
 fn the_process_is_pid_1_with_the_short_id_as_host_name() {
     let Some(t) = Test::start() else { return };

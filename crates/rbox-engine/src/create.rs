@@ -121,6 +121,10 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
     labels.extend(request.labels);
     let mut exposed: Vec<String> = of_image.exposed_ports.keys().cloned().collect();
     exposed.extend(request.expose);
+    // What is published is exposed, too, as Docker's client has it.
+    exposed.extend(request.host.ports.iter().map(|mapping| mapping.container().to_string()));
+    exposed.sort();
+    exposed.dedup();
     let mut host = request.host;
     add_image_volumes(&mut host, of_image.volumes.keys())?;
     host.resources.all_devices = host.privileged;

@@ -44,7 +44,11 @@ pub fn image(image: &Image) -> Value {
     fields.insert("Metadata".into(), json!({ "LastTagTime": NEVER }));
     fields.insert(
         "Descriptor".into(),
-        json!({ "mediaType": image.manifest_type, "digest": image.manifest_digest.to_string() }),
+        json!({
+            "mediaType": image.manifest_type,
+            "digest": image.manifest_digest.to_string(),
+            "size": image.manifest_size,
+        }),
     );
     out
 }

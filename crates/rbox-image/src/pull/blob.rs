@@ -118,7 +118,7 @@ impl Job<'_> {
         })
     }
 
-    fn is_stored(&self, layer: &Layer) -> bool {
+    pub(super) fn is_stored(&self, layer: &Layer) -> bool {
         let blob = fs::metadata(self.store.blob_path(&layer.digest));
         blob.is_ok_and(|meta| meta.is_file() && meta.len() == layer.blob_size)
             && self.store.has_layer(&layer.diff_id)

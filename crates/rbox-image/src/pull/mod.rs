@@ -318,6 +318,10 @@ impl Job<'_> {
             if queue.iter().any(|other| other.digest == layer.digest && other.diff_id == layer.diff_id) {
                 continue; // Some images have one layer twice.
             }
+            if self.is_stored(layer) {
+                self.tell(&layer.digest, LayerState::AlreadyExists);
+                continue;
+            }
             queue.push(layer);
             self.tell(&layer.digest, LayerState::Waiting);
         }

@@ -74,6 +74,9 @@ pub enum StoreError {
     /// An operation that needs a tag was given a digest.
     #[error("refusing to create a tag with a digest reference")]
     TagWithDigest,
+    /// A name that would be read as the beginning of a digest.
+    #[error("refusing to create an ambiguous tag using digest algorithm as name")]
+    TagLikeDigest,
     /// In use: Docker's wording.
     #[error("conflict: {0}")]
     Conflict(String),

@@ -39,6 +39,8 @@ pub struct Image {
     pub manifest_digest: Digest,
     /// Media type of the manifest.
     pub manifest_type: String,
+    /// Its length in bytes.
+    pub manifest_size: u64,
     /// The manifest.
     pub manifest: Manifest,
     /// Its tags, sorted. Empty for a dangling image.
@@ -260,6 +262,7 @@ impl ImageStore {
             id,
             manifest_digest: entry.digest,
             manifest_type: entry.media_type.clone(),
+            manifest_size: entry.size,
             references: references.into_iter().collect(),
             repo_digests: repo_digests.into_iter().collect(),
             created: config.created.as_deref().and_then(|text| text.parse().ok()),

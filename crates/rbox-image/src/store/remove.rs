@@ -66,6 +66,10 @@ impl ImageStore {
         if target.digest().is_some() {
             return Err(StoreError::TagWithDigest);
         }
+        // `sha256:…` is read as an id everywhere else.
+        if matches!(target.familiar_name().as_str(), "sha256" | "sha512") {
+            return Err(StoreError::TagLikeDigest);
+        }
         let target = target.clone().with_default_tag();
         self.change_index(|index, _| {
             let same = |entry: &&crate::media::Descriptor| entry.digest == image.manifest_digest;
