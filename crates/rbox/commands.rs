@@ -2,8 +2,8 @@
 
 use crate::cli::Entry;
 use crate::{
-    archive, exec, generate, history, images, info, inspect, logs, network, pid, ps, pull, rename, rm, rmi,
-    run, start, stats, stop, system, top, volume,
+    archive, boot, exec, generate, history, images, info, inspect, logs, network, pid, ps, pull, rename, rm,
+    rmi, run, start, stats, stop, system, top, update, volume,
 };
 
 /// Words that only lead to other commands.
@@ -34,6 +34,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<inspect::Inspect>(&["inspect"]),
     Entry::of::<inspect::InspectContainer>(&["container inspect"]),
     Entry::of::<rename::Rename>(&["rename", "container rename"]),
+    Entry::of::<update::Update>(&["update", "container update"]),
     Entry::of::<rename::Port>(&["port", "container port"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
@@ -61,6 +62,9 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<system::Df>(&["system df"]),
     Entry::of::<system::Prune>(&["system prune"]),
     Entry::of::<system::Reset>(&["system reset"]),
+    Entry::of::<boot::Boot>(&["system boot"]),
+    Entry::of::<boot::Shutdown>(&["system shutdown"]),
+    Entry::of::<boot::Unit>(&["system unit"]),
     Entry::of::<generate::Completion>(&["completion"]),
     Entry::of::<generate::Man>(&["man"]),
 ];

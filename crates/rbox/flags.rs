@@ -7,6 +7,7 @@ use rbox_engine::spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompM
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::port::PortMapping;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError, parse_cpus};
+use rbox_engine::spec::restart::RestartPolicy;
 use rbox_engine::spec::size::Size;
 use rbox_engine::spec::ulimit::Ulimit;
 
@@ -28,6 +29,12 @@ pub(crate) struct ContainerFlags {
     /// Drop a capability
     #[arg(long, value_name = "CAP")]
     cap_drop: Vec<String>,
+    /// Make its control group in this one: a path, or the name of a systemd slice
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
+    /// Control groups it sees: private (only its own) or host
+    #[arg(long, value_name = "MODE", value_parser = ["host", "private"])]
+    cgroupns: Option<String>,
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<String>,
@@ -121,6 +128,9 @@ pub(crate) struct ContainerFlags {
     /// Limit of memory and swap together; -1 for no limit of swap
     #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
     memory_swap: Option<String>,
+    /// How eagerly its memory is swapped out, 0 to 100; -1 for the host's (cgroup v1 only)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    memory_swappiness: Option<i64>,
     /// Attach a file system (type=bind|volume|tmpfs,source=…,target=…,readonly)
     #[arg(long, value_name = "SPEC")]
     mount: Vec<String>,
@@ -166,6 +176,9 @@ pub(crate) struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
+    /// When to start it again after its end: no, on-failure[:N], always or unless-stopped
+    #[arg(long, value_name = "POLICY")]
+    restart: Option<String>,
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
@@ -277,6 +290,9 @@ impl ContainerFlags {
             sysctls: pairs("--sysctl", &self.sysctl)?,
             oom_score_adj: self.oom_score_adj,
             auto_remove: self.rm,
+            restart: self.restart.as_deref().map(policy).transpose()?.unwrap_or_default(),
+            cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
+            cgroupns_host: self.cgroupns.as_deref() == Some("host"),
             init: self.init,
             userns: self.userns.clone().unwrap_or_default(),
             extra_hosts: self.add_host.clone(),
@@ -308,11 +324,8 @@ impl ContainerFlags {
         let defaults = Resources::defaults();
         Ok(Resources {
             memory: self.memory.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
-            memory_swap: match self.memory_swap.as_deref() {
-                None => None,
-                Some("-1") => Some(-1),
-                Some(text) => Some(i64::try_from(size(text)?).map_err(bad_input)?),
-            },
+            memory_swap: self.memory_swap.as_deref().map(swap).transpose()?,
+            memory_swappiness: self.memory_swappiness.map(swappiness).transpose()?.flatten(),
             memory_reservation: self.memory_reservation.as_deref().map(size).transpose()?,
             nano_cpus: self.cpus.as_deref().map(parse_cpus).transpose().map_err(bad_input)?,
             cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
@@ -340,8 +353,26 @@ fn rates(
     texts.iter().map(|text| parse(text).map_err(bad_input)).collect()
 }
 
-fn size(text: &str) -> anyhow::Result<u64> {
+pub(crate) fn size(text: &str) -> anyhow::Result<u64> {
     text.parse::<Size>().map(|size| size.0).map_err(bad_input)
+}
+
+/// `--memory-swap`: a size, or -1 for no limit.
+pub(crate) fn swap(text: &str) -> anyhow::Result<i64> {
+    if text == "-1" { Ok(-1) } else { i64::try_from(size(text)?).map_err(bad_input) }
+}
+
+/// `--memory-swappiness`: none for the host's.
+fn swappiness(number: i64) -> anyhow::Result<Option<u64>> {
+    match number {
+        -1 => Ok(None),
+        _ => u64::try_from(number).map(Some).map_err(|_| bad_input(ResourcesError::Swappiness(number))),
+    }
+}
+
+/// `--restart`.
+pub(crate) fn policy(text: &str) -> anyhow::Result<RestartPolicy> {
+    text.parse().map_err(bad_input)
 }
 
 fn parse_all<T: std::str::FromStr>(texts: &[String]) -> anyhow::Result<Vec<T>>

@@ -48,7 +48,7 @@ impl Global {
     pub(crate) fn container(&self, name: &str) -> Result<Container, EngineError> {
         let container = containers::find(&self.paths, name)?;
         // Only one whose end nobody wrote down has something to tidy: it seems to live no more, and has no exit.
-        if container.is_running() || !self.paths.live_of(&container.record.id).exists() {
+        if container.is_active() || !self.paths.live_of(&container.record.id).exists() {
             return Ok(container);
         }
         self.tidy()?;

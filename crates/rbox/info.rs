@@ -99,7 +99,7 @@ impl Execute for Info {
 fn gather(global: &Global) -> anyhow::Result<Value> {
     let containers = global.containers()?;
     let count = |status: Status| containers.iter().filter(|one| one.status == status).count();
-    let (running, paused) = (count(Status::Running), count(Status::Paused));
+    let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let memory: u64 = file("/proc/meminfo")
         .lines()

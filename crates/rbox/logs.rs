@@ -56,7 +56,7 @@ impl Execute for Logs {
             ],
         };
         let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
-        let done = if self.follow && container.is_running() {
+        let done = if self.follow && container.is_active() {
             let monitor = container.live.as_ref().and_then(monitor_fd);
             let live = global.paths.live_of(id);
             let check = || !Lock::is_held(&live);

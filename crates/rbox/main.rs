@@ -1,6 +1,7 @@
 //! rbox: a complete container engine in one static binary, with no daemon.
 
 mod archive;
+mod boot;
 mod cli;
 mod client;
 mod commands;
@@ -35,6 +36,7 @@ mod table;
 mod template;
 mod top;
 mod units;
+mod update;
 mod volume;
 
 use std::process::ExitCode;

@@ -200,6 +200,10 @@ pub(crate) fn status(container: &Container, now: Timestamp) -> String {
         (Status::Paused, _) => format!("{} (Paused)", up()),
         (Status::Dead, _) => "Dead".to_owned(),
         (Status::Removing, _) => "Removal In Progress".to_owned(),
+        (Status::Restarting, exit) => {
+            let (code, since) = exit.as_ref().map_or((0, now), |exit| (exit.exit_code, exit.finished));
+            format!("Restarting ({code}) {}", ago(since, now))
+        }
         (Status::Exited, Some(exit)) => format!("Exited ({}) {}", exit.exit_code, ago(exit.finished, now)),
         (Status::Exited, None) => "Exited".to_owned(),
         (Status::Created, _) => "Created".to_owned(),
@@ -312,7 +316,7 @@ fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestor
         name: &record.name,
         labels: &record.config.labels,
         status: container.status.as_str(),
-        exit_code: container.exit.as_ref().filter(|_| !container.is_running()).map(|exit| exit.exit_code),
+        exit_code: container.exit.as_ref().filter(|_| !container.is_active()).map(|exit| exit.exit_code),
         created: record.created,
         volumes: &volumes,
         networks: &networks,

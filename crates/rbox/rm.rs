@@ -34,7 +34,7 @@ impl Execute for Rm {
         if self.force {
             // All at once, so that the kernel takes them down together; each is waited for below.
             for container in self.containers.iter().filter_map(|name| global.container(name).ok()) {
-                rbox_engine::control::begin_kill(&container);
+                rbox_engine::control::begin_kill(&global.paths, &container);
             }
         }
         Ok(each(&self.containers, |name| {
@@ -86,7 +86,7 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
     let mut told = false;
     for container in global.containers()? {
         let record = &container.record;
-        let wanted = !container.is_running()
+        let wanted = !container.is_active()
             && filters.labels(&record.config.labels)
             && until.is_none_or(|until| record.created < until);
         if !wanted {

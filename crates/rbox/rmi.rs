@@ -60,7 +60,7 @@ pub(crate) fn users(global: &Global) -> anyhow::Result<Vec<ImageUser>> {
     let mut users = Vec::new();
     for container in containers::list(&global.paths)? {
         if let Ok(image) = container.record.image_id.parse() {
-            let running = container.is_running();
+            let running = container.is_active();
             users.push(ImageUser { image, container: container.record.id.as_str().to_owned(), running });
         }
     }

@@ -134,7 +134,7 @@ pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) 
         let found = Container::read(&global.paths, &record.id).ok().flatten();
         if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
             // It may have ended meanwhile: then there is nobody to tell.
-            let _ = control::signal(&container, signal);
+            let _ = control::signal(&global.paths, &container, signal);
         }
     }
 }

@@ -37,7 +37,7 @@ impl Execute for Start {
         if !self.attach && !self.interactive {
             return Ok(each(&self.containers, |name| {
                 let container = global.container(name)?;
-                if !container.is_running() {
+                if !container.is_active() {
                     drop(start(global, &container.record, StartOptions::default())?);
                 }
                 say(name)
@@ -52,6 +52,7 @@ impl Execute for Start {
         if container.is_running() {
             return attach_to(global, &container, self.interactive, &keys, true);
         }
+        refuse_restarting(&container)?;
         let input = self.interactive && record.config.open_stdin;
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
@@ -86,10 +87,18 @@ impl Execute for Attach {
         let container = global.container(&self.container)?;
         match container.status {
             Status::Running => attach_to(global, &container, !self.no_stdin, &keys, self.sig_proxy),
+            Status::Restarting => refuse_restarting(&container).map(|()| 0),
             Status::Paused => anyhow::bail!("You cannot attach to a paused container, unpause it first"),
             _ => anyhow::bail!("You cannot attach to a stopped container, start it first"),
         }
     }
+}
+
+fn refuse_restarting(container: &Container) -> anyhow::Result<()> {
+    if container.status == Status::Restarting {
+        anyhow::bail!("You cannot attach to a restarting container, wait until it is running");
+    }
+    Ok(())
 }
 
 fn attach_to(

@@ -1,9 +1,10 @@
 //! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
 
 use clap::Parser;
+use rbox_engine::control::{self, Why};
 use rbox_engine::monitor::StartOptions;
+use rbox_engine::record::Container;
 use rbox_engine::spec::signal::Signal;
-use rbox_engine::{control, record::Container};
 
 use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
 
@@ -40,7 +41,7 @@ impl Execute for Stop {
         let with = self.signal.as_deref().map(signal).transpose()?;
         let stop = |name: &String| -> anyhow::Result<()> {
             let container = global.container(name)?;
-            Ok(control::stop(&global.paths, &container, with, self.timeout)?)
+            Ok(control::stop(&global.paths, &container, with, self.timeout, Why::User)?)
         };
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
         let results: Vec<_> = std::thread::scope(|scope| {
@@ -79,7 +80,7 @@ impl Execute for Kill {
         let with = signal(&self.signal)?;
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;
-            if !container.is_running() {
+            if !container.is_active() {
                 anyhow::bail!(
                     "cannot kill container: {name}: container {} is not running",
                     container.record.id
@@ -88,7 +89,7 @@ impl Execute for Kill {
             if with == Signal::KILL {
                 control::kill_now(&global.paths, &container)?;
             } else {
-                control::signal(&container, with)?;
+                control::signal(&global.paths, &container, with)?;
             }
             say(name)
         }))
@@ -121,7 +122,7 @@ impl Execute for Restart {
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;
-            control::stop(&global.paths, &container, with, self.timeout)?;
+            control::stop(&global.paths, &container, with, self.timeout, Why::User)?;
             drop(crate::run::start(global, &container.record, StartOptions::default())?);
             say(name)
         }))

@@ -86,8 +86,8 @@ fn containers(global: &Global) -> anyhow::Result<Value> {
     let containers = global.containers()?;
     let size_of = |one: &rbox_engine::record::Container| disk_usage(&global.paths.container(&one.record.id));
     let size: u64 = containers.iter().map(size_of).sum();
-    let stopped: u64 = containers.iter().filter(|one| !one.is_running()).map(size_of).sum();
-    let active = containers.iter().filter(|one| one.is_running()).count();
+    let stopped: u64 = containers.iter().filter(|one| !one.is_active()).map(size_of).sum();
+    let active = containers.iter().filter(|one| one.is_active()).count();
     Ok(row("Containers", containers.len(), active, size, stopped))
 }
 

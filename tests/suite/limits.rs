@@ -82,6 +82,12 @@ fn only_a_child_killed_for_memory_is_told_too() {
     ])
     .code(5);
     assert_eq!(t.ok(["inspect", "-f", "{{.State.OOMKilled}}", &name]), "true");
+    let why = t.ok(["inspect", "-f", "{{.State.Error}}", &name]);
+    if std::fs::File::open("/dev/kmsg").is_ok() {
+        assert!(why.contains("the kernel killed python3 (process "), "{why}");
+    } else {
+        skipped("no kernel log that could be read");
+    }
 }
 
 #[test]
@@ -347,4 +353,37 @@ fn the_group_is_gone_with_the_container() {
     );
     t.ok(["rm", "-f", &name]);
     wait_until("the groups are gone", || crate::harness::Left::look(t.suite).cgroups.is_empty());
+}
+
+#[test]
+fn a_parent_and_the_hosts_view_can_be_asked_for() {
+    let Some(t) = Test::start() else { return };
+    let (name, slice) = (t.name("parent"), t.name("slice"));
+    t.sleeper(&name, ["--cgroup-parent", "/rbox-test-parent/a", "--cgroupns", "host"]);
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", t.pid(&name))).unwrap();
+    assert!(groups.contains(&format!(":/rbox-test-parent/a/{id}\n")), "{groups}");
+    let inside = t.ok(["exec", &name, "cat", "/proc/self/cgroup"]);
+    assert!(inside.contains(&id), "{inside}");
+    let host = t.inspect(&name)["HostConfig"].clone();
+    assert_eq!(
+        (&host["CgroupnsMode"], &host["CgroupParent"]),
+        (&"host".into(), &"/rbox-test-parent/a".into())
+    );
+    t.sleeper(&slice, ["--cgroup-parent", "rbox-test.slice"]);
+    let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", t.pid(&slice))).unwrap();
+    assert!(groups.contains(":/rbox.slice/rbox-test.slice/"), "{groups}");
+    assert!(!t.ok(["exec", &slice, "cat", "/proc/self/cgroup"]).contains("slice"));
+    t.rbox(["run", "--cgroup-parent", "../up", BUSYBOX, "true"]).refused(125, &["--cgroup-parent"]);
+    t.ok(["rm", "-f", &name, &slice]);
+    for tree in std::fs::read_dir("/sys/fs/cgroup")
+        .unwrap()
+        .flatten()
+        .map(|e| e.path())
+        .chain(["/sys/fs/cgroup".into()])
+    {
+        for group in ["rbox-test-parent/a", "rbox-test-parent", "rbox.slice/rbox-test.slice", "rbox.slice"] {
+            let _ = std::fs::remove_dir(tree.join(group));
+        }
+    }
 }

@@ -23,6 +23,13 @@ pub(crate) fn make(path: &Path) -> Result<bool> {
     ) {
         Ok(()) => Ok(true),
         Err(error) if is(&error, Errno::EXIST) => Ok(false),
+        Err(error) if is(&error, Errno::ROFS) => Err(CgroupError::Unsupported {
+            limit: "make the control group",
+            why: format!(
+                "{} is on a cgroup mount that is read-only here: in a container, rbox needs one that may write its own groups (docker run --privileged --cgroupns private)",
+                path.display()
+            ),
+        }),
         Err(source) => Err(CgroupError::Sys { what: "make", group: path.to_owned(), source }),
     }
 }

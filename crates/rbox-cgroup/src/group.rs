@@ -36,6 +36,27 @@ impl CgroupPaths {
         self.v1.iter().find(|(names, _)| has(names)).map(|(_, path)| path.as_path())
     }
 
+    /// These, and the v1 directories that [`Cgroup::update`] made later for limits it had not before.
+    #[must_use]
+    pub fn with_later(mut self, hierarchy: &Hierarchy) -> Self {
+        let Some(relative) = self.relative(hierarchy) else { return self };
+        for mount in hierarchy.v1_mounts() {
+            let group = mount.mountpoint.join(&relative);
+            if !self.v1.contains_key(&mount.names()) && group.is_dir() {
+                self.v1.insert(mount.names(), group);
+            }
+        }
+        self
+    }
+
+    /// Its place below the root of each v1 tree.
+    fn relative(&self, hierarchy: &Hierarchy) -> Option<PathBuf> {
+        // The device filter's group may stand in another place.
+        let devices = |names: &str| names.split(',').any(|name| name == Controller::Devices.name());
+        let (names, path) = self.v1.iter().find(|(names, _)| !devices(names))?;
+        path.strip_prefix(tree_root(hierarchy, names).ok()?).ok().map(Path::to_owned)
+    }
+
     /// Every directory that is only its own.
     pub fn own(&self) -> impl Iterator<Item = &Path> {
         self.v1.values().chain(&self.unified).map(PathBuf::as_path)
@@ -86,6 +107,11 @@ impl CgroupPaths {
         }
         Ok(paths)
     }
+}
+
+/// Whether `path` can be a group's: relative, of parts that are names, with a parent.
+pub fn check_path(path: &str) -> Result<()> {
+    Place::new(path).map(drop)
 }
 
 /// Removes the parents of the containers' groups from every tree, as far as they are empty.
@@ -194,14 +220,34 @@ impl Cgroup {
 
     /// Changes the limits of a living container to what is set in `resources`; the rest stays. v1 controllers
     /// it did not need before are made, and its processes moved there, which takes some 10 ms each.
-    /// Device rules do not change.
+    /// Device rules do not change. When one value is refused, all are as before.
     pub fn update(&mut self, hierarchy: &Hierarchy, resources: &Resources) -> Result<()> {
-        let Some(like) = self.paths.v1.iter().next().map(|(names, path)| (names.clone(), path.clone()))
-        else {
+        self.paths = std::mem::take(&mut self.paths).with_later(hierarchy);
+        let before = limits::Before::of(&self.paths);
+        let own = self.paths.clone();
+        let done = self.try_update(hierarchy, resources);
+        if done.is_err() {
+            before.put_back();
+            self.forget_new(&own);
+        }
+        done
+    }
+
+    /// Removes the directories that `old` does not have: of an update that failed, or came too late.
+    pub fn forget_new(&mut self, old: &CgroupPaths) {
+        self.paths.v1.retain(|names, group| {
+            let known = old.v1.contains_key(names);
+            if !known {
+                let _ = remove_tree(group, Instant::now());
+            }
+            known
+        });
+    }
+
+    fn try_update(&mut self, hierarchy: &Hierarchy, resources: &Resources) -> Result<()> {
+        let Some(relative) = self.paths.relative(hierarchy) else {
             return limits::apply(&self.paths, resources);
         };
-        let relative =
-            like.1.strip_prefix(tree_root(hierarchy, &like.0)?).map(Path::to_owned).unwrap_or_default();
         let mut new = Vec::new();
         for (controller, limit) in limits::controllers_needed(resources) {
             if self.paths.v1(controller).is_some() {
@@ -210,8 +256,8 @@ impl Cgroup {
             match (hierarchy.v1(controller), &self.paths.unified) {
                 (Some(mount), _) => {
                     let group = mount.mountpoint.join(&relative);
-                    make_group(&mount.mountpoint, &group, mount.controllers.contains(&Controller::Cpuset))?;
                     self.paths.v1.insert(mount.names(), group.clone());
+                    make_group(&mount.mountpoint, &group, mount.controllers.contains(&Controller::Cpuset))?;
                     new.push(group);
                 }
                 (None, Some(_)) => {}
@@ -292,7 +338,9 @@ impl<'a> Place<'a> {
 
     /// Whether the parent is a group that only rbox's containers are in, which may have the default filter.
     fn parent_is_ours(&self) -> bool {
-        self.parent.starts_with("rbox") && !self.parent.contains('/')
+        let name = self.parent.rsplit('/').next().unwrap_or_default();
+        let hash = |text: &str| text.len() == 6 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        name == "rbox" || name.strip_prefix("rbox-").is_some_and(hash)
     }
 
     /// The parent of devices groups with rules of their own, beside the one with the default filter.
@@ -449,18 +497,52 @@ fn enable_v2(root: &Path, parent: &str) -> Result<()> {
     loop {
         let off = missing(&group);
         if !off.is_empty() {
-            let text = off.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
-            dir::write(&group, "cgroup.subtree_control", &text).map_err(|source| CgroupError::Sys {
-                what: "enable controllers in",
-                group: group.clone(),
-                source,
-            })?;
+            turn_on(root, &group, &off)?;
         }
         match parts.next() {
             Some(part) => group.push(part),
             None => return Ok(()),
         }
     }
+}
+
+/// Turns controllers on for the children of `group`. The kernel refuses that (EBUSY) while `group` has processes of its
+/// own, except at the top of the machine's tree. Where the tree that is seen begins further down, because rbox runs in a
+/// container, those are its container's: they are moved to a group of their own beside rbox's.
+fn turn_on(root: &Path, group: &Path, controllers: &[&str]) -> Result<()> {
+    let text = controllers.iter().map(|name| format!("+{name}")).collect::<Vec<_>>().join(" ");
+    let failed = |source| CgroupError::Sys { what: "enable controllers in", group: group.to_owned(), source };
+    match dir::write(group, "cgroup.subtree_control", &text) {
+        Err(error) if dir::is(&error, Errno::BUSY) && group == root => {
+            empty_root(root)?;
+            dir::write(group, "cgroup.subtree_control", &text).map_err(failed)
+        }
+        done => done.map_err(failed),
+    }
+}
+
+/// The group that the processes of the container rbox runs in are moved to.
+const BESIDE: &str = "init";
+
+fn empty_root(root: &Path) -> Result<()> {
+    let leaf = root.join(BESIDE);
+    dir::make(&leaf)?;
+    // They may be forking: until a look finds none.
+    for _ in 0..64 {
+        let text = dir::read_told(root, "cgroup.procs")?;
+        if text.trim().is_empty() {
+            return Ok(());
+        }
+        for pid in text.lines() {
+            match dir::write(&leaf, "cgroup.procs", pid) {
+                Err(error) if !dir::is(&error, Errno::SRCH) => {
+                    return Err(CgroupError::Sys { what: "move processes to", group: leaf, source: error });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 fn open_joins(paths: &CgroupPaths) -> Result<Vec<OwnedFd>> {

@@ -2,11 +2,15 @@
 
 use crate::dir;
 use crate::error::{CgroupError, Result};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// The v2 controllers a container's limits live in.
 pub(crate) const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+
+/// Where the unit's group is: system services are in this slice, and the unit is called so.
+const UNIT: &str = "system.slice/rbox.service";
 
 /// A controller that limits or counts what a container uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -125,6 +129,40 @@ impl Hierarchy {
     /// Whether v2 is all there is: limits are set there.
     pub fn is_v2(&self) -> bool {
         self.v1.is_empty()
+    }
+
+    /// The group, relative to the root, of the unit that rbox ships for systemd, where systemd has delegated it: there,
+    /// and nowhere else below the root, systemd leaves the groups to others (systemd's `CGROUP_DELEGATION`). Only on a
+    /// v2 host; v1 trees are not delegated.
+    pub fn delegated(&self) -> Option<&'static str> {
+        let unit = self.unified().filter(|_| self.is_v2())?.join(UNIT);
+        let mut value = [0_u8; 8];
+        let told = ["trusted.delegate", "user.delegate"].into_iter().any(|name| {
+            rustix::fs::getxattr(&unit, name, &mut value).is_ok_and(|length| value[..length] == *b"1")
+        });
+        told.then_some(UNIT)
+    }
+
+    /// The group of the monitors in the delegated unit, made when missing; none without such a unit.
+    pub fn monitors(&self) -> Option<OwnedFd> {
+        dir::open(&self.monitors_path()?).ok()
+    }
+
+    /// Moves this process to the group of the monitors: the unit's own group may have no processes of its own once
+    /// groups below it have controllers. Nothing happens without a delegated unit.
+    pub fn enter_monitors(&self) -> Result<()> {
+        let Some(group) = self.monitors_path() else { return Ok(()) };
+        dir::write(&group, "cgroup.procs", "0").map_err(|source| CgroupError::Sys {
+            what: "enter",
+            group,
+            source,
+        })
+    }
+
+    fn monitors_path(&self) -> Option<PathBuf> {
+        let group = self.unified()?.join(self.delegated()?).join("monitors");
+        dir::make(&group).ok()?;
+        Some(group)
     }
 
     /// Each v1 tree's controllers, as its mount options name them, and where it is mounted; then each controller

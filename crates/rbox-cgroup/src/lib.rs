@@ -45,7 +45,7 @@ mod limits;
 mod stats;
 
 pub use error::CgroupError;
-pub use group::{Cgroup, CgroupPaths, remove_parents};
+pub use group::{Cgroup, CgroupPaths, check_path, remove_parents};
 pub use hierarchy::{Controller, Hierarchy};
 pub use limits::host_cpus;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};

@@ -9,7 +9,7 @@ use rbox_spec::Resources;
 use rbox_spec::resources::{DeviceRate, HostCpus};
 use rbox_sys::SysError;
 use rustix::io::Errno;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What of this host [`Resources::validate`] checks against: the processors this process may run on, and the
 /// lists of those online.
@@ -30,6 +30,7 @@ pub(crate) fn controllers_needed(resources: &Resources) -> Vec<(Controller, &'st
         (r.memory.is_some(), "memory"),
         (r.memory_swap.is_some(), "memory-swap"),
         (r.memory_reservation.is_some(), "memory-reservation"),
+        (r.memory_swappiness.is_some(), "memory-swappiness"),
         (r.oom_kill_disable, "oom-kill-disable"),
     ];
     let cpu = [
@@ -80,6 +81,56 @@ pub(crate) fn apply(paths: &CgroupPaths, resources: &Resources) -> Result<()> {
         }
     }
     pids(paths, resources)
+}
+
+/// The files of [`apply`] that `update` may write, on v2 and v1.
+const UPDATED: [&str; 19] = [
+    "memory.max",
+    "memory.swap.max",
+    "memory.low",
+    "memory.limit_in_bytes",
+    "memory.memsw.limit_in_bytes",
+    "memory.soft_limit_in_bytes",
+    "cpu.max",
+    "cpu.weight",
+    "cpu.shares",
+    "cpu.cfs_period_us",
+    "cpu.cfs_quota_us",
+    "cpuset.cpus",
+    "cpuset.mems",
+    "pids.max",
+    "io.weight",
+    "io.bfq.weight",
+    "blkio.weight",
+    "blkio.bfq.weight",
+    "memory.swappiness",
+];
+
+/// What the files of a group's limits held: an update that was refused half way is undone with it.
+pub(crate) struct Before(Vec<(PathBuf, &'static str, String)>);
+
+impl Before {
+    /// Reads what is there now.
+    pub(crate) fn of(paths: &CgroupPaths) -> Self {
+        let files = paths.own().flat_map(|group| {
+            UPDATED
+                .iter()
+                .filter_map(move |file| Some((group.to_owned(), *file, dir::read(group, file).ok()?)))
+        });
+        Self(files.collect())
+    }
+
+    /// Puts back what differs. Twice, because some files must be written in an order that depends on the values.
+    pub(crate) fn put_back(&self) {
+        for _ in 0..2 {
+            for (group, file, text) in &self.0 {
+                if dir::read(group, file).is_ok_and(|now| now != *text) {
+                    // The error that led here is the one to tell.
+                    let _ = dir::write(group, file, text);
+                }
+            }
+        }
+    }
 }
 
 /// The error for a limit whose controller the host does not have.
@@ -145,6 +196,9 @@ fn memory_v1(group: &Path, r: &Resources) -> Result<()> {
     if let Some(soft) = r.memory_reservation.filter(|soft| *soft != 0) {
         set("memory-reservation", group, "memory.soft_limit_in_bytes", &soft.to_string())?;
     }
+    if let Some(swappiness) = r.memory_swappiness {
+        set("memory-swappiness", group, "memory.swappiness", &swappiness.to_string())?;
+    }
     if r.oom_kill_disable {
         set("oom-kill-disable", group, "memory.oom_control", "1")?;
     }
@@ -157,6 +211,12 @@ fn memory_v2(group: &Path, r: &Resources) -> Result<()> {
         return Err(CgroupError::Unsupported {
             limit: "oom-kill-disable",
             why: "this host has cgroup v2, which cannot turn the OOM killer off".into(),
+        });
+    }
+    if r.memory_swappiness.is_some() {
+        return Err(CgroupError::Unsupported {
+            limit: "memory-swappiness",
+            why: "this host has cgroup v2, which has no swappiness of a group".into(),
         });
     }
     let swap_accounting = group.join(SWAP).exists();

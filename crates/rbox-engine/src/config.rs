@@ -66,7 +66,7 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
     let host = &record.host;
     let own_network = host.network != NetworkMode::Host;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(own_network)?)
+        .namespaces(namespaces(own_network, !host.cgroupns_host)?)
         .devices(devices(record)?)
         .sysctl(sysctls(record, own_network));
     if host.privileged {
@@ -127,9 +127,15 @@ pub(crate) fn process(
     process.build()
 }
 
-fn namespaces(own_network: bool) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
+fn namespaces(
+    own_network: bool,
+    own_cgroups: bool,
+) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType as Kind;
-    let mut kinds = vec![Kind::Pid, Kind::Mount, Kind::Uts, Kind::Ipc, Kind::Cgroup];
+    let mut kinds = vec![Kind::Pid, Kind::Mount, Kind::Uts, Kind::Ipc];
+    if own_cgroups {
+        kinds.push(Kind::Cgroup);
+    }
     if own_network {
         kinds.push(Kind::Network);
     }

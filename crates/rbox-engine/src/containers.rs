@@ -10,7 +10,7 @@ use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, RecordError, write_json};
+use crate::record::{Container, ContainerRecord, Editing, RecordError, write_json};
 
 /// All containers, newest first. Records that another process is removing are left out.
 pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
@@ -21,7 +21,7 @@ pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
 /// containers that ended.
 pub fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError> {
     let mut all = read_all(paths, entries(&paths.live())?)?;
-    all.retain(Container::is_running);
+    all.retain(Container::is_active);
     Ok(all)
 }
 
@@ -127,8 +127,11 @@ pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), En
         )));
     }
     let id = &container.record.id;
+    let missing = || EngineError::NoContainer(id.to_string());
+    let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
+    let current = Container::read(paths, id)?.ok_or_else(missing)?.record;
     take_name(paths, name, id)?;
-    let record = ContainerRecord { name: name.to_owned(), ..container.record.clone() };
+    let record = ContainerRecord { name: name.to_owned(), ..current };
     write_json(&paths.container(id).join("config.json"), &record)?;
     release_name(paths, &container.record.name, id);
     Ok(())

@@ -14,6 +14,8 @@ use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::protocol::{self, FromMonitor};
 use crate::record::{Container, Status, process_is};
+use crate::restart;
+pub use crate::restart::Why;
 
 /// Seconds `stop` waits when neither the user nor the container says.
 pub const STOP_TIMEOUT: i64 = 10;
@@ -29,8 +31,28 @@ fn not_running(container: &Container) -> EngineError {
     EngineError::Conflict(format!("container {} is not running", container.record.id))
 }
 
-/// Sends a signal to PID 1.
-pub fn signal(container: &Container, signal: Signal) -> Result<(), EngineError> {
+/// What lives only between two lives of a container cannot be done: Docker's refusal.
+pub(crate) fn refuse_restarting(container: &Container) -> Result<(), EngineError> {
+    if container.status == Status::Restarting {
+        return Err(EngineError::Conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.record.id
+        )));
+    }
+    Ok(())
+}
+
+/// Sends a signal to PID 1. One that asks for its end keeps the restart policy from starting it again.
+pub fn signal(paths: &Paths, container: &Container, signal: Signal) -> Result<(), EngineError> {
+    let own: Option<Signal> = container.record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
+    let ends = [Signal::KILL, Signal::TERM, Signal::INT, Signal::QUIT];
+    if ends.contains(&signal) || own == Some(signal) {
+        restart::ask_to_end(paths, &container.record.id, Why::User);
+        if container.status == Status::Restarting {
+            // There is no process to tell: that its monitor gives up is all.
+            return Ok(());
+        }
+    }
     match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
         Err(e) if e.errno as i32 == nix::libc::ESRCH => Err(not_running(container)),
         other => Ok(other?),
@@ -38,7 +60,8 @@ pub fn signal(container: &Container, signal: Signal) -> Result<(), EngineError> 
 }
 
 /// Sends SIGKILL without waiting: to several containers before any of them is waited for.
-pub fn begin_kill(container: &Container) {
+pub fn begin_kill(paths: &Paths, container: &Container) {
+    restart::ask_to_end(paths, &container.record.id, Why::User);
     if let Ok(pidfd) = pidfd(container) {
         let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     }
@@ -46,7 +69,10 @@ pub fn begin_kill(container: &Container) {
 
 /// Ends every process of the container at once and waits for its monitor to have cleaned up.
 pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
-    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
+    restart::ask_to_end(paths, &container.record.id, Why::User);
+    let between = await_life(paths, container)?;
+    let container = between.as_ref().unwrap_or(container);
+    let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
     let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     if container.status == Status::Paused
         && let Some(live) = &container.live
@@ -64,8 +90,15 @@ pub fn stop(
     container: &Container,
     with: Option<Signal>,
     timeout: Option<i64>,
+    why: Why,
 ) -> Result<(), EngineError> {
-    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
+    if !container.is_active() {
+        return Ok(());
+    }
+    restart::ask_to_end(paths, &container.record.id, why);
+    let between = await_life(paths, container)?;
+    let container = between.as_ref().unwrap_or(container);
+    let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
     let record = &container.record;
     let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
     let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
@@ -81,6 +114,27 @@ pub fn stop(
         wait_ended(&pidfd, None);
     }
     settle(paths, container)
+}
+
+/// A container whose monitor is about to start it again, as it is once that was given up, or carried out all the
+/// same because it had begun. None for any other.
+fn await_life(paths: &Paths, container: &Container) -> Result<Option<Container>, EngineError> {
+    let begin = Instant::now();
+    let mut now = None;
+    while now.as_ref().unwrap_or(container).status == Status::Restarting {
+        if begin.elapsed() > Duration::from_secs(30) {
+            return Err(EngineError::Conflict(format!(
+                "container {} is busy: its monitor did not give up starting it again within 30 s",
+                container.record.name
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        match Container::read(paths, &container.record.id)? {
+            Some(read) => now = Some(read),
+            None => break,
+        }
+    }
+    Ok(now)
 }
 
 /// Waits until the process has ended; false when it had not within `patience`.
@@ -113,7 +167,7 @@ pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
 /// Waits for the exit and gives its code. A container that does not run gives its last one, 0 if it never ran.
 pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
     let id = &container.record.id;
-    if container.is_running() {
+    if container.is_active() {
         if let Some(code) = told_by_monitor(paths, container) {
             return Ok(code);
         }
@@ -124,9 +178,9 @@ pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
         let begin = Instant::now();
         while begin.elapsed() < Duration::from_secs(10) {
             match Container::read(paths, id)? {
-                Some(now) if !now.is_running() => {
+                Some(now) if !now.is_active() => {
                     let started = container.live.as_ref().map(|l| l.started);
-                    if let Some(exit) = now.exit.filter(|exit| exit.started == started) {
+                    if let Some(exit) = now.exit.filter(|exit| started.is_none() || exit.started == started) {
                         return Ok(exit.exit_code);
                     }
                     if !Lock::is_held(&paths.live_of(id)) {
@@ -164,6 +218,7 @@ pub fn pause(container: &Container) -> Result<(), EngineError> {
     match (&container.live, container.status) {
         (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
         (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
+        (_, Status::Restarting) => refuse_restarting(container),
         _ => Err(not_running(container)),
     }
 }

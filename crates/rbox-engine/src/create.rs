@@ -237,6 +237,8 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     if host.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
         return refuse("Invalid value, range for oom score adj is [-1000, 1000]".into());
     }
+    crate::restart::check(host.restart, host.auto_remove)?;
+    check_cgroup_parent(host.cgroup_parent.as_deref())?;
     capabilities(record)?;
     if host.seccomp != SeccompMode::Default {
         filter(record, capabilities(record)?)?;
@@ -277,6 +279,13 @@ fn check_hostname(name: &str) -> Result<(), EngineError> {
             "invalid hostname format: {name}: letters, digits, '-' and '.', at most 64 of them"
         )))
     }
+}
+
+/// A parent that could not be the beginning of a group's path is refused before anything is made.
+fn check_cgroup_parent(parent: Option<&str>) -> Result<(), EngineError> {
+    let Some(parent) = parent else { return Ok(()) };
+    rbox_runtime::cgroup::check_path(&format!("{}/x", parent.trim_matches('/')))
+        .map_err(|error| EngineError::Invalid(format!("invalid --cgroup-parent: {error}")))
 }
 
 /// What goes to the kernel as C strings must have no NUL.

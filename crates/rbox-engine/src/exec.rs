@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rbox_runtime::cgroup::Cgroup;
+use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::{JoinRequest, Joined, Stdio, join};
 
 use crate::config::{self, Facts};
@@ -67,6 +67,7 @@ pub fn exec(
             record.name
         )));
     }
+    control::refuse_restarting(container)?;
     let live = container
         .live
         .as_ref()
@@ -102,7 +103,8 @@ pub fn exec(
     let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
     let process = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
         .map_err(|e| EngineError::Invalid(e.to_string()))?;
-    let cgroup = Cgroup::open_to_join(&live.cgroup)?;
+    let groups = live.cgroup.clone().with_later(Hierarchy::detect()?);
+    let cgroup = Cgroup::open_to_join(&groups)?;
     let stdio = match stdio {
         ExecStdio::Streams(fds) => Stdio::Fds { fds, own: false },
         ExecStdio::Terminal(size) => Stdio::Terminal { size },

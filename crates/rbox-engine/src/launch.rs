@@ -27,7 +27,7 @@ use crate::config::{self, Facts, INIT_PATH};
 use crate::containers;
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, LiveState, process_start, write_json};
+use crate::record::{Container, ContainerRecord, ExitRecord, LiveState, process_start, write_json};
 use crate::teardown::{group_path, networks};
 use crate::user;
 use crate::volume::{VolumeStore, populate};
@@ -43,6 +43,15 @@ pub(crate) struct Launched {
     pub(crate) held_ports: Vec<OwnedFd>,
 }
 
+/// What a start has from the life before, when the monitor starts a container again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again<'a> {
+    /// How the life before ended.
+    pub(crate) exit: Option<&'a ExitRecord>,
+    /// The ports it had.
+    pub(crate) published: &'a [PublishedPort],
+}
+
 /// A launch that failed, with what it had got hold of by then.
 #[derive(Debug)]
 pub(crate) struct Aborted {
@@ -51,10 +60,12 @@ pub(crate) struct Aborted {
 }
 
 /// Starts the record's process on these streams.
+/// `again`: of a container that its monitor starts again.
 pub(crate) fn launch(
     paths: &Paths,
     record: &ContainerRecord,
     stdio: Stdio,
+    again: Again<'_>,
 ) -> Result<Launched, Box<Aborted>> {
     let mut live = LiveState {
         pid: 0,
@@ -65,8 +76,10 @@ pub(crate) fn launch(
         endpoint: None,
         published: Vec::new(),
         running: false,
+        restart_count: again.exit.map_or(0, |exit| exit.restart_count),
+        between: again.exit.cloned(),
     };
-    match carry_out(paths, record, stdio, &mut live) {
+    match carry_out(paths, record, stdio, &mut live, again.published) {
         Ok((running, root, held_ports)) => Ok(Launched { running, live, root, held_ports }),
         Err(error) => Err(Box::new(Aborted { error, live: Some(live) })),
     }
@@ -77,10 +90,11 @@ fn carry_out(
     record: &ContainerRecord,
     stdio: Stdio,
     live: &mut LiveState,
+    kept_ports: &[PublishedPort],
 ) -> Result<(Running, OwnedFd, Vec<OwnedFd>), EngineError> {
     let live_dir = paths.live_of(&record.id);
     let hierarchy = Hierarchy::detect()?;
-    let cgroup = Cgroup::create(hierarchy, &group_path(paths, &record.id), &record.host.resources)?;
+    let cgroup = Cgroup::create(hierarchy, &group_path(paths, record), &record.host.resources)?;
     live.cgroup = cgroup.paths().clone();
 
     let root = trace::step(
@@ -93,7 +107,7 @@ fn carry_out(
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
-    let held_ports = plan_network(paths, record, live)?;
+    let held_ports = plan_network(paths, record, live, kept_ports)?;
     let given_files = write_given_files(record, live.endpoint.as_ref(), &live_dir)?;
     let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
 
@@ -122,6 +136,7 @@ fn carry_out(
     tell_hello(record, live, &live_dir);
     let running = created.start()?;
     live.running = true;
+    live.between = None;
     write_json(&live_dir.join("state.json"), live)?;
     // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
     let mark = paths.started_mark(&record.id);
@@ -201,11 +216,13 @@ pub(crate) fn filter(record: &ContainerRecord, capabilities: CapSet) -> Result<O
     Ok(filter_for(&profile, capabilities)?)
 }
 
-/// Takes an address and the host ports. Nothing of the network exists in the kernel yet.
+/// Takes an address and the host ports. Nothing of the network exists in the kernel yet. Of ports that were chosen for
+/// it the last time, `kept` are tried first: who uses them goes on after a restart.
 fn plan_network(
     paths: &Paths,
     record: &ContainerRecord,
     live: &mut LiveState,
+    kept: &[PublishedPort],
 ) -> Result<Vec<OwnedFd>, EngineError> {
     if record.host.network != NetworkMode::Bridge {
         return Ok(Vec::new());
@@ -214,11 +231,32 @@ fn plan_network(
     let network = store.bridge()?;
     store.ensure(&network, &|| live_endpoints(paths))?;
     let wanted = wanted_ports(record);
-    let (published, held) = rbox_network::reserve(&wanted, &|port| holder(paths, port))?;
+    let reserve = |wanted: &[PortMapping]| rbox_network::reserve(wanted, &|port| holder(paths, port));
+    let (published, held) = match reserve(&as_before(&wanted, kept)) {
+        Err(_) if !kept.is_empty() => reserve(&wanted)?,
+        done => done?,
+    };
     let endpoint = store.plan(&network, record.id.as_str(), published.clone(), &|id| is_live(paths, id))?;
     live.endpoint = Some(endpoint);
     live.published = published;
     Ok(held)
+}
+
+/// What is wanted, with the host ports that were chosen for it before.
+fn as_before(wanted: &[PortMapping], kept: &[PublishedPort]) -> Vec<PortMapping> {
+    let before = |mapping: &PortMapping| {
+        let same = |port: &&PublishedPort| {
+            port.container() == mapping.container()
+                && mapping.host_ip.is_none_or(|ip| ip == port.host_ip)
+                && mapping.host_ports.is_none_or(|(low, high)| (low..=high).contains(&port.host_port))
+        };
+        kept.iter().find(same).map(|port| (port.host_port, port.host_port))
+    };
+    let one = |mapping: &PortMapping| PortMapping {
+        host_ports: before(mapping).or(mapping.host_ports),
+        ..mapping.clone()
+    };
+    wanted.iter().map(one).collect()
 }
 
 /// `-p`, and with `-P` every exposed port that `-p` does not name, on a port of the kernel's choice.

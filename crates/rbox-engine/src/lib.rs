@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+pub mod boot;
 mod config;
 pub mod containers;
 pub mod control;
@@ -19,12 +20,15 @@ pub mod logs;
 pub mod moment;
 pub mod monitor;
 pub mod names;
+mod oom;
 pub mod paths;
 pub mod processes;
 pub mod protocol;
 pub mod reaper;
 pub mod record;
+mod restart;
 pub mod teardown;
+pub mod update;
 mod user;
 pub mod volume;
 

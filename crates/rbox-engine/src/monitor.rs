@@ -5,23 +5,28 @@
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rbox_runtime::cgroup::Hierarchy;
 use rbox_runtime::{Running, Stdio};
+use rbox_spec::port::PublishedPort;
 use rbox_sys::process::{self, Side};
 use rbox_sys::{SysError, channel, trace};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{WaitId, WaitIdOptions};
 
 use crate::error::EngineError;
-use crate::launch::{Launched, launch};
+use crate::launch::{Aborted, Again, Launched, launch};
 use crate::lock::Lock;
 use crate::logs::{LogOptions, LogWriter, Stream};
+use crate::oom;
 use crate::paths::Paths;
 use crate::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::record::{ContainerRecord, ExitRecord, LiveState, write_json};
+use crate::restart::{self, Backoff, Why};
 use crate::teardown;
 
 /// How a container is started.
@@ -42,15 +47,32 @@ pub fn start(
     options: StartOptions,
 ) -> Result<OwnedFd, EngineError> {
     let (ours, theirs) = channel::pair()?;
-    match process::fork()? {
-        Side::Parent(_) => Ok(ours),
+    match fork_monitor()? {
+        Side::Parent(()) => Ok(ours),
         Side::Child => {
             drop(ours);
             lock.keep_until_exit();
+            restart::forget_asked(paths, &record.id);
             run(paths, record, theirs, options);
             process::exit_now(0)
         }
     }
+}
+
+/// Forks. Where systemd delegated a unit to rbox the monitor is born in that, so that it does not end with the session
+/// or the service of the command that started it.
+fn fork_monitor() -> Result<Side<()>, EngineError> {
+    let group = Hierarchy::detect().ok().and_then(Hierarchy::monitors);
+    if let Some(Ok(side)) = group.map(|g| process::clone3(process::CloneFlags::empty(), Some(g.as_fd()))) {
+        return Ok(match side {
+            Side::Child => Side::Child,
+            Side::Parent(_) => Side::Parent(()),
+        });
+    }
+    Ok(match process::fork()? {
+        Side::Child => Side::Child,
+        Side::Parent(_) => Side::Parent(()),
+    })
 }
 
 /// The monitor's life.
@@ -62,9 +84,153 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
         Err(error) => return report_failure(paths, record, &client, &error, None),
     };
     let (stdio, outputs, input) = streams;
-    match launch(paths, record, stdio) {
+    match launch(paths, record, stdio, Again::default()) {
         Err(aborted) => report_failure(paths, record, &client, &aborted.error, aborted.live.as_ref()),
-        Ok(launched) => watch(paths, record, launched, client, outputs, input, options),
+        Ok(launched) => {
+            trace::disable();
+            // There before anybody hears that it runs: they may want to attach.
+            let listener = listen(&paths.live_of(&record.id)).ok();
+            let post = Post { listener, clients: Vec::new(), size: options.size };
+            let mut monitor = Monitor::new(paths, record.clone(), post, outputs, input);
+            let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
+            if options.attach {
+                monitor.post.clients.push(Client::new(client, true));
+            } else {
+                drop(client);
+            }
+            if let Some(ended) = monitor.watch(launched) {
+                go_on(paths, ended);
+            }
+        }
+    }
+}
+
+/// What stays from one life of a container to the next.
+struct Post {
+    listener: Option<OwnedFd>,
+    clients: Vec<Client>,
+    /// The terminal's size as it was told when somebody started it.
+    size: Option<(u16, u16)>,
+}
+
+/// A container that ended and is to be started again.
+struct Ended {
+    record: ContainerRecord,
+    post: Post,
+    exit: ExitRecord,
+    /// The ports it had.
+    published: Vec<PublishedPort>,
+    /// How long it ran.
+    ran: Duration,
+}
+
+/// Starts it again and again, until its policy has enough, somebody wants it to end, or its record is gone.
+fn go_on(paths: &Paths, mut ended: Ended) {
+    let mut backoff = Backoff::default();
+    loop {
+        let pause = backoff.next(ended.ran);
+        if !ended.post.wait(paths, &ended.record, pause) {
+            return ended.give_up(paths);
+        }
+        let (record, editing) = restart::current_held(paths, &ended.record);
+        let restarts = ended.exit.restart_count;
+        let again = Again { exit: Some(&ended.exit), published: &ended.published };
+        let launched = match Streams::open(&record, ended.post.size) {
+            Ok((stdio, outputs, input)) => {
+                launch(paths, &record, stdio, again).map(|launched| (launched, outputs, input))
+            }
+            Err(error) => Err(Box::new(Aborted { error, live: None })),
+        };
+        drop(editing);
+        ended = match launched {
+            Ok((launched, outputs, input)) => {
+                let monitor = Monitor::new(paths, record, ended.post, outputs, input);
+                match monitor.watch(launched) {
+                    Some(ended) => ended,
+                    None => return,
+                }
+            }
+            Err(aborted) => {
+                let Aborted { error, live } = *aborted;
+                let exit = ExitRecord {
+                    restart_count: restarts,
+                    ..ExitRecord::untold(error.exit_code(), error.to_string(), ended.exit.started)
+                };
+                let mut failed = Ended { record, exit, ran: Duration::ZERO, ..ended };
+                let due = restart::is_due(paths, &failed.record, failed.exit.exit_code, restarts);
+                failed.exit.restart_count += u32::from(due);
+                if let Some(live) = live {
+                    teardown::free(paths, &live);
+                    failed.say_between(paths, live);
+                }
+                let _ = teardown::write_exit(paths, &failed.record.id, &failed.exit);
+                if !due {
+                    return failed.give_up(paths);
+                }
+                failed
+            }
+        };
+    }
+}
+
+impl Post {
+    /// Waits out the pause before a restart. False when somebody wants the container to end, or its record is gone.
+    fn wait(&mut self, paths: &Paths, record: &ContainerRecord, pause: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            if restart::asked_to_end(paths, &record.id).is_some() || !paths.container(&record.id).exists() {
+                return false;
+            }
+            let left = pause.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            let mut fds: Vec<PollFd<'_>> =
+                self.clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
+            if let Some(listener) = &self.listener {
+                fds.push(PollFd::new(listener, PollFlags::IN));
+            }
+            let _ = rustix::event::poll(&mut fds, Some(&timeout));
+            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            drop(fds);
+            // Input for a program that does not run goes nowhere; an end of its socket is the end of a client.
+            let mut packet = vec![0_u8; CHUNK + 1];
+            let mut at = 0;
+            self.clients.retain(|client| {
+                at += 1;
+                !ready[at - 1] || matches!(channel::receive(&client.socket, &mut packet), Ok((1.., _)))
+            });
+            if let Some(listener) = &self.listener
+                && let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
+            {
+                self.clients.push(Client::new(socket, false));
+            }
+        }
+    }
+}
+
+impl Ended {
+    /// Says that it is between two lives, to whoever looks.
+    fn say_between(&self, paths: &Paths, live: LiveState) {
+        let between = LiveState { between: Some(self.exit.clone()), running: false, ..live };
+        // On a full tmpfs the last thing that was said stays.
+        let _ = write_json(&paths.live_of(&self.record.id).join("state.json"), &between);
+    }
+
+    /// It stays as it is: said on disk, then to those who wait, and the live directory goes.
+    fn give_up(mut self, paths: &Paths) {
+        let id = &self.record.id;
+        self.exit.stopped = restart::asked_to_end(paths, id) == Some(Why::User);
+        let on_disk =
+            !paths.container(id).exists() || teardown::write_exit(paths, id, &self.exit).unwrap_or(true);
+        let packet = FromMonitor::Exited(self.exit.exit_code).encode();
+        for client in &self.post.clients {
+            let _ = channel::send(&client.socket, &packet, None);
+        }
+        if on_disk {
+            teardown::remove_live(paths, id);
+        }
     }
 }
 
@@ -133,13 +299,7 @@ fn report_failure(
         let _ = teardown::hide_record(paths, record);
         let _ = teardown::delete_hidden(paths, record, true);
     } else {
-        let exit = ExitRecord {
-            exit_code: error.exit_code(),
-            oom_killed: false,
-            error: message.clone(),
-            started: None,
-            finished: Timestamp::now(),
-        };
+        let exit = ExitRecord::untold(error.exit_code(), message.clone(), None);
         let _ = write_json(&paths.container(&record.id).join("exit.json"), &exit);
     }
     teardown::remove_live(paths, &record.id);
@@ -175,58 +335,16 @@ impl Client {
 }
 
 struct Monitor<'a> {
-    running: Running,
     log: Option<LogWriter>,
     outputs: Vec<(Stream, OwnedFd)>,
     /// Where input goes: the pipe, or the terminal.
     input: Option<OwnedFd>,
     input_pending: VecDeque<u8>,
     close_input: bool,
-    listener: Option<OwnedFd>,
-    clients: Vec<Client>,
+    post: Post,
     buffer: Vec<u8>,
     paths: &'a Paths,
-    record: &'a ContainerRecord,
-}
-
-fn watch(
-    paths: &Paths,
-    record: &ContainerRecord,
-    launched: Launched,
-    client: OwnedFd,
-    mut outputs: Vec<(Stream, OwnedFd)>,
-    mut input: Option<OwnedFd>,
-    options: StartOptions,
-) {
-    trace::disable();
-    let Launched { mut running, live, root, held_ports } = launched;
-    if let Some(master) = running.terminal.take() {
-        let _ = unblock(&master);
-        input = master.try_clone().ok();
-        outputs.push((Stream::Stdout, master));
-    }
-    let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
-    let mut monitor = Monitor {
-        running,
-        log: LogWriter::open(&paths.log(&record.id), log_options).ok(),
-        outputs,
-        input,
-        input_pending: VecDeque::new(),
-        close_input: false,
-        listener: listen(&paths.live_of(&record.id)).ok(),
-        clients: Vec::new(),
-        buffer: vec![0; CHUNK],
-        paths,
-        record,
-    };
-    let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
-    if options.attach {
-        monitor.clients.push(Client::new(client, true));
-    } else {
-        drop(client);
-    }
-    while !monitor.turn() {}
-    monitor.finish(&live, root, held_ports);
+    record: ContainerRecord,
 }
 
 /// What a descriptor that is ready belongs to.
@@ -239,10 +357,44 @@ enum Ready {
     ClientOut(usize),
 }
 
-impl Monitor<'_> {
+impl<'a> Monitor<'a> {
+    fn new(
+        paths: &'a Paths,
+        record: ContainerRecord,
+        post: Post,
+        outputs: Vec<(Stream, OwnedFd)>,
+        input: Option<OwnedFd>,
+    ) -> Self {
+        let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
+        Self {
+            log: LogWriter::open(&paths.log(&record.id), log_options).ok(),
+            outputs,
+            input,
+            input_pending: VecDeque::new(),
+            close_input: false,
+            post,
+            buffer: vec![0; CHUNK],
+            paths,
+            record,
+        }
+    }
+
+    /// One life of the container, to its end. What is left to do when it is to be started again.
+    fn watch(mut self, launched: Launched) -> Option<Ended> {
+        let begin = Instant::now();
+        let Launched { mut running, live, root, held_ports } = launched;
+        if let Some(master) = running.terminal.take() {
+            let _ = unblock(&master);
+            self.input = master.try_clone().ok();
+            self.outputs.push((Stream::Stdout, master));
+        }
+        while !self.turn(running.pidfd.as_fd()) {}
+        self.finish(&running, live, root, held_ports, begin)
+    }
+
     /// Waits for something to do and does it. True once the program has ended.
-    fn turn(&mut self) -> bool {
-        let ready = self.wait();
+    fn turn(&mut self, pidfd: BorrowedFd<'_>) -> bool {
+        let ready = self.wait(pidfd);
         let mut ended = false;
         // Clients last and from the end, so that removing one moves none that is still to come.
         for event in ready.into_iter().rev() {
@@ -253,7 +405,7 @@ impl Monitor<'_> {
                 Ready::Listener => self.accept(),
                 Ready::ClientIn(index) => self.read_client(index),
                 Ready::ClientOut(index) => {
-                    if !self.clients[index].flush() {
+                    if !self.post.clients[index].flush() {
                         self.drop_client(index);
                     }
                 }
@@ -262,10 +414,10 @@ impl Monitor<'_> {
         ended
     }
 
-    fn wait(&self) -> Vec<Ready> {
+    fn wait(&self, pidfd: BorrowedFd<'_>) -> Vec<Ready> {
         let mut kinds = vec![Ready::Exit];
-        let mut fds = vec![PollFd::new(&self.running.pidfd, PollFlags::IN)];
-        if let Some(listener) = &self.listener {
+        let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        if let Some(listener) = &self.post.listener {
             kinds.push(Ready::Listener);
             fds.push(PollFd::new(listener, PollFlags::IN));
         }
@@ -273,14 +425,14 @@ impl Monitor<'_> {
             kinds.push(Ready::Input);
             fds.push(PollFd::new(input, PollFlags::OUT));
         }
-        let stalled = self.clients.iter().any(|c| !c.pending.is_empty());
+        let stalled = self.post.clients.iter().any(|c| !c.pending.is_empty());
         if !stalled {
             for (index, (_, fd)) in self.outputs.iter().enumerate() {
                 kinds.push(Ready::Output(index));
                 fds.push(PollFd::new(fd, PollFlags::IN));
             }
         }
-        for (index, client) in self.clients.iter().enumerate() {
+        for (index, client) in self.post.clients.iter().enumerate() {
             // Input is taken only as fast as the program reads it.
             if self.input_pending.len() < 4 * CHUNK {
                 kinds.push(Ready::ClientIn(index));
@@ -324,9 +476,9 @@ impl Monitor<'_> {
 
     fn send_all(&mut self, packet: &[u8]) {
         let mut index = 0;
-        while index < self.clients.len() {
-            self.clients[index].pending.push_back(packet.to_vec());
-            if self.clients[index].flush() {
+        while index < self.post.clients.len() {
+            self.post.clients[index].pending.push_back(packet.to_vec());
+            if self.post.clients[index].flush() {
                 index += 1;
             } else {
                 self.drop_client(index);
@@ -335,21 +487,21 @@ impl Monitor<'_> {
     }
 
     fn drop_client(&mut self, index: usize) {
-        let client = self.clients.remove(index);
+        let client = self.post.clients.remove(index);
         if client.owns_input && !self.record.config.tty {
             self.end_input();
         }
     }
 
     fn accept(&mut self) {
-        let Some(listener) = &self.listener else { return };
+        let Some(listener) = &self.post.listener else { return };
         if let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
-            self.clients.push(Client::new(socket, false));
+            self.post.clients.push(Client::new(socket, false));
         }
     }
 
     fn read_client(&mut self, index: usize) {
-        let Some(client) = self.clients.get(index) else { return };
+        let Some(client) = self.post.clients.get(index) else { return };
         let mut packet = vec![0_u8; CHUNK + 1];
         let length = match channel::receive(&client.socket, &mut packet) {
             Ok((length, _)) => length,
@@ -409,43 +561,71 @@ impl Monitor<'_> {
     }
 
     /// The program has ended: the rest of its output, then the exit on disk, then to everybody who waits, and
-    /// only then the cleaning up.
-    fn finish(mut self, live: &LiveState, root: OwnedFd, held_ports: Vec<OwnedFd>) {
-        let exit_code = reap(self.running.pidfd.as_fd());
+    /// only then the cleaning up. What is needed to start it again, when it is to be.
+    fn finish(
+        mut self,
+        running: &Running,
+        live: LiveState,
+        root: OwnedFd,
+        held_ports: Vec<OwnedFd>,
+        begin: Instant,
+    ) -> Option<Ended> {
+        let exit_code = reap(running.pidfd.as_fd());
         self.drain();
         if let Some(log) = &mut self.log {
             let _ = log.finish(Timestamp::now());
         }
+        let (paths, record) = (self.paths, &self.record);
         let oom_killed =
             rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
+        let again = restart::is_due(paths, record, exit_code, live.restart_count);
         let exit = ExitRecord {
             exit_code,
             oom_killed,
-            error: String::new(),
+            error: oom_killed.then(|| oom::told(&record.id)).flatten().unwrap_or_default(),
             started: Some(live.started),
             finished: Timestamp::now(),
+            restart_count: live.restart_count + u32::from(again),
+            stopped: restart::asked_to_end(paths, &record.id) == Some(Why::User),
         };
-        let auto_remove = self.record.host.auto_remove;
+        let auto_remove = record.host.auto_remove;
         let mut on_disk = true;
+        if again {
+            // Said first: from its exit on it is restarting, and at no moment exited.
+            let between = LiveState { between: Some(exit.clone()), ..live.clone() };
+            let _ = write_json(&paths.live_of(&record.id).join("state.json"), &between);
+        }
         if auto_remove {
             // The name is free again before anybody hears of the exit.
-            let _ = teardown::hide_record(self.paths, self.record);
+            let _ = teardown::hide_record(paths, record);
         } else {
-            on_disk = teardown::write_exit(self.paths, &self.record.id, &exit).unwrap_or(true);
+            on_disk = teardown::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
-        self.listener = None;
+        if !again {
+            self.post.listener = None;
+        }
         self.send_all(&FromMonitor::Exited(exit_code).encode());
         self.flush_clients();
-        self.clients.clear();
+        self.post.clients.clear();
         drop(held_ports);
-        let _ = teardown::free(self.paths, live);
+        let _ = teardown::free(paths, &live);
         drop(root);
+        if again {
+            return Some(Ended {
+                record: self.record,
+                post: self.post,
+                exit,
+                published: live.published,
+                ran: begin.elapsed(),
+            });
+        }
         if auto_remove {
-            let _ = teardown::delete_hidden(self.paths, self.record, true);
+            let _ = teardown::delete_hidden(paths, &self.record, true);
         }
         if on_disk {
-            teardown::remove_live(self.paths, &self.record.id);
+            teardown::remove_live(paths, &self.record.id);
         }
+        None
     }
 
     /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is
@@ -459,7 +639,7 @@ impl Monitor<'_> {
                     let (stream, buffer) = (self.outputs[index].0, std::mem::take(&mut self.buffer));
                     self.tell(stream, &buffer[..length]);
                     self.buffer = buffer;
-                    waiting = self.clients.iter().any(|c| !c.pending.is_empty());
+                    waiting = self.post.clients.iter().any(|c| !c.pending.is_empty());
                 }
                 Err(Errno::INTR) => {}
                 _ => {
@@ -474,13 +654,13 @@ impl Monitor<'_> {
 
     /// Gives those attached a while to take what waits for them; one that reads nothing for 10 s is let go.
     fn flush_clients(&mut self) {
-        let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
-        while let Some(index) = self.clients.iter().position(|c| !c.pending.is_empty()) {
-            let client = &mut self.clients[index];
+        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
+        while let Some(index) = self.post.clients.iter().position(|c| !c.pending.is_empty()) {
+            let client = &mut self.post.clients[index];
             let ready =
                 rustix::event::poll(&mut [PollFd::new(&client.socket, PollFlags::OUT)], Some(&patience));
             if !matches!(ready, Ok(1..)) || !client.flush() {
-                self.clients.remove(index);
+                self.post.clients.remove(index);
             }
         }
     }

@@ -14,12 +14,13 @@ use rbox_runtime::cgroup::CgroupPaths;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
+use rbox_spec::restart::RestartPolicy;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::paths::Paths;
 
-/// What `create` wrote down. It never changes but for the name.
+/// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ContainerRecord {
     /// Its id.
@@ -64,6 +65,12 @@ pub struct LiveState {
     pub published: Vec<PublishedPort>,
     /// The program runs: init's last step was carried out.
     pub running: bool,
+    /// How often its monitor has started it again since somebody started it.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// It has ended like this, and its monitor starts it again after a pause.
+    #[serde(default)]
+    pub between: Option<ExitRecord>,
 }
 
 /// How it ended the last time.
@@ -80,6 +87,27 @@ pub struct ExitRecord {
     pub started: Option<Timestamp>,
     /// When it ended.
     pub finished: Timestamp,
+    /// How often it had been started again by then, the restart that follows this end included.
+    #[serde(default)]
+    pub restart_count: u32,
+    /// Somebody had asked for its end: `unless-stopped` does not start it with the host.
+    #[serde(default)]
+    pub stopped: bool,
+}
+
+impl ExitRecord {
+    /// The end of a start that failed, or one that nobody saw.
+    pub(crate) fn untold(exit_code: i32, error: String, started: Option<Timestamp>) -> Self {
+        Self {
+            exit_code,
+            oom_killed: false,
+            error,
+            started,
+            finished: Timestamp::now(),
+            restart_count: 0,
+            stopped: false,
+        }
+    }
 }
 
 /// Where a container is in its life.
@@ -91,6 +119,8 @@ pub enum Status {
     Running,
     /// Its PID 1 lives, frozen.
     Paused,
+    /// It has ended; its monitor starts it again.
+    Restarting,
     /// Ended.
     Exited,
     /// Being taken away.
@@ -106,6 +136,7 @@ impl Status {
             Self::Created => "created",
             Self::Running => "running",
             Self::Paused => "paused",
+            Self::Restarting => "restarting",
             Self::Exited => "exited",
             Self::Removing => "removing",
             Self::Dead => "dead",
@@ -168,6 +199,31 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordErro
     std::fs::rename(&temporary, path).map_err(io_error("rename to"))
 }
 
+/// The right to change a container's `config.json`: one command at a time reads, changes and writes it.
+#[derive(Debug)]
+pub(crate) struct Editing {
+    /// Closing it gives the right back.
+    _dir: std::fs::File,
+}
+
+impl Editing {
+    /// Waits for the right. None when the record is gone.
+    pub(crate) fn begin(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
+        let path = paths.container(id);
+        let io_error = |action| {
+            let path = path.clone();
+            move |source: io::Error| RecordError::Io { action, path, source }
+        };
+        let dir = match std::fs::File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(io_error("open"))?,
+        };
+        rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(|e| io_error("lock")(e.into()))?;
+        Ok(Some(Self { _dir: dir }))
+    }
+}
+
 /// Reads a JSON file; none when it is not there.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
     let text = match std::fs::read(path) {
@@ -202,6 +258,20 @@ impl Container {
                 Status::Paused
             }
             Some(_) => Status::Running,
+            None if live.as_ref().is_some_and(|l| l.between.is_some())
+                && crate::lock::Lock::is_held(&paths.live_of(id)) =>
+            {
+                Status::Restarting
+            }
+            // It died just now: its monitor has not said yet what follows.
+            None if record.host.restart != RestartPolicy::No
+                && live.as_ref().is_some_and(|l| {
+                    l.running && exit.as_ref().and_then(|e| e.started) != Some(l.started)
+                })
+                && crate::lock::Lock::is_held(&paths.live_of(id)) =>
+            {
+                Status::Restarting
+            }
             // A start that failed leaves an error, not an end: it never ran.
             None if exit.as_ref().is_some_and(|e| e.started.is_some())
                 || live.as_ref().is_some_and(|l| l.running) =>
@@ -210,6 +280,8 @@ impl Container {
             }
             None => Status::Created,
         };
+        let between = live.as_ref().and_then(|l| l.between.clone()).filter(|_| status == Status::Restarting);
+        let exit = between.or(exit);
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
         Ok(Some(Self { record, status, live, exit }))
     }
@@ -228,19 +300,24 @@ impl Container {
             config: ContainerConfig::default(),
             host: HostConfig::default(),
         };
-        let exit = ExitRecord {
-            exit_code: 0,
-            oom_killed: false,
-            error: error.to_string(),
-            started: None,
-            finished: epoch,
-        };
+        let exit = ExitRecord { finished: epoch, ..ExitRecord::untold(0, error.to_string(), None) };
         Self { record, status: Status::Dead, live: None, exit: Some(exit) }
     }
 
     /// Whether its PID 1 lives.
     pub fn is_running(&self) -> bool {
         self.live.is_some()
+    }
+
+    /// Whether somebody looks after it: it runs, or is about to be started again. Docker calls both running.
+    pub fn is_active(&self) -> bool {
+        self.is_running() || self.status == Status::Restarting
+    }
+
+    /// How often its monitor has started it again.
+    pub fn restart_count(&self) -> u32 {
+        let of_exit = self.exit.as_ref().map_or(0, |exit| exit.restart_count);
+        self.live.as_ref().map_or(of_exit, |live| live.restart_count)
     }
 }
 

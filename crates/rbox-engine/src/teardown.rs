@@ -12,6 +12,7 @@ use rbox_network::{Names, NetworkStore};
 use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
+use rbox_spec::restart::RestartPolicy;
 
 use crate::containers;
 use crate::error::EngineError;
@@ -21,6 +22,7 @@ use crate::record::{
     Container, ContainerRecord, ExitRecord, LiveState, RecordError, process_is, process_start, read_json,
     write_json,
 };
+use crate::restart::{self, Why};
 use crate::volume::VolumeStore;
 
 /// The exit code told for a container whose end nobody saw.
@@ -35,28 +37,61 @@ pub fn networks(paths: &Paths) -> NetworkStore {
     )
 }
 
-/// A container's control group, below a parent of this pair of directories.
-pub(crate) fn group_path(paths: &Paths, id: &ContainerId) -> String {
-    format!("{}/{id}", Names::for_state(&paths.state).table)
+/// A container's control group: below the parent it asked for, or that of this pair of directories.
+pub(crate) fn group_path(paths: &Paths, record: &ContainerRecord) -> String {
+    let id = &record.id;
+    match record.host.cgroup_parent.as_deref().map(|parent| parent.trim_matches('/')) {
+        None | Some("") => format!("{}/{id}", group_parent(paths)),
+        Some(parent) => format!("{}/{id}", slice_path(parent)),
+    }
+}
+
+/// The group that this pair of directories' containers have theirs in: below the unit that systemd delegated to rbox,
+/// where there is one, else at the root.
+fn group_parent(paths: &Paths) -> String {
+    let name = Names::for_state(&paths.state).table;
+    match Hierarchy::detect().ok().and_then(Hierarchy::delegated) {
+        Some(unit) => format!("{unit}/{name}"),
+        None => name,
+    }
+}
+
+/// A systemd slice by its name: `a-b.slice` lies in `a.slice` (systemd.slice(5)). Any other parent is a path.
+fn slice_path(parent: &str) -> String {
+    let Some(name) = parent.strip_suffix(".slice").filter(|name| !name.contains('/')) else {
+        return parent.to_owned();
+    };
+    let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+    ends.map(|end| format!("{}.slice", &name[..end])).collect::<Vec<_>>().join("/")
 }
 
 /// Removes the parents of the control groups, when nothing is left in them.
 pub fn remove_group_parents(paths: &Paths) {
     if let Ok(hierarchy) = Hierarchy::detect() {
-        rbox_runtime::cgroup::remove_parents(hierarchy, &Names::for_state(&paths.state).table);
+        for parent in [group_parent(paths), Names::for_state(&paths.state).table] {
+            rbox_runtime::cgroup::remove_parents(hierarchy, &parent);
+        }
     }
 }
 
 /// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
 pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
     let mut failures = Vec::new();
-    free_group(&live.cgroup, &mut failures);
+    free_group(&now(&live.cgroup), &mut failures);
     if let Some(endpoint) = &live.endpoint
         && let Err(errors) = networks(paths).detach(endpoint)
     {
         failures.extend(errors.iter().map(ToString::to_string));
     }
     failures
+}
+
+/// A container's groups with those that an update added.
+pub(crate) fn now(cgroup: &CgroupPaths) -> CgroupPaths {
+    match Hierarchy::detect() {
+        Ok(hierarchy) => cgroup.clone().with_later(hierarchy),
+        Err(_) => cgroup.clone(),
+    }
 }
 
 fn free_group(cgroup: &CgroupPaths, failures: &mut Vec<String>) {
@@ -212,13 +247,8 @@ fn sweep_boot(paths: &Paths) -> Result<(), EngineError> {
         if told || paths.live_of(&id).exists() {
             continue;
         }
-        let exit = ExitRecord {
-            exit_code: UNSEEN_EXIT,
-            oom_killed: false,
-            error: "the host went down while the container ran".into(),
-            started: Some(started),
-            finished: Timestamp::now(),
-        };
+        let why = "the host went down while the container ran".to_owned();
+        let exit = ExitRecord::untold(UNSEEN_EXIT, why, Some(started));
         write_json(&exit_path, &exit)?;
         let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json")).ok().flatten();
         if let Some(record) = record.filter(|record| record.host.auto_remove) {
@@ -229,7 +259,7 @@ fn sweep_boot(paths: &Paths) -> Result<(), EngineError> {
     std::fs::write(&mark, "").map_err(EngineError::file("write", mark))
 }
 
-fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
+pub(crate) fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
     std::fs::read_to_string(paths.started_mark(id)).ok()?.trim().parse().ok()
 }
 
@@ -284,9 +314,12 @@ fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     if !paths.live_of(id).exists() {
         return;
     }
-    if let Ok(everywhere) =
-        Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &group_path(paths, id)))
-    {
+    let record = [paths.container(id), paths.trash().join(id.as_str())]
+        .into_iter()
+        .find_map(|dir| read_json::<ContainerRecord>(&dir.join("config.json")).ok().flatten());
+    let path =
+        record.map_or_else(|| format!("{}/{id}", group_parent(paths)), |record| group_path(paths, &record));
+    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &path)) {
         free_group(&everywhere, &mut Vec::new());
     }
     release_addresses(paths, id);
@@ -312,22 +345,35 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     let dir = paths.container(id);
     let exit_path = dir.join("exit.json");
     let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
-    let told = known.is_some_and(|exit| exit.started == Some(live.started));
+    let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
+    let last = known;
     let waiting = read_json::<ExitRecord>(&paths.live_of(id).join("exit.json")).ok().flatten();
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
         return Ok(write_json(&exit_path, &exit)?);
     }
     if live.running && !told && dir.exists() {
+        let why = "the container's monitor was killed, so nobody saw how the container ended".to_owned();
         let exit = ExitRecord {
-            exit_code: UNSEEN_EXIT,
             oom_killed,
-            error: "the container's monitor was killed, so nobody saw how the container ended".into(),
-            started: Some(live.started),
-            finished: Timestamp::now(),
+            restart_count: live.restart_count,
+            stopped: restart::asked_to_end(paths, id) == Some(Why::User),
+            ..ExitRecord::untold(UNSEEN_EXIT, with_policy(paths, id, why), Some(live.started))
         };
         write_exit(paths, id, &exit)?;
+    } else if let Some(exit) = last.filter(|_| live.between.is_some() && dir.exists()) {
+        let why = "the container's monitor was killed before it could start the container again".to_owned();
+        write_exit(paths, id, &ExitRecord { error: why, ..exit })?;
     }
     Ok(())
+}
+
+/// `why`, and that nobody was there to start a container again that has a restart policy.
+fn with_policy(paths: &Paths, id: &ContainerId, why: String) -> String {
+    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+    match record.map(|record| record.host.restart) {
+        None | Some(RestartPolicy::No) => why,
+        Some(policy) => format!("{why} or could start it again (restart policy {policy})"),
+    }
 }
 
 /// The lock of a container that does not run. One that was being started when it was looked at runs by now: with
@@ -339,14 +385,11 @@ fn take_from_monitor(paths: &Paths, record: &ContainerRecord, force: bool) -> Re
         if let Some(lock) = Lock::take_within(&dir, Duration::from_millis(100))? {
             return Ok(lock);
         }
-        if let Some(now) = Container::read(paths, &record.id)?.filter(Container::is_running) {
+        if let Some(now) = Container::read(paths, &record.id)?.filter(Container::is_active) {
             if !force {
-                return Err(EngineError::Conflict(format!(
-                    "cannot remove container \"{}\": container is running: stop the container before removing or force remove",
-                    record.name
-                )));
+                return Err(not_stopped(&now));
             }
-            crate::control::begin_kill(&now);
+            crate::control::begin_kill(paths, &now);
         }
         if begin.elapsed() > Duration::from_secs(20) {
             return Err(EngineError::Conflict(format!(
@@ -367,6 +410,14 @@ pub(crate) fn write_exit(paths: &Paths, id: &ContainerId, exit: &ExitRecord) -> 
     }
 }
 
+fn not_stopped(container: &Container) -> EngineError {
+    EngineError::Conflict(format!(
+        "cannot remove container \"{}\": container is {}: stop the container before removing or force remove",
+        container.record.name,
+        container.status.as_str()
+    ))
+}
+
 /// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
 pub fn remove(
     paths: &Paths,
@@ -375,13 +426,9 @@ pub fn remove(
     volumes: bool,
 ) -> Result<(), EngineError> {
     let record = &container.record;
-    if container.is_running() {
+    if container.is_active() {
         if !force {
-            let state = container.status.as_str();
-            return Err(EngineError::Conflict(format!(
-                "cannot remove container \"{}\": container is {state}: stop the container before removing or force remove",
-                record.name
-            )));
+            return Err(not_stopped(container));
         }
         crate::control::kill_now(paths, container)?;
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::mount::MountSpec;
 use crate::port::PortMapping;
 use crate::resources::Resources;
+use crate::restart::RestartPolicy;
 use crate::ulimit::Ulimit;
 
 /// What the process is: the image's configuration with the user's laid over it.
@@ -85,6 +86,12 @@ pub struct HostConfig {
     pub oom_score_adj: Option<i32>,
     /// `--rm`.
     pub auto_remove: bool,
+    /// `--restart`.
+    pub restart: RestartPolicy,
+    /// `--cgroup-parent`: the group that the container's is made in; rbox's own when none.
+    pub cgroup_parent: Option<String>,
+    /// `--cgroupns=host`: it sees the host's tree of control groups.
+    pub cgroupns_host: bool,
     /// `--init`: a small init as PID 1 that reaps and passes signals on.
     pub init: bool,
     /// `--userns=host`, the only mode so far.

@@ -10,6 +10,7 @@ pub mod platform;
 pub mod port;
 pub mod reference;
 pub mod resources;
+pub mod restart;
 pub mod signal;
 pub mod size;
 pub mod ulimit;

@@ -47,6 +47,14 @@ pub enum ResourcesError {
     CpusetSyntax { what: &'static str, value: String },
     #[error("Requested {what} are not available - requested {requested}, available: {available}")]
     CpusetUnavailable { what: &'static str, requested: String, available: String },
+    #[error("Invalid value: {0}, valid memory swappiness range is 0-100")]
+    Swappiness(i64),
+    #[error(
+        "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time"
+    )]
+    MemoryAboveSwapSet,
+    #[error("Conflicting options: {new} cannot be updated as {old} has already been set")]
+    CpusAlreadySet { new: &'static str, old: &'static str },
     #[error("range of blkio weight is from 10 to 1000")]
     BlkioWeight,
     #[error("invalid pids limit {0}: it is a positive number, or -1 for unlimited")]
@@ -110,6 +118,8 @@ pub struct Resources {
     pub device_cgroup_rules: Vec<DeviceRule>,
     /// Every device is allowed (`--privileged`).
     pub all_devices: bool,
+    /// How eagerly its memory is swapped out, 0 to 100 (`--memory-swappiness`, v1 only).
+    pub memory_swappiness: Option<u64>,
     /// Out of memory stops the container instead of killing in it (`--oom-kill-disable`, v1 only).
     pub oom_kill_disable: bool,
 }
@@ -174,10 +184,63 @@ impl Resources {
         Ok(())
     }
 
+    /// These limits with those of `change` laid over them, as `update` does: 0 and absent change nothing. What
+    /// Docker refuses is refused in its words; the result is not validated yet.
+    pub fn updated(&self, change: &Self) -> Result<Self, ResourcesError> {
+        let set = |value: Option<u64>| value.filter(|value| *value != 0);
+        let mut new = self.clone();
+        let period = set(change.cpu_period);
+        let quota = change.cpu_quota.filter(|quota| *quota != 0);
+        let nano = set(change.nano_cpus);
+        let refuse = |new, old| Err(ResourcesError::CpusAlreadySet { new, old });
+        if set(self.nano_cpus).is_some() && period.is_some() {
+            return refuse("CPU Period", "NanoCPUs");
+        }
+        if set(self.nano_cpus).is_some() && quota.is_some() {
+            return refuse("CPU Quota", "NanoCPUs");
+        }
+        if nano.is_some() && set(self.cpu_period).is_some() {
+            return refuse("NanoCPUs", "CPU Period");
+        }
+        if nano.is_some() && self.cpu_quota.is_some_and(|quota| quota != 0) {
+            return refuse("NanoCPUs", "CPU Quota");
+        }
+        new.nano_cpus = nano.or(self.nano_cpus);
+        new.cpu_period = period.or(self.cpu_period);
+        new.cpu_quota = quota.or(self.cpu_quota);
+        new.cpu_shares = set(change.cpu_shares).or(self.cpu_shares);
+        let text = |new: &Option<String>, old: &Option<String>| {
+            new.clone().filter(|text| !text.is_empty()).or_else(|| old.clone())
+        };
+        new.cpuset_cpus = text(&change.cpuset_cpus, &self.cpuset_cpus);
+        new.cpuset_mems = text(&change.cpuset_mems, &self.cpuset_mems);
+        new.pids_limit = change.pids_limit.or(self.pids_limit);
+        new.blkio_weight = change.blkio_weight.filter(|weight| *weight != 0).or(self.blkio_weight);
+        new.memory_reservation = set(change.memory_reservation).or(self.memory_reservation);
+        let swap = change.memory_swap.filter(|swap| *swap != 0);
+        if let Some(memory) = set(change.memory) {
+            // A limit that was there keeps its swap, also the one it got by default.
+            let kept = self
+                .memory_swap
+                .filter(|swap| *swap != 0)
+                .or_else(|| set(self.memory).and_then(|memory| i64::try_from(memory.saturating_mul(2)).ok()));
+            if swap.is_none() && kept.is_some_and(|kept| kept >= 0 && kept.unsigned_abs() < memory) {
+                return Err(ResourcesError::MemoryAboveSwapSet);
+            }
+            new.memory = Some(memory);
+            new.memory_swap = kept;
+        }
+        new.memory_swap = swap.or(new.memory_swap);
+        Ok(new)
+    }
+
     fn validate_memory(&self) -> Result<(), ResourcesError> {
         let memory = self.memory.filter(|memory| *memory != 0);
         let reservation = self.memory_reservation.filter(|memory| *memory != 0);
         let swap = self.memory_swap.unwrap_or_default();
+        if let Some(swappiness) = self.memory_swappiness.filter(|swappiness| *swappiness > 100) {
+            return Err(ResourcesError::Swappiness(swappiness.try_into().unwrap_or(i64::MAX)));
+        }
         if memory.is_some_and(|memory| memory < MIN_MEMORY) {
             return Err(ResourcesError::MemoryTooSmall);
         }
@@ -488,6 +551,25 @@ mod tests {
         assert_eq!(refusal(&list("0,2")), "Requested CPUs are not available - requested 0,2, available: 0-1");
         let mems = Resources { cpuset_mems: Some("1".into()), ..base() };
         assert!(refusal(&mems).starts_with("Requested memory nodes are not available"));
+    }
+
+    #[test]
+    fn updates_lie_over_what_is_set() {
+        let old = Resources { memory: Some(64 << 20), cpu_shares: Some(512), ..Resources::defaults() };
+        let more = Resources { memory: Some(100 << 20), ..Resources::default() };
+        let new = old.updated(&more).unwrap();
+        assert_eq!((new.memory, new.memory_swap), (Some(100 << 20), Some(128 << 20)));
+        assert_eq!((new.cpu_shares, new.pids_limit), (Some(512), Some(DEFAULT_PIDS_LIMIT)));
+        let above = Resources { memory: Some(200 << 20), ..Resources::default() };
+        assert_eq!(old.updated(&above), Err(ResourcesError::MemoryAboveSwapSet));
+        let with_swap = Resources { memory_swap: Some(-1), ..above.clone() };
+        assert_eq!(old.updated(&with_swap).unwrap().memory_swap, Some(-1));
+        // Without a limit before there is no swap to keep.
+        assert_eq!(Resources::default().updated(&above).unwrap().memory_swap, None);
+        let cpus = Resources { nano_cpus: Some(1_000_000_000), ..Resources::default() };
+        let quota = Resources { cpu_quota: Some(50_000), ..Resources::default() };
+        assert!(cpus.updated(&quota).is_err() && quota.updated(&cpus).is_err());
+        assert_eq!(cpus.updated(&cpus), Ok(cpus.clone()));
     }
 
     #[test]

@@ -57,6 +57,10 @@ impl Signal {
     pub const KILL: Self = Self(9);
     /// SIGTERM, the default of `stop`.
     pub const TERM: Self = Self(15);
+    /// SIGINT: Ctrl-C.
+    pub const INT: Self = Self(2);
+    /// SIGQUIT: Ctrl-\\.
+    pub const QUIT: Self = Self(3);
     /// SIGWINCH: a terminal changed its size.
     pub const WINCH: Self = Self(28);
 

@@ -1,0 +1,117 @@
+//! Containers that come and go with the host: `system boot`, `shutdown` and `unit`.
+
+use crate::harness::{BUSYBOX, OwnRoots, Test, wait_until};
+
+const SLEEP: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
+
+fn status(own: &OwnRoots, name: &str) -> String {
+    own.run(&["inspect", "-f", "{{.State.Status}}", name]).ok()
+}
+
+fn start(own: &OwnRoots, name: &str, flags: &[&str]) {
+    let mut args = vec!["run", "-d", "--network", "none", "--name", name];
+    args.extend(flags);
+    args.extend([BUSYBOX, "sh", "-c", SLEEP]);
+    own.run(&args).ok();
+}
+
+#[test]
+fn what_ran_comes_back_with_the_host() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "host", &t.suite.registry);
+    let gone = own.dir.join("gone");
+    std::fs::create_dir(&gone).unwrap();
+    let mount = format!("type=bind,source={},target=/x", gone.display());
+    start(&own, "second", &["--restart", "unless-stopped"]);
+    start(&own, "first", &["--restart", "always"]);
+    start(&own, "broken", &["--restart", "always", "--mount", &mount]);
+    start(&own, "stopped", &["--restart", "unless-stopped"]);
+    start(&own, "once", &[]);
+    start(&own, "fails", &["--restart", "on-failure"]);
+    // Started again by hand after it: now it is the later one.
+    own.run(&["restart", "-t", "5", "second"]).ok();
+    own.run(&["stop", "stopped"]).ok();
+    own.run(&["create", "--restart", "always", "--name", "never", BUSYBOX, "true"]).ok();
+
+    let said = own.run(&["system", "shutdown"]).ok();
+    let mut names: Vec<_> = said.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["broken", "fails", "first", "once", "second"]);
+    assert_eq!(own.run(&["ps", "-q"]).ok(), "");
+    // What a reboot takes away.
+    std::fs::remove_dir_all(&own.state).unwrap();
+    std::fs::remove_dir(&gone).unwrap();
+
+    let boot = own.run(&["system", "boot"]).code(1);
+    assert_eq!(boot.stdout, "first\nsecond\n");
+    assert!(
+        boot.stderr.starts_with("rbox: start broken: ") && boot.stderr.contains("gone"),
+        "{}",
+        boot.stderr
+    );
+    assert_eq!(boot.stderr.lines().count(), 1, "{}", boot.stderr);
+    for (name, wanted) in [
+        ("first", "running"),
+        ("second", "running"),
+        ("stopped", "exited"),
+        ("once", "exited"),
+        ("fails", "exited"),
+        ("never", "created"),
+    ] {
+        assert_eq!(status(&own, name), wanted, "{name}");
+    }
+    own.run(&["rm", "broken"]).ok();
+    let again = own.run(&["system", "boot"]).code(0);
+    assert_eq!((&*again.stdout, &*again.stderr), ("", ""));
+    // `always` means also when somebody had stopped it.
+    own.run(&["stop", "first", "second"]).ok();
+    assert_eq!(own.run(&["system", "boot"]).ok(), "first");
+}
+
+#[test]
+fn a_host_that_fell_down() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "host", &t.suite.registry);
+    start(&own, "web", &["--restart", "unless-stopped"]);
+    let field = |path: &str| own.run(&["inspect", "-f", path, "web"]).ok();
+    let state = std::fs::read_to_string(
+        std::fs::read_dir(own.state.join("containers"))
+            .unwrap()
+            .next()
+            .unwrap()
+            .unwrap()
+            .path()
+            .join("state.json"),
+    )
+    .unwrap();
+    let state: serde_json::Value = serde_json::from_str(&state).unwrap();
+    for pid in [state["monitor"].to_string(), state["pid"].to_string()] {
+        std::process::Command::new("kill").args(["-9", &pid]).status().unwrap();
+    }
+    wait_until("both are gone", || {
+        std::fs::read_to_string(format!("/proc/{}/stat", state["pid"]))
+            .map_or(true, |stat| stat.contains(") Z"))
+    });
+    std::fs::remove_dir_all(&own.state).unwrap();
+    assert_eq!(own.run(&["system", "boot"]).ok(), "web");
+    assert_eq!(field("{{.State.Status}} {{.RestartCount}}"), "running 0");
+}
+
+#[test]
+fn the_unit_can_be_installed() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("root");
+    let text = t.ok(["system", "unit", "--program", "/usr/bin/env"]);
+    assert!(text.contains("Delegate=yes") && text.contains("KillMode=process"), "{text}");
+    assert!(text.contains(&format!("--state {}", t.suite.state.display())), "{text}");
+    let prefix = dir.display().to_string();
+    let file = t.ok(["system", "unit", "--install", "--prefix", &prefix, "--program", "/usr/bin/env"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), text);
+    let link = dir.join("etc/systemd/system/multi-user.target.wants/rbox.service");
+    assert_eq!(std::fs::read_to_string(link).unwrap().trim_end(), text, "the link leads to it");
+    if crate::harness::has("systemd-analyze") {
+        let out = std::process::Command::new("systemd-analyze").args(["verify", &file]).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(!said.contains("rbox.service:"), "{said}");
+    }
+}
