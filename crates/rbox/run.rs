@@ -210,7 +210,27 @@ fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateReques
         request.embedded = true;
         return Ok(hello::ensure(store)?);
     }
-    crate::pull::obtain(store, &request.image, &flags.pull, flags.platform.as_deref(), flags.quiet)
+    let image =
+        crate::pull::obtain(store, &request.image, &flags.pull, flags.platform.as_deref(), flags.quiet)?;
+    if flags.platform.is_none() {
+        warn_of_foreign(&image.platform)?;
+    }
+    Ok(image)
+}
+
+/// Docker's words for an image that was pulled for another machine, when nobody asked for that in this command. Its programs
+/// may run all the same, where the kernel's `binfmt_misc` has a handler for them.
+fn warn_of_foreign(image: &Platform) -> std::io::Result<()> {
+    let host = Platform::host();
+    // What variants this machine has is for its processor to say.
+    if host.rank(&Platform::new(&image.os, &image.architecture, None)).is_some() {
+        return Ok(());
+    }
+    let line = format!(
+        "WARNING: The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
+         platform was requested\n"
+    );
+    crate::table::write_all(&mut std::io::stderr(), &line)
 }
 
 /// A file that gets the container's id. It is made before the container, so that an old one is never overwritten.
