@@ -107,10 +107,14 @@ fn target_of(path: &str) -> Result<String, InvalidMount> {
     if !path.starts_with('/') || path.contains('\0') {
         return Err(InvalidMount::Relative(path.to_owned()));
     }
-    let clean: Vec<&str> = path.split('/').filter(|p| !p.is_empty() && *p != ".").collect();
-    // `..` in a target would be resolved in the root, but then two spellings name one place: refuse it.
-    if clean.contains(&"..") {
-        return Err(InvalidMount::Relative(path.to_owned()));
+    // By its letters, as Go's `path.Clean`: one place has one spelling, and there is nothing above the root.
+    let mut clean: Vec<&str> = Vec::new();
+    for part in path.split('/').filter(|part| !part.is_empty() && *part != ".") {
+        if part == ".." {
+            clean.pop();
+        } else {
+            clean.push(part);
+        }
     }
     if clean.is_empty() {
         return Err(InvalidMount::Root);
@@ -334,6 +338,9 @@ mod tests {
     fn volumes_as_docker_reads_them() {
         let v = MountSpec::parse_volume("/a:/b//c:ro", "/").unwrap();
         assert_eq!((v.target.as_str(), v.read_only), ("/b/c", true));
+        for (spelt, target) in [("/a:/b/../c", "/c"), ("/a:/../../etc", "/etc"), ("/b/./../d/", "/d")] {
+            assert_eq!(MountSpec::parse_volume(spelt, "/").unwrap().target, target);
+        }
         assert!(matches!(v.kind, MountKind::Bind { create: true, .. }));
         assert!(matches!(
             MountSpec::parse_volume("/data", "/").unwrap().kind,
@@ -347,8 +354,7 @@ mod tests {
             panic!()
         };
         assert_eq!(source, "/cwd/./x");
-        for bad in
-            ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/../b", "-x:/y", "a/b:/y", ":/y", "/a:"]
+        for bad in ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/..", "-x:/y", "a/b:/y", ":/y", "/a:"]
         {
             assert!(MountSpec::parse_volume(bad, "/").is_err(), "{bad}");
         }
