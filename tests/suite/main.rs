@@ -24,6 +24,7 @@ mod logs;
 mod many;
 mod measured;
 mod mounts;
+mod nested;
 mod network;
 mod ps;
 mod pull;

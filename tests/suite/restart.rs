@@ -121,12 +121,15 @@ fn who_is_stopped_stays_stopped_and_who_is_killed_from_outside_does_not() {
     t.ok(["run", "-d", "--restart", "always", "-p", "80", "--name", &name, BUSYBOX, "sh", "-c", script]);
     t.listens(&name);
     let (pid, port) = (t.pid(&name), t.ok(["port", &name, "80"]));
+    let address = || t.ok(["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &name]);
+    let before = address();
     t.ok(["kill", "-s", "HUP", &name]);
     wait_until("HUP ends it, and it is started again", || {
         restarts(&t, &name) == 1 && t.status(&name) == "running"
     });
     assert_ne!(t.pid(&name), pid);
     assert_eq!(t.ok(["port", &name, "80"]), port, "the port that was chosen for it stays");
+    assert_eq!(address(), before, "and the address");
     t.listens(&name);
     t.ok(["exec", &name, "true"]);
     std::process::Command::new("kill").args(["-9", &t.pid(&name).to_string()]).status().unwrap();

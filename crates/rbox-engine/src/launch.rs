@@ -3,7 +3,7 @@
 //! All of it runs in the monitor, which is one thread and stays the process's parent.
 
 use std::fs::File;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,8 @@ pub(crate) struct Again<'a> {
     pub(crate) exit: Option<&'a ExitRecord>,
     /// The ports it had.
     pub(crate) published: &'a [PublishedPort],
+    /// The address it had.
+    pub(crate) address: Option<Ipv4Addr>,
 }
 
 /// A launch that failed, with what it had got hold of by then.
@@ -79,7 +81,7 @@ pub(crate) fn launch(
         restart_count: again.exit.map_or(0, |exit| exit.restart_count),
         between: again.exit.cloned(),
     };
-    match carry_out(paths, record, stdio, &mut live, again.published) {
+    match carry_out(paths, record, stdio, &mut live, again) {
         Ok((running, root, held_ports)) => Ok(Launched { running, live, root, held_ports }),
         Err(error) => Err(Box::new(Aborted { error, live: Some(live) })),
     }
@@ -90,7 +92,7 @@ fn carry_out(
     record: &ContainerRecord,
     stdio: Stdio,
     live: &mut LiveState,
-    kept_ports: &[PublishedPort],
+    again: Again<'_>,
 ) -> Result<(Running, OwnedFd, Vec<OwnedFd>), EngineError> {
     let live_dir = paths.live_of(&record.id);
     let hierarchy = Hierarchy::detect()?;
@@ -107,7 +109,7 @@ fn carry_out(
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
-    let held_ports = plan_network(paths, record, live, kept_ports)?;
+    let held_ports = plan_network(paths, record, live, again)?;
     let given_files = write_given_files(record, live.endpoint.as_ref(), &live_dir)?;
     let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
 
@@ -216,13 +218,13 @@ pub(crate) fn filter(record: &ContainerRecord, capabilities: CapSet) -> Result<O
     Ok(filter_for(&profile, capabilities)?)
 }
 
-/// Takes an address and the host ports. Nothing of the network exists in the kernel yet. Of ports that were chosen for
-/// it the last time, `kept` are tried first: who uses them goes on after a restart.
+/// Takes an address and the host ports. Nothing of the network exists in the kernel yet. What was
+/// chosen for it the last time is tried first: who uses that goes on after a restart.
 fn plan_network(
     paths: &Paths,
     record: &ContainerRecord,
     live: &mut LiveState,
-    kept: &[PublishedPort],
+    again: Again<'_>,
 ) -> Result<Vec<OwnedFd>, EngineError> {
     if record.host.network != NetworkMode::Bridge {
         return Ok(Vec::new());
@@ -230,13 +232,15 @@ fn plan_network(
     let store = networks(paths);
     let network = store.bridge()?;
     store.ensure(&network, &|| live_endpoints(paths))?;
-    let wanted = wanted_ports(record);
+    let (wanted, kept) = (wanted_ports(record), again.published);
     let reserve = |wanted: &[PortMapping]| rbox_network::reserve(wanted, &|port| holder(paths, port));
     let (published, held) = match reserve(&as_before(&wanted, kept)) {
         Err(_) if !kept.is_empty() => reserve(&wanted)?,
         done => done?,
     };
-    let endpoint = store.plan(&network, record.id.as_str(), published.clone(), &|id| is_live(paths, id))?;
+    let id = record.id.as_str();
+    let endpoint =
+        store.plan_again(&network, id, published.clone(), again.address, &|id| is_live(paths, id))?;
     live.endpoint = Some(endpoint);
     live.published = published;
     Ok(held)

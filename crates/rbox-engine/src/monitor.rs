@@ -4,6 +4,7 @@
 //! lock for as long as there is something to look after.
 
 use std::collections::VecDeque;
+use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -120,6 +121,8 @@ struct Ended {
     exit: ExitRecord,
     /// The ports it had.
     published: Vec<PublishedPort>,
+    /// The address it had.
+    address: Option<Ipv4Addr>,
     /// How long it ran.
     ran: Duration,
 }
@@ -134,7 +137,7 @@ fn go_on(paths: &Paths, mut ended: Ended) {
         }
         let (record, editing) = restart::current_held(paths, &ended.record);
         let restarts = ended.exit.restart_count;
-        let again = Again { exit: Some(&ended.exit), published: &ended.published };
+        let again = Again { exit: Some(&ended.exit), published: &ended.published, address: ended.address };
         let launched = match Streams::open(&record, ended.post.size) {
             Ok((stdio, outputs, input)) => {
                 launch(paths, &record, stdio, again).map(|launched| (launched, outputs, input))
@@ -616,6 +619,7 @@ impl<'a> Monitor<'a> {
                 post: self.post,
                 exit,
                 published: live.published,
+                address: live.endpoint.as_ref().map(|endpoint| endpoint.ip),
                 ran: begin.elapsed(),
             });
         }

@@ -47,14 +47,20 @@ impl Addresses {
     }
 
     /// Takes a free address for `container`. `is_live` says of another container's id whether it can still
-    /// use its address.
+    /// use its address. `before`, an address of this subnet that it had, is taken if it is free.
     pub(crate) fn allocate(
         &self,
         network: &str,
         container: &str,
+        before: Option<Ipv4Addr>,
         is_live: &dyn Fn(&str) -> bool,
     ) -> Result<Ipv4Addr> {
         let file = self.prepare(container)?;
+        if let Some(ip) = before
+            && self.link(&file, ip)?
+        {
+            return Ok(ip);
+        }
         let count = self.subnet.hosts();
         let start = self.read_hint() % count.max(1);
         let mut looked = 0;

@@ -252,10 +252,23 @@ impl NetworkStore {
         ports: Vec<PublishedPort>,
         is_live: &dyn Fn(&str) -> bool,
     ) -> Result<Endpoint> {
+        self.plan_again(network, container, ports, None, is_live)
+    }
+
+    /// The same for a container that is started again: with the address it had `before`, if that is still free.
+    pub fn plan_again(
+        &self,
+        network: &Network,
+        container: &str,
+        ports: Vec<PublishedPort>,
+        before: Option<Ipv4Addr>,
+        is_live: &dyn Fn(&str) -> bool,
+    ) -> Result<Endpoint> {
         let range = network.range()?;
         let why = "A file named for it, linked into place with the container's id in it: nobody else gets the address.";
+        let before = before.filter(|ip| range.contains(*ip));
         let ip = trace::step("take an address", why, || {
-            self.addresses(network)?.allocate(&network.name, container, is_live)
+            self.addresses(network)?.allocate(&network.name, container, before, is_live)
         })?;
         Ok(Endpoint {
             network: network.name.clone(),

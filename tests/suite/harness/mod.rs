@@ -125,7 +125,11 @@ impl Suite {
         I: IntoIterator<Item = S>,
         S: AsRef<std::ffi::OsStr>,
     {
-        Cmd::new(binary(), args)
+        self.with_roots(Cmd::new(binary(), args))
+    }
+
+    fn with_roots(&self, command: Cmd) -> Cmd {
+        command
             .env("RBOX_ROOT", &self.root)
             .env("RBOX_STATE", &self.state)
             .env("RBOX_REGISTRIES", &self.registries)
@@ -254,6 +258,11 @@ impl Test {
         S: AsRef<std::ffi::OsStr>,
     {
         self.suite.rbox(args)
+    }
+
+    /// Another program, with this run's roots for the rbox that it may call.
+    pub(crate) fn program<const N: usize>(&self, program: &str, args: [&str; N]) -> Cmd {
+        self.suite.with_roots(Cmd::new(program, args))
     }
 
     /// Runs to the end.
