@@ -115,3 +115,25 @@ fn the_unit_can_be_installed() {
         assert!(!said.contains("rbox.service:"), "{said}");
     }
 }
+
+#[test]
+fn it_stays_for_the_unit_and_sees_the_end_of_what_it_started() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "host", &t.suite.registry);
+    start(&own, "web", &["--restart", "always"]);
+    own.run(&["system", "shutdown"]).ok();
+    let path = own.dir.join("notify");
+    let socket = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
+    let mut stays = own.cmd(&["system", "boot", "--stay"]).env("NOTIFY_SOCKET", &path).spawn();
+    let mut said = [0; 64];
+    let length = socket.recv(&mut said).unwrap();
+    assert_eq!(&said[..length], b"READY=1");
+    assert_eq!(status(&own, "web"), "running");
+    own.run(&["rm", "-f", "web"]).ok();
+    let children = format!("/proc/{0}/task/{0}/children", stays.id());
+    wait_until("nobody is left as a zombie", || std::fs::read_to_string(&children).unwrap().is_empty());
+    assert!(!stays.ended());
+    stays.signal("TERM");
+    stays.finish(std::time::Duration::from_secs(10)).code(128 + 15);
+}

@@ -229,10 +229,10 @@ fn the_end_of_a_monitor_is_told() {
     let Some(t) = Test::start() else { return };
     let name = t.name("alone");
     pausing(&t, &name, &["--restart", "always"]);
-    let monitors = crate::harness::Left::look(t.suite).processes;
-    let pids: Vec<_> = monitors.iter().map(|line| line.split(' ').next().unwrap().to_owned()).collect();
-    assert_eq!(pids.len(), 1, "{monitors:?}");
-    std::process::Command::new("kill").args(["-9", &pids[0]]).status().unwrap();
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
+    let state = std::fs::read(t.suite.state.join("containers").join(id).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    std::process::Command::new("kill").args(["-9", &state["monitor"].to_string()]).status().unwrap();
     wait_until("it is exited", || t.status(&name) == "exited");
     let why = t.inspect(&name)["State"]["Error"].as_str().unwrap().to_owned();
     assert!(why.contains("monitor was killed before it could start"), "{why}");
