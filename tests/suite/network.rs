@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, has, poll, skipped, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, has, patience, poll, skipped, wait_until};
 
 /// A container that answers each TCP connection on `port` with `text`. busybox's nc serves one at a time.
 fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
@@ -256,28 +256,38 @@ fn addresses_are_given_back() {
     t.expect_nothing_left();
 }
 
+/// On the way to the host and beyond. (Between neighbours on one bridge a frame passes no table of `ip` unless the host has
+/// br_netfilter; NET_RAW is not among the defaults for that reason.)
 #[test]
-fn raw_packets_with_a_foreign_source_go_nowhere() {
+fn raw_packets_with_a_foreign_source_do_not_reach_the_host() {
     let Some(t) = Test::start() else { return };
-    let name = t.name("target");
-    let program = "import socket,sys\ns=socket.socket(socket.AF_INET,socket.SOCK_DGRAM);s.bind(('',7777))\nwhile True:\n d,a=s.recvfrom(99); print(d.decode(),a[0],flush=True)";
-    t.ok(["run", "-d", "--name", &name, PYTHON, "python3", "-c", program]);
-    let target = ip(&t, &name);
+    let name = t.name("up");
+    t.sleeper(&name, []);
+    let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
+    let socket = UdpSocket::bind((gateway.as_str(), 0)).unwrap();
+    socket.set_read_timeout(Some(patience(Duration::from_secs(5)))).unwrap();
+    let port = socket.local_addr().unwrap().port();
     let spoof = format!(
         "
 import socket,struct
 s=socket.socket(socket.AF_INET,socket.SOCK_RAW,socket.IPPROTO_RAW)
 def send(source, text):
-    udp=struct.pack('!HHHH',1234,7777,8+len(text),0)+text
-    s.sendto(struct.pack('!BBHHHBBH4s4s',0x45,0,20+len(udp),1,0,64,17,0,socket.inet_aton(source),socket.inet_aton('{target}'))+udp,('{target}',0))
-c=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); c.connect(('{target}',7777)); own=c.getsockname()[0]
+    udp=struct.pack('!HHHH',1234,{port},8+len(text),0)+text
+    s.sendto(struct.pack('!BBHHHBBH4s4s',0x45,0,20+len(udp),1,0,64,17,0,socket.inet_aton(source),socket.inet_aton('{gateway}'))+udp,('{gateway}',0))
+c=socket.socket(socket.AF_INET,socket.SOCK_DGRAM); c.connect(('{gateway}',{port})); own=c.getsockname()[0]
 for _ in range(3): send('203.0.113.9',b'spoofed')
+send(own,b'raw')
 c.send(b'honest')
 "
     );
     t.ok(["run", "--rm", "--cap-add", "NET_RAW", PYTHON, "python3", "-c", &spoof]);
-    wait_until("the honest packet came", || t.rbox(["logs", &name]).stdout.contains("honest"));
-    assert!(!t.ok(["logs", &name]).contains("spoofed"), "{}", t.ok(["logs", &name]));
+    let mut seen = Vec::new();
+    let mut buffer = [0; 64];
+    while seen.last().is_none_or(|last| last != "honest") {
+        let n = socket.recv(&mut buffer).expect("the honest packet");
+        seen.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+    }
+    assert_eq!(seen, ["raw", "honest"]);
 }
 
 #[test]
