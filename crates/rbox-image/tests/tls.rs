@@ -141,6 +141,25 @@ fn certificates_that_are_wrong_are_refused_with_the_reason() {
     let text = refusal(dir, &registries(dir, &host, Some("ca")), &host);
     assert!(text.contains("expired"), "{text}");
 
+    // Self-signed, as `openssl req -x509` makes it when nothing else is said, and then with the extension that the line names.
+    let own = "req -x509 -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost";
+    for (extension, works) in [("", false), ("-addext basicConstraints=critical,CA:FALSE", true)] {
+        openssl(dir, format!("{own} {KEY} -keyout own.key -out own.pem {extension}").trim_end());
+        let registry = Registry::start(dir, &tls(dir, "own"), "");
+        let host = format!("localhost:{}", registry.port);
+        let trusting = registries(dir, &host, Some("own"));
+        if works {
+            let image = format!("{host}/some/app:1");
+            pull_into(&store(dir, "own-store"), &trusting, &image, Credentials::none()).unwrap();
+        } else {
+            let text = refusal(dir, &trusting, &host);
+            assert!(
+                text.contains("an authority's and not a server's") && text.contains("CA:FALSE"),
+                "{text}"
+            );
+        }
+    }
+
     let registry = Registry::start(dir, "", "");
     let host = format!("localhost:{}", registry.port);
     let text = refusal(dir, &registries(dir, &host, Some("ca")), &host);

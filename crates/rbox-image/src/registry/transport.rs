@@ -274,6 +274,11 @@ fn insecure(
             let advice = "set this host's clock if that is wrong";
             ("the registry's certificate is not valid yet".to_owned(), advice.to_owned())
         }
+        // What `openssl req -x509` makes when nothing else is said; webpki has no kind of its own for it.
+        Error::InvalidCertificate(bad @ Bad::Other(_)) if format!("{bad:?}").contains("CaUsedAsEndEntity") => (
+            "the registry's certificate says of itself that it is an authority's and not a server's".to_owned(),
+            "make it anew with openssl's -addext basicConstraints=critical,CA:FALSE, or sign one by an authority".to_owned(),
+        ),
         Error::InvalidCertificate(bad) => (
             format!("the registry's certificate is not valid: {bad}"),
             "the registry needs another".to_owned(),
