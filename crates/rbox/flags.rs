@@ -286,7 +286,7 @@ impl ContainerFlags {
             no_new_privileges,
             devices: parse_all::<DeviceSpec>(&self.device)?,
             ulimits: parse_all::<Ulimit>(&self.ulimit)?,
-            shm_size: self.shm_size.as_deref().map(size).transpose()?,
+            shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
             sysctls: pairs("--sysctl", &self.sysctl)?,
             oom_score_adj: self.oom_score_adj,
             auto_remove: self.rm,

@@ -254,6 +254,8 @@ fn shared_memory_size() {
     };
     assert_eq!(size(&[]), "65536");
     assert_eq!(size(&["--shm-size", "8m"]), "8192");
+    // Docker: none is the default, and not what tmpfs understands by 0, no limit at all.
+    assert_eq!(size(&["--shm-size", "0"]), "65536");
     t.rbox(["run", "--rm", "--shm-size", "lots", BUSYBOX, "true"]).refused(125, &["lots"]);
 }
 
@@ -317,6 +319,9 @@ fn limits_that_make_no_sense_are_refused() {
         out.refused(125, &[]);
     }
     t.rbox(["run", "--rm", "-m", "64m", "--memory-swap", "32m", BUSYBOX, "true"]).refused(125, &["swap"]);
+    // What only the kernel refuses: its own reason is told, too.
+    t.rbox(["run", "--rm", "--pids-limit", "99999999999", BUSYBOX, "true"])
+        .refused(125, &["pids-limit", "pids.max", "invalid argument"]);
 }
 
 #[test]

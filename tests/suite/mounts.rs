@@ -52,8 +52,18 @@ fn a_missing_source_is_made_by_v_and_refused_by_mount() {
 fn read_only_binds_stay_so_below_mounts_of_the_host() {
     let Some(t) = Test::start() else { return };
     // A mount below the source: read-only means all of it (the kernel's mount_setattr, recursive).
-    let out = t.rbox(["run", "--rm", "-v", "/run:/hostrun:ro", BUSYBOX, "sh", "-c", "for m in $(awk '$2 ~ /^\\/hostrun/ {print $2}' /proc/mounts); do touch $m/rbox-was-here 2>/dev/null && echo wrote to $m; done; true"]);
-    assert_eq!(out.ok(), "");
+    let dir = t.dir("source");
+    let below = dir.join("below");
+    fs::create_dir(&below).unwrap();
+    let run = |program: &str, args: &[&str]| {
+        std::process::Command::new(program).args(args).arg(&below).status().unwrap().success()
+    };
+    assert!(run("mount", &["-t", "tmpfs", "tmpfs"]));
+    let spec = format!("{}:/source:ro", dir.display());
+    let script = "grep -c ' /source' /proc/mounts; for d in /source /source/below; do touch $d/x 2>/dev/null && echo wrote to $d; done; true";
+    let out = t.rbox(["run", "--rm", "-v", &spec, BUSYBOX, "sh", "-c", script]);
+    assert!(run("umount", &[]));
+    assert_eq!(out.ok(), "2");
 }
 
 #[test]
@@ -262,4 +272,8 @@ fn devices_are_given_and_filtered() {
     );
     t.rbox(["run", "--rm", "--device", "/dev/no-such-device", BUSYBOX, "true"])
         .refused(125, &["/dev/no-such-device"]);
+    for no_device in ["/etc/passwd", "/etc"] {
+        t.rbox(["run", "--rm", "--device", no_device, BUSYBOX, "true"])
+            .refused(125, &[no_device, "not a device node"]);
+    }
 }

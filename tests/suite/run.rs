@@ -249,6 +249,7 @@ fn the_working_directory_is_made_when_missing() {
         t.sh_with(["-w", "/not/yet/there"], "pwd; ls -ldn . | awk '{print $1, $3, $4}'"),
         "/not/yet/there\ndrwxr-xr-x 0 0"
     );
+    assert_eq!(t.sh_with(["-w", "/a/./../../not//there"], "pwd"), "/not/there");
     t.rbox(["run", "--rm", "-w", "relative", BUSYBOX, "pwd"]).refused(125, &["relative"]);
 }
 
@@ -258,6 +259,7 @@ fn host_name_is_as_given_everywhere() {
     let out = t.sh_with(["--hostname", "box.example.org"], "hostname; cat /etc/hostname; cat /etc/hosts");
     assert!(out.starts_with("box.example.org\nbox.example.org\n"), "{out}");
     assert!(out.lines().any(|l| l.contains("box.example.org") && l.contains('.')), "{out}");
+    assert_eq!(t.sh_with(["--hostname", ""], "hostname").len(), 12, "an empty one is none");
 }
 
 #[test]

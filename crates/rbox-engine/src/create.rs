@@ -7,12 +7,14 @@ use std::path::Path;
 use jiff::Timestamp;
 use rbox_image::{Image, ImageStore};
 use rbox_runtime::cgroup::host_cpus;
-use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode, SeccompMode, sysctl_allowed};
+use rbox_spec::container::{
+    ContainerConfig, DeviceSpec, HostConfig, NetworkMode, SeccompMode, sysctl_allowed,
+};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::signal::Signal;
 
-use crate::config::{device_rules, merge_env};
+use crate::config::{device_rules, host_devices, merge_env};
 use crate::containers;
 use crate::error::EngineError;
 use crate::launch::{capabilities, filter};
@@ -130,7 +132,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
     host.resources.all_devices = host.privileged;
     host.resources.device_cgroup_rules.extend(device_rules(&host.devices));
     let short = id.short().to_owned();
-    let hostname = match request.hostname {
+    let hostname = match request.hostname.filter(|name| !name.is_empty()) {
         Some(name) => name,
         None if host.network == NetworkMode::Host => host_name(),
         None => short,
@@ -151,7 +153,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
             env,
             entrypoint,
             cmd,
-            working_dir: request.working_dir.unwrap_or_else(|| of_image.working_dir.clone()),
+            working_dir: clean_path(request.working_dir.as_ref().unwrap_or(&of_image.working_dir)),
             labels,
             exposed_ports: exposed,
             volumes: of_image.volumes.keys().cloned().collect(),
@@ -161,6 +163,22 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         host,
         id,
     })
+}
+
+/// `/a/./b/../c` as `/a/c`, which is how Docker reads a working directory. What is not absolute is left for `check`.
+fn clean_path(path: &str) -> String {
+    if !path.starts_with('/') {
+        return path.to_owned();
+    }
+    let mut clean = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    format!("/{}", clean.join("/"))
 }
 
 fn host_name() -> String {
@@ -245,15 +263,23 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     }
     crate::logs::LogOptions::from_options(&host.log_opts).map_err(invalid)?;
     check_mounts(&host.mounts)?;
-    for device in &host.devices {
-        if !Path::new(&device.host).exists() {
-            return refuse(format!(
-                "error gathering device information while adding custom device \"{}\": no such file or directory",
-                device.host
-            ));
-        }
-    }
-    Ok(())
+    host.devices.iter().try_for_each(check_device)
+}
+
+/// A device of the host, or a directory that stands for those in it.
+fn check_device(device: &DeviceSpec) -> Result<(), EngineError> {
+    use std::os::unix::fs::FileTypeExt;
+    let why = match std::fs::metadata(&device.host).map(|meta| meta.file_type()) {
+        Ok(kind) if kind.is_char_device() || kind.is_block_device() => return Ok(()),
+        Ok(kind) if kind.is_dir() && !host_devices(Path::new(&device.host), 0).is_empty() => return Ok(()),
+        Ok(_) => "not a device node".to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Err(EngineError::Invalid(format!(
+        "error gathering device information while adding custom device \"{}\": {why}",
+        device.host
+    )))
 }
 
 /// Whether a text is a seccomp profile that can become a filter.

@@ -103,6 +103,20 @@ impl EngineError {
         }
     }
 
+    /// The error and what caused it as one line, for where only text gets through: the record and the monitor's socket.
+    pub fn with_causes(&self) -> String {
+        let mut line = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let text = cause.to_string();
+            if !line.contains(&text) {
+                line = format!("{line}: {text}");
+            }
+            next = cause.source();
+        }
+        line
+    }
+
     /// For `map_err` on file operations.
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

@@ -297,7 +297,7 @@ fn report_failure(
     if let Some(live) = live {
         teardown::free(paths, live);
     }
-    let message = error.to_string();
+    let message = error.with_causes();
     if record.host.auto_remove {
         let _ = teardown::hide_record(paths, record);
         let _ = teardown::delete_hidden(paths, record, true);
