@@ -100,11 +100,20 @@ fn an_attached_command_line_killed() {
         let name = t.name(&format!("r{round}"));
         let run =
             t.cmd(["run", "--rm", "--name", &name, BUSYBOX, "sh", "-c", "echo on; exec sleep 1000"]).spawn();
-        std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        // Every other round kills while it starts: then it lives on under its monitor or never came to be.
+        let started = round % 2 == 0;
+        if started {
+            wait_until("it runs", || t.rbox(["logs", &name]).stdout == "on\n");
+        } else {
+            std::thread::sleep(Duration::from_micros(random.below(60_000)));
+        }
         kill9(run.id());
-        // The container lives on under its monitor or never came to be; its outputs may stay open with the monitor.
+        // Its outputs may stay open with the monitor.
         drop(run);
         ps_tells_the_truth(&t);
+        if started {
+            assert_eq!(t.ok(["exec", &name, "echo", "well"]), "well", "it ended with the command line");
+        }
         t.rbox(["rm", "-f", &name]).code(0);
     }
     t.expect_nothing_left();

@@ -98,7 +98,10 @@ fn detached_leaves_at_once() {
     let Some(t) = Test::start() else { return };
     let name = t.name("d");
     t.sleeper(&name, []);
-    assert_eq!(t.ok(["exec", "-d", &name, "sh", "-c", "sleep 0.3; echo done > /tmp/mark"]), "");
+    // It waits for what comes only once `exec -d` is back.
+    let script = "for i in $(seq 200); do test -e /go && echo done > /tmp/mark && exit; sleep 0.05; done; echo late > /tmp/mark";
+    assert_eq!(t.ok(["exec", "-d", &name, "sh", "-c", script]), "");
+    t.ok(["exec", &name, "touch", "/go"]);
     wait_until("the detached command has run", || {
         t.rbox(["exec", &name, "cat", "/tmp/mark"]).stdout == "done\n"
     });

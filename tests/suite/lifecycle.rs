@@ -190,7 +190,7 @@ fn top_shows_the_hosts_view_and_pid_shows_both() {
     assert!(
         both.lines().any(|l| {
             let words: Vec<_> = l.split_whitespace().collect();
-            words.contains(&"1") && words.contains(&&*pid)
+            words.first() == Some(&"1") && words.get(1) == Some(&&*pid)
         }),
         "pid {pid} is 1 inside:\n{both}"
     );

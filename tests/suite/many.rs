@@ -74,19 +74,24 @@ fn ps_is_right_while_containers_come_and_go() {
     let Some(t) = Test::start() else { return };
     let stays = t.name("stays");
     t.sleeper(&stays, []);
-    let busy: Vec<_> = (0..6)
-        .map(|n| {
-            t.cmd(["run", "--rm", "--name", &t.name(&format!("n{n}")), BUSYBOX, "sh", "-c", "sleep 0.3"])
+    let rbox = crate::harness::binary().display().to_string();
+    let script = format!("for n in $(seq 15); do {rbox} run --rm {BUSYBOX} true || exit 1; done");
+    let mut busy: Vec<_> = (0..4)
+        .map(|_| {
+            Command::new("sh")
+                .args(["-c", &script])
+                .env("RBOX_ROOT", &t.suite.root)
+                .env("RBOX_STATE", &t.suite.state)
                 .spawn()
+                .unwrap()
         })
         .collect();
-    let end = Instant::now() + Duration::from_secs(2);
-    while Instant::now() < end {
+    while busy.iter_mut().any(|one| one.try_wait().unwrap().is_none()) {
         let out = t.rbox(["ps", "-a", "--format", "{{.Names}}"]).code(0);
         assert!(out.stdout.lines().any(|l| l == stays), "{}", out.stdout);
     }
-    for one in busy {
-        one.finish(Duration::from_secs(30)).code(0);
+    for mut one in busy {
+        assert!(one.wait().unwrap().success());
     }
 }
 
