@@ -56,7 +56,7 @@ pub enum InvalidMount {
     #[error("invalid volume specification: '{0}': expected [SOURCE:]TARGET[:OPTIONS]")]
     Volume(String),
     /// A target that is no absolute path.
-    #[error("invalid mount path: '{0}': mount path must be absolute, and without '..'")]
+    #[error("invalid mount path: '{0}': mount path must be absolute")]
     Relative(String),
     /// A mount over the root.
     #[error("invalid specification: destination can't be '/'")]
