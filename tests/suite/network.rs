@@ -257,7 +257,7 @@ fn addresses_are_given_back() {
 }
 
 /// On the way to the host and beyond. (Between neighbours on one bridge a frame passes no table of `ip` unless the host has
-/// br_netfilter; NET_RAW is not among the defaults for that reason.)
+/// `br_netfilter`; `NET_RAW` is not among the defaults for that reason.)
 #[test]
 fn raw_packets_with_a_foreign_source_do_not_reach_the_host() {
     let Some(t) = Test::start() else { return };
