@@ -1,5 +1,7 @@
 //! `rbox rm` and `rbox container prune`.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::filter::{Filters, PRUNE_KEYS};
@@ -31,20 +33,27 @@ pub(crate) struct Rm {
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         use rbox_engine::error::EngineError;
+        let mut ended = BTreeMap::new();
         if self.force {
             // All at once, so that the kernel takes them down together; each is waited for below.
-            for container in self.containers.iter().filter_map(|name| global.container(name).ok()) {
-                rbox_engine::control::begin_kill(&global.paths, &container);
+            for name in &self.containers {
+                if let Ok(container) = global.container(name) {
+                    rbox_engine::control::begin_kill(&global.paths, &container);
+                    ended.insert(name.as_str(), container);
+                }
             }
         }
         Ok(each(&self.containers, |name| {
-            let container = match global.container(name) {
+            let known = ended.remove(name);
+            let container = match (global.container(name), known) {
+                // Made with --rm, its monitor was faster: what is left to do is to wait for that.
+                (Err(EngineError::NoContainer(_)), Some(known)) => known,
                 // With -f a container that is not there is told, and no failure, as Docker has it.
-                Err(error @ EngineError::NoContainer(_)) if self.force => {
+                (Err(error @ EngineError::NoContainer(_)), None) if self.force => {
                     crate::cli::report(&error.into());
                     return Ok(());
                 }
-                other => other?,
+                (found, _) => found?,
             };
             teardown::remove(&global.paths, &container, self.force, self.volumes)?;
             say(name)
