@@ -4,6 +4,7 @@
 //! read by hand, and only the command they name is built; the whole tree is made for `--help`, completions and
 //! manual pages.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -86,9 +87,22 @@ pub(crate) fn report(error: &anyhow::Error) -> u8 {
     let message = message(error);
     if !message.is_empty() {
         // Nobody reads: nothing to be done about it.
-        let _ = table::write_all(&mut std::io::stderr(), &format!("rbox: {}\n", escape::text(&message)));
+        let line = clipped(&message);
+        let _ = table::write_all(&mut std::io::stderr(), &format!("rbox: {}\n", escape::text(&line)));
     }
     exit_code(error)
+}
+
+/// A message quotes what the user, a registry or an image wrote, which may be of any length: the ends are enough.
+fn clipped(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 4000;
+    let length = message.chars().count();
+    if length <= MOST {
+        return message.into();
+    }
+    let head: String = message.chars().take(MOST / 2).collect();
+    let tail: String = message.chars().skip(length - MOST / 2).collect();
+    format!("{head} … {tail}").into()
 }
 
 /// The error and what caused it, each said once.

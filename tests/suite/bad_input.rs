@@ -55,6 +55,23 @@ fn what_is_not_there() {
     assert!(last.starts_with("rbox: ") && last.contains("no-such-image-anywhere"), "{}", out.stderr);
 }
 
+/// The line names what was asked for, and stays a line that can be read.
+#[test]
+fn huge_and_hostile_names() {
+    let Some(t) = Test::start() else { return };
+    let huge = "x".repeat(100_000);
+    for command in ["inspect", "rm", "logs", "rmi", "history", "pull"] {
+        let code = if command == "pull" { 125 } else { 1 };
+        let out = t.rbox([command, &huge]).code(code);
+        assert!(out.stderr.len() < 5000, "{command}: {} bytes", out.stderr.len());
+        out.refused(code, &[]);
+        let out = t.rbox([command, "a\u{1b}[31mb\r"]).code(code);
+        assert!(!out.stderr.trim_end_matches('\n').contains(char::is_control), "{command}: {:?}", out.stderr);
+        out.refused(code, &["1b", "[31mb\\r"]);
+    }
+    t.rbox(["tag", BUSYBOX, &huge]).refused(125, &["255 characters"]);
+}
+
 #[test]
 fn values_that_are_none() {
     let Some(t) = Test::start() else { return };
