@@ -109,7 +109,7 @@ impl Execute for Unit {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let program = match &self.program {
             Some(program) => program.clone(),
-            None => std::env::current_exe().context("find where rbox lies")?,
+            None => rbox_engine::own_file::path()?,
         };
         let text = unit(&program, global)?;
         if !self.install {

@@ -39,13 +39,20 @@ pub(crate) struct Entry {
     pub(crate) build: fn() -> Command,
     /// What it does.
     pub(crate) run: fn(&ArgMatches, &Global) -> anyhow::Result<u8>,
+    /// Whether it starts processes in containers.
+    enters: bool,
 }
 
 impl Entry {
     /// A command whose arguments are the fields of `A`.
     pub(crate) const fn of<A: Execute>(paths: &'static [&'static str]) -> Self {
         let run = |matches: &ArgMatches, global: &Global| A::from_arg_matches(matches)?.execute(global);
-        Self { paths, build: A::command, run }
+        Self { paths, build: A::command, run, enters: false }
+    }
+
+    /// One that starts processes in containers: these must not get at rbox's own file.
+    pub(crate) const fn entering(self) -> Self {
+        Self { enters: true, ..self }
     }
 }
 
@@ -163,6 +170,9 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
         return Err(bad_input(format!("'{name}' is not a rbox command; see 'rbox --help'")));
     };
+    if entry.enters && rbox_engine::explain::is_root() {
+        rbox_engine::own_file::run_from_read_only_mount()?;
+    }
     let matches = parse(entry, &name, &words[used..])?;
     let Some(matches) = matches else { return Ok(0) };
     let own = entry.paths[0];

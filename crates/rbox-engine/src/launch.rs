@@ -353,8 +353,7 @@ fn write_given_files(
         put(HOST_VIEW, "host-view", "")?;
     }
     if record.host.init {
-        let own = std::env::current_exe().map_err(EngineError::file("find", "/proc/self/exe"))?;
-        given.push((INIT_PATH, own));
+        given.push((INIT_PATH, crate::own_file::path()?));
     }
     Ok(given)
 }

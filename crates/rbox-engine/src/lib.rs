@@ -21,6 +21,7 @@ pub mod moment;
 pub mod monitor;
 pub mod names;
 mod oom;
+pub mod own_file;
 pub mod paths;
 pub mod processes;
 pub mod protocol;

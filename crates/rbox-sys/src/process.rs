@@ -172,6 +172,12 @@ pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
     nix::unistd::execve(path, args, env).err().unwrap_or(Errno::EINVAL)
 }
 
+/// Replaces this process by the program `name` below `dir` (execveat(2)). Comes back only when it failed.
+pub fn execveat(dir: impl AsFd, name: &CStr, args: &[CString], env: &[CString]) -> Errno {
+    let none = nix::fcntl::AtFlags::empty();
+    nix::unistd::execveat(dir, name, args, env, none).err().unwrap_or(Errno::EINVAL)
+}
+
 /// Leaves at once: no destructors, no buffers, nothing of the parent's is touched (_exit(2)).
 pub fn exit_now(code: i32) -> ! {
     // SAFETY: ends the process.

@@ -56,6 +56,16 @@ impl Cmd {
         Self { command, line, stdin: None, limit: Duration::from_mins(2) }
     }
 
+    /// Adds arguments.
+    pub(crate) fn args(mut self, args: &[&str]) -> Self {
+        for arg in args {
+            self.line.push(' ');
+            self.line.push_str(arg);
+        }
+        self.command.args(args);
+        self
+    }
+
     /// Sets a variable.
     pub(crate) fn env(mut self, key: &str, value: impl AsRef<OsStr>) -> Self {
         self.command.env(key, value);
