@@ -12,6 +12,7 @@ use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE};
 use rbox_engine::record::ContainerRecord;
 
 use crate::cli::{Execute, Global, NOT_DONE, report, say};
+use crate::stop::Patience;
 
 /// Start the containers that their restart policy starts with the host
 #[derive(Debug, Parser)]
@@ -45,22 +46,15 @@ impl Execute for Boot {
     after_help = "Examples:\n  rbox system shutdown           # all at once, each with its own stop signal and timeout\n  rbox system shutdown -t 30"
 )]
 pub(crate) struct Shutdown {
-    /// Seconds to wait before killing the containers; -1 waits without end
-    #[arg(
-        short = 't',
-        long = "timeout",
-        visible_alias = "time",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    patience: Patience,
 }
 
 impl Execute for Shutdown {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         global.running()?;
         let mut told = Told { doing: "stop", code: 0 };
-        boot::shutdown(&global.paths, self.timeout, &mut |record, result| told.one(record, result))?;
+        boot::shutdown(&global.paths, self.patience.timeout, &mut |record, result| told.one(record, result))?;
         Ok(told.code)
     }
 }

@@ -6,23 +6,22 @@ use rbox_engine::create::CreateRequest;
 use rbox_engine::spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::port::PortMapping;
-use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError, parse_cpus};
-use rbox_engine::spec::restart::RestartPolicy;
-use rbox_engine::spec::size::Size;
+use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
 
 use crate::cli::bad_input;
+use crate::limits::{LimitFlags, size};
 
 /// Options of `run` and `create`.
 #[derive(Debug, clap::Args)]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+#[command(next_display_order = None)] // By name, with those of `limits` among them.
 pub(crate) struct ContainerFlags {
+    #[command(flatten)]
+    limits: LimitFlags,
     /// Add a host's name to /etc/hosts (NAME:IP, or NAME:host-gateway)
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Relative weight of block IO, 10 to 1000
-    #[arg(long, value_name = "N")]
-    blkio_weight: Option<u16>,
     /// Add a capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -38,24 +37,6 @@ pub(crate) struct ContainerFlags {
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<String>,
-    /// Relative weight of CPU time (1024 is usual)
-    #[arg(short = 'c', long, value_name = "N")]
-    cpu_shares: Option<u64>,
-    /// Microseconds of CPU time in each period
-    #[arg(long, value_name = "US", allow_negative_numbers = true)]
-    cpu_quota: Option<i64>,
-    /// Length of the period in microseconds
-    #[arg(long, value_name = "US")]
-    cpu_period: Option<u64>,
-    /// Number of CPUs, such as 1.5
-    #[arg(long, value_name = "N")]
-    cpus: Option<String>,
-    /// CPUs to run on, such as 0-2,4
-    #[arg(long, value_name = "LIST")]
-    cpuset_cpus: Option<String>,
-    /// Memory nodes to use, such as 0,1
-    #[arg(long, value_name = "LIST")]
-    cpuset_mems: Option<String>,
     /// Give a device of the host (HOST[:CONTAINER[:rwm]])
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
@@ -119,15 +100,6 @@ pub(crate) struct ContainerFlags {
     /// Option of the log: max-size=SIZE, max-file=N
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
-    /// Limit of memory, such as 512m
-    #[arg(short, long, value_name = "SIZE")]
-    memory: Option<String>,
-    /// Memory that is kept free for it when the host runs short
-    #[arg(long, value_name = "SIZE")]
-    memory_reservation: Option<String>,
-    /// Limit of memory and swap together; -1 for no limit of swap
-    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
-    memory_swap: Option<String>,
     /// How eagerly its memory is swapped out, 0 to 100; -1 for the host's (cgroup v1 only)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
@@ -152,9 +124,6 @@ pub(crate) struct ContainerFlags {
     /// Preference of the host to kill it when memory is short (-1000 to 1000)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// Most processes it may have; -1 for no limit
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
-    pids_limit: Option<i64>,
     /// Platform of the image, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
@@ -176,9 +145,6 @@ pub(crate) struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
-    /// When to start it again after its end: no, on-failure[:N], always or unless-stopped
-    #[arg(long, value_name = "POLICY")]
-    restart: Option<String>,
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
@@ -290,7 +256,7 @@ impl ContainerFlags {
             sysctls: pairs("--sysctl", &self.sysctl)?,
             oom_score_adj: self.oom_score_adj,
             auto_remove: self.rm,
-            restart: self.restart.as_deref().map(policy).transpose()?.unwrap_or_default(),
+            restart: self.limits.restart()?.unwrap_or_default(),
             cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
             cgroupns_host: self.cgroupns.as_deref() == Some("host"),
             init: self.init,
@@ -321,27 +287,20 @@ impl ContainerFlags {
     }
 
     fn resources(&self) -> anyhow::Result<Resources> {
-        let defaults = Resources::defaults();
+        let given = self.limits.resources()?;
         Ok(Resources {
-            memory: self.memory.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
-            memory_swap: self.memory_swap.as_deref().map(swap).transpose()?,
+            memory: given.memory.filter(|bytes| *bytes > 0),
             memory_swappiness: self.memory_swappiness.map(swappiness).transpose()?.flatten(),
-            memory_reservation: self.memory_reservation.as_deref().map(size).transpose()?,
-            nano_cpus: self.cpus.as_deref().map(parse_cpus).transpose().map_err(bad_input)?,
-            cpu_shares: self.cpu_shares.filter(|shares| *shares > 0),
-            cpu_period: self.cpu_period,
-            cpu_quota: self.cpu_quota,
-            cpuset_cpus: self.cpuset_cpus.clone(),
-            cpuset_mems: self.cpuset_mems.clone(),
-            pids_limit: self.pids_limit.or(defaults.pids_limit),
+            cpu_shares: given.cpu_shares.filter(|shares| *shares > 0),
+            pids_limit: given.pids_limit.or(Resources::defaults().pids_limit),
             oom_kill_disable: self.oom_kill_disable,
-            blkio_weight: self.blkio_weight.filter(|weight| *weight > 0),
+            blkio_weight: given.blkio_weight.filter(|weight| *weight > 0),
             device_read_bps: rates(&self.device_read_bps, DeviceRate::parse_bps)?,
             device_read_iops: rates(&self.device_read_iops, DeviceRate::parse_iops)?,
             device_write_bps: rates(&self.device_write_bps, DeviceRate::parse_bps)?,
             device_write_iops: rates(&self.device_write_iops, DeviceRate::parse_iops)?,
             device_cgroup_rules: parse_all::<DeviceRule>(&self.device_cgroup_rule)?,
-            ..defaults
+            ..given
         })
     }
 }
@@ -353,26 +312,12 @@ fn rates(
     texts.iter().map(|text| parse(text).map_err(bad_input)).collect()
 }
 
-pub(crate) fn size(text: &str) -> anyhow::Result<u64> {
-    text.parse::<Size>().map(|size| size.0).map_err(bad_input)
-}
-
-/// `--memory-swap`: a size, or -1 for no limit.
-pub(crate) fn swap(text: &str) -> anyhow::Result<i64> {
-    if text == "-1" { Ok(-1) } else { i64::try_from(size(text)?).map_err(bad_input) }
-}
-
 /// `--memory-swappiness`: none for the host's.
 fn swappiness(number: i64) -> anyhow::Result<Option<u64>> {
     match number {
         -1 => Ok(None),
         _ => u64::try_from(number).map(Some).map_err(|_| bad_input(ResourcesError::Swappiness(number))),
     }
-}
-
-/// `--restart`.
-pub(crate) fn policy(text: &str) -> anyhow::Result<RestartPolicy> {
-    text.parse().map_err(bad_input)
 }
 
 fn parse_all<T: std::str::FromStr>(texts: &[String]) -> anyhow::Result<Vec<T>>

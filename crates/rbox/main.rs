@@ -16,6 +16,7 @@ mod images;
 mod info;
 mod inspect;
 mod interspersed;
+mod limits;
 mod logs;
 mod network;
 mod pid;

@@ -8,6 +8,20 @@ use rbox_engine::spec::signal::Signal;
 
 use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
 
+/// How long a container has to end by itself.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Patience {
+    /// Seconds to wait before killing the container; -1 waits without end
+    #[arg(
+        short = 't',
+        long = "timeout",
+        visible_alias = "time",
+        value_name = "SECONDS",
+        allow_negative_numbers = true
+    )]
+    pub(crate) timeout: Option<i64>,
+}
+
 /// Stop one or more running containers
 #[derive(Debug, Parser)]
 #[command(
@@ -18,15 +32,8 @@ pub(crate) struct Stop {
     /// Signal to send to the container
     #[arg(short, long)]
     signal: Option<String>,
-    /// Seconds to wait before killing the container; -1 waits without end
-    #[arg(
-        short = 't',
-        long = "timeout",
-        visible_alias = "time",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    patience: Patience,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -41,7 +48,7 @@ impl Execute for Stop {
         let with = self.signal.as_deref().map(signal).transpose()?;
         let stop = |name: &String| -> anyhow::Result<()> {
             let container = global.container(name)?;
-            Ok(control::stop(&global.paths, &container, with, self.timeout, Why::User)?)
+            Ok(control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?)
         };
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
         let results: Vec<_> = std::thread::scope(|scope| {
@@ -103,15 +110,8 @@ pub(crate) struct Restart {
     /// Signal to send to the container
     #[arg(short, long)]
     signal: Option<String>,
-    /// Seconds to wait before killing the container; -1 waits without end
-    #[arg(
-        short = 't',
-        long = "timeout",
-        visible_alias = "time",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    timeout: Option<i64>,
+    #[command(flatten)]
+    patience: Patience,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -122,7 +122,7 @@ impl Execute for Restart {
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;
-            control::stop(&global.paths, &container, with, self.timeout, Why::User)?;
+            control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?;
             drop(crate::run::start(global, &container.record, StartOptions::default())?);
             say(name)
         }))

@@ -23,12 +23,11 @@ const EXE: &str = "/proc/self/exe";
 /// # Errors
 /// When no such mount can be made: rather no container than one that can write to rbox.
 pub fn run_from_read_only_mount() -> Result<(), EngineError> {
-    let failed = EngineError::file("keep containers away from", EXE);
-    let file = rustix::fs::statvfs(EXE).map_err(|e| failed(e.into()))?;
+    let failed = |error: std::io::Error| EngineError::file("keep containers away from", EXE)(error);
+    let file = rustix::fs::statvfs(EXE).map_err(|errno| failed(errno.into()))?;
     if file.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Ok(());
     }
-    let failed = EngineError::file("keep containers away from", EXE);
     let path = std::fs::read_link(EXE).map_err(failed)?;
     let (Some(dir), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
     // The directory, not the file, so that the link in /proc and the process keep their names.

@@ -346,7 +346,6 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     let exit_path = dir.join("exit.json");
     let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
     let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
-    let last = known;
     let waiting = read_json::<ExitRecord>(&paths.live_of(id).join("exit.json")).ok().flatten();
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
         return Ok(write_json(&exit_path, &exit)?);
@@ -360,7 +359,7 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
             ..ExitRecord::untold(UNSEEN_EXIT, with_policy(paths, id, why), Some(live.started))
         };
         write_exit(paths, id, &exit)?;
-    } else if let Some(exit) = last.filter(|_| live.between.is_some() && dir.exists()) {
+    } else if let Some(exit) = known.filter(|_| live.between.is_some() && dir.exists()) {
         let why = "the container's monitor was killed before it could start the container again".to_owned();
         write_exit(paths, id, &ExitRecord { error: why, ..exit })?;
     }

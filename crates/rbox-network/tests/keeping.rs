@@ -484,14 +484,12 @@ fn the_cost_of_a_start() {
     });
 }
 
-/// How many containers a second the network allows: `--ignored --nocapture`.
+/// Starts go on while earlier containers' networks are taken away, and none of them is left.
 #[test]
-#[ignore = "a measurement"]
-fn sustained_rate() {
+fn many_come_and_go_at_once() {
     alone(|| {
         let world = World::new();
-        let begin = Instant::now();
-        let threads: Vec<_> = (0..300)
+        let threads: Vec<_> = (0..100)
             .map(|n| {
                 let (store, network) = (world.store.clone(), world.network.clone());
                 let inside = Namespace::new();
@@ -503,11 +501,9 @@ fn sustained_rate() {
                 std::thread::spawn(move || store.detach(&endpoint).unwrap())
             })
             .collect();
-        println!("{:.0} starts a second", 300.0 / begin.elapsed().as_secs_f64());
         for thread in threads {
             thread.join().unwrap();
         }
-        println!("all gone after {} ms", begin.elapsed().as_millis());
         assert_eq!(run("ip -br link | grep -c '^rb0'; true").trim(), "0");
     });
 }
