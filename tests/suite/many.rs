@@ -4,27 +4,27 @@ use std::collections::BTreeSet;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{BUSYBOX, Left, Test, project, wait_until};
+use crate::harness::{BUSYBOX, Left, Test, project, rounds, wait_until};
 
 #[test]
 fn two_hundred_at_once() {
     let Some(t) = Test::start() else { return };
-    let began = Instant::now();
+    let (began, all) = (Instant::now(), rounds(200));
     let mut ids = BTreeSet::new();
-    for _ in 0..200 {
+    for _ in 0..all {
         ids.insert(t.ok(["run", "-d", BUSYBOX, "sleep", "1000"]));
     }
-    println!("200 started one by one in {:?}", began.elapsed());
+    println!("{all} started one by one in {:?}", began.elapsed());
     let listed: BTreeSet<String> = t.ok(["ps", "-q", "--no-trunc"]).lines().map(str::to_owned).collect();
     assert_eq!(listed, ids);
     let began = Instant::now();
     t.ok(["ps"]);
-    println!("ps over 200 took {:?}", began.elapsed());
+    println!("ps over {all} took {:?}", began.elapsed());
     let addresses: BTreeSet<String> = ids
         .iter()
         .map(|id| t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", id]))
         .collect();
-    assert_eq!(addresses.len(), 200, "an address is given twice");
+    assert_eq!(addresses.len(), all, "an address is given twice");
     let one = ids.first().unwrap();
     let last = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", ids.last().unwrap()]);
     t.ok(["exec", "-d", ids.last().unwrap(), "sh", "-c", "echo hello | nc -l -p 7"]);
@@ -35,15 +35,16 @@ fn two_hundred_at_once() {
     args.extend(ids.iter().map(String::as_str));
     let began = Instant::now();
     t.cmd(args).run().ok();
-    println!("200 removed in {:?}", began.elapsed());
+    println!("{all} removed in {:?}", began.elapsed());
     assert_eq!(t.ok(["ps", "-aq"]), "");
 }
 
 #[test]
 fn fifty_in_parallel_by_eight_shells() {
     let Some(t) = Test::start() else { return };
+    let all = rounds(50);
     let script = format!(
-        "seq 50 | xargs -P 8 -I N sh -c '{} run --rm --name {}-N {BUSYBOX} sh -c \"hostname -i; exit 0\"'",
+        "seq {all} | xargs -P 8 -I N sh -c '{} run --rm --name {}-N {BUSYBOX} sh -c \"hostname -i; exit 0\"'",
         crate::harness::binary().display(),
         t.name("p")
     );
@@ -62,7 +63,7 @@ fn fifty_in_parallel_by_eight_shells() {
     );
     assert_eq!(
         String::from_utf8_lossy(&out.stdout).lines().count(),
-        50,
+        all,
         "{}",
         String::from_utf8_lossy(&out.stderr)
     );
@@ -110,8 +111,8 @@ fn one_name_asked_for_by_many_is_given_once() {
 #[test]
 fn a_hundred_in_a_row_leave_nothing() {
     let Some(t) = Test::start() else { return };
-    for n in 0..100 {
-        t.rbox(["run", "--rm", BUSYBOX, "sh", "-c", &format!("exit {n}")]).code(n);
+    for n in 0..rounds(100) {
+        t.rbox(["run", "--rm", BUSYBOX, "sh", "-c", &format!("exit {n}")]).code(n as i32);
     }
     t.expect_nothing_left();
     // Nor open files of a monitor that stays: none does.

@@ -29,7 +29,7 @@ pub(crate) struct Suite {
     pub(crate) state: PathBuf,
     /// Scratch space of the run, for files that tests hand to rbox.
     pub(crate) scratch: PathBuf,
-    /// `127.0.0.1:<port>`.
+    /// `127.0.0.1:<port>`, or `[::1]:<port>` on a machine without IPv4.
     pub(crate) registry: String,
     registries: PathBuf,
     /// Its standard input closes with this process: that is the janitor's signal.
@@ -53,6 +53,12 @@ pub(crate) fn patience(limit: Duration) -> Duration {
         * *FACTOR.get_or_init(|| {
             std::env::var("RBOX_TEST_PATIENCE").ok().and_then(|n| n.parse().ok()).unwrap_or(1)
         })
+}
+
+/// How many, where a test wants `full`: an emulated machine has `RBOX_TEST_ROUNDS` per cent of it, but ten.
+pub(crate) fn rounds(full: usize) -> usize {
+    let percent = std::env::var("RBOX_TEST_ROUNDS").ok().and_then(|n| n.parse().ok()).unwrap_or(100);
+    (full * percent / 100).max(10)
 }
 
 /// The binary under test.
@@ -134,6 +140,14 @@ impl Suite {
             .env("RBOX_STATE", &self.state)
             .env("RBOX_REGISTRIES", &self.registries)
             .env("HOME", &self.scratch)
+    }
+
+    /// The registry's address for skopeo, which reads no IPv6 address in a reference.
+    pub(crate) fn registry_for_skopeo(&self) -> String {
+        match self.registry.strip_prefix("[::1]") {
+            Some(port) => format!("localhost{port}"),
+            None => self.registry.clone(),
+        }
     }
 
     /// What bridge and firewall table of this pair of roots are called: made from the state directory's path, as
