@@ -13,6 +13,7 @@ mod disk_full;
 mod embedded;
 mod exec;
 mod explain;
+mod foreign;
 mod groups;
 mod hostile;
 mod house;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, Output, OwnRoots, PYTHON, Test, has, skipped};
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test, has, skipped};
 
 /// Passes connections on to `target` and counts requests.
 fn counting_proxy(target: String) -> (String, Arc<AtomicUsize>) {
@@ -106,56 +106,6 @@ fn platforms() {
     t.rbox(["pull", "--platform", "linux/s390x", &image]).refused(1, &["s390x"]);
     let out = t.rbox(["pull", "--platform", "a/b/c/d", &image]);
     assert!(out.code != 0 && out.stderr.contains("a/b/c/d"), "{out:?}");
-    t.ok(["rmi", "-f", &image]);
-}
-
-/// Whether this host's kernel hands programs of `machine` (as `uname -m` has it) to an emulator.
-fn emulates(machine: &str) -> bool {
-    std::fs::read_to_string(format!("/proc/sys/fs/binfmt_misc/qemu-{machine}"))
-        .is_ok_and(|text| text.starts_with("enabled"))
-}
-
-#[test]
-fn images_of_another_architecture_run_where_the_kernel_can_or_say_why_not() {
-    let Some(t) = Test::start() else { return };
-    let image = format!("{}/rbox/multi", t.suite.registry);
-    let (host, other, machine) = match std::env::consts::ARCH {
-        "aarch64" => ("linux/arm64", "linux/amd64", "x86_64"),
-        _ => ("linux/amd64", "linux/arm64", "aarch64"),
-    };
-    let expect = |out: Output| {
-        if emulates(machine) {
-            assert_eq!(out.code(0).stdout.trim(), machine);
-        } else {
-            let out = out.code(126);
-            assert_eq!(out.stdout, "");
-            let last = out.stderr.lines().last().unwrap_or_default();
-            assert!(last.starts_with("rbox: exec: \"uname\": exec format error"), "{out:?}");
-        }
-    };
-    t.ok(["pull", "-q", "--platform", other, &image]);
-    // Asked for by name: no warning. Not asked for, and there is this one only: Docker's warning.
-    let asked = t.rbox(["run", "--rm", "--platform", other, &image, "uname", "-m"]);
-    assert!(!asked.stderr.contains("WARNING"), "{asked:?}");
-    expect(asked);
-    let silent = t.rbox(["run", "--rm", &image, "uname", "-m"]);
-    let warning = format!(
-        "WARNING: The requested image's platform ({other}) does not match the detected host platform ({host})"
-    );
-    assert!(silent.stderr.starts_with(&warning), "{silent:?}");
-    expect(silent);
-    // A container that cannot start is in the list and says so.
-    let name = t.name("foreign");
-    if !emulates(machine) {
-        t.rbox(["run", "-d", "--name", &name, "--platform", other, &image, "uname"])
-            .refused(126, &["exec format error"]);
-        assert_eq!(t.inspect(&name)["State"]["ExitCode"], 126);
-        t.ok(["rm", &name]);
-    }
-    // The machine's own is fetched in its place, and there is nothing to warn of.
-    let own = t.rbox(["run", "--rm", "--platform", host, &image, "sh", "-c", "echo $IMAGE_ARCH"]).code(0);
-    assert_eq!(own.stdout.trim(), host.strip_prefix("linux/").unwrap_or_default());
-    assert!(!own.stderr.contains("WARNING"), "{own:?}");
     t.ok(["rmi", "-f", &image]);
 }
 
@@ -271,7 +221,7 @@ fn the_tree_is_the_one_umoci_unpacks() {
     }
     let dir = t.dir("oracle");
     let layout = format!("oci:{}:x", dir.join("layout").display());
-    let source = format!("docker://{}/library/python:3.11-slim", t.suite.registry);
+    let source = format!("docker://{}/library/python:3.11-slim", t.suite.registry_for_skopeo());
     let run = |program: &str, args: &[&str]| {
         let out = Command::new(program).args(args).output().unwrap();
         assert!(out.status.success(), "{program} {args:?}: {}", String::from_utf8_lossy(&out.stderr));
