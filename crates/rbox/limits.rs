@@ -1,6 +1,7 @@
 //! The options that `run`, `create` and `update` share: limits, and what follows the end.
 
-use rbox_engine::spec::resources::{Resources, parse_cpus};
+use rbox_engine::spec::hugetlb::HugetlbLimit;
+use rbox_engine::spec::resources::{Resources, ResourcesError, parse_cpus};
 use rbox_engine::spec::restart::RestartPolicy;
 use rbox_engine::spec::size::Size;
 
@@ -30,6 +31,9 @@ pub(crate) struct LimitFlags {
     /// Memory nodes to use, such as 0,1
     #[arg(long, value_name = "LIST")]
     cpuset_mems: Option<String>,
+    /// Limit of memory in huge pages of one size (PAGESIZE=LIMIT, such as 2MB=64m; -1 for no limit)
+    #[arg(long, value_name = "PAGESIZE=LIMIT")]
+    hugetlb_limit: Vec<String>,
     /// Limit of memory, such as 512m
     #[arg(short, long, value_name = "SIZE")]
     memory: Option<String>,
@@ -58,12 +62,22 @@ impl LimitFlags {
             nano_cpus: self.cpus.as_deref().map(parse_cpus).transpose().map_err(bad_input)?,
             cpuset_cpus: self.cpuset_cpus.clone(),
             cpuset_mems: self.cpuset_mems.clone(),
+            hugetlb_limits: self.hugetlb_limits()?,
             memory: self.memory.as_deref().map(size).transpose()?,
             memory_reservation: self.memory_reservation.as_deref().map(size).transpose()?,
             memory_swap: self.memory_swap.as_deref().map(swap).transpose()?,
             pids_limit: self.pids_limit,
             ..Resources::default()
         })
+    }
+
+    fn hugetlb_limits(&self) -> anyhow::Result<Vec<HugetlbLimit>> {
+        let given: Result<Vec<_>, _> = self
+            .hugetlb_limit
+            .iter()
+            .map(|text| text.parse().map_err(|error| bad_input(ResourcesError::Hugetlb(error))))
+            .collect();
+        Ok(HugetlbLimit::updated(&[], &given?))
     }
 
     /// The policy, when one was given.

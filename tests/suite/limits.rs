@@ -3,18 +3,23 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, skipped, wait_until};
+use crate::harness::{BUSYBOX, Output, PYTHON, Test, skipped, wait_until};
 
 /// What the kernel holds for the group of a container's PID 1: `controller` and the file of v1, or the file of v2.
 pub(crate) fn value(t: &Test, container: &str, controller: &str, v1: &str, v2: &str) -> String {
     let text = std::fs::read_to_string(format!("/proc/{}/cgroup", t.pid(container))).unwrap();
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    // On a mixed host v2 has what no v1 tree took.
+    let in_v1 = mounts.lines().any(|l| {
+        let (_, right) = l.split_once(" - ").unwrap();
+        right.starts_with("cgroup ") && right.rsplit(' ').next().unwrap().split(',').any(|o| o == controller)
+    });
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');
         let (_, names, path) = (parts.next(), parts.next().unwrap(), parts.next().unwrap());
         let file = if names.split(',').any(|n| n == controller) {
             v1
-        } else if names.is_empty() && !mounts.contains(" - cgroup cgroup ") {
+        } else if names.is_empty() && !in_v1 {
             v2
         } else {
             continue;
@@ -368,5 +373,119 @@ fn a_parent_and_the_hosts_view_can_be_asked_for() {
         for group in ["rbox-test-parent/a", "rbox-test-parent", "rbox.slice/rbox-test.slice", "rbox.slice"] {
             let _ = std::fs::remove_dir(tree.join(group));
         }
+    }
+}
+
+/// Huge pages of 2 MB that the host has free while the test runs.
+struct HugePages {
+    before: String,
+}
+
+impl HugePages {
+    const NUMBER: &str = "/proc/sys/vm/nr_hugepages";
+
+    /// None, having said why, where the host cannot limit or does not have so many.
+    fn reserve(number: u64) -> Option<Self> {
+        let pages = std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB");
+        let controllers = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
+        if !controllers.lines().any(|l| l.starts_with("hugetlb\t")) || !pages.exists() {
+            skipped("this kernel has no hugetlb controller, or no pages of 2 MB");
+            return None;
+        }
+        let read = |file: &str| -> u64 {
+            std::fs::read_to_string(pages.join(file)).unwrap().trim().parse().unwrap()
+        };
+        let made = Self { before: std::fs::read_to_string(Self::NUMBER).unwrap() };
+        let wanted = read("nr_hugepages") + number;
+        std::fs::write(pages.join("nr_hugepages"), wanted.to_string()).unwrap();
+        if read("nr_hugepages") < wanted {
+            skipped("the host has no memory in pieces of 2 MB left");
+            return None;
+        }
+        Some(made)
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::NUMBER, &self.before);
+    }
+}
+
+/// Maps so many huge pages (`MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB`), touches each and says how many they were.
+const USE_HUGE_PAGES: &str = "import mmap, sys
+m = mmap.mmap(-1, int(sys.argv[1]) << 21, flags=0x40022)
+for at in range(0, len(m), 1 << 21): m[at] = 1
+print(len(m) >> 21)";
+
+#[test]
+fn huge_pages() {
+    let Some(t) = Test::start() else { return };
+    let Some(_pages) = HugePages::reserve(8) else { return };
+    let use_them = |number: &'static str| ["python3", "-c", USE_HUGE_PAGES, number];
+    let run = |limit: &str, number| {
+        let flags: &[&str] = if limit.is_empty() { &[] } else { &["--hugetlb-limit", limit] };
+        t.cmd(["run", "--rm"]).args(flags).args(&[PYTHON]).args(&use_them(number)).run()
+    };
+    // mmap(2) refuses, or before Linux 5.7 the touched page ends the process.
+    let denied = |out: Output| {
+        assert!(out.code == 135 || out.stderr.contains("Cannot allocate memory"), "not limited: {out:?}");
+        assert_eq!(out.stdout, "");
+    };
+    assert_eq!(run("", "4").ok(), "4");
+    assert_eq!(run("2MB=8m", "4").ok(), "4");
+    denied(run("2MB=4m", "4"));
+    denied(run("2048k=0", "1"));
+    // What the kernel holds, what `inspect` tells, and another limit while it runs.
+    let name = t.name("huge");
+    t.ok(["run", "-d", "--name", &name, "--hugetlb-limit", "2m=4m", PYTHON, "sleep", "1000"]);
+    let held =
+        || value(&t, &name, "hugetlb", "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max").parse::<u64>().ok();
+    assert_eq!(held(), Some(4 << 20));
+    let told = |limit: i64| {
+        assert_eq!(
+            t.inspect(&name)["HostConfig"]["HugetlbLimits"],
+            serde_json::json!([{ "PageSize": "2MB", "Limit": limit }])
+        );
+    };
+    told(4 << 20);
+    let exec = |number| t.cmd(["exec", &name]).args(&use_them(number)).run();
+    denied(exec("4"));
+    t.ok(["update", "--hugetlb-limit", "2MB=10m", &name]);
+    assert_eq!(held(), Some(10 << 20));
+    assert_eq!(exec("4").ok(), "4");
+    t.ok(["update", "--hugetlb-limit", "2MB=-1", &name]);
+    assert_ne!(held(), Some(10 << 20));
+    told(-1);
+    assert_eq!(exec("6").ok(), "6");
+}
+
+#[test]
+fn a_limit_of_huge_pages_that_starts_with_update() {
+    let Some(t) = Test::start() else { return };
+    let Some(_pages) = HugePages::reserve(4) else { return };
+    let name = t.name("later");
+    t.ok(["run", "-d", "--name", &name, PYTHON, "sleep", "1000"]);
+    t.ok(["update", "--hugetlb-limit", "2MB=2m", &name]);
+    let exec = |number| t.rbox(["exec", &name, "python3", "-c", USE_HUGE_PAGES, number]);
+    assert_eq!(exec("1").ok(), "1");
+    let out = exec("2");
+    assert!(out.code == 135 || out.stderr.contains("Cannot allocate memory"), "not limited: {out:?}");
+}
+
+#[test]
+fn limits_of_huge_pages_that_cannot_be() {
+    let Some(t) = Test::start() else { return };
+    for (limit, words) in [
+        ("2MB", &["PAGESIZE=LIMIT"][..]),
+        ("3MB=3m", &["PAGESIZE=LIMIT", "3MB=3m"]),
+        ("2MB=x", &["PAGESIZE=LIMIT"]),
+        ("512GB=0", &["huge pages of 512GB are not available"]),
+    ] {
+        t.rbox(["run", "--rm", "--hugetlb-limit", limit, BUSYBOX, "true"]).refused(125, words);
+    }
+    if std::path::Path::new("/sys/kernel/mm/hugepages/hugepages-2048kB").exists() {
+        t.rbox(["run", "--rm", "--hugetlb-limit", "2MB=3m", BUSYBOX, "true"])
+            .refused(125, &["no whole number of huge pages of 2MB"]);
     }
 }

@@ -157,7 +157,7 @@ impl Cgroup {
         resources: &Resources,
     ) -> Result<Self> {
         if let (Some(group), Some(root)) = (&paths.unified, hierarchy.unified()) {
-            enable_v2(root, place.parent)?;
+            enable_v2(root, place.parent, resources)?;
             make_group(root, group, false)?;
         }
         for (names, group) in &paths.v1 {
@@ -223,7 +223,7 @@ impl Cgroup {
     /// Device rules do not change. When one value is refused, all are as before.
     pub fn update(&mut self, hierarchy: &Hierarchy, resources: &Resources) -> Result<()> {
         self.paths = std::mem::take(&mut self.paths).with_later(hierarchy);
-        let before = limits::Before::of(&self.paths);
+        let before = limits::Before::of(&self.paths, resources);
         let own = self.paths.clone();
         let done = self.try_update(hierarchy, resources);
         if done.is_err() {
@@ -245,6 +245,13 @@ impl Cgroup {
     }
 
     fn try_update(&mut self, hierarchy: &Hierarchy, resources: &Resources) -> Result<()> {
+        // All others are on since the group was made.
+        if let (Some(group), Some(root)) = (&self.paths.unified, hierarchy.unified())
+            && !resources.hugetlb_limits.is_empty()
+            && let Some(parent) = group.strip_prefix(root).ok().and_then(Path::parent).and_then(Path::to_str)
+        {
+            enable_v2(root, parent, resources)?;
+        }
         let Some(relative) = self.paths.relative(hierarchy) else {
             return limits::apply(&self.paths, resources);
         };
@@ -474,10 +481,11 @@ fn inherit_cpuset(group: &Path) -> Result<()> {
 }
 
 /// Turns the v2 controllers on for the children of `parent` and of all above it. Once it is done, this is one read.
-fn enable_v2(root: &Path, parent: &str) -> Result<()> {
+fn enable_v2(root: &Path, parent: &str, resources: &Resources) -> Result<()> {
     let available = dir::read_told(root, "cgroup.controllers")?;
     let wanted: Vec<_> = V2_CONTROLLERS
         .into_iter()
+        .filter(|name| *name != Controller::Hugetlb.name() || !resources.hugetlb_limits.is_empty())
         .filter(|name| available.split_ascii_whitespace().any(|one| one == *name))
         .collect();
     if wanted.is_empty() {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// The v2 controllers a container's limits live in.
-pub(crate) const V2_CONTROLLERS: [&str; 5] = ["cpu", "cpuset", "io", "memory", "pids"];
+pub(crate) const V2_CONTROLLERS: [&str; 6] = ["cpu", "cpuset", "hugetlb", "io", "memory", "pids"];
 
 /// Where the unit's group is: system services are in this slice, and the unit is called so.
 const UNIT: &str = "system.slice/rbox.service";
@@ -22,19 +22,21 @@ pub enum Controller {
     Cpuset,
     Devices,
     Freezer,
+    Hugetlb,
     Memory,
     Pids,
 }
 
 impl Controller {
     /// Each of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Blkio,
         Self::Cpu,
         Self::Cpuacct,
         Self::Cpuset,
         Self::Devices,
         Self::Freezer,
+        Self::Hugetlb,
         Self::Memory,
         Self::Pids,
     ];
@@ -48,6 +50,7 @@ impl Controller {
             Self::Cpuset => "cpuset",
             Self::Devices => "devices",
             Self::Freezer => "freezer",
+            Self::Hugetlb => "hugetlb",
             Self::Memory => "memory",
             Self::Pids => "pids",
         }

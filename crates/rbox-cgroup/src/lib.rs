@@ -25,8 +25,8 @@
 //!
 //! # What is made
 //! Each v1 directory costs 45 µs to make and open and 25 µs to enter, so only those that are needed exist: pids
-//! and memory always; cpuacct and freezer where there is no v2 tree; cpu, cpuset and blkio with a limit that
-//! needs them. The default device filter is on the parent group, once for all (see [`device`]); containers
+//! and memory always; cpuacct and freezer where there is no v2 tree; cpu, cpuset, blkio and hugetlb with a limit that
+//! needs them. On v2 hugetlb is turned on with the first limit of it: few hosts have huge pages at all. The default device filter is on the parent group, once for all (see [`device`]); containers
 //! enter that group for the devices controller unless their own rules differ.
 //!
 //! # cgroups-rs
@@ -47,5 +47,5 @@ mod stats;
 pub use error::CgroupError;
 pub use group::{Cgroup, CgroupPaths, check_path, remove_parents};
 pub use hierarchy::{Controller, Hierarchy};
-pub use limits::host_cpus;
+pub use limits::host_limits;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};

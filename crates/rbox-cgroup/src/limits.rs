@@ -6,21 +6,36 @@ use crate::error::{CgroupError, Result};
 use crate::group::CgroupPaths;
 use crate::hierarchy::Controller;
 use rbox_spec::Resources;
-use rbox_spec::resources::{DeviceRate, HostCpus};
+use rbox_spec::hugetlb::{HugetlbLimit, PageSize};
+use rbox_spec::resources::{DeviceRate, HostLimits};
 use rbox_sys::SysError;
 use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 
-/// What of this host [`Resources::validate`] checks against: the processors this process may run on, and the
-/// lists of those online.
-pub fn host_cpus() -> HostCpus {
+/// What of this host [`Resources::validate`] checks against: the processors this process may run on, the
+/// lists of those online, and the sizes of huge pages.
+pub fn host_limits() -> HostLimits {
     let count = rustix::thread::sched_getaffinity(None).map_or(1, |set| set.count());
     let list = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    HostCpus {
+    HostLimits {
         count,
         cpus: list("/sys/devices/system/cpu/online"),
         mems: list("/sys/devices/system/node/online"),
+        huge_pages: huge_pages(),
     }
+}
+
+/// `hugepages-2048kB` and the like, the smallest first.
+fn huge_pages() -> Vec<PageSize> {
+    let size = |name: &str| name.strip_prefix("hugepages-")?.strip_suffix("kB")?.parse::<u64>().ok();
+    let mut sizes: Vec<_> = std::fs::read_dir("/sys/kernel/mm/hugepages")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| PageSize::new(size(entry.file_name().to_str()?)?.checked_mul(1024)?))
+        .collect();
+    sizes.sort_unstable();
+    sizes
 }
 
 /// The controllers a limit in `resources` needs, each with that limit's name on the command line.
@@ -48,6 +63,7 @@ pub(crate) fn controllers_needed(resources: &Resources) -> Vec<(Controller, &'st
         (!r.device_read_iops.is_empty(), "device-read-iops"),
         (!r.device_write_iops.is_empty(), "device-write-iops"),
     ];
+    let hugetlb = [(!r.hugetlb_limits.is_empty(), "hugetlb-limit")];
     let pids = [(r.pids_limit.is_some_and(|limit| limit > 0), "pids-limit")];
     let mut needed = Vec::new();
     let mut first = |controller, limits: &[(bool, &'static str)]| {
@@ -57,6 +73,7 @@ pub(crate) fn controllers_needed(resources: &Resources) -> Vec<(Controller, &'st
     first(Controller::Cpu, &cpu);
     first(Controller::Cpuset, &cpuset);
     first(Controller::Blkio, &blkio);
+    first(Controller::Hugetlb, &hugetlb);
     first(Controller::Pids, &pids);
     needed
 }
@@ -77,13 +94,14 @@ pub(crate) fn apply(paths: &CgroupPaths, resources: &Resources) -> Result<()> {
             (Controller::Cpuset, _) => cpuset(group, resources)?,
             (Controller::Blkio, false) => blkio_v1(group, resources)?,
             (Controller::Blkio, true) => io_v2(group, resources)?,
+            (Controller::Hugetlb, v2) => hugetlb(group, resources, v2)?,
             _ => {}
         }
     }
     pids(paths, resources)
 }
 
-/// The files of [`apply`] that `update` may write, on v2 and v1.
+/// The files of [`apply`] that `update` may write, on v2 and v1, without those named by a size of huge pages.
 const UPDATED: [&str; 19] = [
     "memory.max",
     "memory.swap.max",
@@ -107,17 +125,20 @@ const UPDATED: [&str; 19] = [
 ];
 
 /// What the files of a group's limits held: an update that was refused half way is undone with it.
-pub(crate) struct Before(Vec<(PathBuf, &'static str, String)>);
+pub(crate) struct Before(Vec<(PathBuf, String, String)>);
 
 impl Before {
-    /// Reads what is there now.
-    pub(crate) fn of(paths: &CgroupPaths) -> Self {
-        let files = paths.own().flat_map(|group| {
-            UPDATED
-                .iter()
-                .filter_map(move |file| Some((group.to_owned(), *file, dir::read(group, file).ok()?)))
-        });
-        Self(files.collect())
+    /// Reads what is there now of what `change` may write.
+    pub(crate) fn of(paths: &CgroupPaths, change: &Resources) -> Self {
+        let sizes = change
+            .hugetlb_limits
+            .iter()
+            .flat_map(|limit| [false, true].into_iter().flat_map(|v2| hugetlb_files(limit, v2)));
+        let files: Vec<_> = UPDATED.iter().map(|file| (*file).to_owned()).chain(sizes).collect();
+        let read = |group: &Path, file: &String| {
+            Some((group.to_owned(), file.clone(), dir::read(group, file).ok()?))
+        };
+        Self(paths.own().flat_map(|group| files.iter().filter_map(move |file| read(group, file))).collect())
     }
 
     /// Puts back what differs. Twice, because some files must be written in an order that depends on the values.
@@ -359,6 +380,28 @@ fn io_v2(group: &Path, r: &Resources) -> Result<()> {
             // 0 takes the limit away, which v2 calls max.
             let value = if rate.rate == 0 { "max".to_owned() } else { rate.rate.to_string() };
             set(limit, group, "io.max", &format!("{} {key}={value}", device_number(limit, &rate.path)?))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of one size: of the pages that are used, and, since Linux 5.7, of those that a mapping reserves. With the
+/// second one mmap(2) fails where otherwise a touched page would end the process with SIGBUS.
+fn hugetlb_files(limit: &HugetlbLimit, v2: bool) -> [String; 2] {
+    let (size, file) = (limit.page_size, if v2 { "max" } else { "limit_in_bytes" });
+    [format!("hugetlb.{size}.{file}"), format!("hugetlb.{size}.rsvd.{file}")]
+}
+
+fn hugetlb(group: &Path, r: &Resources, v2: bool) -> Result<()> {
+    for limit in &r.hugetlb_limits {
+        let text = if v2 && limit.limit < 0 { "max".to_owned() } else { limit.limit.to_string() };
+        let [used, reserved] = hugetlb_files(limit, v2);
+        set("hugetlb-limit", group, &used, &text)?;
+        match dir::write(group, &reserved, &text) {
+            Err(error) if !dir::is(&error, Errno::NOENT) => {
+                return Err(refused("hugetlb-limit", group, &reserved, error));
+            }
+            _ => {}
         }
     }
     Ok(())

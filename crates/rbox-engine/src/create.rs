@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use rbox_image::{Image, ImageStore};
-use rbox_runtime::cgroup::host_cpus;
+use rbox_runtime::cgroup::host_limits;
 use rbox_spec::container::{
     ContainerConfig, DeviceSpec, HostConfig, NetworkMode, SeccompMode, sysctl_allowed,
 };
@@ -243,7 +243,7 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
         rbox_spec::port::parse_expose(port).map_err(invalid)?;
     }
     config.user.parse::<rbox_spec::user::UserSpec>().map_err(invalid)?;
-    host.resources.validate(&host_cpus()).map_err(invalid)?;
+    host.resources.validate(&host_limits()).map_err(invalid)?;
     let own_network = host.network != NetworkMode::Host;
     for key in host.sysctls.keys() {
         if !sysctl_allowed(key, own_network, true) {

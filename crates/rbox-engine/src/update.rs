@@ -1,6 +1,6 @@
 //! `update`: other limits and another restart policy for a container that exists, also while it runs.
 
-use rbox_runtime::cgroup::{Cgroup, Hierarchy, host_cpus};
+use rbox_runtime::cgroup::{Cgroup, Hierarchy, host_limits};
 use rbox_spec::Resources;
 use rbox_spec::restart::RestartPolicy;
 
@@ -27,7 +27,7 @@ pub fn update(paths: &Paths, container: &Container, change: &Change) -> Result<(
     let mut record = now.record.clone();
     let invalid = |error: rbox_spec::resources::ResourcesError| EngineError::Invalid(error.to_string());
     record.host.resources = record.host.resources.updated(&change.limits).map_err(invalid)?;
-    record.host.resources.validate(&host_cpus()).map_err(invalid)?;
+    record.host.resources.validate(&host_limits()).map_err(invalid)?;
     if let Some(policy) = change.restart {
         if record.host.auto_remove && policy != RestartPolicy::No {
             return Err(EngineError::Invalid(
@@ -67,6 +67,7 @@ fn to_write(change: &Resources, new: &Resources) -> Resources {
     if text(&change.cpuset_mems) {
         out.cpuset_mems.clone_from(&new.cpuset_mems);
     }
+    out.hugetlb_limits.clone_from(&change.hugetlb_limits);
     if change.pids_limit.is_some() {
         out.pids_limit = new.pids_limit;
     }

@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod container;
 pub mod digest;
+pub mod hugetlb;
 pub mod id;
 pub mod mount;
 pub mod platform;

@@ -2,6 +2,7 @@
 //!
 //! Field names in JSON are those of Docker's `HostConfig`. Checks and wording are Docker's.
 
+use crate::hugetlb::{HugetlbError, HugetlbLimit, PageSize};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -74,6 +75,8 @@ pub enum ResourcesError {
     DeviceRate(String),
     #[error("invalid device cgroup format '{0}'")]
     DeviceRule(String),
+    #[error("invalid hugetlb-limit: {0}")]
+    Hugetlb(#[from] HugetlbError),
 }
 
 /// Limits of one container; what is absent is not limited.
@@ -114,6 +117,8 @@ pub struct Resources {
     /// Writes a second.
     #[serde(rename = "BlkioDeviceWriteIOps")]
     pub device_write_iops: Vec<DeviceRate>,
+    /// Bytes in huge pages, by their size (`--hugetlb-limit`). Docker has no such limit; the names are the OCI runtime's.
+    pub hugetlb_limits: Vec<HugetlbLimit>,
     /// What is allowed beyond the default devices (`--device`, `--device-cgroup-rule`).
     pub device_cgroup_rules: Vec<DeviceRule>,
     /// Every device is allowed (`--privileged`).
@@ -126,13 +131,15 @@ pub struct Resources {
 
 /// What of the host the limits are checked against.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HostCpus {
+pub struct HostLimits {
     /// How many processors are online.
     pub count: u32,
     /// Their numbers as a list; empty when not known.
     pub cpus: String,
     /// The NUMA nodes as a list; empty when not known.
     pub mems: String,
+    /// The sizes of its huge pages.
+    pub huge_pages: Vec<PageSize>,
 }
 
 impl Resources {
@@ -170,7 +177,7 @@ impl Resources {
     }
 
     /// Refuses what cannot hold on `host`, in Docker's order and words.
-    pub fn validate(&self, host: &HostCpus) -> Result<(), ResourcesError> {
+    pub fn validate(&self, host: &HostLimits) -> Result<(), ResourcesError> {
         self.validate_memory()?;
         self.validate_cpu(host)?;
         check_list(self.cpuset_cpus.as_deref(), "cpus", "CPUs", &host.cpus)?;
@@ -181,7 +188,7 @@ impl Resources {
         if self.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
             return Err(ResourcesError::BlkioWeight);
         }
-        Ok(())
+        Ok(self.hugetlb_limits.iter().try_for_each(|limit| limit.validate(&host.huge_pages))?)
     }
 
     /// These limits with those of `change` laid over them, as `update` does: 0 and absent change nothing. What
@@ -217,6 +224,7 @@ impl Resources {
         new.pids_limit = change.pids_limit.or(self.pids_limit);
         new.blkio_weight = change.blkio_weight.filter(|weight| *weight != 0).or(self.blkio_weight);
         new.memory_reservation = set(change.memory_reservation).or(self.memory_reservation);
+        new.hugetlb_limits = HugetlbLimit::updated(&self.hugetlb_limits, &change.hugetlb_limits);
         let swap = change.memory_swap.filter(|swap| *swap != 0);
         if let Some(memory) = set(change.memory) {
             // A limit that was there keeps its swap, also the one it got by default.
@@ -263,7 +271,7 @@ impl Resources {
         }
     }
 
-    fn validate_cpu(&self, host: &HostCpus) -> Result<(), ResourcesError> {
+    fn validate_cpu(&self, host: &HostLimits) -> Result<(), ResourcesError> {
         if let Some(nano) = self.nano_cpus.filter(|nano| *nano != 0) {
             if self.cpu_period.is_some_and(|period| period != 0) {
                 return Err(ResourcesError::CpusAndPeriod);
@@ -516,8 +524,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn host() -> HostCpus {
-        HostCpus { count: 2, cpus: "0-1".into(), mems: "0".into() }
+    fn host() -> HostLimits {
+        HostLimits { count: 2, cpus: "0-1".into(), mems: "0".into(), huge_pages: Vec::new() }
     }
 
     fn refusal(resources: &Resources) -> String {

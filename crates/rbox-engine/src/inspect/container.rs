@@ -201,6 +201,8 @@ fn host_limits(host: &HostConfig) -> Value {
         "MemorySwap": swap,
         "MemorySwappiness": limits.memory_swappiness,
         "OomKillDisable": limits.oom_kill_disable,
+        // Docker has none; the names are the OCI runtime's.
+        "HugetlbLimits": limits.hugetlb_limits,
         "PidsLimit": limits.pids_limit.filter(|limit| *limit > 0),
         "Ulimits": json!(host.ulimits),
         "CpuCount": 0,
