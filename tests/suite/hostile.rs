@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, rounds, wait_until};
 
 /// What must not change, and a secret that must not be read.
 struct Canary {
@@ -278,7 +278,7 @@ while True: libc.renameat2(-100, b'/v/a', -100, b'/v/b', 2)
     );
     t.ok(["run", "-d", "--name", &flipper, "-v", &format!("{volume}:/v"), PYTHON, "python3", "-c", &program]);
     let mut counts = (0, 0);
-    for _ in 0..40 {
+    for _ in 0..rounds(40) {
         let out = t.rbox([
             "run",
             "--rm",
@@ -329,7 +329,7 @@ while True:
     os.rename('/seen.new', '/seen')
 ";
     t.ok(["run", "-d", "--name", &name, PYTHON, "python3", "-c", program]);
-    for _ in 0..60 {
+    for _ in 0..rounds(60) {
         t.ok(["exec", &name, "true"]);
     }
     // It does look: a program that has been executed is the container's own, and seen.

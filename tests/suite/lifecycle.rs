@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{BUSYBOX, PYTHON, Test, patience, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, patience, rounds, wait_until};
 
 #[test]
 fn stop_asks_first() {
@@ -301,7 +301,7 @@ fn starts_follow_each_other_closely() {
     let Some(t) = Test::start() else { return };
     let name = t.name("again");
     t.ok(["run", "--name", &name, BUSYBOX, "true"]);
-    for _ in 0..25 {
+    for _ in 0..rounds(25) {
         t.rbox(["start", "-a", &name]).code(0);
     }
     for _ in 0..5 {
