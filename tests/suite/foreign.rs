@@ -1,4 +1,4 @@
-//! Images of another architecture: refused with the reason, or run where binfmt_misc has a handler for them.
+//! Images of another architecture: refused with the reason, or run where `binfmt_misc` has a handler for them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -109,6 +109,7 @@ fn runs_or_says_why_not(t: &Test, emulated: bool) {
     );
     assert!(silent.stderr.starts_with(&warning), "{silent:?}");
     expect(silent);
+    let foreign = t.ok(["image", "inspect", "-f", "{{.Id}}", &image]);
     // A container that cannot start is in the list and says so.
     let name = t.name("foreign");
     if emulated {
@@ -126,6 +127,8 @@ fn runs_or_says_why_not(t: &Test, emulated: bool) {
     assert_eq!(own.stdout.trim(), HOST.strip_prefix("linux/").unwrap_or_default());
     assert!(!own.stderr.contains("WARNING"), "{own:?}");
     t.ok(["rmi", "-f", &image]);
+    // The one that it took the name from.
+    t.ok(["rmi", "-f", &foreign]);
 }
 
 #[test]
