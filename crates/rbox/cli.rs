@@ -158,8 +158,9 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         _ => {}
     }
     let is_group = GROUPS.iter().any(|(group, _)| *group == word(0));
-    let (name, used) = if is_group && words.len() > 1 && !word(1).starts_with('-') {
-        (format!("{} {}", word(0), word(1)), 2)
+    let two = format!("{} {}", word(0), word(1));
+    let (name, used) = if is_group && words.len() > 1 && !word(1).starts_with('-') || find(&two).is_some() {
+        (two, 2)
     } else {
         (word(0).to_owned(), 1)
     };
@@ -296,6 +297,14 @@ pub(crate) fn tree() -> Command {
         }
         root = root.subcommand(command);
     }
+    // `net trace`: further commands of one that can be given alone.
+    for entry in COMMANDS {
+        let mut own = entry.paths.iter().filter_map(|path| path.split_once(' '));
+        let Some((first, name)) = own.next().filter(|(first, _)| find(first).is_some()) else { continue };
+        let aliases: Vec<&str> = own.filter(|(other, _)| *other == first).map(|(_, alias)| alias).collect();
+        let command = (entry.build)().name(name).visible_aliases(aliases);
+        root = root.mut_subcommand(first, |alone| alone.subcommand(command).disable_help_subcommand(true));
+    }
     root
 }
 
@@ -362,7 +371,8 @@ mod tests {
         all.dedup();
         assert_eq!(all.len(), count);
         for path in all.iter().filter_map(|path| path.split_once(' ')) {
-            assert!(GROUPS.iter().any(|(group, _)| *group == path.0), "{path:?}");
+            let is_group = GROUPS.iter().any(|(group, _)| *group == path.0);
+            assert!(is_group != find(path.0).is_some(), "{path:?}");
         }
     }
 

@@ -249,8 +249,8 @@ impl Session<'_> {
                 rbox_engine::attach::set_terminal_size(master, *rows, *columns);
                 return;
             }
-            // A terminal's end of input is a character, which was typed or not.
-            (Peer::Master(_), ToMonitor::EndOfInput) => return,
+            // A terminal's end of input is a character, which was typed or not; the rest is for monitors.
+            (Peer::Master(_), _) => return,
         };
         match &mut self.pending {
             // A size or an end behind waiting input: for the monitor each is a packet of its own, so only one waits.

@@ -2,8 +2,8 @@
 
 use crate::cli::Entry;
 use crate::{
-    archive, boot, exec, generate, history, images, info, inspect, logs, network, pid, ps, pull, rename, rm,
-    rmi, run, start, stats, stop, system, top, update, volume,
+    archive, boot, exec, generate, history, images, info, inspect, logs, net, network, pid, port, ps, pull,
+    rename, rm, rmi, run, start, stats, stop, system, top, update, volume,
 };
 
 /// Words that only lead to other commands.
@@ -35,7 +35,9 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<inspect::InspectContainer>(&["container inspect"]),
     Entry::of::<rename::Rename>(&["rename", "container rename"]),
     Entry::of::<update::Update>(&["update", "container update"]),
-    Entry::of::<rename::Port>(&["port", "container port"]),
+    Entry::of::<port::Port>(&["port", "container port"]),
+    Entry::of::<port::Add>(&["port add"]),
+    Entry::of::<port::Rm>(&["port rm", "port remove"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
     Entry::of::<stats::Stats>(&["stats", "container stats"]),
@@ -55,8 +57,16 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<inspect::InspectVolume>(&["volume inspect"]),
     Entry::of::<volume::Rm>(&["volume rm", "volume remove"]),
     Entry::of::<volume::Prune>(&["volume prune"]),
+    Entry::of::<network::Create>(&["network create"]),
     Entry::of::<network::Ls>(&["network ls", "network list"]),
+    Entry::of::<network::Rm>(&["network rm", "network remove"]),
+    Entry::of::<network::Prune>(&["network prune"]),
+    Entry::of::<network::Connect>(&["network connect"]),
+    Entry::of::<network::Disconnect>(&["network disconnect"]),
+    Entry::of::<network::Reconcile>(&["network reconcile"]),
     Entry::of::<inspect::InspectNetwork>(&["network inspect"]),
+    Entry::of::<net::Net>(&["net"]),
+    Entry::of::<net::NetTrace>(&["net trace"]),
     Entry::of::<info::Info>(&["info", "system info"]),
     Entry::of::<info::Version>(&["version"]),
     Entry::of::<system::Df>(&["system df"]),

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use rbox_engine::create::CreateRequest;
-use rbox_engine::spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
+use rbox_engine::spec::container::{DeviceSpec, HostConfig, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
-use rbox_engine::spec::port::PortMapping;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
 
 use crate::cli::bad_input;
 use crate::limits::{LimitFlags, size};
+use crate::network_flags::NetworkFlags;
 
 /// Options of `run` and `create`.
 #[derive(Debug, clap::Args)]
@@ -19,9 +19,8 @@ use crate::limits::{LimitFlags, size};
 pub(crate) struct ContainerFlags {
     #[command(flatten)]
     limits: LimitFlags,
-    /// Add a host's name to /etc/hosts (NAME:IP, or NAME:host-gateway)
-    #[arg(long, value_name = "NAME:IP")]
-    add_host: Vec<String>,
+    #[command(flatten)]
+    networks: NetworkFlags,
     /// Add a capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -55,15 +54,6 @@ pub(crate) struct ContainerFlags {
     /// Limit how often a device is written (DEVICE:N a second)
     #[arg(long, value_name = "LIMIT")]
     device_write_iops: Vec<String>,
-    /// Use this name server
-    #[arg(long, value_name = "IP")]
-    dns: Vec<String>,
-    /// Option for /etc/resolv.conf
-    #[arg(long, alias = "dns-opt", value_name = "OPTION")]
-    dns_option: Vec<String>,
-    /// Search domain
-    #[arg(long, value_name = "DOMAIN")]
-    dns_search: Vec<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
@@ -109,15 +99,6 @@ pub(crate) struct ContainerFlags {
     /// Name of the container
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// Network to connect to: bridge, host or none
-    #[arg(
-        long,
-        visible_alias = "net",
-        value_name = "NETWORK",
-        default_value = "bridge",
-        hide_default_value = true
-    )]
-    network: String,
     /// Disable the out-of-memory killer
     #[arg(long)]
     oom_kill_disable: bool,
@@ -130,12 +111,6 @@ pub(crate) struct ContainerFlags {
     /// All capabilities and devices, no seccomp filter, no masks
     #[arg(long)]
     privileged: bool,
-    /// Publish a port on the host ([IP:][HOST:]CONTAINER[/PROTO])
-    #[arg(short, long, value_name = "PORTS")]
-    publish: Vec<String>,
-    /// Publish all exposed ports on random ones
-    #[arg(short = 'P', long)]
-    publish_all: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true, value_parser = ["always", "missing", "never"])]
     pub(crate) pull: String,
@@ -233,15 +208,8 @@ impl ContainerFlags {
                 return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported")));
             }
         }
-        let mut ports = Vec::new();
-        for spec in &self.publish {
-            ports.extend(PortMapping::parse(spec).map_err(bad_input)?);
-        }
-        Ok(HostConfig {
+        let mut host = HostConfig {
             mounts: self.mounts()?,
-            network: network(&self.network)?,
-            ports,
-            publish_all: self.publish_all,
             resources: self.resources()?,
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
@@ -261,13 +229,12 @@ impl ContainerFlags {
             cgroupns_host: self.cgroupns.as_deref() == Some("host"),
             init: self.init,
             userns: self.userns.clone().unwrap_or_default(),
-            extra_hosts: self.add_host.clone(),
-            dns: self.dns.clone(),
-            dns_search: self.dns_search.clone(),
-            dns_options: self.dns_option.clone(),
             log_opts: pairs("--log-opt", &self.log_opt)?,
             cid_file: self.cidfile.clone(),
-        })
+            ..HostConfig::default()
+        };
+        self.networks.apply(&mut host)?;
+        Ok(host)
     }
 
     fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {
@@ -337,15 +304,6 @@ fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String
             }
         })
         .collect()
-}
-
-fn network(name: &str) -> anyhow::Result<NetworkMode> {
-    match name {
-        "bridge" | "default" => Ok(NetworkMode::Bridge),
-        "host" => Ok(NetworkMode::Host),
-        "none" => Ok(NetworkMode::None),
-        other => Err(bad_input(format!("network {other} not found: there are bridge, host and none"))),
-    }
 }
 
 fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use clap::Parser;
 use rbox_engine::host;
 use rbox_engine::network::NetworkStore;
+use rbox_engine::paths::Paths;
 use rbox_engine::record::Status;
 use serde_json::{Value, json};
 
@@ -135,12 +136,12 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
         "StateDir": global.paths.state.display().to_string(),
         "Name": kernel("hostname"),
         "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "Warnings": warnings(cgroups.is_some()),
+        "Warnings": warnings(&global.paths, cgroups.is_some()),
     }))
 }
 
 /// What will not work here, and why.
-fn warnings(has_cgroups: bool) -> Vec<String> {
+fn warnings(paths: &Paths, has_cgroups: bool) -> Vec<String> {
     let mut out = Vec::new();
     if !has_cgroups {
         out.push("no control groups are mounted: containers cannot be limited".to_owned());
@@ -152,8 +153,14 @@ fn warnings(has_cgroups: bool) -> Vec<String> {
     // A list that cannot be had (no nf_tables) is no warning: the first container with a network tells that.
     for chain in NetworkStore::forward_drops().unwrap_or_default() {
         out.push(format!(
-            "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridge"
+            "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridges"
         ));
+    }
+    if rbox_engine::wiring::networks(paths).guard_missing().unwrap_or(false) {
+        out.push(
+            "this kernel has no nftables for bridges: containers of one network can send with each other's addresses"
+                .to_owned(),
+        );
     }
     out
 }

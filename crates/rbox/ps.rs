@@ -7,7 +7,8 @@ use clap::Parser;
 use jiff::{Timestamp, Zoned};
 use rbox_engine::containers;
 use rbox_engine::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
-use rbox_engine::record::{Container, Status};
+use rbox_engine::record::{Container, ContainerRecord, Status};
+use rbox_engine::spec::container::NetworkMode;
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
 use rbox_engine::volume::disk_usage;
@@ -142,7 +143,7 @@ impl View<'_> {
             "LocalVolumes": volumes.to_string(),
             "Mounts": mounts.join(","),
             "Names": record.name,
-            "Networks": record.host.network.as_str(),
+            "Networks": network_names(record).join(","),
             "Ports": ports(container),
             "RunningFor": ago(record.created, self.now),
             "Size": self.size(container)?,
@@ -289,6 +290,14 @@ impl Ancestors {
     }
 }
 
+/// The networks a container is on, by name.
+fn network_names(record: &ContainerRecord) -> Vec<String> {
+    match record.host.network {
+        NetworkMode::Bridge => record.host.attachments.iter().map(|wanted| wanted.network.clone()).collect(),
+        _ => vec![record.host.network_mode()],
+    }
+}
+
 fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestors) -> bool {
     let record = &container.record;
     let filter_port = |port: ContainerPort| FilterPort { port: port.port, protocol: port.proto.to_string() };
@@ -301,9 +310,9 @@ fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestor
             MountKind::Tmpfs { .. } => {}
         }
     }
-    let endpoint = container.live.as_ref().and_then(|live| live.endpoint.as_ref());
-    let mut networks = vec![record.host.network.as_str().to_owned()];
-    networks.extend(endpoint.map(|endpoint| endpoint.network_id.clone()));
+    let mut networks = network_names(record);
+    let attachments = record.host.attachments.iter();
+    networks.extend(attachments.map(|wanted| wanted.network_id.clone()).filter(|id| !id.is_empty()));
     let published: Vec<FilterPort> = container
         .live
         .iter()

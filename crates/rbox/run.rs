@@ -10,6 +10,8 @@ use rbox_engine::lock::Lock;
 use rbox_engine::monitor::{self, StartOptions};
 use rbox_engine::record::{Container, ContainerRecord};
 use rbox_engine::spec::Platform;
+use rbox_engine::spec::container::{Attachment as Wanted, NetworkMode};
+use rbox_engine::wiring::networks;
 use rbox_engine::{control, hello, protocol};
 
 use crate::cli::{Coded, Execute, Global, bad_input, message, say};
@@ -198,7 +200,28 @@ fn make(
     if let Some(file) = cid_file {
         file.write(record.id.as_str())?;
     }
+    warn_of_lost_ports(global, &record)?;
     Ok(record)
+}
+
+/// Docker's words for ports that cannot be published because the container has the host's network, or no way out of its own.
+fn warn_of_lost_ports(global: &Global, record: &ContainerRecord) -> std::io::Result<()> {
+    let host = &record.host;
+    if host.ports.is_empty() && !host.publish_all {
+        return Ok(());
+    }
+    let store = networks(&global.paths);
+    let is_internal = |wanted: &Wanted| {
+        store.attached(&wanted.network_id, &wanted.network).is_ok_and(|network| network.internal)
+    };
+    let why = match host.network {
+        NetworkMode::Host => "using host network mode",
+        NetworkMode::None => "the container has no network",
+        NetworkMode::Bridge if host.attachments.iter().all(is_internal) => "all its networks are internal",
+        _ => return Ok(()),
+    };
+    let line = format!("WARNING: Published ports are discarded when {why}\n");
+    crate::table::write_all(&mut std::io::stderr(), &line)
 }
 
 fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {

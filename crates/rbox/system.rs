@@ -13,7 +13,7 @@ use crate::prompt::confirmed;
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::human_size;
-use crate::{rm, rmi, volume};
+use crate::{network, rm, rmi, volume};
 
 /// Show disk usage
 #[derive(Debug, Parser)]
@@ -138,12 +138,14 @@ impl Execute for Prune {
         };
         let volumes =
             if self.volumes { "\n  - all anonymous volumes not used by at least one container" } else { "" };
-        let warning =
-            format!("WARNING! This will remove:\n  - all stopped containers\n  - {images}{volumes}\n");
+        let warning = format!(
+            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - {images}{volumes}\n"
+        );
         if !self.force && !confirmed(&warning)? {
             return Ok(0);
         }
         let mut reclaimed = rm::prune(global, &filters)?;
+        network::prune(global, &filters)?;
         if self.volumes {
             reclaimed += volume::prune(global, &filters, false)?;
         }
@@ -166,7 +168,8 @@ pub(crate) struct Reset {
 }
 
 /// What rbox makes below its two directories. Nothing else there is touched.
-const OWN: [&str; 8] = ["containers", "image", "names", "network", "networks", "trash", "volumes", "locks"];
+const OWN: [&str; 10] =
+    ["changing", "containers", "image", "links", "names", "network", "networks", "trash", "volumes", "locks"];
 
 impl Execute for Reset {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
@@ -187,7 +190,7 @@ impl Execute for Reset {
         }
         // A container that could not be ended still stands on these.
         if failures.is_empty() {
-            if let Err(errors) = teardown::networks(&global.paths).destroy() {
+            if let Err(errors) = rbox_engine::wiring::networks(&global.paths).destroy() {
                 failures.extend(errors.iter().map(ToString::to_string));
             }
             teardown::remove_group_parents(&global.paths);

@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 use rbox_spec::capability::CapSet;
-use rbox_spec::container::{DeviceSpec, NetworkMode};
+use rbox_spec::container::DeviceSpec;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -64,7 +64,7 @@ pub(crate) fn build(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec,
 
 fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpecError> {
     let host = &record.host;
-    let own_network = host.network != NetworkMode::Host;
+    let own_network = host.network.is_own();
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(own_network, !host.cgroupns_host)?)
         .devices(devices(record)?)

@@ -129,10 +129,10 @@ pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), En
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
-    let current = Container::read(paths, id)?.ok_or_else(missing)?.record;
+    let Container { record: current, live, .. } = Container::read(paths, id)?.ok_or_else(missing)?;
     take_name(paths, name, id)?;
     let record = ContainerRecord { name: name.to_owned(), ..current };
     write_json(&paths.container(id).join("config.json"), &record)?;
     release_name(paths, &container.record.name, id);
-    Ok(())
+    live.map_or(Ok(()), |live| crate::connect::follow_name(paths, &record, &live))
 }

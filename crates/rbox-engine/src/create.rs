@@ -71,8 +71,10 @@ pub fn create(
     if let Some(name) = &request.name {
         names::validate(name).map_err(invalid)?;
     }
+    crate::attachments::check(&request)?;
     let id = new_id()?;
     let mut record = assemble(id, image, request)?;
+    crate::attachments::resolve(paths, &mut record)?;
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = store.pin(image).map_err(image_error)?;
@@ -244,7 +246,7 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     }
     config.user.parse::<rbox_spec::user::UserSpec>().map_err(invalid)?;
     host.resources.validate(&host_limits()).map_err(invalid)?;
-    let own_network = host.network != NetworkMode::Host;
+    let own_network = host.network.is_own();
     for key in host.sysctls.keys() {
         if !sysctl_allowed(key, own_network, true) {
             return refuse(format!(

@@ -40,7 +40,7 @@ pub const IMAGE_KEYS: &[&str] = &["dangling", "label", "before", "since", "refer
 /// Keys of `volume ls`.
 pub const VOLUME_KEYS: &[&str] = &["dangling", "name", "label", "driver"];
 /// Keys of `network ls`.
-pub const NETWORK_KEYS: &[&str] = &["driver", "id", "label", "name", "scope", "type"];
+pub const NETWORK_KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 /// Keys of every `prune`.
 pub const PRUNE_KEYS: &[&str] = &["until", "label", "label!", "dangling", "all"];
 

@@ -127,7 +127,7 @@ pub(crate) fn host_view(record: &ContainerRecord, live: &LiveState) -> String {
             put(&format!("ns.{kind}"), inode.to_string());
         }
     }
-    if let Some(endpoint) = &live.endpoint {
+    if let Some(endpoint) = live.main_endpoint() {
         put("address", format!("{} (bridge {})", endpoint.gateway, endpoint.bridge));
         put("link", endpoint.host_link.clone());
     }

@@ -2,8 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod attach;
+mod attachments;
 pub mod boot;
 mod config;
+pub mod connect;
 pub mod containers;
 pub mod control;
 pub mod create;
@@ -15,11 +17,13 @@ pub mod hello;
 pub mod host;
 pub mod inspect;
 mod launch;
+mod links;
 pub mod lock;
 pub mod logs;
 pub mod moment;
 pub mod monitor;
 pub mod names;
+pub mod net;
 mod oom;
 pub mod own_file;
 pub mod paths;
@@ -28,10 +32,12 @@ pub mod protocol;
 pub mod reaper;
 pub mod record;
 mod restart;
+mod served;
 pub mod teardown;
 pub mod update;
 mod user;
 pub mod volume;
+pub mod wiring;
 
 // What a command line needs of the crates below, so that it has one door.
 pub use rbox_image as image;

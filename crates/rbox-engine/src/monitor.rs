@@ -4,14 +4,14 @@
 //! lock for as long as there is something to look after.
 
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rbox_network::Endpoint;
 use rbox_runtime::cgroup::Hierarchy;
 use rbox_runtime::{Running, Stdio};
-use rbox_spec::port::PublishedPort;
+use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
 use rbox_sys::{SysError, channel, trace};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -26,8 +26,9 @@ use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::oom;
 use crate::paths::Paths;
 use crate::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
-use crate::record::{ContainerRecord, ExitRecord, LiveState, write_json};
+use crate::record::{ContainerRecord, Editing, ExitRecord, LiveState, read_json, write_json};
 use crate::restart::{self, Backoff, Why};
+use crate::served::Served;
 use crate::teardown;
 
 /// How a container is started.
@@ -119,10 +120,8 @@ struct Ended {
     record: ContainerRecord,
     post: Post,
     exit: ExitRecord,
-    /// The ports it had.
-    published: Vec<PublishedPort>,
-    /// The address it had.
-    address: Option<Ipv4Addr>,
+    /// The places on networks that it had.
+    endpoints: Vec<Endpoint>,
     /// How long it ran.
     ran: Duration,
 }
@@ -137,7 +136,7 @@ fn go_on(paths: &Paths, mut ended: Ended) {
         }
         let (record, editing) = restart::current_held(paths, &ended.record);
         let restarts = ended.exit.restart_count;
-        let again = Again { exit: Some(&ended.exit), published: &ended.published, address: ended.address };
+        let again = Again { exit: Some(&ended.exit), endpoints: &ended.endpoints };
         let launched = match Streams::open(&record, ended.post.size) {
             Ok((stdio, outputs, input)) => {
                 launch(paths, &record, stdio, again).map(|launched| (launched, outputs, input))
@@ -188,7 +187,7 @@ impl Post {
             if left.is_zero() {
                 return true;
             }
-            let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
+            let timeout = timespec(left);
             let mut fds: Vec<PollFd<'_>> =
                 self.clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
             if let Some(listener) = &self.listener {
@@ -275,6 +274,10 @@ impl Streams {
         let stdio = Stdio::Fds { fds: [input_end, out_write, err_write], own: true };
         Ok((stdio, vec![(Stream::Stdout, out_read), (Stream::Stderr, err_read)], input))
     }
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), EngineError> {
@@ -385,19 +388,21 @@ impl<'a> Monitor<'a> {
     /// One life of the container, to its end. What is left to do when it is to be started again.
     fn watch(mut self, launched: Launched) -> Option<Ended> {
         let begin = Instant::now();
-        let Launched { mut running, live, root, held_ports } = launched;
+        let Launched { mut running, live, root, held_ports, dns } = launched;
+        let mut served = Served::new(self.paths, &self.record, &live, dns, held_ports);
         if let Some(master) = running.terminal.take() {
             let _ = unblock(&master);
             self.input = master.try_clone().ok();
             self.outputs.push((Stream::Stdout, master));
         }
-        while !self.turn(running.pidfd.as_fd()) {}
-        self.finish(&running, live, root, held_ports, begin)
+        while !self.turn(running.pidfd.as_fd(), &mut served) {}
+        self.finish(&running, live, root, served, begin)
     }
 
     /// Waits for something to do and does it. True once the program has ended.
-    fn turn(&mut self, pidfd: BorrowedFd<'_>) -> bool {
-        let ready = self.wait(pidfd);
+    fn turn(&mut self, pidfd: BorrowedFd<'_>, served: &mut Served<'a>) -> bool {
+        let (ready, asked) = self.wait(pidfd, served);
+        served.turn(&asked);
         let mut ended = false;
         // Clients last and from the end, so that removing one moves none that is still to come.
         for event in ready.into_iter().rev() {
@@ -406,7 +411,7 @@ impl<'a> Monitor<'a> {
                 Ready::Output(index) => self.read_output(index),
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.accept(),
-                Ready::ClientIn(index) => self.read_client(index),
+                Ready::ClientIn(index) => self.read_client(index, served),
                 Ready::ClientOut(index) => {
                     if !self.post.clients[index].flush() {
                         self.drop_client(index);
@@ -417,7 +422,8 @@ impl<'a> Monitor<'a> {
         ended
     }
 
-    fn wait(&self, pidfd: BorrowedFd<'_>) -> Vec<Ready> {
+    /// What is ready, and which descriptors of what is served are.
+    fn wait(&self, pidfd: BorrowedFd<'_>, served: &Served<'_>) -> (Vec<Ready>, Vec<bool>) {
         let mut kinds = vec![Ready::Exit];
         let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
         if let Some(listener) = &self.post.listener {
@@ -446,9 +452,12 @@ impl<'a> Monitor<'a> {
                 fds.push(PollFd::new(&client.socket, PollFlags::OUT));
             }
         }
-        let _ = rustix::event::poll(&mut fds, None);
-        let events: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-        kinds.into_iter().zip(events).filter_map(|(kind, ready)| ready.then_some(kind)).collect()
+        served.poll_fds(&mut fds);
+        let timeout = served.timeout().map(timespec);
+        let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
+        let mut events = fds.iter().map(|fd| !failed && !fd.revents().is_empty());
+        let own = kinds.into_iter().zip(events.by_ref()).filter_map(|(kind, ready)| ready.then_some(kind));
+        (own.collect(), events.collect())
     }
 
     fn read_output(&mut self, index: usize) {
@@ -503,13 +512,13 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn read_client(&mut self, index: usize) {
+    fn read_client(&mut self, index: usize, served: &mut Served<'a>) {
         let Some(client) = self.post.clients.get(index) else { return };
         let mut packet = vec![0_u8; CHUNK + 1];
-        let length = match channel::receive(&client.socket, &mut packet) {
-            Ok((length, _)) => length,
+        let (length, passed) = match channel::receive(&client.socket, &mut packet) {
+            Ok(received) => received,
             Err(e) if e.errno as i32 == nix::libc::EAGAIN => return,
-            Err(_) => 0,
+            Err(_) => (0, None),
         };
         if length == 0 {
             self.drop_client(index);
@@ -522,6 +531,9 @@ impl<'a> Monitor<'a> {
             }
             Some(ToMonitor::EndOfInput) if client.owns_input => self.end_input(),
             Some(ToMonitor::Resize(rows, columns)) => self.resize(rows, columns),
+            Some(ToMonitor::Hold(port)) => served.hold(self.paths, &self.record.id, (port, passed)),
+            Some(ToMonitor::LetGo(port)) => served.let_go(&port),
+            Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
             _ => {}
         }
     }
@@ -570,7 +582,7 @@ impl<'a> Monitor<'a> {
         running: &Running,
         live: LiveState,
         root: OwnedFd,
-        held_ports: Vec<OwnedFd>,
+        served: Served<'a>,
         begin: Instant,
     ) -> Option<Ended> {
         let exit_code = reap(running.pidfd.as_fd());
@@ -579,6 +591,9 @@ impl<'a> Monitor<'a> {
             let _ = log.finish(Timestamp::now());
         }
         let (paths, record) = (self.paths, &self.record);
+        // What commands changed while it ran is on disk; from here on they find that it has ended.
+        let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
+        let live = current_live(paths, &record.id).unwrap_or(live);
         let oom_killed =
             rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
         let again = restart::is_due(paths, record, exit_code, live.restart_count);
@@ -610,16 +625,17 @@ impl<'a> Monitor<'a> {
         self.send_all(&FromMonitor::Exited(exit_code).encode());
         self.flush_clients();
         self.post.clients.clear();
-        drop(held_ports);
+        // Its name server's sockets are of the container's network namespace, and would keep that.
+        drop(served);
         let _ = teardown::free(paths, &live);
+        drop(editing);
         drop(root);
         if again {
             return Some(Ended {
                 record: self.record,
                 post: self.post,
                 exit,
-                published: live.published,
-                address: live.endpoint.as_ref().map(|endpoint| endpoint.ip),
+                endpoints: live.endpoints,
                 ran: begin.elapsed(),
             });
         }
@@ -668,6 +684,15 @@ impl<'a> Monitor<'a> {
             }
         }
     }
+}
+
+/// How long the end of a container waits for a command that is just changing its record.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The live state as commands left it, when it is still of this life.
+fn current_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
+    let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()?;
+    (live.running && live.monitor == rustix::process::getpid().as_raw_nonzero().get()).then_some(live)
 }
 
 /// Waits for the process and gives its exit code: its own, or 128+n after signal n.

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use rbox_spec::port::PublishedPort;
 use rbox_sys::channel;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -34,6 +35,12 @@ pub enum ToMonitor<'a> {
     EndOfInput,
     /// The terminal has this size: rows, columns.
     Resize(u16, u16),
+    /// A host port to keep, with the socket that does it.
+    Hold(PublishedPort),
+    /// A host port to give up.
+    LetGo(PublishedPort),
+    /// The records tell of other networks or names.
+    Follow,
 }
 
 impl FromMonitor<'_> {
@@ -77,6 +84,10 @@ impl ToMonitor<'_> {
             Self::Resize(rows, columns) => {
                 [b"w", &rows.to_le_bytes()[..], &columns.to_le_bytes()[..]].concat()
             }
+            // Ports always have a text; of an empty one the monitor would make nothing.
+            Self::Hold(port) => [b"h".to_vec(), serde_json::to_vec(port).unwrap_or_default()].concat(),
+            Self::LetGo(port) => [b"l".to_vec(), serde_json::to_vec(port).unwrap_or_default()].concat(),
+            Self::Follow => vec![b'f'],
         }
     }
 
@@ -88,6 +99,9 @@ impl ToMonitor<'_> {
             b'i' => ToMonitor::Input(body),
             b'c' => ToMonitor::EndOfInput,
             b'w' => ToMonitor::Resize(number(0)?, number(2)?),
+            b'h' => ToMonitor::Hold(serde_json::from_slice(body).ok()?),
+            b'l' => ToMonitor::LetGo(serde_json::from_slice(body).ok()?),
+            b'f' => ToMonitor::Follow,
             _ => return None,
         })
     }
@@ -159,10 +173,23 @@ mod tests {
         ] {
             assert_eq!(FromMonitor::decode(&message.encode()), Some(message));
         }
-        for message in [ToMonitor::Input(b"abc"), ToMonitor::EndOfInput, ToMonitor::Resize(24, 80)] {
+        let port = PublishedPort {
+            host_ip: std::net::Ipv6Addr::LOCALHOST.into(),
+            host_port: 8080,
+            container_port: 80,
+            proto: rbox_spec::port::Protocol::Udp,
+        };
+        for message in [
+            ToMonitor::Input(b"abc"),
+            ToMonitor::EndOfInput,
+            ToMonitor::Resize(24, 80),
+            ToMonitor::Hold(port),
+            ToMonitor::LetGo(port),
+            ToMonitor::Follow,
+        ] {
             assert_eq!(ToMonitor::decode(&message.encode()), Some(message));
         }
-        for bad in [&b""[..], b"?", b"X12", b"w\x01"] {
+        for bad in [&b""[..], b"?", b"X12", b"w\x01", b"h{}"] {
             assert!(FromMonitor::decode(bad).is_none() && ToMonitor::decode(bad).is_none());
         }
     }

@@ -7,6 +7,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rbox_network::Endpoint;
@@ -15,6 +16,8 @@ use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
 use rbox_spec::restart::RestartPolicy;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -59,8 +62,9 @@ pub struct LiveState {
     pub started: Timestamp,
     /// Its control groups.
     pub cgroup: CgroupPaths,
-    /// Its place on the network.
-    pub endpoint: Option<Endpoint>,
+    /// Its places on networks.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
     /// Ports the host passes on to it.
     pub published: Vec<PublishedPort>,
     /// The program runs: init's last step was carried out.
@@ -93,6 +97,13 @@ pub struct ExitRecord {
     /// Somebody had asked for its end: `unless-stopped` does not start it with the host.
     #[serde(default)]
     pub stopped: bool,
+}
+
+impl LiveState {
+    /// The endpoint that its way out leads through, or for want of one the first: what is published leads to it.
+    pub fn main_endpoint(&self) -> Option<&Endpoint> {
+        self.endpoints.iter().find(|endpoint| endpoint.default_route).or(self.endpoints.first())
+    }
 }
 
 impl ExitRecord {
@@ -209,6 +220,34 @@ pub(crate) struct Editing {
 impl Editing {
     /// Waits for the right. None when the record is gone.
     pub(crate) fn begin(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
+        Self::open(paths, id, |dir| rustix::fs::flock(dir, FlockOperation::LockExclusive).map(|()| true))
+    }
+
+    /// The same, waiting no longer than `patience`. None, too, when it was not to be had.
+    pub(crate) fn begin_within(
+        paths: &Paths,
+        id: &ContainerId,
+        patience: Duration,
+    ) -> Result<Option<Self>, RecordError> {
+        let begin = Instant::now();
+        Self::open(paths, id, |dir| {
+            loop {
+                match rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
+                    Err(Errno::WOULDBLOCK) if begin.elapsed() < patience => {
+                        std::thread::sleep(Duration::from_millis(1));
+                    }
+                    Err(Errno::WOULDBLOCK) => return Ok(false),
+                    done => return done.map(|()| true),
+                }
+            }
+        })
+    }
+
+    fn open(
+        paths: &Paths,
+        id: &ContainerId,
+        lock: impl FnOnce(&std::fs::File) -> Result<bool, Errno>,
+    ) -> Result<Option<Self>, RecordError> {
         let path = paths.container(id);
         let io_error = |action| {
             let path = path.clone();
@@ -218,9 +257,8 @@ impl Editing {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(io_error("open"))?,
         };
-        rustix::fs::flock(&dir, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(|e| io_error("lock")(e.into()))?;
-        Ok(Some(Self { _dir: dir }))
+        let locked = lock(&dir).map_err(|e| io_error("lock")(e.into()))?;
+        Ok(locked.then_some(Self { _dir: dir }))
     }
 }
 

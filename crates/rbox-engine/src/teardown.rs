@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rbox_network::{Names, NetworkStore};
+use rbox_network::Names;
 use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
@@ -24,18 +24,10 @@ use crate::record::{
 };
 use crate::restart::{self, Why};
 use crate::volume::VolumeStore;
+use crate::wiring::networks;
 
 /// The exit code told for a container whose end nobody saw.
 pub const UNSEEN_EXIT: i32 = 255;
-
-/// The networks of these paths.
-pub fn networks(paths: &Paths) -> NetworkStore {
-    NetworkStore::open(
-        &paths.root.join("network"),
-        &paths.state.join("network"),
-        Names::for_state(&paths.state),
-    )
-}
 
 /// A container's control group: below the parent it asked for, or that of this pair of directories.
 pub(crate) fn group_path(paths: &Paths, record: &ContainerRecord) -> String {
@@ -78,10 +70,11 @@ pub fn remove_group_parents(paths: &Paths) {
 pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
     let mut failures = Vec::new();
     free_group(&now(&live.cgroup), &mut failures);
-    if let Some(endpoint) = &live.endpoint
-        && let Err(errors) = networks(paths).detach(endpoint)
-    {
-        failures.extend(errors.iter().map(ToString::to_string));
+    let store = networks(paths);
+    for endpoint in &live.endpoints {
+        if let Err(errors) = store.detach(endpoint) {
+            failures.extend(errors.iter().map(ToString::to_string));
+        }
     }
     failures
 }
@@ -140,6 +133,7 @@ pub(crate) fn delete_hidden(
 /// Removes a container's live directory in one step: renamed away first, so that a start that comes meanwhile
 /// makes a new one and nothing of that is removed. The caller holds the lock in it.
 pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
+    crate::links::forget(paths, id);
     let gone = paths.live().join(format!("{GONE}{id}.{}", std::process::id()));
     if std::fs::rename(paths.live_of(id), &gone).is_ok() {
         let _ = std::fs::remove_dir_all(gone);
@@ -218,6 +212,7 @@ pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
     empty_trash(paths)?;
     sweep_unfinished(paths);
     sweep_boot(paths)?;
+    crate::connect::mend(paths);
     let mut first_failure = Ok(());
     for id in containers::entries(&paths.live())? {
         let dir = paths.live_of(&id);
@@ -328,7 +323,9 @@ fn free_unrecorded(paths: &Paths, id: &ContainerId) {
 fn release_addresses(paths: &Paths, id: &ContainerId) {
     let store = networks(paths);
     // What cannot be freed now is taken back by the next container that looks for an address.
-    let _ = store.bridge().and_then(|network| store.release_all(&network, id.as_str()));
+    for network in store.list().unwrap_or_default() {
+        let _ = store.release_all(&network, id.as_str());
+    }
 }
 
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
@@ -339,7 +336,7 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     };
     let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|c| c.oom_kills() > 0);
     free(paths, &live);
-    if live.endpoint.is_none() {
+    if live.endpoints.is_empty() {
         release_addresses(paths, id);
     }
     let dir = paths.container(id);

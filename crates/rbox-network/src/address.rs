@@ -7,7 +7,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,48 @@ use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
-use crate::subnet::Subnet;
+use crate::subnet::{Subnet, Subnet6};
+
+/// The addresses that containers of a network can be given.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pool {
+    first: u128,
+    count: u32,
+    /// The bridge's own, wherever in the range it is.
+    gateway: u128,
+    six: bool,
+}
+
+impl Pool {
+    /// Those of `subnet`, or of the part `range` of it, but its base, its broadcast address and the gateway.
+    pub(crate) fn v4(subnet: Subnet, range: Option<Subnet>, gateway: Ipv4Addr) -> Self {
+        let part = range.unwrap_or(subnet);
+        let first = u32::from(part.base()).max(u32::from(subnet.base()).saturating_add(1));
+        let last = u32::from(part.broadcast()).min(u32::from(subnet.broadcast()).saturating_sub(1));
+        Self {
+            first: first.into(),
+            count: (u64::from(last) + 1).saturating_sub(u64::from(first)).try_into().unwrap_or(u32::MAX),
+            gateway: u32::from(gateway).into(),
+            six: false,
+        }
+    }
+
+    /// The first two thousand million and more of `subnet` but its base, which means any router there, and the gateway.
+    pub(crate) fn v6(subnet: Subnet6, gateway: Ipv6Addr) -> Self {
+        let (first, last) = (u128::from(subnet.base()).saturating_add(1), u128::from(subnet.last()));
+        let count = last.saturating_sub(first).saturating_add(1);
+        Self { first, count: count.min(u128::from(u32::MAX)) as u32, gateway: u128::from(gateway), six: true }
+    }
+
+    /// The address number `index`, counted from 0; none for the gateway's place.
+    fn address(&self, index: u32) -> Option<IpAddr> {
+        let number = self.first.saturating_add(u128::from(index));
+        (number != self.gateway).then(|| match u32::try_from(number) {
+            Ok(number) if !self.six => IpAddr::V4(number.into()),
+            _ => IpAddr::V6(number.into()),
+        })
+    }
+}
 
 /// How many owners an allocation that found an address taken looks at before it only walks on.
 const LOOKED_AT: u32 = 4;
@@ -25,13 +66,12 @@ const LOOKED_AT: u32 = 4;
 pub(crate) struct Addresses {
     directory: PathBuf,
     fd: OwnedFd,
-    hint: PathBuf,
-    subnet: Subnet,
+    state: PathBuf,
 }
 
 impl Addresses {
     /// Opens, and makes if needed, the directory below `state` (the network's live state).
-    pub(crate) fn open(state: &Path, subnet: Subnet) -> Result<Self> {
+    pub(crate) fn open(state: &Path) -> Result<Self> {
         let directory = state.join("addresses");
         let flags = OFlags::DIRECTORY | OFlags::RDONLY | OFlags::CLOEXEC;
         let open = || rustix::fs::open(&directory, flags, Mode::empty());
@@ -43,46 +83,79 @@ impl Addresses {
             opened => opened,
         }
         .map_err(|e| Error::file("open", &directory, e))?;
-        Ok(Self { hint: state.join("next"), directory, fd, subnet })
+        Ok(Self { state: state.to_owned(), directory, fd })
     }
 
-    /// Takes a free address for `container`. `is_live` says of another container's id whether it can still
-    /// use its address. `before`, an address of this subnet that it had, is taken if it is free.
+    /// Keeps the network from being removed while it is held. Not waited for but while one is being removed.
+    pub(crate) fn hold(&self) -> Result<()> {
+        self.flock(FlockOperation::LockShared)
+    }
+
+    /// Waits for all who hold it and keeps others from it.
+    pub(crate) fn hold_alone(&self) -> Result<()> {
+        self.flock(FlockOperation::LockExclusive)
+    }
+
+    fn flock(&self, operation: FlockOperation) -> Result<()> {
+        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.fd, operation))
+            .map_err(|e| Error::file("lock", &self.directory, e))
+    }
+
+    /// Takes a free address of `pool` for `container`. `is_live` says of another container's id whether it can still
+    /// use its address. `before`, an address that it had, is taken if it is free. None when all are taken.
     pub(crate) fn allocate(
         &self,
-        network: &str,
+        pool: &Pool,
         container: &str,
-        before: Option<Ipv4Addr>,
+        before: Option<IpAddr>,
         is_live: &dyn Fn(&str) -> bool,
-    ) -> Result<Ipv4Addr> {
+    ) -> Result<Option<IpAddr>> {
         let file = self.prepare(container)?;
         if let Some(ip) = before
             && self.link(&file, ip)?
         {
-            return Ok(ip);
+            return Ok(Some(ip));
         }
-        let count = self.subnet.hosts();
-        let start = self.read_hint() % count.max(1);
+        let count = pool.count;
+        let start = self.read_hint(pool) % count.max(1);
         let mut looked = 0;
         // The second round looks at every owner: all addresses seem taken.
-        for step in 0..count.saturating_mul(2) {
-            let index = start.wrapping_add(step) % count.max(1);
-            let ip = self.subnet.host(index);
+        for step in 0..u64::from(count) * 2 {
+            let index = ((u64::from(start) + step) % u64::from(count)) as u32;
+            let Some(ip) = pool.address(index) else { continue };
             let mut taken = self.link(&file, ip)?;
-            if !taken && (looked < LOOKED_AT || step >= count) {
+            if !taken && (looked < LOOKED_AT || step >= u64::from(count)) {
                 looked += 1;
                 taken = self.reclaim(ip, is_live)? && self.link(&file, ip)?;
             }
             if taken {
-                self.write_hint(index + 1);
-                return Ok(ip);
+                self.write_hint(pool, index.wrapping_add(1));
+                return Ok(Some(ip));
             }
         }
-        Err(Error::NoAddress { network: network.into(), subnet: self.subnet.to_string() })
+        Ok(None)
+    }
+
+    /// Takes this address for `container`; the id of its owner when another lives with it.
+    pub(crate) fn take(
+        &self,
+        ip: IpAddr,
+        container: &str,
+        is_live: &dyn Fn(&str) -> bool,
+    ) -> Result<Result<(), String>> {
+        let file = self.prepare(container)?;
+        // A second round for one that is given back, or taken, just now.
+        for _ in 0..2 {
+            if self.link(&file, ip)? || (self.reclaim(ip, is_live)? && self.link(&file, ip)?) {
+                return Ok(Ok(()));
+            }
+        }
+        let owner = std::fs::read_to_string(self.directory.join(ip.to_string())).unwrap_or_default();
+        Ok(Err(owner))
     }
 
     /// Gives the address back if `container` has it.
-    pub(crate) fn release(&self, ip: Ipv4Addr, container: &str) -> Result<()> {
+    pub(crate) fn release(&self, ip: IpAddr, container: &str) -> Result<()> {
         self.unlink_if(ip, |owner| owner == container).map(drop)
     }
 
@@ -96,7 +169,7 @@ impl Addresses {
     }
 
     /// Every address and its owner.
-    pub(crate) fn owners(&self) -> Result<Vec<(Ipv4Addr, String)>> {
+    pub(crate) fn owners(&self) -> Result<Vec<(IpAddr, String)>> {
         let entries =
             std::fs::read_dir(&self.directory).map_err(|e| Error::file("read", &self.directory, e))?;
         let mut owners = Vec::new();
@@ -113,7 +186,7 @@ impl Addresses {
         Ok(owners)
     }
 
-    fn reclaim(&self, ip: Ipv4Addr, is_live: &dyn Fn(&str) -> bool) -> Result<bool> {
+    fn reclaim(&self, ip: IpAddr, is_live: &dyn Fn(&str) -> bool) -> Result<bool> {
         self.unlink_if(ip, |owner| !is_live(owner))
     }
 
@@ -128,7 +201,7 @@ impl Addresses {
     }
 
     /// Gives the file the address as its name; false when the name is taken.
-    fn link(&self, file: &File, ip: Ipv4Addr) -> Result<bool> {
+    fn link(&self, file: &File, ip: IpAddr) -> Result<bool> {
         let from = format!("/proc/self/fd/{}", file.as_raw_fd());
         let to = ip.to_string();
         let told = || format!("{from}, {}", trace::quoted(self.directory.join(&to)));
@@ -142,7 +215,7 @@ impl Addresses {
     }
 
     /// Unlinks the address's file if `condition` holds for its owner; whether it did.
-    fn unlink_if(&self, ip: Ipv4Addr, condition: impl Fn(&str) -> bool) -> Result<bool> {
+    fn unlink_if(&self, ip: IpAddr, condition: impl Fn(&str) -> bool) -> Result<bool> {
         let name = ip.to_string();
         let failed = |what, errno: Errno| Error::file(what, self.directory.join(&name), errno);
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
@@ -169,14 +242,50 @@ impl Addresses {
     }
 
     /// Where to begin: after the last address given. Only a hint, so it is neither locked nor believed.
-    fn read_hint(&self) -> u32 {
-        let read = std::fs::read_to_string(&self.hint).ok();
+    fn read_hint(&self, pool: &Pool) -> u32 {
+        let read = std::fs::read_to_string(self.hint(pool)).ok();
         read.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
-    fn write_hint(&self, next: u32) {
-        let written = std::fs::write(&self.hint, next.to_string());
+    fn write_hint(&self, pool: &Pool, next: u32) {
+        let written = std::fs::write(self.hint(pool), next.to_string());
         // Without the hint the next allocation walks from the start.
         drop(written);
+    }
+
+    fn hint(&self, pool: &Pool) -> PathBuf {
+        self.state.join(if pool.six { "next6" } else { "next" })
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn all(pool: &Pool) -> Vec<String> {
+        (0..pool.count).filter_map(|index| pool.address(index)).map(|ip| ip.to_string()).collect()
+    }
+
+    #[test]
+    fn what_a_pool_holds() {
+        let subnet: Subnet = "10.1.2.0/29".parse().unwrap();
+        let inside = ["10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5", "10.1.2.6"];
+        assert_eq!(all(&Pool::v4(subnet, None, subnet.gateway())), inside);
+        let last = "10.1.2.6".parse().unwrap();
+        assert_eq!(
+            all(&Pool::v4(subnet, None, last)),
+            ["10.1.2.1", "10.1.2.2", "10.1.2.3", "10.1.2.4", "10.1.2.5"]
+        );
+        let upper = Some("10.1.2.4/30".parse().unwrap());
+        assert_eq!(all(&Pool::v4(subnet, upper, subnet.gateway())), ["10.1.2.4", "10.1.2.5", "10.1.2.6"]);
+        let lower = Some("10.1.2.0/30".parse().unwrap());
+        assert_eq!(all(&Pool::v4(subnet, lower, subnet.gateway())), ["10.1.2.2", "10.1.2.3"]);
+        let point: Subnet = "10.1.2.0/31".parse().unwrap();
+        assert!(all(&Pool::v4(point, None, point.gateway())).is_empty());
+        let six: Subnet6 = "fd00::/126".parse().unwrap();
+        assert_eq!(all(&Pool::v6(six, six.gateway())), ["fd00::2", "fd00::3"]);
+        let wide: Subnet6 = "fd00::/64".parse().unwrap();
+        assert_eq!(Pool::v6(wide, wide.gateway()).count, u32::MAX);
     }
 }

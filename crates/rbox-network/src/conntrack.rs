@@ -5,13 +5,14 @@
 //!
 //! Source: `linux/netfilter/nfnetlink_conntrack.h`.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, SocketAddr};
 
-use rbox_spec::port::{Protocol, PublishedPort};
+use rbox_spec::port::Protocol;
 use rustix::io::Errno;
 
 use crate::error::Result;
-use crate::nft::encode::{Attributes, NFPROTO_IPV4, attribute};
+use crate::nft::Published;
+use crate::nft::encode::{Attributes, Family, attribute};
 use crate::socket::{DUMP, Netlink, Request};
 
 const SUBSYSTEM: u16 = 1 << 8;
@@ -27,8 +28,8 @@ const ZONE: u16 = 18;
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Tuple {
-    source: Ipv4Addr,
-    destination: Ipv4Addr,
+    source: IpAddr,
+    destination: IpAddr,
     proto: u8,
     destination_port: u16,
 }
@@ -37,10 +38,15 @@ impl Tuple {
     fn parse(body: &[u8], direction: u16) -> Option<Self> {
         let tuple = attribute(body, direction)?;
         let (ip, proto) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
-        let address = |kind| attribute(ip, kind)?.first_chunk::<4>().map(|octets| Ipv4Addr::from(*octets));
+        // One kind of attribute for an IPv4 address, another for an IPv6 one.
+        let address = |v4, v6| match (attribute(ip, v4), attribute(ip, v6)) {
+            (Some(octets), _) => octets.first_chunk::<4>().map(|octets| IpAddr::from(*octets)),
+            (_, Some(octets)) => octets.first_chunk::<16>().map(|octets| IpAddr::from(*octets)),
+            _ => None,
+        };
         Some(Self {
-            source: address(1)?,
-            destination: address(2)?,
+            source: address(1, 3)?,
+            destination: address(2, 4)?,
             proto: *attribute(proto, 1)?.first()?,
             destination_port: u16::from_be_bytes(*attribute(proto, 3)?.first_chunk::<2>()?),
         })
@@ -48,10 +54,10 @@ impl Tuple {
 }
 
 /// Whether the flow goes to one of the published UDP ports, or to the container behind them.
-fn concerns(original: Tuple, reply: Tuple, ports: &[(PublishedPort, Ipv4Addr)]) -> bool {
+fn concerns(original: Tuple, reply: Tuple, ports: &[Published]) -> bool {
     original.proto == Protocol::Udp.number()
         && ports.iter().filter(|(port, _)| port.proto == Protocol::Udp).any(|(port, ip)| {
-            let addressed = port.host_ip.is_unspecified() || port.host_ip == IpAddr::V4(original.destination);
+            let addressed = port.host_ip.is_unspecified() || port.host_ip == original.destination;
             let published = addressed && original.destination_port == port.host_port;
             // The container's own flows out begin at its address; those are no business of the port.
             (published && original.source != *ip) || (reply.source == *ip && original.destination != *ip)
@@ -59,14 +65,22 @@ fn concerns(original: Tuple, reply: Tuple, ports: &[(PublishedPort, Ipv4Addr)]) 
 }
 
 /// Makes the kernel forget the UDP flows of these ports. Without a UDP port among them it does nothing.
-pub(crate) fn forget(socket: &mut Netlink, ports: &[(PublishedPort, Ipv4Addr)]) -> Result<()> {
-    if !ports.iter().any(|(port, _)| port.proto == Protocol::Udp) {
-        return Ok(());
+pub(crate) fn forget(socket: &mut Netlink, ports: &[Published]) -> Result<()> {
+    for family in [Family::Ip, Family::Ip6] {
+        let of_family = |(port, _): &&Published| port.host_ip.is_ipv6() == (family == Family::Ip6);
+        let ports: Vec<Published> = ports.iter().filter(of_family).copied().collect();
+        if ports.iter().any(|(port, _)| port.proto == Protocol::Udp) {
+            forget_of(socket, family, &ports)?;
+        }
     }
+    Ok(())
+}
+
+fn forget_of(socket: &mut Netlink, family: Family, ports: &[Published]) -> Result<()> {
     let dump = Request {
         kind: GET,
         flags: DUMP,
-        body: Attributes::message(NFPROTO_IPV4).into_body(),
+        body: Attributes::message(family).into_body(),
         told: "IPCTNL_MSG_CT_GET".into(),
         accept: None,
     };
@@ -79,7 +93,7 @@ pub(crate) fn forget(socket: &mut Netlink, ports: &[(PublishedPort, Ipv4Addr)]) 
         if !concerns(original, reply, ports) {
             continue;
         }
-        let copied = [ORIGINAL, ID, ZONE].into_iter().fold(Attributes::message(NFPROTO_IPV4), |out, kind| {
+        let copied = [ORIGINAL, ID, ZONE].into_iter().fold(Attributes::message(family), |out, kind| {
             match attribute(body, kind) {
                 Some(value) if kind == ORIGINAL => out.nested_bytes(kind, value),
                 Some(value) => out.bytes(kind, value),
@@ -91,8 +105,9 @@ pub(crate) fn forget(socket: &mut Netlink, ports: &[(PublishedPort, Ipv4Addr)]) 
             flags: 0,
             body: copied.into_body(),
             told: format!(
-                "IPCTNL_MSG_CT_DELETE udp {} -> {}:{}",
-                original.source, original.destination, original.destination_port
+                "IPCTNL_MSG_CT_DELETE udp {} -> {}",
+                original.source,
+                SocketAddr::new(original.destination, original.destination_port)
             ),
             accept: Some(Errno::NOENT),
         });
@@ -105,10 +120,11 @@ pub(crate) fn forget(socket: &mut Netlink, ports: &[(PublishedPort, Ipv4Addr)]) 
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
+    use rbox_spec::port::PublishedPort;
 
     #[test]
     fn which_flows_are_forgotten() {
-        let ip = |text: &str| text.parse::<Ipv4Addr>().unwrap();
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
         let tuple = |source: &str, destination: &str, proto, destination_port| Tuple {
             source: ip(source),
             destination: ip(destination),
@@ -133,6 +149,10 @@ mod tests {
             !concerns(to_host, from_host, &[(port("127.0.0.1"), ip("172.30.0.2"))]),
             "on another address"
         );
+        let any6 = [(port("::"), ip("fd00::2"))];
+        let to_host6 = tuple("2001:db8::9", "2001:db8::1", 17, 53);
+        assert!(concerns(to_host6, tuple("fd00::2", "2001:db8::9", 17, 999), &any6));
+        assert!(!concerns(to_host6, from_host, &[(port("::1"), ip("fd00::2"))]), "on another address");
         let out = tuple("172.30.0.2", "8.8.8.8", 17, 53);
         assert!(!concerns(out, tuple("8.8.8.8", "192.0.2.1", 17, 999), &any), "the container's own question");
     }

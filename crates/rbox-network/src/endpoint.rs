@@ -1,67 +1,10 @@
 //! A container's place on a network: what goes into its record, so that everything can be found again.
 
-use std::fmt::{self, Display, Formatter};
-use std::net::Ipv4Addr;
-use std::str::FromStr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use rbox_spec::mac::Mac;
 use rbox_spec::port::PublishedPort;
 use serde::{Deserialize, Serialize};
-
-use crate::error::Error;
-
-/// An Ethernet address: `02:42:ac:1e:00:02`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(into = "String", try_from = "String")]
-pub struct Mac(pub [u8; 6]);
-
-impl Mac {
-    /// The locally administered address that goes with an IPv4 address. A container that gets a used address
-    /// gets its MAC too, so what neighbours remember stays true.
-    pub fn of(ip: Ipv4Addr) -> Self {
-        let [a, b, c, d] = ip.octets();
-        Self([0x02, 0x42, a, b, c, d])
-    }
-}
-
-impl Display for Mac {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let octets: Vec<String> = self.0.iter().map(|octet| format!("{octet:02x}")).collect();
-        f.write_str(&octets.join(":"))
-    }
-}
-
-impl FromStr for Mac {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        let octets: Option<Vec<u8>> = text
-            .split(':')
-            .map(|octet| {
-                // `from_str_radix` would take a sign.
-                let plain = octet.len() == 2 && octet.bytes().all(|b| b.is_ascii_hexdigit());
-                plain.then(|| u8::from_str_radix(octet, 16).ok()).flatten()
-            })
-            .collect();
-        octets
-            .and_then(|octets| octets.try_into().ok())
-            .map(Self)
-            .ok_or_else(|| Error::Invalid(format!("{text:?} is no MAC address such as 02:42:ac:1e:00:02")))
-    }
-}
-
-impl From<Mac> for String {
-    fn from(mac: Mac) -> Self {
-        mac.to_string()
-    }
-}
-
-impl TryFrom<String> for Mac {
-    type Error = Error;
-
-    fn try_from(text: String) -> Result<Self, Error> {
-        text.parse()
-    }
-}
 
 /// One container on one network. Nothing of it exists in the kernel before [`crate::NetworkStore::attach`],
 /// so it can be recorded first.
@@ -83,39 +26,72 @@ pub struct Endpoint {
     pub ip: Ipv4Addr,
     /// The length of its subnet's prefix.
     pub prefix: u8,
-    /// The default route.
+    /// The bridge's own address.
     pub gateway: Ipv4Addr,
+    /// Whether the way out is through this network: it is not through an internal one, and through one only.
+    #[serde(default)]
+    pub default_route: bool,
+    /// Its IPv6 address, on a network that has IPv6.
+    #[serde(default)]
+    pub ip6: Option<Endpoint6>,
     /// The Ethernet address of the container's end.
     pub mac: Mac,
+    /// The largest packet, in bytes; none for the kernel's default.
+    #[serde(default)]
+    pub mtu: Option<u32>,
+    /// What it is called on this network, in lower case: its name first.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// It may send only with its own addresses.
+    #[serde(default)]
+    pub guarded: bool,
+    /// It and the other containers of the network do not reach each other.
+    #[serde(default)]
+    pub isolated: bool,
     /// The published ports.
     #[serde(default)]
     pub ports: Vec<PublishedPort>,
 }
 
-/// The name of the host's end of a container's veth: `rb` and the start of the id; link names hold 15 characters.
-pub(crate) fn host_link(container: &str) -> String {
+/// The IPv6 side of an [`Endpoint`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoint6 {
+    /// The container's address.
+    pub ip: Ipv6Addr,
+    /// The length of its subnet's prefix.
+    pub prefix: u8,
+    /// The bridge's own address.
+    pub gateway: Ipv6Addr,
+}
+
+impl Endpoint {
+    /// Its addresses, the IPv4 one first.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        [Some(IpAddr::V4(self.ip)), self.ip6.map(|six| IpAddr::V6(six.ip))].into_iter().flatten()
+    }
+}
+
+/// How many networks a container can be on: the name of the host's end of each veth has one digit for it.
+pub const MOST_NETWORKS: usize = 36;
+
+/// The name of the host's end of a container's veth: `rb` and the start of the id, then, but for the first, a digit
+/// (base 36) for which one it is. Link names hold 15 characters.
+pub(crate) fn host_link(container: &str, number: usize) -> String {
     let start: String = container.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    format!("rb{start}")
+    match u32::try_from(number).ok().filter(|n| *n > 0).and_then(|n| char::from_digit(n, 36)) {
+        Some(digit) => format!("rb{start}{digit}"),
+        None => format!("rb{start}"),
+    }
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
     #[test]
-    fn mac_addresses() {
-        let mac = Mac::of(Ipv4Addr::new(172, 30, 0, 2));
-        assert_eq!(mac.to_string(), "02:42:ac:1e:00:02");
-        assert_eq!(mac.to_string().parse::<Mac>().unwrap(), mac);
-        for bad in ["", "02:42", "02:42:ac:1e:00:02:03", "+2:42:ac:1e:00:02", "02:42:ac:1e:00:zz"] {
-            assert!(bad.parse::<Mac>().is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn link_names_fit() {
-        assert_eq!(host_link(&"3f".repeat(32)), "rb3f3f3f3f3f3f");
-        assert_eq!(host_link("../x"), "rbx");
+        assert_eq!(host_link(&"3f".repeat(32), 0), "rb3f3f3f3f3f3f");
+        assert_eq!(host_link(&"3f".repeat(32), 35), "rb3f3f3f3f3f3fz");
+        assert_eq!(host_link("../x", 0), "rbx");
     }
 }

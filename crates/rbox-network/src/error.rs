@@ -1,5 +1,6 @@
 //! What can go wrong between a container and the wire.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
@@ -49,9 +50,36 @@ pub enum Error {
     /// Linux bridges hold 1,023 ports.
     #[error("bridge {0} is full: a Linux bridge holds 1,023 containers; stop some or use a second network")]
     BridgeFull(String),
+    /// An address that was asked for and that another container has.
+    #[error("Address already in use: {ip} of network {network}{}", by(owner))]
+    AddressInUse {
+        /// The address.
+        ip: IpAddr,
+        /// The network's name.
+        network: String,
+        /// The id of the container that has it.
+        owner: String,
+    },
     /// No such network.
     #[error("network {0} not found")]
     NoNetwork(String),
+    /// A network of this name is there.
+    #[error("network with name {0} already exists")]
+    NetworkExists(String),
+    /// A subnet that was asked for.
+    #[error("invalid pool request: Pool overlaps with other one on this address space: network {0} has it")]
+    SubnetTaken(String),
+    /// Removal of one of the three that are always there.
+    #[error("{0} is a pre-defined network and cannot be removed")]
+    Predefined(String),
+    /// Removal of a network with containers on it.
+    #[error("error while removing network: network {network} has active endpoints ({})", owners.join(", "))]
+    NetworkInUse {
+        /// The network's name.
+        network: String,
+        /// The ids of those containers.
+        owners: Vec<String>,
+    },
     /// A published port that another container of ours holds.
     #[error("Bind for {address} failed: port is already allocated{holder}")]
     PortAllocated {
@@ -70,9 +98,9 @@ pub enum Error {
         /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`.
         errno: Errno,
     },
-    /// IPv6 host addresses cannot be translated to an IPv4 container.
+    /// IPv6 host addresses cannot be translated to a container that has IPv4 only.
     #[error(
-        "cannot publish on {0}: the bridge network is IPv4 only; publish on an IPv4 address, or use --network host"
+        "cannot publish on {0}: the container's network has no IPv6; publish on an IPv4 address, or create the network with --ipv6"
     )]
     Ipv6(String),
     /// A value of `--add-host`, `--dns` and the like.
@@ -100,6 +128,10 @@ impl Error {
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn by(owner: &str) -> String {
+    owner.get(..12).map_or(String::new(), |id| format!(" (container {id} has it)"))
+}
 
 /// Why a port could not be bound, in Docker's words where it has some.
 fn bound(errno: Errno) -> String {

@@ -1,12 +1,12 @@
 //! Links, addresses and routes over rtnetlink. Source: rtnetlink(7).
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use netlink_packet_core::{Emitable, Parseable};
 use netlink_packet_route::AddressFamily;
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage};
 use netlink_packet_route::link::{
     AfSpecInet6, AfSpecUnspec, In6AddrGenMode, InfoBridgePort, InfoData, InfoKind, InfoPortData,
     InfoPortKind, InfoVeth, LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkMessage,
@@ -17,11 +17,13 @@ use netlink_packet_route::route::{
 use rbox_sys::trace;
 use rustix::io::Errno;
 
-use crate::endpoint::{Endpoint, Mac};
+use rbox_spec::mac::Mac;
+
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::nft::encode::attribute;
-use crate::socket::{CREATE, DUMP, EXCL, Netlink, Request};
-use crate::subnet::Subnet;
+use crate::socket::{CREATE, DUMP, EXCL, Message, Netlink, Request};
+use crate::subnet::{Subnet, Subnet6};
 
 /// `RTM_*`, linux/rtnetlink.h.
 mod rtm {
@@ -32,7 +34,9 @@ mod rtm {
     pub(super) const NEWADDR: u16 = 20;
     pub(super) const GETADDR: u16 = 22;
     pub(super) const NEWROUTE: u16 = 24;
+    pub(super) const DELROUTE: u16 = 25;
     pub(super) const GETROUTE: u16 = 26;
+    pub(super) const GETMULTICAST: u16 = 58;
 }
 
 fn body(message: &impl Emitable) -> Vec<u8> {
@@ -84,15 +88,36 @@ fn add_address(index: u32, name: &str, ip: Ipv4Addr, prefix: u8) -> Request {
     }
 }
 
-fn default_route(index: u32, name: &str, gateway: Ipv4Addr) -> Request {
+/// Without the check for a duplicate, which takes a second: who has which address is written down.
+fn add_address6(index: u32, name: &str, ip: Ipv6Addr, prefix: u8) -> Request {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.prefix_len = prefix;
+    message.header.index = index;
+    message.header.flags = AddressHeaderFlags::Nodad;
+    message.attributes =
+        vec![AddressAttribute::Address(IpAddr::V6(ip)), AddressAttribute::Flags(AddressFlags::Nodad)];
+    Request {
+        kind: rtm::NEWADDR,
+        flags: CREATE | EXCL,
+        body: body(&message),
+        told: format!("RTM_NEWADDR {ip}/{prefix} nodad on {name}"),
+        accept: Some(Errno::EXIST),
+    }
+}
+
+fn default_route(index: u32, name: &str, gateway: IpAddr) -> Request {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
+    let (family, address) = match gateway {
+        IpAddr::V4(ip) => (AddressFamily::Inet, RouteAddress::Inet(ip)),
+        IpAddr::V6(ip) => (AddressFamily::Inet6, RouteAddress::Inet6(ip)),
+    };
+    message.header.address_family = family;
     message.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
     message.header.protocol = RouteProtocol::Boot;
     message.header.scope = RouteScope::Universe;
     message.header.kind = RouteType::Unicast;
-    message.attributes =
-        vec![RouteAttribute::Gateway(RouteAddress::Inet(gateway)), RouteAttribute::Oif(index)];
+    message.attributes = vec![RouteAttribute::Gateway(address), RouteAttribute::Oif(index)];
     Request {
         kind: rtm::NEWROUTE,
         flags: CREATE | EXCL,
@@ -161,14 +186,35 @@ pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     taken.extend(
-        addresses(socket, &message, "RTM_GETADDR")?.into_iter().filter_map(|(ip, p)| Subnet::new(ip, p)),
+        only_v4(addresses(socket, &message, "RTM_GETADDR")?).filter_map(|(ip, p)| Subnet::new(ip, p)),
     );
     // A route to everything, or to half of it as VPNs set, says nothing about what is in use.
     taken.retain(|subnet| subnet.prefix() > 1);
     Ok(taken)
 }
 
-fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<Vec<(Ipv4Addr, u8)>> {
+/// Every IPv6 subnet that this network namespace has a route to; not the default route, nor the links' own.
+pub(crate) fn taken6(socket: &mut Netlink) -> Result<Vec<Subnet6>> {
+    let mut message = RouteMessage::default();
+    message.header.address_family = AddressFamily::Inet6;
+    let what = "RTM_GETROUTE of IPv6, all tables";
+    let request =
+        Request { kind: rtm::GETROUTE, flags: DUMP, body: body(&message), told: what.into(), accept: None };
+    let mut taken = Vec::new();
+    for answer in socket.ask(&request)? {
+        let route = RouteMessage::parse(&answer.body)
+            .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
+        for attribute in &route.attributes {
+            if let RouteAttribute::Destination(RouteAddress::Inet6(base)) = attribute {
+                taken.extend(Subnet6::new(*base, route.header.destination_prefix_length));
+            }
+        }
+    }
+    taken.retain(|subnet| subnet.prefix() > 3);
+    Ok(taken)
+}
+
+fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<Vec<(IpAddr, u8)>> {
     let request =
         Request { kind: rtm::GETADDR, flags: DUMP, body: body(ask), told: what.into(), accept: None };
     let mut found = Vec::new();
@@ -179,12 +225,24 @@ fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<V
             continue;
         }
         for attribute in &address.attributes {
-            if let AddressAttribute::Local(IpAddr::V4(ip)) = attribute {
-                found.push((*ip, address.header.prefix_len));
-            }
+            // Of IPv4 the local address counts, and IPv6 has only the other kind.
+            let ip = match attribute {
+                AddressAttribute::Local(ip) => *ip,
+                AddressAttribute::Address(ip) if ip.is_ipv6() => *ip,
+                _ => continue,
+            };
+            found.push((ip, address.header.prefix_len));
         }
     }
     Ok(found)
+}
+
+/// Of these only the IPv4 ones.
+fn only_v4(addresses: Vec<(IpAddr, u8)>) -> impl Iterator<Item = (Ipv4Addr, u8)> {
+    addresses.into_iter().filter_map(|(ip, prefix)| match ip {
+        IpAddr::V4(ip) => Some((ip, prefix)),
+        IpAddr::V6(_) => None,
+    })
 }
 
 /// The IPv4 addresses of the link `index`, each with the length of its prefix.
@@ -192,25 +250,45 @@ pub(crate) fn addresses_of(socket: &mut Netlink, index: u32) -> Result<Vec<(Ipv4
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
     message.header.index = index;
-    addresses(socket, &message, "RTM_GETADDR of the bridge")
+    Ok(only_v4(addresses(socket, &message, "RTM_GETADDR of the bridge")?).collect())
+}
+
+/// The same for IPv6.
+pub(crate) fn addresses6_of(socket: &mut Netlink, index: u32) -> Result<Vec<(Ipv6Addr, u8)>> {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.index = index;
+    let all = addresses(socket, &message, "RTM_GETADDR of the bridge, IPv6")?;
+    let six = all.into_iter().filter_map(|(ip, prefix)| match ip {
+        IpAddr::V6(ip) => Some((ip, prefix)),
+        IpAddr::V4(_) => None,
+    });
+    Ok(six.collect())
+}
+
+/// A network's bridge as it is to be.
+pub(crate) struct Bridge<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) ip: Ipv4Addr,
+    pub(crate) prefix: u8,
+    pub(crate) mtu: Option<u32>,
 }
 
 /// Makes the bridge, or what is missing of it. Two processes may do so at once.
-pub(crate) fn make_bridge(socket: &mut Netlink, name: &str, gateway: Ipv4Addr, prefix: u8) -> Result<Link> {
+pub(crate) fn make_bridge(socket: &mut Netlink, bridge: &Bridge<'_>) -> Result<Link> {
+    let Bridge { name, ip, prefix, mtu } = *bridge;
     // A fixed address: a bridge without one takes that of a port, and changes it as ports come and go.
-    let mac = Mac::of(gateway);
-    let create = link(
-        name,
-        vec![
-            LinkAttribute::Address(mac.0.to_vec()),
-            LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
-        ],
-    );
+    let mac = Mac::of(ip);
+    let mut attributes = vec![
+        LinkAttribute::Address(mac.0.to_vec()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge)]),
+    ];
+    attributes.extend(mtu.map(LinkAttribute::Mtu));
     socket.batch(&[
         Request {
             kind: rtm::NEWLINK,
             flags: CREATE | EXCL,
-            body: body(&create),
+            body: body(&link(name, attributes)),
             told: format!("RTM_NEWLINK bridge {name} {mac}"),
             accept: Some(Errno::EXIST),
         },
@@ -219,8 +297,19 @@ pub(crate) fn make_bridge(socket: &mut Netlink, name: &str, gateway: Ipv4Addr, p
     let Some(found) = find(socket, name)? else {
         return Err(Error::Kernel { what: format!("RTM_GETLINK {name}"), errno: Errno::NODEV });
     };
-    socket.batch(&[add_address(found.index, name, gateway, prefix), up(name)])?;
+    socket.batch(&[add_address(found.index, name, ip, prefix), up(name)])?;
     Ok(Link { up: true, ..found })
+}
+
+/// Gives the bridge its IPv6 address.
+pub(crate) fn add_bridge_address6(
+    socket: &mut Netlink,
+    bridge: Link,
+    name: &str,
+    ip: Ipv6Addr,
+    prefix: u8,
+) -> Result<()> {
+    socket.batch(&[add_address6(bridge.index, name, ip, prefix)])
 }
 
 /// Makes the veth pair: one end a port of the bridge, the other in `netns`; one request, then two to raise it.
@@ -232,19 +321,17 @@ pub(crate) fn make_veth(
     hairpin: bool,
 ) -> Result<()> {
     let host = endpoint.host_link.as_str();
-    let peer = link(
-        &endpoint.link,
-        [
-            queues(),
-            vec![LinkAttribute::Address(endpoint.mac.0.to_vec()), LinkAttribute::NetNsFd(netns.as_raw_fd())],
-        ]
-        .concat(),
-    );
+    let mtu = || endpoint.mtu.map(LinkAttribute::Mtu);
+    let mut inside = queues();
+    inside
+        .extend([LinkAttribute::Address(endpoint.mac.0.to_vec()), LinkAttribute::NetNsFd(netns.as_raw_fd())]);
+    inside.extend(mtu());
+    let peer = link(&endpoint.link, inside);
     let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(InfoVeth::Peer(peer)))];
-    let create = link(
-        host,
-        [queues(), vec![LinkAttribute::Controller(bridge.index), LinkAttribute::LinkInfo(info)]].concat(),
-    );
+    let mut outside = queues();
+    outside.extend([LinkAttribute::Controller(bridge.index), LinkAttribute::LinkInfo(info)]);
+    outside.extend(mtu());
+    let create = link(host, outside);
     let mut requests = vec![
         Request {
             kind: rtm::NEWLINK,
@@ -261,11 +348,44 @@ pub(crate) fn make_veth(
         },
         no_link_local(host),
     ];
+    requests.extend(as_port(endpoint, hairpin));
+    socket.batch(&requests)
+}
+
+/// Makes a veth that is there a port of the bridge, which was made anew. One that is gone is no failure.
+pub(crate) fn join_bridge(
+    socket: &mut Netlink,
+    endpoint: &Endpoint,
+    bridge: Link,
+    hairpin: bool,
+) -> Result<()> {
+    let host = endpoint.host_link.as_str();
+    let join = Request {
+        kind: rtm::NEWLINK,
+        flags: 0,
+        body: body(&link(host, vec![LinkAttribute::Controller(bridge.index)])),
+        told: format!("RTM_NEWLINK {host} master {}", endpoint.bridge),
+        accept: None,
+    };
+    let all = [vec![join], as_port(endpoint, hairpin)].concat();
+    match socket.batch(&all) {
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(()),
+        done => done,
+    }
+}
+
+/// What makes a link that has a bridge a port as the endpoint wants it, and raises it.
+fn as_port(endpoint: &Endpoint, hairpin: bool) -> Vec<Request> {
+    let host = endpoint.host_link.as_str();
+    let mut requests = Vec::new();
     if hairpin {
-        requests.push(hairpin_mode(host));
+        requests.push(port_option(host, InfoBridgePort::HairpinMode(true), "hairpin on"));
+    }
+    if endpoint.isolated {
+        requests.push(port_option(host, InfoBridgePort::Isolated(true), "isolated on"));
     }
     requests.push(up(host));
-    socket.batch(&requests)
+    requests
 }
 
 /// One queue: a veth otherwise has one a CPU, each with its objects in sysfs, which is most of what making it costs on
@@ -274,17 +394,18 @@ fn queues() -> Vec<LinkAttribute> {
     vec![LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)]
 }
 
-/// Lets the bridge send a frame back out of the port it came from: with `bridge-nf-call-iptables` on, a container
-/// that reaches its own published port is translated inside the bridge.
-fn hairpin_mode(name: &str) -> Request {
+/// An option of a bridge's port. `hairpin` lets the bridge send a frame back out of the port it came from: with
+/// `bridge-nf-call-iptables` on, a container that reaches its own published port is translated inside the bridge.
+/// Isolated ports get nothing from each other.
+fn port_option(name: &str, option: InfoBridgePort, told: &str) -> Request {
     let message = link(
         name,
         vec![LinkAttribute::LinkInfo(vec![
             LinkInfo::PortKind(InfoPortKind::Bridge),
-            LinkInfo::PortData(InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)])),
+            LinkInfo::PortData(InfoPortData::BridgePort(vec![option])),
         ])],
     );
-    let told = format!("RTM_NEWLINK {name} hairpin on");
+    let told = format!("RTM_NEWLINK {name} {told}");
     Request { kind: rtm::NEWLINK, flags: 0, body: body(&message), told, accept: None }
 }
 
@@ -323,44 +444,131 @@ const CARRIER: Duration = Duration::from_millis(100);
 /// Waits until the bridge forwards to the port, and sends itself: it has no carrier before its first port has. The
 /// kernel acts on a carrier from a work queue, up to a second later; what is sent before is lost, and a lost ARP
 /// request costs a second. Asking for the link makes the kernel act at once (since 6.8; before, it is waited for).
-fn settle(endpoint: &Endpoint) -> Result<()> {
-    let mut socket = Netlink::route()?;
+fn settle(inside: &mut Netlink, endpoint: &Endpoint) -> Result<()> {
+    let mut host = Netlink::route()?;
     let begin = Instant::now();
     for name in [&endpoint.host_link, &endpoint.bridge] {
-        let mut asked = 0;
-        while find(&mut socket, name)?.is_some_and(|link| !link.operational) && begin.elapsed() < CARRIER {
-            // The work queue mostly is at it already, on another CPU.
-            asked += 1;
-            if asked < 10 {
-                std::thread::yield_now();
-            } else {
-                std::thread::sleep(Duration::from_micros(200));
-            }
+        await_carrier(&mut host, name, begin)?;
+    }
+    match endpoint.ip6 {
+        None => Ok(()),
+        Some(six) => {
+            await_carrier(inside, &endpoint.link, begin)?;
+            await_group(inside, &endpoint.link, six.ip, begin)
+        }
+    }
+}
+
+/// Waits until the link is in the group by which neighbours ask for its address: the kernel joins it from another
+/// work queue, and a lost question costs a second here too.
+fn await_group(socket: &mut Netlink, name: &str, ip: Ipv6Addr, begin: Instant) -> Result<()> {
+    const IFA_MULTICAST: u16 = 7;
+    let [.., x, y, z] = ip.octets();
+    let group = [0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, x, y, z];
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    let request = Request {
+        kind: rtm::GETMULTICAST,
+        flags: DUMP,
+        body: body(&message),
+        told: format!("RTM_GETMULTICAST {name}"),
+        accept: None,
+    };
+    let has = |message: &Message| {
+        // struct ifaddrmsg is before the attributes.
+        message.body.get(8..).and_then(|body| attribute(body, IFA_MULTICAST)) == Some(&group)
+    };
+    while !socket.ask(&request)?.iter().any(has) && begin.elapsed() < CARRIER {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    Ok(())
+}
+
+fn await_carrier(socket: &mut Netlink, name: &str, begin: Instant) -> Result<()> {
+    let mut asked = 0;
+    while find(socket, name)?.is_some_and(|link| !link.operational) && begin.elapsed() < CARRIER {
+        // The work queue mostly is at it already, on another CPU.
+        asked += 1;
+        if asked < 10 {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(200));
         }
     }
     Ok(())
 }
 
-/// Configures the inside of a container: loopback and `endpoint.link` up, the address, the default route; returns when
-/// the bridge forwards to it. `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network
+/// Configures the inside of a container: loopback and the endpoints' links up, addresses, default route; returns when
+/// the bridges forward to it. `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network
 /// namespace; the caller is in the host's.
-pub fn configure_inside(socket: OwnedFd, endpoint: &Endpoint) -> Result<()> {
+pub fn configure_inside(socket: OwnedFd, endpoints: &[Endpoint]) -> Result<()> {
     let mut socket = Netlink::from_fd(socket);
+    let mut requests = vec![up("lo")];
+    for endpoint in endpoints {
+        let name = endpoint.link.as_str();
+        let Some(found) = find(&mut socket, name)? else {
+            return Err(Error::Kernel {
+                what: format!("RTM_GETLINK {name} in the container"),
+                errno: Errno::NODEV,
+            });
+        };
+        requests.extend([
+            no_link_local(name),
+            up(name),
+            add_address(found.index, name, endpoint.ip, endpoint.prefix),
+        ]);
+        if let Some(six) = endpoint.ip6 {
+            requests.push(add_address6(found.index, name, link_local(endpoint.mac), 64));
+            requests.push(add_address6(found.index, name, six.ip, six.prefix));
+        }
+        if endpoint.default_route {
+            requests.push(default_route(found.index, name, endpoint.gateway.into()));
+            requests.extend(endpoint.ip6.map(|six| default_route(found.index, name, six.gateway.into())));
+        }
+    }
+    socket.batch(&requests)?;
+    endpoints.iter().try_for_each(|endpoint| settle(&mut socket, endpoint))
+}
+
+/// Makes the way out of a container lead through `endpoint`, or, when none, nowhere, whatever it was before.
+pub fn route_inside(socket: OwnedFd, endpoint: Option<&Endpoint>) -> Result<()> {
+    let mut socket = Netlink::from_fd(socket);
+    for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut message = RouteMessage::default();
+        message.header.address_family = family;
+        message.header.table = netlink_packet_route::route::RouteHeader::RT_TABLE_MAIN;
+        message.header.scope = RouteScope::Universe;
+        let told = format!("RTM_DELROUTE default, {family:?}");
+        let delete =
+            Request { kind: rtm::DELROUTE, flags: 0, body: body(&message), told, accept: Some(Errno::SRCH) };
+        match socket.batch(&[delete]) {
+            // IPv6's way to say that there is none; a kernel without IPv6.
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::AFNOSUPPORT)) => {}
+            done => done?,
+        }
+    }
+    let Some(endpoint) = endpoint else { return Ok(()) };
     let name = endpoint.link.as_str();
-    let Some(found) = find(&mut socket, name)? else {
-        return Err(Error::Kernel {
-            what: format!("RTM_GETLINK {name} in the container"),
-            errno: Errno::NODEV,
-        });
-    };
-    socket.batch(&[
-        up("lo"),
-        no_link_local(name),
-        up(name),
-        add_address(found.index, name, endpoint.ip, endpoint.prefix),
-        default_route(found.index, name, endpoint.gateway),
-    ])?;
-    settle(endpoint)
+    let Some(found) = find(&mut socket, name)? else { return Ok(()) };
+    let mut requests = vec![default_route(found.index, name, endpoint.gateway.into())];
+    requests.extend(endpoint.ip6.map(|six| default_route(found.index, name, six.gateway.into())));
+    socket.batch(&requests)
+}
+
+/// The link-local address that goes with an Ethernet address (RFC 4291, appendix A).
+pub(crate) fn link_local(mac: Mac) -> Ipv6Addr {
+    let mut ip = [0; 16];
+    ip[..2].copy_from_slice(&[0xfe, 0x80]);
+    ip[8..11].copy_from_slice(&mac.0[..3]);
+    ip[8] ^= 2;
+    ip[11..13].copy_from_slice(&[0xff, 0xfe]);
+    ip[13..].copy_from_slice(&mac.0[3..]);
+    ip.into()
+}
+
+/// A `NETLINK_ROUTE` socket in the network namespace that this thread is in.
+pub fn route_socket() -> Result<OwnedFd> {
+    Netlink::route().map(Netlink::into_fd)
 }
 
 /// Raises the loopback of the network namespace that `socket` (`NETLINK_ROUTE`) was opened in: all that

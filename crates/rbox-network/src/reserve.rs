@@ -1,87 +1,128 @@
 //! Holding published ports: a bound socket for each, kept open by the monitor, so that no other program and no
 //! other container gets the port while this one runs. The kernel takes it back when the monitor dies.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rbox_spec::port::{PortMapping, Protocol, PublishedPort};
 use rbox_sys::trace;
 use rustix::io::Errno;
-use rustix::net::sockopt::set_socket_reuseaddr;
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_reuseaddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto};
 
 use crate::error::{Error, Result};
 
-/// Chooses and holds a host port for each mapping. The descriptors are to be kept open, close-on-exec, as long as
-/// the ports are published. `holder` names the container that has published a port (address, port, protocol), if one
-/// of ours has: it is asked only when a port is taken.
+/// How often the kernel is asked for a port that is free on every address of a mapping.
+const CHOICES: usize = 32;
+
+/// A port and what holds it; nothing does where the kernel has no sockets of its protocol.
+type Held = (PublishedPort, Option<OwnedFd>);
+
+/// Chooses and holds a host port for each mapping. A mapping that names no address gives two ports of one number
+/// when the network has `ipv6`: one on 0.0.0.0 and one on \[::\]. The descriptors, one for each port, are to be kept
+/// open, close-on-exec, as long as the ports are published. `holder` names the container that has published a port
+/// (address, port, protocol), if one of ours has: it is asked only when a port is taken.
 pub fn reserve(
     mappings: &[PortMapping],
+    ipv6: bool,
     holder: &dyn Fn(&PublishedPort) -> Option<String>,
-) -> Result<(Vec<PublishedPort>, Vec<OwnedFd>)> {
-    let mut ports = Vec::with_capacity(mappings.len());
-    let mut held = Vec::with_capacity(mappings.len());
+) -> Result<(Vec<PublishedPort>, Vec<Option<OwnedFd>>)> {
+    let mut all = Vec::with_capacity(mappings.len());
     for mapping in mappings {
-        let ip = match mapping.host_ip {
-            None => Ipv4Addr::UNSPECIFIED,
-            Some(IpAddr::V4(ip)) => ip,
-            Some(IpAddr::V6(ip)) => return Err(Error::Ipv6(format!("[{ip}]"))),
-        };
-        let (port, socket) = hold(ip, mapping, holder)?;
-        ports.push(port);
-        held.extend(socket);
+        all.extend(hold(&addresses(mapping.host_ip, ipv6)?, mapping, holder)?);
     }
-    Ok((ports, held))
+    Ok(all.into_iter().unzip())
+}
+
+/// The addresses a mapping is published on.
+fn addresses(host_ip: Option<IpAddr>, ipv6: bool) -> Result<Vec<IpAddr>> {
+    let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+    // ::ffff:192.0.2.1 is an IPv4 address to the kernel.
+    match host_ip.map(|ip| ip.to_canonical()) {
+        None if ipv6 => Ok(vec![any4, any6]),
+        None => Ok(vec![any4]),
+        Some(IpAddr::V6(ip)) if !ipv6 => Err(Error::Ipv6(format!("[{ip}]"))),
+        Some(ip) => Ok(vec![ip]),
+    }
 }
 
 fn hold(
-    ip: Ipv4Addr,
+    addresses: &[IpAddr],
     mapping: &PortMapping,
     holder: &dyn Fn(&PublishedPort) -> Option<String>,
-) -> Result<(PublishedPort, Option<OwnedFd>)> {
+) -> Result<Vec<Held>> {
     let (first, last) = mapping.host_ports.unwrap_or((0, 0));
-    let wanted = PublishedPort {
-        host_ip: IpAddr::V4(ip),
-        host_port: first,
-        container_port: mapping.container_port,
-        proto: mapping.proto,
-    };
-    let mut refused = Errno::ADDRINUSE;
-    for host_port in first..=last {
-        match bind(ip, host_port, mapping.proto) {
-            Ok((host_port, socket)) => {
-                let port = PublishedPort { host_port, ..wanted };
-                // Without a socket only our own records tell whether it is taken.
-                if socket.is_some() || holder(&port).is_none() {
-                    return Ok((port, socket));
+    // What the kernel chose for one address may be taken on the next.
+    let choices = if first == 0 { CHOICES } else { usize::from(last - first) + 1 };
+    let mut refused = None;
+    for host_port in (first..=last).cycle().take(choices) {
+        match hold_one(addresses, host_port, mapping, holder) {
+            Ok(held) => return Ok(held),
+            Err((port, errno)) => {
+                refused.get_or_insert((PublishedPort { host_port: first, ..port }, errno)).1 = errno;
+                if errno != Errno::ADDRINUSE {
+                    break;
                 }
             }
-            Err(errno) => refused = errno,
-        }
-        if refused != Errno::ADDRINUSE {
-            break;
         }
     }
+    let Some((wanted, errno)) = refused else { return Ok(Vec::new()) };
     let address = wanted.host();
     Err(match holder(&wanted) {
-        Some(name) if refused == Errno::ADDRINUSE => {
+        Some(name) if errno == Errno::ADDRINUSE => {
             Error::PortAllocated { address, holder: format!(" (by container {name})") }
         }
-        _ => Error::PortTaken { address, proto: mapping.proto.to_string(), errno: refused },
+        _ => Error::PortTaken { address, proto: mapping.proto.to_string(), errno },
     })
 }
 
+/// Holds one host port on each address, or none: then with the port that was refused and why.
+fn hold_one(
+    addresses: &[IpAddr],
+    host_port: u16,
+    mapping: &PortMapping,
+    holder: &dyn Fn(&PublishedPort) -> Option<String>,
+) -> Result<Vec<Held>, (PublishedPort, Errno)> {
+    let mut held: Vec<Held> = Vec::with_capacity(addresses.len());
+    for ip in addresses {
+        let mut port = PublishedPort {
+            host_ip: *ip,
+            host_port: held.first().map_or(host_port, |(chosen, _)| chosen.host_port),
+            container_port: mapping.container_port,
+            proto: mapping.proto,
+        };
+        match bind(*ip, port.host_port, mapping.proto) {
+            Ok((chosen, socket)) => {
+                port.host_port = chosen;
+                // Without a socket only our own records tell whether it is taken.
+                if socket.is_none() && holder(&port).is_some() {
+                    return Err((port, Errno::ADDRINUSE));
+                }
+                held.push((port, socket));
+            }
+            // A kernel without IPv6: nobody can come to such an address.
+            Err(Errno::AFNOSUPPORT) if ip.is_ipv6() && addresses.len() > 1 => {}
+            Err(errno) => return Err((port, errno)),
+        }
+    }
+    Ok(held)
+}
+
 /// A bound socket and its port. Port 0 lets the kernel choose from its ephemeral range.
-fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd>), Errno> {
+fn bind(ip: IpAddr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd>), Errno> {
     let (kind, protocol) = match proto {
         Protocol::Tcp => (SocketType::STREAM, ipproto::TCP),
         Protocol::Udp => (SocketType::DGRAM, ipproto::UDP),
         Protocol::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
+    let (family, name) = match ip {
+        IpAddr::V4(_) => (AddressFamily::INET, "AF_INET"),
+        IpAddr::V6(_) => (AddressFamily::INET6, "AF_INET6"),
+    };
     let socket = match trace::call(
         "socket",
-        || format!("AF_INET, {proto}"),
-        || rustix::net::socket_with(AddressFamily::INET, kind, SocketFlags::CLOEXEC, Some(protocol)),
+        || format!("{name}, {proto}"),
+        || rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, Some(protocol)),
     ) {
         // A host without SCTP sockets still forwards SCTP; there nobody else can hold the port either.
         Err(Errno::PROTONOSUPPORT | Errno::SOCKTNOSUPPORT) if proto == Protocol::Sctp && port != 0 => {
@@ -89,7 +130,11 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
         }
         socket => socket?,
     };
-    let address = SocketAddrV4::new(ip, port);
+    if ip.is_ipv6() {
+        // 0.0.0.0 is held by a socket of its own, or is another's.
+        set_ipv6_v6only(&socket, true)?;
+    }
+    let address = SocketAddr::new(ip, port);
     match trace::call("bind", || format!("{address}/{proto}"), || rustix::net::bind(&socket, &address)) {
         Err(Errno::ADDRINUSE) if proto == Protocol::Tcp && port != 0 => {
             bind_over_time_wait(&socket, address)?;
@@ -99,13 +144,13 @@ fn bind(ip: Ipv4Addr, port: u16, proto: Protocol) -> Result<(u16, Option<OwnedFd
     if port != 0 {
         return Ok((port, Some(socket)));
     }
-    let chosen = SocketAddrV4::try_from(rustix::net::getsockname(&socket)?)?;
+    let chosen = SocketAddr::try_from(rustix::net::getsockname(&socket)?)?;
     Ok((chosen.port(), Some(socket)))
 }
 
 /// Binds to a port on which only connections of a server that has ended linger. `SO_REUSEADDR` passes those over, but
 /// would let a second holder in too; having listened for a moment, and not reusing after that, keeps it out.
-fn bind_over_time_wait(socket: &OwnedFd, address: SocketAddrV4) -> Result<(), Errno> {
+fn bind_over_time_wait(socket: &OwnedFd, address: SocketAddr) -> Result<(), Errno> {
     trace::call(
         "bind",
         || format!("{address}/tcp, SO_REUSEADDR"),

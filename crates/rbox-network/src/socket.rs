@@ -9,6 +9,7 @@ use std::cell::Cell;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::trace;
+use rustix::buffer::spare_capacity;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
@@ -27,6 +28,7 @@ const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
 
 /// One request of a batch and how `--explain` tells it.
+#[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) kind: u16,
     pub(crate) flags: u16,
@@ -94,6 +96,10 @@ impl Netlink {
         Self { fd, sequence: 1 }
     }
 
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Sends `requests` with one call and reads one acknowledgement each. All are tried; the first refusal
     /// that was not acceptable is returned.
     pub(crate) fn batch(&mut self, requests: &[Request]) -> Result<()> {
@@ -157,6 +163,31 @@ impl Netlink {
         }
     }
 
+    /// Sends `requests`, each of which has an answer of one message, with one call. The answers come in their order;
+    /// a refusal is one of them.
+    pub(crate) fn ask_each(&mut self, requests: &[Request]) -> Result<Vec<Result<Message, Errno>>> {
+        let first = self.sequence;
+        let mut out = Vec::with_capacity(requests.len() * 96);
+        for request in requests {
+            frame(&mut out, request.kind, REQUEST | request.flags, self.sequence, &request.body);
+            self.sequence += 1;
+        }
+        let told = || requests.iter().map(|r| r.told.as_str()).collect::<Vec<_>>().join("; ");
+        self.send(&out, told)?;
+        let mut answers: Vec<Option<Result<Message, Errno>>> = requests.iter().map(|_| None).collect();
+        while answers.iter().any(Option::is_none) {
+            for (sequence, message) in self.receive(&told)? {
+                let Some(index) = sequence.checked_sub(first) else { continue };
+                let Some(answer) = answers.get_mut(index as usize) else { continue };
+                *answer = Some(match message.kind {
+                    NLMSG_ERROR => Err(errno_of(&message.body).unwrap_or(Errno::PROTO)),
+                    _ => Ok(message),
+                });
+            }
+        }
+        Ok(answers.into_iter().flatten().collect())
+    }
+
     /// Sends an nftables transaction, encoded for [`Self::next_sequence`], whose last message asks for an
     /// acknowledgement; `Ok` when it was committed.
     pub(crate) fn transaction(&mut self, batch: &[u8], messages: u32, told: &str) -> Result<()> {
@@ -197,12 +228,12 @@ impl Netlink {
     /// One datagram, taken apart: each message with its sequence number.
     fn receive(&mut self, told: &impl Fn() -> String) -> Result<Vec<(u32, Message)>> {
         // The kernel sizes a dump's datagrams by the buffers it has seen, and never above 32 KiB.
-        let mut buffer = vec![0_u8; 32 * 1024];
-        let (length, _) = rustix::io::retry_on_intr(|| {
-            rustix::net::recv(self.fd.as_fd(), buffer.as_mut_slice(), RecvFlags::empty())
+        // Most are small: what is not written to costs nothing.
+        let mut buffer = Vec::with_capacity(32 * 1024);
+        rustix::io::retry_on_intr(|| {
+            rustix::net::recv(self.fd.as_fd(), spare_capacity(&mut buffer), RecvFlags::empty())
         })
         .map_err(|errno| Error::Kernel { what: format!("recv for {}", told()), errno })?;
-        buffer.truncate(length);
         let mut messages = Vec::new();
         let mut rest = buffer.as_slice();
         while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {

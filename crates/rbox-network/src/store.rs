@@ -1,33 +1,31 @@
-//! Networks as users know them, and a container's way onto one and off again.
+//! Networks as users know them: their records, which survive a reboot.
 //!
-//! On disk: `<root>/networks/<bridge>.json` is a network's record, which survives a reboot;
-//! `<state>/networks/<bridge>/` holds its addresses in use, which need not.
+//! On disk: `<root>/networks/<bridge>.json` is the default network's record, `<root>/networks/<id>.json` one of a user's;
+//! `<state>/networks/<bridge>/` holds a network's addresses in use and its names, which need not survive.
 //!
-//! The order of a start, in which each step can be found again from what was recorded before it:
-//! [`NetworkStore::ensure`], [`reserve`](crate::reserve), [`NetworkStore::plan`], (the endpoint goes into the
-//! container's record), [`NetworkStore::attach`], [`configure_inside`](crate::configure_inside). At the end
-//! [`NetworkStore::detach`].
+//! Networks are made and removed by one process at a time, under a lock on `<root>/networks`. Starts do not take that: a
+//! start holds the one network it takes an address of ([`NetworkStore::plan`]), and a removal waits for those who do and is
+//! refused while an address is in use. A kill in the middle of a removal leaves the record, so that the network is
+//! whole again as soon as it is used.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::Write;
-use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rbox_spec::port::PublishedPort;
 use rbox_sys::trace;
-use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::address::Addresses;
-use crate::endpoint::{Endpoint, Mac, host_link};
+use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
+use crate::host::{ensure_bridge, ensure_sysctls, nameservers};
 use crate::link;
+use crate::network::{BRIDGE_NAME, DEFAULT_BRIDGE, Network, NewNetwork};
 use crate::nft::{self, Table};
 use crate::socket::Netlink;
-use crate::subnet::{self, Subnet};
+use crate::subnet::{self, Subnet, Subnet6};
 
 /// Makes a directory and those above it, for root only, as all below rbox's roots is.
 pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
@@ -41,7 +39,7 @@ pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
 pub struct Names {
     /// The default network's bridge.
     pub bridge: String,
-    /// The nftables table, of family ip.
+    /// The nftables tables, of the families ip, ip6 and bridge.
     pub table: String,
 }
 
@@ -61,52 +59,12 @@ impl Names {
     }
 }
 
-/// A network's record, and what `network ls` and `network inspect` show.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
-    /// 64 hex.
-    pub id: String,
-    /// `bridge`, `host`, `none`.
-    pub name: String,
-    /// `bridge`, `host`, `null`.
-    pub driver: String,
-    /// The subnet of a bridge network.
-    pub subnet: Option<Subnet>,
-    /// The bridge's own address.
-    pub gateway: Option<Ipv4Addr>,
-    /// The Linux bridge; empty for host and none.
-    #[serde(default)]
-    pub bridge: String,
-    /// When it was made.
-    pub created: SystemTime,
-    /// Labels of a user-defined network.
-    #[serde(default)]
-    pub labels: BTreeMap<String, String>,
-    /// Options of the driver.
-    #[serde(default)]
-    pub options: BTreeMap<String, String>,
-    /// Whether it has no way out.
-    #[serde(default)]
-    pub internal: bool,
-}
-
-impl Network {
-    /// `local`, as Docker shows it for every network of one host.
-    pub fn scope(&self) -> &'static str {
-        "local"
-    }
-
-    fn range(&self) -> Result<Subnet> {
-        self.subnet.ok_or_else(|| Error::Invalid(format!("network {} has no subnet", self.name)))
-    }
-}
-
 /// The networks of one installation.
 #[derive(Clone, Debug)]
 pub struct NetworkStore {
-    root: PathBuf,
-    state: PathBuf,
-    names: Names,
+    pub(crate) root: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) names: Names,
 }
 
 impl NetworkStore {
@@ -123,7 +81,7 @@ impl NetworkStore {
 
     /// The default network `bridge`; its subnet is chosen, and recorded, the first time.
     pub fn bridge(&self) -> Result<Network> {
-        let path = self.record_path();
+        let path = self.default_path();
         if let Some(network) = read_record(&path)? {
             return Ok(network);
         }
@@ -134,20 +92,29 @@ impl NetworkStore {
             driver: "bridge".into(),
             subnet: Some(subnet),
             gateway: Some(subnet.gateway()),
+            ip_range: None,
+            subnet6: None,
+            gateway6: None,
             bridge: self.names.bridge.clone(),
             created: SystemTime::now(),
             labels: BTreeMap::new(),
             options: BTreeMap::from([
-                ("com.docker.network.bridge.name".into(), self.names.bridge.clone()),
-                ("com.docker.network.bridge.default_bridge".into(), "true".into()),
+                (BRIDGE_NAME.into(), self.names.bridge.clone()),
+                (DEFAULT_BRIDGE.into(), "true".into()),
                 ("com.docker.network.bridge.enable_icc".into(), "true".into()),
                 ("com.docker.network.bridge.enable_ip_masquerade".into(), "true".into()),
             ]),
             internal: false,
+            attachable: false,
         };
         self.write_record(&path, &network)?;
         // Another process may have been first.
-        read_record(&path)?.ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))
+        let network = read_record(&path)?
+            .ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))?;
+        // At once, so that nobody else on this host, such as a second installation, finds the subnet free. When it cannot
+        // be made, the first container that needs it tells why.
+        let _ = ensure_bridge(&network, &Vec::new);
+        Ok(network)
     }
 
     /// The subnet of a bridge that is there already, because only the record was lost; else one that is free.
@@ -162,15 +129,129 @@ impl NetworkStore {
                 return Ok(subnet);
             }
         }
-        let mut taken = link::taken(&mut socket)?;
+        self.free_subnet()
+    }
+
+    /// A subnet that overlaps nothing on this host and no network of ours.
+    fn free_subnet(&self) -> Result<Subnet> {
+        let mut taken = link::taken(&mut Netlink::route()?)?;
         taken.extend(nameservers());
-        for network in self.records()? {
-            taken.extend(network.subnet);
-        }
+        taken.extend(self.records()?.iter().filter_map(|network| network.subnet));
+        // Its bridge may not be there yet, so no route tells of it.
+        taken.extend(read_record(&self.default_path())?.and_then(|network: Network| network.subnet));
         subnet::choose(&taken)
     }
 
-    /// `bridge`, `host` and `none`, in Docker's order.
+    fn free_subnet6(&self) -> Result<Subnet6> {
+        let mut taken = link::taken6(&mut Netlink::route()?)?;
+        taken.extend(self.records()?.iter().filter_map(|network| network.subnet6));
+        let random = random_bytes()?;
+        subnet::choose6(random.first_chunk().copied().unwrap_or_default(), &taken)
+    }
+
+    /// Makes a network: its record, then its bridge and its place in the rules. `live` are the endpoints in use, for rules
+    /// that have to be made anew.
+    pub fn create(&self, asked: &NewNetwork, live: &dyn Fn() -> Vec<Endpoint>) -> Result<Network> {
+        let plan = asked.plan()?;
+        let _alone = self.lock()?;
+        let (records, bridge) = (self.records()?, self.bridge()?);
+        if records.iter().any(|network| network.name == asked.name) {
+            return Err(Error::NetworkExists(asked.name.clone()));
+        }
+        let clash = records.iter().chain([&bridge]).find(|other| {
+            plan.subnet.zip(other.subnet).is_some_and(|(a, b)| a.overlaps(&b))
+                || plan.subnet6.zip(other.subnet6).is_some_and(|(a, b)| a.overlaps(&b))
+        });
+        if let Some(other) = clash {
+            return Err(Error::SubnetTaken(other.name.clone()));
+        }
+        let id = random_id()?;
+        let name_of_bridge = match asked.options.get(BRIDGE_NAME) {
+            Some(given) => self.free_bridge(given, &records)?,
+            None => format!("rb-{}", id.get(..12).unwrap_or(&id)),
+        };
+        let subnet = plan.subnet.map_or_else(|| self.free_subnet(), Ok)?;
+        let subnet6 = match plan.subnet6 {
+            None if asked.ipv6 => Some(self.free_subnet6()?),
+            given => given,
+        };
+        let network = Network {
+            name: asked.name.clone(),
+            driver: "bridge".into(),
+            subnet: Some(subnet),
+            gateway: Some(plan.gateway.unwrap_or(subnet.gateway())),
+            ip_range: plan.ip_range,
+            subnet6,
+            gateway6: subnet6.map(|subnet| plan.gateway6.unwrap_or(subnet.gateway())),
+            bridge: name_of_bridge,
+            created: SystemTime::now(),
+            labels: asked.labels.clone(),
+            options: asked.options.clone(),
+            internal: asked.internal,
+            attachable: asked.attachable,
+            id,
+        };
+        self.write_record(&self.path_of(&network), &network)?;
+        if let Err(error) = self.ensure(&network, live) {
+            // Half of it would be mended by its first container; who asked was told that it failed.
+            let _ = self.take_down(&network);
+            return Err(error);
+        }
+        Ok(network)
+    }
+
+    /// The name for a bridge that the user gave, which nothing else has.
+    fn free_bridge(&self, name: &str, records: &[Network]) -> Result<String> {
+        let refuse = |why: &str| Err(Error::Invalid(format!("network option {BRIDGE_NAME}={name}: {why}")));
+        if name == self.names.bridge || records.iter().any(|network| network.bridge == name) {
+            return refuse("another network has it");
+        }
+        if link::find(&mut Netlink::route()?, name)?.is_some() {
+            return refuse("this host has a link of that name");
+        }
+        Ok(name.to_owned())
+    }
+
+    /// Removes a user's network. One that a container has an address of is refused; `is_live` says of a container's id
+    /// whether it can still use its address.
+    pub fn remove(&self, network: &Network, is_live: &dyn Fn(&str) -> bool) -> Result<()> {
+        if network.is_builtin() {
+            return Err(Error::Predefined(network.name.clone()));
+        }
+        let _alone = self.lock()?;
+        if read_record(&self.path_of(network))?.is_none() {
+            return Err(Error::NoNetwork(network.name.clone()));
+        }
+        let addresses = self.addresses(network)?;
+        addresses.hold_alone()?;
+        addresses.sweep(is_live)?;
+        let mut owners: Vec<String> = addresses.owners()?.into_iter().map(|(_, owner)| owner).collect();
+        owners.sort_unstable();
+        owners.dedup();
+        if !owners.is_empty() {
+            return Err(Error::NetworkInUse { network: network.name.clone(), owners });
+        }
+        self.take_down(network)
+    }
+
+    /// What a network has on the host, then its record: while that is there, the rest can be found.
+    fn take_down(&self, network: &Network) -> Result<()> {
+        Table::with(&self.names.table, |table| table.remove_network(&in_rules(network)?))?;
+        link::delete(&mut Netlink::route()?, &network.bridge)?;
+        let (state, record) = (self.state.join(&network.bridge), self.path_of(network));
+        gone(std::fs::remove_dir_all(&state), &state)?;
+        gone(std::fs::remove_file(&record), &record)
+    }
+
+    /// The lock of who makes or removes networks.
+    fn lock(&self) -> Result<std::fs::File> {
+        make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
+        let file = std::fs::File::open(&self.root).map_err(|e| Error::file("open", &self.root, e))?;
+        file.lock().map_err(|e| Error::file("lock", &self.root, e))?;
+        Ok(file)
+    }
+
+    /// `bridge`, `host` and `none`, then those of users, oldest first.
     pub fn list(&self) -> Result<Vec<Network>> {
         let bridge = self.bridge()?;
         let builtin = |name: &str, driver: &str| Network {
@@ -180,19 +261,20 @@ impl NetworkStore {
             subnet: None,
             gateway: None,
             bridge: String::new(),
-            created: bridge.created,
             labels: BTreeMap::new(),
             options: BTreeMap::new(),
-            internal: false,
+            ..bridge.clone()
         };
         let (host, none) = (builtin("host", "host"), builtin("none", "null"));
-        Ok(vec![bridge, host, none])
+        let mut all = vec![bridge, host, none];
+        all.extend(self.records()?);
+        Ok(all)
     }
 
-    /// The network of this name or unique id prefix.
+    /// The network of this name, id, or unique beginning of an id.
     pub fn find(&self, name: &str) -> Result<Network> {
         let networks = self.list()?;
-        if let Some(network) = networks.iter().find(|network| network.name == name) {
+        if let Some(network) = networks.iter().find(|network| network.name == name || network.id == name) {
             return Ok(network.clone());
         }
         let mut matching = networks.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
@@ -205,178 +287,113 @@ impl NetworkStore {
         }
     }
 
+    /// The network of this id, or, when that is empty or gone, of this name: one that was removed and made again is the
+    /// one that is meant.
+    pub fn attached(&self, id: &str, name: &str) -> Result<Network> {
+        if name == "bridge" {
+            return self.bridge();
+        }
+        let plain = !id.is_empty() && id.bytes().all(|b| b.is_ascii_hexdigit());
+        if plain && let Some(network) = read_record(&self.root.join(format!("{id}.json")))? {
+            return Ok(network);
+        }
+        let named = self.records()?.into_iter().find(|network| network.name == name);
+        named.ok_or_else(|| Error::NoNetwork(name.into()))
+    }
+
     /// Makes the bridge, the rules and the settings of the host that `network` needs, as far as they are missing:
-    /// after a reboot, a `nft flush ruleset`, a deleted link. When the table was missing it is made with the
-    /// published ports of the endpoints `live` returns. When all is there it costs five requests.
+    /// after a reboot, a `nft flush ruleset`, a deleted link. When the table was missing it is made with all
+    /// networks and the endpoints `live` returns. When all is there it costs a few requests.
     pub fn ensure(&self, network: &Network, live: &dyn Fn() -> Vec<Endpoint>) -> Result<()> {
         trace::step(
             "check the bridge and the rules",
             "A reboot or a flushed firewall takes them away.",
             || {
-                ensure_bridge(network)?;
+                ensure_bridge(network, live)?;
                 ensure_sysctls(network)?;
                 Table::with(&self.names.table, |table| {
-                    if table.is_whole(&in_rules(network)?)? { Ok(()) } else { build(table, network, &live()) }
+                    if table.is_whole(&in_rules(network)?)? {
+                        Ok(())
+                    } else {
+                        self.build(table, network, &live())
+                    }
                 })
             },
         )
     }
 
-    /// Makes everything right again, whatever happened to it: bridge, rules, the ports of `live` endpoints, the
-    /// addresses of containers that are gone (`is_live` is false for their id).
-    pub fn reconcile(
-        &self,
-        network: &Network,
-        live: &[Endpoint],
-        is_live: &dyn Fn(&str) -> bool,
-    ) -> Result<()> {
-        ensure_bridge(network)?;
-        ensure_sysctls(network)?;
-        Table::with(&self.names.table, |table| build(table, network, live))?;
-        self.addresses(network)?.sweep(is_live).map(drop)
+    /// Makes everything right again, whatever happened to it: bridges, rules, the ports and guards of `live` endpoints, the
+    /// addresses of containers that are gone (`is_live` is false for their id). Goes on past failures.
+    pub fn reconcile(&self, live: &[Endpoint], is_live: &dyn Fn(&str) -> bool) -> Result<(), Vec<Error>> {
+        let alone = self.lock();
+        let networks = match self.bridge().and_then(|bridge| Ok((bridge, self.records()?))) {
+            Ok((bridge, records)) => [vec![bridge], records].concat(),
+            Err(error) => return Err(vec![error]),
+        };
+        let each = networks.iter().flat_map(|network| {
+            [
+                ensure_bridge(network, &|| live.to_vec()),
+                ensure_sysctls(network),
+                self.addresses(network).and_then(|addresses| addresses.sweep(is_live).map(drop)),
+                self.names_on(&network.bridge).sweep(is_live).map(drop),
+            ]
+        });
+        let rules =
+            |network: &Network| Table::with(&self.names.table, |table| self.build(table, network, live));
+        let done: Vec<Result<()>> = each.chain(networks.first().map(rules)).collect();
+        drop(alone);
+        collected(done)
+    }
+
+    /// Makes the table with `network`, whose record may be gone, all others, and what `live` endpoints have in it.
+    fn build(&self, table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {
+        let mut all = vec![network.clone()];
+        all.extend(read_record(&self.default_path())?.into_iter().filter(|other| other.id != network.id));
+        all.extend(self.records()?.into_iter().filter(|other| other.id != network.id));
+        let networks = all.iter().map(in_rules).collect::<Result<Vec<_>>>()?;
+        let members: Vec<_> = live.iter().map(nft::Member::of).collect();
+        table.build(&networks, &members)
     }
 
     /// The chains of the host's own firewall (`ip filter FORWARD`) that drop what they do not accept between links. An
     /// accept of ours does not outrule them, so with one of these a container may have no way out: `info` and errors
     /// say so. Empty on most hosts; old iptables-legacy rules are not seen.
     pub fn forward_drops() -> Result<Vec<String>> {
-        Table::forward_drops()
+        nft::forward_drops()
     }
 
-    /// Takes an address for `container` (its id) and names everything its endpoint will consist of. The container's
-    /// record must exist: `is_live` is asked of other ids whether their address is still in use.
-    pub fn plan(
-        &self,
-        network: &Network,
-        container: &str,
-        ports: Vec<PublishedPort>,
-        is_live: &dyn Fn(&str) -> bool,
-    ) -> Result<Endpoint> {
-        self.plan_again(network, container, ports, None, is_live)
+    /// What the rules hold now.
+    pub fn rules(&self) -> Result<nft::Rules> {
+        nft::rules(&self.names.table)
     }
 
-    /// The same for a container that is started again: with the address it had `before`, if that is still free.
-    pub fn plan_again(
-        &self,
-        network: &Network,
-        container: &str,
-        ports: Vec<PublishedPort>,
-        before: Option<Ipv4Addr>,
-        is_live: &dyn Fn(&str) -> bool,
-    ) -> Result<Endpoint> {
-        let range = network.range()?;
-        let why = "A file named for it, linked into place with the container's id in it: nobody else gets the address.";
-        let before = before.filter(|ip| range.contains(*ip));
-        let ip = trace::step("take an address", why, || {
-            self.addresses(network)?.allocate(&network.name, container, before, is_live)
-        })?;
-        Ok(Endpoint {
-            network: network.name.clone(),
-            network_id: network.id.clone(),
-            container: container.into(),
-            bridge: network.bridge.clone(),
-            host_link: host_link(container),
-            link: "eth0".into(),
-            ip,
-            prefix: range.prefix(),
-            gateway: network.gateway.unwrap_or_else(|| range.gateway()),
-            mac: Mac::of(ip),
-            ports,
-        })
+    /// Whether the rules are all there and know `network`.
+    pub fn is_whole(&self, network: &Network) -> Result<bool> {
+        Table::with(&self.names.table, |table| table.is_whole(&in_rules(network)?))
     }
 
-    /// Makes the veth between the bridge and `netns` and publishes the ports. What was made is taken back on failure.
-    pub fn attach(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
-        let wired = trace::step(
-            "make the veth pair",
-            "One end is a port of the bridge, the other the container's eth0.",
-            || self.wire(endpoint, netns),
-        )
-        .and_then(|()| match endpoint.ports.as_slice() {
-            [] => Ok(()),
-            _ => trace::step(
-                "publish the ports",
-                "Packets for the host's port are sent on to the container's address.",
-                || self.publish(endpoint),
-            ),
-        });
-        if wired.is_err() {
-            // The reason that is told is the first one; what remains is found from the record.
-            let _ = self.unpublish(endpoint);
-            let _ = Netlink::route().and_then(|mut socket| link::delete(&mut socket, &endpoint.host_link));
-        }
-        wired
-    }
-
-    /// Makes the veth.
-    pub fn wire(&self, endpoint: &Endpoint, netns: BorrowedFd<'_>) -> Result<()> {
-        let mut socket = Netlink::route()?;
-        let Some(bridge) = link::find(&mut socket, &endpoint.bridge)? else {
-            return Err(Error::Kernel {
-                what: format!("RTM_GETLINK {}", endpoint.bridge),
-                errno: Errno::NODEV,
-            });
-        };
-        let hairpin = bridge_calls_iptables();
-        let made = match link::make_veth(&mut socket, endpoint, bridge, netns, hairpin) {
-            // The veth of this container's last run: its namespace is still being taken down.
-            Err(error) if error.errno() == Some(Errno::EXIST) => {
-                link::delete(&mut socket, &endpoint.host_link)?;
-                link::make_veth(&mut socket, endpoint, bridge, netns, hairpin)
-            }
-            made => made,
-        };
-        made.map_err(|error| match error.errno() {
-            Some(Errno::XFULL) => Error::BridgeFull(endpoint.bridge.clone()),
-            _ => error,
-        })
-    }
-
-    /// Publishes the endpoint's ports.
-    pub fn publish(&self, endpoint: &Endpoint) -> Result<()> {
-        if endpoint.ports.is_empty() {
-            return Ok(());
-        }
-        Table::with(&self.names.table, |table| table.publish(&published(endpoint)))
-    }
-
-    /// Takes the endpoint's ports back; those that lead to another container by now stay.
-    pub fn unpublish(&self, endpoint: &Endpoint) -> Result<()> {
-        if endpoint.ports.is_empty() {
-            return Ok(());
-        }
-        Table::with(&self.names.table, |table| table.unpublish(&published(endpoint)))
-    }
-
-    /// Gives the endpoint's address back.
-    pub fn release(&self, endpoint: &Endpoint) -> Result<()> {
-        let Some(range) = Subnet::new(endpoint.ip, endpoint.prefix) else { return Ok(()) };
-        Addresses::open(&self.state.join(&endpoint.bridge), range)?.release(endpoint.ip, &endpoint.container)
-    }
-
-    /// Takes the endpoint apart: ports, veth, address. Can be repeated; goes on past failures and returns all.
-    /// The container should have ended: a veth whose network namespace lives on is deleted only after a second.
-    pub fn detach(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
-        let gone = || link::delete_if_left(&mut Netlink::route()?, &endpoint.host_link);
-        collected([self.unpublish(endpoint), gone(), self.release(endpoint)])
+    /// Whether containers are not held to their own addresses, because the kernel has no nftables for bridges.
+    pub fn guard_missing(&self) -> Result<bool> {
+        nft::guard_missing(&self.names.table)
     }
 
     /// Removes every network's bridge, the table, the records and the addresses.
     pub fn destroy(&self) -> Result<(), Vec<Error>> {
-        let bridge = || link::delete(&mut Netlink::route()?, &self.names.bridge);
-        let table = || Table::delete(&self.names.table);
-        let state = self.state.join(&self.names.bridge);
-        let steps = [
-            table(),
-            bridge(),
-            gone(std::fs::remove_dir_all(&state), &state),
-            gone(std::fs::remove_file(self.record_path()), &self.record_path()),
-        ];
+        let mut steps = vec![Table::delete(&self.names.table)];
+        let records = self.records().unwrap_or_default();
+        let bridges =
+            records.iter().map(|network| network.bridge.as_str()).chain([self.names.bridge.as_str()]);
+        for bridge in bridges {
+            steps.push(Netlink::route().and_then(|mut socket| link::delete(&mut socket, bridge)));
+        }
+        for dir in [&self.state, &self.root] {
+            steps.push(gone(std::fs::remove_dir_all(dir), dir));
+        }
         collected(steps)
     }
 
-    fn addresses(&self, network: &Network) -> Result<Addresses> {
-        Addresses::open(&self.state.join(&network.bridge), network.range()?)
+    pub(crate) fn addresses(&self, network: &Network) -> Result<Addresses> {
+        Addresses::open(&self.state.join(&network.bridge))
     }
 
     /// Frees the addresses that `container` holds, for one whose record does not tell them: its monitor was killed
@@ -393,33 +410,40 @@ impl NetworkStore {
     }
 
     /// The addresses of `network` in use, each with its container's id.
-    pub fn in_use(&self, network: &Network) -> Result<Vec<(Ipv4Addr, String)>> {
+    pub fn in_use(&self, network: &Network) -> Result<Vec<(IpAddr, String)>> {
         if network.subnet.is_none() { Ok(Vec::new()) } else { self.addresses(network)?.owners() }
     }
 
-    fn record_path(&self) -> PathBuf {
+    fn default_path(&self) -> PathBuf {
         self.root.join(format!("{}.json", self.names.bridge))
     }
 
-    fn records(&self) -> Result<Vec<Network>> {
+    fn path_of(&self, network: &Network) -> PathBuf {
+        self.root.join(format!("{}.json", network.id))
+    }
+
+    /// The users' networks, oldest first. A record that cannot be read is an error: its subnet would be given away.
+    pub fn records(&self) -> Result<Vec<Network>> {
         let entries = match std::fs::read_dir(&self.root) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.map_err(|e| Error::file("read", &self.root, e))?,
         };
+        let default = self.default_path();
         let mut records = Vec::new();
         for entry in entries {
             let path = entry.map_err(|e| Error::file("read", &self.root, e))?.path();
-            if path.extension().is_some_and(|extension| extension == "json") {
+            if path != default && path.extension().is_some_and(|extension| extension == "json") {
                 records.extend(read_record(&path)?);
             }
         }
+        records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
         Ok(records)
     }
 
     /// Writes the record unless there is one: a complete file is given its name.
     fn write_record(&self, path: &Path, network: &Network) -> Result<()> {
         make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
-        let temporary = self.root.join(format!(".{}.{}", self.names.bridge, std::process::id()));
+        let temporary = self.root.join(format!(".{}.{}", network.bridge, std::process::id()));
         let text = serde_json::to_vec_pretty(network)
             .map_err(|e| Error::file("encode", path, std::io::Error::other(e)))?;
         let written = std::fs::File::create(&temporary).and_then(|mut file| {
@@ -435,43 +459,17 @@ impl NetworkStore {
     }
 }
 
-fn ensure_bridge(network: &Network) -> Result<()> {
-    let range = network.range()?;
-    let mut socket = Netlink::route()?;
-    if let Some(found) = link::find(&mut socket, &network.bridge)?
-        && found.up
-        && link::addresses_of(&mut socket, found.index)?.contains(&(range.gateway(), range.prefix()))
-    {
-        return Ok(());
-    }
-    link::make_bridge(&mut socket, &network.bridge, range.gateway(), range.prefix()).map(drop)
+/// What the rules know of a network.
+pub(crate) fn in_rules(network: &Network) -> Result<nft::Network<'_>> {
+    Ok(nft::Network {
+        bridge: &network.bridge,
+        subnet: network.range()?,
+        subnet6: network.subnet6,
+        internal: network.internal,
+    })
 }
 
-fn ensure_sysctls(network: &Network) -> Result<()> {
-    // Packets pass between the bridge and the other links.
-    sysctl("/proc/sys/net/ipv4/ip_forward", "1")?;
-    // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
-    sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")?;
-    // The network is IPv4 only. With IPv6 on its bridge the host would take routes from a container's router
-    // advertisements (CVE-2020-13401).
-    let ipv6 = format!("/proc/sys/net/ipv6/conf/{}/disable_ipv6", network.bridge);
-    if Path::new("/proc/sys/net/ipv6").exists() { sysctl(&ipv6, "1") } else { Ok(()) }
-}
-
-fn build(table: &mut Table<'_>, network: &Network, live: &[Endpoint]) -> Result<()> {
-    let ports: Vec<_> = live.iter().flat_map(published).collect();
-    table.build(&[in_rules(network)?], &ports)
-}
-
-fn in_rules(network: &Network) -> Result<nft::Network<'_>> {
-    Ok(nft::Network { bridge: &network.bridge, subnet: network.range()? })
-}
-
-fn published(endpoint: &Endpoint) -> Vec<(PublishedPort, Ipv4Addr)> {
-    endpoint.ports.iter().map(|port| (*port, endpoint.ip)).collect()
-}
-
-fn collected(steps: impl IntoIterator<Item = Result<()>>) -> Result<(), Vec<Error>> {
+pub(crate) fn collected(steps: impl IntoIterator<Item = Result<()>>) -> Result<(), Vec<Error>> {
     let failures: Vec<Error> = steps.into_iter().filter_map(Result::err).collect();
     if failures.is_empty() { Ok(()) } else { Err(failures) }
 }
@@ -493,37 +491,17 @@ fn read_record(path: &Path) -> Result<Option<Network>> {
     }
 }
 
-/// Writes `value` unless the file has it.
-fn sysctl(path: &str, value: &str) -> Result<()> {
-    let now = std::fs::read_to_string(path).map_err(|e| Error::file("read", path, e))?;
-    if now.trim() == value {
-        return Ok(());
-    }
-    trace::call("write", || format!("{}, {value}", trace::quoted(path)), || std::fs::write(path, value))
-        .map_err(|e| Error::file("write", path, e))
-}
-
-/// Whether frames between the ports of a bridge go through the IPv4 hooks too.
-fn bridge_calls_iptables() -> bool {
-    std::fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|text| text.starts_with(b"1"))
-}
-
-/// The host's nameservers, which the subnet must not hide even when only the default route leads to them.
-fn nameservers() -> Vec<Subnet> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
-        .filter_map(|ip: Ipv4Addr| Subnet::new(ip, 32))
-        .collect()
-}
-
-fn random_id() -> Result<String> {
+fn random_bytes() -> Result<[u8; 32]> {
     let mut bytes = [0_u8; 32];
     let path = Path::new("/dev/urandom");
     std::fs::File::open(path)
         .and_then(|mut file| std::io::Read::read_exact(&mut file, &mut bytes))
         .map_err(|e| Error::file("read", path, e))?;
-    Ok(hex(&bytes))
+    Ok(bytes)
+}
+
+fn random_id() -> Result<String> {
+    Ok(hex(&random_bytes()?))
 }
 
 /// A stable id for a network that has no record: the default network's, turned by the name.

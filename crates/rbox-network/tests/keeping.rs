@@ -8,9 +8,9 @@ use std::os::fd::AsFd;
 use std::process::Command;
 use std::time::Instant;
 
-use rbox_network::{Endpoint, Error, NetworkStore, configure_inside, reserve};
-use rbox_spec::port::PortMapping;
-use support::{HOST, Namespace, World, alone, get, published, run};
+use rbox_network::{Endpoint, Error, NetworkStore, NewNetwork, Wish, configure_inside, reserve};
+use rbox_spec::port::{PortMapping, PublishedPort};
+use support::{HOST, Namespace, World, alone, get, published, run, wish};
 
 /// The state directory handed to a process that this test binary starts of itself.
 const CHILD: &str = "RBOX_NETWORK_TEST_CHILD";
@@ -59,6 +59,7 @@ fn a_flushed_ruleset_comes_back_with_the_ports() {
             run(&format!("ip -br addr show {}", world.network.bridge)).contains("UP")
                 || run(&format!("ip -br link show {}", world.network.bridge)).contains("UP")
         );
+        assert!(world.peer.get(&format!("{HOST}:8080")).is_some(), "the container is on the new bridge");
         // Nothing is touched when all is there.
         let generation = run("nft list ruleset | sha256sum");
         world.store.ensure(&world.network, &|| panic!("asked for live endpoints without need")).unwrap();
@@ -115,7 +116,7 @@ fn detaching_leaves_nothing_and_can_be_repeated() {
         assert_ne!(world.table(), before);
         assert_eq!(
             world.store.in_use(&world.network).unwrap(),
-            [(web.endpoint.ip, web.endpoint.container.clone())]
+            [(web.endpoint.ip.into(), web.endpoint.container.clone())]
         );
         for _ in 0..2 {
             world.store.detach(&web.endpoint).unwrap();
@@ -177,7 +178,7 @@ fn a_bridge_that_is_full_says_so() {
         std::fs::write(&file, lines).unwrap();
         run(&format!("ip -batch {}", file.display()));
         let inside = Namespace::new();
-        let endpoint = world.store.plan(&world.network, &"a".repeat(64), Vec::new(), &|_| true).unwrap();
+        let endpoint = world.store.plan(&world.network, &wish(&"a".repeat(64)), &|_| true).unwrap();
         let error = world.store.attach(&endpoint, inside.fd.as_fd()).unwrap_err();
         assert!(matches!(error, Error::BridgeFull(_)), "{error}");
         assert!(!run("ip -br link").contains(&endpoint.host_link), "what was made is taken back");
@@ -190,7 +191,7 @@ fn addresses_are_given_once_by_threads_and_processes() {
         let network = store.bridge().unwrap();
         for n in 0..50 {
             let id = format!("{}-{n}", std::env::var("EXTRA").unwrap());
-            println!("IP {}", store.plan(&network, &id, Vec::new(), &|_| true).unwrap().ip);
+            println!("IP {}", store.plan(&network, &wish(&id), &|_| true).unwrap().ip);
         }
         return;
     }
@@ -209,8 +210,7 @@ fn addresses_are_given_once_by_threads_and_processes() {
             .map(|t| {
                 let (store, network) = (store.clone(), network.clone());
                 std::thread::spawn(move || {
-                    let plan =
-                        |n: u32| store.plan(&network, &format!("t{t}-{n}"), Vec::new(), &|_| true).unwrap();
+                    let plan = |n: u32| store.plan(&network, &wish(&format!("t{t}-{n}")), &|_| true).unwrap();
                     (0..50).map(|n| plan(n).ip.to_string()).collect::<Vec<_>>()
                 })
             })
@@ -232,9 +232,10 @@ fn addresses_of_the_dead_are_reclaimed_and_a_full_network_says_so() {
     let directory = tempfile::tempdir().unwrap();
     alone(move || {
         let store = support::store(&directory);
-        let network =
-            rbox_network::Network { subnet: Some("10.9.8.0/29".parse().unwrap()), ..store.bridge().unwrap() };
-        let plan = |id: &str, live: &dyn Fn(&str) -> bool| store.plan(&network, id, Vec::new(), live);
+        let asked =
+            NewNetwork { name: "small".into(), subnets: vec!["10.9.8.0/29".into()], ..NewNetwork::default() };
+        let network = store.create(&asked, &Vec::new).unwrap();
+        let plan = |id: &str, live: &dyn Fn(&str) -> bool| store.plan(&network, &wish(id), live);
         let all: Vec<_> = (0..5).map(|n| plan(&format!("c{n}"), &|_| true).unwrap()).collect();
         let error = plan("late", &|_| true).unwrap_err();
         assert!(error.to_string().contains("no free address left in 10.9.8.0/29"), "{error}");
@@ -256,8 +257,9 @@ fn many_first_starts_at_once() {
         for _ in 0..5 {
             store.ensure(&network, &Vec::new).unwrap();
             let ports = vec![published(&format!("{}:80", 9000 + extra.parse::<u16>().unwrap()))];
-            let endpoint = store.plan(&network, &format!("{extra:0>12}"), ports, &|_| true).unwrap();
-            store.publish(&endpoint).unwrap();
+            let endpoint =
+                store.plan(&network, &Wish { ports, ..wish(&format!("{extra:0>12}")) }, &|_| true).unwrap();
+            store.publish(&endpoint, &endpoint.ports).unwrap();
             println!("ID {}", network.id);
         }
         return;
@@ -296,15 +298,18 @@ fn killed_between_steps() {
         let steps: u32 = std::env::var("EXTRA").unwrap().parse().unwrap();
         let network = store.bridge().unwrap();
         let inside = Namespace::new();
-        let endpoint =
-            store.plan(&network, &"dead".repeat(16), vec![published("8080:80")], &|_| true).unwrap();
+        let endpoint = store
+            .plan(&network, &Wish { ports: vec![published("8080:80")], ..wish(&"dead".repeat(16)) }, &|_| {
+                true
+            })
+            .unwrap();
         let record = std::path::PathBuf::from(std::env::var_os(CHILD).unwrap()).join("record");
         std::fs::write(record, serde_json::to_vec(&endpoint).unwrap()).unwrap();
         if steps > 1 {
             store.wire(&endpoint, inside.fd.as_fd()).unwrap();
         }
         if steps > 2 {
-            store.publish(&endpoint).unwrap();
+            store.publish(&endpoint, &endpoint.ports).unwrap();
         }
         drop(inside);
         std::process::abort();
@@ -327,8 +332,8 @@ fn killed_between_steps() {
             assert!(world.store.in_use(&world.network).unwrap().is_empty());
         }
         // An address whose record was never written.
-        world.store.plan(&world.network, "ghost", Vec::new(), &|_| true).unwrap();
-        world.store.reconcile(&world.network, &[], &|_| false).unwrap();
+        world.store.plan(&world.network, &wish("ghost"), &|_| true).unwrap();
+        world.store.reconcile(&[], &|_| false).unwrap();
         assert!(world.store.in_use(&world.network).unwrap().is_empty());
     });
 }
@@ -338,36 +343,41 @@ fn ports_are_held_and_refused_with_the_reason() {
     alone(|| {
         let one = |spec: &str| PortMapping::parse(spec).unwrap();
         let nobody = |_: &_| None;
-        let (ports, held) = reserve(&one("8080:80"), &nobody).unwrap();
+        let (ports, held) = reserve(&one("8080:80"), false, &nobody).unwrap();
         assert_eq!(ports[0].to_string(), "0.0.0.0:8080->80/tcp");
-        let error = reserve(&one("8080:80"), &|_| Some("web".into())).unwrap_err();
+        let error = reserve(&one("8080:80"), false, &|_| Some("web".into())).unwrap_err();
         assert_eq!(
             error.to_string(),
             "Bind for 0.0.0.0:8080 failed: port is already allocated (by container web)"
         );
-        let error = reserve(&one("127.0.0.1:8080:80"), &nobody).unwrap_err().to_string();
+        let error = reserve(&one("127.0.0.1:8080:80"), false, &nobody).unwrap_err().to_string();
         assert_eq!(
             error,
             "failed to bind host port 127.0.0.1:8080/tcp: address already in use: stop what listens there, or publish on another port"
         );
-        assert!(reserve(&one("8080:80/udp"), &nobody).is_ok(), "another protocol");
-        let error = reserve(&one("192.0.2.77:8080:80"), &nobody).unwrap_err().to_string();
+        assert!(reserve(&one("8080:80/udp"), false, &nobody).is_ok(), "another protocol");
+        let error = reserve(&one("192.0.2.77:8080:80"), false, &nobody).unwrap_err().to_string();
         assert!(error.contains("does not have it"), "{error}");
-        assert!(reserve(&one("[::1]:8080:80"), &nobody).unwrap_err().to_string().contains("IPv4 only"));
-        let (ports, _range) = reserve(&one("8080-8082:80"), &nobody).unwrap();
+        assert!(
+            reserve(&one("[::1]:8080:80"), false, &nobody)
+                .unwrap_err()
+                .to_string()
+                .contains("create the network with --ipv6")
+        );
+        let (ports, _range) = reserve(&one("8080-8082:80"), false, &nobody).unwrap();
         assert_eq!(ports[0].host_port, 8081, "the first free one of the range");
-        let (ports, random) = reserve(&one("80-82"), &nobody).unwrap();
+        let (ports, random) = reserve(&one("80-82"), false, &nobody).unwrap();
         assert!(ports.iter().all(|port| port.host_port >= 1024) && random.len() == 3);
         // Without SCTP in the kernel the records are asked.
-        assert!(reserve(&one("9000:9000/sctp"), &nobody).is_ok());
-        let error = reserve(&one("9000:9000/sctp"), &|_| Some("web".into()));
+        assert!(reserve(&one("9000:9000/sctp"), false, &nobody).is_ok());
+        let error = reserve(&one("9000:9000/sctp"), false, &|_| Some("web".into()));
         if std::fs::metadata("/proc/sys/net/sctp").is_err() {
             assert!(error.unwrap_err().to_string().contains("already allocated"));
         }
         drop(held);
         // Another test's thread may be between fork and exec, with a copy of the descriptor.
         let begin = Instant::now();
-        while reserve(&one("8080:80"), &nobody).is_err() {
+        while reserve(&one("8080:80"), false, &nobody).is_err() {
             assert!(begin.elapsed().as_secs() < 5, "free again with the descriptor");
         }
     });
@@ -384,15 +394,62 @@ fn a_port_with_lingering_connections_is_held_once() {
         client.read_to_end(&mut Vec::new()).unwrap();
         drop((client, listener));
         let mapping = PortMapping::parse("8080:80").unwrap();
-        let held = reserve(&mapping, &|_| None).unwrap();
+        let held = reserve(&mapping, false, &|_| None).unwrap();
         for _ in 0..2 {
-            assert!(reserve(&mapping, &|_| None).is_err(), "held by the first");
+            assert!(reserve(&mapping, false, &|_| None).is_err(), "held by the first");
         }
         assert_eq!(get("127.0.0.1:8080"), None, "refused, not accepted and left waiting");
         drop(held);
         let listener = std::net::TcpListener::bind("127.0.0.1:8080").unwrap();
-        assert!(reserve(&mapping, &|_| None).is_err(), "a server listens");
+        assert!(reserve(&mapping, false, &|_| None).is_err(), "a server listens");
         drop(listener);
+    });
+}
+
+#[test]
+fn ports_of_a_network_with_ipv6_are_held_on_both_families() {
+    alone(|| {
+        let one = |spec: &str| PortMapping::parse(spec).unwrap();
+        let nobody = |_: &_| None;
+        let texts = |ports: &[PublishedPort]| ports.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (ports, held) = reserve(&one("8080:80"), true, &nobody).unwrap();
+        assert_eq!(texts(&ports), ["0.0.0.0:8080->80/tcp", "[::]:8080->80/tcp"]);
+        assert!(held.len() == 2 && held.iter().all(Option::is_some));
+        let error = reserve(&one("8080:80"), true, &|_| Some("web".into())).unwrap_err().to_string();
+        assert_eq!(error, "Bind for 0.0.0.0:8080 failed: port is already allocated (by container web)");
+        for taken in ["[::1]:8080:80", "[::]:8080:80", "127.0.0.1:8080:80"] {
+            let error = reserve(&one(taken), true, &nobody).unwrap_err().to_string();
+            assert!(error.contains("/tcp: address already in use"), "{error}");
+        }
+        drop(held);
+
+        // A server on one of the two families is enough.
+        let _server = std::net::TcpListener::bind("[::1]:8090").unwrap();
+        let error = reserve(&one("8090:80"), true, &nobody).unwrap_err().to_string();
+        assert!(
+            error.starts_with("failed to bind host port [::]:8090/tcp: address already in use"),
+            "{error}"
+        );
+        let (ports, _held) = reserve(&one("8090-8095:80"), true, &nobody).unwrap();
+        assert_eq!(texts(&ports), ["0.0.0.0:8091->80/tcp", "[::]:8091->80/tcp"], "one number for both");
+        let (ports, _v4) = reserve(&one("127.0.0.1:8090:80"), true, &nobody).unwrap();
+        assert_eq!(texts(&ports), ["127.0.0.1:8090->80/tcp"]);
+        let (ports, _v6) = reserve(&one("[::1]:8090:80/udp"), true, &nobody).unwrap();
+        assert_eq!(texts(&ports), ["[::1]:8090->80/udp"]);
+        let (ports, _mapped) = reserve(&one("[::ffff:127.0.0.1]:8092:80"), false, &nobody).unwrap();
+        assert_eq!(texts(&ports), ["127.0.0.1:8092->80/tcp"]);
+
+        // The kernel's choice for IPv4 is what IPv6 gets; here half of what it may choose is taken there.
+        run("echo 40000 40015 > /proc/sys/net/ipv4/ip_local_port_range");
+        let servers: Vec<_> =
+            (40000..40008).map(|port| std::net::TcpListener::bind(("::1", port)).unwrap()).collect();
+        let (ports, _random) = reserve(&one("80"), true, &nobody).unwrap();
+        assert_eq!(ports[0].host_port, ports[1].host_port);
+        assert!(ports[0].host_port > 40007, "{ports:?}");
+        drop(servers);
+
+        let error = reserve(&one("[2001:db8::7]:8080:80"), true, &nobody).unwrap_err().to_string();
+        assert!(error.contains("[2001:db8::7]:8080/tcp") && error.contains("does not have it"), "{error}");
     });
 }
 
@@ -457,12 +514,22 @@ fn the_cost_of_a_start() {
             "plan",
             Box::new(|n| {
                 let ports = vec![published(&format!("{}:80", 10000 + n))];
-                planned
-                    .push(world.store.plan(&world.network, &format!("{n:0>12}"), ports, &|_| true).unwrap());
+                planned.push(
+                    world
+                        .store
+                        .plan(&world.network, &Wish { ports, ..wish(&format!("{n:0>12}")) }, &|_| true)
+                        .unwrap(),
+                );
             }),
         );
-        let publish = timed("publish", Box::new(|n| world.store.publish(&planned[n as usize]).unwrap()));
-        timed("unpublish", Box::new(|n| world.store.unpublish(&planned[n as usize]).unwrap()));
+        let publish = timed(
+            "publish",
+            Box::new(|n| world.store.publish(&planned[n as usize], &planned[n as usize].ports).unwrap()),
+        );
+        timed(
+            "unpublish",
+            Box::new(|n| world.store.unpublish(&planned[n as usize], &planned[n as usize].ports).unwrap()),
+        );
         let sockets: Vec<_> = namespaces.iter().map(Namespace::route_socket).collect();
         let mut wire = Vec::new();
         let mut inside = Vec::new();
@@ -472,7 +539,7 @@ fn the_cost_of_a_start() {
             world.store.wire(endpoint, namespace.fd.as_fd()).unwrap();
             wire.push(begin.elapsed().as_micros());
             let begin = Instant::now();
-            configure_inside(socket, endpoint).unwrap();
+            configure_inside(socket, std::slice::from_ref(endpoint)).unwrap();
             inside.push(begin.elapsed().as_micros());
             drop(namespace);
             let begin = Instant::now();
@@ -493,9 +560,9 @@ fn many_come_and_go_at_once() {
             .map(|n| {
                 let (store, network) = (world.store.clone(), world.network.clone());
                 let inside = Namespace::new();
-                let endpoint = store.plan(&network, &format!("{n:0>12}"), Vec::new(), &|_| true).unwrap();
+                let endpoint = store.plan(&network, &wish(&format!("{n:0>12}")), &|_| true).unwrap();
                 store.attach(&endpoint, inside.fd.as_fd()).unwrap();
-                configure_inside(inside.route_socket(), &endpoint).unwrap();
+                configure_inside(inside.route_socket(), std::slice::from_ref(&endpoint)).unwrap();
                 drop(inside);
                 // Each container has a monitor that does this.
                 std::thread::spawn(move || store.detach(&endpoint).unwrap())
@@ -518,11 +585,11 @@ fn each_request_is_told() {
         let network = store.bridge().unwrap();
         store.ensure(&network, &Vec::new).unwrap();
         let mapping = PortMapping::parse("8080:80").unwrap();
-        let (ports, _held) = reserve(&mapping, &|_| None).unwrap();
-        let endpoint = store.plan(&network, &"3f".repeat(32), ports, &|_| true).unwrap();
+        let (ports, _held) = reserve(&mapping, false, &|_| None).unwrap();
+        let endpoint = store.plan(&network, &Wish { ports, ..wish(&"3f".repeat(32)) }, &|_| true).unwrap();
         let inside = Namespace::new();
         store.attach(&endpoint, inside.fd.as_fd()).unwrap();
-        configure_inside(inside.route_socket(), &endpoint).unwrap();
+        configure_inside(inside.route_socket(), std::slice::from_ref(&endpoint)).unwrap();
         drop(inside);
         store.detach(&endpoint).unwrap();
         return;
@@ -539,10 +606,10 @@ fn each_request_is_told() {
             "bind(0.0.0.0:8080/tcp)",
             "RTM_NEWLINK veth rb3f3f3f3f3f3f master rbox-",
             "peer eth0 02:42:ac:1e:00:02 in netns ",
-            "nftables add ip rbox-",
-            "0.0.0.0:8080/tcp -> 172.30.0.2:80",
+            "nftables add rbox-",
+            ": rb3f3f3f3f3f3f is 02:42:ac:1e:00:02 172.30.0.2: 0.0.0.0:8080/tcp -> 172.30.0.2:80",
             "RTM_NEWROUTE default via 172.30.0.1 dev eth0",
-            "nftables delete ip rbox-",
+            "nftables delete rbox-",
         ] {
             assert!(told.contains(expected), "no {expected:?} in\n{told}");
         }

@@ -30,6 +30,8 @@ pub struct Launch<'a> {
     pub cgroup_tasks: &'a [OwnedFd],
     /// Where the v1 groups are to be seen, on hosts without a v2 tree: names of controllers, directory on the host.
     pub cgroups_v1: Option<&'a [(String, PathBuf)]>,
+    /// Another container's network namespace, to be in that one.
+    pub netns: Option<BorrowedFd<'a>>,
     /// The seccomp filter, compiled.
     pub seccomp: Option<&'a Filter>,
     /// Standard streams.
@@ -89,7 +91,10 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
     let side = trace::step(
         "clone into new namespaces",
         "One call makes the process, its namespaces and its place in the control group: no moment outside of them.",
-        || process::clone3(namespaces.clone_flags(), launch.cgroup),
+        || match launch.netns {
+            Some(netns) => process::clone3_in_network(netns, namespaces.clone_flags(), launch.cgroup),
+            None => process::clone3(namespaces.clone_flags(), launch.cgroup),
+        },
     )?;
     match side {
         Side::Child => {

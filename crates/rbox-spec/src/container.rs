@@ -1,9 +1,11 @@
 //! A container as the user asked for it: what `create` writes down and `start` carries out.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::mac::Mac;
 use crate::mount::MountSpec;
 use crate::port::PortMapping;
 use crate::resources::Resources;
@@ -54,6 +56,11 @@ pub struct HostConfig {
     pub mounts: Vec<MountSpec>,
     /// `--network`.
     pub network: NetworkMode,
+    /// The networks it is on, with [`NetworkMode::Bridge`]; the first is what `--network` named first.
+    #[serde(default = "Attachment::default_bridge")]
+    pub attachments: Vec<Attachment>,
+    /// `--link`.
+    pub links: Vec<Link>,
     /// `-p`.
     pub ports: Vec<PortMapping>,
     /// `-P`: publish all exposed ports on random ones.
@@ -114,24 +121,80 @@ pub struct HostConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetworkMode {
-    /// An own network namespace, a veth into the default bridge.
+    /// An own network namespace, with a veth into the bridge of each attached network.
     #[default]
     Bridge,
     /// The host's network namespace.
     Host,
     /// An own network namespace with a loopback only.
     None,
+    /// The network namespace of another container, by its id.
+    Container(String),
 }
 
 impl NetworkMode {
-    /// As `--network` and `inspect` spell it.
-    pub fn as_str(&self) -> &'static str {
-        match self {
-            Self::Bridge => "bridge",
-            Self::Host => "host",
-            Self::None => "none",
+    /// Whether its network namespace is its own.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Bridge | Self::None)
+    }
+}
+
+impl HostConfig {
+    /// The network mode as `inspect` spells it: `host`, `none`, `container:ID`, or the first network's name.
+    pub fn network_mode(&self) -> String {
+        match &self.network {
+            NetworkMode::Host => "host".into(),
+            NetworkMode::None => "none".into(),
+            NetworkMode::Container(id) => format!("container:{id}"),
+            NetworkMode::Bridge => {
+                self.attachments.first().map_or_else(|| "bridge".into(), |first| first.network.clone())
+            }
         }
     }
+}
+
+/// A network that a container is on, and what it wants there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attachment {
+    /// The network's name, or before `create` what the user called it.
+    pub network: String,
+    /// The network's id; empty before `create`.
+    pub network_id: String,
+    /// Further names on this network.
+    pub aliases: Vec<String>,
+    /// The address it wants.
+    pub ip: Option<Ipv4Addr>,
+    /// The IPv6 address it wants.
+    pub ip6: Option<Ipv6Addr>,
+    /// The Ethernet address it wants.
+    pub mac: Option<Mac>,
+    /// The way out leads through the network with the highest.
+    pub priority: i32,
+    /// Which of the container's links it has: the 2 of `eth2`. None before the first start.
+    pub number: Option<usize>,
+}
+
+impl Attachment {
+    /// The default network, with nothing asked of it.
+    pub fn to(network: &str) -> Self {
+        Self { network: network.to_owned(), ..Self::default() }
+    }
+
+    fn default_bridge() -> Vec<Self> {
+        vec![Self::to("bridge")]
+    }
+}
+
+/// `--link CONTAINER[:ALIAS]`: another container by a name of this one's choice.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Link {
+    /// The other container's id, or before `create` what the user called it.
+    pub container: String,
+    /// Its name when the link was made.
+    pub name: String,
+    /// What it is called here, in lower case.
+    pub alias: String,
 }
 
 /// `--security-opt seccomp=…`.

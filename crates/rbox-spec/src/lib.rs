@@ -6,6 +6,7 @@ pub mod container;
 pub mod digest;
 pub mod hugetlb;
 pub mod id;
+pub mod mac;
 pub mod mount;
 pub mod platform;
 pub mod port;

@@ -3,7 +3,7 @@
 //! The grammar is Docker's: `-p [[IP:][HOST]:]CONTAINER[/PROTO]`, where HOST and CONTAINER may be ranges.
 
 use std::fmt::{self, Display, Formatter, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -318,7 +318,7 @@ fn host_address(text: &str) -> Result<Option<IpAddr>, PortError> {
     if bare.len() != text.len() && ip.is_ipv4() {
         return Err(PortError::Ip(text.into()));
     }
-    Ok(if ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { None } else { Some(ip) })
+    Ok(Some(ip))
 }
 
 fn range(text: &str) -> Result<(u16, u16), &'static str> {
@@ -347,7 +347,7 @@ mod tests {
     fn the_grammar_of_publish() {
         assert_eq!(shown("80"), ["80/tcp"]);
         assert_eq!(shown("8080:80"), ["8080:80/tcp"]);
-        assert_eq!(shown("0.0.0.0:8080:80"), ["8080:80/tcp"]);
+        assert_eq!(shown("0.0.0.0:8080:80"), ["0.0.0.0:8080:80/tcp"]);
         assert_eq!(shown("127.0.0.1:8080:80/udp"), ["127.0.0.1:8080:80/udp"]);
         assert_eq!(shown("127.0.0.1::80"), ["127.0.0.1::80/tcp"]);
         assert_eq!(shown("[::1]:8080:80"), ["[::1]:8080:80/tcp"]);

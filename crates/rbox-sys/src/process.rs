@@ -116,6 +116,44 @@ pub fn join_namespaces(pidfd: impl AsFd, which: CloneFlags) -> Result<(), SysErr
     )
 }
 
+/// Runs `work` with this thread in the network namespace behind `netns`, and comes back, also when `work` panics. A
+/// process that could not come back would go on in a container's network, so it ends instead.
+pub fn in_network<T>(netns: BorrowedFd<'_>, work: impl FnOnce() -> T) -> Result<T, SysError> {
+    struct Back(std::fs::File);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if join_namespaces(&self.0, CloneFlags::CLONE_NEWNET).is_err() {
+                std::process::abort();
+            }
+        }
+    }
+    let own = "/proc/thread-self/ns/net";
+    let own = std::fs::File::open(own).map_err(|error| SysError::new("open", format!("{own:?}"), error))?;
+    join_namespaces(netns, CloneFlags::CLONE_NEWNET)?;
+    let _back = Back(own);
+    Ok(work())
+}
+
+/// [`clone3`] with the child in the network namespace `netns`, where it stays; this process goes back to its own.
+///
+/// # Errors
+/// When `netns` cannot be entered, and those of [`clone3`].
+pub fn clone3_in_network(
+    netns: BorrowedFd<'_>,
+    namespaces: CloneFlags,
+    cgroup: Option<BorrowedFd<'_>>,
+) -> Result<Side<Child>, SysError> {
+    let own = "/proc/thread-self/ns/net";
+    let own = std::fs::File::open(own).map_err(|error| SysError::new("open", format!("{own:?}"), error))?;
+    join_namespaces(netns, CloneFlags::CLONE_NEWNET)?;
+    let side = clone3(namespaces, cgroup);
+    // A process that could not go back would make everything else in the wrong network.
+    if !matches!(side, Ok(Side::Child)) && join_namespaces(&own, CloneFlags::CLONE_NEWNET).is_err() {
+        std::process::abort();
+    }
+    side
+}
+
 /// Puts this process into new namespaces (unshare(2)).
 pub fn unshare(which: CloneFlags) -> Result<(), SysError> {
     told("unshare", || flags(which), || nix::sched::unshare(which))

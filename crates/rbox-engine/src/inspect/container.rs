@@ -1,6 +1,6 @@
 //! `inspect` of a container.
 
-use rbox_spec::container::{DeviceSpec, HostConfig, NetworkMode, SeccompMode};
+use rbox_spec::container::{DeviceSpec, HostConfig, SeccompMode};
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::port::{ContainerPort, PublishedPort};
 use rbox_spec::resources::DeviceRate;
@@ -42,7 +42,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "GraphDriver": graph_driver(record, &dir),
         "Mounts": mounts(paths, record),
         "Config": config(record),
-        "NetworkSettings": network_settings(container),
+        "NetworkSettings": super::endpoint::network_settings(container, &ports(container)),
     });
     if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {
         let own = disk_usage(&dir.join("upper"));
@@ -135,7 +135,7 @@ fn host_head(host: &HostConfig) -> Value {
         "Binds": list(&binds(host)),
         "ContainerIDFile": host.cid_file.clone().unwrap_or_default(),
         "LogConfig": { "Type": "json-file", "Config": host.log_opts },
-        "NetworkMode": host.network.as_str(),
+        "NetworkMode": host.network_mode(),
         "PortBindings": port_bindings(host),
         "RestartPolicy": {
             "Name": host.restart.name(),
@@ -155,7 +155,7 @@ fn host_head(host: &HostConfig) -> Value {
         "GroupAdd": null,
         "IpcMode": "private",
         "Cgroup": "",
-        "Links": null,
+        "Links": list(&links(host)),
         "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
         "PidMode": "",
         "Privileged": host.privileged,
@@ -246,6 +246,11 @@ fn device(device: &DeviceSpec) -> Value {
         "PathInContainer": device.container,
         "CgroupPermissions": device.permissions,
     })
+}
+
+/// `--link` as Docker has it: `/db:/db`.
+fn links(host: &HostConfig) -> Vec<String> {
+    host.links.iter().map(|link| format!("/{}:/{}", link.name, link.alias)).collect()
 }
 
 /// The binds and named volumes in the form `-v` takes.
@@ -367,56 +372,4 @@ fn ports(container: &Container) -> Value {
         push(&mut out, &port.container().to_string(), host);
     }
     out.into()
-}
-
-fn network_settings(container: &Container) -> Value {
-    let record = &container.record;
-    let endpoint = container.live.as_ref().and_then(|live| live.endpoint.as_ref());
-    let text = |text: Option<String>| text.unwrap_or_default();
-    let gateway = text(endpoint.map(|endpoint| endpoint.gateway.to_string()));
-    let address = text(endpoint.map(|endpoint| endpoint.ip.to_string()));
-    let prefix = endpoint.map_or(0, |endpoint| endpoint.prefix);
-    let mac = text(endpoint.map(|endpoint| endpoint.mac.to_string()));
-    let namespace = match &container.live {
-        Some(live) if record.host.network != NetworkMode::Host => format!("/proc/{}/ns/net", live.pid),
-        _ => String::new(),
-    };
-    let id = text(endpoint.map(|_| record.id.as_str().to_owned()));
-    let network = json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": null,
-        "MacAddress": mac,
-        "DriverOpts": null,
-        "GwPriority": 0,
-        "NetworkID": text(endpoint.map(|endpoint| endpoint.network_id.clone())),
-        "EndpointID": id,
-        "Gateway": gateway,
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": null,
-    });
-    json!({
-        "Bridge": "",
-        "SandboxID": id,
-        "SandboxKey": namespace,
-        "Ports": ports(container),
-        "HairpinMode": false,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": null,
-        "SecondaryIPv6Addresses": null,
-        "EndpointID": id,
-        "Gateway": gateway,
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": address,
-        "IPPrefixLen": prefix,
-        "IPv6Gateway": "",
-        "MacAddress": mac,
-        "Networks": { (record.host.network.as_str()): network },
-    })
 }

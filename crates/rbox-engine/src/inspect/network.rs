@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use rbox_network::Network;
+use rbox_spec::container::NetworkMode;
 use serde_json::{Map, Value, json};
 
 use super::time;
@@ -10,12 +11,18 @@ use crate::record::Container;
 /// The JSON of one network and of the containers, among all those given, that are on it.
 pub fn network(network: &Network, containers: &[Container]) -> Value {
     let created = Timestamp::try_from(network.created).ok();
-    let ipam: Vec<Value> = match (network.subnet, network.gateway) {
-        (Some(subnet), Some(gateway)) => {
-            vec![json!({ "Subnet": subnet.to_string(), "Gateway": gateway.to_string() })]
+    let mut ipam: Vec<Value> = Vec::new();
+    if let (Some(subnet), Some(gateway)) = (network.subnet, network.gateway) {
+        let mut one = json!({ "Subnet": subnet.to_string() });
+        if let Some(fields) = one.as_object_mut() {
+            fields.extend(network.ip_range.map(|range| ("IPRange".to_owned(), range.to_string().into())));
+            fields.insert("Gateway".into(), gateway.to_string().into());
         }
-        _ => Vec::new(),
-    };
+        ipam.push(one);
+    }
+    if let (Some(subnet), Some(gateway)) = (network.subnet6, network.gateway6) {
+        ipam.push(json!({ "Subnet": subnet.to_string(), "Gateway": gateway.to_string() }));
+    }
     let mut options = network.options.clone();
     if !network.bridge.is_empty() {
         options.entry("com.docker.network.bridge.name".into()).or_insert_with(|| network.bridge.clone());
@@ -27,10 +34,10 @@ pub fn network(network: &Network, containers: &[Container]) -> Value {
         "Scope": network.scope(),
         "Driver": network.driver,
         "EnableIPv4": true,
-        "EnableIPv6": false,
+        "EnableIPv6": network.subnet6.is_some(),
         "IPAM": { "Driver": "default", "Options": null, "Config": ipam },
         "Internal": network.internal,
-        "Attachable": false,
+        "Attachable": network.attachable,
         "Ingress": false,
         "ConfigFrom": { "Network": "" },
         "ConfigOnly": false,
@@ -44,20 +51,20 @@ fn on_network(network: &Network, containers: &[Container]) -> Value {
     let mut out = Map::new();
     for container in containers.iter().filter(|container| container.is_running()) {
         let record = &container.record;
-        let endpoint = container.live.as_ref().and_then(|live| live.endpoint.as_ref());
-        let (mac, address) = match endpoint {
-            Some(endpoint) if endpoint.network == network.name => {
-                (endpoint.mac.to_string(), format!("{}/{}", endpoint.ip, endpoint.prefix))
-            }
-            None if record.host.network.as_str() == network.name => (String::new(), String::new()),
-            _ => continue,
-        };
+        let endpoints = container.live.as_ref().map_or(&[][..], |live| &live.endpoints);
+        let endpoint = endpoints.iter().find(|endpoint| endpoint.network_id == network.id);
+        let builtin = matches!(record.host.network, NetworkMode::Host | NetworkMode::None);
+        if endpoint.is_none() && !(builtin && record.host.network_mode() == network.name) {
+            continue;
+        }
+        let text = |text: Option<String>| text.unwrap_or_default();
+        let six = endpoint.and_then(|endpoint| endpoint.ip6);
         let entry = json!({
             "Name": record.name,
-            "EndpointID": record.id.as_str(),
-            "MacAddress": mac,
-            "IPv4Address": address,
-            "IPv6Address": "",
+            "EndpointID": endpoint.map_or_else(|| record.id.as_str().to_owned(), super::endpoint::id),
+            "MacAddress": text(endpoint.map(|endpoint| endpoint.mac.to_string())),
+            "IPv4Address": text(endpoint.map(|endpoint| format!("{}/{}", endpoint.ip, endpoint.prefix))),
+            "IPv6Address": text(six.map(|six| format!("{}/{}", six.ip, six.prefix))),
         });
         out.insert(record.id.as_str().to_owned(), entry);
     }

@@ -20,7 +20,46 @@ pub(crate) mod msg {
     pub(crate) const GETGEN: u16 = 16;
 }
 
-pub(crate) const NFPROTO_IPV4: u8 = 2;
+/// The family of a table: which packets its chains see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Family {
+    Ip,
+    Ip6,
+    /// Frames on their way through a bridge.
+    Bridge,
+}
+
+impl Family {
+    /// `NFPROTO_*`.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Ip => 2,
+            Self::Ip6 => 10,
+            Self::Bridge => 7,
+        }
+    }
+
+    /// The length of an address in bytes.
+    pub(crate) fn address(self) -> u32 {
+        if self == Self::Ip6 { 16 } else { 4 }
+    }
+
+    /// How many 32-bit registers an address fills.
+    pub(crate) fn registers(self) -> u32 {
+        self.address() / 4
+    }
+}
+
+impl std::fmt::Display for Family {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Ip => "ip",
+            Self::Ip6 => "ip6",
+            Self::Bridge => "bridge",
+        })
+    }
+}
+
 const SUBSYSTEM: u16 = 10;
 const BATCH_BEGIN: u16 = 0x10;
 const BATCH_END: u16 = 0x11;
@@ -37,7 +76,17 @@ pub(crate) struct Attributes(Vec<u8>);
 
 impl Attributes {
     /// A message body: `nfgenmsg` and no attributes yet.
-    pub(crate) fn message(family: u8) -> Self {
+    pub(crate) fn message(family: Family) -> Self {
+        Self::of_number(family.number())
+    }
+
+    /// The same for all families at once.
+    pub(crate) fn any_family() -> Self {
+        Self::of_number(0)
+    }
+
+    /// The same for a family that may be none of ours.
+    pub(crate) fn of_number(family: u8) -> Self {
         Self(vec![family, 0, 0, 0])
     }
 
@@ -140,27 +189,47 @@ impl Batch {
 /// The 32-bit registers; `REG_1` to `REG_4` of the 128-bit numbering lie over them.
 pub(crate) const VERDICT: u32 = 0;
 pub(crate) const R0: u32 = 8;
-pub(crate) const R1: u32 = 9;
-pub(crate) const R2: u32 = 10;
-/// The register 16 bytes above `R0`: what a second interface name of a concatenation is loaded into.
+/// The register 16 bytes above `R0`: what follows an interface name in a concatenation is loaded into it.
 pub(crate) const R4: u32 = 12;
+/// The register after the eight bytes that a hardware address fills from `R4`.
+pub(crate) const R6: u32 = 14;
 
-/// A rule's list of expressions being written.
-#[derive(Clone, Default)]
-pub(crate) struct Rule(Attributes);
+/// `NFT_FIB_RESULT_*`, `NFTA_FIB_F_*`, and a type of address, `RTN_*`.
+const FIB_OIF: u32 = 1;
+const FIB_ADDRESS_TYPE: u32 = 3;
+const FIB_SADDR: u32 = 1;
+const FIB_DADDR: u32 = 2;
+const FIB_IIF: u32 = 8;
+const RTN_LOCAL: u32 = 2;
+
+/// What a payload's offset counts from, `NFT_PAYLOAD_*`.
+const LINK_HEADER: u32 = 0;
+const NETWORK_HEADER: u32 = 1;
+const TRANSPORT_HEADER: u32 = 2;
+
+/// A rule's list of expressions being written; those of the packet's addresses are `family`'s.
+#[derive(Clone)]
+pub(crate) struct Rule {
+    family: Family,
+    expressions: Attributes,
+}
 
 impl Rule {
-    pub(crate) fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(family: Family) -> Self {
+        Self { family, expressions: Attributes::default() }
+    }
+
+    pub(crate) fn family(&self) -> Family {
+        self.family
     }
 
     pub(crate) fn into_attributes(self) -> Attributes {
-        self.0
+        self.expressions
     }
 
     fn expression(self, name: &str, data: &Attributes) -> Self {
         let inner = Attributes::default().text(1, name).nest(2, data);
-        Self(self.0.nest(1, &inner))
+        Self { expressions: self.expressions.nest(1, &inner), ..self }
     }
 
     /// Loads packet metadata (`NFT_META_*`).
@@ -186,16 +255,42 @@ impl Rule {
     }
 
     pub(crate) fn saddr(self, register: u32) -> Self {
-        self.payload(1, 12, 4, register)
+        let (offset, length) = (if self.family == Family::Ip6 { 8 } else { 12 }, self.family.address());
+        self.payload(NETWORK_HEADER, offset, length, register)
     }
 
     pub(crate) fn daddr(self, register: u32) -> Self {
-        self.payload(1, 16, 4, register)
+        let (offset, length) = (if self.family == Family::Ip6 { 24 } else { 16 }, self.family.address());
+        self.payload(NETWORK_HEADER, offset, length, register)
+    }
+
+    /// The two bytes of a frame that say what it carries; with a VLAN tag, that it has one.
+    pub(crate) fn ether_type(self, register: u32) -> Self {
+        self.payload(LINK_HEADER, 12, 2, register)
+    }
+
+    pub(crate) fn ether_saddr(self, register: u32) -> Self {
+        self.payload(LINK_HEADER, 6, 6, register)
+    }
+
+    /// `length` bytes of the network header: of an ARP message.
+    pub(crate) fn network(self, offset: u32, length: u32, register: u32) -> Self {
+        self.payload(NETWORK_HEADER, offset, length, register)
+    }
+
+    /// `length` bytes of the transport header: of an `ICMPv6` message.
+    pub(crate) fn transport(self, offset: u32, length: u32, register: u32) -> Self {
+        self.payload(TRANSPORT_HEADER, offset, length, register)
+    }
+
+    /// The source port of TCP, UDP and SCTP alike.
+    pub(crate) fn sport(self, register: u32) -> Self {
+        self.transport(0, 2, register)
     }
 
     /// The destination port of TCP, UDP and SCTP alike.
     pub(crate) fn dport(self, register: u32) -> Self {
-        self.payload(2, 2, 2, register)
+        self.transport(2, 2, register)
     }
 
     /// Goes on when `register` equals `value`, or, when `differ`, when it does not.
@@ -205,7 +300,7 @@ impl Rule {
         self.expression("cmp", &data)
     }
 
-    /// `R0 &= mask`.
+    /// From `R0` on: the bits of `mask` only.
     pub(crate) fn mask(self, mask: &[u8]) -> Self {
         let zero = vec![0_u8; mask.len()];
         let data = Attributes::default()
@@ -249,25 +344,54 @@ impl Rule {
 
     /// Goes on when the destination is one of the host's addresses.
     pub(crate) fn if_to_this_host(self) -> Self {
-        const ADDRESS_TYPE: u32 = 3;
-        const DADDR: u32 = 2;
-        const RTN_LOCAL: u32 = 2;
-        let data = Attributes::default().u32(1, R0).u32(2, ADDRESS_TYPE).u32(3, DADDR);
-        self.expression("fib", &data).compare(R0, false, &RTN_LOCAL.to_ne_bytes())
+        self.fib(FIB_ADDRESS_TYPE, FIB_DADDR).compare(R0, false, &RTN_LOCAL.to_ne_bytes())
+    }
+
+    /// Goes on when the destination is neither an address of the link the packet came from nor for many there.
+    pub(crate) fn if_beyond_its_link(self) -> Self {
+        const RTN_BROADCAST: u32 = 3;
+        const RTN_MULTICAST: u32 = 5;
+        [RTN_LOCAL, RTN_BROADCAST, RTN_MULTICAST]
+            .iter()
+            .fold(self.fib(FIB_ADDRESS_TYPE, FIB_DADDR | FIB_IIF), |rule, kind| {
+                rule.compare(R0, true, &kind.to_ne_bytes())
+            })
     }
 
     /// Goes on when the source would not be routed back over the link the packet came from.
     pub(crate) fn if_source_is_foreign(self) -> Self {
-        const OIF: u32 = 1;
-        const SADDR_IIF: u32 = 1 | 8;
-        let data = Attributes::default().u32(1, R0).u32(2, OIF).u32(3, SADDR_IIF);
-        self.expression("fib", &data).compare(R0, false, &[0; 4])
+        self.fib(FIB_OIF, FIB_SADDR | FIB_IIF).compare(R0, false, &[0; 4])
     }
 
-    /// Changes the destination to the address in `R0` and the port in `R1`.
+    /// Loads what the routes say of an address: `NFT_FIB_RESULT_*` by `NFTA_FIB_F_*`.
+    fn fib(self, result: u32, by: u32) -> Self {
+        self.expression("fib", &Attributes::default().u32(1, R0).u32(2, result).u32(3, by))
+    }
+
+    /// Changes the destination to the address in `R0` and the port in the register after it.
     pub(crate) fn dnat(self) -> Self {
-        let data = Attributes::default().u32(1, 1).u32(2, u32::from(NFPROTO_IPV4)).u32(3, R0).u32(5, R1);
+        let port = R0 + self.family.registers();
+        let family = u32::from(self.family.number());
+        let data = Attributes::default().u32(1, 1).u32(2, family).u32(3, R0).u32(5, port);
         self.expression("nat", &data)
+    }
+
+    pub(crate) fn counter(self) -> Self {
+        let zero = 0_u64.to_be_bytes();
+        self.expression("counter", &Attributes::default().bytes(1, &zero).bytes(2, &zero))
+    }
+
+    /// Ends the chain for this packet, with the chain's policy.
+    pub(crate) fn leave_chain(self) -> Self {
+        const RETURN: i32 = -5;
+        self.verdict(RETURN as u32)
+    }
+
+    /// Goes through the chain and comes back, unless a verdict there ends the way.
+    pub(crate) fn jump(self, chain: &str) -> Self {
+        const JUMP: i32 = -3;
+        let verdict = Attributes::default().u32(1, JUMP as u32).text(2, chain);
+        self.immediate_verdict(&verdict)
     }
 
     pub(crate) fn masquerade(self) -> Self {
@@ -282,9 +406,32 @@ impl Rule {
         self.verdict(0)
     }
 
+    /// Loads two bytes into `R0`.
+    pub(crate) fn value(self, value: [u8; 2]) -> Self {
+        let data = Attributes::default().bytes(1, &value);
+        self.expression("immediate", &Attributes::default().u32(1, R0).nest(2, &data))
+    }
+
+    /// Writes the two bytes of `R0` to `offset` in the transport header, whose checksum is at `checksum`.
+    pub(crate) fn write_port(self, offset: u32, checksum: u32) -> Self {
+        const INTERNET_CHECKSUM: u32 = 1;
+        let data = Attributes::default()
+            .u32(2, TRANSPORT_HEADER)
+            .u32(3, offset)
+            .u32(4, 2)
+            .u32(5, R0)
+            .u32(6, INTERNET_CHECKSUM)
+            .u32(7, checksum);
+        self.expression("payload", &data)
+    }
+
     fn verdict(self, code: u32) -> Self {
-        let verdict = Attributes::default().nest(2, &Attributes::default().u32(1, code));
-        self.expression("immediate", &Attributes::default().u32(1, VERDICT).nest(2, &verdict))
+        self.immediate_verdict(&Attributes::default().u32(1, code))
+    }
+
+    fn immediate_verdict(self, verdict: &Attributes) -> Self {
+        let data = Attributes::default().nest(2, verdict);
+        self.expression("immediate", &Attributes::default().u32(1, VERDICT).nest(2, &data))
     }
 }
 

@@ -1,10 +1,13 @@
-//! The rules, as one list. `nft list table ip rbox` shows them as:
+//! The rules between networks, as one list. `nft list table ip rbox` shows them as:
 //!
 //! ```text
 //! chain guard { type filter hook prerouting priority raw
 //!   iifname @bridges fib saddr . iif oif 0 drop            # spoofed source
 //!   iifname != "lo" ip daddr 127.0.0.0/8 drop              # CVE-2020-8558
 //!   iifname != "lo" iifname != @bridges ip daddr @subnets drop   # not published
+//! }
+//! chain local { type filter hook input priority filter
+//!   iifname @internal fib daddr . iif type != local … != broadcast … != multicast drop
 //! }
 //! chain publish / publish_local { type nat hook prerouting / output priority dstnat
 //!   fib daddr type local dnat ip to meta l4proto . ip daddr . th dport map @published_at
@@ -15,40 +18,57 @@
 //!   oifname @bridges ip saddr @subnets ct status dnat masquerade  # containers through the host's address
 //!   oifname != @bridges ip saddr @subnets masquerade       # out
 //! }
+//! chain user { }                                           # the administrator's
 //! chain forward { type filter hook forward priority filter
+//!   jump user
 //!   iifname . oifname @same accept
+//!   iifname @internal drop
+//!   oifname @internal drop
 //!   oifname @bridges ct state established,related accept
 //!   oifname @bridges ct status dnat accept
 //!   oifname @bridges drop
 //! }
 //! ```
 //!
+//! The table of family ip6 is the same, and is there when a network has IPv6. Its differences: what comes from `::` or a
+//! link-local address has no route to be checked by (the bridge's own guard knows those); the kernel itself drops what
+//! comes for `::1` from outside; and `::1` leads to a container only where the kernel can do it ([`crate::loopback6`]).
+//!
 //! Networks and ports are elements of sets and maps, so the rules never change: publishing is one element, found
-//! by hashing. An accept here does not outrule another table's drop: on a host whose own forward policy is drop
-//! (a firewall, or Docker's), its administrator lets the bridge through, for example with
-//! `nft add rule inet filter forward iifname rbox0 accept` and the same for `oifname`, or
-//! `firewall-cmd --zone=trusted --add-interface=rbox0`, or `iptables -I DOCKER-USER`.
+//! by hashing. An accept here does not outrule another table's drop: on a host whose own forward policy is drop, its
+//! administrator lets the bridge through; for Docker's see [`super::firewall`].
 
-use super::encode::{Attributes, Batch, NFPROTO_IPV4, R0, R1, R2, R4, Rule, msg};
+use super::encode::{Attributes, Batch, Family, R0, R4, Rule, msg};
 use crate::socket::{APPEND, CREATE};
 
 pub(super) const BRIDGES: &str = "bridges";
+pub(super) const INTERNAL: &str = "internal";
 pub(super) const SUBNETS: &str = "subnets";
 pub(super) const SAME: &str = "same";
 pub(super) const PUBLISHED: &str = "published";
 pub(super) const PUBLISHED_AT: &str = "published_at";
+/// The chain that rbox makes and leaves alone.
+pub(super) const USER: &str = "user";
 
 /// nft's numbers for data types; a concatenation shifts the earlier ones left by six bits.
-mod datatype {
-    pub(super) const ADDRESS: u32 = 7;
-    pub(super) const PROTOCOL: u32 = 12;
-    pub(super) const SERVICE: u32 = 13;
-    pub(super) const IFNAME: u32 = 41;
+pub(super) mod datatype {
+    pub(crate) const ADDRESS: u32 = 7;
+    pub(crate) const ADDRESS6: u32 = 8;
+    pub(crate) const HARDWARE: u32 = 9;
+    pub(crate) const PROTOCOL: u32 = 12;
+    pub(crate) const SERVICE: u32 = 13;
+    pub(crate) const IFNAME: u32 = 41;
 }
 
-const LOOPBACK_NET: [u8; 1] = [127];
 const ESTABLISHED_RELATED: u32 = 2 | 4;
 const DNATED: u32 = 1 << 5;
+
+/// `NF_INET_*` and `NF_BR_*` have the same order.
+const PREROUTING: u32 = 0;
+const INPUT: u32 = 1;
+const FORWARD: u32 = 2;
+const OUTPUT: u32 = 3;
+const POSTROUTING: u32 = 4;
 
 /// An interface name as sets and registers hold it.
 pub(super) fn ifname(name: &str) -> [u8; 16] {
@@ -59,91 +79,183 @@ pub(super) fn ifname(name: &str) -> [u8; 16] {
     bytes
 }
 
-struct Chain {
-    name: &'static str,
+/// Where a chain is hooked into the kernel.
+struct Hook {
     kind: &'static str,
-    hook: u32,
+    number: u32,
     priority: i32,
+}
+
+/// A chain and its rules; without a hook it is the administrator's, made once and never touched again.
+pub(super) struct Chain {
+    name: &'static str,
+    hook: Option<Hook>,
     rules: Vec<Rule>,
 }
 
-fn chains() -> Vec<Chain> {
-    let published = || {
-        vec![
-            Rule::new().if_to_this_host().l4proto(R0).daddr(R1).dport(R2).map(PUBLISHED_AT).dnat(),
-            Rule::new().if_to_this_host().l4proto(R0).dport(R1).map(PUBLISHED).dnat(),
-        ]
-    };
-    let not_loopback = || Rule::new().iifname(R0).compare(R0, true, &ifname("lo"));
-    let into = || Rule::new().oifname(R0).lookup(BRIDGES, false);
+impl Chain {
+    pub(super) fn filter(name: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Self {
+        Self { name, hook: Some(Hook { kind: "filter", number, priority }), rules }
+    }
+
+    fn nat(name: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Self {
+        Self { name, hook: Some(Hook { kind: "nat", number, priority }), rules }
+    }
+
+    /// How many rules it has to have; none when that is not ours to say.
+    fn count(&self) -> Option<u32> {
+        self.hook.as_ref().map(|_| self.rules.len() as u32)
+    }
+}
+
+/// The chains with a hook and how many rules each has: what [`chains`] makes, without making it at every start.
+pub(super) fn counts(family: Family, loopback: bool) -> Vec<(&'static str, u32)> {
+    if family == Family::Bridge {
+        return vec![(super::guard::CHAIN, 11)];
+    }
     vec![
-        Chain {
-            name: "guard",
-            kind: "filter",
-            hook: 0,
-            priority: -300,
-            rules: vec![
-                Rule::new().iifname(R0).lookup(BRIDGES, false).if_source_is_foreign().drop(),
-                not_loopback().daddr(R0).mask_first_octet(LOOPBACK_NET).drop(),
-                not_loopback().lookup(BRIDGES, true).daddr(R0).lookup(SUBNETS, false).drop(),
-            ],
-        },
-        Chain { name: "publish", kind: "nat", hook: 0, priority: -100, rules: published() },
-        Chain { name: "publish_local", kind: "nat", hook: 3, priority: -100, rules: published() },
-        Chain {
-            name: "leave",
-            kind: "nat",
-            hook: 4,
-            priority: 100,
-            rules: vec![
-                into().saddr(R0).mask_first_octet(LOOPBACK_NET).masquerade(),
-                into().saddr(R0).lookup(SUBNETS, false).ct_status(DNATED).masquerade(),
-                Rule::new().oifname(R0).lookup(BRIDGES, true).saddr(R0).lookup(SUBNETS, false).masquerade(),
-            ],
-        },
-        Chain {
-            name: "forward",
-            kind: "filter",
-            hook: 2,
-            priority: 0,
-            rules: vec![
-                Rule::new().iifname(R0).oifname(R4).lookup(SAME, false).accept(),
-                into().ct_state(ESTABLISHED_RELATED).accept(),
-                into().ct_status(DNATED).accept(),
-                into().drop(),
-            ],
-        },
+        ("guard", if family == Family::Ip6 { 2 } else { 3 }),
+        ("local", 1),
+        ("publish", 2),
+        ("publish_local", if loopback { 2 } else { 3 }),
+        ("leave", 3),
+        ("forward", 7),
+    ]
+}
+
+/// The chains of a table. `loopback` says whether a published port is also at the loopback's address.
+fn chains(family: Family, loopback: bool) -> Vec<Chain> {
+    if family == Family::Bridge {
+        return super::guard::chains();
+    }
+    vec![
+        Chain::filter("guard", PREROUTING, -300, guard(family)),
+        Chain::filter("local", INPUT, 0, vec![from_internal(family).if_beyond_its_link().drop()]),
+        Chain::nat("publish", PREROUTING, -100, published(family)),
+        Chain::nat("publish_local", OUTPUT, -100, published_local(family, loopback)),
+        Chain::nat("leave", POSTROUTING, 100, leave(family)),
+        Chain { name: USER, hook: None, rules: Vec::new() },
+        Chain::filter("forward", FORWARD, 0, forward(family)),
+    ]
+}
+
+fn from_internal(family: Family) -> Rule {
+    Rule::new(family).iifname(R0).lookup(INTERNAL, false)
+}
+
+/// Goes on with what leaves over a bridge of ours, or over none.
+fn out(family: Family, elsewhere: bool) -> Rule {
+    Rule::new(family).oifname(R0).lookup(BRIDGES, elsewhere)
+}
+
+fn guard(family: Family) -> Vec<Rule> {
+    let not_loopback = || Rule::new(family).iifname(R0).compare(R0, true, &ifname("lo"));
+    let from_bridge = Rule::new(family).iifname(R0).lookup(BRIDGES, false);
+    let others = not_loopback().lookup(BRIDGES, true).daddr(R0).lookup(SUBNETS, false).drop();
+    match family {
+        Family::Ip6 => {
+            let routed = from_bridge.saddr(R0).compare(R0, true, &[0; 16]).if_link_local(true);
+            vec![routed.if_source_is_foreign().drop(), others]
+        }
+        _ => vec![
+            from_bridge.if_source_is_foreign().drop(),
+            not_loopback().daddr(R0).if_loopback().drop(),
+            others,
+        ],
+    }
+}
+
+fn published(family: Family) -> Vec<Rule> {
+    let port = R0 + 1 + family.registers();
+    let here = || Rule::new(family).if_to_this_host().l4proto(R0);
+    vec![
+        here().daddr(R0 + 1).dport(port).map(PUBLISHED_AT).dnat(),
+        here().dport(R0 + 1).map(PUBLISHED).dnat(),
+    ]
+}
+
+fn published_local(family: Family, loopback: bool) -> Vec<Rule> {
+    let passed_by = Rule::new(family).daddr(R0).if_loopback().leave_chain();
+    let mut rules = published(family);
+    if !loopback {
+        rules.insert(0, passed_by);
+    }
+    rules
+}
+
+fn leave(family: Family) -> Vec<Rule> {
+    vec![
+        out(family, false).saddr(R0).if_loopback().masquerade(),
+        out(family, false).saddr(R0).lookup(SUBNETS, false).ct_status(DNATED).masquerade(),
+        out(family, true).saddr(R0).lookup(SUBNETS, false).masquerade(),
+    ]
+}
+
+fn forward(family: Family) -> Vec<Rule> {
+    vec![
+        Rule::new(family).jump(USER),
+        Rule::new(family).iifname(R0).oifname(R4).lookup(SAME, false).accept(),
+        from_internal(family).drop(),
+        Rule::new(family).oifname(R0).lookup(INTERNAL, false).drop(),
+        out(family, false).ct_state(ESTABLISHED_RELATED).accept(),
+        out(family, false).ct_status(DNATED).accept(),
+        out(family, false).drop(),
     ]
 }
 
 impl Rule {
-    /// Goes on when the address in `R0` begins with this octet.
-    fn mask_first_octet(self, octet: [u8; 1]) -> Self {
-        self.mask(&[255, 0, 0, 0]).compare(R0, false, &[octet[0], 0, 0, 0])
+    /// Goes on when the address in `R0` is the loopback's.
+    fn if_loopback(self) -> Self {
+        match self.family() {
+            Family::Ip6 => self.compare(R0, false, &std::net::Ipv6Addr::LOCALHOST.octets()),
+            _ => self.mask(&[255, 0, 0, 0]).compare(R0, false, &[127, 0, 0, 0]),
+        }
+    }
+
+    /// Goes on when the IPv6 address in `R0` is link-local; not so, when `differ`.
+    fn if_link_local(self, differ: bool) -> Self {
+        let prefix = |first, second| {
+            let mut bytes = [0; 16];
+            [bytes[0], bytes[1]] = [first, second];
+            bytes
+        };
+        self.mask(&prefix(0xff, 0xc0)).compare(R0, differ, &prefix(0xfe, 0x80))
     }
 }
 
-/// How many rules there are: a table with another number was touched.
-pub(super) fn rule_count() -> usize {
-    chains().iter().map(|chain| chain.rules.len()).sum()
-}
+/// A set or map to be made: name, flags, type and length of the key, type and length of a map's values.
+pub(super) struct Set(
+    pub(super) &'static str,
+    pub(super) u32,
+    pub(super) u32,
+    pub(super) u32,
+    pub(super) Option<(u32, u32)>,
+);
 
-/// Adds the sets and maps; those that exist are left as they are.
-pub(super) fn add_sets(batch: &mut Batch, table: &str) {
-    use datatype::{ADDRESS, IFNAME, PROTOCOL, SERVICE};
+fn sets(family: Family) -> Vec<Set> {
+    use datatype::{ADDRESS, ADDRESS6, IFNAME, PROTOCOL, SERVICE};
     const INTERVAL: u32 = 4;
     const MAP: u32 = 8;
-    let target = Some(((ADDRESS << 6) | SERVICE, 8));
-    // Name, flags, type and length of the key, type and length of a map's values.
-    let sets = [
-        (BRIDGES, 0, IFNAME, 16_u32, None),
-        (SUBNETS, INTERVAL, ADDRESS, 4, None),
-        (SAME, 0, (IFNAME << 6) | IFNAME, 32, None),
-        (PUBLISHED, MAP, (PROTOCOL << 6) | SERVICE, 8, target),
-        (PUBLISHED_AT, MAP, (PROTOCOL << 12) | (ADDRESS << 6) | SERVICE, 12, target),
-    ];
-    for (id, (name, flags, key_type, key_length, data)) in sets.into_iter().enumerate() {
-        let mut body = Attributes::message(NFPROTO_IPV4)
+    if family == Family::Bridge {
+        return super::guard::sets();
+    }
+    let (address, length) = (if family == Family::Ip6 { ADDRESS6 } else { ADDRESS }, family.address());
+    let target = Some(((address << 6) | SERVICE, length + 4));
+    vec![
+        Set(BRIDGES, 0, IFNAME, 16, None),
+        Set(INTERNAL, 0, IFNAME, 16, None),
+        Set(SUBNETS, INTERVAL, address, length, None),
+        Set(SAME, 0, (IFNAME << 6) | IFNAME, 32, None),
+        Set(PUBLISHED, MAP, (PROTOCOL << 6) | SERVICE, 8, target),
+        Set(PUBLISHED_AT, MAP, (PROTOCOL << 12) | (address << 6) | SERVICE, length + 8, target),
+    ]
+}
+
+/// Adds the table with its sets and maps; those that exist are left as they are.
+pub(super) fn add_table(batch: &mut Batch, family: Family, table: &str) {
+    batch.push(msg::NEWTABLE, CREATE, Attributes::message(family).text(1, table).u32(2, 0));
+    for (id, Set(name, flags, key_type, key_length, data)) in sets(family).into_iter().enumerate() {
+        let mut body = Attributes::message(family)
             .text(1, table)
             .text(2, name)
             .u32(3, flags)
@@ -152,36 +264,52 @@ pub(super) fn add_sets(batch: &mut Batch, table: &str) {
         if let Some((data_type, data_length)) = data {
             body = body.u32(6, data_type).u32(7, data_length);
         }
-        if key_type == IFNAME {
+        if key_type == datatype::IFNAME {
             // Tells `nft list` that the key is text in host order; the kernel only keeps it.
             const KEY_BYTE_ORDER: [u8; 2] = [0, 4];
             body = body.bytes(13, &[&KEY_BYTE_ORDER[..], &1_u32.to_ne_bytes()].concat());
         }
+        // Ids are told apart by table.
         batch.push(msg::NEWSET, CREATE, body.u32(10, id as u32 + 1));
     }
 }
 
-/// Adds the chains that are missing and gives all of them exactly our rules.
-pub(super) fn set_rules(batch: &mut Batch, table: &str) {
-    let chains = chains();
+/// Adds the chains that are missing and gives those with a hook exactly our rules; how many rules.
+pub(super) fn set_rules(batch: &mut Batch, family: Family, table: &str, loopback: bool) -> u32 {
+    let named = || Attributes::message(family).text(1, table);
+    let chains = chains(family, loopback);
     for chain in &chains {
-        let hook = Attributes::default().u32(1, chain.hook).u32(2, chain.priority as u32);
-        let body = Attributes::message(NFPROTO_IPV4)
-            .text(1, table)
-            .text(3, chain.name)
-            .nest(4, &hook)
-            .u32(5, 1)
-            .text(7, chain.kind);
+        let mut body = named().text(3, chain.name);
+        if let Some(hook) = &chain.hook {
+            let place = Attributes::default().u32(1, hook.number).u32(2, hook.priority as u32);
+            body = body.nest(4, &place).u32(5, 1).text(7, hook.kind);
+        }
         batch.push(msg::NEWCHAIN, CREATE, body);
     }
-    for chain in chains {
-        batch.push(msg::DELRULE, 0, Attributes::message(NFPROTO_IPV4).text(1, table).text(2, chain.name));
+    let count = chains.iter().filter_map(Chain::count).sum();
+    for chain in chains.into_iter().filter(|chain| chain.hook.is_some()) {
+        batch.push(msg::DELRULE, 0, named().text(2, chain.name));
         for rule in chain.rules {
-            let body = Attributes::message(NFPROTO_IPV4)
-                .text(1, table)
-                .text(2, chain.name)
-                .nest(4, &rule.into_attributes());
+            let body = named().text(2, chain.name).nest(4, &rule.into_attributes());
             batch.push(msg::NEWRULE, CREATE | APPEND, body);
+        }
+    }
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_counts_are_those_of_the_chains() {
+        for family in [Family::Ip, Family::Ip6, Family::Bridge] {
+            for loopback in [true, false] {
+                let made = chains(family, loopback);
+                let made: Vec<_> =
+                    made.iter().filter_map(|chain| Some((chain.name, chain.count()?))).collect();
+                assert_eq!(counts(family, loopback), made, "{family} {loopback}");
+            }
         }
     }
 }

@@ -1,300 +1,353 @@
-//! Applying the ruleset, and publishing ports in it.
+//! Applying the rules, and putting networks, containers and ports into them.
+//!
+//! One name stands for up to three tables: family ip, family ip6 once a network has IPv6, family bridge where the kernel
+//! has it. A transaction may hold changes to all three.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::collections::BTreeSet;
 
-use rbox_spec::port::PublishedPort;
 use rustix::io::Errno;
 
-use super::encode::{Attributes, Batch, NFPROTO_IPV4, attribute, attributes, kind, msg};
-use super::ruleset::{
-    BRIDGES, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS, add_sets, ifname, rule_count, set_rules,
-};
-use crate::conntrack;
+use super::element::{Element, Member, Network, Purpose, listed};
+use super::encode::{Attributes, Batch, Family, attribute, kind, msg};
+use super::ruleset::{BRIDGES, INTERNAL, SUBNETS, add_table, set_rules};
+use super::{firewall, guard, ruleset};
 use crate::error::{Error, Result};
-use crate::socket::{CREATE, DUMP, Netlink, Request};
-use crate::subnet::Subnet;
-
-/// What the rules know of a network.
-pub(crate) struct Network<'a> {
-    pub(crate) bridge: &'a str,
-    pub(crate) subnet: Subnet,
-}
+use crate::socket::{CREATE, Message, Netlink, Request};
+use crate::{conntrack, loopback6};
 
 /// The ruleset changed since its generation was read.
 const RESTART: Errno = Errno::RESTART;
+/// An empty chain without a hook, by which a table of family ip tells that the kernel has no family bridge.
+const UNGUARDED: &str = "unguarded";
+/// How often a change is tried again because another process's came between the look and the change.
+const PATIENCE: usize = 100;
 
-/// A published port and the container address behind it.
-type Published = (PublishedPort, Ipv4Addr);
+/// How many networks are put into one transaction.
+const PORTION: usize = 100;
 
-/// A map's name, the key and the value of one published port in it.
-struct Element {
-    map: &'static str,
-    key: Vec<u8>,
-    value: [u8; 8],
-}
-
-/// rbox's table, by name.
+/// rbox's tables, by their name.
 pub(crate) struct Table<'a> {
-    name: &'a str,
-    socket: &'a mut Netlink,
+    pub(super) name: &'a str,
+    pub(super) socket: &'a mut Netlink,
 }
 
 impl Table<'_> {
-    /// Lends the table to `work`; it need not exist.
+    /// Lends the tables to `work`; they need not exist.
     pub(crate) fn with<T>(name: &str, work: impl FnOnce(&mut Table<'_>) -> Result<T>) -> Result<T> {
         Netlink::with_netfilter(|socket| work(&mut Table { name, socket }))
     }
 
-    /// Whether the table is there with all its rules and knows the network: three requests.
+    /// Whether the tables are there, each of our chains with as many rules as it should have, and know the network,
+    /// and a firewall of Docker's lets it through. One call with a dozen questions of which none walks a list.
     pub(crate) fn is_whole(&mut self, network: &Network<'_>) -> Result<bool> {
-        let (bridge, base) = (ifname(network.bridge), network.subnet.base().octets());
-        for (set, key) in [(BRIDGES, &bridge[..]), (SUBNETS, &base[..])] {
-            let told = format!("NFT_MSG_GETSETELEM ip {} {set} for {}", self.name, network.bridge);
-            match self.element(set, key, told) {
-                Ok(_) => {}
-                Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(false),
-                Err(error) => return Err(error),
+        let wanted = |element: &Element| [BRIDGES, INTERNAL, SUBNETS].contains(&element.set);
+        let elements: Vec<Element> = network.elements().into_iter().filter(wanted).collect();
+        let mut requests: Vec<Request> = elements.iter().map(|element| self.ask_for(element)).collect();
+        let mut counts = Vec::new();
+        for family in network.families().chain([Family::Bridge]) {
+            for (name, count) in ruleset::counts(family, has_loopback(family)) {
+                requests.push(get_chain(family, self.name, name));
+                counts.push((family, count));
             }
         }
-        let body = Attributes::message(NFPROTO_IPV4).text(1, self.name).into_body();
-        let rules = self.socket.ask(&Request {
-            kind: kind(msg::GETRULE),
-            flags: DUMP,
-            body,
-            told: format!("NFT_MSG_GETRULE ip {}", self.name),
-            accept: None,
-        })?;
-        Ok(rules.len() == rule_count())
+        let firewalls: Vec<Family> = network.families().collect();
+        requests.extend(firewalls.iter().map(|family| firewall::question(*family)));
+        let answers = self.socket.ask_each(&requests)?;
+        let (known, rest) = answers.split_at(elements.len());
+        let (made, docker) = rest.split_at(counts.len());
+        if known.iter().any(Result::is_err) {
+            return Ok(false);
+        }
+        for ((family, count), answer) in counts.into_iter().zip(made) {
+            let found = answer.as_ref().ok().and_then(rules_in);
+            let mut unguarded = || is_unguarded(self.socket, self.name);
+            if found != Some(count) && (family != Family::Bridge || found.is_some() || !unguarded()?) {
+                return Ok(false);
+            }
+        }
+        for (family, answer) in firewalls.into_iter().zip(docker) {
+            if answer.is_ok() && !self.is_let_through(family, network.bridge)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Makes the table, or what is missing of it, with `networks` and `published`, in one transaction.
-    /// When two processes do so at once, both end with the same rules.
-    pub(crate) fn build(&mut self, networks: &[Network<'_>], published: &[Published]) -> Result<()> {
-        let told =
-            format!("nftables table ip {}: {} rules, {} ports", self.name, rule_count(), published.len());
-        let mut batch = Batch::new();
-        batch.push(msg::NEWTABLE, CREATE, self.body().u32(2, 0));
-        add_sets(&mut batch, self.name);
-        for network in networks {
-            self.add_network(&mut batch, network);
-        }
-        set_rules(&mut batch, self.name);
-        self.commit(batch, &told).map_err(|error| match error {
+    /// Makes the tables, or what is missing of them, with `networks` and `members`, in one transaction but for what is
+    /// published. When two processes do so at once, both end with the same rules.
+    pub(crate) fn build(&mut self, networks: &[Network<'_>], members: &[Member<'_>]) -> Result<()> {
+        let made = match self.make(networks, true) {
+            Err(error) if error.errno().is_some_and(|errno| LACKING.contains(&errno)) => {
+                self.make(networks, false)
+            }
+            made => made,
+        };
+        made.map_err(|error| match error {
             // What autoloading could not find, or a kernel without it.
-            Error::Kernel { what, errno: errno @ (Errno::NOENT | Errno::OPNOTSUPP) } => Error::Kernel {
+            Error::Kernel { what, errno } if LACKING.contains(&errno) => Error::Kernel {
                 what: format!(
-                    "{what} (the kernel needs nf_tables, nft_ct, nft_fib_ipv4, nft_nat and nft_masq)"
+                    "{what} (the kernel needs nf_tables, nft_ct, nft_fib_ipv4, nft_nat and nft_masq, and nft_fib_ipv6 for a network with IPv6)"
                 ),
                 errno,
             },
             error => error,
         })?;
         // Separate, because an element that is there with another value would fail the whole transaction.
-        for (port, ip) in published {
-            self.add_ports(&[(*port, *ip)])?;
+        for member in members {
+            self.add(&member.elements(), &format!("nftables add {}", self.told_of(member)))?;
+        }
+        for family in [Family::Ip, Family::Ip6] {
+            let on = networks.iter().filter(|network| network.families().any(|f| f == family));
+            let bridges: Vec<&str> = on.map(|network| network.bridge).collect();
+            self.let_through(family, &bridges)?;
         }
         Ok(())
     }
 
-    fn add_network(&self, batch: &mut Batch, network: &Network<'_>) {
-        let name = ifname(network.bridge);
-        let pair = [name, name].concat();
-        batch.push(msg::NEWSETELEM, CREATE, self.elements(BRIDGES, &[set_element(&name)]));
-        batch.push(msg::NEWSETELEM, CREATE, self.elements(SAME, &[set_element(&pair)]));
-        let first = set_element(&network.subnet.base().octets());
-        let mut range = vec![first];
-        if let Some(after) = u32::from(network.subnet.broadcast()).checked_add(1) {
-            range.push(set_element(&after.to_be_bytes()).u32(3, 1));
+    fn make(&mut self, networks: &[Network<'_>], guarded: bool) -> Result<()> {
+        let mut families: BTreeSet<Family> = networks.iter().flat_map(Network::families).collect();
+        families.insert(Family::Ip);
+        if guarded {
+            families.insert(Family::Bridge);
         }
-        batch.push(msg::NEWSETELEM, CREATE, self.elements(SUBNETS, &range));
-    }
-
-    /// Adds the ports: one transaction. An element left by a container that is gone is replaced.
-    pub(crate) fn publish(&mut self, published: &[Published]) -> Result<()> {
-        self.add_ports(published)?;
-        conntrack::forget(self.socket, published)
-    }
-
-    fn add_ports(&mut self, published: &[Published]) -> Result<()> {
-        let elements: Vec<Element> = published.iter().filter_map(element).collect();
-        if elements.is_empty() {
-            return Ok(());
-        }
-        let told = format!("nftables add {}", listed(self.name, published));
         let mut batch = Batch::new();
-        for element in &elements {
-            batch.push(msg::NEWSETELEM, CREATE, self.elements(element.map, &[map_element(element)]));
+        let mut rules = 0;
+        for family in families {
+            add_table(&mut batch, family, self.name);
+            rules +=
+                set_rules(&mut batch, family, self.name, family == Family::Ip || loopback6::is_translated());
         }
-        match self.commit(batch, &told) {
-            Err(error) if error.errno() == Some(Errno::EXIST) => {}
-            done => return done,
+        // A transaction is one message to the kernel, which takes them up to some 200 KiB.
+        let (first, more) = networks.split_at(networks.len().min(PORTION));
+        self.push_networks(&mut batch, first);
+        if !guarded {
+            let body = Attributes::message(Family::Ip).text(1, self.name).text(3, UNGUARDED);
+            batch.push(msg::NEWCHAIN, CREATE, body);
         }
-        for element in &elements {
-            let present = self.find(element)?.is_some();
+        let told = format!("nftables table {}: {rules} rules, {} networks", self.name, networks.len());
+        self.commit(batch, &told)?;
+        for portion in more.chunks(PORTION) {
             let mut batch = Batch::new();
-            if present {
-                batch.push(msg::DELSETELEM, 0, self.elements(element.map, &[set_element(&element.key)]));
-            }
-            batch.push(msg::NEWSETELEM, CREATE, self.elements(element.map, &[map_element(element)]));
+            self.push_networks(&mut batch, portion);
             self.commit(batch, &told)?;
         }
         Ok(())
     }
 
-    /// Removes the ports that still lead to their container; what is gone, or now another's, is left alone.
-    pub(crate) fn unpublish(&mut self, published: &[Published]) -> Result<()> {
-        self.delete_ports(published)?;
-        conntrack::forget(self.socket, published)
-    }
-
-    fn delete_ports(&mut self, published: &[Published]) -> Result<()> {
-        let elements: Vec<Element> = published.iter().filter_map(element).collect();
-        let told = format!("nftables delete {}", listed(self.name, published));
-        // Another process's transaction between the look and the deletion makes it start again.
-        for _ in 0..100 {
-            let generation = self.generation()?;
-            let mut batch = Batch::at_generation(generation);
-            for element in &elements {
-                if self.find(element)? == Some(element.value) {
-                    batch.push(msg::DELSETELEM, 0, self.elements(element.map, &[set_element(&element.key)]));
-                }
-            }
-            if batch.is_empty() {
-                return Ok(());
-            }
-            match self.commit(batch, &told) {
-                Err(error) if matches!(error.errno(), Some(RESTART | Errno::NOENT)) => {}
-                done => return done,
-            }
+    fn push_networks(&self, batch: &mut Batch, networks: &[Network<'_>]) {
+        for element in networks.iter().flat_map(Network::elements) {
+            batch.push(msg::NEWSETELEM, CREATE, element.message(self.name, Purpose::Add));
         }
-        Err(Error::Kernel { what: told, errno: Errno::AGAIN })
     }
 
-    /// Removes the table with all that is in it.
+    /// Makes the tables forget a network; they stay.
+    pub(crate) fn remove_network(&mut self, network: &Network<'_>) -> Result<()> {
+        self.remove(&network.elements(), &format!("nftables delete {} from {}", network.bridge, self.name))?;
+        network.families().try_for_each(|family| self.let_through_no_more(family, Some(network.bridge)))
+    }
+
+    /// Lets a container's port speak for its addresses, and publishes its ports: one transaction.
+    pub(crate) fn admit(&mut self, member: &Member<'_>) -> Result<()> {
+        self.add(&member.elements(), &format!("nftables add {}", self.told_of(member)))?;
+        conntrack::forget(self.socket, &member.published())
+    }
+
+    /// Takes back what [`Self::admit`] gave, as far as it is still this container's.
+    pub(crate) fn dismiss(&mut self, member: &Member<'_>) -> Result<()> {
+        self.remove(&member.elements(), &format!("nftables delete {}", self.told_of(member)))?;
+        conntrack::forget(self.socket, &member.published())
+    }
+
+    /// Publishes ports of a container that is there: one transaction.
+    pub(crate) fn publish(&mut self, member: &Member<'_>) -> Result<()> {
+        self.admit(&Member { guarded: false, ..*member })
+    }
+
+    /// Takes ports back that still lead to their container; what is gone, or now another's, is left alone.
+    pub(crate) fn unpublish(&mut self, member: &Member<'_>) -> Result<()> {
+        self.dismiss(&Member { guarded: false, ..*member })
+    }
+
+    /// Removes the tables with all that is in them.
     pub(crate) fn delete(name: &str) -> Result<()> {
         Self::with(name, |table| {
-            let mut batch = Batch::new();
-            batch.push(msg::DELTABLE, 0, table.body());
-            match table.commit(batch, &format!("nftables delete table ip {name}")) {
-                Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
-                done => done,
+            for family in [Family::Ip, Family::Ip6, Family::Bridge] {
+                let mut batch = Batch::new();
+                batch.push(msg::DELTABLE, 0, Attributes::message(family).text(1, name));
+                match table.commit(batch, &format!("nftables delete table {family} {name}")) {
+                    Err(error) if error.errno().is_some_and(|errno| LACKING.contains(&errno)) => {}
+                    done => done?,
+                }
+                if family != Family::Bridge {
+                    table.let_through_no_more(family, None)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// Adds the elements in one transaction. One that a container that is gone has left with another value is replaced.
+    fn add(&mut self, elements: &[Element], told: &str) -> Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let mut batch = Batch::new();
+        for element in elements {
+            batch.push(msg::NEWSETELEM, CREATE, element.message(self.name, Purpose::Add));
+        }
+        match self.commit(batch, told) {
+            Err(error) if error.errno() == Some(Errno::EXIST) => self.replace(elements, told),
+            Err(error)
+                if error.errno() == Some(Errno::NOENT)
+                    && elements.iter().any(|element| element.family == Family::Bridge)
+                    && is_unguarded(self.socket, self.name)? =>
+            {
+                self.replace(elements, told)
+            }
+            done => done,
+        }
+    }
+
+    /// Adds the elements that are not there as they should be, after deleting others that have their keys. Those of
+    /// family bridge are left out where there is none.
+    fn replace(&mut self, elements: &[Element], told: &str) -> Result<()> {
+        let unguarded = is_unguarded(self.socket, self.name)?;
+        self.change(elements, told, |batch, table, element, answer| {
+            let there = answer.is_some();
+            if answer.is_some_and(|answer| element.is_in(answer))
+                || (unguarded && element.family == Family::Bridge)
+            {
+                return;
+            }
+            if there {
+                batch.push(msg::DELSETELEM, 0, element.message(table, Purpose::Delete));
+            }
+            batch.push(msg::NEWSETELEM, CREATE, element.message(table, Purpose::Add));
+        })
+    }
+
+    /// Deletes the elements that are there and as we made them.
+    fn remove(&mut self, elements: &[Element], told: &str) -> Result<()> {
+        self.change(elements, told, |batch, table, element, answer| {
+            if answer.is_some_and(|answer| element.is_in(answer)) {
+                batch.push(msg::DELSETELEM, 0, element.message(table, Purpose::Delete));
             }
         })
     }
 
-    /// The base chains of other tables that drop what they do not accept on the way between links, as
-    /// `family table chain`: their owner has to let the bridge through.
-    pub(crate) fn forward_drops() -> Result<Vec<String>> {
-        let request = Request {
-            kind: kind(msg::GETCHAIN),
-            flags: DUMP,
-            body: Attributes::message(0).into_body(),
-            told: "NFT_MSG_GETCHAIN".into(),
-            accept: None,
-        };
-        let answers = Netlink::with_netfilter(|socket| socket.ask(&request))?;
-        let number = |bytes: &[u8]| bytes.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes));
-        let text = |bytes: &[u8]| {
-            String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
-        };
-        let dropping = answers.iter().filter_map(|answer| {
-            let family = match answer.body.first()? {
-                1 => "inet",
-                2 => "ip",
-                _ => return None,
-            };
-            let chain = answer.body.get(4..)?;
-            let hook = number(attribute(attribute(chain, 4)?, 1)?)?;
-            let policy = number(attribute(chain, 5)?)?;
-            let table = text(attribute(chain, 1)?);
-            (hook == 2 && policy == 0)
-                .then(|| format!("{family} {table} {}", text(attribute(chain, 3).unwrap_or_default())))
-        });
-        Ok(dropping.collect())
+    /// Looks at all elements and commits what `decide` makes of each, unless anything has changed in between; then
+    /// again.
+    fn change(
+        &mut self,
+        elements: &[Element],
+        told: &str,
+        decide: impl Fn(&mut Batch, &str, &Element, Option<&[u8]>),
+    ) -> Result<()> {
+        if elements.is_empty() {
+            return Ok(());
+        }
+        let mut requests = vec![get_generation()];
+        requests.extend(elements.iter().map(|element| self.ask_for(element)));
+        for _ in 0..PATIENCE {
+            let answers = self.socket.ask_each(&requests)?;
+            let Some((generation, answers)) = answers.split_first() else { break };
+            let mut batch = Batch::at_generation(read_generation(generation)?);
+            for (element, answer) in elements.iter().zip(answers) {
+                let answer = answer.as_ref().ok().map(|message| message.body.as_slice());
+                decide(&mut batch, self.name, element, answer);
+            }
+            if batch.is_empty() {
+                return Ok(());
+            }
+            match self.commit(batch, told) {
+                Err(error) if matches!(error.errno(), Some(RESTART)) => {}
+                done => return done,
+            }
+        }
+        Err(Error::Kernel { what: told.into(), errno: Errno::AGAIN })
     }
 
-    /// What the element's map holds for its key; none when it, or the table, is not there.
-    fn find(&mut self, element: &Element) -> Result<Option<[u8; 8]>> {
-        let told = format!("NFT_MSG_GETSETELEM ip {} {}", self.name, element.map);
-        match self.element(element.map, &element.key, told) {
-            Ok(value) => Ok(value),
-            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
-            Err(error) => Err(error),
+    fn ask_for(&self, element: &Element) -> Request {
+        Request {
+            kind: kind(msg::GETSETELEM),
+            flags: 0,
+            body: element.message(self.name, Purpose::Ask).into_body(),
+            told: format!("NFT_MSG_GETSETELEM {} {} {}", element.family, self.name, element.set),
+            accept: None,
         }
     }
 
-    fn element(&mut self, set: &str, key: &[u8], told: String) -> Result<Option<[u8; 8]>> {
-        let body = self.elements(set, &[set_element(key)]).into_body();
-        let request = Request { kind: kind(msg::GETSETELEM), flags: 0, body, told, accept: None };
-        let answer = self.socket.ask(&request)?;
-        Ok(answer.first().and_then(|message| {
-            let list = attribute(message.body.get(4..)?, 3)?;
-            let (_, element) = attributes(list).next()?;
-            let value = attribute(attribute(element, 2)?, 1)?;
-            value.first_chunk::<8>().copied()
-        }))
+    fn told_of(&self, member: &Member<'_>) -> String {
+        let mut told = self.name.to_owned();
+        if member.guarded {
+            told.extend([": ", member.host_link, " is ", &format!("{} {}", member.mac, member.ip)]);
+            told.extend(member.ip6.map(|ip6| format!(" {ip6}")));
+        }
+        let ports = member.published();
+        if !ports.is_empty() {
+            told.extend([": ", &listed(&ports)]);
+        }
+        told
     }
 
-    fn generation(&mut self) -> Result<u32> {
-        let what = "NFT_MSG_GETGEN";
-        let answer = self.socket.ask(&Request {
-            kind: kind(msg::GETGEN),
-            flags: 0,
-            body: Attributes::message(0).into_body(),
-            told: what.into(),
-            accept: None,
-        })?;
-        let id = answer
-            .first()
-            .and_then(|message| attribute(message.body.get(4..)?, 1)?.first_chunk::<4>().copied())
-            .ok_or_else(|| Error::Answer { what: what.into(), why: "no generation in it".into() })?;
-        Ok(u32::from_be_bytes(id))
-    }
-
-    fn commit(&mut self, batch: Batch, told: &str) -> Result<()> {
+    pub(super) fn commit(&mut self, batch: Batch, told: &str) -> Result<()> {
         let (bytes, messages) = batch.encode(self.socket.next_sequence());
         self.socket.transaction(&bytes, messages, told)
     }
+}
 
-    fn body(&self) -> Attributes {
-        Attributes::message(NFPROTO_IPV4).text(1, self.name)
+/// Whether containers cannot be held to their addresses, because the kernel has no nftables for bridges. False also
+/// when there are no tables yet.
+fn is_unguarded(socket: &mut Netlink, table: &str) -> Result<bool> {
+    let requests = [get_chain(Family::Ip, table, UNGUARDED), get_chain(Family::Bridge, table, guard::CHAIN)];
+    Ok(matches!(socket.ask_each(&requests)?.as_slice(), [Ok(_), Err(_)]))
+}
+
+/// The same of the tables of this name.
+pub(crate) fn guard_missing(table: &str) -> Result<bool> {
+    Netlink::with_netfilter(|socket| is_unguarded(socket, table))
+}
+
+/// What a kernel without a family, a table or an expression answers.
+const LACKING: [Errno; 3] = [Errno::NOENT, Errno::OPNOTSUPP, Errno::AFNOSUPPORT];
+
+/// Whether a published port is also at the loopback's address.
+fn has_loopback(family: Family) -> bool {
+    family != Family::Ip6 || loopback6::is_translated()
+}
+
+/// Asks for one chain.
+pub(super) fn get_chain(family: Family, table: &str, chain: &str) -> Request {
+    Request {
+        kind: kind(msg::GETCHAIN),
+        flags: 0,
+        body: Attributes::message(family).text(1, table).text(3, chain).into_body(),
+        told: format!("NFT_MSG_GETCHAIN {family} {table} {chain}"),
+        accept: None,
     }
+}
 
-    fn elements(&self, set: &str, elements: &[Attributes]) -> Attributes {
-        let list = elements.iter().fold(Attributes::default(), |list, element| list.nest(1, element));
-        self.body().text(2, set).nest(3, &list)
+/// How many rules are in the chain of an answer, to which nothing jumps.
+fn rules_in(answer: &Message) -> Option<u32> {
+    const USE: u16 = 6;
+    attribute(answer.body.get(4..)?, USE)?.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
+}
+
+/// Asks for the number of the last change to any table.
+pub(super) fn get_generation() -> Request {
+    Request {
+        kind: kind(msg::GETGEN),
+        flags: 0,
+        body: Attributes::any_family().into_body(),
+        told: "NFT_MSG_GETGEN".into(),
+        accept: None,
     }
 }
 
-fn set_element(key: &[u8]) -> Attributes {
-    Attributes::default().nest(1, &Attributes::default().bytes(1, key))
-}
-
-fn map_element(element: &Element) -> Attributes {
-    set_element(&element.key).nest(2, &Attributes::default().bytes(1, &element.value))
-}
-
-/// The element of a published port; none for an IPv6 address, which is refused when it is reserved.
-fn element((port, ip): &Published) -> Option<Element> {
-    let IpAddr::V4(host) = port.host_ip else { return None };
-    let mut key = vec![port.proto.number(), 0, 0, 0];
-    let map = if host.is_unspecified() {
-        PUBLISHED
-    } else {
-        key.extend_from_slice(&host.octets());
-        PUBLISHED_AT
-    };
-    let [h0, h1] = port.host_port.to_be_bytes();
-    key.extend_from_slice(&[h0, h1, 0, 0]);
-    let [a, b, c, d] = ip.octets();
-    let [c0, c1] = port.container_port.to_be_bytes();
-    Some(Element { map, key, value: [a, b, c, d, c0, c1, 0, 0] })
-}
-
-fn listed(table: &str, published: &[Published]) -> String {
-    let ports: Vec<String> = published
-        .iter()
-        .map(|(port, ip)| format!("{}/{} -> {ip}:{}", port.host(), port.proto, port.container_port))
-        .collect();
-    format!("ip {table}: {}", ports.join(", "))
+pub(super) fn read_generation(answer: &Result<Message, Errno>) -> Result<u32> {
+    let what = || "NFT_MSG_GETGEN".to_owned();
+    let message = answer.as_ref().map_err(|errno| Error::Kernel { what: what(), errno: *errno })?;
+    let id = message.body.get(4..).and_then(|body| attribute(body, 1)?.first_chunk::<4>().copied());
+    id.map(u32::from_be_bytes)
+        .ok_or_else(|| Error::Answer { what: what(), why: "no generation in it".into() })
 }

@@ -10,21 +10,25 @@
     reason = "shared by several test binaries"
 )]
 
+pub mod frames;
+
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use nix::sched::CloneFlags;
-use rbox_network::{Endpoint, Names, Network, NetworkStore, configure_inside};
+use rbox_network::{Endpoint, Names, Network, NetworkStore, NewNetwork, Wish, configure_inside};
 use rbox_spec::port::PublishedPort;
 use rbox_sys::process::{join_namespaces, unshare};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 pub const HOST: &str = "198.51.100.1";
 pub const PEER: &str = "198.51.100.2";
+pub const HOST6: &str = "2001:db8:51::1";
+pub const PEER6: &str = "2001:db8:51::2";
 
 /// Runs `test` on a thread that is alone in a new network namespace with its loopback up.
 pub fn alone(test: impl FnOnce() + Send + 'static) {
@@ -65,6 +69,11 @@ impl Namespace {
             std::thread::sleep(Duration::from_millis(2));
         }
         Self { fd: File::open(&path).unwrap(), holder }
+    }
+
+    /// The process that holds it.
+    pub fn pid(&self) -> u32 {
+        self.holder.id()
     }
 
     /// Runs `work` on a thread in this namespace.
@@ -112,10 +121,11 @@ impl Drop for Namespace {
     }
 }
 
-/// Connects by TCP and returns what is sent: the address the server sees.
+/// Connects by TCP and returns what is sent: the address the server sees. A first packet that is lost is sent again after
+/// a second.
 pub fn get(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
-    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(700)).ok()?;
+    let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(2500)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
@@ -124,7 +134,9 @@ pub fn get(to: &str) -> Option<String> {
 
 /// Sends a datagram and returns the answer: the address the server sees.
 pub fn ask(to: &str) -> Option<String> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+    let any =
+        if to.starts_with('[') { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
+    let socket = UdpSocket::bind((any, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
     socket.connect(to).ok()?;
     socket.send(b"?").ok()?;
@@ -133,23 +145,26 @@ pub fn ask(to: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
-/// Serves in the calling thread's namespace until the test process ends.
+/// Serves in the calling thread's namespace until the test process ends, on every address of both families.
 pub fn serve(port: u16) {
-    let any = SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port);
-    let (tcp, udp) = (TcpListener::bind(any).unwrap(), UdpSocket::bind(any).unwrap());
-    std::thread::spawn(move || {
-        for stream in tcp.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
-            let _ = stream.write_all(peer.as_bytes());
-        }
-    });
-    std::thread::spawn(move || {
-        let mut buffer = [0; 64];
-        while let Ok((_, from)) = udp.recv_from(&mut buffer) {
-            let _ = udp.send_to(from.ip().to_string().as_bytes(), from);
-        }
-    });
+    // Else, with one socket for both, a client's IPv4 address would look like an IPv6 one.
+    std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+    for any in [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)] {
+        let (tcp, udp) = (TcpListener::bind((any, port)).unwrap(), UdpSocket::bind((any, port)).unwrap());
+        std::thread::spawn(move || {
+            for stream in tcp.incoming() {
+                let Ok(mut stream) = stream else { continue };
+                let peer = stream.peer_addr().map(|a| a.ip().to_string()).unwrap_or_default();
+                let _ = stream.write_all(peer.as_bytes());
+            }
+        });
+        std::thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((_, from)) = udp.recv_from(&mut buffer) {
+                let _ = udp.send_to(from.ip().to_string().as_bytes(), from);
+            }
+        });
+    }
 }
 
 /// A host with an uplink to a peer.
@@ -169,13 +184,29 @@ impl World {
     pub fn new() -> Self {
         let peer = Namespace::new();
         run(&format!(
-            "ip link add up0 type veth peer name up0 netns {} && ip addr add {HOST}/24 dev up0 && ip link set up0 up",
+            "ip link add up0 type veth peer name up0 netns {} && ip addr add {HOST}/24 dev up0 && \
+             ip link set up0 up && ip addr add {HOST6}/64 dev up0 nodad",
             peer.holder.id()
         ));
-        peer.run(&format!("ip link set lo up; ip addr add {PEER}/24 dev up0; ip link set up0 up"));
+        peer.run(&format!(
+            "ip link set lo up; ip addr add {PEER}/24 dev up0; ip link set up0 up; \
+             ip addr add {PEER6}/64 dev up0 nodad"
+        ));
         // Asking for a link makes the kernel act on its carrier now; else the first packet may be lost.
         run("ip link show dev up0");
         peer.run("ip link show dev up0");
+        // IPv6 takes its addresses into use some time later; a refusal has been there and back.
+        peer.enter(|| {
+            let to = SocketAddr::new(HOST6.parse().unwrap(), 1);
+            let refused = || {
+                let answer = TcpStream::connect_timeout(&to, Duration::from_millis(100));
+                answer.is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+            };
+            let begin = Instant::now();
+            while !refused() {
+                assert!(begin.elapsed() < Duration::from_secs(10), "no IPv6 between host and peer");
+            }
+        });
         let directory = tempfile::tempdir().unwrap();
         let store = store(&directory);
         let network = store.bridge().unwrap();
@@ -184,12 +215,27 @@ impl World {
     }
 
     pub fn start(&self, name: &str, ports: &[&str]) -> Container {
-        let inside = Namespace::new();
         let ports = ports.iter().map(|port| published(port)).collect();
-        let id = format!("{name:0<64}");
-        let endpoint = self.store.plan(&self.network, &id, ports, &|_| true).unwrap();
+        self.start_on(&self.network, &Wish { ports, ..wish(&format!("{name:0<64}")) })
+    }
+
+    /// A network made as a user would.
+    pub fn network(&self, asked: &NewNetwork) -> Network {
+        self.store.create(asked, &Vec::new).unwrap()
+    }
+
+    /// One with IPv6.
+    pub fn six(&self) -> Network {
+        let subnets = vec!["fd00:172:31::/64".into()];
+        self.network(&NewNetwork { name: "six".into(), ipv6: true, subnets, ..NewNetwork::default() })
+    }
+
+    /// A container on `network`, which serves on port 80.
+    pub fn start_on(&self, network: &Network, wish: &Wish) -> Container {
+        let inside = Namespace::new();
+        let endpoint = self.store.plan(network, wish, &|_| true).unwrap();
         self.store.attach(&endpoint, inside.fd.as_fd()).unwrap();
-        configure_inside(inside.route_socket(), &endpoint).unwrap();
+        configure_inside(inside.route_socket(), std::slice::from_ref(&endpoint)).unwrap();
         inside.serve(80);
         Container { inside, endpoint }
     }
@@ -197,6 +243,11 @@ impl World {
     pub fn table(&self) -> String {
         run(&format!("nft list table ip {}", self.store.names().table))
     }
+}
+
+/// What a container without ports wants.
+pub fn wish(container: &str) -> Wish {
+    Wish { container: container.into(), default_route: true, ..Wish::default() }
 }
 
 pub fn store(directory: &tempfile::TempDir) -> NetworkStore {

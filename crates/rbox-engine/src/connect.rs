@@ -1,0 +1,424 @@
+//! Changing the networks of a container that exists, also while it runs: joining, leaving, publishing ports, other names.
+//!
+//! Whoever does so has the right to change the record ([`Editing`]); a monitor whose container ends waits for that, and
+//! then takes apart what the live record says by then. So each thing is in the live record before it is made, and in
+//! `config.json` from when it is whole until it is about to go. What the live record has beyond that is half made, or half taken
+//! away: `<state>/changing/<id>` is there while somebody is at it, and when it is left, [`mend`] takes the rest away.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rbox_network::{Endpoint, MOST_NETWORKS, Network, NetworkStore, Wish, own_line};
+use rbox_spec::container::{Attachment, NetworkMode};
+use rbox_spec::id::ContainerId;
+use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
+use rbox_sys::{channel, process};
+
+use crate::attachments::resolve_one;
+use crate::error::EngineError;
+use crate::links::edit_hosts;
+use crate::paths::Paths;
+use crate::protocol::{self, ToMonitor};
+use crate::record::{Container, ContainerRecord, Editing, LiveState, write_json};
+use crate::wiring::{self, HeldPort, networks};
+
+/// A container that is being changed.
+struct Change<'a> {
+    paths: &'a Paths,
+    store: NetworkStore,
+    record: ContainerRecord,
+    live: Option<LiveState>,
+    _editing: Editing,
+}
+
+/// The mark of a container that is being changed.
+fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
+    paths.state.join("changing").join(id.as_str())
+}
+
+impl Drop for Change<'_> {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(mark(self.paths, &self.record.id));
+    }
+}
+
+impl<'a> Change<'a> {
+    fn begin(paths: &'a Paths, container: &Container) -> Result<Self, EngineError> {
+        let id = &container.record.id;
+        let missing = || EngineError::NoContainer(id.to_string());
+        let mut change = Self::with(paths, id, Editing::begin(paths, id)?.ok_or_else(missing)?)?;
+        let mark = mark(paths, id);
+        if mark.exists() {
+            change.mend()?;
+        }
+        let dir = paths.state.join("changing");
+        crate::paths::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
+        std::fs::write(&mark, "").map_err(EngineError::file("write", mark))?;
+        Ok(change)
+    }
+
+    fn with(paths: &'a Paths, id: &ContainerId, editing: Editing) -> Result<Self, EngineError> {
+        let now = Container::read(paths, id)?.ok_or_else(|| EngineError::NoContainer(id.to_string()))?;
+        crate::control::refuse_restarting(&now)?;
+        Ok(Self { paths, store: networks(paths), record: now.record, live: now.live, _editing: editing })
+    }
+
+    /// Takes away what the live record has and the record has not.
+    fn mend(&mut self) -> Result<(), EngineError> {
+        let Some(live) = self.live.clone() else { return Ok(()) };
+        let host = self.record.host.clone();
+        let is_wanted =
+            |endpoint: &&Endpoint| host.attachments.iter().any(|wanted| wanted.network == endpoint.network);
+        for endpoint in live.endpoints.iter().filter(|endpoint| !is_wanted(endpoint)) {
+            leave(self, endpoint);
+        }
+        let asked = wiring::wanted_ports(&self.record);
+        let is_asked = |port: &&PublishedPort| {
+            asked.iter().any(|mapping| {
+                mapping.container() == port.container()
+                    && mapping.host_ports.is_none_or(|(low, high)| (low..=high).contains(&port.host_port))
+            })
+        };
+        let stray: Vec<PublishedPort> =
+            live.published.iter().filter(|port| !is_asked(port)).copied().collect();
+        self.take_back(&stray)?;
+        if let Some((_, socket)) = self.inside()? {
+            self.route(socket, Vec::new())?;
+        }
+        self.write_live()?;
+        self.tell(&ToMonitor::Follow, None);
+        Ok(())
+    }
+
+    /// Takes these ports back from whichever endpoint they lead to.
+    fn take_back(&mut self, ports: &[PublishedPort]) -> Result<(), EngineError> {
+        let endpoints = self.live.as_ref().map_or_else(Vec::new, |live| live.endpoints.clone());
+        for endpoint in &endpoints {
+            let own: Vec<PublishedPort> =
+                endpoint.ports.iter().copied().filter(|port| ports.contains(port)).collect();
+            self.store.unpublish(endpoint, &own)?;
+        }
+        self.note(|all| all.retain(|port| !ports.contains(port)));
+        self.write_live()?;
+        for port in ports {
+            self.tell(&ToMonitor::LetGo(*port), None);
+        }
+        Ok(())
+    }
+
+    /// Refuses a container whose network is not its own.
+    fn own_network(&self) -> Result<(), EngineError> {
+        let name = &self.record.name;
+        let why = match &self.record.host.network {
+            NetworkMode::Bridge => return Ok(()),
+            NetworkMode::Host => "it has the host's network: create it with another --network",
+            NetworkMode::None => "it was created with --network none: create it with another one",
+            NetworkMode::Container(_) => "it has another container's network: change that one's",
+        };
+        Err(EngineError::Conflict(format!("cannot change the networks of container {name}: {why}")))
+    }
+
+    fn write_record(&self) -> Result<(), EngineError> {
+        let path = self.paths.container(&self.record.id).join("config.json");
+        Ok(write_json(&path, &self.record)?)
+    }
+
+    fn write_live(&self) -> Result<(), EngineError> {
+        match &self.live {
+            Some(live) => Ok(write_json(&self.paths.live_of(&self.record.id).join("state.json"), live)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The container's network namespace, and a `NETLINK_ROUTE` socket in it.
+    fn inside(&self) -> Result<Option<(File, OwnedFd)>, EngineError> {
+        let Some(live) = &self.live else { return Ok(None) };
+        let path = format!("/proc/{}/ns/net", live.pid);
+        let netns = File::open(&path).map_err(EngineError::file("open", path))?;
+        let socket = process::in_network(netns.as_fd(), rbox_network::route_socket)??;
+        Ok(Some((netns, socket)))
+    }
+
+    /// Tells the monitor; without one nobody holds ports or answers for names, and there is nobody to tell.
+    fn tell(&self, message: &ToMonitor<'_>, passed: Option<&OwnedFd>) {
+        if let Ok(socket) = protocol::connect(&self.paths.live_of(&self.record.id)) {
+            let _ = channel::send(&socket, &message.encode(), passed.map(AsFd::as_fd));
+        }
+    }
+
+    /// Makes the way out lead where the priorities say, now that the networks are others, and the published ports with it:
+    /// what comes in through another network than the way out would be answered with the wrong address. `ports` have
+    /// lost their network.
+    fn route(&mut self, socket: OwnedFd, mut ports: Vec<PublishedPort>) -> Result<(), EngineError> {
+        let found = self
+            .record
+            .host
+            .attachments
+            .iter()
+            .map(|wanted| Ok((wanted, self.store.attached(&wanted.network_id, &wanted.network)?)))
+            .collect::<Result<Vec<(&Attachment, Network)>, EngineError>>()?;
+        let main =
+            wiring::way_out(&found).and_then(|main| found.get(main)).map(|(_, network)| network.id.clone());
+        let Some(live) = &mut self.live else { return Ok(()) };
+        let now = live.endpoints.iter().find(|endpoint| endpoint.default_route).map(|e| &e.network_id);
+        if main.as_ref() == now && ports.is_empty() {
+            return Ok(());
+        }
+        for endpoint in &mut live.endpoints {
+            endpoint.default_route = main.as_ref() == Some(&endpoint.network_id);
+            if !endpoint.default_route {
+                self.store.unpublish(endpoint, &endpoint.ports)?;
+                ports.append(&mut endpoint.ports);
+            }
+        }
+        if let Some(endpoint) = live.endpoints.iter_mut().find(|endpoint| endpoint.default_route) {
+            ports.retain(|port| port.host_ip.is_ipv4() || endpoint.ip6.is_some());
+            self.store.publish(endpoint, &ports)?;
+            endpoint.ports.extend(ports);
+        }
+        live.published = live.endpoints.iter().flat_map(|endpoint| endpoint.ports.clone()).collect();
+        rbox_network::route_inside(socket, live.endpoints.iter().find(|endpoint| endpoint.default_route))?;
+        Ok(())
+    }
+}
+
+/// Puts the container on a network.
+pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> Result<(), EngineError> {
+    let mut change = Change::begin(paths, container)?;
+    change.own_network()?;
+    let network = resolve_one(&change.store, &mut wanted)?;
+    let attachments = &change.record.host.attachments;
+    if attachments.iter().any(|other| other.network_id == network.id || other.network == network.name) {
+        return Err(EngineError::Conflict(format!(
+            "endpoint with name {} already exists in network {}",
+            change.record.name, network.name
+        )));
+    }
+    let number = (0..MOST_NETWORKS).find(|n| !attachments.iter().any(|other| other.number == Some(*n)));
+    let Some(number) = number else {
+        return Err(EngineError::Invalid(format!("a container can be on {MOST_NETWORKS} networks at most")));
+    };
+    wanted.number = Some(number);
+    if let Some((netns, socket)) = change.inside()? {
+        let wish = Wish { number, ..wiring::wish(&change.record, &wanted) };
+        let endpoint = change.store.plan(&network, &wish, &|id| wiring::is_live(paths, id))?;
+        if let Err(error) = join(&mut change, &network, &endpoint, &netns, socket) {
+            leave(&mut change, &endpoint);
+            return Err(error);
+        }
+    }
+    change.record.host.attachments.push(wanted);
+    let Some((_, socket)) = change.inside()? else { return change.write_record() };
+    let routed = change
+        .route(socket, Vec::new())
+        .and_then(|()| change.write_live())
+        .and_then(|()| change.write_record());
+    change.tell(&ToMonitor::Follow, None);
+    routed
+}
+
+/// Wires a planned endpoint into a container that runs.
+fn join(
+    change: &mut Change<'_>,
+    network: &Network,
+    endpoint: &Endpoint,
+    netns: &File,
+    socket: OwnedFd,
+) -> Result<(), EngineError> {
+    if let Some(live) = &mut change.live {
+        live.endpoints.push(endpoint.clone());
+    }
+    change.write_live()?;
+    let paths = change.paths;
+    change.store.ensure(network, &|| wiring::live_endpoints(paths))?;
+    change.store.attach(endpoint, netns.as_fd())?;
+    rbox_network::configure_inside(socket, std::slice::from_ref(endpoint))?;
+    let hostname = change.record.config.hostname.clone();
+    edit_hosts(paths, &change.record.id, |text| {
+        endpoint.addresses().fold(text.to_owned(), |text, ip| text + &own_line(ip, &hostname))
+    });
+    crate::links::announce(paths, &change.record.id);
+    Ok(())
+}
+
+/// Takes an endpoint away from a container that runs. Goes on past failures.
+fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Error> {
+    let failures = change.store.disconnect(endpoint).err().unwrap_or_default();
+    if let Some(live) = &mut change.live {
+        live.endpoints.retain(|other| other.network_id != endpoint.network_id);
+        live.published.retain(|port| !endpoint.ports.contains(port));
+    }
+    let hostname = change.record.config.hostname.clone();
+    edit_hosts(change.paths, &change.record.id, |text| {
+        endpoint.addresses().fold(text.to_owned(), |text, ip| text.replace(&own_line(ip, &hostname), ""))
+    });
+    // What is said of it on disk can only be too much: the end of the container takes it.
+    let _ = change.write_live();
+    failures
+}
+
+/// Takes the container off a network. Ports published through it are published through the one that its way out leads
+/// through then, and are given up when there is none.
+pub fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result<(), EngineError> {
+    let mut change = Change::begin(paths, container)?;
+    change.own_network()?;
+    let attachments = &change.record.host.attachments;
+    // The network itself may be gone; then the record knows its name and id.
+    let id = change.store.find(network).map_or_else(|_| network.to_owned(), |network| network.id);
+    let at = attachments.iter().position(|other| other.network_id == id || other.network == network);
+    let Some(at) = at else {
+        return Err(EngineError::Conflict(format!(
+            "container {} is not connected to network {network}",
+            change.record.id
+        )));
+    };
+    let gone = change.record.host.attachments.remove(at);
+    change.write_record()?;
+    let endpoint = change
+        .live
+        .as_ref()
+        .and_then(|live| live.endpoints.iter().find(|endpoint| endpoint.network == gone.network).cloned());
+    let mut failures = Vec::new();
+    if let Some(endpoint) = &endpoint {
+        failures = leave(&mut change, endpoint);
+        if let Some((_, socket)) = change.inside()? {
+            change.route(socket, endpoint.ports.clone())?;
+            change.write_live()?;
+        }
+        let published = change.live.as_ref().map_or_else(Vec::new, |live| live.published.clone());
+        for port in endpoint.ports.iter().filter(|port| !published.contains(port)) {
+            change.tell(&ToMonitor::LetGo(*port), None);
+        }
+    }
+    change.tell(&ToMonitor::Follow, None);
+    failures.into_iter().next().map_or(Ok(()), |failure| Err(failure.into()))
+}
+
+/// Publishes ports of a container that exists. What they are published as; empty for one that does not run.
+pub fn publish(
+    paths: &Paths,
+    container: &Container,
+    wanted: &[PortMapping],
+) -> Result<Vec<PublishedPort>, EngineError> {
+    let mut change = Change::begin(paths, container)?;
+    change.own_network()?;
+    let mut held = Vec::new();
+    if let Some(live) = &change.live {
+        let Some(endpoint) = live.main_endpoint().filter(|endpoint| endpoint.default_route).cloned() else {
+            return Err(EngineError::Conflict(format!(
+                "cannot publish ports of container {}: none of its networks has a way out",
+                change.record.name
+            )));
+        };
+        let network = change.store.attached(&endpoint.network_id, &endpoint.network)?;
+        held = wiring::reserve_all(paths, &network, wanted)?;
+        let ports: Vec<PublishedPort> = held.iter().map(|(port, _)| *port).collect();
+        change.note(|all| all.extend(&ports));
+        change.write_live()?;
+        if let Err(error) = change.store.publish(&endpoint, &ports) {
+            let _ = change.store.unpublish(&endpoint, &ports);
+            change.note(|all| all.retain(|port| !ports.contains(port)));
+            change.write_live()?;
+            return Err(error.into());
+        }
+        for (port, socket) in &held {
+            change.tell(&ToMonitor::Hold(*port), socket.as_ref());
+        }
+    }
+    change.record.host.ports.extend(wanted.iter().cloned());
+    let exposed = &mut change.record.config.exposed_ports;
+    exposed.extend(wanted.iter().map(|mapping| mapping.container().to_string()));
+    exposed.sort();
+    exposed.dedup();
+    change.write_record()?;
+    Ok(held.into_iter().map(|(port, _): HeldPort| port).collect())
+}
+
+/// Takes back the published ports of a container that lead to `inside`, or of these only the one on `host_port`.
+pub fn unpublish(
+    paths: &Paths,
+    container: &Container,
+    inside: ContainerPort,
+    host_port: Option<u16>,
+) -> Result<(), EngineError> {
+    let mut change = Change::begin(paths, container)?;
+    let is_meant = |port: &PublishedPort| {
+        port.container() == inside && host_port.is_none_or(|wanted| wanted == port.host_port)
+    };
+    let exact = |mapping: &PortMapping| {
+        mapping.container() == inside
+            && host_port.is_none_or(|wanted| mapping.host_ports == Some((wanted, wanted)))
+    };
+    // One that was given any port, or any of a range, is meant only when no other asked for just this one.
+    let has_exact = change.record.host.ports.iter().any(exact);
+    let is_asked = |mapping: &PortMapping| {
+        exact(mapping)
+            || (!has_exact
+                && mapping.container() == inside
+                && mapping
+                    .host_ports
+                    .is_none_or(|(low, high)| host_port.is_some_and(|w| (low..=high).contains(&w))))
+    };
+    let published: Vec<PublishedPort> =
+        change.live.iter().flat_map(|live| &live.published).copied().filter(is_meant).collect();
+    if published.is_empty() && !change.record.host.ports.iter().any(is_asked) {
+        let on = host_port.map(|port| format!(" on host port {port}")).unwrap_or_default();
+        return Err(EngineError::Conflict(format!(
+            "no public port '{inside}' published for {}{on}",
+            change.record.name
+        )));
+    }
+    // With the record first: a start in between does not publish them again.
+    change.record.host.ports.retain(|mapping| !is_asked(mapping));
+    change.write_record()?;
+    change.take_back(&published)
+}
+
+/// Finishes what commands that were killed had begun with containers that live on.
+pub(crate) fn mend(paths: &Paths) {
+    for id in crate::containers::entries(&paths.state.join("changing")).unwrap_or_default() {
+        // Somebody may be at it: that one has the right.
+        let Ok(Some(editing)) = Editing::begin_within(paths, &id, Duration::ZERO) else {
+            if !paths.container(&id).exists() {
+                let _ = std::fs::remove_file(mark(paths, &id));
+            }
+            continue;
+        };
+        if let Ok(mut change) = Change::with(paths, &id, editing) {
+            // What cannot be mended now goes with the container.
+            let _ = change.mend();
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Changes the published ports in the live record: of the container, and of the endpoint they lead to.
+    fn note(&mut self, change: impl Fn(&mut Vec<PublishedPort>)) {
+        let Some(live) = &mut self.live else { return };
+        change(&mut live.published);
+        let leads =
+            live.endpoints.iter_mut().find(|endpoint| endpoint.default_route || !endpoint.ports.is_empty());
+        if let Some(endpoint) = leads {
+            change(&mut endpoint.ports);
+        }
+    }
+}
+
+/// After a change of its name: the name server of its networks answers for the new one.
+pub(crate) fn follow_name(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &LiveState,
+) -> Result<(), EngineError> {
+    let store = networks(paths);
+    let mut live = live.clone();
+    for endpoint in &mut live.endpoints {
+        let wanted = record.host.attachments.iter().find(|wanted| wanted.network == endpoint.network);
+        let names = wanted.map_or_else(Vec::new, |wanted| wiring::names(record, wanted));
+        store.rename(endpoint, &names)?;
+        endpoint.names = names;
+    }
+    Ok(write_json(&paths.live_of(&record.id).join("state.json"), &live)?)
+}
