@@ -7,10 +7,10 @@ use std::time::Duration;
 use crate::harness::{BUSYBOX, Test, poll, wait_until};
 
 /// Pseudo-random numbers (xorshift), printed seed: a failure can be tried again with `RBOX_TEST_SEED`.
-struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let seed = std::env::var("RBOX_TEST_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or_else(|| {
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos() as u64 | 1
         });
@@ -18,7 +18,7 @@ impl Random {
         Self(seed)
     }
 
-    fn below(&mut self, limit: u64) -> u64 {
+    pub(crate) fn below(&mut self, limit: u64) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -26,11 +26,11 @@ impl Random {
     }
 }
 
-fn rounds() -> u64 {
+pub(crate) fn rounds() -> u64 {
     std::env::var("RBOX_TEST_CRASHES").ok().and_then(|s| s.parse().ok()).unwrap_or(60)
 }
 
-fn kill9(pid: i32) {
+pub(crate) fn kill9(pid: i32) {
     let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(std::process::Stdio::null()).status();
 }
 

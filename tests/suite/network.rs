@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::harness::{BUSYBOX, PYTHON, Test, has, patience, poll, skipped, wait_until};
 
 /// A container that answers each TCP connection on `port` with `text`. busybox's nc serves one at a time.
-fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
+pub(crate) fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
     let mut args = vec!["run", "-d", "--name", name];
     args.extend(flags);
     let program = format!(
@@ -18,7 +18,7 @@ fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
     t.cmd(args).run().ok();
 }
 
-fn ask(address: &str) -> Option<String> {
+pub(crate) fn ask(address: &str) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address.parse().unwrap(), Duration::from_secs(2)).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
     let mut text = String::new();
@@ -209,7 +209,8 @@ fn names_and_resolvers_as_given() {
     );
     assert!(out.lines().any(|l| l.split_whitespace().eq(["10.1.2.3", "db"])), "{out}");
     assert!(out.lines().any(|l| l.ends_with("gw") && !l.contains("host-gateway")), "{out}");
-    assert!(out.contains("nameserver 192.0.2.53") && out.contains("search example.org"), "{out}");
+    assert!(out.contains("nameserver 127.0.0.11") && out.contains("search example.org"), "{out}");
+    assert!(out.contains("# ExtServers: [192.0.2.53]"), "{out}");
     for bad in [["--add-host", "nohost"], ["--add-host", "x:notanip"], ["--dns", "notanip"]] {
         t.rbox(["run", "--rm", bad[0], bad[1], BUSYBOX, "true"]).refused(125, &[bad[1]]);
     }

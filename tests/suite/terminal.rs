@@ -51,7 +51,9 @@ fn keys_reach_the_process() {
     let t = terminal!();
     let tmux = Tmux::start(t.suite, &format!("run --rm -it {BUSYBOX} sh"));
     tmux.expect("#");
-    tmux.line("sleep 1000");
+    // The shell has read the line when its first half is done.
+    tmux.line("echo go$((1 + 1)); sleep 1000");
+    tmux.expect("go2");
     tmux.keys(&["C-c"]);
     tmux.line("echo after=$?");
     tmux.expect("after=130");

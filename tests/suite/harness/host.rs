@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
@@ -51,12 +51,40 @@ fn mounts(suite: &Suite) -> BTreeSet<String> {
         .collect()
 }
 
-/// Links on this suite's bridge.
+/// Bridges of this suite's user-defined networks, and the links on these and on the default one.
 fn links(suite: &Suite) -> BTreeSet<String> {
-    suite
-        .bridge()
-        .map(|bridge| names(&Path::new("/sys/class/net").join(bridge).join("brif")))
-        .unwrap_or_default()
+    let bridges: Vec<String> = networks(suite).into_iter().map(|network| network.bridge).collect();
+    let all = bridges.iter().cloned().chain(suite.bridge());
+    let ports = all.flat_map(|bridge| names(&Path::new("/sys/class/net").join(bridge).join("brif")));
+    let made = bridges.iter().filter(|bridge| Path::new("/sys/class/net").join(bridge).exists()).cloned();
+    ports.chain(made).collect()
+}
+
+/// A user-defined network as its record has it.
+struct Network {
+    id: String,
+    bridge: String,
+}
+
+/// The user-defined networks that have records, or had when this was asked before: a bridge may be left without one.
+fn networks(suite: &Suite) -> Vec<Network> {
+    static SEEN: Mutex<BTreeSet<(String, String)>> = Mutex::new(BTreeSet::new());
+    let mut seen = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    let dir = suite.root.join("network/networks");
+    for name in names(&dir).iter().filter(|name| name.len() == 69) {
+        let text = fs::read(dir.join(name)).unwrap_or_default();
+        let record: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        if let (Some(id), Some(bridge)) = (record["id"].as_str(), record["bridge"].as_str()) {
+            seen.insert((id.to_owned(), bridge.to_owned()));
+        }
+    }
+    seen.iter().map(|(id, bridge)| Network { id: id.clone(), bridge: bridge.clone() }).collect()
+}
+
+/// State directories of other runs of rbox that are busy on this host.
+fn other_states(suite: &Suite) -> Vec<PathBuf> {
+    let entries = fs::read_dir("/run").into_iter().flatten().flatten();
+    entries.map(|e| e.path()).filter(|p| *p != suite.state).collect()
 }
 
 /// Groups that were there when the test began: of other runs of rbox on this host.
@@ -71,13 +99,7 @@ pub(crate) fn remember_others() {
 /// another pair of roots that is busy at the same time are told by its records.
 fn cgroups(suite: &Suite) -> BTreeSet<String> {
     let others = OTHERS.lock().unwrap_or_else(PoisonError::into_inner);
-    let states: Vec<_> = fs::read_dir("/run")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|e| e.path())
-        .filter(|p| *p != suite.state)
-        .collect();
+    let states = other_states(suite);
     let is_others = |group: &str| {
         let id = group.rsplit('/').next().unwrap_or_default();
         others.contains(group) || states.iter().any(|s| s.join("containers").join(id).exists())
@@ -131,7 +153,8 @@ fn processes(suite: &Suite) -> BTreeSet<String> {
     found
 }
 
-/// Elements of the maps and sets in this suite's firewall table: one for each published port.
+/// Elements of the maps and sets in this suite's firewall tables that name a published port, a container's link with its
+/// addresses, or a network that a test made.
 fn rules(suite: &Suite) -> BTreeSet<String> {
     let Ok(out) = Command::new("nft").args(["-j", "list", "ruleset"]).output() else {
         return BTreeSet::new();
@@ -143,9 +166,14 @@ fn rules(suite: &Suite) -> BTreeSet<String> {
         for kind in ["map", "set"] {
             let one = &object[kind];
             let ours = one["table"].as_str().is_some_and(|t| t == table);
-            // Elements that name the subnet itself belong to the network, not to a container.
-            if ours && one["type"].to_string().contains("inet_service") {
-                for element in one["elem"].as_array().into_iter().flatten() {
+            if !ours {
+                continue;
+            }
+            // Elements that name the default network's subnet or bridge stay with that.
+            let types = one["type"].to_string();
+            let of_container = ["inet_service", "ether_addr"].iter().any(|kind| types.contains(kind));
+            for element in one["elem"].as_array().into_iter().flatten() {
+                if of_container || element.to_string().contains("\"rb-") {
                     found.insert(format!("{}: {element}", one["name"]));
                 }
             }
@@ -157,14 +185,25 @@ fn rules(suite: &Suite) -> BTreeSet<String> {
 /// Records, names, live state and addresses.
 fn files(suite: &Suite) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
+    for network in networks(suite) {
+        let record = format!("network/networks/{}.json", network.id);
+        if suite.root.join(&record).exists() {
+            found.insert(format!("root/{record}"));
+        }
+        let live = format!("network/networks/{}", network.bridge);
+        if suite.state.join(&live).exists() {
+            found.insert(format!("state/{live}"));
+        }
+    }
+    found.extend(names(&suite.state.join("links")).into_iter().map(|n| format!("state/links/{n}")));
     for dir in ["containers", "names", "trash", "volumes"] {
         found.extend(names(&suite.root.join(dir)).into_iter().map(|n| format!("root/{dir}/{n}")));
     }
     found.extend(names(&suite.state.join("containers")).into_iter().map(|n| format!("state/containers/{n}")));
-    // An address is a file named for it.
+    // An address is a file named for it, and so is what a name leads to.
     walk_files(&suite.state.join("network"), &mut |path| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if name.parse::<std::net::Ipv4Addr>().is_ok() {
+        if name.parse::<std::net::IpAddr>().is_ok() {
             found.insert(path.to_string_lossy().into_owned());
         }
     });
@@ -204,7 +243,9 @@ pub(crate) fn take_away_by_hand(suite: &Suite) {
         let _ = Command::new("ip").args(["link", "delete", link]).status();
     }
     if !left.rules.is_empty() {
-        let _ = Command::new("nft").args(["delete", "table", "ip", &suite.bridge_name()]).status();
+        for family in ["ip", "ip6", "bridge"] {
+            let _ = Command::new("nft").args(["delete", "table", family, &suite.bridge_name()]).output();
+        }
     }
     for file in &left.files {
         let path = match (file.strip_prefix("root/"), file.strip_prefix("state/")) {

@@ -3,6 +3,7 @@
 
 mod command;
 mod host;
+mod peer;
 mod tmux;
 
 use std::collections::HashMap;
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use command::{Cmd, Output};
 pub(crate) use host::Left;
+pub(crate) use peer::Peer;
 pub(crate) use tmux::Tmux;
 
 use serde_json::Value;
@@ -235,7 +237,7 @@ fn start_registry() -> Result<(String, String), String> {
     Ok((format!("127.0.0.1:{port}"), pid.to_owned()))
 }
 
-/// One test's hold on the suite. When dropped it removes the containers and volumes that are left, and fails the test
+/// One test's hold on the suite. When dropped it removes the containers, volumes and networks that are left, and fails the test
 /// if anything of them stays on the host.
 pub(crate) struct Test {
     pub(crate) suite: &'static Suite,
@@ -363,6 +365,7 @@ impl Test {
         assert!(clean, "left on the host after 15 s: {left:#?}");
     }
 
+    /// Containers, volumes and networks.
     fn remove_all(&self) {
         let ids = self.rbox(["ps", "-aq", "--no-trunc"]).stdout;
         let mut args = vec!["rm", "-f", "-v"];
@@ -373,6 +376,12 @@ impl Test {
         let volumes = self.rbox(["volume", "ls", "-q"]).stdout;
         let mut args = vec!["volume", "rm"];
         args.extend(volumes.split_whitespace());
+        if args.len() > 2 {
+            let _ = self.cmd(args).run();
+        }
+        let networks = self.rbox(["network", "ls", "-q", "--filter", "type=custom"]).stdout;
+        let mut args = vec!["network", "rm"];
+        args.extend(networks.split_whitespace());
         if args.len() > 2 {
             let _ = self.cmd(args).run();
         }
