@@ -134,8 +134,15 @@ pub(crate) fn reserve_all(
         .iter()
         .map(|mapping| PortMapping { host_ip: mapping.host_ip.or(network.host_binding()), ..mapping.clone() })
         .collect();
-    let (ports, held) =
-        rbox_network::reserve(&bound, network.subnet6.is_some(), &|port| holder(paths, port))?;
+    let (ports, held) = rbox_network::reserve(&bound, network.subnet6.is_some(), &|port| holder(paths, port))
+        .map_err(|error| match error {
+            // Not one of ours: the program of the host's that has it is named.
+            rbox_network::Error::PortTaken { address, proto, errno, .. } => {
+                let by = crate::net::holder(&address, &proto).map(|process| format!(" by {process}"));
+                rbox_network::Error::PortTaken { holder: by.unwrap_or_default(), address, proto, errno }
+            }
+            error => error,
+        })?;
     Ok(ports.into_iter().zip(held).collect())
 }
 

@@ -89,7 +89,7 @@ pub enum Error {
         holder: String,
     },
     /// A published port that something else on the host holds.
-    #[error("failed to bind host port {address}/{proto}: {}", bound(*.errno))]
+    #[error("failed to bind host port {address}/{proto}: {}", bound(*.errno, holder))]
     PortTaken {
         /// Address and port.
         address: String,
@@ -97,6 +97,8 @@ pub enum Error {
         proto: String,
         /// `EADDRINUSE`, `EADDRNOTAVAIL`, `EACCES`.
         errno: Errno,
+        /// ` by python3 (pid 4711)` when it is known.
+        holder: String,
     },
     /// IPv6 host addresses cannot be translated to a container that has IPv4 only.
     #[error(
@@ -134,10 +136,10 @@ fn by(owner: &str) -> String {
 }
 
 /// Why a port could not be bound, in Docker's words where it has some.
-fn bound(errno: Errno) -> String {
+fn bound(errno: Errno, holder: &str) -> String {
     match errno {
         Errno::ADDRINUSE => {
-            "address already in use: stop what listens there, or publish on another port".into()
+            format!("address already in use{holder}: stop what listens there, or publish on another port")
         }
         Errno::ADDRNOTAVAIL => "cannot assign requested address: this host does not have it".into(),
         _ => named(errno),

@@ -72,7 +72,7 @@ fn hold(
         Some(name) if errno == Errno::ADDRINUSE => {
             Error::PortAllocated { address, holder: format!(" (by container {name})") }
         }
-        _ => Error::PortTaken { address, proto: mapping.proto.to_string(), errno },
+        _ => Error::PortTaken { address, proto: mapping.proto.to_string(), errno, holder: String::new() },
     })
 }
 

@@ -26,6 +26,7 @@ pub use kernel::{Kernel, Live};
 pub use name::Target;
 pub use probe::{Probe, probe};
 pub use sockets::Socket;
+pub(crate) use sockets::holder;
 pub use trace::{Rule, Step, Stopped, Trace, Verdict};
 pub use walk::{Place, walk};
 pub use world::{Net, Node, World};
