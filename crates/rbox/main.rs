@@ -26,7 +26,7 @@ mod network_flags;
 mod pid;
 mod port;
 mod process;
-mod prompt;
+mod pruning;
 mod ps;
 mod pull;
 mod rename;

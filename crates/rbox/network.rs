@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
 use crate::network_flags::{ipv4, ipv6};
-use crate::prompt::confirmed;
+use crate::pruning::{Deleted, confirmed};
 use crate::ps::created_at;
 use crate::table::{self, Format};
 use crate::template::Headers;
@@ -251,7 +251,7 @@ impl Execute for Prune {
 pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<()> {
     let until = filters.until(Timestamp::now())?;
     let used = in_use(global)?;
-    let mut told = false;
+    let mut deleted = Deleted::new("Networks");
     for network in networks(&global.paths).records()? {
         let created = Timestamp::try_from(network.created).unwrap_or(Timestamp::UNIX_EPOCH);
         let wanted = !used.contains(&network.id)
@@ -261,16 +261,9 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<()> {
         if !wanted || remove(global, &network.id).is_err() {
             continue;
         }
-        if !told {
-            say("Deleted Networks:")?;
-            told = true;
-        }
-        say(&network.name)?;
+        deleted.say(&network.name)?;
     }
-    if told {
-        say("")?;
-    }
-    Ok(())
+    deleted.end()
 }
 
 /// The ids of the networks that containers are on, running or not.

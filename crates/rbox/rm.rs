@@ -9,7 +9,7 @@ use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
 
 use crate::cli::{Execute, Global, each, say};
-use crate::prompt::confirmed;
+use crate::pruning::{Deleted, confirmed};
 use crate::units::human_size;
 
 /// Remove one or more containers
@@ -92,7 +92,7 @@ impl Execute for Prune {
 pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
     let until = filters.until(Timestamp::now())?;
     let mut reclaimed = 0;
-    let mut told = false;
+    let mut deleted = Deleted::new("Containers");
     for container in global.containers()? {
         let record = &container.record;
         let wanted = !container.is_active()
@@ -106,15 +106,9 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
         if teardown::remove(&global.paths, &container, false, false).is_err() {
             continue;
         }
-        if !told {
-            say("Deleted Containers:")?;
-            told = true;
-        }
-        say(record.id.as_str())?;
+        deleted.say(record.id.as_str())?;
         reclaimed += size;
     }
-    if told {
-        say("")?;
-    }
+    deleted.end()?;
     Ok(reclaimed)
 }

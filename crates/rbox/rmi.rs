@@ -9,7 +9,7 @@ use rbox_engine::image::{ImageUser, Removed};
 use rbox_engine::spec::Reference;
 
 use crate::cli::{Execute, Global, bad_input, each, say};
-use crate::prompt::confirmed;
+use crate::pruning::{Deleted, confirmed};
 use crate::units::human_size;
 
 /// Remove one or more images
@@ -133,16 +133,13 @@ pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Re
         filters.labels(&image.config.config.labels)
             && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
     })?;
-    if !pruned.removed.is_empty() {
-        say("Deleted Images:")?;
-        for removed in &pruned.removed {
-            let line = match removed {
-                Removed::Untagged(name) => format!("untagged: {name}"),
-                Removed::Deleted(digest) => format!("deleted: {digest}"),
-            };
-            say(&line)?;
-        }
-        say("")?;
+    let mut deleted = Deleted::new("Images");
+    for removed in &pruned.removed {
+        deleted.say(&match removed {
+            Removed::Untagged(name) => format!("untagged: {name}"),
+            Removed::Deleted(digest) => format!("deleted: {digest}"),
+        })?;
     }
+    deleted.end()?;
     Ok(pruned.freed)
 }

@@ -9,7 +9,7 @@ use rbox_engine::volume::disk_usage;
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, say};
-use crate::prompt::confirmed;
+use crate::pruning::confirmed;
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::human_size;

@@ -8,7 +8,7 @@ use rbox_engine::volume::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, bad_input, each, say};
-use crate::prompt::confirmed;
+use crate::pruning::{Deleted, confirmed};
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::human_size;
@@ -183,12 +183,10 @@ impl Execute for Prune {
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
     let users = global.volume_users()?;
     let pruned = global.volumes().prune(filters, all, &|name| users.of(name))?;
-    if !pruned.names.is_empty() {
-        say("Deleted Volumes:")?;
-        for name in &pruned.names {
-            say(name)?;
-        }
-        say("")?;
+    let mut deleted = Deleted::new("Volumes");
+    for name in &pruned.names {
+        deleted.say(name)?;
     }
+    deleted.end()?;
     Ok(pruned.reclaimed)
 }

@@ -1,11 +1,11 @@
 //! The network every container gets.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, has, patience, poll, skipped, wait_until};
+use crate::harness::{BUSYBOX, Cmd, PYTHON, Peer, Test, has, patience, poll, skipped, wait_until};
 
 /// A container that answers each TCP connection on `port` with `text`. busybox's nc serves one at a time.
 pub(crate) fn server<const N: usize>(t: &Test, name: &str, port: u16, flags: [&str; N]) {
@@ -122,6 +122,56 @@ fn udp_is_published_too() {
     assert!(answered);
 }
 
+/// One SCTP message asked and answered, with Python's sockets of this protocol: `ask HOST PORT [FROM]`, `serve PORT`.
+const SCTP: &str = "
+import socket, sys
+six = ':' in sys.argv[2]
+s = socket.socket(socket.AF_INET6 if six else socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_SCTP)
+if sys.argv[1] == 'serve':
+    s.bind(('', int(sys.argv[2]))); s.listen()
+    print('listens', flush=True)
+    while True:
+        c, a = s.accept(); c.sendall(b'sctp for ' + a[0].encode()); c.close()
+if len(sys.argv) > 4: s.bind((sys.argv[4], 0))
+s.settimeout(10); s.connect((sys.argv[2], int(sys.argv[3]))); print(s.recv(99).decode())
+";
+
+#[test]
+fn sctp_is_published_too() {
+    let Some(t) = Test::start() else { return };
+    if Cmd::new("python3", ["-c", "import socket; socket.socket(2, 1, 132)"]).run().code != 0 {
+        return skipped("this kernel has no SCTP sockets (the module sctp)");
+    }
+    let name = t.name("sctp");
+    t.cmd(["run", "-d", "--name", &name, "-p", "3868/sctp", PYTHON, "python3", "-c", SCTP, "serve", "3868"])
+        .run()
+        .ok();
+    wait_until("it listens", || t.ok(["logs", &name]) == "listens");
+    let published = t.ok(["port", &name, "3868/sctp"]);
+    let port = published.lines().next().unwrap().rsplit(':').next().unwrap();
+    // The container's own address first: what fails here fails without rbox, too.
+    let ask = |args: &[&str]| Cmd::new("python3", ["-c", SCTP, "ask"]).args(args).run();
+    assert!(ask(&[&ip(&t, &name), "3868"]).ok().starts_with("sctp for "));
+    assert!(ask(&["127.0.0.1", port]).ok().starts_with("sctp for "), "the host at its loopback");
+    let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
+    let from = ["run", "--rm", PYTHON, "python3", "-c", SCTP, "ask"];
+    assert!(t.cmd(from).args(&[&gateway, port]).run().ok().starts_with("sctp for "), "a neighbour");
+    // Another host is seen with its own address; the container's it cannot reach.
+    let Some(peer) = Peer::new() else { return };
+    let (here, there, inside) = (Peer::HERE.to_string(), Peer::THERE.to_string(), ip(&t, &name));
+    let ask = |to: &str, port: &str| peer.cmd(&["python3", "-c", SCTP, "ask", to, port, &there]).run();
+    assert_eq!(ask(&here, port).ok(), format!("sctp for {there}"));
+    assert_ne!(ask(&inside, "3868").code, 0, "another host reaches what is not published");
+    // Nobody else gets the number, neither a container nor a program; and it is free when the container is gone.
+    let spec = format!("{port}:3868/sctp");
+    t.rbox(["run", "--rm", "-p", &spec, BUSYBOX, "true"]).refused(125, &["already", &name]);
+    let bind = format!("import socket; socket.socket(2, 1, 132).bind(('', {port}))");
+    assert_ne!(Cmd::new("python3", ["-c", &bind]).run().code, 0, "any program gets the port");
+    t.ok(["rm", "-f", &name]);
+    assert_ne!(ask(&here, port).code, 0, "still published after rm");
+    Cmd::new("python3", ["-c", &bind]).run().ok();
+}
+
 #[test]
 fn an_address_given_is_the_only_one_published_on() {
     let Some(t) = Test::start() else { return };
@@ -165,6 +215,14 @@ fn a_port_is_given_once() {
     t.rbox(["run", "--rm", "-p", &spec, BUSYBOX, "true"]).refused(125, &["already", &me]);
     drop(listener);
     t.ok(["run", "--rm", "-p", &spec, BUSYBOX, "true"]);
+    // Also one that has not begun to listen, which no table of the kernel's shows.
+    let bind = "import socket,time\ns=socket.socket(); s.bind(('127.0.0.1',0)); print(s.getsockname()[1],flush=True); time.sleep(1000)";
+    let mut bound = Command::new("python3").args(["-c", bind]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(bound.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let out = t.rbox(["run", "--rm", "-p", &format!("{}:80", line.trim()), BUSYBOX, "true"]);
+    let _ = (bound.kill(), bound.wait());
+    out.refused(125, &["already", &format!("by python3 (pid {})", bound.id())]);
     t.ok(["rm", "-f", &name]);
     t.ok(["run", "--rm", "-p", &format!("{address}:80"), BUSYBOX, "true"]);
 }

@@ -152,6 +152,38 @@ fn ports_are_published_and_taken_back_while_it_runs() {
     wait_until("published from its start", || ask(&address).is_some_and(|a| a.starts_with(&name)));
 }
 
+/// A port leads in through the network that the way out leads through: where there is none it waits for one.
+#[test]
+fn a_port_waits_for_a_network_with_a_way_out() {
+    let Some(t) = Test::start() else { return };
+    let (lab, inner, name) = (t.name("lab"), t.name("inner"), t.name("srv"));
+    t.ok(["network", "create", &lab]);
+    t.ok(["network", "create", "--internal", &inner]);
+    server(&t, &name, 8000, ["--network", &inner, "-p", "127.0.0.1::8000"]);
+    assert_eq!(t.ok(["port", &name]), "", "published through an internal network");
+    t.ok(["network", "connect", &lab, &name]);
+    let number = port(&t, &name, "8000");
+    let address = format!("127.0.0.1:{number}");
+    wait_until("published at connect", || ask(&address).is_some_and(|a| a.starts_with(&name)));
+    assert!(std::net::TcpListener::bind(&address).is_err(), "any program gets the port");
+    // Left again it is given up, and the number is anybody's.
+    t.ok(["network", "disconnect", &lab, &name]);
+    assert_eq!(t.ok(["port", &name]), "");
+    assert!(ask(&address).is_none(), "still published");
+    // One that cannot be had refuses the connection as a whole.
+    t.ok(["rm", "-f", &name]);
+    server(&t, &name, 8000, ["--network", &inner, "-p", &format!("{address}:8000")]);
+    let other = std::net::TcpListener::bind(&address).unwrap();
+    t.rbox(["network", "connect", &lab, &name]).refused(1, &[&address, "already in use"]);
+    assert!(endpoint(&t, &name, &lab).is_null());
+    drop(other);
+    t.ok(["network", "connect", &lab, &name]);
+    wait_until("published when it is free", || ask(&address).is_some_and(|a| a.starts_with(&name)));
+    // It goes with the container.
+    t.ok(["rm", "-f", &name]);
+    std::net::TcpListener::bind(&address).unwrap();
+}
+
 /// Takes away what rbox has in nftables, as `nft flush ruleset` or a firewall's restart does.
 fn delete_tables(t: &Test) {
     let tables = Command::new("nft").args(["list", "tables"]).output().unwrap();

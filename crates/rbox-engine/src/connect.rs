@@ -141,6 +141,11 @@ impl<'a> Change<'a> {
         Ok(Some((netns, socket)))
     }
 
+    /// Whether it runs on no network that leads out of the host.
+    fn has_no_way_out(&self) -> bool {
+        self.live.as_ref().is_some_and(|live| !wiring::has_way_out(live))
+    }
+
     /// Tells the monitor; without one nobody holds ports or answers for names, and there is nobody to tell.
     fn tell(&self, message: &ToMonitor<'_>, passed: Option<&OwnedFd>) {
         if let Ok(socket) = protocol::connect(&self.paths.live_of(&self.record.id)) {
@@ -184,7 +189,8 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Puts the container on a network.
+/// Puts the container on a network. The first of a running one that has a way out has its published ports, too: these were
+/// given up when the last such network was left, or never taken when there was none.
 pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> Result<(), EngineError> {
     let mut change = Change::begin(paths, container)?;
     change.own_network()?;
@@ -201,8 +207,14 @@ pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> 
         return Err(EngineError::Invalid(format!("a container can be on {MOST_NETWORKS} networks at most")));
     };
     wanted.number = Some(number);
+    let mut held = Vec::new();
     if let Some((netns, socket)) = change.inside()? {
-        let wish = Wish { number, ..wiring::wish(&change.record, &wanted) };
+        let default_route = !network.internal && change.has_no_way_out();
+        if default_route {
+            held = wiring::reserve_all(paths, &network, &wiring::wanted_ports(&change.record))?;
+        }
+        let ports = held.iter().map(|(port, _)| *port).collect();
+        let wish = Wish { number, default_route, ports, ..wiring::wish(&change.record, &wanted) };
         let endpoint = change.store.plan(&network, &wish, &|id| wiring::is_live(paths, id))?;
         if let Err(error) = join(&mut change, &network, &endpoint, &netns, socket) {
             leave(&mut change, &endpoint);
@@ -215,6 +227,9 @@ pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> 
         .route(socket, Vec::new())
         .and_then(|()| change.write_live())
         .and_then(|()| change.write_record());
+    for (port, socket) in &held {
+        change.tell(&ToMonitor::Hold(*port), socket.as_ref());
+    }
     change.tell(&ToMonitor::Follow, None);
     routed
 }
@@ -229,6 +244,7 @@ fn join(
 ) -> Result<(), EngineError> {
     if let Some(live) = &mut change.live {
         live.endpoints.push(endpoint.clone());
+        live.published.extend(&endpoint.ports);
     }
     change.write_live()?;
     let paths = change.paths;

@@ -168,50 +168,38 @@ pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
 
 /// Every subnet this network namespace has an address in or a route to; not the default route.
 pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
-    let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet;
-    let what = "RTM_GETROUTE, all tables";
-    let request =
-        Request { kind: rtm::GETROUTE, flags: DUMP, body: body(&message), told: what.into(), accept: None };
-    let mut taken = Vec::new();
-    for answer in socket.ask(&request)? {
-        let route = RouteMessage::parse(&answer.body)
-            .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
-        for attribute in &route.attributes {
-            if let RouteAttribute::Destination(RouteAddress::Inet(base)) = attribute {
-                taken.extend(Subnet::new(*base, route.header.destination_prefix_length));
-            }
-        }
-    }
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    taken.extend(
-        only_v4(addresses(socket, &message, "RTM_GETADDR")?).filter_map(|(ip, p)| Subnet::new(ip, p)),
-    );
+    let mut all = routes(socket, AddressFamily::Inet, "RTM_GETROUTE, all tables")?;
+    all.extend(addresses(socket, &message, "RTM_GETADDR")?);
     // A route to everything, or to half of it as VPNs set, says nothing about what is in use.
-    taken.retain(|subnet| subnet.prefix() > 1);
-    Ok(taken)
+    Ok(only_v4(all).filter(|(_, prefix)| *prefix > 1).filter_map(|(ip, p)| Subnet::new(ip, p)).collect())
 }
 
 /// Every IPv6 subnet that this network namespace has a route to; not the default route, nor the links' own.
 pub(crate) fn taken6(socket: &mut Netlink) -> Result<Vec<Subnet6>> {
+    let all = routes(socket, AddressFamily::Inet6, "RTM_GETROUTE of IPv6, all tables")?;
+    Ok(only_v6(all).filter(|(_, prefix)| *prefix > 3).filter_map(|(ip, p)| Subnet6::new(ip, p)).collect())
+}
+
+/// Where the routes of all tables lead, each with the length of its prefix.
+fn routes(socket: &mut Netlink, family: AddressFamily, what: &str) -> Result<Vec<(IpAddr, u8)>> {
     let mut message = RouteMessage::default();
-    message.header.address_family = AddressFamily::Inet6;
-    let what = "RTM_GETROUTE of IPv6, all tables";
+    message.header.address_family = family;
     let request =
         Request { kind: rtm::GETROUTE, flags: DUMP, body: body(&message), told: what.into(), accept: None };
-    let mut taken = Vec::new();
+    let mut found = Vec::new();
     for answer in socket.ask(&request)? {
         let route = RouteMessage::parse(&answer.body)
             .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
-        for attribute in &route.attributes {
-            if let RouteAttribute::Destination(RouteAddress::Inet6(base)) = attribute {
-                taken.extend(Subnet6::new(*base, route.header.destination_prefix_length));
-            }
-        }
+        let prefix = route.header.destination_prefix_length;
+        found.extend(route.attributes.iter().filter_map(|attribute| match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(base)) => Some((IpAddr::V4(*base), prefix)),
+            RouteAttribute::Destination(RouteAddress::Inet6(base)) => Some((IpAddr::V6(*base), prefix)),
+            _ => None,
+        }));
     }
-    taken.retain(|subnet| subnet.prefix() > 3);
-    Ok(taken)
+    Ok(found)
 }
 
 fn addresses(socket: &mut Netlink, ask: &AddressMessage, what: &str) -> Result<Vec<(IpAddr, u8)>> {
@@ -245,6 +233,14 @@ fn only_v4(addresses: Vec<(IpAddr, u8)>) -> impl Iterator<Item = (Ipv4Addr, u8)>
     })
 }
 
+/// Of these only the IPv6 ones.
+fn only_v6(addresses: Vec<(IpAddr, u8)>) -> impl Iterator<Item = (Ipv6Addr, u8)> {
+    addresses.into_iter().filter_map(|(ip, prefix)| match ip {
+        IpAddr::V6(ip) => Some((ip, prefix)),
+        IpAddr::V4(_) => None,
+    })
+}
+
 /// The IPv4 addresses of the link `index`, each with the length of its prefix.
 pub(crate) fn addresses_of(socket: &mut Netlink, index: u32) -> Result<Vec<(Ipv4Addr, u8)>> {
     let mut message = AddressMessage::default();
@@ -258,12 +254,7 @@ pub(crate) fn addresses6_of(socket: &mut Netlink, index: u32) -> Result<Vec<(Ipv
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet6;
     message.header.index = index;
-    let all = addresses(socket, &message, "RTM_GETADDR of the bridge, IPv6")?;
-    let six = all.into_iter().filter_map(|(ip, prefix)| match ip {
-        IpAddr::V6(ip) => Some((ip, prefix)),
-        IpAddr::V4(_) => None,
-    });
-    Ok(six.collect())
+    Ok(only_v6(addresses(socket, &message, "RTM_GETADDR of the bridge, IPv6")?).collect())
 }
 
 /// A network's bridge as it is to be.

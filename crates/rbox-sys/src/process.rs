@@ -168,6 +168,17 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     told("pidfd_open", shown, || rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
 }
 
+/// A copy of the descriptor `number` of the process behind `pidfd` (`pidfd_getfd(2)`, Linux 5.6). Who may trace that process may
+/// do so, else it ends with `EPERM`; with `EBADF` where the process has no such descriptor.
+pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, SysError> {
+    let pidfd = pidfd.as_fd();
+    told(
+        "pidfd_getfd",
+        || format!("{}, {number}, 0", pidfd.as_raw_fd()),
+        || rustix::process::pidfd_getfd(pidfd, number, rustix::process::PidfdGetfdFlags::empty()),
+    )
+}
+
 /// Sends any signal, realtime ones too, to exactly the process behind `pidfd` (`pidfd_send_signal(2)`).
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), SysError> {
     let pidfd = pidfd.as_fd();

@@ -7,6 +7,7 @@
 
 mod arrive;
 mod drawing;
+mod holder;
 mod kernel;
 mod name;
 mod probe;
@@ -22,11 +23,11 @@ pub use drawing::{
     ContainerDrawing, Dns, Drawing, HostDrawing, LinkDrawing, NamesDrawing, NetworkDrawing, PlaceDrawing,
     PortDrawing, RulesDrawing, draw,
 };
+pub(crate) use holder::holder;
 pub use kernel::{Kernel, Live};
 pub use name::Target;
 pub use probe::{Probe, probe};
 pub use sockets::Socket;
-pub(crate) use sockets::holder;
 pub use trace::{Rule, Step, Stopped, Trace, Verdict};
 pub use walk::{Place, walk};
 pub use world::{Net, Node, World};

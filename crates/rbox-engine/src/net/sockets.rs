@@ -1,7 +1,7 @@
 //! Who listens in a network namespace: `/proc/PID/net/{tcp,tcp6,udp,udp6}` (proc(5)).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rbox_spec::port::Protocol;
 use serde::Serialize;
@@ -137,15 +137,6 @@ pub(crate) fn find_processes(sockets: &mut [Socket], netns: u64) {
             }
         }
     }
-}
-
-/// The process that has a port of this host, `python3 (pid 4711)`; `address` as `0.0.0.0:8080` or `[::]:8080`.
-pub(crate) fn holder(address: &str, protocol: &str) -> Option<String> {
-    let address: SocketAddr = address.parse().ok()?;
-    let mut all = sockets("self");
-    all.retain(|socket| socket.port == address.port() && socket.protocol.to_string() == protocol);
-    find_processes(&mut all, netns_of("self")?);
-    all.into_iter().map(|socket| socket.process).find(|process| !process.is_empty())
 }
 
 /// The inode number of a process's network namespace.
