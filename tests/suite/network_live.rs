@@ -339,7 +339,7 @@ fn published_over_ipv6() {
 
 /// Sends frames of its own making to a neighbour: an honest one, and those that lie about who sends them.
 const LIES: &str = r"
-import socket, struct, sys
+import socket, struct, sys, time
 target, target_mac, gateway, port = sys.argv[1], bytes.fromhex(sys.argv[2].replace(':','')), sys.argv[3], int(sys.argv[4])
 own_mac = bytes.fromhex(open('/sys/class/net/eth0/address').read().strip().replace(':',''))
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.connect((target, port)); own = u.getsockname()[0]
@@ -359,7 +359,8 @@ other_mac = b'\x02\x42\x66\x66\x66\x66'
 udp(own_mac, '203.0.113.9', b'foreign address')
 udp(own_mac, gateway, b'address of the gateway')
 udp(other_mac, own, b'foreign mac')
-for _ in range(3): arp(own_mac, gateway)
+# For longer than a second: so long a neighbour holds fast to what it learned last.
+for _ in range(20): arp(own_mac, gateway); time.sleep(0.1)
 udp(own_mac, own, b'honest')
 ";
 

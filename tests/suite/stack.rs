@@ -346,6 +346,8 @@ fn a_link_gives_a_name_to_the_linking_container_only() {
     let ask = ["redis-cli", "-h", "store", "ping"];
     let linked = t.cmd(["run", "--rm", "--network", &network, "--link", &link, REDIS]).args(&ask).run();
     assert_eq!(linked.ok(), "PONG");
+    // Not only by the hosts file: busybox's nslookup reads none.
+    t.ok(["run", "--rm", "--network", &network, "--link", &link, BUSYBOX, "nslookup", "store"]);
     let out = t.cmd(["run", "--rm", "--network", &network, REDIS]).args(&ask).run();
     assert!(out.code != 0, "the alias is known to a container without the link: {out:?}");
     // On the default network the name is in the hosts file.
