@@ -13,7 +13,7 @@ use rbox_engine::{connect, containers};
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
-use crate::network_flags::{ipv4, ipv6};
+use crate::network_flags::{ipv4, ipv6, link};
 use crate::pruning::{Deleted, confirmed};
 use crate::ps::created_at;
 use crate::table::{self, Format};
@@ -120,7 +120,8 @@ fn options(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
     name = "connect",
     after_help = "Examples:
   rbox network connect back web                        # at once, when web runs
-  rbox network connect --alias db --ip 10.5.1.9 lab postgres"
+  rbox network connect --alias db --ip 10.5.1.9 lab postgres
+  rbox network connect --link postgres:db lab web"
 )]
 pub(crate) struct Connect {
     /// Further name on this network
@@ -135,6 +136,9 @@ pub(crate) struct Connect {
     /// IPv6 address
     #[arg(long, value_name = "IP")]
     ip6: Option<String>,
+    /// Another container by a name of this one's choice
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
     /// The network
     network: String,
     /// The container
@@ -151,7 +155,8 @@ impl Execute for Connect {
             priority: self.gw_priority,
             ..Attachment::default()
         };
-        connect::connect(&global.paths, &global.container(&self.container)?, wanted)?;
+        let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
+        connect::connect(&global.paths, &global.container(&self.container)?, wanted, links)?;
         Ok(0)
     }
 }

@@ -187,7 +187,7 @@ fn attachment(text: &str) -> anyhow::Result<Attachment> {
 }
 
 /// `CONTAINER[:ALIAS]`.
-fn link(text: &str) -> anyhow::Result<Link> {
+pub(crate) fn link(text: &str) -> anyhow::Result<Link> {
     let (name, alias) = text.split_once(':').unwrap_or((text, text));
     let plain = |part: &str| part.trim_start_matches('/').to_owned();
     if name.is_empty() || alias.is_empty() || alias.contains(':') {

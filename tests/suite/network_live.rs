@@ -36,6 +36,7 @@ fn connect_and_disconnect_while_it_runs() {
     let (lab, srv, other) = (t.name("lab"), t.name("srv"), t.name("other"));
     t.ok(["network", "create", "--subnet", "10.207.0.0/24", &lab]);
     server(&t, &srv, 8000, []);
+    wait_until("it listens", || ask(&format!("{}:8000", ip(&t, &srv, "bridge"))).is_some());
     t.sleeper(&other, ["--network", &lab, DNS[0], DNS[1]]);
     assert!(!finds(&t, &other, "store"));
     assert_eq!(t.ok(["network", "connect", "--ip", "10.207.0.88", "--alias", "store", &lab, &srv]), "");
@@ -66,6 +67,36 @@ fn connect_and_disconnect_while_it_runs() {
     assert!(!links.contains("eth"), "{links}");
     t.ok(["network", "connect", &lab, &srv]);
     wait_until("it is back", || reaches(&t, &other, &srv, 8000));
+}
+
+#[test]
+fn connect_with_a_link() {
+    let Some(t) = Test::start() else { return };
+    let (lab, srv, name) = (t.name("lab"), t.name("srv"), t.name("c"));
+    t.ok(["network", "create", "--subnet", "10.207.4.0/24", &lab]);
+    t.sleeper(&srv, ["--network", &lab]);
+    t.sleeper(&name, DNS);
+    let link = format!("{srv}:store");
+    t.ok(["network", "connect", "--link", &link, &lab, &name]);
+    let hosts = |name: &str| t.ok(["exec", name, "cat", "/etc/hosts"]);
+    let wanted = || format!("{}\tstore ", ip(&t, &srv, &lab));
+    assert!(finds(&t, &name, "store"));
+    assert!(hosts(&name).contains(&wanted()), "{}", hosts(&name));
+    // It follows the other one to another address, and outlives this one's restart.
+    let before = wanted();
+    t.ok(["stop", "-t", "0", &srv]);
+    let taker = ["--network", &lab, "--ip", before.split('\t').next().unwrap()];
+    t.sleeper(&t.name("taker"), taker);
+    t.ok(["start", &srv]);
+    assert_ne!(wanted(), before);
+    assert!(hosts(&name).contains(&wanted()), "{}", hosts(&name));
+    t.ok(["restart", "-t", "0", &name]);
+    assert!(finds(&t, &name, "store") && hosts(&name).contains(&wanted()), "{}", hosts(&name));
+    let two = t.name("two");
+    t.ok(["network", "create", &two]);
+    t.rbox(["network", "connect", "--link", "no-such", &two, &name]).refused(125, &["no-such"]);
+    t.rbox(["network", "connect", "--link", ":x", &two, &name]).refused(125, &[":x"]);
+    assert!(endpoint(&t, &name, &two).is_null());
 }
 
 #[test]

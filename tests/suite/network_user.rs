@@ -354,6 +354,9 @@ fn several_networks_from_the_start() {
     let out = format!("name={two},gw-priority=1");
     let routes = t.sh_with(["--network", &one, "--network", &out], "ip route");
     assert!(routes.contains("default via 10.206.3.1 dev eth1"), "{routes}");
+    // Where nobody asks, through the first by name, whichever is named first.
+    let routes = t.sh_with(["--network", &two, "--network", &one], "ip route");
+    assert!(routes.contains("default via 10.206.2.1 dev eth1"), "{routes}");
     t.ok(["restart", &name]);
     wait_until("both addresses are back", || {
         let out = t.rbox(["exec", &name, "ip", "-4", "-o", "addr"]).stdout;

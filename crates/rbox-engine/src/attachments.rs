@@ -1,7 +1,7 @@
 //! The networks a container is to be on: from the user's words to what its record holds.
 
 use rbox_network::{MOST_NETWORKS, Network, NetworkStore};
-use rbox_spec::container::{Attachment, NetworkMode};
+use rbox_spec::container::{Attachment, Link, NetworkMode};
 
 use crate::containers;
 use crate::create::CreateRequest;
@@ -51,6 +51,19 @@ pub(crate) fn check(request: &CreateRequest) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Finds the containers that links name, and refuses aliases that are no names.
+pub(crate) fn resolve_links(paths: &Paths, links: &mut [Link]) -> Result<(), EngineError> {
+    for link in links {
+        let other = containers::find(paths, &link.container).map_err(|error| {
+            EngineError::Invalid(format!("could not get container for {}: {error}", link.container))
+        })?;
+        link.container = other.record.id.to_string();
+        link.name = other.record.name;
+        link.alias = alias(&link.alias)?;
+    }
+    Ok(())
+}
+
 /// Finds the networks and containers that the record names, and puts their ids in.
 pub(crate) fn resolve(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
     if let NetworkMode::Container(named) = &record.host.network {
@@ -64,14 +77,7 @@ pub(crate) fn resolve(paths: &Paths, record: &mut ContainerRecord) -> Result<(),
         record.config.hostname = other.config.hostname;
         record.host.network = NetworkMode::Container(other.id.to_string());
     }
-    for link in &mut record.host.links {
-        let other = containers::find(paths, &link.container).map_err(|error| {
-            EngineError::Invalid(format!("could not get container for {}: {error}", link.container))
-        })?;
-        link.container = other.record.id.to_string();
-        link.name = other.record.name;
-        link.alias = alias(&link.alias)?;
-    }
+    resolve_links(paths, &mut record.host.links)?;
     let store = networks(paths);
     let mut attachments = std::mem::take(&mut record.host.attachments);
     for index in 0..attachments.len() {

@@ -11,12 +11,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rbox_network::{Endpoint, MOST_NETWORKS, Network, NetworkStore, Wish, own_line};
-use rbox_spec::container::{Attachment, NetworkMode};
+use rbox_spec::container::{Attachment, Link, NetworkMode};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
 use rbox_sys::{channel, process};
 
-use crate::attachments::resolve_one;
+use crate::attachments::{resolve_links, resolve_one};
 use crate::error::EngineError;
 use crate::links::edit_hosts;
 use crate::paths::Paths;
@@ -190,11 +190,17 @@ impl<'a> Change<'a> {
 }
 
 /// Puts the container on a network. The first of a running one that has a way out has its published ports, too: these were
-/// given up when the last such network was left, or never taken when there was none.
-pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> Result<(), EngineError> {
+/// given up when the last such network was left, or never taken when there was none. `links` are further ones of the container.
+pub fn connect(
+    paths: &Paths,
+    container: &Container,
+    mut wanted: Attachment,
+    mut links: Vec<Link>,
+) -> Result<(), EngineError> {
     let mut change = Change::begin(paths, container)?;
     change.own_network()?;
     let network = resolve_one(&change.store, &mut wanted)?;
+    resolve_links(paths, &mut links)?;
     let attachments = &change.record.host.attachments;
     if attachments.iter().any(|other| other.network_id == network.id || other.network == network.name) {
         return Err(EngineError::Conflict(format!(
@@ -222,11 +228,15 @@ pub fn connect(paths: &Paths, container: &Container, mut wanted: Attachment) -> 
         }
     }
     change.record.host.attachments.push(wanted);
+    change.record.host.links.append(&mut links);
     let Some((_, socket)) = change.inside()? else { return change.write_record() };
     let routed = change
         .route(socket, Vec::new())
         .and_then(|()| change.write_live())
         .and_then(|()| change.write_record());
+    if let Some(live) = &change.live {
+        crate::links::follow(paths, &change.record, live)?;
+    }
     for (port, socket) in &held {
         change.tell(&ToMonitor::Hold(*port), socket.as_ref());
     }

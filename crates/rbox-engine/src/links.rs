@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use rbox_spec::container::Link;
 use rbox_spec::id::ContainerId;
 
-use crate::containers;
 use crate::error::EngineError;
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, LiveState};
@@ -53,9 +52,10 @@ fn names(link: &Link) -> String {
     }
 }
 
-/// The other container's addresses on the networks that both are on.
+/// The other container's addresses on the networks that both are on. One that is just starting has its addresses already.
 fn addresses(paths: &Paths, live: &LiveState, link: &Link) -> Vec<IpAddr> {
-    let target = containers::find(paths, &link.container).ok().and_then(|other| other.live);
+    let target = link.container.parse().ok().and_then(|id| LiveState::read(paths, &id));
+    let target = target.filter(LiveState::has_process);
     let shared = |id: &str| live.endpoints.iter().any(|own| own.network_id == id);
     let endpoints = target.into_iter().flat_map(|other| other.endpoints);
     endpoints.filter(|other| shared(&other.network_id)).flat_map(|other| other.addresses()).collect()
@@ -75,6 +75,15 @@ pub(crate) fn forget(paths: &Paths, id: &ContainerId) {
         let _ = std::fs::remove_file(entry.path().join(id.as_str()));
         let _ = std::fs::remove_dir(entry.path());
     }
+}
+
+/// Gives a container that runs the lines of its links, as they are now.
+pub(crate) fn follow(paths: &Paths, record: &ContainerRecord, live: &LiveState) -> Result<(), EngineError> {
+    record.host.links.iter().try_for_each(|link| mark(paths, record, link))?;
+    if !record.host.links.is_empty() {
+        refresh(paths, record, live);
+    }
+    Ok(())
 }
 
 /// Tells those that have a link to the container `id`, which has just got its addresses.

@@ -26,7 +26,7 @@ use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::oom;
 use crate::paths::Paths;
 use crate::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
-use crate::record::{ContainerRecord, Editing, ExitRecord, LiveState, read_json, write_json};
+use crate::record::{ContainerRecord, Editing, ExitRecord, LiveState, write_json};
 use crate::restart::{self, Backoff, Why};
 use crate::served::Served;
 use crate::teardown;
@@ -691,7 +691,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The live state as commands left it, when it is still of this life.
 fn current_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
-    let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()?;
+    let live = LiveState::read(paths, id)?;
     (live.running && live.monitor == rustix::process::getpid().as_raw_nonzero().get()).then_some(live)
 }
 

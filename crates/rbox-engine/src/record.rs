@@ -100,6 +100,17 @@ pub struct ExitRecord {
 }
 
 impl LiveState {
+    /// The live state of a container, of this life or of one that was cut off. A damaged one is as good as none: a kill cannot
+    /// damage it, but a full tmpfs can.
+    pub(crate) fn read(paths: &Paths, id: &ContainerId) -> Option<Self> {
+        read_json(&paths.live_of(id).join("state.json")).ok().flatten()
+    }
+
+    /// Whether its process lives, be it still on its way to the program.
+    pub(crate) fn has_process(&self) -> bool {
+        process_is(self.pid, self.start_ticks)
+    }
+
     /// The endpoint that its way out leads through, or for want of one the first: what is published leads to it.
     pub fn main_endpoint(&self) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.default_route).or(self.endpoints.first())
@@ -285,12 +296,12 @@ impl Container {
             Err(error @ RecordError::Format { .. }) => return Ok(Some(Self::unreadable(id, &error))),
             Err(error) => return Err(error),
         };
-        // These two are written again and again; a damaged one is as good as none.
+        // Written again and again: a damaged one is as good as none.
         let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
         // On a full disk the last exit waits in the live directory.
         let exit = read_exit(&paths.live_of(id)).or_else(|| read_exit(&dir));
-        let live = read_json::<LiveState>(&paths.live_of(id).join("state.json")).unwrap_or_default();
-        let alive = live.as_ref().filter(|l| l.running && process_is(l.pid, l.start_ticks));
+        let live = LiveState::read(paths, id);
+        let alive = live.as_ref().filter(|live| live.running && live.has_process());
         let status = match alive {
             Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => {
                 Status::Paused

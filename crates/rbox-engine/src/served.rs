@@ -66,7 +66,7 @@ impl<'a> Served<'a> {
 
     /// Keeps one more port. Where it leads is in the live record by now.
     pub(crate) fn hold(&mut self, paths: &Paths, id: &ContainerId, port: HeldPort) {
-        let endpoints = live(paths, id).map_or_else(Vec::new, |live| live.endpoints);
+        let endpoints = LiveState::read(paths, id).map_or_else(Vec::new, |live| live.endpoints);
         self.ports.push(Port::new(port, &endpoints));
     }
 
@@ -78,7 +78,7 @@ impl<'a> Served<'a> {
     /// The container joined a network, left one, or has another name: told by the records.
     pub(crate) fn follow(&mut self, paths: &'a Paths, id: &ContainerId) {
         let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
-        if let (Some(record), Some(live)) = (record, live(paths, id)) {
+        if let (Some(record), Some(live)) = (record, LiveState::read(paths, id)) {
             self.names = wiring::known_names(paths, &record, &live);
             if let Some(dns) = &mut self.dns {
                 dns.allow_host(wiring::has_way_out(&live));
@@ -113,9 +113,4 @@ impl Port {
             }
         }
     }
-}
-
-/// The live record of a container.
-fn live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
-    read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()
 }

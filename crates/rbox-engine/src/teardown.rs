@@ -261,7 +261,7 @@ pub(crate) fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
 /// The same for one container, whose lock is given.
 pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(), EngineError> {
     let dir = paths.live_of(id);
-    if let Some(live) = read_live(paths, id)
+    if let Some(live) = LiveState::read(paths, id)
         && live.running
         && process_is(live.pid, live.start_ticks)
     {
@@ -298,11 +298,6 @@ fn read_exit(paths: &Paths, id: &ContainerId) -> bool {
         || !paths.container(id).exists()
 }
 
-/// A live record, or nothing when it is damaged: a kill cannot damage it, but a full tmpfs can.
-fn read_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
-    read_json::<LiveState>(&paths.live_of(id).join("state.json")).ok().flatten()
-}
-
 /// Frees what a monitor that was killed before it wrote its record may have made: all of it has names that follow
 /// from the container's id.
 fn free_unrecorded(paths: &Paths, id: &ContainerId) {
@@ -330,7 +325,7 @@ fn release_addresses(paths: &Paths, id: &ContainerId) {
 
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
 pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
-    let Some(live) = read_live(paths, id) else {
+    let Some(live) = LiveState::read(paths, id) else {
         free_unrecorded(paths, id);
         return Ok(());
     };

@@ -2,6 +2,7 @@
 //!
 //! What is planned is in the live record before any of it is made, so that a kill leaves all of it to be found.
 
+use std::cmp::Reverse;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -76,11 +77,12 @@ pub(crate) fn plan(
     Ok(held)
 }
 
-/// Which of these networks the way out leads through: the first of the highest priority that has one.
+/// Which of these networks the way out leads through: of those that have one that of the highest priority, and of equals the first by
+/// name, as with Docker.
 pub(crate) fn way_out(networks: &[(&Attachment, Network)]) -> Option<usize> {
     let open = networks.iter().enumerate().filter(|(_, (_, network))| !network.internal);
-    // `max_by_key` gives the last of equals.
-    open.rev().max_by_key(|(_, (wanted, _))| wanted.priority).map(|(index, _)| index)
+    open.max_by_key(|(_, (wanted, network))| (wanted.priority, Reverse(&network.name)))
+        .map(|(index, _)| index)
 }
 
 /// What a container wants of one network, but for its place among the others.
