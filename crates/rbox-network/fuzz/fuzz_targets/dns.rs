@@ -1,6 +1,6 @@
 //! A container's name server: what it does with a message from the container, and with one from a server it asked.
 //!
-//! `cargo fuzz run dns` in crates/rbox-network. The first byte chooses; what follows is one message, or two with the length of
+//! `./run` beside this, or `cargo fuzz run dns` in crates/rbox-network. The first byte chooses; what follows is one message, or two with the length of
 //! the first before them.
 #![no_main]
 
