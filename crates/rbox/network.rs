@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
 use crate::network_flags::{ipv4, ipv6, link};
-use crate::pruning::{Deleted, confirmed};
+use crate::pruning::{Deleted, Pruning};
 use crate::ps::created_at;
 use crate::table::{self, Format};
 use crate::template::Headers;
@@ -233,19 +233,15 @@ fn remove(global: &Global, name: &str) -> Result<(), Error> {
     after_help = "Examples:\n  rbox network prune -f\n  rbox network prune -f --filter until=24h"
 )]
 pub(crate) struct Prune {
-    /// Provide filter values (e.g. "until=24h")
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = Filters::parse(&self.filter, &["until", "label", "label!"])?;
+        let filters = self.pruning.filters(&["until", "label", "label!"])?;
         let warning = "WARNING! This will remove all custom networks not used by at least one container.";
-        if self.force || confirmed(warning)? {
+        if self.pruning.agreed(warning)? {
             prune(global, &filters)?;
         }
         Ok(0)

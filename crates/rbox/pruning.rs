@@ -2,7 +2,33 @@
 
 use std::io::{BufRead, Write};
 
+use clap::Args;
+use rbox_engine::filter::Filters;
+
 use crate::cli::say;
+
+/// The options of every `prune`.
+#[derive(Debug, Args)]
+pub(crate) struct Pruning {
+    /// Provide filter values (e.g. "until=24h", "label=app", "label!=keep")
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Pruning {
+    /// What is to go, told by filters of these keys.
+    pub(crate) fn filters(&self, keys: &[&str]) -> anyhow::Result<Filters> {
+        Ok(Filters::parse(&self.filter, keys)?)
+    }
+
+    /// Whether the user wants it, by `--force` or by an answer.
+    pub(crate) fn agreed(&self, warning: &str) -> anyhow::Result<bool> {
+        Ok(self.force || confirmed(warning)?)
+    }
+}
 
 /// Shows the warning, asks, and reads one line. Anything but yes is no, and so is the end of input.
 pub(crate) fn confirmed(warning: &str) -> anyhow::Result<bool> {

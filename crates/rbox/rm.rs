@@ -9,7 +9,7 @@ use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
 
 use crate::cli::{Execute, Global, each, say};
-use crate::pruning::{Deleted, confirmed};
+use crate::pruning::{Deleted, Pruning};
 use crate::units::human_size;
 
 /// Remove one or more containers
@@ -68,18 +68,14 @@ impl Execute for Rm {
     after_help = "Examples:\n  rbox container prune -f\n  rbox container prune --filter until=24h --filter label!=keep"
 )]
 pub(crate) struct Prune {
-    /// Provide filter values (e.g. "until=24h", "label=app", "label!=keep")
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
-        if !self.force && !confirmed("WARNING! This will remove all stopped containers.")? {
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
+        if !self.pruning.agreed("WARNING! This will remove all stopped containers.")? {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters)?;

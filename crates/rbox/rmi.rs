@@ -9,7 +9,7 @@ use rbox_engine::image::{ImageUser, Removed};
 use rbox_engine::spec::Reference;
 
 use crate::cli::{Execute, Global, bad_input, each, say};
-use crate::pruning::{Deleted, confirmed};
+use crate::pruning::{Deleted, Pruning};
 use crate::units::human_size;
 
 /// Remove one or more images
@@ -100,24 +100,20 @@ pub(crate) struct Prune {
     /// Remove all unused images, not just dangling ones
     #[arg(short, long)]
     all: bool,
-    /// Provide filter values (e.g. "until=24h", "label!=keep")
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
         let all = self.all || filters.boolean("dangling")? == Some(false);
         let warning = if all {
             "WARNING! This will remove all images without at least one container associated to them."
         } else {
             "WARNING! This will remove all dangling images."
         };
-        if !self.force && !confirmed(warning)? {
+        if !self.pruning.agreed(warning)? {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters, all)?;

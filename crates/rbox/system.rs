@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 
 use clap::Parser;
-use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::filter::PRUNE_KEYS;
 use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, say};
-use crate::pruning::confirmed;
+use crate::pruning::{Pruning, confirmed};
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::human_size;
@@ -117,12 +117,8 @@ pub(crate) struct Prune {
     /// Remove all unused images, not just dangling ones
     #[arg(short, long)]
     all: bool,
-    /// Provide filter values (e.g. "until=24h", "label!=keep")
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
     /// Prune anonymous volumes
     #[arg(long)]
     volumes: bool,
@@ -130,7 +126,7 @@ pub(crate) struct Prune {
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
         let images = if self.all {
             "all images without at least one container associated to them"
         } else {
@@ -141,7 +137,7 @@ impl Execute for Prune {
         let warning = format!(
             "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - {images}{volumes}\n"
         );
-        if !self.force && !confirmed(&warning)? {
+        if !self.pruning.agreed(&warning)? {
             return Ok(0);
         }
         let mut reclaimed = rm::prune(global, &filters)?;

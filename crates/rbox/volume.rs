@@ -8,7 +8,7 @@ use rbox_engine::volume::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
 use crate::cli::{Execute, Global, bad_input, each, say};
-use crate::pruning::{Deleted, confirmed};
+use crate::pruning::{Deleted, Pruning};
 use crate::table::{self, Format};
 use crate::template::Headers;
 use crate::units::human_size;
@@ -156,21 +156,17 @@ pub(crate) struct Prune {
     /// Remove all unused volumes, not just anonymous ones
     #[arg(short, long)]
     all: bool,
-    /// Provide filter values (e.g. "label=app")
-    #[arg(long, value_name = "KEY=VALUE")]
-    filter: Vec<String>,
-    /// Do not prompt for confirmation
-    #[arg(short, long)]
-    force: bool,
+    #[command(flatten)]
+    pruning: Pruning,
 }
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = Filters::parse(&self.filter, PRUNE_KEYS)?;
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
         let all = self.all || filters.boolean("all")?.unwrap_or(false);
         let what = if all { "all local volumes" } else { "anonymous local volumes" };
         let warning = format!("WARNING! This will remove {what} not used by at least one container.");
-        if !self.force && !confirmed(&warning)? {
+        if !self.pruning.agreed(&warning)? {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters, all)?;
