@@ -139,7 +139,9 @@ mod tests {
         }
         assert_eq!(limit("2MB=64m").limit, 64 << 20);
         assert_eq!(limit("2m=-1").limit, -1);
-        for bad in ["", "2MB", "2MB=", "=64m", "3MB=64m", "0=0", "2MB=x", "2MB=-2", "2MB:64m", "2MB=64m=1"] {
+        for bad in
+            ["", "2MB", "2MB=", "=64m", "3MB=64m", "0=0", "2MB=x", "2MB=-2", "2MB:64m", "2MB=64m=1", "512=0"]
+        {
             assert!(bad.parse::<HugetlbLimit>().is_err(), "{bad}");
         }
     }
