@@ -122,6 +122,9 @@ mod tests {
         assert!(is_named(SocketAddr::from(([0, 0, 0, 0], own.port())), "tcp"), "all addresses");
         assert!(!is_named(own, "udp"), "another protocol");
         assert!(!is_named(SocketAddr::from(([127, 0, 0, 2], own.port())), "tcp"), "another address");
+        assert_eq!(clash(bound.as_fd(), own, Protocol::Tcp), Some(Held::Bound));
+        let next = SocketAddr::new(own.ip(), own.port() ^ 1);
+        assert_eq!(clash(bound.as_fd(), next, Protocol::Tcp), None, "another port");
         let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         udp.connect("127.0.0.1:9").unwrap();
         let address = udp.local_addr().unwrap();
@@ -129,6 +132,24 @@ mod tests {
         assert_eq!(clash(udp.as_fd(), address, Protocol::Udp), Some(Held::Connected));
         drop((bound, udp));
         assert!(!is_named(own, "tcp") && !is_named(address, "udp"), "closed");
+    }
+
+    /// A server has both kinds, and is held to be one that listens, whichever comes first among its descriptors.
+    #[test]
+    fn what_listens_comes_before_what_is_connected() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap();
+        let client = std::net::TcpStream::connect(port).unwrap();
+        let server = listener.accept().unwrap();
+        let last = listener.try_clone().unwrap();
+        drop(listener);
+        let own = std::process::id() as i32;
+        let mut all = std::fs::read_dir("/proc").unwrap().flatten();
+        let entry = all.find(|entry| entry.file_name().to_str() == Some(&own.to_string())).unwrap();
+        assert_eq!(held(own, &entry, port, Protocol::Tcp), Some(Held::Bound));
+        drop(last);
+        assert_eq!(held(own, &entry, port, Protocol::Tcp), Some(Held::Connected));
+        drop((client, server));
     }
 
     #[test]

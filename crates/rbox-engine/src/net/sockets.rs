@@ -211,7 +211,10 @@ mod tests {
         assert_eq!(taken(&["127.0.0.1"], "172.18.0.2"), "only [127.0.0.1]");
         assert_eq!(taken(&["0.0.0.0"], "fd00::2"), "only [0.0.0.0]");
         assert_eq!(taken(&["::ffff:172.18.0.2"], "172.18.0.2"), "::ffff:172.18.0.2");
+        assert_eq!(taken(&["::ffff:0.0.0.0"], "172.18.0.2"), "::ffff:0.0.0.0");
+        assert_eq!(taken(&["::ffff:0.0.0.0"], "fd00::2"), "only [::ffff:0.0.0.0]");
         assert_eq!(taken(&[], "172.18.0.2"), "nobody");
+        assert_eq!(listening(&[on("0.0.0.0")], Protocol::Tcp, ip("127.0.0.1"), 81), Listening::Nobody);
         assert_eq!(listening(&[on("0.0.0.0")], Protocol::Udp, ip("127.0.0.1"), 80), Listening::Nobody);
     }
 
