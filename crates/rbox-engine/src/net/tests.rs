@@ -260,7 +260,8 @@ impl Kernel for Made {
     }
 
     fn ask(&self, _: &Node, name: &str) -> Result<Option<Vec<IpAddr>>, EngineError> {
-        Ok(Some(if name == "example.org" { vec![[203, 0, 113, 5].into()] } else { Vec::new() }))
+        let six = "2001:db8::5".parse().unwrap();
+        Ok(Some(if name == "example.org" { vec![six, [203, 0, 113, 5].into()] } else { Vec::new() }))
     }
 
     fn container(&self, name: &str) -> Option<Known> {
@@ -312,9 +313,13 @@ fn who_reaches_whom() {
         assert_eq!(step, "listener", "{from} {to}: {told}");
         assert!(told.starts_with("srv (pid 9) in "), "{told}");
     }
-    for (from, to) in
-        [("web", "host:22"), ("db", "172.20.0.1:22"), ("host", "localhost:22"), ("outside", "192.0.2.10:22")]
-    {
+    for (from, to) in [
+        ("web", "host:22"),
+        ("db", "172.20.0.1:22"),
+        ("host", "localhost:22"),
+        ("host", "hosty:22"),
+        ("outside", "192.0.2.10:22"),
+    ] {
         made.expect(from, to, "listener", "srv (pid 9) on the host");
     }
     made.expect("web", "203.0.113.5:443", "out", "203.0.113.5 beyond eth0, as far as this host decides");
@@ -357,6 +362,7 @@ fn who_does_not_and_why() {
         "guard: iifname != \"lo\" iifname != @bridges ip daddr @subnets drop",
     );
     made.expect("outside", "203.0.113.5:80", "route", "name an address of this host, or `host`");
+    made.expect("outside", "127.0.0.1:8080", "guard", "guard: iifname != \"lo\" ip daddr 127.0.0.0/8 drop");
     made.expect(
         "outside",
         "host:8081",
@@ -374,6 +380,41 @@ fn who_does_not_and_why() {
         made.walk("other", "172.18.0.2:80").stopped.unwrap().advice,
         "rbox network connect front other, or publish the port: rbox port add web 80"
     );
+    assert_eq!(
+        made.walk("outside", "172.18.0.2:80/udp").stopped.unwrap().advice,
+        "publish it: rbox port add web 80",
+        "what is published is TCP"
+    );
+    // What shares another's network gets to more networks only with that one.
+    made.expect("side", "other:80", "name", "rbox network connect apart web");
+    assert_eq!(
+        made.walk("side", "172.19.0.2:80").stopped.unwrap().advice,
+        "rbox network connect apart web, or publish the port: rbox port add other 80"
+    );
+}
+
+#[test]
+fn who_has_other_names_or_another_way_out() {
+    let mut made = Made::new();
+    // Of web, and of side, which has its places.
+    for at in [0, 6] {
+        made.world.nodes[at].endpoints[0].names = vec!["www".into()];
+    }
+    made.expect("lo", "www:80", "listener", "srv (pid 9) in web");
+    made.expect("lo", "web:80", "name", "use one of them: rbox net web");
+    // A name that could be one of the outside, and is a container's.
+    made.world.nodes[3].name = "oth.er".into();
+    made.expect("web", "oth.er:80", "name", "rbox network connect apart web");
+    // On an internal network, one that has made itself a default route.
+    made.world.nodes[4].endpoints[0].default_route = true;
+    made.expect(
+        "db",
+        "192.0.2.10:22",
+        "local",
+        "local: iifname @internal fib daddr . iif type != local drop",
+    );
+    made.expect("db", "172.20.0.1:22", "listener", "srv (pid 9) on the host");
+    made.expect("db", "203.0.113.5:443", "forward", "forward: iifname @internal drop");
 }
 
 #[test]
@@ -387,6 +428,9 @@ fn the_order_of_the_steps() {
     );
     assert_eq!(steps("host", "localhost:8080"), ["route", "publish", "masquerade", "cable", "listener"]);
     assert_eq!(steps("outside", "host:8080"), ["name", "route", "publish", "forward", "cable", "listener"]);
+    assert_eq!(steps("web", "203.0.113.5:443"), ["route", "cable", "guard", "forward", "masquerade", "out"]);
+    assert_eq!(steps("side", "web:80")[..2], ["source", "name"]);
+    assert_eq!(steps("hosty", "localhost:22"), ["source", "route", "listener"]);
 }
 
 #[test]
@@ -398,6 +442,7 @@ fn what_depends_on_others() {
         other(OtherHook::Forward, None, "inet filter forward"),
         other(OtherHook::Input, Some(false), "ip filter INPUT"),
         other(OtherHook::Forward, Some(true), "ip6 filter FORWARD"),
+        other(OtherHook::Output, None, "inet filter output"),
     ];
     let trace = made.walk("outside", "host:8080");
     assert!(trace.reaches);
@@ -408,6 +453,9 @@ fn what_depends_on_others() {
     let user = trace.steps.iter().find(|step| step.step == "user").unwrap();
     assert!(user.text.contains("2 rules (handle 7, 9)"), "{}", user.text);
     assert_eq!(made.walk("web", "host:22").if_only, ["chain ip filter INPUT accepts it"]);
+    for to in ["localhost:8080", "web:80", "203.0.113.5:443"] {
+        assert_eq!(made.walk("host", to).if_only, ["chain inet filter output accepts it"], "{to}");
+    }
     // Straight over the bridge, no rule of IP sees it, unless the host has br_netfilter.
     assert!(made.walk("lo", "web:80").if_only.is_empty());
     made.world.bridged.0 = true;
@@ -436,6 +484,19 @@ fn what_is_missing_is_told() {
     made.expect("lo", "web:80", "cable", "rbox restart web");
     made.world.cables.insert("rbweb0".into(), Cable { up: true, bridge: None, isolated: false });
     made.expect("lo", "web:80", "cable", "rbox restart web");
+    let down = Cable { up: false, bridge: Some("rb-front".into()), isolated: false };
+    made.world.cables.insert("rbweb0".into(), down);
+    made.expect("lo", "web:80", "cable", "rbox restart web");
+    // Each network whose rules are damaged is told once, and what that means for the whole way once.
+    let mut made = Made::new();
+    made.world.networks.iter_mut().for_each(|net| net.whole = false);
+    let trace = made.walk("other", "host:8080");
+    let told: Vec<&str> =
+        trace.steps.iter().filter(|step| step.step == "rules").map(|step| step.text.as_str()).collect();
+    let damaged =
+        |name| format!("the rules for network {name} are not as rbox makes them: rbox network reconcile");
+    assert_eq!(told, [damaged("apart"), damaged("front")]);
+    assert_eq!(trace.if_only, ["nobody mends the rules"]);
     let mut made = Made::new();
     made.world.forwards.0 = false;
     made.expect("other", "host:8080", "forward", "rbox network reconcile");
@@ -451,6 +512,14 @@ fn the_guard_and_the_isolation() {
     guests.iter_mut().find(|(link, ..)| link == "rblo0").unwrap().1 = Mac::of(HOST);
     made.expect("lo", "web:80", "guard", "guard: drop");
     made.expect("both", "lo:80", "guard", "guard: drop");
+    // With another address, and through another port.
+    for (port, ip) in [("rblo0", HOST), ("rbweb0", Ipv4Addr::new(172, 18, 0, 3))] {
+        let mut made = Made::new();
+        let guests = &mut made.world.rules.guard.as_mut().unwrap().guests;
+        let own = guests.iter_mut().find(|(link, ..)| link == "rblo0").unwrap();
+        (own.0, own.2) = (port.into(), ip.into());
+        made.expect("lo", "web:80", "guard", "guard: drop");
+    }
     made.world.rules.guard.as_mut().unwrap().links.retain(|link| link != "rblo0");
     made.expect("lo", "web:80", "listener", "srv (pid 9) in web");
     for link in ["rblo0", "rbweb0"] {
