@@ -285,6 +285,8 @@ mod tests {
         assert!(all(&Pool::v4(point, None, point.gateway())).is_empty());
         let six: Subnet6 = "fd00::/126".parse().unwrap();
         assert_eq!(all(&Pool::v6(six, six.gateway())), ["fd00::2", "fd00::3"]);
+        let low: Subnet6 = "::172.18.0.0/126".parse().unwrap();
+        assert_eq!(all(&Pool::v6(low, low.gateway())), ["::ac12:2", "::ac12:3"], "no IPv4 addresses");
         let wide: Subnet6 = "fd00::/64".parse().unwrap();
         assert_eq!(Pool::v6(wide, wide.gateway()).count, u32::MAX);
     }

@@ -143,6 +143,8 @@ mod tests {
         let from_container = tuple("172.30.0.2", "192.0.2.9", 17, 999);
         assert!(concerns(to_host, from_host, &any), "begun before it was published");
         assert!(concerns(to_host, from_container, &any));
+        let before = Tuple { destination_port: 54, ..to_host };
+        assert!(concerns(before, from_container, &any), "led there by another port");
         assert!(!concerns(Tuple { proto: 6, ..to_host }, from_host, &any));
         assert!(!concerns(Tuple { destination_port: 54, ..to_host }, from_host, &any));
         assert!(

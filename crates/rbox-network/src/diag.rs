@@ -65,23 +65,31 @@ mod tests {
 
     #[test]
     fn of_two_sockets_one_takes_ipv6_only() {
-        let open = |only: bool| {
-            let socket = rustix::net::socket(AddressFamily::INET6, SocketType::STREAM, None)?;
+        let open = |kind: SocketType, only: bool| {
+            let socket = rustix::net::socket(AddressFamily::INET6, kind, None)?;
             sockopt::set_ipv6_v6only(&socket, only)?;
             rustix::net::bind(&socket, &"[::]:0".parse::<SocketAddr>().unwrap())?;
-            rustix::net::listen(&socket, 1)?;
+            if kind == SocketType::STREAM {
+                rustix::net::listen(&socket, 1)?;
+            }
             Ok::<_, rustix::io::Errno>(socket)
         };
-        let (Ok(only), Ok(both)) = (open(true), open(false)) else {
-            println!("skipped: no IPv6 here");
-            return;
-        };
-        let inode = |fd: OwnedFd| std::fs::File::from(fd.try_clone().unwrap()).metadata().unwrap().ino();
+        let mut sockets = Vec::new();
+        for kind in [SocketType::STREAM, SocketType::DGRAM] {
+            let (Ok(only), Ok(both)) = (open(kind, true), open(kind, false)) else {
+                println!("skipped: no IPv6 here");
+                return;
+            };
+            sockets.push((kind, only, both));
+        }
+        let inode = |fd: OwnedFd| std::fs::File::from(fd).metadata().unwrap().ino();
         let found = match only_ipv6(diag_socket().unwrap()) {
             Err(error) => return println!("skipped: {error}"),
             Ok(found) => found,
         };
-        assert!(found.contains(&inode(only.try_clone().unwrap())), "{found:?}");
-        assert!(!found.contains(&inode(both.try_clone().unwrap())), "{found:?}");
+        for (kind, only, both) in sockets {
+            assert!(found.contains(&inode(only)), "{kind:?} {found:?}");
+            assert!(!found.contains(&inode(both)), "{kind:?} {found:?}");
+        }
     }
 }

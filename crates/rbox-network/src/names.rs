@@ -332,6 +332,8 @@ mod tests {
         let names = state.names();
         let ip = state.take("172.18.0.2", "one");
         std::fs::write(state.0.path().join("secret"), "x").unwrap();
+        // So that there is a directory from which a path could lead elsewhere.
+        names.add("there", ip).unwrap();
         let long = "a".repeat(254);
         for bad in ["", ".", "..", "a..b", ".a", "a.", "../addresses", "a/b", "a b", "A", "ü", "a\0b", &long]
         {
@@ -342,6 +344,7 @@ mod tests {
                 names.remove(bad, ip, "one").unwrap();
             }
         }
+        names.remove("there", ip, "one").unwrap();
         assert_eq!(state.left(), 0);
         let longest = &long[..253];
         names.add(longest, ip).unwrap();
@@ -369,22 +372,22 @@ mod tests {
         assert_eq!(names.sweep(&is_live).unwrap(), 0);
     }
 
-    /// Many come and go under one name: its directory is made and removed all the time.
+    /// Pairs come and go, each pair under one name: its directory is made and removed all the time.
     #[test]
     fn names_come_and_go_at_once() {
         let state = State::new();
         let names = &state.names();
         std::thread::scope(|scope| {
             for n in 2..10 {
-                let owner = format!("c{n}");
+                let (owner, shared) = (format!("c{n}"), format!("shared{}", n / 2));
                 let ip = state.take(&format!("172.18.0.{n}"), &owner);
                 scope.spawn(move || {
-                    for _ in 0..300 {
-                        names.admit(ip, &texts(&["shared"])).unwrap();
-                        let mine = names.lookup("shared", &|id| id == owner);
+                    for _ in 0..600 {
+                        names.admit(ip, &texts(&[&shared])).unwrap();
+                        let mine = names.lookup(&shared, &|id| id == owner);
                         assert_eq!(mine, [(ip, owner.clone())]);
-                        assert_eq!(names.name_of(ip, &|_| true).as_deref(), Some("shared"));
-                        names.dismiss(ip, &texts(&["shared"]), &owner).unwrap();
+                        assert_eq!(names.name_of(ip, &|_| true), Some(shared.clone()));
+                        names.dismiss(ip, &texts(&[&shared]), &owner).unwrap();
                     }
                 });
             }

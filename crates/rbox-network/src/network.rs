@@ -340,6 +340,9 @@ mod tests {
             .unwrap();
         assert_eq!(plan.gateway.unwrap().to_string(), "10.5.0.9");
         assert_eq!(plan.gateway6.unwrap().to_string(), "fd00:5::9");
+        assert_eq!(plan.subnet, "10.5.0.0/16".parse().ok());
+        assert_eq!(plan.subnet6, "fd00:5::/64".parse().ok());
+        assert_eq!(plan.ip_range, "10.5.8.0/24".parse().ok());
         for (subnets, gateways, ranges, why) in [
             (&["10.5.0.0/16", "10.6.0.0/16"][..], &[][..], &[][..], "one IPv4 subnet"),
             (&["10.5.0.0/31"], &[], &[], "no room"),
@@ -349,6 +352,13 @@ mod tests {
             (&[], &["10.6.0.1"], &[], "no matching subnet for gateway"),
             (&["10.5.0.0/16"], &[], &["10.0.0.0/8"], "no matching subnet for range"),
             (&["10.5.0.0/16"], &["fd00::1"], &[], "no matching subnet for gateway fd00::1"),
+            (&["10.5.0.0/16"], &["10.5.0.0"], &[], "no host's address"),
+            (&["10.5.0.0/16"], &["10.5.0.1", "10.5.0.2"], &[], "one IPv4 gateway"),
+            (&["10.5.0.0/16"], &[], &["10.5.1.0/24", "10.5.2.0/24"], "one range"),
+            (&["fd00:5::/64", "fd00:6::/64"], &[], &[], "one IPv6 subnet"),
+            (&["fd00:5::/127"], &[], &[], "no room"),
+            (&["fd00:5::/64"], &["fd00:6::1"], &[], "no matching subnet for gateway fd00:6::1"),
+            (&["fd00:5::/64"], &["fd00:5::"], &[], "no matching subnet for gateway fd00:5::"),
         ] {
             let refused = asked(subnets, gateways, ranges).plan().unwrap_err().to_string();
             assert!(refused.contains(why), "{refused}");
@@ -363,7 +373,9 @@ mod tests {
         for name in ["a", "front-1", "0.x_y"] {
             named(name).unwrap();
         }
-        for name in ["", "bridge", "host", "none", "-a", "a b", "a/b", "..", "é", "a\n"] {
+        named(&"n".repeat(255)).unwrap();
+        let long = "n".repeat(256);
+        for name in [&long, "", "bridge", "host", "none", "default", "-a", "a b", "a/b", "..", "é", "a\n"] {
             assert!(named(name).is_err(), "{name:?}");
         }
         let with = |key: &str, value: &str| {
@@ -378,15 +390,27 @@ mod tests {
         for (key, value) in [
             (MTU, "10"),
             (MTU, "x"),
+            (MTU, "67"),
+            (MTU, "65536"),
             (ICC, "maybe"),
             (BRIDGE_NAME, "a/b"),
             (BRIDGE_NAME, "sixteen-letters-"),
             (MASQUERADE, "false"),
             (HOST_BINDING, "::1"),
+            (BRIDGE_NAME, ".."),
+            (GUARD, "maybe"),
             (LINK_PREFIX, "lo"),
+            (LINK_PREFIX, "thirteen-long"),
             ("foo", "bar"),
         ] {
             assert!(with(key, value).is_err(), "{key}={value}");
         }
+        let small = NewNetwork {
+            name: "n".into(),
+            options: BTreeMap::from([(MTU.to_owned(), "1279".to_owned())]),
+            ..NewNetwork::default()
+        };
+        small.plan().unwrap();
+        assert!(NewNetwork { ipv6: true, ..small }.plan().is_err(), "IPv6 wants 1280");
     }
 }

@@ -231,6 +231,7 @@ mod tests {
         assert_eq!(subnet.gateway().to_string(), "fd00:1:2:3::1");
         assert_eq!(subnet.last().to_string(), "fd00:1:2:3:ffff:ffff:ffff:ffff");
         assert!(subnet.contains("fd00:1:2:3::9".parse().unwrap()));
+        assert!(!subnet.contains("fd00:1:2:4::9".parse().unwrap()));
         assert!(subnet.overlaps(&"fd00::/8".parse().unwrap()));
         assert!(!subnet.overlaps(&"fd00:1:2:4::/64".parse().unwrap()));
         assert!("fd00::/129".parse::<Subnet6>().is_err() && "10.0.0.0/8".parse::<Subnet6>().is_err());

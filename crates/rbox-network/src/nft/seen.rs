@@ -203,6 +203,8 @@ fn guest(key: &[u8]) -> Option<(String, Mac, IpAddr)> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
+    use std::net::Ipv6Addr;
+
     use super::*;
 
     #[test]
@@ -226,6 +228,21 @@ mod tests {
             (link.as_str(), mac.to_string(), ip.to_string()),
             ("rb12", "02:42:01:02:03:04".into(), "172.18.0.2".into())
         );
+        let six = [&[6, 0, 0, 0][..], &Ipv6Addr::LOCALHOST.octets(), &[0x1f, 0x90, 0, 0]].concat();
+        let target: SocketAddr = "[fd00::2]:80".parse().unwrap();
+        let value6 = [&[0xfd, 0][..], &[0; 13], &[2, 0, 80, 0, 0]].concat();
+        let element = published_element(Family::Ip6, &six, &value6).unwrap();
+        assert_eq!(
+            (element.at, element.port, element.target),
+            (Some(Ipv6Addr::LOCALHOST.into()), 8080, target)
+        );
+        let everywhere = published_element(Family::Ip6, &[6, 0, 0, 0, 0x1f, 0x90, 0, 0], &value6).unwrap();
+        assert_eq!((everywhere.at, everywhere.port, everywhere.target), (None, 8080, target));
+        let mut key = vec![0; 40];
+        key[..4].copy_from_slice(b"rb12");
+        key[16..22].copy_from_slice(&[2, 0x42, 1, 2, 3, 4]);
+        key[24..].copy_from_slice(&[&[0xfd, 0][..], &[0; 13], &[2]].concat());
+        assert_eq!(guest(&key).unwrap(), (link, mac, "fd00::2".parse().unwrap()));
         for short in [&[][..], &[6, 0, 0], &[99, 0, 0, 0, 0, 1, 0, 0]] {
             assert_eq!(published_element(Family::Ip, short, &value), None);
             assert_eq!(guest(short), None);
