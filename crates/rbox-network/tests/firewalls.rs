@@ -52,6 +52,13 @@ impl Side {
         self.world.store.ensure(&self.six, &|| vec![self.web.endpoint.clone()]).unwrap();
     }
 
+    /// The same after somebody has damaged rbox's rules, so that they are made again.
+    fn remake(&self) {
+        let table = &self.world.store.names().table;
+        run(&format!("nft flush chain ip {table} forward; nft flush chain ip6 {table} forward"));
+        self.ensure();
+    }
+
     /// Whether the container reaches the outside, by IPv4 and IPv6.
     fn out(&self) -> [bool; 2] {
         [PEER.to_owned(), format!("[{PEER6}]")]
@@ -173,6 +180,7 @@ fn beside_ufw_one_line_each_way() {
         run(&format!("iptables-restore {}; ip6tables-restore {}", rules("ufw.rules"), rules("ufw6.rules")));
         let before = iptables();
         side.ensure();
+        side.remake();
         assert_eq!(host(), YES, "ufw lets the host alone");
         assert_eq!((side.out(), side.inward()), (NO, NO), "and its policy is respected");
         assert_eq!(drops(), ["ip filter FORWARD", "ip6 filter FORWARD"]);
@@ -193,6 +201,29 @@ fn beside_ufw_one_line_each_way() {
     });
 }
 
+/// An administrator's own policy, with neither Docker nor ufw: it is for the administrator to open.
+#[test]
+fn beside_iptables_alone_its_policy_is_respected() {
+    alone(|| {
+        if !has_iptables() {
+            return;
+        }
+        let side = Side::new();
+        assert!(drops().is_empty());
+        run("iptables -P FORWARD DROP; ip6tables -P FORWARD DROP");
+        let before = iptables();
+        side.remake();
+        assert_eq!(iptables(), before, "rbox has changed nothing");
+        assert_eq!(drops(), ["ip filter FORWARD", "ip6 filter FORWARD"]);
+        assert_eq!((side.out(), side.inward()), (NO, NO));
+        side.admin(&[
+            "iptables -A FORWARD -i BR -j ACCEPT; ip6tables -A FORWARD -i BR -j ACCEPT",
+            "iptables -A FORWARD -o BR -j ACCEPT; ip6tables -A FORWARD -o BR -j ACCEPT",
+        ]);
+        assert_eq!((side.out(), side.inward()), (YES, YES));
+    });
+}
+
 /// Docker and ufw on one host: ufw governs the chain, so it is left alone.
 #[test]
 fn beside_docker_and_ufw_ufws_policy_is_respected() {
@@ -208,6 +239,7 @@ fn beside_docker_and_ufw_ufws_policy_is_respected() {
         let before = iptables();
         side.ensure();
         side.world.store.ensure(&side.six, &|| panic!("made again without need")).unwrap();
+        side.remake();
         assert_eq!(iptables(), before);
         assert_eq!(drops(), ["ip filter FORWARD", "ip6 filter FORWARD"]);
         assert_eq!(side.out(), NO);

@@ -5,12 +5,12 @@
 mod support;
 
 use std::collections::BTreeSet;
-use std::net::UdpSocket;
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use rbox_network::{NewNetwork, Wish};
 use serde_json::Value;
-use support::{HOST, HOST6, PEER, PEER6, World, alone, get, published, run, wish};
+use support::{HOST, HOST6, Namespace, PEER, PEER6, World, alone, get, published, run, wish};
 
 const FAMILIES: [&str; 3] = ["ip", "ip6", "bridge"];
 
@@ -156,7 +156,9 @@ fn an_internal_network_has_no_way_out_or_in() {
             let asked =
                 NewNetwork { name: "inner".into(), internal: true, ipv6: true, ..NewNetwork::default() };
             let inner = world.network(&asked);
-            let (a, b) = (world.start_on(&inner, &wish("a0")), world.start_on(&inner, &wish("b0")));
+            let ports = vec![published("9001:9001/udp"), published("[::]:9001:9001/udp")];
+            let a = world.start_on(&inner, &wish("a0"));
+            let b = world.start_on(&inner, &Wish { ports, ..wish("b0") });
             let open = world.start("open", &["8080:80"]);
             let (six, six_b) = (a.endpoint.ip6.unwrap(), b.endpoint.ip6.unwrap());
             // Its containers have no way out; one may make itself some.
@@ -186,6 +188,28 @@ fn an_internal_network_has_no_way_out_or_in() {
                     a.inside.get(&format!("{}:7000", open.endpoint.gateway)).is_some(),
                 ]
             };
+            // One way: not even a packet whose answer would be stopped passes.
+            let hears = |at: &Namespace, from: &Namespace, ip: IpAddr| {
+                let any = if ip.is_ipv4() { "0.0.0.0" } else { "::" };
+                let socket = at.enter(move || UdpSocket::bind((any, 9001)).unwrap());
+                socket.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+                from.enter(move || {
+                    let socket = UdpSocket::bind((any, 0)).unwrap();
+                    socket.send_to(b"x", (ip, 9001)).unwrap();
+                });
+                socket.recv(&mut [0; 8]).is_ok()
+            };
+            let one_way = || {
+                let [host, host6, peer, peer6] = [HOST, HOST6, PEER, PEER6].map(|ip| ip.parse().unwrap());
+                [
+                    hears(&world.peer, &a.inside, peer),
+                    hears(&world.peer, &a.inside, peer6),
+                    hears(&open.inside, &a.inside, open.endpoint.ip.into()),
+                    hears(&b.inside, &world.peer, host),
+                    hears(&b.inside, &world.peer, host6),
+                ]
+            };
+            assert_eq!(one_way(), [false; 5], "out, and in by a published port");
             assert_eq!(forward(), [false; 4], "out");
             assert_eq!(local(), [false; 3], "the host's other addresses");
             assert_eq!(world.peer.get(&format!("{}:80", a.endpoint.ip)), None, "in");
@@ -211,6 +235,7 @@ fn an_internal_network_has_no_way_out_or_in() {
             let table = &world.store.names().table;
             run(&format!("nft flush set ip {table} internal; nft flush set ip6 {table} internal"));
             assert_eq!((forward(), local()), ([true, true, false, true], [true; 3]), "so the test can fail");
+            assert_eq!(one_way(), [true, true, false, true, true]);
         });
     }
 }
