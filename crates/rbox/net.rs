@@ -263,6 +263,17 @@ mod tests {
             ..trace()
         };
         assert_eq!(told(&reaches, None, false), "=> reaches nginx in db, if a and b\n");
+        let unreached = told(&reaches, None, true);
+        assert!(
+            unreached.starts_with("-        probe       there is no address to connect to\n"),
+            "{unreached}"
+        );
+        let evil = Trace { arrival: Some("a\u{1b}b".into()), if_only: Vec::new(), ..reaches.clone() };
+        assert_eq!(told(&evil, None, false), "=> reaches a\\x1bb\n");
+        let mut whole = trace();
+        whole.steps[0].rule.as_mut().unwrap().rule.clear();
+        let text = told(&whole, None, false);
+        assert!(text.contains(" (table ip rbox, chain forward)\n"), "{text}");
         let probe = Probe {
             connected: false,
             result: "connection refused".into(),
