@@ -51,8 +51,8 @@ fn keys_reach_the_process() {
     let t = terminal!();
     let tmux = Tmux::start(t.suite, &format!("run --rm -it {BUSYBOX} sh"));
     tmux.expect("#");
-    // The shell has read the line when its first half is done.
-    tmux.line("echo go$((1 + 1)); sleep 1000");
+    // One job, which is there for Ctrl-C when its first word is.
+    tmux.line("sh -c 'echo go$((1 + 1)); exec sleep 1000'");
     tmux.expect("go2");
     tmux.keys(&["C-c"]);
     tmux.line("echo after=$?");
