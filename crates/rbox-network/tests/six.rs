@@ -193,15 +193,17 @@ fn udp_flows_follow_the_port() {
                 socket.recv_from(&mut [0; 64]).is_ok()
             })
         };
+        // A busy machine takes its time; a flow that leads astray does so each time.
+        let answered = || (0..10).any(|_| ask());
         assert!(!ask());
         let first = start(&world, &six, "first", &["[::]:5353:80/udp"]);
-        assert!(ask(), "the flow began before the port was published");
+        assert!(answered(), "the flow began before the port was published");
         world.store.detach(&first.endpoint).unwrap();
         let ip6 = Some(first.endpoint.ip6.unwrap().ip);
         let heir = world.start_on(&six, &Wish { ip6, ..wish(&"heir".repeat(16)) });
         assert!(!ask(), "who has its address now has published nothing");
         world.store.detach(&heir.endpoint).unwrap();
         let _second = start(&world, &six, "second", &["[::]:5353:80/udp"]);
-        assert!(ask(), "and went to a container that is gone");
+        assert!(answered(), "and went to a container that is gone");
     });
 }
