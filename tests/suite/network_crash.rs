@@ -2,6 +2,7 @@
 //! given twice.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -61,9 +62,11 @@ fn network_create_and_rm_killed() {
 fn connect_and_disconnect_killed() {
     let Some(t) = Test::start() else { return };
     let mut random = Random::new();
-    let (lab, name, other) = (t.name("lab"), t.name("c"), t.name("other"));
+    let (lab, inner, name, other) = (t.name("lab"), t.name("inner"), t.name("c"), t.name("other"));
     t.ok(["network", "create", &lab]);
-    t.sleeper(&name, []);
+    // Without a way out, so that its port comes and goes, too.
+    t.ok(["network", "create", "--internal", &inner]);
+    t.sleeper(&name, ["--network", &inner, "-p", "127.0.0.1::80"]);
     t.sleeper(&other, ["--network", &lab, DNS[0], DNS[1]]);
     for _ in 0..rounds() / 2 {
         killed(&t, &mut random, 15_000, &["network", "connect", "--alias", "c", &lab, &name]);
@@ -74,16 +77,20 @@ fn connect_and_disconnect_killed() {
         let address = endpoint(&t, &name, &lab)["IPAddress"].as_str().unwrap().to_owned();
         let inside = t.ok(["exec", &name, "ip", "-4", "-o", "addr"]);
         assert!(inside.contains(&format!("inet {address}/")), "{address} is not inside:\n{inside}");
+        let published = t.ok(["port", &name, "80"]);
+        assert!(TcpListener::bind(&published).is_err(), "{published} is not held");
         killed(&t, &mut random, 15_000, &["network", "disconnect", &lab, &name]);
         let out = t.rbox(["network", "disconnect", &lab, &name]);
         assert!(out.code == 0 || out.stderr.contains("is not connected to"), "{out:?}");
         let links = t.ok(["exec", &name, "ls", "/sys/class/net"]);
         assert!(!links.contains("eth1"), "still connected:\n{links}");
+        assert_eq!(t.ok(["port", &name]), "");
+        wait_until("the port is let go", || TcpListener::bind(&published).is_ok());
         let gone = t.rbox(["exec", &other, "nslookup", "c"]);
         assert!(gone.code != 0, "its name is still there: {gone:?}");
     }
     t.ok(["rm", "-f", &name, &other]);
-    t.ok(["network", "rm", &lab]);
+    t.ok(["network", "rm", &lab, &inner]);
     t.expect_nothing_left();
 }
 

@@ -72,7 +72,7 @@ impl<'a> Change<'a> {
         let is_wanted =
             |endpoint: &&Endpoint| host.attachments.iter().any(|wanted| wanted.network == endpoint.network);
         for endpoint in live.endpoints.iter().filter(|endpoint| !is_wanted(endpoint)) {
-            leave(self, endpoint);
+            retreat(self, endpoint);
         }
         let asked = wiring::wanted_ports(&self.record);
         let is_asked = |port: &&PublishedPort| {
@@ -213,35 +213,64 @@ pub fn connect(
         return Err(EngineError::Invalid(format!("a container can be on {MOST_NETWORKS} networks at most")));
     };
     wanted.number = Some(number);
-    let mut held = Vec::new();
-    if let Some((netns, socket)) = change.inside()? {
-        let default_route = !network.internal && change.has_no_way_out();
-        if default_route {
-            held = wiring::reserve_all(paths, &network, &wiring::wanted_ports(&change.record))?;
-        }
-        let ports = held.iter().map(|(port, _)| *port).collect();
-        let wish = Wish { number, default_route, ports, ..wiring::wish(&change.record, &wanted) };
-        let endpoint = change.store.plan(&network, &wish, &|id| wiring::is_live(paths, id))?;
-        if let Err(error) = join(&mut change, &network, &endpoint, &netns, socket) {
-            leave(&mut change, &endpoint);
-            return Err(error);
-        }
-    }
+    let entered = match change.inside()? {
+        Some((netns, socket)) => Some(enter(&mut change, &network, &wanted, &netns, socket)?),
+        None => None,
+    };
     change.record.host.attachments.push(wanted);
     change.record.host.links.append(&mut links);
-    let Some((_, socket)) = change.inside()? else { return change.write_record() };
-    let routed = change
-        .route(socket, Vec::new())
-        .and_then(|()| change.write_live())
-        .and_then(|()| change.write_record());
-    if let Some(live) = &change.live {
-        crate::links::follow(paths, &change.record, live)?;
+    let settled = settle(&mut change);
+    if let (Err(_), Some(endpoint)) = (&settled, &entered) {
+        retreat(&mut change, endpoint);
+    }
+    change.tell(&ToMonitor::Follow, None);
+    settled
+}
+
+/// Puts a container that runs on the network, with its published ports where it had no way out before. Its monitor holds
+/// these from now on.
+fn enter(
+    change: &mut Change<'_>,
+    network: &Network,
+    wanted: &Attachment,
+    netns: &File,
+    socket: OwnedFd,
+) -> Result<Endpoint, EngineError> {
+    let paths = change.paths;
+    let default_route = !network.internal && change.has_no_way_out();
+    let held = if default_route {
+        wiring::reserve_all(paths, network, &wiring::wanted_ports(&change.record))?
+    } else {
+        Vec::new()
+    };
+    let wish = Wish {
+        number: wanted.number.unwrap_or_default(),
+        default_route,
+        ports: held.iter().map(|(port, _)| *port).collect(),
+        ..wiring::wish(&change.record, wanted)
+    };
+    let endpoint = change.store.plan(network, &wish, &|id| wiring::is_live(paths, id))?;
+    if let Err(error) = join(change, network, &endpoint, netns, socket) {
+        retreat(change, &endpoint);
+        return Err(error);
     }
     for (port, socket) in &held {
         change.tell(&ToMonitor::Hold(*port), socket.as_ref());
     }
-    change.tell(&ToMonitor::Follow, None);
-    routed
+    Ok(endpoint)
+}
+
+/// Makes all else follow the networks, and what the records say of them lasting.
+fn settle(change: &mut Change<'_>) -> Result<(), EngineError> {
+    if let Some((_, socket)) = change.inside()? {
+        change.route(socket, Vec::new())?;
+        change.write_live()?;
+    }
+    change.write_record()?;
+    match &change.live {
+        Some(live) => crate::links::follow(change.paths, &change.record, live),
+        None => Ok(()),
+    }
 }
 
 /// Wires a planned endpoint into a container that runs.
@@ -267,6 +296,14 @@ fn join(
     });
     crate::links::announce(paths, &change.record.id);
     Ok(())
+}
+
+/// Takes back what [`enter`] did. What fails is left to the end of the container.
+fn retreat(change: &mut Change<'_>, endpoint: &Endpoint) {
+    leave(change, endpoint);
+    for port in &endpoint.ports {
+        change.tell(&ToMonitor::LetGo(*port), None);
+    }
 }
 
 /// Takes an endpoint away from a container that runs. Goes on past failures.
