@@ -95,6 +95,31 @@ fn connect_and_disconnect_killed() {
 }
 
 #[test]
+fn port_add_and_rm_killed() {
+    let Some(t) = Test::start() else { return };
+    let mut random = Random::new();
+    let name = t.name("c");
+    t.sleeper(&name, []);
+    for _ in 0..rounds() / 2 {
+        killed(&t, &mut random, 15_000, &["port", "add", &name, "127.0.0.1::80"]);
+        // The next one finishes what was begun, one way or the other; what is listed is held.
+        t.ok(["port", "add", &name, "127.0.0.1::81"]);
+        let listed = t.ok(["port", &name]);
+        let addresses: Vec<_> = listed.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+        assert!((1..=2).contains(&addresses.len()), "{listed}");
+        assert!(addresses.iter().all(|a| TcpListener::bind(a).is_err()), "one is not held: {listed}");
+        killed(&t, &mut random, 15_000, &["port", "rm", &name, "80"]);
+        let out = t.rbox(["port", "rm", &name, "80"]);
+        assert!(out.code == 0 || out.stderr.contains("no public port"), "{out:?}");
+        t.ok(["port", "rm", &name, "81"]);
+        assert_eq!(t.ok(["port", &name]), "");
+        wait_until("the ports are let go", || addresses.iter().all(|a| TcpListener::bind(a).is_ok()));
+    }
+    t.ok(["rm", "-f", &name]);
+    t.expect_nothing_left();
+}
+
+#[test]
 fn run_on_two_networks_killed() {
     let Some(t) = Test::start() else { return };
     let mut random = Random::new();

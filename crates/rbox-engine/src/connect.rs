@@ -72,7 +72,7 @@ impl<'a> Change<'a> {
         let is_wanted =
             |endpoint: &&Endpoint| host.attachments.iter().any(|wanted| wanted.network == endpoint.network);
         for endpoint in live.endpoints.iter().filter(|endpoint| !is_wanted(endpoint)) {
-            retreat(self, endpoint);
+            leave(self, endpoint);
         }
         let asked = wiring::wanted_ports(&self.record);
         let is_asked = |port: &&PublishedPort| {
@@ -101,11 +101,7 @@ impl<'a> Change<'a> {
             self.store.unpublish(endpoint, &own)?;
         }
         self.note(|all| all.retain(|port| !ports.contains(port)));
-        self.write_live()?;
-        for port in ports {
-            self.tell(&ToMonitor::LetGo(*port), None);
-        }
-        Ok(())
+        self.write_live()
     }
 
     /// Refuses a container whose network is not its own.
@@ -221,7 +217,7 @@ pub fn connect(
     change.record.host.links.append(&mut links);
     let settled = settle(&mut change);
     if let (Err(_), Some(endpoint)) = (&settled, &entered) {
-        retreat(&mut change, endpoint);
+        leave(&mut change, endpoint);
     }
     change.tell(&ToMonitor::Follow, None);
     settled
@@ -251,7 +247,7 @@ fn enter(
     };
     let endpoint = change.store.plan(network, &wish, &|id| wiring::is_live(paths, id))?;
     if let Err(error) = join(change, network, &endpoint, netns, socket) {
-        retreat(change, &endpoint);
+        leave(change, &endpoint);
         return Err(error);
     }
     for (port, socket) in &held {
@@ -298,14 +294,6 @@ fn join(
     Ok(())
 }
 
-/// Takes back what [`enter`] did. What fails is left to the end of the container.
-fn retreat(change: &mut Change<'_>, endpoint: &Endpoint) {
-    leave(change, endpoint);
-    for port in &endpoint.ports {
-        change.tell(&ToMonitor::LetGo(*port), None);
-    }
-}
-
 /// Takes an endpoint away from a container that runs. Goes on past failures.
 fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Error> {
     let failures = change.store.disconnect(endpoint).err().unwrap_or_default();
@@ -349,10 +337,6 @@ pub fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result
         if let Some((_, socket)) = change.inside()? {
             change.route(socket, endpoint.ports.clone())?;
             change.write_live()?;
-        }
-        let published = change.live.as_ref().map_or_else(Vec::new, |live| live.published.clone());
-        for port in endpoint.ports.iter().filter(|port| !published.contains(port)) {
-            change.tell(&ToMonitor::LetGo(*port), None);
         }
     }
     change.tell(&ToMonitor::Follow, None);
@@ -436,7 +420,9 @@ pub fn unpublish(
     // With the record first: a start in between does not publish them again.
     change.record.host.ports.retain(|mapping| !is_asked(mapping));
     change.write_record()?;
-    change.take_back(&published)
+    let done = change.take_back(&published);
+    change.tell(&ToMonitor::Follow, None);
+    done
 }
 
 /// Finishes what commands that were killed had begun with containers that live on.

@@ -532,7 +532,6 @@ impl<'a> Monitor<'a> {
             Some(ToMonitor::EndOfInput) if client.owns_input => self.end_input(),
             Some(ToMonitor::Resize(rows, columns)) => self.resize(rows, columns),
             Some(ToMonitor::Hold(port)) => served.hold(self.paths, &self.record.id, (port, passed)),
-            Some(ToMonitor::LetGo(port)) => served.let_go(&port),
             Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
             _ => {}
         }

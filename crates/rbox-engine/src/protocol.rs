@@ -37,9 +37,7 @@ pub enum ToMonitor<'a> {
     Resize(u16, u16),
     /// A host port to keep, with the socket that does it.
     Hold(PublishedPort),
-    /// A host port to give up.
-    LetGo(PublishedPort),
-    /// The records tell of other networks or names.
+    /// The records tell of other networks or names, or of fewer ports.
     Follow,
 }
 
@@ -86,7 +84,6 @@ impl ToMonitor<'_> {
             }
             // Ports always have a text; of an empty one the monitor would make nothing.
             Self::Hold(port) => [b"h".to_vec(), serde_json::to_vec(port).unwrap_or_default()].concat(),
-            Self::LetGo(port) => [b"l".to_vec(), serde_json::to_vec(port).unwrap_or_default()].concat(),
             Self::Follow => vec![b'f'],
         }
     }
@@ -100,7 +97,6 @@ impl ToMonitor<'_> {
             b'c' => ToMonitor::EndOfInput,
             b'w' => ToMonitor::Resize(number(0)?, number(2)?),
             b'h' => ToMonitor::Hold(serde_json::from_slice(body).ok()?),
-            b'l' => ToMonitor::LetGo(serde_json::from_slice(body).ok()?),
             b'f' => ToMonitor::Follow,
             _ => return None,
         })
@@ -184,7 +180,6 @@ mod tests {
             ToMonitor::EndOfInput,
             ToMonitor::Resize(24, 80),
             ToMonitor::Hold(port),
-            ToMonitor::LetGo(port),
             ToMonitor::Follow,
         ] {
             assert_eq!(ToMonitor::decode(&message.encode()), Some(message));

@@ -70,12 +70,8 @@ impl<'a> Served<'a> {
         self.ports.push(Port::new(port, &endpoints));
     }
 
-    /// Gives a port up.
-    pub(crate) fn let_go(&mut self, port: &PublishedPort) {
-        self.ports.retain(|held| held.published != *port);
-    }
-
-    /// The container joined a network, left one, or has another name: told by the records.
+    /// The container joined a network, left one, has another name, or fewer ports: told by the records. A port that is
+    /// published no more is given up.
     pub(crate) fn follow(&mut self, paths: &'a Paths, id: &ContainerId) {
         let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
         if let (Some(record), Some(live)) = (record, LiveState::read(paths, id)) {
@@ -83,6 +79,7 @@ impl<'a> Served<'a> {
             if let Some(dns) = &mut self.dns {
                 dns.allow_host(wiring::has_way_out(&live));
             }
+            self.ports.retain(|port| live.published.contains(&port.published));
             for port in &mut self.ports {
                 port.lead(&live.endpoints);
             }
