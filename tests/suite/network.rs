@@ -1,7 +1,7 @@
 //! The network every container gets.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -28,15 +28,6 @@ pub(crate) fn ask(address: &str) -> Option<String> {
 
 fn ip(t: &Test, name: &str) -> String {
     t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.IPAddress}}", name])
-}
-
-/// An address of the host that is not loopback and not of any bridge of rbox.
-fn host_address() -> Option<Ipv4Addr> {
-    let out = Command::new("ip").args(["-4", "-o", "addr", "show", "scope", "global"]).output().ok()?;
-    String::from_utf8_lossy(&out.stdout)
-        .lines()
-        .filter(|l| !l.contains(" rbox") && !l.contains(" docker"))
-        .find_map(|l| l.split_whitespace().nth(3)?.split('/').next()?.parse().ok())
 }
 
 #[test]
@@ -83,11 +74,12 @@ fn published_ports_are_reached_from_everywhere() {
         ask(&format!("127.0.0.1:{port}")).is_some_and(|a| a.starts_with(&name))
     });
     let gateway = t.ok(["inspect", "-f", "{{.NetworkSettings.Networks.bridge.Gateway}}", &name]);
-    let mut addresses = vec![gateway];
-    match host_address() {
-        Some(address) => addresses.push(address.to_string()),
-        None => skipped("this host has no address but loopback"),
-    }
+    // The bridge's address, and one of a link of the host's, from whose other end it is another host that asks.
+    let Some(peer) = Peer::new() else { return };
+    let here = Peer::HERE.to_string();
+    let out = peer.cmd(&["nc", "-w", "3", &here, &port.to_string()]).run().ok();
+    assert_eq!(out, format!("{name} {}", Peer::THERE), "another host");
+    let addresses = [gateway, here];
     for address in addresses {
         assert!(
             ask(&format!("{address}:{port}")).is_some_and(|a| a.starts_with(&name)),
