@@ -93,6 +93,11 @@ fn a_host_that_fell_down() {
             .map_or(true, |stat| stat.contains(") Z"))
     });
     std::fs::remove_dir_all(&own.state).unwrap();
+    // Looked at before it is started again: it has ended, and how that came is told.
+    let listed = own.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok();
+    assert!(listed.starts_with("web Exited (255) "), "{listed}");
+    let why = field("{{.State.Error}}");
+    assert!(why.contains("the host went down"), "{why}");
     assert_eq!(own.run(&["system", "boot"]).ok(), "web");
     assert_eq!(field("{{.State.Status}} {{.RestartCount}}"), "running 0");
 }
@@ -102,8 +107,24 @@ fn the_unit_can_be_installed() {
     let Some(t) = Test::start() else { return };
     let dir = t.dir("root");
     let text = t.ok(["system", "unit", "--program", "/usr/bin/env"]);
-    assert!(text.contains("Delegate=yes") && text.contains("KillMode=process"), "{text}");
-    assert!(text.contains(&format!("--state {}", t.suite.state.display())), "{text}");
+    let (root, state) = (t.suite.root.display(), t.suite.state.display());
+    let mounts = format!("RequiresMountsFor={root}");
+    let start = format!("ExecStart=/usr/bin/env --root {root} --state {state} system boot --stay");
+    let stop = format!("ExecStop=/usr/bin/env --root {root} --state {state} system shutdown");
+    for line in [
+        &*mounts,
+        "Type=notify",
+        &start,
+        &stop,
+        "TimeoutStartSec=infinity",
+        "TimeoutStopSec=5min",
+        "Delegate=yes",
+        "KillMode=process",
+        "TasksMax=infinity",
+        "WantedBy=multi-user.target",
+    ] {
+        assert!(text.lines().any(|one| one == line), "no {line} in\n{text}");
+    }
     let prefix = dir.display().to_string();
     let file = t.ok(["system", "unit", "--install", "--prefix", &prefix, "--program", "/usr/bin/env"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), text);
