@@ -51,6 +51,12 @@ fn limits_of_what_runs_and_of_what_does_not() {
         assert_eq!(kernel(&t, name), ("100663296".into(), "50000".into()), "{name}");
         assert_eq!(value(&t, name, "pids", "pids.max", "pids.max"), "77");
         assert_eq!(value(&t, name, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
+        assert_eq!(value(&t, name, "cpuset", "cpuset.mems", "cpuset.mems"), "0");
+        // v1 counts swap together with memory and has shares; v2 counts swap alone and has weights.
+        let swap = value(&t, name, "memory", "memory.memsw.limit_in_bytes", "memory.swap.max");
+        assert!(["201326592", "100663296"].contains(&&*swap), "{name}: {swap}");
+        let shares = value(&t, name, "cpu", "cpu.shares", "cpu.weight");
+        assert!(["512", "59"].contains(&&*shares), "{name}: {shares}");
         assert_eq!(value(&t, name, "memory", "memory.soft_limit_in_bytes", "memory.low"), "33554432");
         let host = t.inspect(name)["HostConfig"].clone();
         assert_eq!(host["Memory"], 96 << 20);
@@ -92,9 +98,20 @@ fn what_is_refused_changes_nothing() {
     }
     t.rbox(["update", "-m", "64m", "nobody"]).refused(1, &["no such container", "nobody"]);
     assert_eq!((kernel(&t, &name), t.inspect(&name)["HostConfig"].clone()), before);
-    // The kernel's own refusal: a period below what it takes, together with a limit that it would take.
-    let both = t.rbox(["update", "--pids-limit", "50", "--cpuset-mems", "0", "--memory-swap", "6m", &name]);
-    assert_ne!(both.code, 0, "{both:?}");
+    // The kernel's own refusal, of more processes than it can number, comes after it has taken the other limits.
+    t.rbox([
+        "update",
+        "-m",
+        "96m",
+        "--memory-swap",
+        "192m",
+        "--cpus",
+        "0.4",
+        "--pids-limit",
+        "5000000",
+        &name,
+    ])
+    .refused(1, &["cannot update container", "pids-limit"]);
     assert_eq!((kernel(&t, &name), t.inspect(&name)["HostConfig"].clone()), before);
 }
 
@@ -102,17 +119,29 @@ fn what_is_refused_changes_nothing() {
 fn a_rename_and_an_update_at_once_lose_nothing() {
     let Some(t) = Test::start() else { return };
     let name = t.name("a");
-    let id = t.ok(["create", "--name", &name, BUSYBOX, "true"]);
-    for round in 0..10 {
-        let (shares, new) = ((100 + round).to_string(), t.name(&format!("b{round}")));
-        let update = t.cmd(["update", "--cpu-shares", &shares, &id]).spawn();
-        let rename = t.cmd(["rename", &id, &new]).spawn();
-        update.finish(std::time::Duration::from_secs(20)).ok();
-        rename.finish(std::time::Duration::from_secs(20)).ok();
+    // While it runs an update takes longer between reading what there is and writing it; and the more go on at once, the
+    // likelier it is that two of them meet there.
+    let id = t.sleeper(&name, []);
+    for number in 101..=110_u64 {
+        let (shares, pids) = (number.to_string(), number.to_string());
+        let (cpus, policy) = (format!("0.{number}"), format!("on-failure:{number}"));
+        let new = t.name(&format!("b{number}"));
+        let at_once = [
+            t.cmd(["update", "--cpu-shares", &shares, &id]).spawn(),
+            t.cmd(["update", "--pids-limit", &pids, &id]).spawn(),
+            t.cmd(["rename", &id, &new]).spawn(),
+            t.cmd(["update", "--cpus", &cpus, &id]).spawn(),
+            t.cmd(["update", "--restart", &policy, &id]).spawn(),
+        ];
+        for one in at_once {
+            one.finish(std::time::Duration::from_secs(20)).ok();
+        }
         let now = t.inspect(&id);
+        let host = &now["HostConfig"];
         assert_eq!(
-            (&now["Name"], &now["HostConfig"]["CpuShares"]),
-            (&format!("/{new}").into(), &(100 + round).into())
+            (&now["Name"], &host["CpuShares"], &host["PidsLimit"], &host["NanoCpus"]),
+            (&format!("/{new}").into(), &number.into(), &number.into(), &(number * 1_000_000).into())
         );
+        assert_eq!(host["RestartPolicy"]["MaximumRetryCount"], number);
     }
 }
