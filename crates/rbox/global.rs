@@ -47,8 +47,10 @@ impl Global {
     /// The container of this name, id or unique beginning of an id, as it is now.
     pub(crate) fn container(&self, name: &str) -> Result<Container, EngineError> {
         let container = containers::find(&self.paths, name)?;
-        // Only one whose end nobody wrote down has something to tidy: it seems to live no more, and has no exit.
-        if container.is_active() || !self.paths.live_of(&container.record.id).exists() {
+        // Only one whose end nobody wrote down has something to tidy: it seems to live no more, and has no exit. After a
+        // boot that may be any.
+        let seems_alive = self.paths.live_of(&container.record.id).exists();
+        if container.is_active() || (!seems_alive && self.paths.boot_mark().exists()) {
             return Ok(container);
         }
         self.tidy()?;

@@ -94,10 +94,10 @@ fn a_host_that_fell_down() {
     });
     std::fs::remove_dir_all(&own.state).unwrap();
     // Looked at before it is started again: it has ended, and how that came is told.
+    let told = field("{{.State.Status}} {{.State.ExitCode}} {{.State.Error}}");
+    assert!(told.starts_with("exited 255 ") && told.contains("the host went down"), "{told}");
     let listed = own.run(&["ps", "-a", "--format", "{{.Names}} {{.Status}}"]).ok();
     assert!(listed.starts_with("web Exited (255) "), "{listed}");
-    let why = field("{{.State.Error}}");
-    assert!(why.contains("the host went down"), "{why}");
     assert_eq!(own.run(&["system", "boot"]).ok(), "web");
     assert_eq!(field("{{.State.Status}} {{.RestartCount}}"), "running 0");
 }

@@ -1,5 +1,7 @@
 //! Capabilities, seccomp, `no_new_privs`, namespaces: exact values.
 
+use std::os::unix::fs::MetadataExt;
+
 use crate::harness::{BUSYBOX, PYTHON, Test, fields, wait_until};
 
 /// linux/capability.h.
@@ -54,6 +56,34 @@ fn capabilities(t: &Test, flags: &[&str]) -> (Vec<&'static str>, std::collection
     let status = fields(&t.cmd(args).run().ok());
     let bits = u64::from_str_radix(&status["CapEff"], 16).unwrap();
     (NAMES.iter().enumerate().filter(|(n, _)| bits & (1 << n) != 0).map(|(_, name)| *name).collect(), status)
+}
+
+/// Without `-i` a program reads from /dev/null: its own one. Through a descriptor of the host's it could change that one's mode.
+#[test]
+fn the_hosts_null_device_is_out_of_reach() {
+    let Some(t) = Test::start() else { return };
+    let owner = || std::fs::metadata("/dev/null").unwrap().uid();
+    let before = owner();
+    let look = ["sh", "-c", "stat -L -c %d:%i:%u /dev/null /proc/self/fd/0"];
+    let name = t.name("c");
+    t.sleeper(&name, ["-u", "1234"]);
+    for args in [&["run", "--rm", "-u", "1234", BUSYBOX][..], &["exec", &name]] {
+        let out = t.cmd(args).args(&look).run().ok();
+        let lines: Vec<_> = out.lines().collect();
+        assert!(lines.len() == 2 && lines[0] == lines[1] && lines[0].ends_with(":0"), "{args:?}: {out}");
+    }
+    assert_eq!(owner(), before, "the host's null device is given to the container's user");
+    // What a container has in its place is not opened, and the host's is not given for it.
+    let fake = "rm /dev/null && mkfifo /dev/null && sleep 1000";
+    let name = t.name("fifo");
+    t.ok(["run", "-d", "--name", &name, BUSYBOX, "sh", "-c", fake]);
+    let is_fifo = || t.rbox(["exec", &name, "test", "-p", "/dev/null"]).code == 0;
+    wait_until("it has a pipe in its place", is_fifo);
+    let host = std::fs::metadata("/dev/null").unwrap();
+    let out = t.ok(["exec", &name, "sh", "-c", "stat -L -c '%t:%T %d:%i' /proc/self/fd/0; cat"]);
+    let (kind, place) = out.split_once(' ').unwrap();
+    assert_eq!(kind, "1:3");
+    assert_ne!(place, format!("{}:{}", host.dev(), host.ino()));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rbox_rootfs::{dev, hide, tree};
 use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
 use rbox_sys::mount::{self, Attr, Param, attach, clone_tree, new_mount, set_attributes};
 use rbox_sys::{SysError, process, told, trace};
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::create::{Launch, Stdio};
@@ -384,8 +384,7 @@ impl<'a> Init<'a> {
         }
         let Some(dev) = &self.dev else { return Err(StepError::new("masks need /dev in the config")) };
         let null = open_beneath(dev, Path::new("null"), OFlags::PATH, 0)?;
-        let stat = rustix::fs::fstat(&null).map_err(|e| SysError::new("fstat", "/dev/null".into(), e))?;
-        if stat.st_rdev != rustix::fs::makedev(1, 3) {
+        if !is_null(null.as_fd()) {
             return Err(StepError::new("/dev/null is not the null device"));
         }
         for path in masked {
@@ -439,13 +438,8 @@ impl<'a> Init<'a> {
         let user = self.launch.spec.process().as_ref();
         match (&self.launch.stdio, &self.console) {
             (Stdio::Fds { fds, own }, _) => {
-                if *own {
-                    for fd in fds {
-                        give_to_user(fd.as_fd(), user);
-                    }
-                }
-                told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
-                connect([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
+                let null = || self.dev.as_ref().and_then(|dev| open_null(dev.as_fd(), Path::new("null")));
+                take_streams(fds, user.filter(|_| *own), null)
             }
             (Stdio::Terminal { .. }, Some(slave)) => take_terminal(slave.as_fd()),
             (Stdio::Terminal { .. }, None) => Err(StepError::new("the terminal was not opened")),
@@ -488,6 +482,47 @@ pub(crate) fn take_terminal(slave: BorrowedFd<'_>) -> Result<(), StepError> {
         || rustix::process::ioctl_tiocsctty(slave),
     )?;
     connect([slave, slave, slave])
+}
+
+/// Starts a session with these streams, given to the user of `owner` if there is one. In place of the host's null device
+/// goes the container's own, which `null` opens: through a descriptor the program could change the mode of the host's.
+pub(crate) fn take_streams(
+    fds: &[OwnedFd; 3],
+    owner: Option<&Process>,
+    null: impl FnOnce() -> Option<OwnedFd>,
+) -> Result<(), StepError> {
+    let is_hosts_null = fds.each_ref().map(|fd| is_null(fd.as_fd()));
+    let null = if is_hosts_null.contains(&true) { null() } else { None };
+    for (fd, _) in fds.iter().zip(is_hosts_null).filter(|(_, is_null)| !is_null) {
+        give_to_user(fd.as_fd(), owner);
+    }
+    told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
+    let chosen = |at: usize| match &null {
+        Some(null) if is_hosts_null[at] => null.as_fd(),
+        _ => fds[at].as_fd(),
+    };
+    connect([chosen(0), chosen(1), chosen(2)])
+}
+
+/// Opens the null device that a container has at `path` below `dir`; if it has something else there, one that it shares with nobody.
+pub(crate) fn open_null(dir: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
+    fn open(dir: BorrowedFd<'_>, path: &Path, how: OFlags) -> Option<OwnedFd> {
+        open_in_root(dir, path, how, 0).ok().filter(|fd| is_null(fd.as_fd()))
+    }
+    let how = OFlags::RDWR | OFlags::NOCTTY;
+    // Looked at before it is opened, which does something to other devices, and again after.
+    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).or_else(|| {
+        let alone = new_mount("tmpfs", &[], Attr::empty()).ok()?;
+        make_device(&alone, "null", 0o666, false, 1, 3).ok()?;
+        open(alone.as_fd(), Path::new("null"), how)
+    })
+}
+
+fn is_null(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3)
+    })
 }
 
 /// Makes these descriptors 0, 1 and 2. They may be among 0 to 2 themselves, so all are moved up first.

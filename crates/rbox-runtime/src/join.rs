@@ -17,7 +17,8 @@ use crate::create::Stdio;
 use crate::credentials::StepError;
 use crate::error::RuntimeError;
 use crate::init::{
-    become_program, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_pty, take_terminal,
+    become_program, enter_groups, fail, give_to_user, open_dir_in_root, open_null, open_pty, take_streams,
+    take_terminal,
 };
 
 /// What is to run, and where.
@@ -135,13 +136,8 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
     )?;
     match &request.stdio {
         Stdio::Fds { fds, own } => {
-            if *own {
-                for fd in fds {
-                    give_to_user(fd.as_fd(), Some(request.process));
-                }
-            }
-            rustix::process::setsid().map_err(|e| SysError::new("setsid", String::new(), e))?;
-            connect([fds[0].as_fd(), fds[1].as_fd(), fds[2].as_fd()])
+            let owner = Some(request.process).filter(|_| *own);
+            take_streams(fds, owner, || open_null(root.as_fd(), Path::new("dev/null")))
         }
         Stdio::Terminal { size } => {
             let pts = open_dir_in_root(root.as_fd(), Path::new("/dev/pts"))?;
