@@ -95,6 +95,31 @@ fn connect_and_disconnect_killed() {
 }
 
 #[test]
+fn a_port_that_moves_between_networks_is_not_lost() {
+    let Some(t) = Test::start() else { return };
+    let mut random = Random::new();
+    let (lab, name) = (t.name("lab"), t.name("c"));
+    t.ok(["network", "create", &lab]);
+    t.sleeper(&name, ["-p", "127.0.0.1::80"]);
+    let published = t.ok(["port", &name]);
+    for _ in 0..rounds() / 2 {
+        // The way out, and the port with it, goes there and back.
+        killed(&t, &mut random, 20_000, &["network", "connect", "--gw-priority", "1", &lab, &name]);
+        let out = t.rbox(["network", "connect", "--gw-priority", "1", &lab, &name]);
+        assert!(out.code == 0 || out.stderr.contains("already exists in network"), "{out:?}");
+        assert_eq!(t.ok(["port", &name]), published);
+        killed(&t, &mut random, 20_000, &["network", "disconnect", &lab, &name]);
+        let out = t.rbox(["network", "disconnect", &lab, &name]);
+        assert!(out.code == 0 || out.stderr.contains("is not connected to"), "{out:?}");
+        assert_eq!(t.ok(["port", &name]), published);
+        assert!(TcpListener::bind(published.rsplit(' ').next().unwrap()).is_err(), "not held");
+    }
+    t.ok(["rm", "-f", &name]);
+    t.ok(["network", "rm", &lab]);
+    t.expect_nothing_left();
+}
+
+#[test]
 fn port_add_and_rm_killed() {
     let Some(t) = Test::start() else { return };
     let mut random = Random::new();

@@ -71,9 +71,6 @@ impl<'a> Change<'a> {
         let host = self.record.host.clone();
         let is_wanted =
             |endpoint: &&Endpoint| host.attachments.iter().any(|wanted| wanted.network == endpoint.network);
-        for endpoint in live.endpoints.iter().filter(|endpoint| !is_wanted(endpoint)) {
-            leave(self, endpoint);
-        }
         let asked = wiring::wanted_ports(&self.record);
         let is_asked = |port: &&PublishedPort| {
             asked.iter().any(|mapping| {
@@ -81,11 +78,22 @@ impl<'a> Change<'a> {
                     && mapping.host_ports.is_none_or(|(low, high)| (low..=high).contains(&port.host_port))
             })
         };
+        for endpoint in live.endpoints.iter().filter(|endpoint| !is_wanted(endpoint)) {
+            leave(self, endpoint);
+        }
         let stray: Vec<PublishedPort> =
             live.published.iter().filter(|port| !is_asked(port)).copied().collect();
         self.take_back(&stray)?;
         if let Some((_, socket)) = self.inside()? {
-            self.route(socket, Vec::new())?;
+            // What led in by a network that is left does so by the one that the way out leads through now; and that is
+            // made again, as nobody knows how far it was made.
+            let mut homeless = Vec::new();
+            if let Some(live) = &mut self.live {
+                let has_home = |port: &PublishedPort| live.endpoints.iter().any(|e| e.ports.contains(port));
+                homeless.extend(live.published.iter().copied().filter(|port| !has_home(port)));
+                live.endpoints.iter_mut().for_each(|endpoint| endpoint.default_route = false);
+            }
+            self.route(socket, homeless)?;
         }
         self.write_live()?;
         self.tell(&ToMonitor::Follow, None);
@@ -209,15 +217,16 @@ pub fn connect(
         return Err(EngineError::Invalid(format!("a container can be on {MOST_NETWORKS} networks at most")));
     };
     wanted.number = Some(number);
-    let entered = match change.inside()? {
-        Some((netns, socket)) => Some(enter(&mut change, &network, &wanted, &netns, socket)?),
-        None => None,
-    };
+    if let Some((netns, socket)) = change.inside()? {
+        enter(&mut change, &network, &wanted, &netns, socket)?;
+    }
     change.record.host.attachments.push(wanted);
     change.record.host.links.append(&mut links);
     let settled = settle(&mut change);
-    if let (Err(_), Some(endpoint)) = (&settled, &entered) {
-        leave(&mut change, endpoint);
+    if settled.is_err() {
+        change.record.host.attachments.pop();
+        // What cannot be taken back now goes with the container.
+        let _ = change.mend();
     }
     change.tell(&ToMonitor::Follow, None);
     settled
@@ -231,7 +240,7 @@ fn enter(
     wanted: &Attachment,
     netns: &File,
     socket: OwnedFd,
-) -> Result<Endpoint, EngineError> {
+) -> Result<(), EngineError> {
     let paths = change.paths;
     let default_route = !network.internal && change.has_no_way_out();
     let held = if default_route {
@@ -247,13 +256,13 @@ fn enter(
     };
     let endpoint = change.store.plan(network, &wish, &|id| wiring::is_live(paths, id))?;
     if let Err(error) = join(change, network, &endpoint, netns, socket) {
-        leave(change, &endpoint);
+        let _ = change.mend();
         return Err(error);
     }
     for (port, socket) in &held {
         change.tell(&ToMonitor::Hold(*port), socket.as_ref());
     }
-    Ok(endpoint)
+    Ok(())
 }
 
 /// Makes all else follow the networks, and what the records say of them lasting.
@@ -262,11 +271,10 @@ fn settle(change: &mut Change<'_>) -> Result<(), EngineError> {
         change.route(socket, Vec::new())?;
         change.write_live()?;
     }
-    change.write_record()?;
-    match &change.live {
-        Some(live) => crate::links::follow(change.paths, &change.record, live),
-        None => Ok(()),
+    if let Some(live) = &change.live {
+        crate::links::follow(change.paths, &change.record, live)?;
     }
+    change.write_record()
 }
 
 /// Wires a planned endpoint into a container that runs.
@@ -298,8 +306,8 @@ fn join(
 fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Error> {
     let failures = change.store.disconnect(endpoint).err().unwrap_or_default();
     if let Some(live) = &mut change.live {
+        // Its ports stay published until they lead elsewhere or are given up, so that a kill loses none.
         live.endpoints.retain(|other| other.network_id != endpoint.network_id);
-        live.published.retain(|port| !endpoint.ports.contains(port));
     }
     let hostname = change.record.config.hostname.clone();
     edit_hosts(change.paths, &change.record.id, |text| {
