@@ -30,6 +30,7 @@ mod net;
 mod network;
 mod network_crash;
 mod network_live;
+mod network_ports;
 mod network_user;
 mod ps;
 mod pull;

@@ -119,7 +119,7 @@ pub(crate) fn process(
                 .ambient(HashSet::new())
                 .build()?,
         )
-        .rlimits(record.host.ulimits.iter().map(rlimit).collect::<Result<Vec<_>, _>>()?)
+        .rlimits(rlimits(record)?)
         .no_new_privileges(record.host.no_new_privileges);
     if let Some(score) = record.host.oom_score_adj {
         process = process.oom_score_adj(score);
@@ -355,6 +355,23 @@ fn device_at(host: &Path, inside: PathBuf) -> Result<Option<LinuxDevice>, OciSpe
         .gid(meta.gid())
         .build()
         .map(Some)
+}
+
+/// Those of `--ulimit`, and the caller's own where this process has changed it for itself.
+fn rlimits(record: &ContainerRecord) -> Result<Vec<PosixRlimit>, OciSpecError> {
+    let asked = &record.host.ulimits;
+    let mut all = asked.iter().map(rlimit).collect::<Result<Vec<_>, _>>()?;
+    if let Some(before) = crate::descriptors::inherited()
+        && !asked.iter().any(|limit| limit.name == Rlimit::Nofile)
+    {
+        let bound = |bound: Option<u64>| bound.unwrap_or(u64::MAX);
+        let limit = PosixRlimitBuilder::default()
+            .typ(PosixRlimitType::RlimitNofile)
+            .soft(bound(before.current))
+            .hard(bound(before.maximum));
+        all.push(limit.build()?);
+    }
+    Ok(all)
 }
 
 fn rlimit(limit: &Ulimit) -> Result<PosixRlimit, OciSpecError> {

@@ -9,6 +9,7 @@ pub mod connect;
 pub mod containers;
 pub mod control;
 pub mod create;
+mod descriptors;
 pub mod error;
 pub mod exec;
 pub mod explain;

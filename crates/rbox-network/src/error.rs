@@ -16,6 +16,14 @@ pub enum Error {
         /// The kernel's reason.
         errno: Errno,
     },
+    /// An answer that did not come.
+    #[error(
+        "{what}: the kernel gave no answer: its netlink buffer may be too small (sysctl net.core.rmem_default)"
+    )]
+    NoAnswer {
+        /// The request.
+        what: String,
+    },
     /// An answer that could not be read.
     #[error("{what}: the kernel's answer is not understood: {why}")]
     Answer {
@@ -140,6 +148,9 @@ fn bound(errno: Errno, holder: &str) -> String {
     match errno {
         Errno::ADDRINUSE => {
             format!("address already in use{holder}: stop what listens there, or publish on another port")
+        }
+        Errno::MFILE => {
+            "too many open files: each published port takes one; raise the hard limit (ulimit -Hn)".into()
         }
         Errno::ADDRNOTAVAIL => "cannot assign requested address: this host does not have it".into(),
         _ => named(errno),

@@ -1,7 +1,11 @@
 //! A netlink socket: requests out, acknowledgements and dumps in.
 //!
 //! Sockets come as [`OwnedFd`], because the one that configures a container's inside was opened by the
-//! container's init in its own network namespace. The kernel answers inside `send`, so receiving never waits.
+//! container's init in its own network namespace.
+//!
+//! The kernel answers inside `send`, into the socket's buffer, and drops what does not fit there. So requests go out in
+//! portions whose answers fit, nothing is left unread in the buffer, and an answer that is not there is waited for by a
+//! clock: no wait here is without an end.
 //!
 //! Source: netlink(7), rtnetlink(7).
 
@@ -10,6 +14,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::trace;
 use rustix::buffer::spare_capacity;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, netlink};
 
@@ -26,6 +31,12 @@ pub(crate) const APPEND: u16 = 0x800;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const HEADER: usize = 16;
+
+/// How many requests are sent before their answers are read. An answer takes up to some 4 KiB of the socket's buffer, which
+/// holds 208 KiB unless the administrator has made it smaller.
+const PORTION: usize = 32;
+/// How long an answer is waited for that the kernel should have given by now.
+const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 /// One request of a batch and how `--explain` tells it.
 #[derive(Clone)]
@@ -100,26 +111,28 @@ impl Netlink {
         self.fd
     }
 
-    /// Sends `requests` with one call and reads one acknowledgement each. All are tried; the first refusal
-    /// that was not acceptable is returned.
+    /// Sends `requests` and reads one acknowledgement each. All are tried; the first refusal that was not acceptable is
+    /// returned.
     pub(crate) fn batch(&mut self, requests: &[Request]) -> Result<()> {
-        let first = self.sequence;
-        let mut out = Vec::with_capacity(512);
-        for request in requests {
-            frame(&mut out, request.kind, REQUEST | ACK | request.flags, self.sequence, &request.body);
-            self.sequence += 1;
+        let mut done = Ok(());
+        for portion in requests.chunks(PORTION) {
+            let sent = self.batch_portion(portion);
+            if done.is_ok() {
+                done = sent;
+            }
         }
-        let told = || requests.iter().map(|r| r.told.as_str()).collect::<Vec<_>>().join("; ");
-        self.send(&out, told)?;
+        done
+    }
+
+    fn batch_portion(&mut self, requests: &[Request]) -> Result<()> {
+        let (first, told) = self.send_all(requests, ACK)?;
         let mut failure = None;
         let mut left = requests.len();
         while left > 0 {
             for (sequence, message) in self.receive(&told)? {
-                if message.kind != NLMSG_ERROR || sequence < first {
-                    continue;
-                }
+                let request = sequence.checked_sub(first).and_then(|index| requests.get(index as usize));
+                let Some(request) = request.filter(|_| message.kind == NLMSG_ERROR) else { continue };
                 left = left.saturating_sub(1);
-                let Some(request) = requests.get((sequence - first) as usize) else { continue };
                 if let Some(errno) = errno_of(&message.body)
                     && Some(errno) != request.accept
                     && failure.is_none()
@@ -131,10 +144,27 @@ impl Netlink {
         failure.map_or(Ok(()), Err)
     }
 
+    /// Sends `requests` with one call. The number of the first, and how `--explain` tells them.
+    fn send_all<'a>(
+        &mut self,
+        requests: &'a [Request],
+        flags: u16,
+    ) -> Result<(u32, impl Fn() -> String + use<'a>)> {
+        let first = self.sequence;
+        let mut out = Vec::with_capacity(requests.len() * 96);
+        for request in requests {
+            frame(&mut out, request.kind, REQUEST | flags | request.flags, self.sequence, &request.body);
+            self.sequence = self.sequence.wrapping_add(1);
+        }
+        let told = || requests.iter().map(|r| r.told.as_str()).collect::<Vec<_>>().join("; ");
+        self.send(&out, told)?;
+        Ok((first, told))
+    }
+
     /// Sends one request and returns its answer: one message, or all of a dump.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<Vec<Message>> {
         let sequence = self.sequence;
-        self.sequence += 1;
+        self.sequence = self.sequence.wrapping_add(1);
         let dump = request.flags & DUMP == DUMP;
         let mut out = Vec::with_capacity(128);
         frame(&mut out, request.kind, REQUEST | request.flags, sequence, &request.body);
@@ -163,18 +193,38 @@ impl Netlink {
         }
     }
 
-    /// Sends `requests`, each of which has an answer of one message, with one call. The answers come in their order;
-    /// a refusal is one of them.
+    /// Sends `requests`, each of which has an answer of one message. The answers come in their order; a refusal is one of
+    /// them.
     pub(crate) fn ask_each(&mut self, requests: &[Request]) -> Result<Vec<Result<Message, Errno>>> {
-        let first = self.sequence;
-        let mut out = Vec::with_capacity(requests.len() * 96);
-        for request in requests {
-            frame(&mut out, request.kind, REQUEST | request.flags, self.sequence, &request.body);
-            self.sequence += 1;
+        let mut answers = Vec::with_capacity(requests.len());
+        for portion in requests.chunks(PORTION) {
+            let mut all = Vec::new();
+            match self.ask_portion(portion, &mut all) {
+                // A buffer so small that not even this many fit: each for itself.
+                Err(Error::NoAnswer { .. }) if portion.len() > 1 => {
+                    for (request, answer) in portion.iter().zip(&mut all) {
+                        if answer.is_none() {
+                            let mut one = Vec::new();
+                            self.ask_portion(std::slice::from_ref(request), &mut one)?;
+                            *answer = one.pop().flatten();
+                        }
+                    }
+                }
+                asked => asked?,
+            }
+            answers.extend(all.into_iter().flatten());
         }
-        let told = || requests.iter().map(|r| r.told.as_str()).collect::<Vec<_>>().join("; ");
-        self.send(&out, told)?;
-        let mut answers: Vec<Option<Result<Message, Errno>>> = requests.iter().map(|_| None).collect();
+        Ok(answers)
+    }
+
+    /// Puts the answers into `answers`, each in its request's place.
+    fn ask_portion(
+        &mut self,
+        requests: &[Request],
+        answers: &mut Vec<Option<Result<Message, Errno>>>,
+    ) -> Result<()> {
+        answers.extend(requests.iter().map(|_| None));
+        let (first, told) = self.send_all(requests, 0)?;
         while answers.iter().any(Option::is_none) {
             for (sequence, message) in self.receive(&told)? {
                 let Some(index) = sequence.checked_sub(first) else { continue };
@@ -185,27 +235,37 @@ impl Netlink {
                 });
             }
         }
-        Ok(answers.into_iter().flatten().collect())
+        Ok(())
     }
 
     /// Sends an nftables transaction, encoded for [`Self::next_sequence`], whose last message asks for an
     /// acknowledgement; `Ok` when it was committed.
     pub(crate) fn transaction(&mut self, batch: &[u8], messages: u32, told: &str) -> Result<()> {
         let first = self.sequence;
-        self.sequence += messages;
+        self.sequence = self.sequence.wrapping_add(messages);
         self.send(batch, || told.to_owned())?;
         loop {
             let answers = self.receive(&|| told.to_owned())?;
-            // Refusals come in the order of the messages, so the first one is the cause; those after it are left
-            // in the socket and passed over by their numbers.
+            // Refusals come in the order of the messages, so the first one is the cause.
             let own = |(sequence, message): &&(u32, Message)| {
                 message.kind == NLMSG_ERROR && (first..self.sequence).contains(sequence)
             };
             if let Some((_, message)) = answers.iter().find(own) {
-                return match errno_of(&message.body) {
-                    Some(errno) => Err(Error::Kernel { what: told.to_owned(), errno }),
-                    None => Ok(()),
-                };
+                let Some(errno) = errno_of(&message.body) else { return Ok(()) };
+                self.drain();
+                return Err(Error::Kernel { what: told.to_owned(), errno });
+            }
+        }
+    }
+
+    /// Reads the refusals after the first one away: they would take the room of the next request's answers.
+    fn drain(&mut self) {
+        let mut buffer = [0_u8; 64];
+        loop {
+            match rustix::net::recv(self.fd.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
+                // An overflow is told once, between what did fit.
+                Ok(_) | Err(Errno::INTR | Errno::NOBUFS) => {}
+                Err(_) => return,
             }
         }
     }
@@ -225,15 +285,27 @@ impl Netlink {
         .map_err(|errno| Error::Kernel { what: told(), errno })
     }
 
+    /// Whether there is something to read within [`PATIENCE`].
+    fn is_readable(&self) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN)];
+        let polled = rustix::io::retry_on_intr(|| rustix::event::poll(&mut fds, Some(&PATIENCE)));
+        polled.is_ok_and(|ready| ready > 0)
+    }
+
     /// One datagram, taken apart: each message with its sequence number.
     fn receive(&mut self, told: &impl Fn() -> String) -> Result<Vec<(u32, Message)>> {
         // The kernel sizes a dump's datagrams by the buffers it has seen, and never above 32 KiB.
         // Most are small: what is not written to costs nothing.
         let mut buffer = Vec::with_capacity(32 * 1024);
-        rustix::io::retry_on_intr(|| {
-            rustix::net::recv(self.fd.as_fd(), spare_capacity(&mut buffer), RecvFlags::empty())
-        })
-        .map_err(|errno| Error::Kernel { what: format!("recv for {}", told()), errno })?;
+        loop {
+            match rustix::net::recv(self.fd.as_fd(), spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
+                Ok(_) => break,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) if self.is_readable() => {}
+                Err(Errno::AGAIN | Errno::NOBUFS) => return Err(Error::NoAnswer { what: told() }),
+                Err(errno) => return Err(Error::Kernel { what: format!("recv for {}", told()), errno }),
+            }
+        }
         let mut messages = Vec::new();
         let mut rest = buffer.as_slice();
         while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {

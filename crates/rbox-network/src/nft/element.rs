@@ -173,11 +173,16 @@ fn published((port, target): &Published) -> Element {
     Element { value: Some(value), ..Element::new(family, set, key) }
 }
 
-/// Ports for `--explain`.
+/// Ports for `--explain` and for errors: the first few of many.
 pub(super) fn listed(published: &[Published]) -> String {
+    const SHOWN: usize = 4;
     let one = |(port, ip): &Published| {
         let target = std::net::SocketAddr::new(*ip, port.container_port);
         format!("{}/{} -> {target}", port.host(), port.proto)
     };
-    published.iter().map(one).collect::<Vec<_>>().join(", ")
+    let mut shown = published.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
+    if let Some(more) = published.len().checked_sub(SHOWN).filter(|more| *more > 0) {
+        shown.push_str(&format!(" and {more} more"));
+    }
+    shown
 }

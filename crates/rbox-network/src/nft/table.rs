@@ -22,8 +22,9 @@ const UNGUARDED: &str = "unguarded";
 /// How often a change is tried again because another process's came between the look and the change.
 const PATIENCE: usize = 100;
 
-/// How many networks are put into one transaction.
+/// How many networks, and how many elements, are put into one transaction: the kernel takes one of some 200 KiB.
 const PORTION: usize = 100;
+const ELEMENTS: usize = 500;
 
 /// rbox's tables, by their name.
 pub(crate) struct Table<'a> {
@@ -186,11 +187,13 @@ impl Table<'_> {
         })
     }
 
-    /// Adds the elements in one transaction. One that a container that is gone has left with another value is replaced.
+    /// Adds the elements, in one transaction unless they are too many for one. One that a container that is gone has left
+    /// with another value is replaced.
     fn add(&mut self, elements: &[Element], told: &str) -> Result<()> {
-        if elements.is_empty() {
-            return Ok(());
-        }
+        elements.chunks(ELEMENTS).try_for_each(|portion| self.add_portion(portion, told))
+    }
+
+    fn add_portion(&mut self, elements: &[Element], told: &str) -> Result<()> {
         let mut batch = Batch::new();
         for element in elements {
             batch.push(msg::NEWSETELEM, CREATE, element.message(self.name, Purpose::Add));
@@ -243,9 +246,15 @@ impl Table<'_> {
         told: &str,
         decide: impl Fn(&mut Batch, &str, &Element, Option<&[u8]>),
     ) -> Result<()> {
-        if elements.is_empty() {
-            return Ok(());
-        }
+        elements.chunks(ELEMENTS).try_for_each(|portion| self.change_portion(portion, told, &decide))
+    }
+
+    fn change_portion(
+        &mut self,
+        elements: &[Element],
+        told: &str,
+        decide: &impl Fn(&mut Batch, &str, &Element, Option<&[u8]>),
+    ) -> Result<()> {
         let mut requests = vec![get_generation()];
         requests.extend(elements.iter().map(|element| self.ask_for(element)));
         for _ in 0..PATIENCE {

@@ -1,0 +1,70 @@
+//! Published ports: many at once, and those that cannot be.
+
+use std::time::Duration;
+
+use crate::harness::{Cmd, PYTHON, Test, rounds, wait_until};
+use crate::network::ask;
+
+/// Answers on the first and the last port of a range.
+const SERVER: &str = "
+import socket,sys,select
+all=[]
+for port in map(int,sys.argv[1:]):
+    s=socket.socket(); s.setsockopt(socket.SOL_SOCKET,socket.SO_REUSEADDR,1); s.bind(('',port)); s.listen(); all.append(s)
+import resource
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0],flush=True)
+while True:
+    for s in select.select(all,[],[])[0]:
+        c,_=s.accept(); c.sendall(b'%d'%s.getsockname()[1]); c.close()
+";
+
+#[test]
+fn two_thousand_of_them() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("many");
+    let count = rounds(2000);
+    let (first, last) = (20000, 20000 + count - 1);
+    let range = format!("{first}-{last}:{first}-{last}");
+    let soon = Duration::from_secs(60);
+    // As little as most callers have: each port takes a descriptor of the monitor, and the program has no more for it.
+    let script = "ulimit -Sn 1024; exec \"$@\"";
+    let binary = crate::harness::binary();
+    let run = ["-c", script, "sh", binary.to_str().unwrap(), "run", "-d", "--restart", "always"];
+    let (one, other) = (first.to_string(), last.to_string());
+    t.program("sh", run)
+        .args(&["--name", &name, "-p", &range, PYTHON, "python3", "-c", SERVER, &one, &other])
+        .limit(soon)
+        .run()
+        .ok();
+    wait_until("it serves", || !t.ok(["logs", &name]).is_empty());
+    assert_eq!(t.ok(["logs", &name]), "1024");
+    for port in [first, last] {
+        assert_eq!(ask(&format!("127.0.0.1:{port}")).as_deref(), Some(port.to_string().as_str()));
+    }
+    // Nobody else gets one of them, and all of them are shown, in one piece where that is for people.
+    t.rbox(["run", "--rm", "-p", &format!("{last}:80"), PYTHON])
+        .refused(125, &["port is already allocated", &name]);
+    let shown = t.cmd(["ps", "--format", "{{.Ports}}"]).limit(soon).run().ok();
+    assert_eq!(shown, format!("0.0.0.0:{first}-{last}->{first}-{last}/tcp"));
+    assert_eq!(t.ok(["port", &name]).lines().count(), count);
+    assert_eq!(t.inspect(&name)["NetworkSettings"]["Ports"].as_object().unwrap().len(), count);
+    // Rules that are gone come back with all of them.
+    let table = t.suite.bridge_name();
+    Cmd::new("nft", ["delete", "table", "ip", &table]).run().ok();
+    t.cmd(["network", "reconcile"]).limit(soon).run().ok();
+    assert_eq!(ask(&format!("127.0.0.1:{last}")).as_deref(), Some(other.as_str()));
+    // Others that come by `port add` while it runs, and go.
+    let (low, high) = (last + 1, last + rounds(200));
+    t.cmd(["port", "add", &name, &format!("{low}-{high}:{first}-{}", first + high - low)])
+        .limit(soon)
+        .run()
+        .ok();
+    assert_eq!(ask(&format!("127.0.0.1:{low}")).as_deref(), Some(one.as_str()));
+    // Its monitor starts it again, with the caller's limit as before.
+    t.program("kill", ["-9", &t.pid(&name).to_string()]).run().ok();
+    wait_until("it serves again", || t.ok(["logs", &name]).lines().count() == 2);
+    wait_until("it is reached again", || ask(&format!("127.0.0.1:{low}")).as_deref() == Some(one.as_str()));
+    assert_eq!(t.ok(["logs", &name]), "1024\n1024");
+    t.cmd(["rm", "-f", &name]).limit(soon).run().ok();
+    assert_eq!(ask(&format!("127.0.0.1:{first}")), None);
+}
