@@ -1,5 +1,7 @@
 //! One process as proc(5) tells of it.
 
+use rbox_engine::processes::read;
+
 /// The kernel's unit of CPU time for user space: `USER_HZ`, 100 a second on every architecture rbox runs on.
 pub(crate) const TICKS: u64 = 100;
 
@@ -49,7 +51,8 @@ pub(crate) struct Process {
 impl Process {
     /// Reads the process of this number.
     pub(crate) fn read(pid: i32) -> Option<Self> {
-        let file = |name: &str| std::fs::read(format!("/proc/{pid}/{name}")).ok();
+        // A process can make its arguments as long as its memory.
+        let file = |name: &str| read(&format!("/proc/{pid}/{name}"));
         let status = String::from_utf8_lossy(&file("status")?).into_owned();
         let stat = String::from_utf8_lossy(&file("stat")?).into_owned();
         // Without arguments (it is ending) the name still tells.

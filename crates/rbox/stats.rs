@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rbox_engine::processes::stats;
+use rbox_engine::processes::{said, stats};
 use rbox_engine::record::Container;
 use serde_json::{Value, json};
 
@@ -105,7 +105,7 @@ impl Reading {
 
 /// Bytes received and sent over all links but the loopback, in the network namespace of a process.
 fn network(pid: i32) -> (u64, u64) {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+    let text = said(&format!("/proc/{pid}/net/dev"));
     let mut sum = (0, 0);
     for line in text.lines().skip(2) {
         let Some((name, counters)) = line.split_once(':') else { continue };

@@ -34,6 +34,7 @@ mod network_ports;
 mod network_user;
 mod ps;
 mod pull;
+mod reading;
 mod restart;
 mod run;
 mod security;

@@ -25,7 +25,7 @@ fn two_thousand_of_them() {
     let count = rounds(2000);
     let (first, last) = (20000, 20000 + count - 1);
     let range = format!("{first}-{last}:{first}-{last}");
-    let soon = Duration::from_secs(60);
+    let soon = Duration::from_mins(1);
     // As little as most callers have: each port takes a descriptor of the monitor, and the program has no more for it.
     let script = "ulimit -Sn 1024; exec \"$@\"";
     let binary = crate::harness::binary();

@@ -5,10 +5,11 @@
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rbox_spec::container::Link;
 use rbox_spec::id::ContainerId;
+use rbox_sys::reading::read_file;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
@@ -117,8 +118,14 @@ fn refresh(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
 /// Changes a living container's /etc/hosts in place: it is mounted, so it must stay the same file.
 pub(crate) fn edit_hosts(paths: &Paths, id: &ContainerId, change: impl FnOnce(&str) -> String) {
     let path = paths.live_of(id).join("hosts");
-    // Without it the name server has the answer.
-    if let Ok(text) = std::fs::read_to_string(&path) {
+    // Without it, or with one that the container has made something else of, the name server has the answer.
+    if let Some(text) = read_hosts(&path) {
         let _ = std::fs::write(&path, change(&text));
     }
+}
+
+/// The text of a container's /etc/hosts, which it can write to itself.
+pub(crate) fn read_hosts(path: &Path) -> Option<String> {
+    const MOST: u64 = 1 << 20;
+    String::from_utf8(read_file(path, MOST).ok()?).ok()
 }

@@ -63,6 +63,8 @@ thread_local! {
 pub(crate) struct Netlink {
     fd: OwnedFd,
     sequence: u32,
+    /// The kernel has dropped answers to the last request.
+    overrun: bool,
 }
 
 impl Netlink {
@@ -104,7 +106,7 @@ impl Netlink {
     }
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
-        Self { fd, sequence: 1 }
+        Self { fd, sequence: 1, overrun: false }
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {
@@ -263,7 +265,6 @@ impl Netlink {
         let mut buffer = [0_u8; 64];
         loop {
             match rustix::net::recv(self.fd.as_fd(), &mut buffer, RecvFlags::DONTWAIT) {
-                // An overflow is told once, between what did fit.
                 Ok(_) | Err(Errno::INTR | Errno::NOBUFS) => {}
                 Err(_) => return,
             }
@@ -276,6 +277,7 @@ impl Netlink {
     }
 
     fn send(&mut self, out: &[u8], told: impl Fn() -> String) -> Result<()> {
+        self.overrun = false;
         trace::call(
             "sendto",
             || format!("netlink, {}", told()),
@@ -301,8 +303,10 @@ impl Netlink {
             match rustix::net::recv(self.fd.as_fd(), spare_capacity(&mut buffer), RecvFlags::DONTWAIT) {
                 Ok(_) => break,
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) if self.is_readable() => {}
-                Err(Errno::AGAIN | Errno::NOBUFS) => return Err(Error::NoAnswer { what: told() }),
+                // Told once, and before what did fit; while that is unread, the kernel drops all else too.
+                Err(Errno::NOBUFS) => self.overrun = true,
+                Err(Errno::AGAIN) if !self.overrun && self.is_readable() => {}
+                Err(Errno::AGAIN) => return Err(Error::NoAnswer { what: told() }),
                 Err(errno) => return Err(Error::Kernel { what: format!("recv for {}", told()), errno }),
             }
         }
@@ -337,4 +341,45 @@ pub(crate) fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, bod
 fn errno_of(body: &[u8]) -> Option<Errno> {
     let code = body.first_chunk::<4>().map_or(-5, |bytes| i32::from_ne_bytes(*bytes));
     (code != 0).then(|| Errno::from_raw_os_error(-code))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use rustix::net::sockopt::set_socket_recv_buffer_size;
+
+    use super::*;
+
+    const GETLINK: u16 = 18;
+
+    fn loopback(index: u32) -> Request {
+        let mut body = vec![0; 16];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        Request { kind: GETLINK, flags: 0, body, told: format!("RTM_GETLINK {index}"), accept: None }
+    }
+
+    #[test]
+    fn more_answers_than_the_buffer_holds() {
+        for size in [None, Some(1)] {
+            let mut socket = Netlink::route().unwrap();
+            if let Some(size) = size {
+                // The kernel makes that its least: an answer fits, and not all of a portion.
+                set_socket_recv_buffer_size(&socket.fd, size).unwrap();
+            }
+            let links: Vec<Request> =
+                (0..if size.is_some() { 40 } else { 2000 }).map(|_| loopback(1)).collect();
+            let answers = socket.ask_each(&links).unwrap();
+            assert_eq!(answers.len(), links.len());
+            assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|message| message.kind == 16)));
+            let nobody = vec![loopback(0x7fff_0000); links.len()];
+            let refused = socket.ask_each(&nobody).unwrap();
+            assert!(refused.len() == nobody.len() && refused.iter().all(Result::is_err));
+            match (size, socket.batch(&nobody)) {
+                (None, Err(error)) => assert_eq!(error.errno(), Some(Errno::NODEV)),
+                // What became of a change is not known then.
+                (Some(_), Err(Error::NoAnswer { .. })) => {}
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+    }
 }

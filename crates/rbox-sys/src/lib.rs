@@ -9,6 +9,7 @@ pub mod error;
 pub mod file;
 pub mod mount;
 pub mod process;
+pub mod reading;
 pub mod seccomp;
 pub mod trace;
 

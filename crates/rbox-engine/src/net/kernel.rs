@@ -153,7 +153,7 @@ impl Kernel for Live<'_> {
         };
         let owner = self.owner(node)?;
         let path = self.paths.live_of(&owner.record.id).join("hosts");
-        let found = in_hosts(&std::fs::read_to_string(path).unwrap_or_default(), name);
+        let found = in_hosts(&crate::links::read_hosts(&path).unwrap_or_default(), name);
         if !found.is_empty() {
             return Ok(Found::Hosts(found));
         }

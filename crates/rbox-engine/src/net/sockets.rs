@@ -65,7 +65,7 @@ pub(crate) fn sockets(pid: &str) -> Vec<Socket> {
     for (file, protocol) in
         [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)]
     {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{file}")).unwrap_or_default();
+        let text = crate::processes::said(&format!("/proc/{pid}/net/{file}"));
         all.extend(text.lines().skip(1).filter_map(|line| read(line, protocol)));
     }
     all.sort_by_key(|socket| (socket.port, socket.protocol, socket.address));

@@ -180,9 +180,9 @@ pub(super) fn listed(published: &[Published]) -> String {
         let target = std::net::SocketAddr::new(*ip, port.container_port);
         format!("{}/{} -> {target}", port.host(), port.proto)
     };
-    let mut shown = published.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
-    if let Some(more) = published.len().checked_sub(SHOWN).filter(|more| *more > 0) {
-        shown.push_str(&format!(" and {more} more"));
+    let shown = published.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
+    match published.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
     }
-    shown
 }
