@@ -2,7 +2,8 @@
 
 use rbox_engine::containers;
 use rbox_engine::error::EngineError;
-use rbox_engine::image::ImageStore;
+use rbox_engine::image::{Image, ImageStore, Listing};
+use rbox_engine::image_store;
 use rbox_engine::paths::Paths;
 use rbox_engine::record::Container;
 use rbox_engine::volume::{VolumeStore, VolumeUsers};
@@ -17,7 +18,22 @@ pub(crate) struct Global {
 impl Global {
     /// The image store.
     pub(crate) fn images(&self) -> anyhow::Result<ImageStore> {
-        Ok(ImageStore::open(&self.paths.image())?)
+        Ok(image_store(&self.paths)?)
+    }
+
+    /// The images that can be read, newest first. One that cannot is told in a line of its own.
+    pub(crate) fn listed_images(&self) -> anyhow::Result<Vec<Image>> {
+        let Listing { images, broken } = self.images()?.listing()?;
+        for one in broken {
+            let why = crate::cli::message(&anyhow::Error::from(one.error));
+            let line = format!(
+                "image {} is damaged: {why}; pull it again, or remove it with 'rbox rmi {}'",
+                one.name, one.name
+            );
+            let line = format!("rbox: warning: {}\n", crate::escape::text(&line));
+            crate::table::write_all(&mut std::io::stderr(), &line)?;
+        }
+        Ok(images)
     }
 
     /// Tidies what kills left behind. On a full disk no exit can be written down; that is the next command's work then,

@@ -55,7 +55,7 @@ impl Execute for Images {
         let filter = ImageFilter::read(&global.images()?, &given)?;
         let now = Timestamp::now();
         let mut rows = Vec::new();
-        for image in global.images()?.list()? {
+        for image in global.listed_images()? {
             if filter.accepts(&image) {
                 self.add_rows(&image, &filter, now, &mut rows);
             }

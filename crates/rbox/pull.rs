@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Parser;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rbox_engine::image::{
-    Image, ImageStore, LayerState, PullEvent, PullOptions, PullProgress, Pulled, Registries, pull,
+    Image, ImageStore, LayerState, PullEvent, PullOptions, PullProgress, Pulled, Registries, StoreError,
+    pull, tags,
 };
 use rbox_engine::spec::{Digest, Platform, Reference};
 
@@ -20,13 +21,16 @@ use crate::table::write_all;
 #[derive(Debug, Parser)]
 #[command(
     name = "pull",
-    after_help = "Examples:\n  rbox pull python:3.11-slim\n  rbox pull -q localhost:5000/app          # prints only the digest\n  rbox pull --platform linux/arm64 debian:bookworm-slim\n  rbox pull debian@sha256:…                # exactly this one\n\nMirrors, plain HTTP and certificates of registries are set in /etc/rbox/registries.json (or $RBOX_REGISTRIES);\ncredentials are read from ~/.docker/config.json."
+    after_help = "Examples:\n  rbox pull python:3.11-slim\n  rbox pull -q localhost:5000/app          # prints only its full name\n  rbox pull -a localhost:5000/app          # every tag\n  rbox pull --platform linux/arm64 debian:bookworm-slim\n  rbox pull debian@sha256:…                # exactly this one\n\nMirrors, plain HTTP and certificates of registries are set in /etc/rbox/registries.json (or $RBOX_REGISTRIES);\ncredentials are read from ~/.docker/config.json."
 )]
 pub(crate) struct Pull {
     /// Set platform if the registry has several (OS/ARCH[/VARIANT])
     #[arg(long)]
     platform: Option<String>,
-    /// Suppress verbose output: print only the digest
+    /// Download all tagged images in the repository
+    #[arg(short, long)]
+    all_tags: bool,
+    /// Suppress verbose output: print only the full name
     #[arg(short, long)]
     quiet: bool,
     /// Name, with a tag or digest
@@ -38,32 +42,43 @@ impl Execute for Pull {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let reference = Reference::parse(&self.image).map_err(bad_input)?;
         let platform = self.platform.as_deref().map(parse_platform).transpose()?;
-        if self.quiet {
-            let pulled = fetch(&global.images()?, &reference, platform, &Silent)?;
-            say(&pulled.digest.to_string())?;
+        let store = global.images()?;
+        // Who asks for an image that is there wants it whole.
+        let options = PullOptions { platform, verify: true, ..PullOptions::default() };
+        if self.all_tags && !reference.is_name_only() {
+            return Err(bad_input("tag can't be used with --all-tags/-a"));
+        }
+        let shown = if self.quiet { None } else { Some(Out::Stdout) };
+        if self.all_tags {
+            let mut newer = false;
+            for tag in tags(&Registries::load()?, &reference, &options)? {
+                newer |= !fetch_told(&store, &reference.with_tag(&tag)?, &options, shown)?.up_to_date;
+            }
+            self.tell_status(&reference, !newer)?;
+            say(&reference.name())?;
             return Ok(0);
         }
-        if reference.is_name_only() {
+        if reference.is_name_only() && !self.quiet {
             say("Using default tag: latest")?;
         }
         let reference = reference.with_default_tag();
-        let pulled = fetch_shown(&global.images()?, &reference, platform, Out::Stdout)?;
-        say(&format!("Digest: {}", pulled.digest))?;
-        let what = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
-        say(&format!("Status: {what} {}", reference.familiar()))?;
-        say(&full_name(&reference))?;
+        let pulled = fetch_told(&store, &reference, &options, shown)?;
+        self.tell_status(&reference, pulled.up_to_date)?;
+        say(&reference.full())?;
         Ok(0)
+    }
+}
+
+impl Pull {
+    fn tell_status(&self, reference: &Reference, up_to_date: bool) -> anyhow::Result<()> {
+        let what = if up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
+        if self.quiet { Ok(()) } else { say(&format!("Status: {what} {}", reference.familiar())) }
     }
 }
 
 /// `linux/arm64`.
 pub(crate) fn parse_platform(text: &str) -> anyhow::Result<Platform> {
     text.parse().map_err(bad_input)
-}
-
-/// The name with its registry: `docker.io/library/python:3.11-slim`.
-fn full_name(reference: &Reference) -> String {
-    reference.full()
 }
 
 /// Where the progress is told: `run` keeps standard output for the container.
@@ -73,6 +88,24 @@ pub(crate) enum Out {
     Stdout,
     /// `run` and `create`, which pull what is missing.
     Stderr,
+}
+
+impl Out {
+    /// Whether it is a terminal on which bars can be drawn.
+    fn has_cursor(self) -> bool {
+        let terminal = match self {
+            Self::Stdout => std::io::stdout().is_terminal(),
+            Self::Stderr => std::io::stderr().is_terminal(),
+        };
+        terminal && std::env::var_os("TERM").is_some_and(|term| !term.is_empty() && term != "dumb")
+    }
+
+    fn line(self, line: &str) -> std::io::Result<()> {
+        match self {
+            Self::Stdout => write_all(&mut std::io::stdout(), &format!("{line}\n")),
+            Self::Stderr => write_all(&mut std::io::stderr(), &format!("{line}\n")),
+        }
+    }
 }
 
 /// The image that `run` and `create` want: the one in the store, or pulled as `policy` (`always`, `missing`,
@@ -87,7 +120,12 @@ pub(crate) fn obtain(
     let platform = platform.map(parse_platform).transpose()?;
     let fits = |image: &Image| platform.as_ref().is_none_or(|wanted| wanted.rank(&image.platform).is_some());
     if policy != "always" {
-        match store.find(name)? {
+        let found = match store.find(name) {
+            // Pulled again, it is whole.
+            Err(StoreError::Broken { .. }) if policy != "never" => None,
+            found => found?,
+        };
+        match found {
             Some(image) if fits(&image) && store.is_complete(&image) => return Ok(image),
             Some(image) if policy == "never" && !fits(&image) => {
                 anyhow::bail!("image {name} is for {}, which is not the platform asked for", image.platform);
@@ -97,50 +135,41 @@ pub(crate) fn obtain(
         }
     }
     let reference = Reference::parse(name).map_err(bad_input)?.with_default_tag();
+    let options = PullOptions { platform, ..PullOptions::default() };
     if quiet {
-        return Ok(fetch(store, &reference, platform, &Silent)?.image);
+        return Ok(fetch_told(store, &reference, &options, None)?.image);
     }
     let tell = |line: String| write_all(&mut std::io::stderr(), &format!("{line}\n"));
     if policy != "always" {
         tell(format!("Unable to find image '{}' locally", reference.familiar()))?;
     }
-    let pulled = fetch_shown(store, &reference, platform, Out::Stderr)?;
+    let pulled = fetch_told(store, &reference, &options, Some(Out::Stderr))?;
     let what = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
-    tell(format!("Digest: {}", pulled.digest))?;
     tell(format!("Status: {what} {}", reference.familiar()))?;
     Ok(pulled.image)
 }
 
-/// Pulls with progress: bars on a terminal, a line for each change otherwise.
-pub(crate) fn fetch_shown(
+/// Pulls and tells how far it is, and the digest: bars on a terminal that can move its cursor, a line for each change
+/// otherwise.
+fn fetch_told(
     store: &ImageStore,
     reference: &Reference,
-    platform: Option<Platform>,
-    out: Out,
-) -> anyhow::Result<Pulled> {
-    let terminal = match out {
-        Out::Stdout => std::io::stdout().is_terminal(),
-        Out::Stderr => std::io::stderr().is_terminal(),
-    };
-    if !terminal {
-        return fetch(store, reference, platform, &Lines { out });
-    }
-    let bars = Bars::new(out);
-    let pulled = fetch(store, reference, platform, &bars);
-    bars.finish();
-    pulled
-}
-
-/// Pulls and tells `progress`. Every thread it starts has ended when it returns.
-pub(crate) fn fetch(
-    store: &ImageStore,
-    reference: &Reference,
-    platform: Option<Platform>,
-    progress: &dyn PullProgress,
+    options: &PullOptions,
+    out: Option<Out>,
 ) -> anyhow::Result<Pulled> {
     let registries = Registries::load()?;
-    let options = PullOptions { platform, ..PullOptions::default() };
-    Ok(pull(store, &registries, reference, &options, progress)?)
+    let fetch = |progress: &dyn PullProgress| pull(store, &registries, reference, options, progress);
+    let Some(out) = out else { return Ok(fetch(&Silent)?) };
+    let pulled = if out.has_cursor() {
+        let bars = Bars::new(out);
+        let pulled = fetch(&bars);
+        bars.finish();
+        pulled?
+    } else {
+        fetch(&Lines { out })?
+    };
+    out.line(&format!("Digest: {}", pulled.digest))?;
+    Ok(pulled)
 }
 
 /// Tells nothing.
@@ -175,10 +204,7 @@ impl PullProgress for Lines {
             },
         };
         // A reader that went away does not end the pull.
-        let _ = match self.out {
-            Out::Stdout => write_all(&mut std::io::stdout(), &format!("{line}\n")),
-            Out::Stderr => write_all(&mut std::io::stderr(), &format!("{line}\n")),
-        };
+        let _ = self.out.line(&line);
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::record::ContainerRecord;
 use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
 
@@ -56,8 +57,16 @@ impl Execute for Rm {
                 (found, _) => found?,
             };
             teardown::remove(&global.paths, &container, self.force, self.volumes)?;
+            release_layers(global, &container.record);
             say(name)
         }))
+    }
+}
+
+/// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it.
+fn release_layers(global: &Global, record: &ContainerRecord) {
+    if let Ok(store) = global.images() {
+        let _ = store.release(record.image_id.parse().ok(), &record.layers);
     }
 }
 
@@ -102,6 +111,7 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
         if teardown::remove(&global.paths, &container, false, false).is_err() {
             continue;
         }
+        release_layers(global, record);
         deleted.say(record.id.as_str())?;
         reclaimed += size;
     }

@@ -2,10 +2,9 @@
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::containers;
 use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
-use rbox_engine::image::{ImageUser, Removed};
 use rbox_engine::spec::Reference;
 
 use crate::cli::{Execute, Global, bad_input, each, say};
@@ -36,9 +35,8 @@ pub(crate) struct Rmi {
 impl Execute for Rmi {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let store = global.images()?;
-        let users = users(global)?;
         Ok(each(&self.images, |name| {
-            if store.find(name)?.is_none() {
+            if !store.has(name)? {
                 // Docker tells of one that is not there, and with -f does not fail.
                 let missing = store.get(name).err().map_or_else(String::new, |error| error.to_string());
                 if self.force {
@@ -47,24 +45,12 @@ impl Execute for Rmi {
                 }
                 anyhow::bail!(missing);
             }
-            for removed in store.remove(name, RemoveOptions { force: self.force }, &users)? {
+            for removed in store.remove(name, RemoveOptions { force: self.force })? {
                 say(&removed.to_string())?;
             }
             Ok(())
         }))
     }
-}
-
-/// The containers, as the image store asks for them.
-pub(crate) fn users(global: &Global) -> anyhow::Result<Vec<ImageUser>> {
-    let mut users = Vec::new();
-    for container in containers::list(&global.paths)? {
-        if let Ok(image) = container.record.image_id.parse() {
-            let running = container.is_active();
-            users.push(ImageUser { image, container: container.record.id.as_str().to_owned(), running });
-        }
-    }
-    Ok(users)
 }
 
 /// Create a tag TARGET that refers to SOURCE
@@ -125,7 +111,7 @@ impl Execute for Prune {
 /// Removes unused images, tells which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
     let until = filters.until(Timestamp::now())?;
-    let pruned = global.images()?.prune(all, &users(global)?, |image| {
+    let pruned = global.images()?.prune(all, |image| {
         filters.labels(&image.config.config.labels)
             && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
     })?;

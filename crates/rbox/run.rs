@@ -194,7 +194,7 @@ fn make(
 ) -> anyhow::Result<ContainerRecord> {
     let mut request = flags.request(image, command)?;
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
-    let store = ImageStore::open(&global.paths.image())?;
+    let store = global.images()?;
     let image = obtain(&store, flags, &mut request)?;
     let record = create(&global.paths, &store, &image, request)?;
     if let Some(file) = cid_file {

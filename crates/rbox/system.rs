@@ -61,8 +61,8 @@ fn row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> 
 /// Layers that several images share count once.
 fn images(global: &Global) -> anyhow::Result<Value> {
     let store = global.images()?;
-    let used: HashSet<String> = rmi::users(global)?.into_iter().map(|user| user.image.to_string()).collect();
-    let images = store.list()?;
+    let used: HashSet<String> = store.users()?.known.into_iter().map(|user| user.image.to_string()).collect();
+    let images = global.listed_images()?;
     let is_used = |id: &str| used.contains(id);
     let mut seen = HashSet::new();
     let (mut size, mut kept) = (0, 0);

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, PYTHON, Test};
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test};
 
 #[test]
 fn the_table_has_dockers_columns() {
@@ -82,6 +82,113 @@ fn an_image_in_use_stays() {
     t.ok(["rm", &name]);
     t.ok(["rmi", &image]);
     t.rbox(["rmi", &image]).refused(1, &["no such image"]);
+}
+
+/// `rmi -f` takes the image, never what a container stands on.
+#[test]
+fn a_container_outlives_its_image() {
+    let Some(t) = Test::start() else { return };
+    let image = format!("{}/rbox/users:latest", t.suite.registry);
+    let (stopped, live) = (t.name("stopped"), t.name("live"));
+    t.rbox(["run", "--name", &stopped, &image, "sh", "-c", "echo kept > /mine; exit 7"]).code(7);
+    t.ok(["rmi", "-f", &image]);
+    t.rbox(["image", "inspect", &image]).code(1);
+    let state = |name: &str| t.ok(["inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", name]);
+    assert_eq!(state(&stopped), "exited 7");
+    // Whoever tidies: another removal, a pull, prune.
+    t.ok(["tag", BUSYBOX, "other:1"]);
+    t.ok(["rmi", "other:1"]);
+    t.ok(["image", "prune", "-f"]);
+    t.ok(["pull", "-q", BUSYBOX]);
+    let out = t.rbox(["start", "-a", &stopped]).code(7);
+    assert_eq!(out.stderr, "");
+    assert_eq!(t.ok(["ps", "-a", "--filter", &format!("name={stopped}"), "--format", "{{.Names}}"]), stopped);
+    let layers = || std::fs::read_dir(t.suite.root.join("image/layers")).unwrap().count();
+    let before = layers();
+    t.ok(["rm", &stopped]);
+    assert!(layers() < before, "what only the container had goes with it");
+
+    // One that runs: the name goes, the image stays until it is asked for by its id, and then too.
+    t.ok(["pull", "-q", &image]);
+    let id = { t.ok(["run", "-d", "--name", &live, &image, "sh", "-c", "while :; do sleep 0.1; done"]) };
+    let image_id = t.ok(["image", "inspect", "-f", "{{.Id}}", &image]);
+    let by_name = t.ok(["rmi", "-f", &image]);
+    assert!(by_name.starts_with("Untagged: ") && !by_name.contains("Deleted"), "{by_name}");
+    let short = &image_id[7..19];
+    let why = format!(
+        "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
+        &id[..12]
+    );
+    t.rbox(["rmi", "-f", short]).refused(1, &[&why]);
+    assert_eq!(t.ok(["exec", &live, "echo", "on"]), "on");
+    t.ok(["kill", &live]);
+    crate::harness::wait_until("it is stopped", || t.status(&live) == "exited");
+    t.ok(["rmi", "-f", short]);
+    t.ok(["start", &live]);
+    assert_eq!(t.ok(["exec", &live, "echo", "again"]), "again");
+}
+
+/// One image that is damaged is a warning, is pulled again or removed, and is in nobody's way.
+#[test]
+fn a_damaged_image_is_in_nobodys_way() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.cmd(&["pull", "-q", BUSYBOX]).run().ok();
+    own.cmd(&["pull", "-q", PYTHON]).run().ok();
+    let blob = |digest: &str| own.root.join("image/blobs/sha256").join(digest.trim_start_matches("sha256:"));
+    let id = own.cmd(&["image", "inspect", "-f", "{{.Id}}", PYTHON]).run().ok();
+    let manifest: Value = {
+        let digests = own.cmd(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", PYTHON]).run().ok();
+        serde_json::from_slice(&std::fs::read(blob(digests.split('@').nth(1).unwrap())).unwrap()).unwrap()
+    };
+    for remove in [true, false] {
+        if remove {
+            std::fs::remove_file(blob(&id)).unwrap();
+        } else {
+            std::fs::write(blob(&id), b"").unwrap();
+        }
+        let out = own.run(&["images", "--format", "{{.Repository}}"]).code(0);
+        assert_eq!(out.stdout, "busybox\n");
+        let warned = out.stderr.starts_with("rbox: warning: image python:3.11-slim is damaged: ");
+        assert!(warned && out.stderr.lines().count() == 1, "{out:?}");
+        own.run(&["history", PYTHON])
+            .refused(1, &["python:3.11-slim is damaged; pull it again, or remove it"]);
+        own.cmd(&["system", "df"]).run().ok();
+        own.cmd(&["info"]).run().ok();
+        own.cmd(&["run", "--rm", "--network", "none", BUSYBOX, "true"]).run().ok();
+        if remove {
+            own.cmd(&["pull", "-q", PYTHON]).run().ok();
+        } else {
+            // `run` fetches it itself.
+            let args = ["run", "--rm", "--network", "none", PYTHON, "python3", "-c", "print(1)"];
+            assert_eq!(own.cmd(&args).run().ok(), "1");
+        }
+        assert_eq!(own.cmd(&["images", "-q", PYTHON]).run().ok().lines().count(), 1);
+    }
+    // A layer that is spoilt is not saved, and leaves no half archive; the next pull has it whole again.
+    let layer = blob(manifest["layers"][0]["digest"].as_str().unwrap());
+    let good = std::fs::read(&layer).unwrap();
+    let mut bad = good.clone();
+    bad[good.len() / 2] ^= 1;
+    std::fs::write(&layer, &bad).unwrap();
+    let file = own.dir.join("out.tar");
+    own.run(&["save", "-o", file.to_str().unwrap(), PYTHON]).refused(1, &["layer sha256:", "is damaged"]);
+    let left = std::fs::read_dir(&own.dir)
+        .unwrap()
+        .flatten()
+        .any(|e| e.file_name().to_string_lossy().contains("out.tar"));
+    assert!(!left, "a part of the archive is left");
+    own.cmd(&["pull", "-q", PYTHON]).run().ok();
+    assert!(std::fs::read(&layer).unwrap() == good);
+    std::fs::write(&layer, &bad).unwrap();
+    own.cmd(&["pull", "-q", PYTHON]).run().ok();
+    assert!(std::fs::read(&layer).unwrap() == good, "a pull looks at what is there");
+    own.cmd(&["save", "-o", file.to_str().unwrap(), PYTHON]).run().ok();
+    std::fs::write(blob(&id), b"").unwrap();
+    let out = own.cmd(&["rmi", PYTHON]).run().ok();
+    assert!(out.contains(&format!("Deleted: {id}")), "{out}");
+    let out = own.run(&["images", "--format", "{{.Repository}}"]).code(0);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("busybox\n", ""));
 }
 
 #[test]

@@ -69,10 +69,52 @@ fn a_second_pull_costs_one_request() {
 }
 
 #[test]
-fn quiet_prints_the_digest_only() {
+fn quiet_prints_the_full_name_only() {
     let Some(t) = Test::start() else { return };
-    let out = t.ok(["pull", "-q", BUSYBOX]);
-    assert!(out.starts_with("sha256:") && out.len() == "sha256:".len() + 64, "{out}");
+    assert_eq!(t.ok(["pull", "-q", BUSYBOX]), "docker.io/library/busybox:latest");
+}
+
+#[test]
+fn all_tags_of_a_repository() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
+    let out = own.cmd(&["pull", "-a", "python"]).run().ok();
+    for part in [
+        "3: Pulling from library/python",
+        "3.11-slim: Pulling from library/python",
+        "\nDigest: sha256:",
+        "\nStatus: Downloaded newer image for python\n",
+    ] {
+        assert!(out.contains(part), "no {part:?} in\n{out}");
+    }
+    assert!(out.ends_with("\ndocker.io/library/python"), "{out}");
+    let tags = own.cmd(&["images", "--format", "{{.Tag}}", "python"]).run().ok();
+    assert!(tags.lines().any(|tag| tag == "3") && tags.lines().any(|tag| tag == "3.11-slim"), "{tags}");
+    let out = own.cmd(&["pull", "-q", "--all-tags", "python"]).run().ok();
+    assert_eq!(out, "docker.io/library/python");
+    own.run(&["pull", "-a", PYTHON]).refused(125, &["tag can't be used with --all-tags/-a"]);
+}
+
+/// A terminal that cannot move its cursor gets lines.
+#[test]
+fn a_dumb_terminal_gets_lines() {
+    let Some(t) = Test::start() else { return };
+    if !has("script") {
+        return skipped("script is not installed");
+    }
+    let own = OwnRoots::new(&t, "fresh", &t.suite.registry);
+    let line = format!("{} pull {BUSYBOX}", crate::harness::binary().display());
+    let out = crate::harness::Cmd::new("script", ["-qec", &line, "/dev/null"])
+        .env("TERM", "dumb")
+        .env("RBOX_ROOT", &own.root)
+        .env("RBOX_STATE", &own.state)
+        .env("RBOX_REGISTRIES", own.dir.join("registries.json"))
+        .run()
+        .ok();
+    for part in [": Pulling fs layer", ": Download complete", ": Pull complete"] {
+        assert!(out.contains(part), "no {part:?} in {out}");
+    }
+    assert!(!out.contains('\u{1b}'), "{out:?}");
 }
 
 #[test]

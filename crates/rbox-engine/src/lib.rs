@@ -16,6 +16,7 @@ pub mod explain;
 pub mod filter;
 pub mod hello;
 pub mod host;
+mod image_users;
 pub mod inspect;
 mod launch;
 mod links;
@@ -41,6 +42,7 @@ pub mod volume;
 pub mod wiring;
 
 // What a command line needs of the crates below, so that it has one door.
+pub use image_users::image_store;
 pub use rbox_image as image;
 pub use rbox_network as network;
 pub use rbox_spec as spec;

@@ -20,6 +20,8 @@ pub mod store;
 mod testing;
 
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
-pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull};
+pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use registry::Registries;
-pub use store::{Image, ImageStore, ImageUser, Layer, Pin, Removed, StoreError, Transaction};
+pub use store::{
+    Image, ImageStore, ImageUser, Layer, ListUsers, Listing, Pin, Removed, StoreError, Transaction, Users,
+};

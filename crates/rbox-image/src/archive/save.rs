@@ -11,6 +11,7 @@ use super::error::ArchiveError;
 use super::plan::manifest_of;
 use super::spool::io_error;
 use super::{INDEX, LAYOUT, MANIFEST};
+use crate::hash::HashingReader;
 use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX, OCI_MANIFEST, layer_compression};
 use crate::store::{Image, ImageStore, NAME_ANNOTATION, Pin, StoreError, TAG_ANNOTATION};
 
@@ -230,13 +231,22 @@ impl<W: Write> Archive<'_, W> {
         }
         let path = self.store.blob_path(digest);
         let file = File::open(&path).map_err(|source| io_error("open", &path, source))?;
+        let damaged =
+            |found| ArchiveError::from(StoreError::Damaged { what: "layer", digest: *digest, found });
         let length = file.metadata().map_err(|source| io_error("stat", &path, source))?.len();
         if length != size {
-            let found = format!("it is {length} bytes long, not {size}");
-            return Err(StoreError::Damaged { what: "layer", digest: *digest, found }.into());
+            return Err(damaged(format!("it is {length} bytes long, not {size}")));
         }
         let mut header = Self::header(size, 0o644, tar::EntryType::Regular);
-        self.tar.append_data(&mut header, blob_name(digest), file.take(size)).map_err(ArchiveError::Write)
+        let mut reader = HashingReader::new((&file).take(size), digest.algorithm());
+        self.tar.append_data(&mut header, blob_name(digest), &mut reader).map_err(ArchiveError::Write)?;
+        let (found, count) = reader.finish();
+        if found == *digest && count == size {
+            return Ok(());
+        }
+        // The next pull fetches it again.
+        self.store.discard_blob(digest, &file)?;
+        Err(damaged(format!("its content has digest {found}; pull the image again")))
     }
 }
 

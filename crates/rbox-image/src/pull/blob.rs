@@ -119,9 +119,7 @@ impl Job<'_> {
     }
 
     pub(super) fn is_stored(&self, layer: &Layer) -> bool {
-        let blob = fs::metadata(self.store.blob_path(&layer.digest));
-        blob.is_ok_and(|meta| meta.is_file() && meta.len() == layer.blob_size)
-            && self.store.has_layer(&layer.diff_id)
+        self.store.has_blob_of(&layer.digest, layer.blob_size) && self.store.has_layer(&layer.diff_id)
     }
 
     /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.

@@ -21,7 +21,7 @@ use crate::hash::digest_of;
 use crate::media::{Descriptor, Document, DocumentError, Index, MAX_CONFIG, Manifest};
 use crate::registry::client::Fetched;
 use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
-use crate::store::{Image, ImageStore, Layer, Transaction};
+use crate::store::{Image, ImageStore, Layer, StoreError, Transaction};
 
 use batch::Batch;
 pub use error::PullError;
@@ -42,6 +42,8 @@ pub struct PullOptions {
     pub backoff: Duration,
     /// Layers at once.
     pub parallel: usize,
+    /// Read the layers of an image that is there already, and fetch those again that are damaged.
+    pub verify: bool,
 }
 
 impl Default for PullOptions {
@@ -53,6 +55,7 @@ impl Default for PullOptions {
             attempts: 5,
             backoff: Duration::from_secs(1),
             parallel: 3,
+            verify: false,
         }
     }
 }
@@ -93,7 +96,7 @@ pub fn pull(
     let mut failures: Vec<String> = Vec::new();
     let last = endpoints.len().saturating_sub(1);
     for (number, endpoint) in endpoints.iter().enumerate() {
-        let session = client.session(endpoint, reference.path());
+        let session = client.session(endpoint, &reference);
         let abandoned = AtomicBool::new(false);
         // A mirror that does not answer is not worth a minute of waiting: the registry itself comes next.
         let attempts = if number == last { options.attempts } else { 1 };
@@ -121,6 +124,24 @@ pub fn pull(
         }
     }
     Err(PullError::Registry(RegistryError::NotFound(reference.familiar())))
+}
+
+/// The tags of a repository, in the registry's order: those of the first endpoint that answers.
+pub fn tags(
+    registries: &Registries,
+    repository: &Reference,
+    options: &PullOptions,
+) -> Result<Vec<String>, PullError> {
+    let endpoints = registries.endpoints(repository.domain())?;
+    let client = Client::new(options.timeouts, options.credentials.clone());
+    let mut failure = None;
+    for endpoint in &endpoints {
+        match client.session(endpoint, repository).tags() {
+            Ok(tags) => return Ok(tags),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| RegistryError::NotFound(repository.familiar_name())).into())
 }
 
 impl Job<'_> {
@@ -172,9 +193,17 @@ impl Job<'_> {
 
     /// Whether the store has what the registry has: one HEAD for a tag, nothing at all for a digest.
     fn up_to_date(&self, session: &Session<'_>) -> Result<Option<Pulled>, PullError> {
-        let Some(image) = self.store.find(&self.reference.full())? else { return Ok(None) };
+        let image = match self.store.find(&self.reference.full()) {
+            // What is damaged is fetched again.
+            Ok(None) | Err(StoreError::Broken { .. }) => return Ok(None),
+            Ok(Some(image)) => image,
+            Err(error) => return Err(error.into()),
+        };
         let fits = self.platform().rank(&image.platform).is_some() || self.options.platform.is_none();
         if !fits || !self.store.is_complete(&image) {
+            return Ok(None);
+        }
+        if self.options.verify && !self.store.verify_layers(&image)? {
             return Ok(None);
         }
         if let Some(digest) = self.reference.digest() {

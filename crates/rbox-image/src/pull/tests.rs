@@ -156,6 +156,47 @@ fn an_index_is_read_by_platform() {
     assert!(error.contains("no matching manifest for linux/s390x in the manifest list entries"), "{error}");
 }
 
+/// Whatever was damaged, in whatever way, a pull makes it whole again.
+#[test]
+fn a_pull_repairs_what_is_damaged() {
+    let image = TestImage::small();
+    for victim in [image.manifest_digest(), image.config, image.layers[0], image.layers[2]] {
+        for damage in ["gone", "empty", "short", "zeros"] {
+            let (mut fixture, served) = (Fixture::new(), image.clone());
+            fixture.options.verify = true;
+            let registry = FakeRegistry::start(move |request| served.serve(request));
+            fixture.pull_from(&registry.name()).unwrap();
+            let path = fixture.store.blob_path(&victim);
+            let good = fs::read(&path).unwrap();
+            match damage {
+                "gone" => fs::remove_file(&path).unwrap(),
+                "empty" => fs::write(&path, b"").unwrap(),
+                "short" => fs::write(&path, &good[..good.len() / 2]).unwrap(),
+                _ => fs::write(&path, vec![0; good.len()]).unwrap(),
+            }
+            let pulled = fixture.pull_from(&registry.name()).unwrap();
+            assert!(!pulled.up_to_date, "{victim} {damage}");
+            assert_eq!(fs::read(&path).unwrap(), good, "{victim} {damage}");
+            assert!(fixture.pull_from(&registry.name()).unwrap().up_to_date, "{victim} {damage}");
+            assert_eq!(fixture.store.list().unwrap().len(), 1);
+        }
+    }
+}
+
+#[test]
+fn the_tags_of_a_repository_come_in_pages() {
+    let fixture = Fixture::new();
+    let registry = FakeRegistry::start(|request: &Request| match request.path.as_str() {
+        "/v2/library/app/tags/list?n=1000" => Reply::ok(br#"{"name":"app","tags":["b","a"]}"#)
+            .header("link", r#"</v2/library/app/tags/list?last=a&n=1000>; rel="next""#),
+        "/v2/library/app/tags/list?last=a&n=1000" => Reply::ok(br#"{"name":"app","tags":["c"]}"#)
+            .header("link", r#"</v2/library/app/tags/list?last=a&n=1000>; rel="next""#),
+        _ => Reply::status(404),
+    });
+    let name: Reference = format!("{}/library/app", registry.name()).parse().unwrap();
+    assert_eq!(tags(&Registries::default(), &name, &fixture.options).unwrap(), ["b", "a", "c"]);
+}
+
 /// An image with one layer of 700 kB, which takes several chunks.
 fn big() -> TestImage {
     TestImage::new(&[(tar_of(&[("big", &noise(700_000, 7))]), "+gzip")], host_architecture())
@@ -241,14 +282,13 @@ fn is_layer(reply: &Reply) -> bool {
 #[test]
 fn faults_end_in_one_clear_line() {
     let count = |seen: &[String], part: &str| seen.iter().filter(|line| line.contains(part)).count();
-    let seen =
-        fault("404", |_, reply| *reply = Reply::status(404), &["manifest for library/app:t not found"]);
+    let seen = fault("404", |_, reply| *reply = Reply::status(404), &["/library/app:t not found"]);
     assert_eq!(seen.len(), 1, "not found is not tried again");
     fault("401 without a challenge", |_, reply| *reply = Reply::status(401), &["unknown kind"]);
     fault(
         "403",
         |_, reply| *reply = Reply::status(403),
-        &["pull access denied for library/app", "docker login"],
+        &["/library/app, repository does not exist", "docker login"],
     );
     let seen = fault("500", |_, reply| *reply = Reply::status(500), &["status 500"]);
     assert_eq!(seen.len(), 3, "tried again");
@@ -562,7 +602,7 @@ fn on_a_small_disk() {
     let filler = std::path::Path::new(&dir).join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-    fixture.store.remove(&image.id.to_string(), crate::store::RemoveOptions { force: true }, &[]).unwrap();
+    fixture.store.remove(&image.id.to_string(), crate::store::RemoveOptions { force: true }).unwrap();
     assert!(fixture.store.list().unwrap().is_empty());
 }
 

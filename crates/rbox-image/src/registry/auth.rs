@@ -96,6 +96,8 @@ pub struct Login<'a> {
     pub endpoint: &'a Endpoint,
     /// `library/python`.
     pub repository: &'a str,
+    /// What messages call it.
+    pub shown: &'a str,
     /// The registry's credential, if there is one.
     pub credential: Option<&'a Credential>,
 }
@@ -113,7 +115,7 @@ impl Login<'_> {
                     Err(self.fail("it wants a password, and there is only a token".into()))
                 }
                 None => Err(RegistryError::Denied {
-                    repository: self.repository.to_owned(),
+                    repository: self.shown.to_owned(),
                     message: format!("no basic auth credentials for {}", self.endpoint.registry),
                 }),
             };
@@ -174,7 +176,7 @@ impl Login<'_> {
             401 | 403 => {
                 let with = if self.credential.is_some() { "the credentials" } else { "anonymous access" };
                 return Err(RegistryError::Denied {
-                    repository: self.repository.to_owned(),
+                    repository: self.shown.to_owned(),
                     message: format!("{origin} refuses {with}"),
                 });
             }

@@ -3,7 +3,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rbox_spec::Digest;
+use rbox_spec::{Digest, Reference};
 use serde::Deserialize;
 
 use super::auth::{Challenge, Login};
@@ -18,6 +18,8 @@ use crate::media::{DOCKER_LIST, DOCKER_MANIFEST, MAX_DOCUMENT, OCI_INDEX, OCI_MA
 const MAX_REDIRECTS: usize = 8;
 const MAX_MESSAGE: u64 = 64 << 10;
 const MAX_RETRY_AFTER: u64 = 120;
+const TAGS_A_PAGE: usize = 1000;
+const MAX_TAGS: usize = 100_000;
 
 /// Connections and credentials, shared by all that one command asks of registries.
 #[derive(Debug)]
@@ -33,8 +35,9 @@ impl Client {
     }
 
     /// Talk to one repository at one endpoint.
-    pub fn session<'c>(&'c self, endpoint: &'c Endpoint, repository: &'c str) -> Session<'c> {
-        Session { client: self, endpoint, repository, authorization: Mutex::new(None) }
+    pub fn session<'c>(&'c self, endpoint: &'c Endpoint, name: &'c Reference) -> Session<'c> {
+        let shown = name.familiar_name();
+        Session { client: self, endpoint, repository: name.path(), shown, authorization: Mutex::new(None) }
     }
 }
 
@@ -44,6 +47,8 @@ pub struct Session<'c> {
     client: &'c Client,
     endpoint: &'c Endpoint,
     repository: &'c str,
+    /// What messages call it: as the user does, with the registry where it is not Docker Hub.
+    shown: String,
     authorization: Mutex<Option<String>>,
 }
 
@@ -56,6 +61,11 @@ pub struct Fetched {
     pub digest: Digest,
     /// The bytes.
     pub bytes: Vec<u8>,
+}
+
+#[derive(Deserialize)]
+struct TagPage {
+    tags: Option<Vec<String>>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +139,29 @@ impl Session<'_> {
         Ok(response)
     }
 
+    /// The tags of the repository, in the registry's order, from as many pages as it makes of them.
+    pub fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        let mut tags = Vec::new();
+        let mut path = format!("/v2/{}/tags/list?n={TAGS_A_PAGE}", self.repository);
+        loop {
+            let response = self.success(self.request("GET", &path, &[])?, "GET", None)?;
+            let next = response.header("link").and_then(next_page);
+            let url = response.url.clone();
+            let protocol = |reason: String| RegistryError::Protocol { url: url.clone(), reason };
+            let page: TagPage = serde_json::from_slice(&response.bytes(MAX_DOCUMENT)?)
+                .map_err(|error| protocol(format!("its list of tags: {error}")))?;
+            tags.extend(page.tags.unwrap_or_default());
+            if tags.len() > MAX_TAGS {
+                return Err(protocol(format!("it has more than {MAX_TAGS} tags")));
+            }
+            match next {
+                // One that leads to itself would never end.
+                Some(next) if next != path => path = next,
+                _ => return Ok(tags),
+            }
+        }
+    }
+
     fn path(&self, kind: &str, reference: &str) -> String {
         format!("/v2/{}/{kind}/{reference}", self.repository)
     }
@@ -166,6 +199,7 @@ impl Session<'_> {
             transport: &self.client.transport,
             endpoint: self.endpoint,
             repository: self.repository,
+            shown: &self.shown,
             credential: credential.as_ref(),
         };
         *authorization = Some(login.answer(&challenges)?);
@@ -252,11 +286,11 @@ impl Session<'_> {
             (200 | 206, _) => Ok(()),
             (404, Some(reference)) => {
                 let separator = if reference.contains(':') { '@' } else { ':' };
-                Err(RegistryError::NotFound(format!("{}{separator}{reference}", self.repository)))
+                Err(RegistryError::NotFound(format!("{}{separator}{reference}", self.shown)))
             }
             (401 | 403, _) => {
                 let message = if message.is_empty() { "denied".to_owned() } else { message };
-                Err(RegistryError::Denied { repository: self.repository.to_owned(), message })
+                Err(RegistryError::Denied { repository: self.shown.clone(), message })
             }
             (status, _) => Err(RegistryError::Status {
                 method,
@@ -295,6 +329,15 @@ fn explain(bytes: &[u8]) -> Option<String> {
         _ => code,
     };
     Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
+}
+
+/// The path of the next page in a `Link` field (RFC 8288): `</v2/app/tags/list?last=x>; rel="next"`. Other registries'
+/// pages are none of this one's.
+fn next_page(field: &str) -> Option<String> {
+    let (target, parameters) = field.trim().strip_prefix('<')?.split_once('>')?;
+    let next = parameters.split(';').any(|one| matches!(one.trim(), "rel=\"next\"" | "rel=next"));
+    let path = target.starts_with('/') && !target.starts_with("//");
+    (next && path).then(|| target.to_owned())
 }
 
 fn accept() -> String {

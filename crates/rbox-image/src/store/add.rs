@@ -177,8 +177,10 @@ impl Transaction<'_> {
     fn put_blob(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.store.blob_path(digest);
         Self::make_parent(&path)?;
-        // A file of another length is what a lost write left; one of the same length was synced before its rename.
-        if fs::metadata(&path).is_ok_and(|meta| meta.is_file() && meta.len() == bytes.len() as u64) {
+        // What is there may be what a lost write or a failing disk left.
+        if self.store.has_blob_of(digest, bytes.len() as u64)
+            && fs::read(&path).is_ok_and(|there| there == bytes)
+        {
             return Ok(());
         }
         self.store.replace(&path, bytes)

@@ -77,6 +77,17 @@ pub enum StoreError {
     /// A name that would be read as the beginning of a digest.
     #[error("refusing to create an ambiguous tag using digest algorithm as name")]
     TagLikeDigest,
+    /// What index.json names cannot be read.
+    #[error("image {name} is damaged; pull it again, or remove it with 'rbox rmi {name}'")]
+    Broken {
+        /// The image, as the user may call it.
+        name: String,
+        /// What is wrong.
+        source: Box<StoreError>,
+    },
+    /// It cannot be told what is in use, so nothing may be deleted.
+    #[error("list the containers that use images")]
+    Users(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// In use: Docker's wording.
     #[error("conflict: {0}")]
     Conflict(String),

@@ -9,9 +9,10 @@ use rbox_spec::{Digest, Platform, Reference};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use super::index::{IndexFile, full_name, noted_hidden, noted_id, noted_size, reference, source};
+use super::index::{IndexFile, full_name, names_of, noted_hidden, noted_id, noted_size, reference, source};
 use super::{ImageStore, StoreError, flock, io_error, same_file};
 use crate::config::{History, ImageConfig};
+use crate::hash::{HashingReader, digest_of};
 use crate::layer::Unpacked;
 use crate::media::{Descriptor, Document, DocumentError, MAX_CONFIG, MAX_DOCUMENT, Manifest};
 
@@ -77,16 +78,39 @@ impl Image {
     ///
     /// Source: OCI image specification, `config.md`, section "Layer `ChainID`".
     pub fn chain_ids(&self) -> Vec<Digest> {
-        let mut chain: Vec<Digest> = Vec::with_capacity(self.layers.len());
-        for layer in &self.layers {
-            let next = match chain.last() {
-                Some(below) => crate::hash::sha256(format!("{below} {}", layer.diff_id).as_bytes()),
-                None => layer.diff_id,
-            };
-            chain.push(next);
-        }
-        chain
+        chain_ids(self.layers.iter().map(|layer| layer.diff_id))
     }
+}
+
+/// The chain IDs of layers with these diff IDs, bottom first.
+pub(super) fn chain_ids(diff_ids: impl Iterator<Item = Digest>) -> Vec<Digest> {
+    let mut chain: Vec<Digest> = Vec::new();
+    for diff_id in diff_ids {
+        let next = match chain.last() {
+            Some(below) => crate::hash::sha256(format!("{below} {diff_id}").as_bytes()),
+            None => diff_id,
+        };
+        chain.push(next);
+    }
+    chain
+}
+
+/// An entry of index.json that leads to no image that can be read.
+#[derive(Debug)]
+pub struct Broken {
+    /// What it is called: a name, or the beginning of its id or its manifest's digest.
+    pub name: String,
+    /// What is wrong with it.
+    pub error: StoreError,
+}
+
+/// All images.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// Those that are whole, newest first; each once, with all its references.
+    pub images: Vec<Image>,
+    /// Those that are not.
+    pub broken: Vec<Broken>,
 }
 
 /// Keeps an image from being removed while a container is made of it.
@@ -120,6 +144,11 @@ impl ImageStore {
             Some(entry) => self.load(&index, entry).map(Some),
             None => Ok(None),
         }
+    }
+
+    /// Whether there is such an image, also if it is damaged.
+    pub fn has(&self, text: &str) -> Result<bool, StoreError> {
+        Ok(self.lookup(&self.read_index()?, text)?.is_some())
     }
 
     /// [`find`](Self::find), with an absent image as an error in Docker's words.
@@ -208,7 +237,7 @@ impl ImageStore {
         noted_id(entry).or_else(|| self.manifest_of(entry).ok().map(|manifest| manifest.config.digest))
     }
 
-    fn manifest_of(&self, entry: &Descriptor) -> Result<Manifest, StoreError> {
+    pub(super) fn manifest_of(&self, entry: &Descriptor) -> Result<Manifest, StoreError> {
         let bytes = self.read_blob(&entry.digest, "manifest", MAX_DOCUMENT)?;
         let refuse = |source| StoreError::Document { digest: entry.digest, source };
         match Document::parse(&bytes, &entry.media_type).map_err(refuse)? {
@@ -217,43 +246,51 @@ impl ImageStore {
         }
     }
 
-    /// Every image, newest first; each once, with all its references.
+    /// Every image that can be read, newest first; each once, with all its references.
     pub fn list(&self) -> Result<Vec<Image>, StoreError> {
+        Ok(self.listing()?.images)
+    }
+
+    /// Every image, and what is damaged: one that cannot be read hides only itself.
+    pub fn listing(&self) -> Result<Listing, StoreError> {
         let index = self.read_index()?;
         let mut seen = BTreeSet::new();
-        let mut images = Vec::new();
+        let mut listing = Listing::default();
         for entry in &index.entries {
-            // An index that another tool put in is not an image of ours.
-            let Some(id) = self.id_of(entry) else { continue };
-            if seen.insert(id) {
-                images.push(self.load(&index, entry)?);
+            let id = self.id_of(entry);
+            if !seen.insert(id.unwrap_or(entry.digest)) {
+                continue;
+            }
+            match self.read_image(&index, entry) {
+                Ok(image) => listing.images.push(image),
+                // What another tool put in (an index, an artifact) is no image of ours, and not damaged.
+                Err(StoreError::Document { .. }) if noted_id(entry).is_none() => {}
+                Err(error) => listing.broken.push(Broken { name: name_of(entry, id), error }),
             }
         }
-        images.sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.references.cmp(&b.references)));
-        Ok(images)
+        listing
+            .images
+            .sort_by(|a, b| b.created.cmp(&a.created).then_with(|| a.references.cmp(&b.references)));
+        Ok(listing)
+    }
+
+    /// Reads the image of an entry; one that is damaged is told with what to do about it.
+    pub(super) fn load(&self, index: &IndexFile, entry: &Descriptor) -> Result<Image, StoreError> {
+        self.read_image(index, entry).map_err(|error| {
+            let name = name_of(entry, noted_id(entry));
+            StoreError::Broken { name, source: Box::new(error) }
+        })
     }
 
     /// Reads the image of an entry.
-    pub(super) fn load(&self, index: &IndexFile, entry: &Descriptor) -> Result<Image, StoreError> {
+    fn read_image(&self, index: &IndexFile, entry: &Descriptor) -> Result<Image, StoreError> {
         let manifest = self.manifest_of(entry)?;
         let id = manifest.config.digest;
         let bytes = self.read_blob(&id, "image configuration", MAX_CONFIG)?;
         let config: ImageConfig = serde_json::from_slice(&bytes)
             .map_err(|source| StoreError::Json { path: self.blob_path(&id), source })?;
         let layers = self.layers_of(&manifest, &config, &entry.digest)?;
-        let mut references = BTreeSet::new();
-        let mut repo_digests = BTreeSet::new();
-        for other in
-            index.entries.iter().filter(|other| other.digest == entry.digest || noted_id(other) == Some(id))
-        {
-            let Some(name) = reference(other) else { continue };
-            if let Some(digest) = source(other).or_else(|| name.digest().copied()) {
-                repo_digests.insert(name.with_digest(digest));
-            }
-            if name.tag().is_some() {
-                references.insert(name);
-            }
-        }
+        let (references, repo_digests) = names_of(index, &entry.digest, Some(id));
         let size =
             noted_size(entry).unwrap_or_else(|| layers.iter().map(|layer| self.layer_size(layer)).sum());
         let hidden = noted_hidden(entry).filter(|count| *count == 0 || *count < layers.len());
@@ -324,6 +361,7 @@ impl ImageStore {
         self.read_blob(&image.manifest_digest, "manifest", MAX_DOCUMENT)
     }
 
+    /// Reads a small blob. What is not what its digest promises is damaged, and never handed on.
     pub(crate) fn read_blob(
         &self,
         digest: &Digest,
@@ -334,19 +372,68 @@ impl ImageStore {
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let mut bytes = Vec::with_capacity(4096);
         file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
+        let damaged = |found| StoreError::Damaged { what, digest: *digest, found };
+        if bytes.is_empty() {
+            return Err(damaged("its file is empty".to_owned()));
+        }
         if bytes.len() as u64 > limit {
-            return Err(StoreError::Damaged {
-                what,
-                digest: *digest,
-                found: format!("it is over {limit} bytes long"),
-            });
+            return Err(damaged(format!("it is over {limit} bytes long")));
+        }
+        let found = digest_of(digest.algorithm(), &bytes);
+        if found != *digest {
+            return Err(damaged(format!("its content has digest {found}")));
         }
         Ok(bytes)
     }
 
-    /// Whether every layer and the configuration of the image are there. Costs a `stat` a layer.
+    /// Whether every layer of the image is there, unpacked and as a blob of its length. Costs two `stat`s a layer.
     pub fn is_complete(&self, image: &Image) -> bool {
-        image.layers.iter().all(|layer| layer.dir.is_dir() && self.blob_path(&layer.digest).is_file())
+        image
+            .layers
+            .iter()
+            .all(|layer| layer.dir.is_dir() && self.has_blob_of(&layer.digest, layer.blob_size))
+    }
+
+    /// Whether a blob is there in its length. A file of another one is what a lost write left.
+    pub(crate) fn has_blob_of(&self, digest: &Digest, size: u64) -> bool {
+        fs::metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)
+    }
+
+    /// Whether the content of every layer's blob is what its digest promises. Reads all of them; one that is damaged is
+    /// deleted, so that whoever wants it fetches it again.
+    pub fn verify_layers(&self, image: &Image) -> Result<bool, StoreError> {
+        let mut whole = true;
+        for layer in &image.layers {
+            let path = self.blob_path(&layer.digest);
+            let file = match File::open(&path) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    whole = false;
+                    continue;
+                }
+                Err(source) => return Err(StoreError::Io { action: "open", path, source }),
+            };
+            let mut reader = HashingReader::new(&file, layer.digest.algorithm());
+            io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+            if reader.finish().0 != layer.digest {
+                whole = false;
+                self.discard_blob(&layer.digest, &file)?;
+            }
+        }
+        Ok(whole)
+    }
+
+    /// Deletes a blob whose content, read from `file`, was found to be damaged: it is of use to nobody.
+    pub(crate) fn discard_blob(&self, digest: &Digest, file: &File) -> Result<(), StoreError> {
+        let path = self.blob_path(digest);
+        // Someone else may have put a good one there meanwhile.
+        if !same_file(file, &path) {
+            return Ok(());
+        }
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Holds the image while a container is made of it; drop the pin once the container's record is on disk.
@@ -366,5 +453,13 @@ impl ImageStore {
             return Err(gone());
         }
         Ok(Pin { _config: file })
+    }
+}
+
+/// What a user may call the image of an entry.
+fn name_of(entry: &Descriptor, id: Option<Digest>) -> String {
+    match reference(entry) {
+        Some(name) => name.familiar(),
+        None => id.unwrap_or(entry.digest).short(),
     }
 }

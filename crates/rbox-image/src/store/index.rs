@@ -1,5 +1,5 @@
 //! index.json: which references there are, and which manifest each names.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -109,6 +109,26 @@ pub(super) fn noted_hidden(entry: &Descriptor) -> Option<usize> {
 /// What the registry called it.
 pub(super) fn source(entry: &Descriptor) -> Option<Digest> {
     note(entry, SOURCE)?.parse().ok()
+}
+
+/// The tags of an image, and `repository@digest` for each repository it came from.
+pub(super) fn names_of(
+    index: &IndexFile,
+    manifest: &Digest,
+    id: Option<Digest>,
+) -> (BTreeSet<Reference>, BTreeSet<Reference>) {
+    let (mut tags, mut digests) = (BTreeSet::new(), BTreeSet::new());
+    let same = |entry: &&Descriptor| entry.digest == *manifest || (id.is_some() && noted_id(entry) == id);
+    for entry in index.entries.iter().filter(same) {
+        let Some(name) = reference(entry) else { continue };
+        if let Some(digest) = source(entry).or_else(|| name.digest().copied()) {
+            digests.insert(name.with_digest(digest));
+        }
+        if name.tag().is_some() {
+            tags.insert(name);
+        }
+    }
+    (tags, digests)
 }
 
 /// Gives an entry another reference, or none.

@@ -45,21 +45,26 @@ mod error;
 mod find;
 mod index;
 mod remove;
+mod sweep;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_spec::Digest;
 use rustix::fs::FlockOperation;
 
 pub use add::{Expected, StoredLayer, Transaction};
 pub use error::{StoreError, is_full};
-pub use find::{Image, Layer, Pin};
-pub use remove::{ImageUser, Pruned, RemoveOptions, Removed};
+pub use find::{Broken, Image, Layer, Listing, Pin};
+pub use remove::{RemoveOptions, Removed};
+pub use sweep::Pruned;
+pub use users::{ImageUser, ListUsers, Users};
 
 pub(crate) use add::{Finished, Staging};
 pub(crate) use error::io_error;
@@ -76,12 +81,13 @@ const RESERVE: u64 = 64 << 10;
 #[derive(Debug, Clone)]
 pub struct ImageStore {
     dir: PathBuf,
+    users: Option<Arc<dyn ListUsers>>,
 }
 
 impl ImageStore {
     /// Opens the store at `dir`, making it (mode 0700) if it is not there.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let store = Self { dir: dir.to_owned() };
+        let store = Self { dir: dir.to_owned(), users: None };
         let layout = store.dir.join("oci-layout");
         // Written last, so its presence means that all else is there.
         match fs::read_to_string(&layout) {
@@ -105,6 +111,12 @@ impl ImageStore {
         }
         store.replace(&layout, LAYOUT.as_bytes())?;
         Ok(store)
+    }
+
+    /// The same store, which asks `users` before it deletes anything.
+    #[must_use]
+    pub fn with_users(self, users: Arc<dyn ListUsers>) -> Self {
+        Self { users: Some(users), ..self }
     }
 
     /// The directory.

@@ -2,6 +2,7 @@
 use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rbox_spec::Reference;
@@ -101,7 +102,7 @@ fn a_moved_tag_leaves_a_dangling_image() {
     let old = store.find_id(&old.id).unwrap().unwrap();
     assert!(old.references.is_empty());
     assert_eq!(store.list().unwrap().len(), 2);
-    let pruned = store.prune(false, &[], |_| true).unwrap();
+    let pruned = store.prune(false, |_| true).unwrap();
     assert!(pruned.removed.contains(&Removed::Deleted(old.id)) && pruned.freed > 0);
     assert!(store.find_id(&old.id).unwrap().is_none() && store.find("app:1").unwrap().is_some());
 }
@@ -117,33 +118,36 @@ fn removal_is_dockers() {
     store.tag(&image, &"other:2".parse().unwrap()).unwrap();
     assert!(store.tag(&image, &image_digest(&image)).is_err());
 
-    let by_id = store.remove(&image.id.short(), RemoveOptions::default(), &[]).unwrap_err().to_string();
+    let soft = RemoveOptions::default();
+    let by_id = store.remove(&image.id.short(), soft).unwrap_err().to_string();
     assert!(by_id.contains("(must be forced) - image is referenced in multiple repositories"), "{by_id}");
-    assert_eq!(lines(&store.remove("app:1", RemoveOptions::default(), &[]).unwrap()), ["Untagged: app:1"]);
+    assert_eq!(lines(&store.remove("app:1", soft).unwrap()), ["Untagged: app:1"]);
 
-    let mut user = ImageUser { image: image.id, container: "c".repeat(64), running: false };
-    let refused = store.remove("other:2", RemoveOptions::default(), &[user.clone()]).unwrap_err().to_string();
     let id = image.id.short();
+    let used = |running| store.clone().with_users(Containers::of(&image, running));
+    let refused = used(false).remove("other:2", soft).unwrap_err().to_string();
     assert_eq!(
         refused,
         format!(
             "conflict: unable to remove repository reference \"other:2\" (must force) - container cccccccccccc is using its referenced image {id}"
         )
     );
-    user.running = true;
-    let forced = store.remove("other:2", RemoveOptions { force: true }, &[user]).unwrap_err().to_string();
-    assert!(
-        forced.contains("(cannot be forced) - image is being used by running container cccccccccccc"),
-        "{forced}"
-    );
+    for (force, running, why) in [
+        (false, false, "(must be forced) - image is being used by stopped container cccccccccccc"),
+        (false, true, "(cannot be forced) - image is being used by running container cccccccccccc"),
+        (true, true, "(cannot be forced) - image is being used by running container cccccccccccc"),
+    ] {
+        let refused = used(running).remove(&id, RemoveOptions { force }).unwrap_err().to_string();
+        assert_eq!(refused, format!("conflict: unable to delete {id} {why}"));
+    }
 
     let pin = store.pin(&image).unwrap();
     assert!(
-        store.remove("other:2", RemoveOptions { force: true }, &[]).is_err(),
+        store.remove("other:2", RemoveOptions { force: true }).is_err(),
         "a container is being made of it"
     );
     drop(pin);
-    let removed = store.remove("other:2", RemoveOptions::default(), &[]).unwrap();
+    let removed = store.remove("other:2", RemoveOptions::default()).unwrap();
     let deleted = removed.iter().filter(|r| matches!(r, Removed::Deleted(_))).count();
     assert_eq!(
         (removed[0].to_string().as_str(), deleted),
@@ -153,10 +157,114 @@ fn removal_is_dockers() {
     assert!(matches!(store.pin(&image), Err(StoreError::NotFound(_))));
     let shared = store.find_id(&shared.id).unwrap().unwrap();
     assert!(store.is_complete(&shared), "the shared layer stays");
-    store.remove("shared", RemoveOptions::default(), &[]).unwrap();
+    store.remove("shared", RemoveOptions::default()).unwrap();
     assert_eq!(content(&store), Vec::<PathBuf>::new());
-    let gone = store.remove("shared", RemoveOptions::default(), &[]).unwrap_err().to_string();
+    let gone = store.remove("shared", RemoveOptions::default()).unwrap_err().to_string();
     assert_eq!(gone, "No such image: shared:latest");
+}
+
+/// One container of an image.
+#[derive(Debug)]
+struct Containers(Users);
+
+impl Containers {
+    fn of(image: &Image, running: bool) -> Arc<Self> {
+        let layers = image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
+        let user = ImageUser { image: image.id, container: "c".repeat(64), running, layers };
+        Arc::new(Self(Users { known: vec![user], incomplete: false }))
+    }
+}
+
+impl ListUsers for Containers {
+    fn list(&self) -> Result<Users, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.0.clone())
+    }
+}
+
+#[test]
+fn a_container_keeps_its_layers_as_long_as_it_is_there() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1", "app:2"]);
+    let force = RemoveOptions { force: true };
+    let layers: Vec<PathBuf> = image.layers.iter().map(|layer| layer.dir.clone()).collect();
+    let all_there = || layers.iter().all(|dir| dir.is_dir());
+
+    // By its last name while it runs: it loses the name and stays.
+    let with_running = store.clone().with_users(Containers::of(&image, true));
+    assert_eq!(lines(&with_running.remove("app:1", force).unwrap()), ["Untagged: app:1"]);
+    assert_eq!(lines(&with_running.remove("app:2", force).unwrap()), ["Untagged: app:2"]);
+    assert!(store.find_id(&image.id).unwrap().unwrap().references.is_empty() && all_there());
+
+    // Stopped: the image goes, what the container stands on stays, whoever sweeps.
+    let with_stopped = store.clone().with_users(Containers::of(&image, false));
+    let removed = with_stopped.remove(&image.id.to_string(), force).unwrap();
+    assert_eq!(removed, [Removed::Deleted(image.id)]);
+    with_stopped.sweep(Duration::ZERO).unwrap();
+    with_stopped.prune(true, |_| true).unwrap();
+    with_stopped.release(Some(image.id), &layers).unwrap();
+    assert!(store.find_id(&image.id).unwrap().is_none() && all_there());
+    assert!(fs::read_dir(store.dir().join("blobs/sha256")).unwrap().next().is_none(), "blobs go with it");
+
+    // A container whose record cannot be read may stand on anything.
+    let unknown = Containers(Users { known: Vec::new(), incomplete: true });
+    let with_unknown = store.clone().with_users(Arc::new(unknown));
+    with_unknown.sweep(Duration::ZERO).unwrap();
+    with_unknown.release(None, &layers).unwrap();
+    assert!(all_there());
+    store.release(None, &[PathBuf::from("../..")]).unwrap();
+    store.release(Some(image.id), &layers).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+}
+
+/// What is damaged hides only itself, and goes with `rmi`.
+#[test]
+fn a_damaged_image_is_told_and_removed() {
+    for (what, spoil) in [
+        (
+            "an empty manifest",
+            (|store, image| fs::write(store.blob_path(&image.manifest_digest), b"").unwrap())
+                as fn(&ImageStore, &Image),
+        ),
+        ("no manifest", |store, image| fs::remove_file(store.blob_path(&image.manifest_digest)).unwrap()),
+        ("an empty configuration", |store, image| fs::write(store.blob_path(&image.id), b"").unwrap()),
+        ("no configuration", |store, image| fs::remove_file(store.blob_path(&image.id)).unwrap()),
+        ("zeros", |store, image| {
+            let path = store.blob_path(&image.id);
+            let length = fs::metadata(&path).unwrap().len() as usize;
+            fs::write(path, vec![0; length]).unwrap();
+        }),
+        ("another configuration", |store, image| {
+            let path = store.blob_path(&image.id);
+            let text = fs::read_to_string(&path).unwrap().replace("A=b", "A=c");
+            fs::write(path, text).unwrap();
+        }),
+    ] {
+        let (_dir, store) = fresh();
+        let bad = add(&store, &TestImage::small(), &["bad:1"]);
+        let layers = [(tar_of(&[("bin/true", b"true"), ("etc/x", b"1")]), "+gzip")];
+        let good = add(&store, &TestImage::new(&layers, host_architecture()), &["good:1"]);
+        spoil(&store, &bad);
+        let listing = store.listing().unwrap();
+        assert_eq!(listing.images.iter().map(|image| image.id).collect::<Vec<_>>(), [good.id], "{what}");
+        assert_eq!(
+            listing.broken.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+            ["bad:1"],
+            "{what}"
+        );
+        let error = store.find("bad:1").unwrap_err().to_string();
+        assert_eq!(
+            error, "image bad:1 is damaged; pull it again, or remove it with 'rbox rmi bad:1'",
+            "{what}"
+        );
+        store.sweep(Duration::ZERO).unwrap();
+        let removed = store.remove("bad:1", RemoveOptions::default()).unwrap();
+        assert!(removed.contains(&Removed::Deleted(bad.id)), "{what}: {removed:?}");
+        assert!(store.listing().unwrap().broken.is_empty(), "{what}");
+        assert!(store.is_complete(&store.get("good:1").unwrap()), "{what}");
+        store.remove("good:1", RemoveOptions::default()).unwrap();
+        store.sweep(Duration::ZERO).unwrap();
+        assert_eq!(content(&store), Vec::<PathBuf>::new(), "{what}");
+    }
 }
 
 fn image_digest(image: &Image) -> Reference {
@@ -256,14 +364,14 @@ fn tidying_leaves_what_the_living_write() {
                 let _ = store.sweep(Duration::ZERO).unwrap();
             }
         });
-        let work = std::panic::catch_unwind(|| {
+        let work = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             for round in 0..100 {
                 let image = store.find("a:1").unwrap().unwrap();
                 store.tag(&image, &format!("b:{round}").parse().unwrap()).unwrap();
                 fs::remove_file(store.dir().join("oci-layout")).unwrap();
                 ImageStore::open(&dir.path().join("images")).unwrap();
             }
-        });
+        }));
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
         work.unwrap();
     });

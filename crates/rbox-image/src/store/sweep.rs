@@ -1,0 +1,243 @@
+//! Deleting what nothing names: the files of an image that was removed, and what those that died left.
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use rbox_spec::Digest;
+use rustix::fs::FlockOperation;
+
+use super::remove::Doomed;
+use super::users::layer_name;
+use super::{Image, ImageStore, RemoveOptions, Removed, StoreError, io_error};
+
+/// How long what no image names stays for the next pull to use.
+const KEEP: Duration = Duration::from_hours(24);
+
+/// What `image prune` did.
+#[derive(Debug, Clone, Default)]
+pub struct Pruned {
+    /// In Docker's order.
+    pub removed: Vec<Removed>,
+    /// Bytes of disk given back.
+    pub freed: u64,
+}
+
+/// What must not be deleted.
+#[derive(Default)]
+struct Live {
+    blobs: BTreeSet<Digest>,
+    /// The names of their directories.
+    layers: BTreeSet<String>,
+    /// It cannot be told which blobs and layers else.
+    unknown: bool,
+}
+
+impl ImageStore {
+    /// Deletes the files of an image that is no longer registered, except those that other images have, and the layers
+    /// that containers stand on.
+    ///
+    /// While someone is adding, they may be counting on them: then they stay for a later [`tidy`](Self::tidy), and only
+    /// the image is reported as deleted.
+    pub(super) fn free(&self, image: &Doomed, removed: &mut Vec<Removed>) -> Result<(), StoreError> {
+        let Some(_alone) = self.try_alone()? else { return Ok(()) };
+        let live = self.live()?;
+        for (diff_id, chain) in image.layers.iter().zip(image.chain_ids()).rev() {
+            if !live.unknown && !live.layers.contains(&diff_id.hex()) && self.has_layer(diff_id) {
+                self.discard(&self.layer_path(diff_id))?;
+                removed.push(Removed::Deleted(chain));
+            }
+        }
+        for digest in image.blobs.iter().filter(|digest| !live.blobs.contains(digest)) {
+            remove_file(&self.blob_path(digest))?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the layers of a container that is gone, if neither an image nor another container has them. It may have
+    /// outlived its image.
+    pub fn release(&self, image: Option<Digest>, layers: &[PathBuf]) -> Result<(), StoreError> {
+        let index = self.read_index()?;
+        if image.is_some_and(|image| index.entries.iter().any(|entry| self.id_of(entry) == Some(image))) {
+            return Ok(());
+        }
+        let Some(_alone) = self.try_alone()? else { return Ok(()) };
+        let live = self.live()?;
+        if live.unknown {
+            return Ok(());
+        }
+        for name in layers.iter().filter_map(|path| layer_name(path)) {
+            // It becomes a path: only what could be a layer's name.
+            if name.bytes().all(|b| b.is_ascii_hexdigit()) && !live.layers.contains(&name) {
+                self.discard(&self.layers_dir().join(name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn layers_dir(&self) -> PathBuf {
+        self.dir().join("layers")
+    }
+
+    /// The lock that excludes everyone who adds; `None` if someone does.
+    fn try_alone(&self) -> Result<Option<File>, StoreError> {
+        match self.lock_file("store.lock", FlockOperation::NonBlockingLockExclusive) {
+            Ok(file) => Ok(Some(file)),
+            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Everything that index.json names, directly or not, and what containers stand on.
+    fn live(&self) -> Result<Live, StoreError> {
+        let index = self.read_index()?;
+        let users = self.users()?;
+        let mut live = Live { layers: users.layers(), unknown: users.incomplete, ..Live::default() };
+        for entry in &index.entries {
+            let parts = self.doomed(&index, entry);
+            live.blobs.extend(parts.blobs);
+            live.layers.extend(parts.layers.iter().map(Digest::hex));
+            // What another tool put in (an index, an artifact) is left alone, but what it names cannot be known; nor what
+            // belongs to an image that is damaged.
+            live.unknown |= !parts.whole;
+        }
+        Ok(live)
+    }
+
+    /// Moves a directory out of sight in one step, then deletes it.
+    fn discard(&self, path: &Path) -> Result<(), StoreError> {
+        let grave = self.fresh("dead");
+        match fs::rename(path, &grave) {
+            Ok(()) => fs::remove_dir_all(&grave).map_err(io_error("remove", &grave)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(StoreError::Io { action: "rename", path: path.to_owned(), source }),
+        }
+    }
+
+    /// Deletes what dead processes left: see the module's documentation. Pulls and removals run it; its failures are not
+    /// theirs, so there is nothing to return.
+    pub fn tidy(&self) {
+        let _ = self.sweep(KEEP);
+    }
+
+    /// Deletes everything under the store that index.json does not name and that is older than `keep`. Returns the bytes
+    /// freed; 0 while someone is adding.
+    pub fn sweep(&self, keep: Duration) -> Result<u64, StoreError> {
+        let Some(_alone) = self.try_alone()? else { return Ok(0) };
+        let mut freed = 0;
+        // Whoever changes index.json adds nothing and holds only its lock; the new one is under tmp/ until it is renamed.
+        let index_lock = self.lock_index()?;
+        for (path, meta) in entries(&self.tmp())? {
+            let partial = path.extension().is_some_and(|extension| extension == "partial");
+            if partial && younger(&meta, keep) {
+                continue;
+            }
+            freed += disk_use(&path, &meta);
+            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+        }
+        drop(index_lock);
+        // Only worth reading every manifest for if something may be unnamed.
+        let layers = entries(&self.layers_dir())?;
+        let mut blobs = Vec::new();
+        for (directory, meta) in entries(&self.dir().join("blobs"))? {
+            if meta.is_dir() {
+                blobs.extend(entries(&directory)?);
+            }
+        }
+        let live = self.live()?;
+        if live.unknown {
+            return Ok(freed);
+        }
+        let named: BTreeSet<PathBuf> = live
+            .layers
+            .iter()
+            .map(|name| self.layers_dir().join(name))
+            .chain(live.blobs.iter().map(|digest| self.blob_path(digest)))
+            .collect();
+        for (path, meta) in layers.into_iter().chain(blobs) {
+            if named.contains(&path) || younger(&meta, keep) {
+                continue;
+            }
+            freed += disk_use(&path, &meta);
+            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+        }
+        Ok(freed)
+    }
+
+    /// Removes the images without a tag (or, with `all`, every one) that no container uses and `wanted` agrees to; and all
+    /// that dead pulls left.
+    pub fn prune(&self, all: bool, wanted: impl Fn(&Image) -> bool) -> Result<Pruned, StoreError> {
+        let mut pruned = Pruned::default();
+        let users = self.users()?;
+        for image in self.list()? {
+            let used = users.of(image.id).next().is_some();
+            if used || (!all && !image.references.is_empty()) || !wanted(&image) {
+                continue;
+            }
+            let before = self.disk_use_of(&image);
+            match self.remove(&image.id.to_string(), RemoveOptions { force: true }) {
+                Ok(removed) => {
+                    pruned.removed.extend(removed);
+                    pruned.freed += before.saturating_sub(self.disk_use_of(&image));
+                }
+                // Taken or gone meanwhile: not ours to prune.
+                Err(StoreError::Conflict(_) | StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        pruned.freed += self.sweep(Duration::ZERO)?;
+        Ok(pruned)
+    }
+
+    fn disk_use_of(&self, image: &Image) -> u64 {
+        let blobs = image.layers.iter().map(|layer| layer.digest).chain([image.manifest_digest, image.id]);
+        let blobs: u64 =
+            blobs.map(|d| fs::metadata(self.blob_path(&d)).map_or(0, |meta| meta.blocks() * 512)).sum();
+        blobs + image.layers.iter().map(|layer| self.layer_size(layer)).sum::<u64>()
+    }
+}
+
+fn entries(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {
+    let mut found = Vec::new();
+    let list = match fs::read_dir(dir) {
+        Ok(list) => list,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(found),
+        Err(source) => return Err(StoreError::Io { action: "read", path: dir.to_owned(), source }),
+    };
+    for entry in list {
+        let entry = entry.map_err(io_error("read", dir))?;
+        match entry.metadata() {
+            Ok(meta) => found.push((entry.path(), meta)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(source) => return Err(StoreError::Io { action: "stat", path: entry.path(), source }),
+        }
+    }
+    Ok(found)
+}
+
+/// Whether it changed less than `keep` ago. The change time, because a layer's own time is its image's.
+fn younger(meta: &fs::Metadata, keep: Duration) -> bool {
+    let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
+    !keep.is_zero() && SystemTime::now().duration_since(changed).is_ok_and(|age| age < keep)
+}
+
+/// Bytes of disk; for an unpacked layer what its record says.
+fn disk_use(path: &Path, meta: &fs::Metadata) -> u64 {
+    if !meta.is_dir() {
+        return meta.blocks() * 512;
+    }
+    let record = fs::read(path.join("layer.json")).ok();
+    let record = record.and_then(|bytes| serde_json::from_slice::<super::find::LayerRecord>(&bytes).ok());
+    record.map_or(0, |record| record.size)
+}
+
+fn remove_file(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
