@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
+use rustix::fs::{FlockOperation, inotify};
 
 use super::LogEntry;
 use super::writer::numbered;
@@ -85,9 +85,23 @@ impl LogReader {
         sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
     ) -> io::Result<Option<Cursor>> {
         let mut files = self.open_all()?;
-        if let Some(wanted) = query.tail {
-            seek_tail(&mut files, wanted)?;
-        }
+        // The last ones before `until` are found by their times, the last of all by their line feeds.
+        let mut skipped = match (query.tail, query.until) {
+            (Some(wanted), Some(_)) => matching(&mut files, query)?.saturating_sub(wanted),
+            (Some(wanted), None) => {
+                seek_tail(&mut files, wanted)?;
+                0
+            }
+            (None, _) => 0,
+        };
+        let mut sink = |entry: &LogEntry<'_>| {
+            if skipped > 0 {
+                skipped -= 1;
+                return Ok(());
+            }
+            sink(entry)
+        };
+        let sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()> = &mut sink;
         let last = files.pop();
         for file in files {
             let mut cursor = Cursor::new(file);
@@ -103,7 +117,8 @@ impl LogReader {
         .transpose()
     }
 
-    /// All files, oldest first. One that a rotation moves in the meantime is opened once.
+    /// All files, oldest first. One that a rotation moves in the meantime is opened once. The lock on the newest keeps it,
+    /// and what comes after it, from being deleted before it was read: see [`super::writer`].
     fn open_all(&self) -> io::Result<Vec<File>> {
         let mut files: Vec<File> = Vec::new();
         let mut seen = Vec::new();
@@ -120,6 +135,10 @@ impl LogReader {
                 }
                 Err(error) => return Err(error),
             };
+            if n == 0 {
+                // Without it a slow reader may miss lines, and nothing else.
+                let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+            }
             let inode = file.metadata()?.ino();
             if !seen.contains(&inode) {
                 seen.push(inode);
@@ -148,9 +167,18 @@ impl LogReader {
             {
                 return Ok(true);
             }
-            let mut newer = newer.into_iter();
-            let Some(next) = newer.next() else { return Ok(false) };
-            *tail = Some(Cursor::new(next));
+            if newer.is_empty() {
+                return Ok(false);
+            }
+            // All of them are open: none is lost, however long the sink takes.
+            for file in newer {
+                let mut cursor = Cursor::new(file);
+                let past = cursor.entries(query, sink)?;
+                *tail = Some(cursor);
+                if past {
+                    return Ok(true);
+                }
+            }
         }
     }
 
@@ -214,6 +242,25 @@ impl Cursor {
             self.line.clear();
         }
     }
+}
+
+/// How many entries the files have that the query's times let through. The files are at their beginning again after it.
+fn matching(files: &mut [File], query: &LogQuery) -> io::Result<u64> {
+    let mut count = 0;
+    for file in files.iter() {
+        let mut cursor = Cursor::new(file.try_clone()?);
+        let past = cursor.entries(query, &mut |_| {
+            count += 1;
+            Ok(())
+        })?;
+        if past {
+            break;
+        }
+    }
+    for file in files {
+        file.rewind()?;
+    }
+    Ok(count)
 }
 
 /// Drops the files, and sets the position in the first that is left, so that `wanted` lines remain.
@@ -400,6 +447,53 @@ mod tests {
         });
         assert_eq!(lines, (0..200).collect::<Vec<_>>());
         assert!(begin.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_slow_follower_misses_nothing() {
+        for max_files in [1, 2, 5] {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("log");
+            let mut log = written(&path, 1, max_files);
+            let done = AtomicBool::new(false);
+            let mut lines: Vec<i64> = Vec::new();
+            let mut sink = |entry: &LogEntry<'_>| {
+                // All is written while it looks at the first line: some hundred rotations.
+                if lines.is_empty() {
+                    for n in 1..1500 {
+                        log.write(Stream::Stdout, format!("{n}\n").as_bytes(), at(n)).unwrap();
+                    }
+                    done.store(true, Ordering::SeqCst);
+                }
+                lines.push(entry.text.trim().parse().unwrap());
+                Ok(())
+            };
+            let check = || done.load(Ordering::SeqCst);
+            let ended = Ended { fd: None, check: &check };
+            LogReader::new(&path).follow(&LogQuery::default(), &ended, &mut sink).unwrap();
+            assert_eq!(lines, (0..1500).collect::<Vec<_>>(), "of {max_files} files");
+            // Nobody reads any more: the next rotations leave what was asked for.
+            for n in 0..20 {
+                log.write(Stream::Stdout, b"more\n", at(n)).unwrap();
+            }
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), max_files as usize);
+        }
+    }
+
+    #[test]
+    fn the_last_ones_before_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        written(&path, 40, 100);
+        let query = |tail, since, until| LogQuery {
+            tail: Some(tail),
+            since: Option::map(since, at),
+            until: Some(at(until)),
+        };
+        assert_eq!(read(&path, &query(1, None, 20)), [20]);
+        assert_eq!(read(&path, &query(3, Some(19), 20)), [19, 20]);
+        assert_eq!(read(&path, &query(100, None, 2)), [0, 1, 2]);
+        assert_eq!(read(&path, &query(0, None, 20)), [0_i64; 0]);
     }
 
     #[test]

@@ -1,4 +1,7 @@
 //! The side of the log that the monitor holds for a container's life: few bytes of memory, one `write` a batch.
+//!
+//! A follower has a lock on the file it reads. At a rotation that file and the newer ones stay, up to [`BEHIND`] bytes of
+//! them, so that one that is slower than the container misses nothing; without a lock the oldest go.
 
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
@@ -7,11 +10,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::{LogOptions, MAX_ENTRY, Stream};
 
 /// A batch is written out when it reaches this; a chatty container costs no more memory than this.
 const BATCH: usize = 32 * 1024;
+
+/// What is kept at most for a follower that is behind, beyond what the options say.
+const BEHIND: u64 = 64 << 20;
+/// And in so many files.
+const BEHIND_FILES: u64 = 256;
 
 /// Appends a container's output to its log file and rotates it.
 #[derive(Debug)]
@@ -126,16 +136,24 @@ impl LogWriter {
     /// Moves each file up by one and begins a new one. What cannot be moved is given up rather than grown.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |n: u32| numbered(&self.path, n);
-        if self.options.max_files <= 1 {
-            self.file.set_len(0)?;
-        } else {
-            for n in (1..self.options.max_files - 1).rev() {
-                ignore_missing(std::fs::rename(numbered(n), numbered(n + 1)))?;
-            }
-            ignore_missing(std::fs::rename(&self.path, numbered(1)))?;
-            self.file = open_file(&self.path)?;
+        let mut free = 1;
+        while numbered(free).exists() {
+            free += 1;
         }
+        for n in (1..free).rev() {
+            ignore_missing(std::fs::rename(numbered(n), numbered(n + 1)))?;
+        }
+        ignore_missing(std::fs::rename(&self.path, numbered(1)))?;
+        self.file = open_file(&self.path)?;
         self.size = 0;
+        let most = self.options.max_files.max(1);
+        let behind = (BEHIND / self.options.max_size.unwrap_or(BEHIND).max(1)).clamp(1, BEHIND_FILES) as u32;
+        for n in (most..=free).rev() {
+            if n < most + behind && is_read(&numbered(n)) {
+                break;
+            }
+            ignore_missing(std::fs::remove_file(numbered(n)))?;
+        }
         Ok(())
     }
 }
@@ -145,6 +163,13 @@ pub(super) fn numbered(path: &Path, n: u32) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     let _ = write!(name, ".{n}");
     name.into()
+}
+
+/// Whether a follower is at this file.
+fn is_read(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| {
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
+    })
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
