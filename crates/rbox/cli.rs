@@ -18,7 +18,7 @@ use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 use crate::commands::{COMMANDS, GROUPS};
 pub(crate) use crate::global::Global;
 use crate::interspersed::{booleans, end_options};
-use crate::{escape, table};
+use crate::{escape, lacking, table};
 
 /// rbox itself failed, or was asked for what it cannot do.
 pub(crate) const FAILED: u8 = 125;
@@ -123,10 +123,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             let _ = write!(text, ": {cause}");
         }
     }
-    match text.strip_prefix("No such ") {
-        Some(rest) => format!("no such {rest}"),
-        None => text,
-    }
+    text
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -135,7 +132,10 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return coded.code;
     }
-    let input = error.is::<BadInput>() || error.is::<FilterError>() || error.is::<crate::template::Error>();
+    let template = error.downcast_ref::<crate::template::Error>();
+    let input = error.is::<BadInput>()
+        || error.is::<FilterError>()
+        || matches!(template, Some(crate::template::Error::Parse(_)));
     let invalid = matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Invalid(_)));
     if input || invalid { FAILED } else { NOT_DONE }
 }
@@ -169,7 +169,7 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
             return help(&words[..1]);
         }
         let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
-        return Err(bad_input(format!("'{name}' is not a rbox command; see 'rbox --help'")));
+        return Err(bad_input(lacking::command(&name)));
     };
     if entry.enters && rbox_engine::explain::is_root() {
         rbox_engine::own_file::run_from_read_only_mount()?;
@@ -190,7 +190,8 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
 }
 
 /// Commands that touch nothing.
-const NO_ROOT: [&str; 3] = ["completion", "man", "version"];
+const NO_ROOT: [&str; 7] =
+    ["completion", "man", "version", "context ls", "context show", "context inspect", "context use"];
 
 fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
@@ -235,8 +236,10 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
 
 /// The arguments of one command; none when its help was asked for and printed.
 fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option<ArgMatches>> {
-    let command =
-        (entry.build)().bin_name(format!("rbox {name}")).no_binary_name(true).args_override_self(true);
+    let command = values_of_any_form((entry.build)())
+        .bin_name(format!("rbox {name}"))
+        .no_binary_name(true)
+        .args_override_self(true);
     // Behind the image or the container stands another command, whose options are not ours.
     let passes_on = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
     let words = booleans(&command, words, passes_on).map_err(bad_input)?;
@@ -247,8 +250,19 @@ fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option
             table::write_all(&mut std::io::stdout(), &error.render().to_string())?;
             Ok(None)
         }
-        Err(error) => Err(bad_input(one_line(&error, name))),
+        Err(error) => {
+            Err(bad_input(lacking::flag(&error, entry.paths[0]).unwrap_or_else(|| one_line(&error, name))))
+        }
     }
+}
+
+/// The word behind an option that takes a value is that value, whatever it begins with: `-e -x`, `--label -y=z`.
+fn values_of_any_form(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let takes_next =
+            !arg.is_positional() && arg.get_action().takes_values() && !arg.is_require_equals_set();
+        if takes_next { arg.allow_hyphen_values(true) } else { arg }
+    })
 }
 
 /// clap's error in one line: the sentence, what it may have meant, and where to read more.
@@ -315,7 +329,9 @@ fn help(words: &[OsString]) -> anyhow::Result<u8> {
     for word in words {
         let word = word.to_string_lossy();
         let Some(found) = command.find_subcommand(&*word).cloned() else {
-            return Err(bad_input(format!("'{word}' is not a rbox command; see 'rbox --help'")));
+            path.remove(0);
+            path.push(word.into_owned());
+            return Err(bad_input(lacking::command(&path.join(" "))));
         };
         path.push(word.into_owned());
         command = found;
@@ -416,12 +432,43 @@ mod tests {
     }
 
     #[test]
+    fn every_option_takes_a_value_that_begins_with_a_hyphen() {
+        for entry in COMMANDS {
+            for arg in values_of_any_form((entry.build)()).get_arguments() {
+                let free =
+                    arg.is_positional() || !arg.get_action().takes_values() || arg.is_require_equals_set();
+                assert!(free || arg.is_allow_hyphen_values_set(), "{} {}", entry.paths[0], arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_slip_in_a_command_is_told_with_what_was_meant() {
+        for (line, said) in [
+            ("rum busybox", "'rum' is not a rbox command: did you mean run? See 'rbox --help'"),
+            (
+                "container stat x",
+                "'container stat' is not a rbox command: did you mean container start or container stats? See 'rbox container --help'",
+            ),
+            ("push x", "'push' is a docker command that rbox does not have; see 'rbox --help'"),
+            ("bogus", "'bogus' is not a rbox command; see 'rbox --help'"),
+            ("run --gpus all x", "docker's flag --gpus is not supported by rbox run; see 'rbox run --help'"),
+            (
+                "ps --al",
+                "unexpected argument '--al' found (a similar argument exists: '--all'); see 'rbox ps --help'",
+            ),
+        ] {
+            let text = message(&dispatch(&words(line)).unwrap_err());
+            assert_eq!(text, said, "{line}");
+        }
+    }
+
+    #[test]
     fn causes_are_said_once() {
         let inner = std::io::Error::other("disk on fire");
         let told = anyhow::Error::new(inner).context("read x: disk on fire");
         assert_eq!(message(&told), "read x: disk on fire");
         let untold = anyhow::Error::new(std::io::Error::other("disk on fire")).context("read x");
         assert_eq!(message(&untold), "read x: disk on fire");
-        assert_eq!(message(&anyhow::anyhow!("No such container: x")), "no such container: x");
     }
 }

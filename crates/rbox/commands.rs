@@ -2,13 +2,14 @@
 
 use crate::cli::Entry;
 use crate::{
-    archive, boot, exec, generate, history, images, info, inspect, logs, net, network, pid, port, ps, pull,
-    rename, rm, rmi, run, start, stats, stop, system, top, update, volume,
+    archive, boot, context, exec, generate, history, images, info, inspect, logs, net, network, pid, port,
+    ps, pull, rename, rm, rmi, run, start, stats, stop, system, top, update, volume,
 };
 
 /// Words that only lead to other commands.
 pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
+    ("context", "Show the one context there is"),
     ("image", "Manage images"),
     ("network", "Manage networks"),
     ("system", "Manage rbox"),
@@ -69,6 +70,10 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<net::NetTrace>(&["net trace"]),
     Entry::of::<info::Info>(&["info", "system info"]),
     Entry::of::<info::Version>(&["version"]),
+    Entry::of::<context::Ls>(&["context ls", "context list"]),
+    Entry::of::<context::Show>(&["context show"]),
+    Entry::of::<context::Inspect>(&["context inspect"]),
+    Entry::of::<context::Use>(&["context use"]),
     Entry::of::<system::Df>(&["system df"]),
     Entry::of::<system::Prune>(&["system prune"]),
     Entry::of::<system::Reset>(&["system reset"]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbox_engine::create::CreateRequest;
-use rbox_engine::spec::container::{DeviceSpec, HostConfig, SeccompMode};
+use rbox_engine::spec::container::{DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
@@ -21,6 +21,9 @@ pub(crate) struct ContainerFlags {
     limits: LimitFlags,
     #[command(flatten)]
     networks: NetworkFlags,
+    /// Add an annotation, which the runtime is handed (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
     /// Add a capability
     #[arg(long, value_name = "CAP")]
     cap_add: Vec<String>,
@@ -54,6 +57,9 @@ pub(crate) struct ContainerFlags {
     /// Limit how often a device is written (DEVICE:N a second)
     #[arg(long, value_name = "LIMIT")]
     device_write_iops: Vec<String>,
+    /// Domain name inside the container
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
     /// Replace the image's entrypoint
     #[arg(long, value_name = "COMMAND")]
     entrypoint: Option<String>,
@@ -78,6 +84,9 @@ pub(crate) struct ContainerFlags {
     /// Run a small init as PID 1 that reaps processes and passes signals on
     #[arg(long)]
     init: bool,
+    /// Whose shared memory and queues it has: private (its own), none (without /dev/shm) or host
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
     /// Keep standard input open
     #[arg(short, long)]
     pub(crate) interactive: bool,
@@ -87,6 +96,9 @@ pub(crate) struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "FILE")]
     label_file: Vec<String>,
+    /// Where its output is kept: json-file, or none for nowhere
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
     /// Option of the log: max-size=SIZE, max-file=N
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
@@ -105,6 +117,9 @@ pub(crate) struct ContainerFlags {
     /// Preference of the host to kill it when memory is short (-1000 to 1000)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
+    /// Processes it sees: its own, or host for all of the host's
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
     /// Platform of the image, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Option<String>,
@@ -147,12 +162,21 @@ pub(crate) struct ContainerFlags {
     /// Set a limit of its processes (nofile=1024:2048)
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
+    /// Mode bits that files are made without, in octal (0022 is usual)
+    #[arg(long, value_name = "MASK")]
+    umask: Option<String>,
+    /// There is no socket to give away
+    #[arg(long, hide = true)]
+    use_api_socket: bool,
     /// User and group (NAME|UID[:GROUP|GID])
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
     /// User namespace: host
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
+    /// Whose host name it has: its own, or host
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
     /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro])
     #[arg(short, long, value_name = "SPEC")]
     volume: Vec<String>,
@@ -167,12 +191,19 @@ impl ContainerFlags {
         if matches!(&self.name, Some(name) if name.is_empty()) {
             return Err(bad_input("--name needs a name"));
         }
+        if self.use_api_socket {
+            return Err(bad_input(
+                "--use-api-socket: rbox has no daemon, so there is no API socket to give to a container",
+            ));
+        }
         Ok(CreateRequest {
             image: image.to_owned(),
             command: command.to_vec(),
             entrypoint: self.entrypoint.clone(),
             name: self.name.clone(),
             hostname: self.hostname.clone(),
+            domainname: self.domainname.clone(),
+            umask: self.umask.as_deref().map(umask).transpose()?,
             user: self.user.clone(),
             working_dir: self.workdir.clone(),
             env: environment(&self.env_file, &self.env)?,
@@ -227,6 +258,11 @@ impl ContainerFlags {
             restart: self.limits.restart()?.unwrap_or_default(),
             cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
             cgroupns_host: self.cgroupns.as_deref() == Some("host"),
+            pid_host: of_host("--pid", self.pid.as_deref())?,
+            uts_host: of_host("--uts", self.uts.as_deref())?,
+            ipc: ipc(self.ipc.as_deref())?,
+            annotations: pairs("--annotation", &self.annotation)?,
+            log_driver: log_driver(self.log_driver.as_deref(), &self.log_opt)?,
             init: self.init,
             userns: self.userns.clone().unwrap_or_default(),
             log_opts: pairs("--log-opt", &self.log_opt)?,
@@ -270,6 +306,57 @@ impl ContainerFlags {
             ..given
         })
     }
+}
+
+/// `--pid` and `--uts`: whether the host's are wanted.
+fn of_host(flag: &str, mode: Option<&str>) -> anyhow::Result<bool> {
+    match mode {
+        None | Some("" | "private") => Ok(false),
+        Some("host") => Ok(true),
+        Some(other) if other.starts_with("container:") => Err(bad_input(format!(
+            "{flag} {other}: namespaces of another container cannot be shared, only host is supported"
+        ))),
+        Some(other) => Err(bad_input(format!("{flag}: invalid mode \"{other}\": it takes host"))),
+    }
+}
+
+fn ipc(mode: Option<&str>) -> anyhow::Result<IpcMode> {
+    match mode {
+        None | Some("" | "private") => Ok(IpcMode::Private),
+        Some("none") => Ok(IpcMode::None),
+        Some("host") => Ok(IpcMode::Host),
+        Some(other) if other == "shareable" || other.starts_with("container:") => Err(bad_input(format!(
+            "--ipc {other}: memory cannot be shared with another container, only private, none and host are supported"
+        ))),
+        Some(other) => {
+            Err(bad_input(format!("--ipc: invalid mode \"{other}\": it takes private, none or host")))
+        }
+    }
+}
+
+/// `--log-driver`, whose options `--log-opt` has.
+fn log_driver(driver: Option<&str>, options: &[String]) -> anyhow::Result<LogDriver> {
+    const OF_DOCKER: [&str; 9] =
+        ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "local", "splunk", "syslog"];
+    match driver {
+        None | Some("" | "json-file") => Ok(LogDriver::JsonFile),
+        Some("none") if options.is_empty() => Ok(LogDriver::None),
+        Some("none") => Err(bad_input("invalid logging opts for driver none")),
+        Some(other) if OF_DOCKER.contains(&other) => Err(bad_input(format!(
+            "docker's log driver '{other}' is not supported: rbox has json-file and none"
+        ))),
+        Some(other) => Err(bad_input(format!(
+            "logger: no log driver named '{other}' is registered: rbox has json-file and none"
+        ))),
+    }
+}
+
+/// `--umask`, in octal.
+fn umask(text: &str) -> anyhow::Result<u32> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mask| *mask <= 0o777)
+        .ok_or_else(|| bad_input(format!("invalid umask \"{text}\": expected octal digits, at most 777")))
 }
 
 fn rates(

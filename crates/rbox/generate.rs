@@ -36,7 +36,7 @@ impl Execute for Completion {
     after_help = "Examples:\n  rbox man /usr/local/share/man/man1     # rbox.1, rbox-run.1, …\n  rbox man | man -l -                    # the first page, on standard output"
 )]
 pub(crate) struct Man {
-    /// Where to write the pages; the first goes to standard output when this is absent
+    /// Where to write the pages, made when it is not there; the first goes to standard output when this is absent
     dir: Option<PathBuf>,
 }
 
@@ -48,9 +48,8 @@ impl Execute for Man {
             write_all(&mut std::io::stdout(), &page(&root)?)?;
             return Ok(0);
         };
-        if !dir.is_dir() {
-            return Err(bad_input(format!("{} is not a directory", dir.display())));
-        }
+        std::fs::create_dir_all(dir)
+            .map_err(|error| bad_input(format!("make directory {}: {error}", dir.display())))?;
         let count = write_pages(&root, "rbox", dir)?;
         say(&format!("{count} pages in {}", dir.display()))?;
         Ok(0)

@@ -43,14 +43,7 @@ fn architecture() -> &'static str {
 
 impl Execute for Version {
     fn execute(self, _: &Global) -> anyhow::Result<u8> {
-        let one = json!({
-            "Version": env!("CARGO_PKG_VERSION"),
-            "Os": "linux",
-            "Arch": architecture(),
-            "KernelVersion": kernel("osrelease"),
-        });
-        // There is no server: the same program answers for both, so that scripts that ask for either go on.
-        let all = json!({ "Client": one, "Server": one });
+        let all = versions();
         if let Some(format) = self.format.as_deref() {
             print_formatted(format, &all)?;
             return Ok(0);
@@ -64,6 +57,54 @@ impl Execute for Version {
         write_all(&mut std::io::stdout(), &text)?;
         Ok(0)
     }
+}
+
+/// The version of Docker's API whose words rbox speaks on the command line.
+const API: &str = "1.51";
+
+/// There is no server: the same program answers for both, so that scripts that ask for either go on.
+fn versions() -> Value {
+    let (version, arch, kernel) = (env!("CARGO_PKG_VERSION"), architecture(), kernel("osrelease"));
+    json!({
+        "Client": {
+            "Version": version,
+            "ApiVersion": API,
+            "DefaultAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "BuildTime": "",
+            "Context": crate::context::DEFAULT,
+        },
+        "Server": {
+            "Platform": { "Name": "rbox" },
+            "Components": [{
+                "Name": "Engine",
+                "Version": version,
+                "Details": {
+                    "ApiVersion": API,
+                    "Arch": arch,
+                    "BuildTime": "",
+                    "Experimental": "false",
+                    "GitCommit": "",
+                    "GoVersion": "",
+                    "KernelVersion": kernel,
+                    "MinAPIVersion": API,
+                    "Os": "linux",
+                },
+            }],
+            "Version": version,
+            "ApiVersion": API,
+            "MinAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "KernelVersion": kernel,
+            "BuildTime": "",
+        },
+    })
 }
 
 fn print_formatted(format: &str, value: &Value) -> anyhow::Result<()> {
@@ -110,34 +151,131 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
         .lines()
         .find_map(|line| line.strip_prefix("PRETTY_NAME="))
         .map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned());
+    let os_version = file("/etc/os-release")
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_ID="))
+        .map_or_else(String::new, |version| version.trim_matches('"').to_owned());
     let cgroups = host::cgroups();
     let controllers: Vec<String> =
         cgroups.iter().flat_map(|cgroups| &cgroups.controllers).map(|(name, _)| name.clone()).collect();
-    Ok(json!({
+    let has = |name: &str| controllers.iter().any(|controller| controller == name);
+    let (has_memory, has_cpu) = (has("memory"), has("cpu"));
+    let mut out = json!({
+        "ID": id(&global.paths),
         "Containers": containers.len(),
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": containers.len() - running - paused,
         "Images": global.images()?.list()?.len(),
         "Driver": "overlay2",
+        "DriverStatus": [],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": ["json-file", "none"],
+        },
+        "MemoryLimit": has_memory,
+        "SwapLimit": has_memory,
+        "CpuCfsPeriod": has_cpu,
+        "CpuCfsQuota": has_cpu,
+        "CPUShares": has_cpu,
+        "CPUSet": has("cpuset"),
+        "PidsLimit": has("pids"),
+        "IPv4Forwarding": file("/proc/sys/net/ipv4/ip_forward").trim() == "1",
+        "Debug": false,
+        "NFd": 0,
+        "OomKillDisable": has_memory,
+        "NGoroutines": 0,
+        "SystemTime": jiff::Timestamp::now().to_string(),
         "LoggingDriver": "json-file",
         "CgroupDriver": "cgroupfs",
         "CgroupVersion": cgroups.as_ref().map_or_else(|| "none".to_owned(), |found| found.version.to_string()),
-        "CgroupControllers": controllers,
-        "DefaultRuntime": "rbox",
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "NEventsListener": 0,
         "KernelVersion": kernel("osrelease"),
         "OperatingSystem": system,
+        "OSVersion": os_version,
         "OSType": "linux",
         "Architecture": std::env::consts::ARCH,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": [],
+            "IndexConfigs": {
+                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
+            },
+            "Mirrors": [],
+        },
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory * 1024,
+        "GenericResources": null,
+    });
+    let rest = about_rbox(global, &controllers, cgroups.is_some());
+    if let (Some(fields), Value::Object(rest)) = (out.as_object_mut(), rest) {
+        fields.extend(rest);
+    }
+    Ok(out)
+}
+
+/// The second half of `info`: less of the host, more of rbox. Where Docker has parts that rbox has not, they are off.
+fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Value {
+    json!({
         "DockerRootDir": global.paths.root.display().to_string(),
-        "StateDir": global.paths.state.display().to_string(),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
         "Name": kernel("hostname"),
+        "Labels": [],
+        "ExperimentalBuild": false,
         "ServerVersion": env!("CARGO_PKG_VERSION"),
-        "Warnings": warnings(&global.paths, cgroups.is_some()),
-    }))
+        "Runtimes": { "rbox": { "path": "rbox" } },
+        "DefaultRuntime": "rbox",
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": false,
+            "Error": "",
+            "RemoteManagers": null,
+        },
+        // Containers run on whatever becomes of the command that started them.
+        "LiveRestoreEnabled": true,
+        "Isolation": "",
+        "InitBinary": "docker-init",
+        "ContainerdCommit": { "ID": "" },
+        "RuncCommit": { "ID": "" },
+        "InitCommit": { "ID": "" },
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": warnings(&global.paths, has_cgroups),
+        "ClientInfo": {
+            "Debug": false,
+            "Version": env!("CARGO_PKG_VERSION"),
+            "Context": crate::context::DEFAULT,
+            "Plugins": [],
+            "Warnings": null,
+        },
+        "CgroupControllers": controllers,
+        "StateDir": global.paths.state.display().to_string(),
+    })
+}
+
+/// A name for this host and root directory that stays the same: a digest of the machine's own, which is not shown itself.
+fn id(paths: &Paths) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_else(|_| kernel("hostname"));
+    let text = format!("{}:{}", machine.trim(), paths.root.display());
+    // FNV-1a, from two beginnings.
+    let hash = |begin: u64| {
+        text.bytes().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let (a, b) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
 }
 
 /// What will not work here, and why.

@@ -127,13 +127,19 @@ fn show(
         Some(text) => Some(Template::parse(text)?),
     };
     let mut found = Vec::new();
-    let mut code = 0;
+    let (mut code, mut printed) = (0, false);
     for name in names {
         match look_up(global, name, kind, size) {
             Ok(value) => match &template {
                 Some(template) => {
-                    let text = template.render(&inspect::for_template(value))?;
-                    write_all(&mut out, &format!("{text}\n"))?;
+                    // One that has not what is asked for keeps none of the others from being shown.
+                    match template.render(&value) {
+                        Ok(text) => {
+                            printed = true;
+                            write_all(&mut out, &format!("{text}\n"))?;
+                        }
+                        Err(error) => code = code.max(report(&error.into()).min(NOT_DONE)),
+                    }
                 }
                 None => found.push(value),
             },
@@ -143,7 +149,12 @@ fn show(
             }
         }
     }
-    if template.is_none() {
+    if template.is_some() {
+        // Docker's client gives a line whatever there was.
+        if !printed {
+            write_all(&mut out, "\n")?;
+        }
+    } else {
         let text = if format == Some("json") { serde_json::to_string(&found)? } else { pretty(&found)? };
         write_all(&mut out, &format!("{}\n", escape::json(&text)))?;
     }
@@ -167,14 +178,13 @@ fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyho
             return Ok(value);
         }
     }
-    let what = match kind {
-        None => "object",
-        Some(Kind::Container) => "container",
-        Some(Kind::Image) => "image",
-        Some(Kind::Network) => "network",
-        Some(Kind::Volume) => "volume",
-    };
-    anyhow::bail!("no such {what}: {name}")
+    match kind {
+        None => anyhow::bail!("No such object: {name}"),
+        Some(Kind::Container) => anyhow::bail!("No such container: {name}"),
+        Some(Kind::Image) => anyhow::bail!("No such image: {name}"),
+        Some(Kind::Network) => anyhow::bail!("network {name} not found"),
+        Some(Kind::Volume) => anyhow::bail!("get {name}: no such volume"),
+    }
 }
 
 fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Result<Option<Value>> {

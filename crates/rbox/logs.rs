@@ -6,8 +6,9 @@ use std::os::fd::AsFd;
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::lock::Lock;
-use rbox_engine::logs::{Ended, LogEntry, LogQuery, LogReader, Stream, monitor_fd};
+use rbox_engine::logs::{Ended, LogEntry, LogQuery, LogReader, MAX_ENTRY, Stream, monitor_fd};
 use rbox_engine::moment;
+use rbox_engine::spec::container::LogDriver;
 
 use crate::cli::{Execute, Global, bad_input};
 use crate::escape;
@@ -45,10 +46,16 @@ impl Execute for Logs {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let query = self.query()?;
         let container = global.container(&self.container)?;
+        if container.record.host.log_driver == LogDriver::None {
+            anyhow::bail!(
+                "configured logging driver does not support reading: the container has --log-driver none"
+            );
+        }
         let id = &container.record.id;
         let reader = LogReader::new(&global.paths.log(id));
         let mut printer = Printer {
             timestamps: self.timestamps,
+            inside_line: [false; 2],
             // A terminal inside drives the one outside, as when it was attached.
             raw: [
                 container.record.config.tty || !io::stdout().is_terminal(),
@@ -100,6 +107,8 @@ impl Logs {
 
 struct Printer {
     timestamps: bool,
+    /// Whether the last entry of each stream was the beginning of a long line, which is logged in pieces.
+    inside_line: [bool; 2],
     /// Whether bytes for standard output and standard error go out as they are.
     raw: [bool; 2],
 }
@@ -107,7 +116,12 @@ struct Printer {
 impl Printer {
     fn print(&mut self, entry: &LogEntry<'_>) -> io::Result<()> {
         let mut line = String::new();
-        if self.timestamps {
+        let inside = std::mem::replace(
+            &mut self.inside_line[entry.stream as usize],
+            // Pieces are cut between characters; a last line without its end is shorter.
+            !entry.text.ends_with('\n') && entry.text.len() + 4 > MAX_ENTRY,
+        );
+        if self.timestamps && !inside {
             line.push_str(&fixed_time(entry.time));
             line.push(' ');
         }

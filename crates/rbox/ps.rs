@@ -114,6 +114,7 @@ fn headers() -> Headers {
         ("Mounts", "MOUNTS"),
         ("LocalVolumes", "LOCAL VOLUMES"),
         ("Networks", "NETWORKS"),
+        ("Platform", "PLATFORM"),
     ])
 }
 
@@ -127,7 +128,7 @@ impl View<'_> {
     /// The fields of one container, by the names Docker's templates use.
     fn row(&self, container: &Container) -> anyhow::Result<Value> {
         let record = &container.record;
-        let command = [&record.config.entrypoint[..], &record.config.cmd[..]].concat().join(" ");
+        let command = command_line(&[&record.config.entrypoint[..], &record.config.cmd[..]].concat());
         let command = if self.full { command } else { ellipsis(&command, 20) };
         let mounts: Vec<String> = record.host.mounts.iter().filter_map(|mount| self.mount(mount)).collect();
         let volumes =
@@ -144,6 +145,7 @@ impl View<'_> {
             "Mounts": mounts.join(","),
             "Names": record.name,
             "Networks": network_names(record).join(","),
+            "Platform": record.platform,
             "Ports": ports(container),
             "RunningFor": ago(record.created, self.now),
             "Size": self.size(container)?,
@@ -243,6 +245,14 @@ pub(crate) fn ellipsis(text: &str, most: usize) -> String {
     let mut cut: String = text.chars().take(most.saturating_sub(1)).collect();
     cut.push('…');
     cut
+}
+
+/// The words with spaces between them; an argument that has one itself is in quotes, as Docker shows it.
+fn command_line(words: &[String]) -> String {
+    let quote = |(at, word): (usize, &String)| {
+        if at > 0 && word.contains(' ') { format!("'{word}'") } else { word.clone() }
+    };
+    words.iter().enumerate().map(quote).collect::<Vec<_>>().join(" ")
 }
 
 /// In double quotes, with quotes and backslashes escaped, as Go's `strconv.Quote`.
@@ -348,6 +358,8 @@ mod tests {
         assert_eq!(quoted(r#"sh -c "a\b""#), r#""sh -c \"a\\b\"""#);
         assert_eq!(image_name(&format!("sha256:{}", "a".repeat(64)), false), "a".repeat(12));
         assert_eq!(image_name("python:3.11-slim", false), "python:3.11-slim");
+        let words = ["sh x", "-c", "a b", "c"].map(str::to_owned);
+        assert_eq!(command_line(&words), "sh x -c 'a b' c");
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub(crate) struct Rm {
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     force: bool,
+    /// Remove the specified link (CONTAINER/ALIAS), not a container
+    #[arg(short, long, conflicts_with_all = ["force", "volumes"])]
+    link: bool,
     /// Remove anonymous volumes associated with the container
     #[arg(short, long)]
     volumes: bool,
@@ -34,6 +37,12 @@ pub(crate) struct Rm {
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         use rbox_engine::error::EngineError;
+        if self.link {
+            return Ok(each(&self.containers, |path| {
+                rbox_engine::connect::unlink(&global.paths, path)?;
+                say(path)
+            }));
+        }
         let mut ended = BTreeMap::new();
         if self.force {
             // All at once, so that the kernel takes them down together; each is waited for below.

@@ -29,7 +29,9 @@ pub(crate) struct Df {
 
 impl Execute for Df {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let rows = [images(global)?, containers(global)?, volumes(global)?];
+        // Nothing is built here, so there is no cache of it; programs read four rows.
+        let cache = row("Build Cache", 0, 0, 0, 0);
+        let rows = [images(global)?, containers(global)?, volumes(global)?, cache];
         let format = Format::parse(
             self.format.as_deref(),
             "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
@@ -84,7 +86,10 @@ fn images(global: &Global) -> anyhow::Result<Value> {
 
 fn containers(global: &Global) -> anyhow::Result<Value> {
     let containers = global.containers()?;
-    let size_of = |one: &rbox_engine::record::Container| disk_usage(&global.paths.container(&one.record.id));
+    // What it has written, as `ps -s` has it.
+    let size_of = |one: &rbox_engine::record::Container| {
+        disk_usage(&global.paths.container(&one.record.id).join("upper"))
+    };
     let size: u64 = containers.iter().map(size_of).sum();
     let stopped: u64 = containers.iter().filter(|one| !one.is_active()).map(size_of).sum();
     let active = containers.iter().filter(|one| one.is_active()).count();
@@ -127,6 +132,10 @@ pub(crate) struct Prune {
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = self.pruning.filters(PRUNE_KEYS)?;
+        if self.volumes && filters.until(jiff::Timestamp::now())?.is_some() {
+            // A volume's age says nothing of when it was used last.
+            anyhow::bail!("ERROR: The \"until\" filter is not supported with \"--volumes\"");
+        }
         let images = if self.all {
             "all images without at least one container associated to them"
         } else {

@@ -187,8 +187,8 @@ mod tests {
             shown(Some("json"), &rows[..1]),
             "{\"ID\":\"0123456789ab\",\"Labels\":\"\",\"Names\":\"web\",\"Tag\":\"1\"}\n"
         );
-        assert!(shown(Some("{{.None}}"), &rows).starts_with("ERROR template: "));
-        assert!(shown(Some("table {{.None}}"), &[]).starts_with("ERROR template: "));
+        assert!(shown(Some("{{.None}}"), &rows).starts_with("ERROR template parsing error: template: "));
+        assert!(shown(Some("table {{.None}}"), &[]).starts_with("ERROR template parsing error: template: "));
     }
 
     #[test]

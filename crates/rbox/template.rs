@@ -9,18 +9,27 @@ use std::sync::Arc;
 
 use gotmpl::{MissingKey, Template as Engine, TemplateError, Value};
 
-use crate::escape;
+use crate::{escape, typed};
 
-/// A template that could not be read or carried out.
+/// A template that is of no use, in Docker's words.
 #[derive(Debug, thiserror::Error)]
-#[error("template: {0}")]
-pub(crate) struct Error(String);
+pub(crate) enum Error {
+    /// It is none: wrong input.
+    #[error("template parsing error: template: :{0}")]
+    Parse(String),
+    /// It asks a record for what that has not, or cannot do.
+    #[error("template parsing error: template: :{0}")]
+    Execute(String),
+}
 
-impl From<TemplateError> for Error {
-    fn from(error: TemplateError) -> Self {
-        let text = error.to_string();
-        let text = text.strip_prefix("template: ").unwrap_or(&text);
-        Self(escape::text(text).into_owned())
+impl Error {
+    fn parse(error: &TemplateError) -> Self {
+        match error {
+            TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+                Self::Parse(format!("{line}: {}", escape::text(message)))
+            }
+            other => Self::Parse(format!("1: {}", escape::text(&other.to_string()))),
+        }
     }
 }
 
@@ -59,14 +68,15 @@ impl Template {
             _ => Some("unexpected {{end}}"),
         };
         if let Some(why) = why {
-            return Err(Error(format!("{}: {why}", escape::text(source))));
+            let line = source.matches('\n').count() + 1;
+            return Err(Error::Parse(format!("{line}: {why}")));
         }
         let engine = |missing| {
             let mut engine = Engine::new("").missing_key(missing);
             for (name, function) in functions(mode) {
                 engine = engine.func(name, function);
             }
-            engine.parse(&calls_resolved)
+            engine.parse(&calls_resolved).map_err(|error| Error::parse(&error))
         };
         Ok(Self {
             strict: engine(MissingKey::Error)?,
@@ -85,28 +95,66 @@ impl Template {
         // own (colours) keeps them, and its values are made safe one by one.
         let own_controls =
             ["\u{1b}", "\\x1b", "\\x1B", "\\033", "\\u001b", "\\e["].iter().any(|c| self.source.contains(c));
-        let text = self.render_values(&to_value(data, own_controls))?;
+        // What the type does not know may be in the JSON, so that is asked next, as Docker's client does it.
+        let text = match self.render_values(&typed::record(data, own_controls)) {
+            Ok(text) => text,
+            Err(_) => self.render_values(&typed::raw(data, own_controls))?,
+        };
         Ok(if own_controls { text } else { escape::multiline(&text).into_owned() })
     }
 
     fn render_values(&self, data: &Value) -> Result<String, Error> {
-        match self.strict.execute_to_string(data) {
-            Ok(text) => Ok(text),
+        let found = match self.strict.execute_to_string(data) {
             Err(TemplateError::MissingKey { key }) if self.free_form(&key) => {
-                Ok(self.lenient.execute_to_string(data)?)
+                self.lenient.execute_to_string(data)
             }
-            Err(TemplateError::MissingKey { key }) => Err(Error(format!(
-                "{}: no field {} here (use {{{{json .}}}} to see them all)",
-                escape::text(&self.source),
-                escape::text(&key)
-            ))),
-            Err(error) => Err(error.into()),
-        }
+            other => other,
+        };
+        found.map_err(|error| self.not_done(&error))
+    }
+
+    /// The error with the place it happened at, as Go writes it.
+    fn not_done(&self, error: &TemplateError) -> Error {
+        let (at, what, why) = match error {
+            TemplateError::MissingKey { key } => {
+                let (at, chain) = self.chain_with(key);
+                (at, chain, format!("map has no entry for key \"{key}\""))
+            }
+            other => {
+                let text = other.to_string();
+                let why = text.strip_prefix("execution error: ").unwrap_or(&text).to_owned();
+                (self.source.find("{{").map_or(0, |at| at + 2), String::new(), why)
+            }
+        };
+        let before = &self.source[..at];
+        let line = before.matches('\n').count() + 1;
+        let column = at - before.rfind('\n').map_or(0, |at| at + 1);
+        let what = if what.is_empty() { what } else { format!(" at <{what}>") };
+        Error::Execute(escape::text(&format!("{line}:{column}: executing \"\"{what}: {why}")).into_owned())
+    }
+
+    /// The chain of fields (`.State.Nope`) that has `key` in it, and where Go sees it: at its second field if it has one.
+    fn chain_with(&self, key: &str) -> (usize, String) {
+        let source = &self.source;
+        let field = format!(".{key}");
+        let is_name = |c: char| c.is_alphanumeric() || c == '_';
+        let ends = |at: &usize| !source[at + field.len()..].starts_with(is_name);
+        let Some(at) = source.match_indices(&field).map(|(at, _)| at).find(ends) else {
+            return (0, field);
+        };
+        let in_chain = |c: char| is_name(c) || matches!(c, '.' | '$');
+        let begin = source[..at]
+            .rfind(|c| !in_chain(c))
+            .map_or(0, |before| before + source[before..].chars().next().map_or(1, char::len_utf8));
+        let end = source[at..].find(|c| !in_chain(c)).map_or(source.len(), |length| at + length);
+        let chain = &source[begin..end];
+        let second = chain[1..].find('.').map_or(begin, |second| begin + 1 + second);
+        (second, chain.to_owned())
     }
 
     /// Whether `key` is asked of a map whose keys are the user's own.
     fn free_form(&self, key: &str) -> bool {
-        const MAPS: [&str; 9] = [
+        const MAPS: [&str; 10] = [
             "Labels",
             "Options",
             "Networks",
@@ -116,6 +164,7 @@ impl Template {
             "Sysctls",
             "PortBindings",
             "Tmpfs",
+            "Annotations",
         ];
         MAPS.iter().any(|map| self.source.contains(&format!("{map}.{key}")))
     }
@@ -137,7 +186,7 @@ fn resolve_methods(source: &str) -> (String, i64) {
             _ => {}
         }
         out.push_str(&rest[..open]);
-        out.push_str(&resolve_action(action));
+        out.push_str(&printed(&resolve_action(action)));
         rest = &rest[open + length..];
     }
     out.push_str(rest);
@@ -185,40 +234,29 @@ fn resolve_action(action: &str) -> String {
     out
 }
 
-/// A JSON value as template data; with `safe`, its texts are made safe for a terminal.
-fn to_value(json: &serde_json::Value, safe: bool) -> Value {
-    match json {
-        serde_json::Value::Null => Value::Nil,
-        serde_json::Value::Bool(value) => Value::Bool(*value),
-        serde_json::Value::Number(number) => number
-            .as_i64()
-            .map(Value::Int)
-            .or_else(|| number.as_u64().map(Value::Uint))
-            .unwrap_or_else(|| Value::Float(number.as_f64().unwrap_or_default())),
-        serde_json::Value::String(text) if safe => string(escape::multiline(text)),
-        serde_json::Value::String(text) => string(text),
-        serde_json::Value::Array(items) => {
-            Value::List(items.iter().map(|item| to_value(item, safe)).collect())
-        }
-        serde_json::Value::Object(fields) => {
-            let pairs = fields.iter().map(|(key, value)| (Arc::from(key.as_str()), to_value(value, safe)));
-            Value::Map(Arc::new(pairs.collect()))
-        }
+/// An action that prints something, with the last word on how that looks: structures print as Go's do.
+fn printed(action: &str) -> String {
+    let Some(body) = action.strip_prefix("{{").and_then(|rest| rest.strip_suffix("}}")) else {
+        return action.to_owned();
+    };
+    let (body, end) = match body.strip_suffix('-') {
+        Some(body) if body.ends_with(char::is_whitespace) => (body, "-}}"),
+        _ => (body, "}}"),
+    };
+    let inside = body.strip_prefix("- ").unwrap_or(body).trim();
+    let word = inside.split(|c: char| !c.is_ascii_alphabetic()).next().unwrap_or_default();
+    let is_control = matches!(
+        word,
+        "if" | "else" | "end" | "range" | "with" | "define" | "block" | "template" | "break" | "continue"
+    );
+    let names_variable = inside.strip_prefix('$').is_some_and(|rest| {
+        let rest = rest.trim_start_matches(|c: char| c.is_alphanumeric() || c == '_').trim_start();
+        rest.starts_with(":=") || rest.starts_with('=')
+    });
+    if inside.is_empty() || inside.starts_with("/*") || is_control || names_variable {
+        return action.to_owned();
     }
-}
-
-/// Template data as JSON again, for `json`.
-fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => (*value).into(),
-        Value::Uint(value) => (*value).into(),
-        Value::Float(value) => (*value).into(),
-        Value::String(text) => serde_json::Value::String(text.to_string()),
-        Value::List(items) => items.iter().map(to_json).collect(),
-        Value::Map(fields) => fields.iter().map(|(key, value)| (key.to_string(), to_json(value))).collect(),
-        _ => serde_json::Value::Null,
-    }
+    format!("{{{{{} | _shown {end}", body.trim_end())
 }
 
 type Outcome = Result<Value, TemplateError>;
@@ -236,6 +274,7 @@ fn functions(mode: Mode) -> Vec<(&'static str, Function)> {
         ("truncate", truncate),
         ("label", label),
         ("index", index),
+        ("_shown", |args| Ok(typed::shown(argument(args, 0, "print")?))),
     ];
     if mode == Mode::Headers {
         for (name, function) in &mut all {
@@ -280,7 +319,7 @@ fn length(args: &[Value], at: usize, function: &str) -> Result<usize, TemplateEr
 }
 
 fn json(args: &[Value]) -> Outcome {
-    let text = to_json(argument(args, 0, "json")?).to_string();
+    let text = typed::to_json(argument(args, 0, "json")?).to_string();
     Ok(string(escape::json(&text)))
 }
 
@@ -417,7 +456,7 @@ mod tests {
             ("{{len .List}} {{len .Name}}", "2 3"),
             ("{{printf \"%s-%05d-%v-%q\" .Name .N .List .Name}}", "web-00003-[a b]-\"web\""),
             ("{{print .N .N}} {{println .Name}}", "3 3 web\n"),
-            ("{{json .Config}}", r#"{"Env":["A=1","B=2"],"Labels":{"a":"b","com.x":"1"}}"#),
+            ("{{json .Config}}", r#"{"Labels":{"a":"b","com.x":"1"},"Env":["A=1","B=2"]}"#),
             ("{{.List | json}}", r#"["a","b"]"#),
             ("{{join .List \", \"}}", "a, b"),
             ("{{range split \"a:b\" \":\"}}<{{.}}>{{end}}", "<a><b>"),
@@ -455,7 +494,10 @@ mod tests {
             "{{join .A \",\"}}",
         ] {
             let text = render(bad, &data);
-            assert!(text.starts_with("ERROR template: ") && !text.contains('\n'), "{bad}: {text}");
+            assert!(
+                text.starts_with("ERROR template parsing error: template: :1") && !text.contains('\n'),
+                "{bad}: {text}"
+            );
         }
     }
 

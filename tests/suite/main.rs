@@ -8,6 +8,7 @@ mod archive;
 mod bad_input;
 mod binary;
 mod boot;
+mod compat;
 mod crash;
 mod disk_full;
 mod embedded;

@@ -111,7 +111,7 @@ fn formats() {
         t.ok(["ps", "--format", "{{json .Names}} {{upper .State}} {{.Label \"k\"}}"]),
         format!("\"{name}\" RUNNING v")
     );
-    t.rbox(["ps", "--format", "{{.Nonsense}}"]).refused(125, &["Nonsense"]);
+    t.rbox(["ps", "--format", "{{.Nonsense}}"]).refused(1, &["Nonsense"]);
     t.rbox(["ps", "--format", "{{.ID"]).refused(125, &["template"]);
 }
 

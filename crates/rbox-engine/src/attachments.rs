@@ -18,6 +18,9 @@ fn refuse<T>(message: impl Into<String>) -> Result<T, EngineError> {
 pub(crate) fn check(request: &CreateRequest) -> Result<(), EngineError> {
     let host = &request.host;
     let conflict = |what: &str| refuse(format!("conflicting options: {what}"));
+    if host.uts_host && (request.hostname.is_some() || request.domainname.is_some()) {
+        return conflict("hostname and the UTS mode");
+    }
     match host.network {
         NetworkMode::Container(_) => {
             if request.hostname.is_some() {

@@ -2,7 +2,7 @@
 //!
 //! The lists are what containers get by default; `docs/defaults.md` says where each comes from.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use oci_spec::OciSpecError;
@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 use rbox_spec::capability::CapSet;
-use rbox_spec::container::DeviceSpec;
+use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode};
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -66,7 +66,7 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
     let host = &record.host;
     let own_network = host.network.is_own();
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(own_network, !host.cgroupns_host)?)
+        .namespaces(namespaces(host)?)
         .devices(devices(record)?)
         .sysctl(sysctls(record, own_network));
     if host.privileged {
@@ -80,6 +80,8 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
     SpecBuilder::default()
         .version("1.2.0")
         .hostname(record.config.hostname.clone())
+        .domainname(record.config.domainname.clone())
+        .annotations(host.annotations.clone().into_iter().collect::<HashMap<_, _>>())
         .root(RootBuilder::default().path("rootfs").readonly(host.read_only).build()?)
         .process(process(record, facts, args, environment(record, facts.user), cwd, record.config.tty)?)
         .mounts(mounts(record, facts)?)
@@ -105,6 +107,7 @@ pub(crate) fn process(
                 .uid(facts.user.uid)
                 .gid(facts.user.gid)
                 .additional_gids(facts.user.supplementary.clone())
+                .umask(record.config.umask.unwrap_or(0o022))
                 .build()?,
         )
         .args(args)
@@ -127,19 +130,19 @@ pub(crate) fn process(
     process.build()
 }
 
-fn namespaces(
-    own_network: bool,
-    own_cgroups: bool,
-) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
+/// The namespaces of its own: all, but those that the user asked to share with the host.
+fn namespaces(host: &HostConfig) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType as Kind;
-    let mut kinds = vec![Kind::Pid, Kind::Mount, Kind::Uts, Kind::Ipc];
-    if own_cgroups {
-        kinds.push(Kind::Cgroup);
-    }
-    if own_network {
-        kinds.push(Kind::Network);
-    }
-    kinds.into_iter().map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect()
+    let kinds = [
+        (Kind::Pid, !host.pid_host),
+        (Kind::Mount, true),
+        (Kind::Uts, !host.uts_host),
+        (Kind::Ipc, host.ipc != IpcMode::Host),
+        (Kind::Cgroup, !host.cgroupns_host),
+        (Kind::Network, host.network.is_own()),
+    ];
+    let kinds = kinds.into_iter().filter_map(|(kind, own)| own.then_some(kind));
+    kinds.map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect()
 }
 
 /// PATH, HOSTNAME, TERM and HOME first; the image's and the user's win over them.
@@ -220,8 +223,15 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
     let replaced = |target: &str| record.host.mounts.iter().any(|m| m.target == target);
     let mut all = Vec::with_capacity(16);
     for (target, kind, options) in defaults {
-        if !replaced(target) {
-            all.push(mount(target, kind, Path::new(kind), options)?);
+        if replaced(target) {
+            continue;
+        }
+        match (target, record.host.ipc) {
+            ("/dev/shm", IpcMode::None) => {}
+            ("/dev/shm", IpcMode::Host) => {
+                all.push(mount(target, "bind", Path::new(target), &["rbind", "rw"])?);
+            }
+            _ => all.push(mount(target, kind, Path::new(kind), options)?),
         }
     }
     for (target, source) in &facts.given_files {

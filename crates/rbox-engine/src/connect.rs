@@ -294,7 +294,7 @@ fn join(
     change.store.ensure(network, &|| wiring::live_endpoints(paths))?;
     change.store.attach(endpoint, netns.as_fd())?;
     rbox_network::configure_inside(socket, std::slice::from_ref(endpoint))?;
-    let hostname = change.record.config.hostname.clone();
+    let hostname = change.record.config.full_hostname();
     edit_hosts(paths, &change.record.id, |text| {
         endpoint.addresses().fold(text.to_owned(), |text, ip| text + &own_line(ip, &hostname))
     });
@@ -309,7 +309,7 @@ fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Erro
         // Its ports stay published until they lead elsewhere or are given up, so that a kill loses none.
         live.endpoints.retain(|other| other.network_id != endpoint.network_id);
     }
-    let hostname = change.record.config.hostname.clone();
+    let hostname = change.record.config.full_hostname();
     edit_hosts(change.paths, &change.record.id, |text| {
         endpoint.addresses().fold(text.to_owned(), |text, ip| text.replace(&own_line(ip, &hostname), ""))
     });
@@ -461,6 +461,29 @@ impl Change<'_> {
             change(&mut endpoint.ports);
         }
     }
+}
+
+/// `rm --link CONTAINER/ALIAS`: the container knows the other one by that alias no more.
+pub fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
+    let conflict = |message: String| Err(EngineError::Conflict(message));
+    let Some((parent, alias)) = path.trim_start_matches('/').split_once('/') else {
+        return conflict(format!("Conflict, cannot remove the default link name of the container: {path}"));
+    };
+    let container = crate::containers::find(paths, parent)?;
+    let mut change = Change::begin(paths, &container)?;
+    let links = &mut change.record.host.links;
+    let Some(at) = links.iter().position(|link| link.alias.eq_ignore_ascii_case(alias)) else {
+        return conflict(format!(
+            "could not find link {path}: the container {parent} has no link of that alias"
+        ));
+    };
+    let gone = links.remove(at);
+    change.write_record()?;
+    if change.live.is_some() {
+        crate::links::leave(paths, &change.record.id, &gone);
+    }
+    change.tell(&ToMonitor::Follow, None);
+    Ok(())
 }
 
 /// After a change of its name: the name server of its networks answers for the new one.

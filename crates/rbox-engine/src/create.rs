@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rbox_image::{Image, ImageStore};
 use rbox_runtime::cgroup::host_limits;
 use rbox_spec::container::{
-    ContainerConfig, DeviceSpec, HostConfig, NetworkMode, SeccompMode, sysctl_allowed,
+    ContainerConfig, DeviceSpec, HostConfig, IpcMode, NetworkMode, SeccompMode, sysctl_allowed,
 };
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
@@ -37,6 +37,10 @@ pub struct CreateRequest {
     pub name: Option<String>,
     /// `--hostname`.
     pub hostname: Option<String>,
+    /// `--domainname`.
+    pub domainname: Option<String>,
+    /// `--umask`.
+    pub umask: Option<u32>,
     /// `-u`.
     pub user: Option<String>,
     /// `-w`.
@@ -136,7 +140,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
     let short = id.short().to_owned();
     let hostname = match request.hostname.filter(|name| !name.is_empty()) {
         Some(name) => name,
-        None if host.network == NetworkMode::Host => host_name(),
+        None if host.network == NetworkMode::Host || host.uts_host => host_name(),
         None => short,
     };
     Ok(ContainerRecord {
@@ -145,10 +149,13 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         image: request.image,
         image_id: image.id.to_string(),
         image_manifest: image.manifest_digest.to_string(),
+        platform: image.platform.to_string(),
         layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
         embedded: request.embedded,
         config: ContainerConfig {
             hostname,
+            domainname: request.domainname.unwrap_or_default(),
+            umask: request.umask,
             user: request.user.unwrap_or_else(|| of_image.user.clone()),
             tty: request.tty,
             open_stdin: request.open_stdin,
@@ -240,6 +247,9 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
         ));
     }
     check_hostname(&config.hostname)?;
+    if !config.domainname.is_empty() {
+        check_hostname(&config.domainname)?;
+    }
     check_texts(record)?;
     for port in &config.exposed_ports {
         rbox_spec::port::parse_expose(port).map_err(invalid)?;
@@ -248,7 +258,7 @@ fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     host.resources.validate(&host_limits()).map_err(invalid)?;
     let own_network = host.network.is_own();
     for key in host.sysctls.keys() {
-        if !sysctl_allowed(key, own_network, true) {
+        if !sysctl_allowed(key, own_network, host.ipc != IpcMode::Host) {
             return refuse(format!(
                 "sysctl \"{key}\" is not allowed: it is not held by a namespace of the container (allowed are net.* without --network host, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)"
             ));

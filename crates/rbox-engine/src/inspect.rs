@@ -23,34 +23,6 @@ fn time(time: Option<Timestamp>) -> String {
     time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
 }
 
-/// What a template reads: the record with the keys that Docker's JSON leaves out while they hold nothing, and that its
-/// templates know all the same, as in `{{if .State.Health}}…{{end}}`.
-pub fn for_template(mut record: Value) -> Value {
-    const ABSENT: [(&str, &[&str]); 4] = [
-        ("", &["SizeRw", "SizeRootFs"]),
-        ("/State", &["Health"]),
-        ("/HostConfig", &["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs"]),
-        ("/Config", &["ExposedPorts", "Healthcheck", "Shell", "StopTimeout"]),
-    ];
-    let is_container = record.get("State").is_some();
-    let is_image = record.get("RootFS").is_some();
-    let mut add = |at: &str, key: &str, value: Value| {
-        if let Some(fields) = record.pointer_mut(at).and_then(Value::as_object_mut) {
-            fields.entry(key).or_insert(value);
-        }
-    };
-    for (at, keys) in ABSENT {
-        for key in keys.iter().filter(|_| is_container || !at.is_empty()) {
-            add(at, key, Value::Null);
-        }
-    }
-    add("/Config", "StopSignal", "".into());
-    if is_image {
-        add("", "Variant", "".into());
-    }
-    record
-}
-
 /// A list, or `null` where Docker shows that for an empty one.
 fn list(items: &[String]) -> Value {
     if items.is_empty() { Value::Null } else { items.into() }

@@ -98,6 +98,15 @@ pub(crate) fn announce(paths: &Paths, id: &ContainerId) {
     }
 }
 
+/// Takes a link's lines away from the file that the container sees.
+pub(crate) fn leave(paths: &Paths, id: &ContainerId, link: &Link) {
+    let own = names(link);
+    edit_hosts(paths, id, |text| {
+        let of_link = |line: &str| line.split_once('\t').is_some_and(|(_, rest)| rest == own);
+        text.lines().filter(|line| !of_link(line)).flat_map(|line| [line, "\n"]).collect()
+    });
+}
+
 /// Brings the lines of the links up to date in the file that the container sees.
 fn refresh(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
     edit_hosts(paths, &record.id, |text| {

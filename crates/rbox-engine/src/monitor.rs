@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use rbox_network::Endpoint;
 use rbox_runtime::cgroup::Hierarchy;
 use rbox_runtime::{Running, Stdio};
+use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
 use rbox_sys::{SysError, channel, trace};
@@ -373,7 +374,10 @@ impl<'a> Monitor<'a> {
     ) -> Self {
         let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
         Self {
-            log: LogWriter::open(&paths.log(&record.id), log_options).ok(),
+            log: match record.host.log_driver {
+                LogDriver::JsonFile => LogWriter::open(&paths.log(&record.id), log_options).ok(),
+                LogDriver::None => None,
+            },
             outputs,
             input,
             input_pending: VecDeque::new(),

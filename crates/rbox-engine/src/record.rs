@@ -38,6 +38,9 @@ pub struct ContainerRecord {
     pub image_id: String,
     /// The digest of the manifest it was pulled by, when known.
     pub image_manifest: String,
+    /// The image's platform: `linux/amd64`. Empty in records of older versions.
+    #[serde(default)]
+    pub platform: String,
     /// The layers' directories, base first.
     pub layers: Vec<PathBuf>,
     /// It is of the image embedded in rbox, whose program is told what the host sees.
@@ -344,6 +347,7 @@ impl Container {
             image: "<unreadable record>".into(),
             image_id: String::new(),
             image_manifest: String::new(),
+            platform: String::new(),
             layers: Vec::new(),
             embedded: false,
             config: ContainerConfig::default(),

@@ -298,7 +298,7 @@ pub(crate) fn hosts(
         extra.extend(crate::links::hosts(paths, record, live)?);
     }
     let own: Vec<IpAddr> = live.endpoints.iter().flat_map(Endpoint::addresses).collect();
-    Ok(rbox_network::hosts_file(&record.config.hostname, &own, &extra))
+    Ok(rbox_network::hosts_file(&record.config.full_hostname(), &own, &extra))
 }
 
 /// The text of /etc/resolv.conf.

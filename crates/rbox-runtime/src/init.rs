@@ -119,6 +119,9 @@ pub(crate) fn become_program(
         trace::step("set resource limits", "Those of --ulimit.", || credentials::set_rlimits(process))
             .and_then(|()| Ok(process::close_from_on_exec(3)?))
             .and_then(|()| credentials::confine(process, seccomp));
+    if let Some(umask) = process.user().umask() {
+        rustix::process::umask(Mode::from_raw_mode(umask));
+    }
     process::reset_signals();
     match prepared {
         Ok(()) => credentials::execute(process),
@@ -430,6 +433,10 @@ impl<'a> Init<'a> {
     fn set_hostname(&mut self) -> Result<(), StepError> {
         if let (Some(name), true) = (self.launch.spec.hostname(), self.namespaces.has("uts")) {
             told("sethostname", || trace::quoted(name), || rustix::system::sethostname(name.as_bytes()))?;
+        }
+        let domain = self.launch.spec.domainname().as_ref().filter(|name| !name.is_empty());
+        if let (Some(name), true) = (domain, self.namespaces.has("uts")) {
+            told("setdomainname", || trace::quoted(name), || rustix::system::setdomainname(name.as_bytes()))?;
         }
         Ok(())
     }

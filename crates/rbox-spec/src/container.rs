@@ -18,6 +18,8 @@ use crate::ulimit::Ulimit;
 pub struct ContainerConfig {
     /// Name inside the UTS namespace; the short id when the user gives none.
     pub hostname: String,
+    /// `--domainname`.
+    pub domainname: String,
     /// `USER`: empty for root.
     pub user: String,
     /// A terminal (`-t`).
@@ -42,6 +44,18 @@ pub struct ContainerConfig {
     pub stop_signal: Option<String>,
     /// Seconds `stop` waits before SIGKILL; 10 when none, without end when negative.
     pub stop_timeout: Option<i64>,
+    /// `--umask`; 022 when none.
+    pub umask: Option<u32>,
+}
+
+impl ContainerConfig {
+    /// Its host name with its domain, if it has one.
+    pub fn full_hostname(&self) -> String {
+        match self.domainname.as_str() {
+            "" => self.hostname.clone(),
+            domain => format!("{}.{domain}", self.hostname),
+        }
+    }
 }
 
 /// What it gets from the host, and what it may not have.
@@ -99,6 +113,14 @@ pub struct HostConfig {
     pub cgroup_parent: Option<String>,
     /// `--cgroupns=host`: it sees the host's tree of control groups.
     pub cgroupns_host: bool,
+    /// `--pid=host`: it sees the host's processes.
+    pub pid_host: bool,
+    /// `--uts=host`: it has the host's name.
+    pub uts_host: bool,
+    /// `--ipc`.
+    pub ipc: IpcMode,
+    /// `--annotation`: handed to the runtime, and shown.
+    pub annotations: BTreeMap<String, String>,
     /// `--init`: a small init as PID 1 that reaps and passes signals on.
     pub init: bool,
     /// `--userns=host`, the only mode so far.
@@ -111,10 +133,58 @@ pub struct HostConfig {
     pub dns_search: Vec<String>,
     /// `--dns-option`.
     pub dns_options: Vec<String>,
+    /// `--log-driver`.
+    pub log_driver: LogDriver,
     /// `--log-opt`: `max-size`, `max-file`.
     pub log_opts: BTreeMap<String, String>,
     /// Written by `--cidfile`.
     pub cid_file: Option<String>,
+}
+
+/// `--ipc`: whose System V objects, message queues and /dev/shm it has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IpcMode {
+    /// Its own.
+    #[default]
+    Private,
+    /// Its own, without /dev/shm.
+    None,
+    /// The host's.
+    Host,
+}
+
+impl IpcMode {
+    /// As `inspect` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Private => "private",
+            Self::None => "none",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// `--log-driver`: where its output is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogDriver {
+    /// In its file, as JSON.
+    #[default]
+    #[serde(rename = "json-file")]
+    JsonFile,
+    /// Nowhere: those attached see it.
+    #[serde(rename = "none")]
+    None,
+}
+
+impl LogDriver {
+    /// As the command line and `inspect` spell it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::JsonFile => "json-file",
+            Self::None => "none",
+        }
+    }
 }
 
 /// `--network`.

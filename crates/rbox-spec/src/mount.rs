@@ -47,6 +47,9 @@ pub struct MountSpec {
     pub target: String,
     /// Mounted read-only.
     pub read_only: bool,
+    /// The flag it was asked for with.
+    #[serde(default)]
+    pub given_by: GivenBy,
 }
 
 /// Why a mount argument was refused.
@@ -55,6 +58,12 @@ pub enum InvalidMount {
     /// `-v` of another form.
     #[error("invalid volume specification: '{0}': expected [SOURCE:]TARGET[:OPTIONS]")]
     Volume(String),
+    /// `-v` with nothing: Docker's words.
+    #[error("invalid empty volume spec")]
+    Empty,
+    /// `-v` with nothing between two colons, or before or behind one: Docker's words.
+    #[error("invalid spec: {0}: empty section between colons: expected [SOURCE:]TARGET[:OPTIONS]")]
+    EmptySection(String),
     /// A target that is no absolute path.
     #[error("invalid mount path: '{0}': mount path must be absolute")]
     Relative(String),
@@ -122,11 +131,30 @@ fn target_of(path: &str) -> Result<String, InvalidMount> {
     Ok(format!("/{}", clean.join("/")))
 }
 
+/// Which words a mount was asked for with: `inspect` shows each kind in a place of its own, as Docker does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GivenBy {
+    /// `-v`, or the image's `VOLUME`.
+    #[default]
+    Volume,
+    /// `--mount`.
+    Mount,
+    /// `--tmpfs`.
+    Tmpfs,
+}
+
 impl MountSpec {
     /// `-v [SOURCE:]TARGET[:OPTIONS]`: an absolute or `./` source is a bind, another is a volume's name.
     /// `cwd` resolves relative sources, as Docker's client does.
     pub fn parse_volume(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {
         let bad = || InvalidMount::Volume(spec.to_owned());
+        if spec.is_empty() {
+            return Err(InvalidMount::Empty);
+        }
+        if spec.contains("::") || spec.starts_with(':') || spec.ends_with(':') {
+            return Err(InvalidMount::EmptySection(spec.to_owned()));
+        }
         let parts: Vec<&str> = spec.split(':').collect();
         let (source, target, options) = match parts[..] {
             [target] => (None, target, ""),
@@ -168,7 +196,7 @@ impl MountSpec {
             }
             Some(name) => return Err(InvalidMount::VolumeName(name.to_owned())),
         };
-        Ok(Self { kind, target, read_only })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Volume })
     }
 
     /// `--mount type=bind|volume|tmpfs,source=…,target=…,readonly,…`.
@@ -247,7 +275,7 @@ impl MountSpec {
                 return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs")));
             }
         };
-        Ok(Self { kind, target, read_only })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Mount })
     }
 
     /// `--tmpfs PATH[:opt,opt…]`, options as mount(8) has them for tmpfs.
@@ -290,7 +318,8 @@ impl MountSpec {
                 _ => return Err(bad()),
             }
         }
-        Ok(Self { kind: MountKind::Tmpfs { size, mode, options }, target, read_only })
+        let kind = MountKind::Tmpfs { size, mode, options };
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Tmpfs })
     }
 }
 

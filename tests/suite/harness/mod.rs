@@ -155,17 +155,21 @@ impl Suite {
     /// What bridge and firewall table of this pair of roots are called: made from the state directory's path, as
     /// rbox-network does it.
     pub(crate) fn bridge_name(&self) -> String {
-        let hash =
-            self.state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-            });
-        format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0x00ff_ffff)
+        bridge_name(&self.state)
     }
 
     /// This pair of roots' bridge, as /sys names it.
     pub(crate) fn bridge(&self) -> Option<String> {
         Some(self.bridge_name()).filter(|b| Path::new("/sys/class/net").join(b).exists())
     }
+}
+
+/// What bridge and firewall table of the rbox with this state directory are called.
+pub(crate) fn bridge_name(state: &Path) -> String {
+    let hash = state.as_os_str().as_encoded_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    format!("rbox-{:06x}", (hash ^ (hash >> 32)) & 0x00ff_ffff)
 }
 
 /// A pair of roots of a test's own, in its scratch directory. Reset when dropped, also by a test that fails.

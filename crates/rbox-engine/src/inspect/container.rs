@@ -1,7 +1,7 @@
 //! `inspect` of a container.
 
-use rbox_spec::container::{DeviceSpec, HostConfig, SeccompMode};
-use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::container::{DeviceSpec, HostConfig, LogDriver, SeccompMode};
+use rbox_spec::mount::{GivenBy, MountKind, MountSpec};
 use rbox_spec::port::{ContainerPort, PublishedPort};
 use rbox_spec::resources::DeviceRate;
 use serde_json::{Map, Value, json};
@@ -29,7 +29,10 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "ResolvConfPath": file("resolv.conf"),
         "HostnamePath": file("hostname"),
         "HostsPath": file("hosts"),
-        "LogPath": paths.log(&record.id).display().to_string(),
+        "LogPath": match record.host.log_driver {
+            LogDriver::JsonFile => paths.log(&record.id).display().to_string(),
+            LogDriver::None => String::new(),
+        },
         "Name": format!("/{}", record.name),
         "RestartCount": container.restart_count(),
         "Driver": "overlay2",
@@ -87,7 +90,7 @@ fn config(record: &ContainerRecord) -> Value {
     };
     let mut out = json!({
         "Hostname": config.hostname,
-        "Domainname": "",
+        "Domainname": config.domainname,
         "User": config.user,
         "AttachStdin": false,
         "AttachStdout": true,
@@ -134,7 +137,7 @@ fn host_head(host: &HostConfig) -> Value {
     json!({
         "Binds": list(&binds(host)),
         "ContainerIDFile": host.cid_file.clone().unwrap_or_default(),
-        "LogConfig": { "Type": "json-file", "Config": host.log_opts },
+        "LogConfig": { "Type": host.log_driver.as_str(), "Config": host.log_opts },
         "NetworkMode": host.network_mode(),
         "PortBindings": port_bindings(host),
         "RestartPolicy": {
@@ -152,17 +155,17 @@ fn host_head(host: &HostConfig) -> Value {
         "DnsOptions": host.dns_options,
         "DnsSearch": host.dns_search,
         "ExtraHosts": list(&host.extra_hosts),
-        "GroupAdd": null,
-        "IpcMode": "private",
+        "GroupAdd": list(&host.group_add),
+        "IpcMode": host.ipc.as_str(),
         "Cgroup": "",
         "Links": list(&links(host)),
         "OomScoreAdj": host.oom_score_adj.unwrap_or(0),
-        "PidMode": "",
+        "PidMode": if host.pid_host { "host" } else { "" },
         "Privileged": host.privileged,
         "PublishAllPorts": host.publish_all,
         "ReadonlyRootfs": host.read_only,
         "SecurityOpt": list(&security_options(host)),
-        "UTSMode": "",
+        "UTSMode": if host.uts_host { "host" } else { "" },
         "UsernsMode": host.userns,
         "ShmSize": host.shm_size.unwrap_or(64 << 20),
         "Runtime": "rbox",
@@ -201,8 +204,6 @@ fn host_limits(host: &HostConfig) -> Value {
         "MemorySwap": swap,
         "MemorySwappiness": limits.memory_swappiness,
         "OomKillDisable": limits.oom_kill_disable,
-        // Docker has none; the names are the OCI runtime's.
-        "HugetlbLimits": limits.hugetlb_limits,
         "PidsLimit": limits.pids_limit.filter(|limit| *limit > 0),
         "Ulimits": json!(host.ulimits),
         "CpuCount": 0,
@@ -214,19 +215,34 @@ fn host_limits(host: &HostConfig) -> Value {
 
 /// Keys that Docker leaves out when they are not used.
 fn optional(host: &HostConfig, fields: &mut Map<String, Value>) {
+    // Docker has none at all; the names are the OCI runtime's.
+    if !host.resources.hugetlb_limits.is_empty() {
+        fields.insert("HugetlbLimits".into(), json!(host.resources.hugetlb_limits));
+    }
     let tmpfs: Map<String, Value> = host
         .mounts
         .iter()
         .filter_map(|mount| match &mount.kind {
-            MountKind::Tmpfs { options, .. } => Some((mount.target.clone(), options.join(",").into())),
+            MountKind::Tmpfs { size, mode, options } if mount.given_by == GivenBy::Tmpfs => {
+                let text = tmpfs_options(*size, *mode, options, mount.read_only);
+                Some((mount.target.clone(), text.into()))
+            }
             _ => None,
         })
         .collect();
     if !tmpfs.is_empty() {
         fields.insert("Tmpfs".into(), tmpfs.into());
     }
+    let given: Vec<Value> =
+        host.mounts.iter().filter(|mount| mount.given_by == GivenBy::Mount).map(given_mount).collect();
+    if !given.is_empty() {
+        fields.insert("Mounts".into(), given.into());
+    }
     if !host.sysctls.is_empty() {
         fields.insert("Sysctls".into(), json!(host.sysctls));
+    }
+    if !host.annotations.is_empty() {
+        fields.insert("Annotations".into(), json!(host.annotations));
     }
     if host.init {
         fields.insert("Init".into(), true.into());
@@ -238,6 +254,49 @@ fn optional(host: &HostConfig, fields: &mut Map<String, Value>) {
     };
     fields.insert("MaskedPaths".into(), masked);
     fields.insert("ReadonlyPaths".into(), read_only);
+}
+
+/// The options of `--tmpfs`, as it takes them.
+fn tmpfs_options(size: Option<u64>, mode: Option<u32>, options: &[String], read_only: bool) -> String {
+    let mut all: Vec<String> = if read_only { vec!["ro".to_owned()] } else { Vec::new() };
+    all.extend(options.iter().cloned());
+    all.extend(size.map(|size| format!("size={size}")));
+    all.extend(mode.map(|mode| format!("mode={mode:o}")));
+    all.join(",")
+}
+
+/// A mount of `--mount` as the API has it: what is not said is left out.
+fn given_mount(mount: &MountSpec) -> Value {
+    let mut out = Map::new();
+    let (kind, source) = match &mount.kind {
+        MountKind::Bind { source, .. } => ("bind", source.as_str()),
+        MountKind::Volume { name, anonymous, .. } => ("volume", if *anonymous { "" } else { name.as_str() }),
+        MountKind::Tmpfs { .. } => ("tmpfs", ""),
+    };
+    out.insert("Type".into(), kind.into());
+    if !source.is_empty() {
+        out.insert("Source".into(), source.into());
+    }
+    out.insert("Target".into(), mount.target.clone().into());
+    if mount.read_only {
+        out.insert("ReadOnly".into(), true.into());
+    }
+    match &mount.kind {
+        MountKind::Bind { propagation, .. } if !propagation.is_empty() => {
+            out.insert("BindOptions".into(), json!({ "Propagation": propagation }));
+        }
+        MountKind::Volume { no_copy: true, .. } => {
+            out.insert("VolumeOptions".into(), json!({ "NoCopy": true }));
+        }
+        MountKind::Tmpfs { size, mode, .. } if size.is_some() || mode.is_some() => {
+            let mut options = Map::new();
+            options.extend(size.map(|size| ("SizeBytes".to_owned(), size.into())));
+            options.extend(mode.map(|mode| ("Mode".to_owned(), mode.into())));
+            out.insert("TmpfsOptions".into(), options.into());
+        }
+        _ => {}
+    }
+    out.into()
 }
 
 fn device(device: &DeviceSpec) -> Value {
@@ -256,6 +315,9 @@ fn links(host: &HostConfig) -> Vec<String> {
 /// The binds and named volumes in the form `-v` takes.
 fn binds(host: &HostConfig) -> Vec<String> {
     let one = |mount: &MountSpec| {
+        if mount.given_by != GivenBy::Volume {
+            return None;
+        }
         let source = match &mount.kind {
             MountKind::Bind { source, .. } => source,
             MountKind::Volume { name, anonymous: false, .. } => name,
@@ -289,6 +351,7 @@ fn port_bindings(host: &HostConfig) -> Value {
         let ip = mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
         push(&mut out, &mapping.container().to_string(), json!({ "HostIp": ip, "HostPort": port }));
     }
+    out.sort_keys();
     out.into()
 }
 
@@ -349,7 +412,8 @@ fn mounts(paths: &Paths, record: &ContainerRecord) -> Value {
             }),
         }
     };
-    record.host.mounts.iter().map(one).collect()
+    // Docker keeps what --tmpfs asked for in HostConfig.Tmpfs only.
+    record.host.mounts.iter().filter(|mount| mount.given_by != GivenBy::Tmpfs).map(one).collect()
 }
 
 /// The published ports of a container that runs; none of another.
@@ -371,5 +435,6 @@ fn ports(container: &Container) -> Value {
         let host = json!({ "HostIp": port.host_ip.to_string(), "HostPort": port.host_port.to_string() });
         push(&mut out, &port.container().to_string(), host);
     }
+    out.sort_keys();
     out.into()
 }

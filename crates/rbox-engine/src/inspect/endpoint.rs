@@ -62,6 +62,7 @@ fn networks(container: &Container) -> Value {
         // Its network is the other one's to tell.
         NetworkMode::Container(_) => {}
     }
+    out.sort_keys();
     out.into()
 }
 

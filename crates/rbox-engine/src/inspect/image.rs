@@ -3,7 +3,7 @@
 use rbox_image::Image;
 use serde_json::{Map, Value, json};
 
-use super::{NEVER, list};
+use super::NEVER;
 
 /// The JSON of one image.
 pub fn image(image: &Image) -> Value {
@@ -17,13 +17,15 @@ pub fn image(image: &Image) -> Value {
         "RepoDigests": names(&image.repo_digests),
         "Parent": "",
         "Comment": config.comment.clone().unwrap_or_default(),
-        "Created": config.created.clone().unwrap_or_else(|| NEVER.to_owned()),
-        "DockerVersion": config.docker_version.clone().unwrap_or_default(),
-        "Author": config.author.clone().unwrap_or_default(),
-        "Config": run_config(image),
-        "Architecture": image.platform.architecture,
     });
     let Some(fields) = out.as_object_mut() else { return out };
+    if let Some(created) = &config.created {
+        fields.insert("Created".into(), created.clone().into());
+    }
+    fields.insert("DockerVersion".into(), config.docker_version.clone().unwrap_or_default().into());
+    fields.insert("Author".into(), config.author.clone().unwrap_or_default().into());
+    fields.insert("Config".into(), run_config(image));
+    fields.insert("Architecture".into(), image.platform.architecture.clone().into());
     if let Some(variant) = config.variant.as_ref().filter(|variant| !variant.is_empty()) {
         fields.insert("Variant".into(), variant.clone().into());
     }
@@ -53,50 +55,36 @@ pub fn image(image: &Image) -> Value {
     out
 }
 
+/// What the image says of a container of it. What it does not say is left out, as Docker does since its API 1.50.
 fn run_config(image: &Image) -> Value {
     let config = &image.config.config;
-    let keys = |map: &std::collections::BTreeMap<String, Value>| -> Value {
-        if map.is_empty() {
-            return Value::Null;
+    let mut fields = Map::new();
+    let mut add = |key: &str, value: Value| {
+        let is_empty = match &value {
+            Value::Null => true,
+            Value::String(text) => text.is_empty(),
+            Value::Array(items) => items.is_empty(),
+            Value::Object(fields) => fields.is_empty(),
+            _ => false,
+        };
+        if !is_empty {
+            fields.insert(key.to_owned(), value);
         }
+    };
+    let keys = |map: &std::collections::BTreeMap<String, Value>| -> Value {
         map.keys().map(|key| (key.clone(), json!({}))).collect::<Map<_, _>>().into()
     };
-    let words = |words: &Option<Vec<String>>| words.as_deref().map_or(Value::Null, list);
-    let mut out = json!({
-        "Hostname": "",
-        "Domainname": "",
-        "User": config.user,
-        "AttachStdin": false,
-        "AttachStdout": false,
-        "AttachStderr": false,
-    });
-    let Some(fields) = out.as_object_mut() else { return out };
-    let mut add = |key: &str, value: Value| fields.insert(key.to_owned(), value);
-    if !config.exposed_ports.is_empty() {
-        add("ExposedPorts", keys(&config.exposed_ports));
-    }
-    for key in ["Tty", "OpenStdin", "StdinOnce"] {
-        add(key, false.into());
-    }
-    add("Env", list(&config.env));
-    add("Cmd", words(&config.cmd));
-    if let Some(check) = &config.healthcheck {
-        add("Healthcheck", json!(check));
-    }
-    add("Image", "".into());
+    add("User", config.user.clone().into());
+    add("ExposedPorts", keys(&config.exposed_ports));
+    add("Env", json!(config.env));
+    add("Entrypoint", json!(config.entrypoint));
+    add("Cmd", json!(config.cmd));
     add("Volumes", keys(&config.volumes));
     add("WorkingDir", config.working_dir.clone().into());
-    add("Entrypoint", words(&config.entrypoint));
-    add("OnBuild", list(&config.on_build));
-    add("Labels", if config.labels.is_empty() { Value::Null } else { json!(config.labels) });
-    if let Some(signal) = &config.stop_signal {
-        add("StopSignal", signal.clone().into());
-    }
-    if let Some(timeout) = config.stop_timeout {
-        add("StopTimeout", timeout.into());
-    }
-    if config.shell.is_some() {
-        add("Shell", words(&config.shell));
-    }
-    out
+    add("Labels", json!(config.labels));
+    add("StopSignal", json!(config.stop_signal));
+    add("Healthcheck", json!(config.healthcheck));
+    add("OnBuild", json!(config.on_build));
+    add("Shell", json!(config.shell));
+    fields.into()
 }

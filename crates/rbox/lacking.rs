@@ -1,0 +1,161 @@
+//! What a wrong word may have meant: a command or flag of Docker's that rbox does not have is told as such, and a slip with
+//! what comes nearest.
+
+use std::fmt::Write as _;
+
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use crate::commands::{COMMANDS, GROUPS};
+
+/// Docker's commands that rbox has not.
+const COMMANDS_OF_DOCKER: &[&str] = &[
+    "attest",
+    "bake",
+    "build",
+    "builder",
+    "buildx",
+    "checkpoint",
+    "commit",
+    "compose",
+    "config",
+    "cp",
+    "diff",
+    "events",
+    "export",
+    "login",
+    "logout",
+    "manifest",
+    "model",
+    "node",
+    "plugin",
+    "push",
+    "sbom",
+    "scout",
+    "search",
+    "secret",
+    "service",
+    "stack",
+    "swarm",
+    "trust",
+    "container commit",
+    "container cp",
+    "container diff",
+    "container export",
+    "context create",
+    "context export",
+    "context import",
+    "context rm",
+    "context update",
+    "image build",
+    "image push",
+    "system dial-stdio",
+    "system events",
+    "volume update",
+];
+
+/// Docker's flags that rbox has not, by command.
+const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
+    ("run", OF_RUN),
+    ("create", OF_RUN),
+    ("start", &["checkpoint", "checkpoint-dir"]),
+    ("update", &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"]),
+    ("pull", &["disable-content-trust"]),
+    ("images", &["tree"]),
+    ("rmi", &["platform"]),
+    ("history", &["platform"]),
+    ("load", &["platform"]),
+    ("save", &["platform"]),
+    ("image inspect", &["platform"]),
+    (
+        "volume create",
+        &[
+            "availability",
+            "group",
+            "limit-bytes",
+            "required-bytes",
+            "scope",
+            "secret",
+            "sharing",
+            "topology-preferred",
+            "topology-required",
+            "type",
+        ],
+    ),
+    ("volume ls", &["cluster"]),
+    (
+        "network create",
+        &["aux-address", "config-from", "config-only", "ingress", "ipam-driver", "ipam-opt", "ipv4", "scope"],
+    ),
+    ("network connect", &["driver-opt", "link-local-ip"]),
+];
+
+const OF_RUN: &[&str] = &[
+    "blkio-weight-device",
+    "cpu-count",
+    "cpu-percent",
+    "cpu-rt-period",
+    "cpu-rt-runtime",
+    "disable-content-trust",
+    "gpus",
+    "health-cmd",
+    "health-interval",
+    "health-retries",
+    "health-start-interval",
+    "health-start-period",
+    "health-timeout",
+    "io-maxbandwidth",
+    "io-maxiops",
+    "isolation",
+    "kernel-memory",
+    "link-local-ip",
+    "no-healthcheck",
+    "runtime",
+    "storage-opt",
+    "volume-driver",
+    "volumes-from",
+];
+
+/// What to say of a word, or two, that lead to no command.
+pub(crate) fn command(name: &str) -> String {
+    if COMMANDS_OF_DOCKER.contains(&name.split(' ').next().unwrap_or(name))
+        || COMMANDS_OF_DOCKER.contains(&name)
+    {
+        return format!("'{name}' is a docker command that rbox does not have; see 'rbox --help'");
+    }
+    let group = name.split_once(' ').map(|(group, _)| group);
+    let of_group = |path: &&str| path.split_once(' ').map(|(group, _)| group) == group;
+    let groups = GROUPS.iter().map(|(group, _)| *group).filter(|_| group.is_none());
+    let all = COMMANDS.iter().flat_map(|entry| entry.paths.iter().copied()).filter(of_group).chain(groups);
+    // One slip in a short word, two or three in a long one.
+    let most = (name.len() / 3).max(1);
+    // Of those equally near the one that is as long: `rum` is rather `run` than `rm`.
+    let distance = |path: &str| (strsim::damerau_levenshtein(path, name), path.len().abs_diff(name.len()));
+    let mut near: Vec<_> =
+        all.map(|path| (distance(path), path)).filter(|((far, _), _)| *far <= most).collect();
+    near.sort_unstable();
+    let best = near.first().map(|(distance, _)| *distance);
+    near.retain(|(distance, _)| Some(*distance) == best);
+    let names: Vec<&str> = near.iter().map(|(_, path)| *path).collect();
+    let mut line = format!("'{name}' is not a rbox command");
+    let known = group.is_some_and(|group| GROUPS.iter().any(|(known, _)| *known == group));
+    let help = group.filter(|_| known).map_or_else(String::new, |group| format!("{group} "));
+    let _ = if names.is_empty() {
+        write!(line, "; see 'rbox {help}--help'")
+    } else {
+        write!(line, ": did you mean {}? See 'rbox {help}--help'", names.join(" or "))
+    };
+    line
+}
+
+/// What to say of a flag that Docker's command has and rbox's has not; none for any other error.
+pub(crate) fn flag(error: &clap::Error, command: &str) -> Option<String> {
+    if error.kind() != ErrorKind::UnknownArgument {
+        return None;
+    }
+    let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidArg) else { return None };
+    let name = given.strip_prefix("--")?.split('=').next()?;
+    let (_, flags) = FLAGS_OF_DOCKER.iter().find(|(of, _)| *of == command)?;
+    flags.contains(&name).then(|| {
+        format!("docker's flag --{name} is not supported by rbox {command}; see 'rbox {command} --help'")
+    })
+}
