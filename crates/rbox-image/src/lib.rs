@@ -19,6 +19,13 @@ pub mod store;
 #[cfg(test)]
 mod testing;
 
+/// What the fuzzer (fuzz/) reaches that nothing else needs.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    pub use crate::registry::client::fuzzing::{answers, redirect};
+    pub use crate::registry::credentials::fuzzing as credential;
+}
+
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use registry::Registries;

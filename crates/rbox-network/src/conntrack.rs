@@ -27,7 +27,7 @@ const ZONE: u16 = 18;
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Tuple {
+pub(crate) struct Tuple {
     source: IpAddr,
     destination: IpAddr,
     proto: u8,
@@ -35,7 +35,7 @@ struct Tuple {
 }
 
 impl Tuple {
-    fn parse(body: &[u8], direction: u16) -> Option<Self> {
+    pub(crate) fn parse(body: &[u8], direction: u16) -> Option<Self> {
         let tuple = attribute(body, direction)?;
         let (ip, proto) = (attribute(tuple, 1)?, attribute(tuple, 2)?);
         // One kind of attribute for an IPv4 address, another for an IPv6 one.

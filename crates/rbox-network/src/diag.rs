@@ -47,7 +47,7 @@ pub fn only_ipv6(socket: OwnedFd) -> Result<Vec<u64>> {
 }
 
 /// The inode's number of a socket that takes IPv6 only.
-fn read(body: &[u8]) -> Option<u64> {
+pub(crate) fn read(body: &[u8]) -> Option<u64> {
     let inode = u32::from_ne_bytes(*body.get(INODE..)?.first_chunk()?);
     let only = attribute(body.get(ANSWER..)?, INET_DIAG_SKV6ONLY)?.first()?;
     (*only != 0).then_some(inode.into())

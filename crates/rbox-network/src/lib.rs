@@ -32,6 +32,8 @@ mod dns;
 mod endpoint;
 mod error;
 mod files;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod host;
 mod link;
 mod look;

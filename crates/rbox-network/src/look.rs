@@ -171,7 +171,7 @@ fn links(socket: &mut Netlink) -> Result<Vec<SeenLink>> {
 }
 
 /// struct ifinfomsg, then attributes of which two are of interest.
-fn read_link(body: &[u8]) -> Option<SeenLink> {
+pub(crate) fn read_link(body: &[u8]) -> Option<SeenLink> {
     let ([_, _, _, _, i0, i1, i2, i3, f0, f1, f2, f3, _, _, _, _], attributes) =
         body.split_first_chunk::<16>()?;
     let flags = LinkFlags::from_bits_retain(u32::from_ne_bytes([*f0, *f1, *f2, *f3]));

@@ -310,20 +310,22 @@ impl Netlink {
                 Err(errno) => return Err(Error::Kernel { what: format!("recv for {}", told()), errno }),
             }
         }
-        let mut messages = Vec::new();
-        let mut rest = buffer.as_slice();
-        while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {
-            let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
-            let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
-            let Some(body) = rest.get(HEADER..length) else {
-                return Err(Error::Answer { what: told(), why: "a message is cut short".into() });
-            };
-            let kind = u16::from_ne_bytes([k0, k1]);
-            messages.push((u32::from_ne_bytes([s0, s1, s2, s3]), Message { kind, body: body.to_vec() }));
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        }
-        Ok(messages)
+        split(&buffer).ok_or_else(|| Error::Answer { what: told(), why: "a message is cut short".into() })
     }
+}
+
+/// A datagram's messages, each with its sequence number; none when one is cut short.
+pub(crate) fn split(mut datagram: &[u8]) -> Option<Vec<(u32, Message)>> {
+    let mut messages = Vec::new();
+    while let Some((header, _)) = datagram.split_first_chunk::<HEADER>() {
+        let [l0, l1, l2, l3, k0, k1, _, _, s0, s1, s2, s3, ..] = *header;
+        let length = u32::from_ne_bytes([l0, l1, l2, l3]) as usize;
+        let body = datagram.get(HEADER..length)?.to_vec();
+        let kind = u16::from_ne_bytes([k0, k1]);
+        messages.push((u32::from_ne_bytes([s0, s1, s2, s3]), Message { kind, body }));
+        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Some(messages)
 }
 
 /// Appends a message with its header, padded to four bytes.
@@ -338,9 +340,10 @@ pub(crate) fn frame(out: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, bod
 }
 
 /// The reason in an `NLMSG_ERROR` body; none when it is an acknowledgement.
-fn errno_of(body: &[u8]) -> Option<Errno> {
+pub(crate) fn errno_of(body: &[u8]) -> Option<Errno> {
     let code = body.first_chunk::<4>().map_or(-5, |bytes| i32::from_ne_bytes(*bytes));
-    (code != 0).then(|| Errno::from_raw_os_error(-code))
+    let known = |code: &i32| (-4095..0).contains(code);
+    (code != 0).then(|| Some(code).filter(known).map_or(Errno::PROTO, |code| Errno::from_raw_os_error(-code)))
 }
 
 #[cfg(test)]
@@ -356,6 +359,16 @@ mod tests {
         let mut body = vec![0; 16];
         body[4..8].copy_from_slice(&index.to_ne_bytes());
         Request { kind: GETLINK, flags: 0, body, told: format!("RTM_GETLINK {index}"), accept: None }
+    }
+
+    #[test]
+    fn a_number_that_is_no_errors_is_an_odd_answer() {
+        for (code, errno) in
+            [(0, None), (-2, Some(Errno::NOENT)), (2, Some(Errno::PROTO)), (i32::MIN, Some(Errno::PROTO))]
+        {
+            assert_eq!(errno_of(&i32::to_ne_bytes(code)), errno, "{code}");
+        }
+        assert_eq!(errno_of(&[]), Some(Errno::IO));
     }
 
     #[test]

@@ -127,14 +127,9 @@ impl Session<'_> {
             let reason = "it sends a part of the content, though all of it was asked for".to_owned();
             return Err(RegistryError::Protocol { url: response.url, reason });
         }
-        if response.status == 206 {
-            let start = response.header("content-range").and_then(|text| {
-                text.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse::<u64>().ok()
-            });
-            if start != Some(from) {
-                let reason = format!("it sends another part of the content than the one from byte {from} on");
-                return Err(RegistryError::Protocol { url: response.url, reason });
-            }
+        if response.status == 206 && response.header("content-range").and_then(range_start) != Some(from) {
+            let reason = format!("it sends another part of the content than the one from byte {from} on");
+            return Err(RegistryError::Protocol { url: response.url, reason });
         }
         Ok(response)
     }
@@ -236,15 +231,7 @@ impl Session<'_> {
                 location: location.split('?').next().unwrap_or_default().chars().take(200).collect(),
                 reason,
             };
-            if location.starts_with('/') && !location.starts_with("//") {
-                path = location;
-                continue;
-            }
-            let (next, next_path) =
-                Origin::split(&location).ok_or_else(|| refuse("not a usable http or https URL"))?;
-            if origin.https && !next.https {
-                return Err(refuse("that would give up TLS"));
-            }
+            let (next, next_path) = lead(&origin, &location).map_err(refuse)?;
             (origin, path) = (next, next_path);
         }
         Err(RegistryError::Redirect {
@@ -303,6 +290,48 @@ impl Session<'_> {
     }
 }
 
+/// Where a `Location` leads that `from` answered with. Nothing goes from HTTPS to HTTP.
+fn lead(from: &Origin, location: &str) -> Result<(Origin, String), &'static str> {
+    if location.starts_with('/') && !location.starts_with("//") {
+        // What follows a # is the client's own business.
+        return Ok((from.clone(), location.split('#').next().unwrap_or_default().to_owned()));
+    }
+    let (next, path) = Origin::split(location).ok_or("not a usable http or https URL")?;
+    if from.https && !next.https { Err("that would give up TLS") } else { Ok((next, path)) }
+}
+
+/// The first byte that a `Content-Range` tells of.
+fn range_start(field: &str) -> Option<u64> {
+    field.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// What is read of a registry's answers, for the fuzzer.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    use super::{Failure, Origin, explain, lead, range_start, wait_until};
+    use jiff::Timestamp;
+
+    /// Bodies and fields that are read alone.
+    pub fn answers(bytes: &[u8]) {
+        if let Some(text) = explain(bytes) {
+            assert!(text.chars().count() <= 300 && !text.contains(char::is_control));
+            assert!(serde_json::from_slice::<Failure>(bytes).is_ok_and(|f| !f.errors.is_empty()));
+        }
+        let Ok(text) = std::str::from_utf8(bytes) else { return };
+        let _ = range_start(text);
+        let wait = wait_until(text, Timestamp::UNIX_EPOCH);
+        assert!(wait.is_none_or(|wait| wait.as_secs() <= super::MAX_RETRY_AFTER));
+    }
+
+    /// Where a registry with TLS leads to.
+    pub fn redirect(location: &str, look: &mut dyn FnMut(&Origin, &str)) {
+        let home = Origin { https: true, host: "registry.example".to_owned(), port: 5000 };
+        if let Ok((origin, path)) = lead(&home, location) {
+            look(&origin, &path);
+        }
+    }
+}
+
 /// `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3); at most two minutes.
 pub(crate) fn retry_after(response: &Response) -> Option<Duration> {
     wait_until(response.header("retry-after")?.trim(), Timestamp::now())
@@ -348,6 +377,24 @@ fn accept() -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn redirects_keep_tls_and_lose_what_follows_a_number_sign() {
+        let home = Origin::new(true, "registry.example").unwrap();
+        let to = |location| lead(&home, location).map(|(origin, path)| format!("{origin}{path}"));
+        assert_eq!(to("/a?b#c").as_deref(), Ok("https://registry.example/a?b"));
+        assert_eq!(to("https://cdn.example/a#c").as_deref(), Ok("https://cdn.example/a"));
+        for bad in [
+            "http://registry.example/",
+            "//cdn.example/",
+            "a",
+            "",
+            "ftp://cdn.example/",
+            "https://u@cdn.example/",
+        ] {
+            assert!(to(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn registries_say_when_to_come_back() {

@@ -107,24 +107,43 @@ impl Credentials {
         }
         let config: DockerConfig =
             serde_json::from_slice(&bytes).map_err(|error| fail(format!("{}: {error}", file.display())))?;
-        let matches = |key: &&String| same_registry(key, registry);
-        let helper = config
-            .helpers
-            .keys()
-            .find(matches)
-            .and_then(|key| config.helpers.get(key))
-            .or(config.store.as_ref());
-        if let Some(helper) = helper.filter(|helper| !helper.is_empty()) {
+        if let Some(helper) = config.helper(registry) {
             let server = if registry == "docker.io" { HUB_KEY } else { registry };
             if let Some(found) = ask_helper(helper, server).map_err(fail)? {
                 return Ok(Some(found));
             }
         }
-        let Some(entry) = config.auths.iter().find(|(key, _)| matches(key)).map(|(_, entry)| entry) else {
-            return Ok(None);
-        };
+        let Some((_, entry)) = config.entry(registry) else { return Ok(None) };
         entry.read().map_err(|reason| fail(format!("{}: {reason}", file.display())))
     }
+}
+
+impl DockerConfig {
+    /// The helper to ask about a registry.
+    fn helper(&self, registry: &str) -> Option<&str> {
+        let own = self.helpers.iter().find(|(key, _)| same_registry(key, registry)).map(|(_, helper)| helper);
+        own.or(self.store.as_ref()).map(String::as_str).filter(|helper| !helper.is_empty())
+    }
+
+    /// What the file itself has for a registry, and its key.
+    fn entry(&self, registry: &str) -> Option<(&str, &Entry)> {
+        let (key, entry) = self.auths.iter().find(|(key, _)| same_registry(key, registry))?;
+        Some((key, entry))
+    }
+}
+
+/// The file's text as a fuzzer makes it: the helper that would be asked, and the key that would open the registry. No helper runs.
+#[cfg(fuzzing)]
+pub fn fuzzing(file: &[u8], registry: &str) -> Option<(Option<String>, Option<String>)> {
+    let config: DockerConfig = serde_json::from_slice(file).ok()?;
+    let helper = config.helper(registry).filter(|helper| is_helper(helper)).map(str::to_owned);
+    let entry = config.entry(registry).filter(|(_, entry)| entry.read().is_ok_and(|found| found.is_some()));
+    Some((helper, entry.map(|(key, _)| key.to_owned())))
+}
+
+/// Whether it can be part of a program's name.
+fn is_helper(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
 }
 
 /// Keys were written by many versions of Docker: with and without scheme, with `/v1/` or `/v2/`.
@@ -159,7 +178,7 @@ impl Entry {
 
 /// Runs `docker-credential-<name> get`, which reads a server and writes JSON.
 fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b)) {
+    if !is_helper(name) {
         return Err(format!("{name:?} is not the name of a credential helper"));
     }
     let program = format!("docker-credential-{name}");

@@ -288,3 +288,10 @@ fn refuses_all(rule: &Message) -> bool {
     }
     refused
 }
+
+/// Reads one answer as a chain and as a rule, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn fuzzing(body: &[u8]) {
+    let message = Message { kind: 0, body: body.to_vec() };
+    let _ = (Base::parse(&message).map(|base| base.drops), refuses_all(&message));
+}

@@ -24,6 +24,13 @@ pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
 }
 
+/// Reads `body` as an answer about elements, chains and rules, for the fuzzer.
+#[cfg(fuzzing)]
+pub(crate) fn fuzzing(body: &[u8]) {
+    seen::fuzzing(body);
+    firewall::fuzzing(body);
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {

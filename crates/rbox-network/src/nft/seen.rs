@@ -156,15 +156,28 @@ fn elements(socket: &mut Netlink, family: Family, table: &str, set: &str) -> Res
         }
         answers => answers?,
     };
-    let mut found = Vec::new();
-    for answer in &answers {
-        let list = answer.body.get(4..).and_then(|body| attribute(body, 3)).unwrap_or_default();
-        for (_, element) in attributes(list) {
-            let data = |kind| Some(attribute(attribute(element, kind)?, 1)?.to_vec());
-            found.extend(data(1).map(|key| (key, data(2).unwrap_or_default())));
+    Ok(Some(answers.iter().flat_map(|answer| elements_in(&answer.body)).collect()))
+}
+
+/// The elements that one answer has.
+fn elements_in(body: &[u8]) -> Vec<Found> {
+    let list = body.get(4..).and_then(|body| attribute(body, 3)).unwrap_or_default();
+    let data = |element, kind| Some(attribute(attribute(element, kind)?, 1)?.to_vec());
+    attributes(list)
+        .filter_map(|(_, element)| Some((data(element, 1)?, data(element, 2).unwrap_or_default())))
+        .collect()
+}
+
+/// Reads one answer as of every set, for the fuzzer.
+#[cfg(fuzzing)]
+pub(super) fn fuzzing(body: &[u8]) {
+    for (key, value) in elements_in(body) {
+        let _ = (name(&key), guest(&key));
+        for family in [Family::Ip, Family::Ip6] {
+            let element = published_element(family, &key, &value);
+            assert!(element.is_none_or(|element| element.target.is_ipv6() == (family == Family::Ip6)));
         }
     }
-    Ok(Some(found))
 }
 
 /// A link's name that a key begins with.
