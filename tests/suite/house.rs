@@ -111,3 +111,52 @@ fn files_stay_readable() {
         assert!(lines <= 800, "{} has {lines} lines", path.display());
     }
 }
+
+/// Every file and test that docs/threats.md names is there; every row has a defence, and tests or the reason why not.
+#[test]
+fn the_page_of_threats_names_what_is_there() {
+    let page = fs::read_to_string(project().join("docs/threats.md")).unwrap();
+    let mut tests = BTreeSet::new();
+    for entry in fs::read_dir(project().join("tests/suite")).unwrap().flatten() {
+        let path = entry.path();
+        let module = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap_or_default();
+        tests.insert(format!("{module}::"));
+        for part in text.split("#[test]").skip(1) {
+            let name = part.split("fn ").nth(1).and_then(|rest| rest.split('(').next()).unwrap_or_default();
+            tests.insert(format!("{module}::{name}"));
+        }
+    }
+    let rows: Vec<&str> = page.split("\n## ").skip(1).collect();
+    assert_eq!(rows.len(), 33);
+    for (number, row) in rows.iter().enumerate() {
+        assert!(
+            row.starts_with(&format!("{}. ", number + 1)),
+            "row {} is {}",
+            number + 1,
+            row.lines().next().unwrap()
+        );
+        assert!(row.contains("- **Defence**: ") && row.contains("- **Tests**: "), "{row}");
+        for named in row.split('`').skip(1).step_by(2) {
+            if named.contains("::") && !named.contains(['/', ' ']) {
+                assert!(tests.contains(named), "there is no test {named}, which row {} names", number + 1);
+            } else if named.starts_with("crates/") || named.starts_with("fuzz/") {
+                assert!(
+                    project().join(named).exists(),
+                    "there is no {named}, which row {} names",
+                    number + 1
+                );
+            }
+        }
+    }
+    for mutation in fs::read_dir(project().join("tests/mutants.d")).unwrap().flatten() {
+        let text = fs::read_to_string(mutation.path()).unwrap();
+        let named = text.lines().find_map(|line| line.strip_prefix("test: "));
+        let named = named.and_then(|line| line.split(' ').next_back());
+        assert!(
+            named.is_some_and(|named| tests.contains(named)),
+            "{:?}: there is no test {named:?}",
+            mutation.file_name()
+        );
+    }
+}
