@@ -34,6 +34,7 @@ mod network;
 mod network_crash;
 mod network_live;
 mod network_ports;
+mod network_safe;
 mod network_user;
 mod ps;
 mod pull;

@@ -13,7 +13,7 @@ use oci_spec::runtime::{
     UserBuilder,
 };
 use rbox_spec::capability::CapSet;
-use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode};
+use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode};
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -181,7 +181,13 @@ fn sysctls(record: &ContainerRecord, own_network: bool) -> std::collections::Has
         all.insert("net.ipv6.conf.all.accept_ra".to_owned(), "0".to_owned());
         all.insert("net.ipv6.conf.default.accept_ra".to_owned(), "0".to_owned());
     }
+    if own_network {
+        // Of IPv4 a redirect is taken when either this or the link's own setting says so.
+        all.insert("net.ipv4.conf.all.accept_redirects".to_owned(), "0".to_owned());
+    }
     all.extend(record.host.sysctls.clone());
+    // A link's own are written when it is there.
+    all.retain(|key, _| record.host.network != NetworkMode::Bridge || crate::wiring::of_link(key).is_none());
     if !Path::new("/proc/sys/net/ipv6").exists() {
         all.retain(|key, _| !key.starts_with("net.ipv6.") || record.host.sysctls.contains_key(key));
     }

@@ -350,12 +350,34 @@ pub(crate) fn attach(
         || {
             let store = networks(paths);
             live.endpoints.iter().try_for_each(|endpoint| store.attach(endpoint, netns.as_fd()))?;
+            set_of_links(record, netns.as_fd())?;
             rbox_network::configure_inside(socket, &live.endpoints)?;
             Ok::<_, EngineError>(())
         },
     )?;
     crate::links::announce(paths, &record.id);
     open_dns(record, live, netns.as_fd()).map(Some)
+}
+
+/// The path below /proc/sys of a setting that one link has, such as `net.ipv6.conf.eth0.accept_ra`.
+pub(crate) fn of_link(key: &str) -> Option<String> {
+    for family in ["net.ipv4.conf.", "net.ipv6.conf.", "net.ipv4.neigh.", "net.ipv6.neigh."] {
+        if let Some((link, key)) = key.strip_prefix(family).and_then(|rest| rest.rsplit_once('.')) {
+            let directory = family.replace('.', "/");
+            return (!matches!(link, "all" | "default" | "lo")).then(|| format!("{directory}{link}/{key}"));
+        }
+    }
+    None
+}
+
+/// Writes the settings of `--sysctl` that its links have.
+fn set_of_links(record: &ContainerRecord, netns: BorrowedFd<'_>) -> Result<(), EngineError> {
+    for (key, value) in &record.host.sysctls {
+        let Some(path) = of_link(key) else { continue };
+        rbox_network::set_inside(netns, [(path.as_str(), value.as_str())].into_iter(), false)
+            .map_err(|error| EngineError::Invalid(format!("sysctl {key}={value}: {error}")))?;
+    }
+    Ok(())
 }
 
 fn open_dns(record: &ContainerRecord, live: &LiveState, netns: BorrowedFd<'_>) -> Result<Dns, EngineError> {

@@ -43,7 +43,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// No candidate subnet is free of the host's routes.
-    #[error("no private IPv4 subnet is free of the host's routes: remove an unused network or route")]
+    #[error(
+        "no private subnet is free of this host's routes and networks: choose one (rbox network create --subnet SUBNET NAME) and name that network (--network NAME)"
+    )]
     NoSubnet,
     /// Every address of the network is taken.
     #[error(
@@ -77,6 +79,18 @@ pub enum Error {
     /// A subnet that was asked for.
     #[error("invalid pool request: Pool overlaps with other one on this address space: network {0} has it")]
     SubnetTaken(String),
+    /// A subnet that was asked for and that the host's routes lead to.
+    #[error(
+        "invalid pool request: {subnet} overlaps {what}, which could not be reached any more: use another subnet, or -o {option}=true for this one all the same"
+    )]
+    RouteTaken {
+        /// The network's subnet.
+        subnet: String,
+        /// What the host has there.
+        what: String,
+        /// The option of the network that lets it be.
+        option: &'static str,
+    },
     /// Removal of one of the three that are always there.
     #[error("{0} is a pre-defined network and cannot be removed")]
     Predefined(String),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::socket::Netlink;
 use crate::subnet::Subnet;
-use crate::{link, loopback6};
+use crate::{link, loopback6, overlap};
 
 /// Makes the network's bridge, or what is missing of it. `live` are the endpoints in use: those whose bridge somebody deleted
 /// are put on the new one.
@@ -33,6 +33,7 @@ pub(crate) fn ensure_bridge(network: &Network, live: &dyn Fn() -> Vec<Endpoint>)
             return Ok(());
         }
     }
+    overlap::refuse_own_link(network)?;
     let bridge =
         link::Bridge { name: &network.bridge, ip: router, prefix: range.prefix(), mtu: network.mtu() };
     let made = link::make_bridge(&mut socket, &bridge)?;

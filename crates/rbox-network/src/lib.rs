@@ -27,6 +27,7 @@
 
 mod address;
 mod conntrack;
+mod deaf;
 mod diag;
 mod dns;
 mod endpoint;
@@ -41,6 +42,7 @@ mod loopback6;
 mod names;
 mod network;
 mod nft;
+mod overlap;
 mod place;
 mod relay;
 mod reserve;
@@ -48,6 +50,7 @@ mod socket;
 mod store;
 mod subnet;
 
+pub use deaf::set_inside;
 pub use diag::{diag_socket, only_ipv6};
 pub use dns::ask::ask;
 pub use dns::local::{Action, decide};

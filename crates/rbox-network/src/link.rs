@@ -170,7 +170,10 @@ pub(crate) fn find(socket: &mut Netlink, name: &str) -> Result<Option<Link>> {
 pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
     let mut message = AddressMessage::default();
     message.header.family = AddressFamily::Inet;
-    let mut all = routes(socket, AddressFamily::Inet, "RTM_GETROUTE, all tables")?;
+    let mut all: Vec<(IpAddr, u8)> = routes(socket, AddressFamily::Inet, "RTM_GETROUTE, all tables")?
+        .into_iter()
+        .map(|route| (route.ip, route.prefix))
+        .collect();
     all.extend(addresses(socket, &message, "RTM_GETADDR")?);
     // A route to everything, or to half of it as VPNs set, says nothing about what is in use.
     Ok(only_v4(all).filter(|(_, prefix)| *prefix > 1).filter_map(|(ip, p)| Subnet::new(ip, p)).collect())
@@ -178,12 +181,30 @@ pub(crate) fn taken(socket: &mut Netlink) -> Result<Vec<Subnet>> {
 
 /// Every IPv6 subnet that this network namespace has a route to; not the default route, nor the links' own.
 pub(crate) fn taken6(socket: &mut Netlink) -> Result<Vec<Subnet6>> {
-    let all = routes(socket, AddressFamily::Inet6, "RTM_GETROUTE of IPv6, all tables")?;
+    let all = routes(socket, AddressFamily::Inet6, "RTM_GETROUTE of IPv6, all tables")?
+        .into_iter()
+        .map(|route| (route.ip, route.prefix))
+        .collect();
     Ok(only_v6(all).filter(|(_, prefix)| *prefix > 3).filter_map(|(ip, p)| Subnet6::new(ip, p)).collect())
 }
 
-/// Where the routes of all tables lead, each with the length of its prefix.
-fn routes(socket: &mut Netlink, family: AddressFamily, what: &str) -> Result<Vec<(IpAddr, u8)>> {
+/// Where a route leads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Destination {
+    pub(crate) ip: IpAddr,
+    pub(crate) prefix: u8,
+    /// The number of the link that it leads over, when it is one.
+    pub(crate) link: Option<u32>,
+}
+
+/// Where the routes of all tables lead, but for the default ones.
+pub(crate) fn destinations(socket: &mut Netlink) -> Result<Vec<Destination>> {
+    let mut all = routes(socket, AddressFamily::Inet, "RTM_GETROUTE, all tables")?;
+    all.extend(routes(socket, AddressFamily::Inet6, "RTM_GETROUTE of IPv6, all tables")?);
+    Ok(all)
+}
+
+fn routes(socket: &mut Netlink, family: AddressFamily, what: &str) -> Result<Vec<Destination>> {
     let mut message = RouteMessage::default();
     message.header.address_family = family;
     let request =
@@ -193,9 +214,17 @@ fn routes(socket: &mut Netlink, family: AddressFamily, what: &str) -> Result<Vec
         let route = RouteMessage::parse(&answer.body)
             .map_err(|error| Error::Answer { what: what.into(), why: error.to_string() })?;
         let prefix = route.header.destination_prefix_length;
+        let link = route.attributes.iter().find_map(|attribute| match attribute {
+            RouteAttribute::Oif(index) => Some(*index),
+            _ => None,
+        });
         found.extend(route.attributes.iter().filter_map(|attribute| match attribute {
-            RouteAttribute::Destination(RouteAddress::Inet(base)) => Some((IpAddr::V4(*base), prefix)),
-            RouteAttribute::Destination(RouteAddress::Inet6(base)) => Some((IpAddr::V6(*base), prefix)),
+            RouteAttribute::Destination(RouteAddress::Inet(base)) => {
+                Some(Destination { ip: IpAddr::V4(*base), prefix, link })
+            }
+            RouteAttribute::Destination(RouteAddress::Inet6(base)) => {
+                Some(Destination { ip: IpAddr::V6(*base), prefix, link })
+            }
             _ => None,
         }));
     }

@@ -22,6 +22,8 @@ pub(crate) const HOST_BINDING: &str = "com.docker.network.bridge.host_binding_ip
 pub(crate) const LINK_PREFIX: &str = "com.docker.network.container_iface_prefix";
 /// The option that, as `false`, lets containers send with addresses that are not theirs.
 pub(crate) const GUARD: &str = "rbox.guard";
+/// The option that, as `true`, lets the network have a subnet that the host's routes lead to.
+pub(crate) const OVERLAP: &str = "rbox.overlap";
 /// Options of Docker that are true here and cannot be otherwise.
 const MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
 pub(crate) const DEFAULT_BRIDGE: &str = "com.docker.network.bridge.default_bridge";
@@ -110,6 +112,11 @@ impl Network {
     /// Whether its containers are held to their own addresses.
     pub fn is_guarded(&self) -> bool {
         self.options.get(GUARD).is_none_or(|value| value == "true")
+    }
+
+    /// Whether it may have a subnet that the host's routes lead to.
+    pub(crate) fn may_overlap(&self) -> bool {
+        self.options.get(OVERLAP).is_some_and(|value| value == "true")
     }
 
     /// The host address that `-p` means when it names none.
@@ -258,7 +265,7 @@ impl NewNetwork {
                         );
                     }
                 }
-                ICC | GUARD if !matches!(value.as_str(), "true" | "false") => {
+                ICC | GUARD | OVERLAP if !matches!(value.as_str(), "true" | "false") => {
                     return refuse(key, value, "it is true or false");
                 }
                 MASQUERADE if value != "true" => {
@@ -274,9 +281,9 @@ impl NewNetwork {
                         "the beginning of a link's name has 1 to 12 letters or digits",
                     );
                 }
-                BRIDGE_NAME | ICC | GUARD | MASQUERADE | HOST_BINDING | LINK_PREFIX => {}
+                BRIDGE_NAME | ICC | GUARD | OVERLAP | MASQUERADE | HOST_BINDING | LINK_PREFIX => {}
                 _ => {
-                    let known = [BRIDGE_NAME, MTU, ICC, HOST_BINDING, LINK_PREFIX, GUARD].join(", ");
+                    let known = [BRIDGE_NAME, MTU, ICC, HOST_BINDING, LINK_PREFIX, GUARD, OVERLAP].join(", ");
                     return refuse(key, value, &format!("the bridge driver knows {known}"));
                 }
             }

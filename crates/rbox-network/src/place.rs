@@ -142,6 +142,13 @@ impl NetworkStore {
                 || self.wire(endpoint, netns),
             )
         });
+        let wired = wired.and_then(|()| {
+            trace::step(
+                "make its link deaf",
+                "No neighbour gives it an address, a route or a better way.",
+                || crate::deaf::make_deaf(netns, &endpoint.link),
+            )
+        });
         let wired = wired.and_then(|()| self.name(endpoint));
         if wired.is_err() {
             // The reason that is told is the first one; what remains is found from the record.

@@ -24,6 +24,7 @@ use crate::host::{ensure_bridge, ensure_sysctls, nameservers};
 use crate::link;
 use crate::network::{BRIDGE_NAME, DEFAULT_BRIDGE, Network, NewNetwork};
 use crate::nft::{self, Table};
+use crate::overlap;
 use crate::socket::Netlink;
 use crate::subnet::{self, Subnet, Subnet6};
 
@@ -85,13 +86,35 @@ impl NetworkStore {
         if let Some(network) = read_record(&path)? {
             return Ok(network);
         }
-        let subnet = self.choose_subnet()?;
-        let network = Network {
+        let network = self.new_default(Some(self.choose_subnet()?))?;
+        self.write_record(&path, &network)?;
+        // Another process may have been first.
+        let network = read_record(&path)?
+            .ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))?;
+        // At once, so that nobody else on this host, such as a second installation, finds the subnet free. When it cannot
+        // be made, the first container that needs it tells why.
+        let _ = ensure_bridge(&network, &Vec::new);
+        Ok(network)
+    }
+
+    /// The default network, for who only looks: without a subnet, and not recorded, while none is free.
+    pub fn default_network(&self) -> Result<Network> {
+        match self.bridge() {
+            Err(Error::NoSubnet) => {
+                let id = derived_id(&self.names.bridge, "bridge");
+                Ok(Network { id, created: SystemTime::UNIX_EPOCH, ..self.new_default(None)? })
+            }
+            found => found,
+        }
+    }
+
+    fn new_default(&self, subnet: Option<Subnet>) -> Result<Network> {
+        Ok(Network {
             id: random_id()?,
             name: "bridge".into(),
             driver: "bridge".into(),
-            subnet: Some(subnet),
-            gateway: Some(subnet.gateway()),
+            subnet,
+            gateway: subnet.map(|subnet| subnet.gateway()),
             ip_range: None,
             subnet6: None,
             gateway6: None,
@@ -106,15 +129,7 @@ impl NetworkStore {
             ]),
             internal: false,
             attachable: false,
-        };
-        self.write_record(&path, &network)?;
-        // Another process may have been first.
-        let network = read_record(&path)?
-            .ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))?;
-        // At once, so that nobody else on this host, such as a second installation, finds the subnet free. When it cannot
-        // be made, the first container that needs it tells why.
-        let _ = ensure_bridge(&network, &Vec::new);
-        Ok(network)
+        })
     }
 
     /// The subnet of a bridge that is there already, because only the record was lost; else one that is free.
@@ -154,7 +169,7 @@ impl NetworkStore {
     pub fn create(&self, asked: &NewNetwork, live: &dyn Fn() -> Vec<Endpoint>) -> Result<Network> {
         let plan = asked.plan()?;
         let _alone = self.lock()?;
-        let (records, bridge) = (self.records()?, self.bridge()?);
+        let (records, bridge) = (self.records()?, self.default_network()?);
         if records.iter().any(|network| network.name == asked.name) {
             return Err(Error::NetworkExists(asked.name.clone()));
         }
@@ -191,6 +206,9 @@ impl NetworkStore {
             attachable: asked.attachable,
             id,
         };
+        if plan.subnet.is_some() || plan.subnet6.is_some() {
+            overlap::refuse_routes(&network)?;
+        }
         self.write_record(&self.path_of(&network), &network)?;
         if let Err(error) = self.ensure(&network, live) {
             // Half of it would be mended by its first container; who asked was told that it failed.
@@ -253,7 +271,7 @@ impl NetworkStore {
 
     /// `bridge`, `host` and `none`, then those of users, oldest first.
     pub fn list(&self) -> Result<Vec<Network>> {
-        let bridge = self.bridge()?;
+        let bridge = self.default_network()?;
         let builtin = |name: &str, driver: &str| Network {
             id: derived_id(&bridge.id, name),
             name: name.into(),
@@ -326,7 +344,9 @@ impl NetworkStore {
     /// addresses of containers that are gone (`is_live` is false for their id). Goes on past failures.
     pub fn reconcile(&self, live: &[Endpoint], is_live: &dyn Fn(&str) -> bool) -> Result<(), Vec<Error>> {
         let alone = self.lock();
-        let networks = match self.bridge().and_then(|bridge| Ok((bridge, self.records()?))) {
+        let networks = match self.default_network().and_then(|bridge| Ok((bridge, self.records()?))) {
+            // Without a subnet there is nothing of it.
+            Ok((bridge, records)) if bridge.subnet.is_none() => records,
             Ok((bridge, records)) => [vec![bridge], records].concat(),
             Err(error) => return Err(vec![error]),
         };

@@ -99,7 +99,7 @@ impl World {
                 || name != "lo" && !Path::new("/sys/class/net").join(name).join("bridge").exists()
         });
         let outward = outward.collect();
-        let on_bridges = [vec![store.bridge()?], store.records()?].concat();
+        let on_bridges = [vec![store.default_network()?], store.records()?].concat();
         let nets = on_bridges.into_iter().map(|network| {
             let up = links.iter().any(|link| link.name == network.bridge && link.up);
             Ok(Net { up, whole: up && store.is_whole(&network)?, network })
