@@ -36,8 +36,13 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Resu
 }
 
 /// Receives one message into `buffer`: its length and the descriptor that came along. Length 0 is the end.
+///
+/// A peer that closes its end while something we sent is unread makes the kernel report `ECONNRESET` once, before what the
+/// peer itself sent last, which is still queued here (`unix_release_sock`). So that error is passed over, whether a send or
+/// a receive meets it, and the end of the queue is the only end.
 pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<OwnedFd>), SysError> {
     let length = buffer.len();
+    let mut reset = false;
     let mut space = [MaybeUninit::<u8>::uninit(); rustix::cmsg_space!(ScmRights(1))];
     loop {
         let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -57,7 +62,33 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> Result<(usize, Option<Ow
                 return Ok((message.bytes, fd));
             }
             Err(rustix::io::Errno::INTR) => {}
+            Err(rustix::io::Errno::CONNRESET) if !reset => reset = true,
             Err(e) => return Err(SysError::new("recvmsg", format!("{length} bytes"), e)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_closed_peer_sent_last_is_received() {
+        for sends_after in [false, true] {
+            let (ours, theirs) = pair().unwrap();
+            send(&ours, b"unread", None).unwrap();
+            send(&theirs, b"first", None).unwrap();
+            send(&theirs, b"last", None).unwrap();
+            drop(theirs);
+            if sends_after {
+                assert!(send(&ours, b"too late", None).is_err());
+            }
+            let mut buffer = [0; 16];
+            for expected in [&b"first"[..], b"last", b""] {
+                let (length, _) = receive(&ours, &mut buffer).unwrap();
+                assert_eq!(&buffer[..length], expected, "sent after the end: {sends_after}");
+            }
         }
     }
 }
