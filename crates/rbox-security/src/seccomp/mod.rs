@@ -6,6 +6,7 @@
 //! (tests/libseccomp.rs).
 
 mod compiler;
+mod verdict;
 
 use crate::DEFAULT_CAPABILITIES;
 use compiler::arch::Arch;
@@ -115,6 +116,13 @@ impl Filter {
         &self.0
     }
 
+    /// Whether it lets the call `name` with these arguments (the rest of them 0) through.
+    pub fn lets_through(&self, name: &str, args: &[u64]) -> bool {
+        native().is_some_and(|arch| {
+            arch.number(name).is_some_and(|nr| verdict::lets_through(&self.0, arch, nr, args))
+        })
+    }
+
     /// Puts it over this thread and all it will start. See the crate's documentation for when.
     pub fn install(&self) -> Result<(), SysError> {
         rbox_sys::seccomp::install(&self.0)
@@ -153,4 +161,18 @@ fn kernel() -> Result<(u32, u32), SeccompError> {
     let mut parts = release.split(|c: char| !c.is_ascii_digit());
     let mut next = || parts.next().and_then(|part| part.parse().ok());
     next().zip(next()).ok_or_else(|| SeccompError::Kernel(release.clone().into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_is_asked_about_calls_and_their_arguments() {
+        let filter = Filter::DEFAULT;
+        assert!(filter.lets_through("sendmsg", &[]) && filter.lets_through("clone", &[0x9011]));
+        // A new user namespace; the call whose flags cannot be seen; one that does not exist.
+        assert!(!filter.lets_through("clone", &[0x1000_0000]));
+        assert!(!filter.lets_through("clone3", &[]) && !filter.lets_through("no_such_call", &[]));
+    }
 }
