@@ -1,18 +1,19 @@
 //! The terminal's side of an attached container: input to it, output from it, sizes and signals.
 //!
-//! One thread around one poll(2). Nothing here blocks but the writing of output, so a program that reads slowly
-//! and writes much cannot bring both sides to wait for each other.
+//! One thread around one poll(2). Nothing here blocks, so a program that reads slowly and writes much cannot bring both
+//! sides to wait for each other, and signals are heard while nobody reads the output.
 
-use std::io::{self, IsTerminal, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, IsTerminal};
+use std::os::fd::AsFd;
 
-use anyhow::Context;
-use rbox_engine::attach::{FromMonitor, Stream, ToMonitor, receive_message, send_message};
 use rbox_engine::attach::{
-    PollFd, PollFlags, SignalFd, Termios, poll, read_fd, set_terminal, terminal_raw, terminal_size,
+    PollFd, PollFlags, SignalFd, Taken, Termios, ToMonitor, poll, read_fd, set_terminal, terminal_raw,
+    terminal_size,
 };
 
 use crate::cli::{BadInput, Coded};
+use crate::output::{Output, Shown};
+use crate::peers::Peer;
 
 /// How an attachment ended.
 #[derive(Debug, PartialEq, Eq)]
@@ -23,36 +24,22 @@ pub(crate) enum Ended {
     Detached,
     /// The other side is gone without telling an exit.
     Lost,
+    /// We did not take output for too long.
+    CutOff,
 }
 
 /// What is attached to what.
 pub(crate) struct Attachment<'a> {
-    /// The monitor's socket, or the master side of exec's terminal.
-    pub(crate) peer: Peer,
     /// Standard input is sent.
     pub(crate) input: bool,
+    /// What is shown of its output.
+    pub(crate) shown: Shown,
     /// The program has a terminal.
     pub(crate) tty: bool,
     /// The keys that detach.
     pub(crate) detach_keys: &'a [u8],
-    /// Passes a signal on to the program; none to keep signals here.
+    /// Passes a signal on to the program; with none, one that asks for an end ends this command only.
     pub(crate) proxy: Option<&'a dyn Fn(i32)>,
-}
-
-/// The other side.
-pub(crate) enum Peer {
-    /// A container's monitor.
-    Monitor(OwnedFd),
-    /// A terminal's master side.
-    Master(OwnedFd),
-}
-
-impl Peer {
-    fn fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Monitor(fd) | Self::Master(fd) => fd.as_fd(),
-        }
-    }
 }
 
 /// Ctrl-P Ctrl-Q.
@@ -144,28 +131,37 @@ impl DetachKeys<'_> {
     }
 }
 
-struct Session<'a> {
+struct Session<'a, P> {
     attachment: Attachment<'a>,
+    peer: &'a mut P,
     keys: DetachKeys<'a>,
     signals: Option<SignalFd>,
-    /// A packet the other side has not taken yet.
-    pending: Option<Vec<u8>>,
+    output: Output,
     input_open: bool,
     interrupts: u32,
-    buffer: Vec<u8>,
+    /// The program was told that its user's terminal is gone.
+    hung_up: bool,
 }
 
+const SIGHUP: i32 = 1;
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+const SIGWINCH: i32 = 28;
+
 /// Carries input, output, sizes and signals until the program ends, the user detaches, or the other side is gone.
-pub(crate) fn run(attachment: Attachment<'_>) -> anyhow::Result<Ended> {
+pub(crate) fn run<P: Peer>(peer: &mut P, attachment: Attachment<'_>) -> anyhow::Result<Ended> {
+    // Before the terminal is changed: from here on no signal ends this command without putting it back.
+    let taken = if attachment.proxy.is_some() { Taken::All } else { Taken::Ending };
+    let signals = SignalFd::new(taken);
     let _raw = (attachment.tty && attachment.input).then(RawMode::enter);
-    rbox_engine::attach::unblock(attachment.peer.fd()).context("attach")?;
     let mut session = Session {
+        peer,
         keys: DetachKeys { keys: if attachment.tty { attachment.detach_keys } else { &[] }, matched: 0 },
-        signals: SignalFd::new(attachment.proxy.is_some()),
-        pending: None,
+        signals,
+        output: Output::new(attachment.shown),
         input_open: attachment.input,
         interrupts: 0,
-        buffer: vec![0; rbox_engine::protocol::CHUNK + 1],
+        hung_up: false,
         attachment,
     };
     loop {
@@ -175,42 +171,38 @@ pub(crate) fn run(attachment: Attachment<'_>) -> anyhow::Result<Ended> {
     }
 }
 
-impl Session<'_> {
+impl<P: Peer> Session<'_, P> {
     fn turn(&mut self) -> anyhow::Result<Option<Ended>> {
         let stdin = io::stdin();
-        let wants_input = self.input_open && self.pending.is_none();
-        let peer_events = if self.pending.is_some() { PollFlags::IN | PollFlags::OUT } else { PollFlags::IN };
-        let (peer, input, signal) = {
-            let mut fds = vec![PollFd::from_borrowed_fd(self.attachment.peer.fd(), peer_events)];
-            if let Some(signals) = &self.signals {
-                fds.push(PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN));
-            }
-            if wants_input {
-                fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
-            }
-            poll(&mut fds);
-            let ready =
-                |at: usize| fds.get(at).map_or(PollFlags::empty(), rbox_engine::attach::PollFd::revents);
-            let signal_at = 1;
-            let input_at = signal_at + usize::from(self.signals.is_some());
-            (
-                ready(0),
-                wants_input && !ready(input_at).is_empty(),
-                self.signals.is_some() && !ready(signal_at).is_empty(),
-            )
-        };
-        if signal {
+        let blocked = self.output.is_blocked();
+        let wants_input = self.input_open && !self.peer.has_unsent();
+        let mut fds = Vec::with_capacity(8);
+        self.peer.poll_fds(!blocked, &mut fds);
+        let of_peer = fds.len();
+        if let Some(signals) = &self.signals {
+            fds.push(PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN));
+        }
+        let of_signals = fds.len();
+        if wants_input {
+            fds.push(PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN));
+        }
+        let of_input = fds.len();
+        if blocked {
+            fds.push(self.output.poll_fd());
+        }
+        poll(&mut fds, if blocked { None } else { self.peer.timeout() });
+        let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+        drop(fds);
+        if ready[of_peer..of_signals].iter().any(|ready| !ready.is_empty()) {
             self.take_signals()?;
         }
-        if peer.contains(PollFlags::OUT) {
-            self.flush();
+        if ready[of_input..].iter().any(|ready| !ready.is_empty()) {
+            self.output.go_on()?;
         }
-        if peer.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR)
-            && let Some(ended) = self.take_output()?
-        {
+        if let Some(ended) = self.peer.turn(&ready[..of_peer], &mut self.output)? {
             return Ok(Some(ended));
         }
-        if input && self.take_input() {
+        if ready[of_signals..of_input].iter().any(|ready| !ready.is_empty()) && self.take_input() {
             return Ok(Some(Ended::Detached));
         }
         Ok(None)
@@ -231,107 +223,43 @@ impl Session<'_> {
         };
         if length == 0 {
             self.input_open = false;
-            self.send(&ToMonitor::EndOfInput);
+            self.peer.send(&ToMonitor::EndOfInput);
+            if self.attachment.tty {
+                // In raw mode no key ends the input: the terminal is gone.
+                self.hang_up();
+            }
             return false;
         }
         let (pass, detach) = self.keys.filter(&typed[..length]);
         if !pass.is_empty() {
-            self.send(&ToMonitor::Input(&pass));
+            self.peer.send(&ToMonitor::Input(&pass));
         }
         detach
     }
 
-    fn send(&mut self, message: &ToMonitor<'_>) {
-        let packet = match (&self.attachment.peer, message) {
-            (Peer::Monitor(_), message) => message.encode(),
-            (Peer::Master(_), ToMonitor::Input(bytes)) => bytes.to_vec(),
-            (Peer::Master(master), ToMonitor::Resize(rows, columns)) => {
-                rbox_engine::attach::set_terminal_size(master, *rows, *columns);
-                return;
-            }
-            // A terminal's end of input is a character, which was typed or not; the rest is for monitors.
-            (Peer::Master(_), _) => return,
-        };
-        match &mut self.pending {
-            // A size or an end behind waiting input: for the monitor each is a packet of its own, so only one waits.
-            Some(_) => {
-                self.wait_writable();
-                self.flush();
-                self.pending = Some(packet);
-            }
-            None => self.pending = Some(packet),
-        }
-        self.flush();
-    }
-
-    fn wait_writable(&self) {
-        poll(&mut [PollFd::from_borrowed_fd(self.attachment.peer.fd(), PollFlags::OUT)]);
-    }
-
-    fn flush(&mut self) {
-        let Some(packet) = self.pending.take() else { return };
-        match &self.attachment.peer {
-            Peer::Monitor(socket) => match send_message(socket, &packet) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = Some(packet),
-                // A monitor that is gone shows as the end of its socket.
-                _ => {}
-            },
-            Peer::Master(master) => match rbox_engine::attach::write_fd(master, &packet) {
-                Ok(length) if length < packet.len() => self.pending = Some(packet[length..].to_vec()),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.pending = Some(packet),
-                _ => {}
-            },
-        }
-    }
-
-    fn take_output(&mut self) -> anyhow::Result<Option<Ended>> {
-        match &self.attachment.peer {
-            Peer::Monitor(socket) => {
-                let length = match receive_message(socket, &mut self.buffer) {
-                    Ok(0) => return Ok(Some(Ended::Lost)),
-                    Ok(length) => length,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                    Err(_) => return Ok(Some(Ended::Lost)),
-                };
-                match FromMonitor::decode(&self.buffer[..length]) {
-                    Some(FromMonitor::Output(Stream::Stdout, bytes)) => write_out(io::stdout(), bytes)?,
-                    Some(FromMonitor::Output(Stream::Stderr, bytes)) => write_out(io::stderr(), bytes)?,
-                    Some(FromMonitor::Exited(code)) => return Ok(Some(Ended::Exit(code))),
-                    Some(FromMonitor::Failed(code, message)) => {
-                        return Err(Coded { message, code: u8::try_from(code).unwrap_or(125) }.into());
-                    }
-                    Some(FromMonitor::Started) | None => {}
-                }
-                Ok(None)
-            }
-            Peer::Master(master) => match read_fd(master, &mut self.buffer) {
-                Ok(length) if length > 0 => {
-                    write_out(io::stdout(), &self.buffer[..length])?;
-                    Ok(None)
-                }
-                Err(error)
-                    if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) =>
-                {
-                    Ok(None)
-                }
-                // EIO: the last program closed the terminal.
-                _ => Ok(Some(Ended::Lost)),
-            },
+    /// Tells the program that its user's terminal is gone, once.
+    fn hang_up(&mut self) {
+        if let (Some(proxy), false) = (self.attachment.proxy, self.hung_up) {
+            self.hung_up = true;
+            proxy(SIGHUP);
         }
     }
 
     fn take_signals(&mut self) -> anyhow::Result<()> {
-        const SIGINT: i32 = 2;
-        const SIGTERM: i32 = 15;
-        const SIGWINCH: i32 = 28;
         while let Some(signal) = self.signals.as_ref().and_then(SignalFd::next) {
             if signal == SIGWINCH {
                 if let (true, Some((rows, columns))) = (self.attachment.tty, size()) {
-                    self.send(&ToMonitor::Resize(rows, columns));
+                    self.peer.send(&ToMonitor::Resize(rows, columns));
                 }
                 continue;
             }
-            if let Some(proxy) = self.attachment.proxy {
+            let Some(proxy) = self.attachment.proxy else {
+                let code = u8::try_from(128 + signal).unwrap_or(255);
+                return Err(Coded { message: String::new(), code }.into());
+            };
+            if signal == SIGHUP {
+                self.hang_up();
+            } else {
                 proxy(signal);
             }
             if signal == SIGINT || signal == SIGTERM {
@@ -343,16 +271,6 @@ impl Session<'_> {
             }
         }
         Ok(())
-    }
-}
-
-/// Writes and flushes output. A reader that went away ends this command as SIGPIPE ends others.
-fn write_out(mut to: impl Write, bytes: &[u8]) -> anyhow::Result<()> {
-    match to.write_all(bytes).and_then(|()| to.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-            Err(Coded { message: String::new(), code: 141 }.into())
-        }
-        other => other.context("write output"),
     }
 }
 

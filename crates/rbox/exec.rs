@@ -1,13 +1,14 @@
 //! `rbox exec`: a further process in a container that runs.
 
-use anyhow::Context;
 use clap::Parser;
-use rbox_engine::attach::{null_streams, own_streams};
+use rbox_engine::error::EngineError;
 use rbox_engine::exec::{ExecRequest, ExecStdio, exec};
 
-use crate::cli::{Execute, Global};
-use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended, Peer};
+use crate::cli::{Coded, Execute, Global, NOT_DONE};
+use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended};
 use crate::flags::environment;
+use crate::output::Shown;
+use crate::peers::ProcessPeer;
 use crate::run::coded;
 
 /// Execute a command in a running container
@@ -72,7 +73,14 @@ impl Execute for Exec {
             privileged: self.privileged,
         };
         let container = global.container(&self.container)?;
-        coded(self.carry_out(&container, &request, &keys))
+        coded(self.carry_out(&container, &request, &keys).map_err(|error| match error.downcast() {
+            // It is not running, or paused: as with Docker, this is not the command's failure.
+            Ok(error @ EngineError::Conflict(_)) => {
+                Coded { message: error.to_string(), code: NOT_DONE }.into()
+            }
+            Ok(error) => error.into(),
+            Err(error) => error,
+        }))
     }
 }
 
@@ -86,26 +94,27 @@ impl Exec {
         let stdio = if self.tty {
             ExecStdio::Terminal(client::size())
         } else if self.detach {
-            ExecStdio::Streams(null_streams().context("open /dev/null")?)
+            ExecStdio::Nowhere
         } else {
-            ExecStdio::Streams(own_streams(self.interactive).context("pass standard streams on")?)
+            ExecStdio::Pipes { input: self.interactive }
         };
-        let mut process = exec(container, request, stdio)?;
+        let process = exec(container, request, stdio)?;
         if self.detach {
+            process.leave();
             return Ok(0);
         }
-        if let Some(master) = process.take_terminal() {
-            let attachment = Attachment {
-                peer: Peer::Master(master),
-                input: self.interactive,
-                tty: true,
-                detach_keys,
-                proxy: None,
-            };
-            if client::run(attachment)? == Ended::Detached {
-                return Ok(0);
-            }
+        let mut peer = ProcessPeer::new(process, self.tty);
+        let attachment = Attachment {
+            input: self.interactive,
+            shown: Shown::ALL,
+            tty: self.tty,
+            detach_keys,
+            proxy: None,
+        };
+        if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
+            return Ok(u8::try_from(code).unwrap_or(255));
         }
-        Ok(u8::try_from(process.wait()).unwrap_or(255))
+        peer.process.leave();
+        Ok(0)
     }
 }

@@ -25,6 +25,8 @@ mod net_mermaid;
 mod net_tree;
 mod network;
 mod network_flags;
+mod output;
+mod peers;
 mod pid;
 mod port;
 mod process;

@@ -1,11 +1,13 @@
 //! What commands that delete much have in common: the question they ask first, and the list of what went.
 
 use std::io::{BufRead, Write};
+use std::os::fd::AsFd;
 
 use clap::Args;
+use rbox_engine::attach::{PollFd, PollFlags, SignalFd, Taken, poll};
 use rbox_engine::filter::Filters;
 
-use crate::cli::say;
+use crate::cli::{Coded, say};
 
 /// The options of every `prune`.
 #[derive(Debug, Args)]
@@ -30,15 +32,46 @@ impl Pruning {
     }
 }
 
-/// Shows the warning, asks, and reads one line. Anything but yes is no, and so is the end of input.
+/// Shows the warning, asks, and reads one line. Anything but yes is no, and so is the end of input. An interrupt or SIGTERM is an
+/// answer too, as Docker's client has it: nothing is done, and the exit code is 0.
 pub(crate) fn confirmed(warning: &str) -> anyhow::Result<bool> {
+    let signals = SignalFd::new(Taken::Ending);
     let mut out = std::io::stdout().lock();
     write!(out, "{warning}\nAre you sure you want to continue? [y/N] ")?;
     out.flush()?;
+    if let Some(signal) = signal_before_answer(signals.as_ref()) {
+        writeln!(out)?;
+        let code =
+            if [SIGINT, SIGTERM].contains(&signal) { 0 } else { u8::try_from(128 + signal).unwrap_or(255) };
+        return Err(Coded { message: String::new(), code }.into());
+    }
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
+    if let Some(signals) = signals {
+        signals.let_go();
+    }
     Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
 }
+
+/// Waits for an answer; the signal when one came first.
+fn signal_before_answer(signals: Option<&SignalFd>) -> Option<i32> {
+    let stdin = std::io::stdin();
+    loop {
+        let mut fds = vec![PollFd::from_borrowed_fd(stdin.as_fd(), PollFlags::IN)];
+        fds.extend(signals.map(|signals| PollFd::from_borrowed_fd(signals.as_fd(), PollFlags::IN)));
+        poll(&mut fds, None);
+        let is_answered = !fds[0].revents().is_empty();
+        drop(fds);
+        let signal = signals.and_then(SignalFd::next).filter(|signal| *signal != SIGWINCH);
+        if signal.is_some() || is_answered {
+            return signal;
+        }
+    }
+}
+
+const SIGINT: i32 = 2;
+const SIGTERM: i32 = 15;
+const SIGWINCH: i32 = 28;
 
 /// The list of what was removed, told as it goes: a heading before the first, an empty line after the last, and nothing
 /// when there is none.

@@ -1,6 +1,7 @@
 //! `rbox run` and `rbox create`: an image becomes a container, and for `run` the container's program runs.
 
 use std::io::Write;
+use std::os::unix::fs::FileTypeExt as _;
 
 use anyhow::Context;
 use clap::Parser;
@@ -15,8 +16,10 @@ use rbox_engine::wiring::networks;
 use rbox_engine::{control, hello, protocol};
 
 use crate::cli::{Coded, Execute, Global, bad_input, message, say};
-use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended, Peer};
+use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended};
 use crate::flags::ContainerFlags;
+use crate::output::Shown;
+use crate::peers::MonitorPeer;
 
 /// Create a container from an image and run a command in it
 #[derive(Debug, Parser)]
@@ -33,6 +36,9 @@ use crate::flags::ContainerFlags;
 pub(crate) struct Run {
     #[command(flatten)]
     flags: ContainerFlags,
+    /// Attach only to these of its streams: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
@@ -90,8 +96,33 @@ impl Execute for Run {
     }
 }
 
+/// What `run` attaches.
+struct Streams {
+    stdin: bool,
+    shown: Shown,
+}
+
 impl Run {
+    /// `--attach`: all but input without it, input with `-i` anyway.
+    fn streams(&self) -> anyhow::Result<Streams> {
+        if self.attach.is_empty() {
+            return Ok(Streams { stdin: true, shown: Shown::ALL });
+        }
+        if self.detach {
+            return Err(bad_input("conflicting options: cannot specify both --attach and --detach"));
+        }
+        let named: Vec<String> = self.attach.iter().map(|name| name.to_lowercase()).collect();
+        if named.iter().any(|name| !["stdin", "stdout", "stderr"].contains(&name.as_str())) {
+            return Err(bad_input("valid streams are STDIN, STDOUT and STDERR"));
+        }
+        let has = |name: &str| named.iter().any(|named| named == name);
+        // What is written to a terminal is one stream.
+        let stdout = has("stdout") || (self.flags.tty && has("stderr"));
+        Ok(Streams { stdin: true, shown: Shown { stdout, stderr: has("stderr") } })
+    }
+
     fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
+        let streams = self.streams()?;
         let record = make(global, &self.flags, &self.image, &self.command)?;
         let attach = !self.detach;
         let socket = start(
@@ -104,13 +135,14 @@ impl Run {
             return Ok(0);
         }
         let proxy = signal_proxy(global, &record);
-        let ended = client::run(Attachment {
-            peer: Peer::Monitor(socket),
-            input: record.config.open_stdin,
+        let attachment = Attachment {
+            input: record.config.open_stdin && streams.stdin,
+            shown: streams.shown,
             tty: record.config.tty,
             detach_keys,
-            proxy: (self.sig_proxy && !record.config.tty).then_some(&proxy),
-        })?;
+            proxy: self.sig_proxy.then_some(&proxy),
+        };
+        let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
         exit_code(global, &record, &ended)
     }
 }
@@ -146,9 +178,21 @@ pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended
     match ended {
         Ended::Exit(code) => Ok(u8::try_from(*code).unwrap_or(255)),
         Ended::Detached => Ok(0),
+        Ended::CutOff => {
+            let message = format!(
+                "this command took no output of container {} for too long and was cut off; the container goes on (rbox logs {} tells the rest)",
+                record.name, record.name
+            );
+            Err(Coded { message, code: 125 }.into())
+        }
         Ended::Lost => {
-            // The monitor was killed. The program may go on without it.
             let container = Container::read(&global.paths, &record.id)?;
+            // An end that is on record is an end, whoever told it.
+            if let Some(exit) = container.as_ref().filter(|c| c.live.is_none()).and_then(|c| c.exit.as_ref())
+            {
+                return Ok(u8::try_from(exit.exit_code).unwrap_or(255));
+            }
+            // The monitor was killed. The program may go on without it.
             if let Some(container) = container.filter(Container::is_running) {
                 let message = format!(
                     "lost the monitor of container {}: it was killed; the program runs on without log (rbox stop {} ends it)",
@@ -267,9 +311,17 @@ impl CidFile {
     fn reserve(path: &str) -> anyhow::Result<Self> {
         match std::fs::File::options().write(true).create_new(true).open(path) {
             Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(bad_input(format!(
-                "container ID file found, make sure the other container isn't running or delete {path}"
-            ))),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // A pipe, as of a shell's `>(…)`: nothing is overwritten there, and nothing of ours is to be removed.
+                let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+                let file = is_pipe.then(|| std::fs::File::options().write(true).open(path).ok()).flatten();
+                match file {
+                    Some(file) => Ok(Self { path: path.to_owned(), file, written: true }),
+                    None => Err(bad_input(format!(
+                        "container ID file found, make sure the other container isn't running or delete {path}"
+                    ))),
+                }
+            }
             Err(error) => Err(bad_input(format!("failed to create the container ID file {path}: {error}"))),
         }
     }

@@ -8,7 +8,9 @@ use rbox_engine::protocol;
 use rbox_engine::record::{Container, Status};
 
 use crate::cli::{Coded, Execute, Global, bad_input, each, say};
-use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Peer};
+use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS};
+use crate::output::Shown;
+use crate::peers::MonitorPeer;
 use crate::run::{coded, exit_code, signal_proxy, start};
 
 /// Start one or more stopped containers
@@ -89,7 +91,7 @@ impl Execute for Attach {
             Status::Running => attach_to(global, &container, !self.no_stdin, &keys, self.sig_proxy),
             Status::Restarting => refuse_restarting(&container).map(|()| 0),
             Status::Paused => anyhow::bail!("You cannot attach to a paused container, unpause it first"),
-            _ => anyhow::bail!("You cannot attach to a stopped container, start it first"),
+            _ => anyhow::bail!(STOPPED),
         }
     }
 }
@@ -101,6 +103,22 @@ fn refuse_restarting(container: &Container) -> anyhow::Result<()> {
     Ok(())
 }
 
+const STOPPED: &str = "You cannot attach to a stopped container, start it first";
+
+/// Has the program show its prompt or its screen again: as with Docker its terminal gets another size for a moment, which also
+/// tells one that has the right size already. A monitor that is gone shows in the session.
+fn redraw(socket: &OwnedFd, rows: u16, columns: u16) {
+    let other = (rows.saturating_add(1), columns.saturating_add(1));
+    for (rows, columns) in [other, (rows, columns)] {
+        let packet = protocol::ToMonitor::Resize(rows, columns).encode();
+        let _ = rbox_engine::attach::send_message(socket, &packet);
+        if (rows, columns) == other {
+            // Long enough for a program to look at the size in between: some draw only when it changed.
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+}
+
 fn attach_to(
     global: &Global,
     container: &Container,
@@ -110,12 +128,18 @@ fn attach_to(
 ) -> anyhow::Result<u8> {
     let input = input && container.record.config.open_stdin;
     client::require_terminal(input, container.record.config.tty)?;
-    let socket = protocol::connect(&global.paths.live_of(&container.record.id)).map_err(|_| Coded {
-        message: format!("container {} has no monitor to attach to: it was killed", container.record.name),
-        code: 1,
+    let socket = protocol::connect(&global.paths.live_of(&container.record.id)).map_err(|_| {
+        let now = Container::read(&global.paths, &container.record.id).ok().flatten();
+        let message = if now.is_some_and(|now| now.is_active()) {
+            format!("container {} has no monitor to attach to: it was killed", container.record.name)
+        } else {
+            // It ended just now.
+            STOPPED.to_owned()
+        };
+        Coded { message, code: 1 }
     })?;
     if let (true, Some((rows, columns))) = (container.record.config.tty, client::size()) {
-        rbox_engine::attach::send_message(&socket, &protocol::ToMonitor::Resize(rows, columns).encode())?;
+        redraw(&socket, rows, columns);
     }
     carry(global, container, socket, input, keys, proxy)
 }
@@ -130,12 +154,14 @@ fn carry(
 ) -> anyhow::Result<u8> {
     let record = &container.record;
     let pass_on = signal_proxy(global, record);
-    let ended = client::run(Attachment {
-        peer: Peer::Monitor(socket),
+    let attachment = Attachment {
         input,
+        shown: Shown::ALL,
         tty: record.config.tty,
         detach_keys,
+        // Docker's client leaves a program with a terminal alone here, unlike `run`.
         proxy: (proxy && !record.config.tty).then_some(&pass_on),
-    })?;
+    };
+    let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
     exit_code(global, record, &ended)
 }

@@ -6,7 +6,7 @@ use rbox_engine::monitor::StartOptions;
 use rbox_engine::record::Container;
 use rbox_engine::spec::signal::Signal;
 
-use crate::cli::{Execute, Global, NOT_DONE, bad_input, each, report, say};
+use crate::cli::{Coded, Execute, Global, NOT_DONE, each, report, say};
 
 /// How long a container has to end by itself.
 #[derive(Debug, clap::Args)]
@@ -39,8 +39,11 @@ pub(crate) struct Stop {
     containers: Vec<String>,
 }
 
+/// Docker has its daemon read signals, so a wrong one ends with 1 and not as other input that cannot be understood.
 fn signal(text: &str) -> anyhow::Result<Signal> {
-    text.parse().map_err(bad_input)
+    text.parse().map_err(|error: rbox_engine::spec::signal::InvalidSignal| {
+        Coded { message: error.to_string(), code: NOT_DONE }.into()
+    })
 }
 
 impl Execute for Stop {

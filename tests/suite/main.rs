@@ -43,6 +43,8 @@ mod restart;
 mod run;
 mod security;
 mod stack;
+mod streams;
+mod streams_ways;
 mod terminal;
 mod update;
 mod volumes;

@@ -74,7 +74,7 @@ fn between_two_lives() {
         line.starts_with(&format!("{name} restarting Restarting (7) ")) && line.ends_with(" ago"),
         "{line}"
     );
-    t.rbox(["exec", &name, "true"]).refused(125, &["is restarting, wait until the container is running"]);
+    t.rbox(["exec", &name, "true"]).refused(1, &["is restarting, wait until the container is running"]);
     t.rbox(["attach", &name]).refused(1, &["You cannot attach to a restarting container"]);
     t.rbox(["pause", &name]).refused(1, &["is restarting"]);
     t.rbox(["rm", &name]).refused(1, &["container is restarting: stop the container before removing"]);

@@ -3,11 +3,13 @@
 //! Thin names over system calls, so that the command line needs no crate of its own for them.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 use rbox_sys::channel;
+use rustix::event::Timespec;
 use rustix::termios::{OptionalActions, Winsize};
 
 pub use crate::logs::Stream;
@@ -37,9 +39,16 @@ pub fn write_fd(fd: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(rustix::io::write(fd, bytes)?)
 }
 
-/// Waits until one of these is ready. Interruptions are as good as readiness.
-pub fn poll(fds: &mut [PollFd<'_>]) {
-    let _ = rustix::event::poll(fds, None);
+/// Waits until one of these is ready, or the time is over. Interruptions are as good as readiness.
+pub fn poll(fds: &mut [PollFd<'_>], limit: Option<Duration>) {
+    let limit = limit
+        .map(|limit| Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) });
+    let _ = rustix::event::poll(fds, limit.as_ref());
+}
+
+/// Whether this is a file, which takes whatever is written at once.
+pub fn is_file(fd: impl AsFd) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| rustix::fs::FileType::from_raw_mode(stat.st_mode).is_file())
 }
 
 /// Makes reads and writes return at once.
@@ -82,11 +91,28 @@ pub fn set_terminal(fd: impl AsFd, settings: &Termios) {
 #[derive(Debug)]
 pub struct SignalFd(NixSignalFd);
 
+/// Which signals a [`SignalFd`] takes, beside SIGWINCH.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Every signal that may be passed on.
+    All,
+    /// Those that ask this process to end. Not those that it was started to ignore, as nohup(1) does.
+    Ending,
+}
+
 impl SignalFd {
-    /// Takes SIGWINCH, and with `all` every signal that may be passed on, from now on. None when the kernel refuses.
-    pub fn new(all: bool) -> Option<Self> {
-        let mut set = if all { SigSet::all() } else { SigSet::empty() };
+    /// Takes these signals from now on. None when the kernel refuses.
+    pub fn new(taken: Taken) -> Option<Self> {
+        let mut set = if taken == Taken::All { SigSet::all() } else { SigSet::empty() };
         set.add(Signal::SIGWINCH);
+        if taken == Taken::Ending {
+            let ignored = ignored_signals();
+            for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT] {
+                if ignored & (1 << (signal as i32 - 1)) == 0 {
+                    set.add(signal);
+                }
+            }
+        }
         for keep in [
             Signal::SIGCHLD,
             Signal::SIGPIPE,
@@ -108,30 +134,26 @@ impl SignalFd {
         NixSignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok().map(Self)
     }
 
+    /// Gives the signals back to what they do without this.
+    pub fn let_go(self) {
+        let _ = SigSet::empty().thread_set_mask();
+    }
+
     /// The next signal that came, by its number.
     pub fn next(&self) -> Option<i32> {
         self.0.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)
     }
 }
 
+/// A bit for each signal that this process ignores: a blocked one would come all the same.
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0)
+}
+
 impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
-}
-
-/// The three standard streams of this process, for a program that is to have them.
-pub fn own_streams(with_input: bool) -> io::Result<[OwnedFd; 3]> {
-    let input: OwnedFd = if with_input {
-        io::stdin().as_fd().try_clone_to_owned()?
-    } else {
-        std::fs::File::open("/dev/null")?.into()
-    };
-    Ok([input, io::stdout().as_fd().try_clone_to_owned()?, io::stderr().as_fd().try_clone_to_owned()?])
-}
-
-/// Streams that lead nowhere, for a program that runs by itself.
-pub fn null_streams() -> io::Result<[OwnedFd; 3]> {
-    let null: OwnedFd = std::fs::File::options().read(true).write(true).open("/dev/null")?.into();
-    Ok([null.try_clone()?, null.try_clone()?, null])
 }

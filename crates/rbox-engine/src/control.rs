@@ -54,8 +54,21 @@ pub fn signal(paths: &Paths, container: &Container, signal: Signal) -> Result<()
         }
     }
     match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
-        Err(e) if e.errno as i32 == nix::libc::ESRCH => Err(not_running(container)),
-        other => Ok(other?),
+        Err(e) if e.errno as i32 == nix::libc::ESRCH => return Err(not_running(container)),
+        other => other?,
+    }
+    // As with Docker: a signal that may end it is to reach it now, and any may where none is set aside for that.
+    if own.is_none_or(|own| own == signal) || signal == Signal::KILL {
+        thaw(container)?;
+    }
+    Ok(())
+}
+
+/// Lets a container go on that was paused.
+fn thaw(container: &Container) -> Result<(), EngineError> {
+    match &container.live {
+        Some(live) if container.status == Status::Paused => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+        _ => Ok(()),
     }
 }
 
@@ -74,12 +87,8 @@ pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError>
     let container = between.as_ref().unwrap_or(container);
     let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
     let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
-    if container.status == Status::Paused
-        && let Some(live) = &container.live
-    {
-        // A frozen v1 group does not die before it is thawed.
-        Cgroup::open(&live.cgroup)?.thaw()?;
-    }
+    // A frozen v1 group does not die before it is thawed.
+    thaw(container)?;
     wait_ended(&pidfd, None);
     settle(paths, container)
 }
@@ -102,11 +111,7 @@ pub fn stop(
     let record = &container.record;
     let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
     let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    if container.status == Status::Paused
-        && let Some(live) = &container.live
-    {
-        Cgroup::open(&live.cgroup)?.thaw()?;
-    }
+    thaw(container)?;
     let _ = process::pidfd_send_signal(&pidfd, with.or(own).unwrap_or(Signal::TERM).number());
     let patience = u64::try_from(wait).ok().map(Duration::from_secs);
     if !wait_ended(&pidfd, patience) {

@@ -38,7 +38,7 @@ pub enum EngineError {
     NotExecuted {
         /// Why.
         message: String,
-        /// 126 or 127.
+        /// 126 or 127; 1 when `exec` did not get that far.
         exit_code: i32,
     },
     /// A record could not be read or written.

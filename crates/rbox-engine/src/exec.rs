@@ -1,15 +1,18 @@
 //! A further process in a container that lives.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
-use rbox_runtime::{JoinRequest, Joined, Stdio, join};
+use rbox_runtime::{JoinRequest, Stdio, join};
+use rbox_sys::process::{self, Side};
 
 use crate::config::{self, Facts};
 use crate::control;
 use crate::error::EngineError;
 use crate::launch::{capabilities, filter, live_root};
+use crate::logs::Stream;
 use crate::record::{Container, Status};
+use crate::streams::{self, Ends, unblock};
 use crate::user;
 
 /// What is to run.
@@ -30,27 +33,64 @@ pub struct ExecRequest {
 }
 
 /// Its standard streams.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub enum ExecStdio {
-    /// These three, handed to it as they are.
-    Streams([OwnedFd; 3]),
+    /// Pipes.
+    Pipes {
+        /// One for its input too.
+        input: bool,
+    },
+    /// They lead nowhere.
+    Nowhere,
     /// A terminal of the container of this size: rows, columns.
     Terminal(Option<(u16, u16)>),
 }
 
 /// A process that runs in a container as this process's child.
 #[derive(Debug)]
-pub struct ExecProcess(Joined);
+pub struct ExecProcess {
+    pidfd: OwnedFd,
+    /// Our ends of its streams. A terminal is its input and its output.
+    pub ends: Ends,
+}
 
 impl ExecProcess {
-    /// The master side of its terminal, once.
-    pub fn take_terminal(&mut self) -> Option<OwnedFd> {
-        self.0.terminal.take()
+    /// Readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
     }
 
     /// Waits for its end: its exit code, or 128+n after signal n.
     pub fn wait(&self) -> i32 {
-        crate::monitor::reap(self.0.pidfd.as_fd())
+        crate::monitor::reap(self.pidfd.as_fd())
+    }
+
+    /// Lets it run on without this process. What keeps its terminal for it is left behind: a terminal without a master is hung up.
+    pub fn leave(self) {
+        if self.ends.outputs.is_empty() {
+            return;
+        }
+        if let Ok(Side::Child) = process::fork() {
+            crate::monitor::detach_from_caller();
+            self.swallow();
+            process::exit_now(0)
+        }
+    }
+
+    /// Reads its output until there is no more.
+    fn swallow(self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut outputs = self.ends.outputs;
+        let mut buffer = vec![0; 4096];
+        while !outputs.is_empty() {
+            let mut fds: Vec<PollFd<'_>> =
+                outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
+            let _ = poll(&mut fds, None);
+            outputs.retain(|(_, fd)| match rustix::io::read(fd, &mut buffer) {
+                Ok(length) => length > 0,
+                Err(error) => matches!(error, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR),
+            });
+        }
     }
 }
 
@@ -60,6 +100,8 @@ pub fn exec(
     request: &ExecRequest,
     stdio: ExecStdio,
 ) -> Result<ExecProcess, EngineError> {
+    // Whatever the command line named was read by now; nothing of the caller goes along.
+    process::close_kept();
     let record = &container.record;
     if container.status == Status::Paused {
         return Err(EngineError::Conflict(format!(
@@ -81,11 +123,10 @@ pub fn exec(
         record.host.privileged = true;
     }
     let root = live_root(live.pid)?;
-    let user = user::lookup(
-        root.as_fd(),
-        request.user.as_deref().unwrap_or(&record.config.user),
-        &record.host.group_add,
-    )?;
+    let user = request.user.as_deref().unwrap_or(&record.config.user);
+    // Docker's client ends with 1 here, and not as for a command that cannot be invoked.
+    let user = user::lookup(root.as_fd(), user, &record.host.group_add)
+        .map_err(|error| EngineError::NotExecuted { message: error.with_causes(), exit_code: 1 })?;
     let capabilities = capabilities(&record)?;
     let filter = filter(&record, capabilities)?;
     record.config.tty = request.tty;
@@ -101,21 +142,28 @@ pub fn exec(
         )));
     }
     let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
-    let process = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
+    let program = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
         .map_err(|e| EngineError::Invalid(e.to_string()))?;
     let groups = live.cgroup.clone().with_later(Hierarchy::detect()?);
     let cgroup = Cgroup::open_to_join(&groups)?;
-    let stdio = match stdio {
-        ExecStdio::Streams(fds) => Stdio::Fds { fds, own: false },
-        ExecStdio::Terminal(size) => Stdio::Terminal { size },
+    let (stdio, mut ends) = match stdio {
+        ExecStdio::Pipes { input } => streams::pipes(input)?,
+        ExecStdio::Nowhere => (streams::nowhere()?, Ends::default()),
+        ExecStdio::Terminal(size) => (Stdio::Terminal { size }, Ends::default()),
     };
-    Ok(ExecProcess(join(&JoinRequest {
+    let joined = join(JoinRequest {
         pidfd: pidfd.as_fd(),
         pid: live.pid,
-        process: &process,
+        process: &program,
         cgroup: cgroup.clone_into(),
         cgroup_tasks: cgroup.join_fds(),
         seccomp: filter.as_ref(),
         stdio,
-    })?))
+    })?;
+    if let Some(master) = joined.terminal {
+        unblock(&master)?;
+        ends.input = master.try_clone().ok();
+        ends.outputs.push((Stream::Stdout, master));
+    }
+    Ok(ExecProcess { pidfd: joined.pidfd, ends })
 }

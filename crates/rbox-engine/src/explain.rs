@@ -18,6 +18,47 @@ pub fn is_root() -> bool {
 
 /// The first thing a command does: gives up every descriptor but the three standard streams. One left open by a
 /// caller's accident (a shell's lock file, a CI runner's pipe) would stay open in the monitor for the container's life.
+/// Those that the command line or one of rbox's variables names, as a shell does for `--env-file <(…)`, stay until
+/// [`close_kept`](rbox_sys::process::close_kept).
 pub fn begin() {
-    rbox_sys::process::close_inherited();
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut named = Vec::new();
+    for word in std::env::args_os() {
+        descriptors_in(word.as_bytes(), &mut named);
+    }
+    for (_, value) in std::env::vars_os().filter(|(key, _)| key.as_bytes().starts_with(b"RBOX_")) {
+        descriptors_in(value.as_bytes(), &mut named);
+    }
+    rbox_sys::process::close_inherited(named);
+}
+
+/// The numbers behind `/fd/` in a word: /dev/fd/63, /proc/self/fd/63.
+fn descriptors_in(word: &[u8], found: &mut Vec<u32>) {
+    let mut rest = word;
+    while let Some(at) = rest.windows(4).position(|part| part == b"/fd/") {
+        rest = &rest[at + 4..];
+        let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let number = std::str::from_utf8(&rest[..digits]).ok().and_then(|text| text.parse::<i32>().ok());
+        found.extend(number.and_then(|number| u32::try_from(number).ok()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_found_wherever_they_are_named() {
+        let mut found = Vec::new();
+        for word in [
+            &b"--env-file=/dev/fd/63"[..],
+            b"/proc/self/fd/4:/dev/fd/5,x",
+            b"/fd/",
+            b"/fd/x",
+            b"/dev/fd/99999999999",
+        ] {
+            descriptors_in(word, &mut found);
+        }
+        assert_eq!(found, [63, 4, 5]);
+    }
 }

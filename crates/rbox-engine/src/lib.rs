@@ -4,6 +4,7 @@
 pub mod attach;
 mod attachments;
 pub mod boot;
+mod clients;
 mod config;
 pub mod connect;
 pub mod containers;
@@ -35,6 +36,7 @@ pub mod reaper;
 pub mod record;
 mod restart;
 mod served;
+mod streams;
 pub mod teardown;
 pub mod update;
 mod user;

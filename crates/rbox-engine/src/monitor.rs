@@ -14,12 +14,12 @@ use rbox_runtime::{Running, Stdio};
 use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
-use rbox_sys::{SysError, channel, trace};
+use rbox_sys::{channel, trace};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
-use rustix::pipe::PipeFlags;
 use rustix::process::{WaitId, WaitIdOptions};
 
+use crate::clients::{Client, Clients, Heard};
 use crate::error::EngineError;
 use crate::launch::{Aborted, Again, Launched, launch};
 use crate::lock::Lock;
@@ -30,6 +30,7 @@ use crate::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::record::{ContainerRecord, Editing, ExitRecord, LiveState, write_json};
 use crate::restart::{self, Backoff, Why};
 use crate::served::Served;
+use crate::streams::{self, Ends, unblock};
 use crate::teardown;
 
 /// How a container is started.
@@ -82,27 +83,27 @@ fn fork_monitor() -> Result<Side<()>, EngineError> {
 fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions) {
     detach_from_caller();
     trace::set_actor("monitor");
-    let streams = match Streams::open(record, options.size) {
+    let (stdio, ends) = match open_streams(record, options.size) {
         Ok(streams) => streams,
         Err(error) => return report_failure(paths, record, &client, &error, None),
     };
-    let (stdio, outputs, input) = streams;
     match launch(paths, record, stdio, Again::default()) {
         Err(aborted) => report_failure(paths, record, &client, &aborted.error, aborted.live.as_ref()),
         Ok(launched) => {
             trace::disable();
             // There before anybody hears that it runs: they may want to attach.
             let listener = listen(&paths.live_of(&record.id)).ok();
-            let post = Post { listener, clients: Vec::new(), size: options.size };
-            let mut monitor = Monitor::new(paths, record.clone(), post, outputs, input);
+            let post = Post { listener, clients: Clients::default(), size: options.size };
+            let mut monitor = Monitor::new(paths, record.clone(), post, ends);
             let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
             if options.attach {
-                monitor.post.clients.push(Client::new(client, true));
+                monitor.post.clients.add(Client::new(client, true));
             } else {
                 drop(client);
             }
-            if let Some(ended) = monitor.watch(launched) {
-                go_on(paths, ended);
+            match monitor.watch(launched) {
+                Next::Again(ended) => go_on(paths, *ended),
+                Next::Over(clients) => clients.linger(),
             }
         }
     }
@@ -111,9 +112,17 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
 /// What stays from one life of a container to the next.
 struct Post {
     listener: Option<OwnedFd>,
-    clients: Vec<Client>,
+    clients: Clients,
     /// The terminal's size as it was told when somebody started it.
     size: Option<(u16, u16)>,
+}
+
+/// What comes after a life of a container.
+enum Next {
+    /// Another one.
+    Again(Box<Ended>),
+    /// Nothing is left but those who have not got everything yet.
+    Over(Clients),
 }
 
 /// A container that ended and is to be started again.
@@ -138,19 +147,17 @@ fn go_on(paths: &Paths, mut ended: Ended) {
         let (record, editing) = restart::current_held(paths, &ended.record);
         let restarts = ended.exit.restart_count;
         let again = Again { exit: Some(&ended.exit), endpoints: &ended.endpoints };
-        let launched = match Streams::open(&record, ended.post.size) {
-            Ok((stdio, outputs, input)) => {
-                launch(paths, &record, stdio, again).map(|launched| (launched, outputs, input))
-            }
+        let launched = match open_streams(&record, ended.post.size) {
+            Ok((stdio, ends)) => launch(paths, &record, stdio, again).map(|launched| (launched, ends)),
             Err(error) => Err(Box::new(Aborted { error, live: None })),
         };
         drop(editing);
         ended = match launched {
-            Ok((launched, outputs, input)) => {
-                let monitor = Monitor::new(paths, record, ended.post, outputs, input);
+            Ok((launched, ends)) => {
+                let monitor = Monitor::new(paths, record, ended.post, ends);
                 match monitor.watch(launched) {
-                    Some(ended) => ended,
-                    None => return,
+                    Next::Again(ended) => *ended,
+                    Next::Over(clients) => return clients.linger(),
                 }
             }
             Err(aborted) => {
@@ -190,26 +197,35 @@ impl Post {
             }
             let timeout = timespec(left);
             let mut fds: Vec<PollFd<'_>> =
-                self.clients.iter().map(|client| PollFd::new(&client.socket, PollFlags::IN)).collect();
+                (0..self.clients.len()).filter_map(|index| self.clients.poll_fd(index, true)).collect();
             if let Some(listener) = &self.listener {
                 fds.push(PollFd::new(listener, PollFlags::IN));
             }
             let _ = rustix::event::poll(&mut fds, Some(&timeout));
-            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
             drop(fds);
-            // Input for a program that does not run goes nowhere; an end of its socket is the end of a client.
-            let mut packet = vec![0_u8; CHUNK + 1];
-            let mut at = 0;
-            self.clients.retain(|client| {
-                at += 1;
-                !ready[at - 1] || matches!(channel::receive(&client.socket, &mut packet), Ok((1.., _)))
-            });
-            if let Some(listener) = &self.listener
-                && let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC)
-            {
-                self.clients.push(Client::new(socket, false));
-            }
+            let of_clients = &ready[..self.clients.len()];
+            self.clients.turn_without_program(of_clients);
+            self.accept();
         }
+    }
+
+    /// Takes in those who connected.
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        while let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
+            self.clients.add(Client::new(socket, false));
+        }
+    }
+
+    /// Nobody can connect from here on, and whoever did before hears of the exit with the others: somebody who is
+    /// not taken in would see a monitor that is gone without a word.
+    fn close(&mut self) {
+        if let Some(listener) = &self.listener {
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+        }
+        self.accept();
+        self.listener = None;
     }
 }
 
@@ -227,18 +243,18 @@ impl Ended {
         self.exit.stopped = restart::asked_to_end(paths, id) == Some(Why::User);
         let on_disk =
             !paths.container(id).exists() || teardown::write_exit(paths, id, &self.exit).unwrap_or(true);
-        let packet = FromMonitor::Exited(self.exit.exit_code).encode();
-        for client in &self.post.clients {
-            let _ = channel::send(&client.socket, &packet, None);
-        }
+        self.post.close();
+        self.post.clients.say_last(&FromMonitor::Exited(self.exit.exit_code));
         if on_disk {
             teardown::remove_live(paths, id);
         }
+        self.post.clients.linger();
     }
 }
 
 /// A session of its own, and no descriptor of the caller's: a shell that waits for the end of our output gets it.
-fn detach_from_caller() {
+pub(crate) fn detach_from_caller() {
+    process::close_kept();
     process::set_name(c"rbox-monitor");
     let _ = rustix::process::setsid();
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
@@ -249,45 +265,16 @@ fn detach_from_caller() {
     let _ = rustix::process::chdir("/");
 }
 
-/// Our ends of the program's output, and of its input.
-type Ends = (Stdio, Vec<(Stream, OwnedFd)>, Option<OwnedFd>);
-
-struct Streams;
-
-impl Streams {
-    /// Pipes for the program's streams, or a terminal that it will open itself.
-    fn open(record: &ContainerRecord, size: Option<(u16, u16)>) -> Result<Ends, EngineError> {
-        if record.config.tty {
-            return Ok((Stdio::Terminal { size }, Vec::new(), None));
-        }
-        let (out_read, out_write) = pipe()?;
-        let (err_read, err_write) = pipe()?;
-        let (input_end, input) = if record.config.open_stdin {
-            let (read, write) = pipe()?;
-            unblock(&write)?;
-            (read, Some(write))
-        } else {
-            let null = std::fs::File::open("/dev/null").map_err(EngineError::file("open", "/dev/null"))?;
-            (null.into(), None)
-        };
-        unblock(&out_read)?;
-        unblock(&err_read)?;
-        let stdio = Stdio::Fds { fds: [input_end, out_write, err_write], own: true };
-        Ok((stdio, vec![(Stream::Stdout, out_read), (Stream::Stderr, err_read)], input))
+/// Pipes for the program's streams, or a terminal that it will open itself.
+fn open_streams(record: &ContainerRecord, size: Option<(u16, u16)>) -> Result<(Stdio, Ends), EngineError> {
+    if record.config.tty {
+        return Ok((Stdio::Terminal { size }, Ends::default()));
     }
+    streams::pipes(record.config.open_stdin)
 }
 
 fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
-}
-
-fn pipe() -> Result<(OwnedFd, OwnedFd), EngineError> {
-    Ok(rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
-        .map_err(|e| SysError::new("pipe2", "O_CLOEXEC".into(), e))?)
-}
-
-fn unblock(fd: impl AsFd) -> Result<(), EngineError> {
-    Ok(rustix::io::ioctl_fionbio(fd, true).map_err(|e| SysError::new("ioctl", "FIONBIO, 1".into(), e))?)
 }
 
 /// A container that did not come to be: all it had is freed, the reason is kept and told.
@@ -313,34 +300,6 @@ fn report_failure(
     let _ = channel::send(client, &FromMonitor::Failed(error.exit_code(), message).encode(), None);
 }
 
-/// Somebody attached, and what could not be sent to them yet.
-struct Client {
-    socket: OwnedFd,
-    pending: VecDeque<Vec<u8>>,
-    /// Its end of input ends the program's.
-    owns_input: bool,
-}
-
-impl Client {
-    fn new(socket: OwnedFd, owns_input: bool) -> Self {
-        let _ = rustix::io::ioctl_fionbio(&socket, true);
-        Self { socket, pending: VecDeque::new(), owns_input }
-    }
-
-    /// Sends what waits. False when the client is gone.
-    fn flush(&mut self) -> bool {
-        while let Some(packet) = self.pending.front() {
-            match channel::send(&self.socket, packet, None) {
-                Ok(()) => {
-                    self.pending.pop_front();
-                }
-                Err(e) => return e.errno as i32 == nix::libc::EAGAIN,
-            }
-        }
-        true
-    }
-}
-
 struct Monitor<'a> {
     log: Option<LogWriter>,
     outputs: Vec<(Stream, OwnedFd)>,
@@ -360,26 +319,19 @@ enum Ready {
     Output(usize),
     Input,
     Listener,
-    ClientIn(usize),
-    ClientOut(usize),
+    Client(usize, PollFlags),
 }
 
 impl<'a> Monitor<'a> {
-    fn new(
-        paths: &'a Paths,
-        record: ContainerRecord,
-        post: Post,
-        outputs: Vec<(Stream, OwnedFd)>,
-        input: Option<OwnedFd>,
-    ) -> Self {
+    fn new(paths: &'a Paths, record: ContainerRecord, post: Post, ends: Ends) -> Self {
         let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
         Self {
             log: match record.host.log_driver {
                 LogDriver::JsonFile => LogWriter::open(&paths.log(&record.id), log_options).ok(),
                 LogDriver::None => None,
             },
-            outputs,
-            input,
+            outputs: ends.outputs,
+            input: ends.input,
             input_pending: VecDeque::new(),
             close_input: false,
             post,
@@ -390,7 +342,7 @@ impl<'a> Monitor<'a> {
     }
 
     /// One life of the container, to its end. What is left to do when it is to be started again.
-    fn watch(mut self, launched: Launched) -> Option<Ended> {
+    fn watch(mut self, launched: Launched) -> Next {
         let begin = Instant::now();
         let Launched { mut running, live, root, held_ports, dns } = launched;
         let mut served = Served::new(self.paths, &self.record, &live, dns, held_ports);
@@ -405,7 +357,8 @@ impl<'a> Monitor<'a> {
 
     /// Waits for something to do and does it. True once the program has ended.
     fn turn(&mut self, pidfd: BorrowedFd<'_>, served: &mut Served<'a>) -> bool {
-        let (ready, asked) = self.wait(pidfd, served);
+        let stalled = self.post.clients.must_wait();
+        let (ready, asked) = self.wait(pidfd, served, stalled);
         served.turn(&asked);
         let mut ended = false;
         // Clients last and from the end, so that removing one moves none that is still to come.
@@ -414,20 +367,15 @@ impl<'a> Monitor<'a> {
                 Ready::Exit => ended = true,
                 Ready::Output(index) => self.read_output(index),
                 Ready::Input => self.write_input(),
-                Ready::Listener => self.accept(),
-                Ready::ClientIn(index) => self.read_client(index, served),
-                Ready::ClientOut(index) => {
-                    if !self.post.clients[index].flush() {
-                        self.drop_client(index);
-                    }
-                }
+                Ready::Listener => self.post.accept(),
+                Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }
         ended
     }
 
-    /// What is ready, and which descriptors of what is served are.
-    fn wait(&self, pidfd: BorrowedFd<'_>, served: &Served<'_>) -> (Vec<Ready>, Vec<bool>) {
+    /// What is ready, and which descriptors of what is served are. `stalled`: a client must take what it was told first.
+    fn wait(&self, pidfd: BorrowedFd<'_>, served: &Served<'_>, stalled: bool) -> (Vec<Ready>, Vec<bool>) {
         let mut kinds = vec![Ready::Exit];
         let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
         if let Some(listener) = &self.post.listener {
@@ -438,30 +386,31 @@ impl<'a> Monitor<'a> {
             kinds.push(Ready::Input);
             fds.push(PollFd::new(input, PollFlags::OUT));
         }
-        let stalled = self.post.clients.iter().any(|c| !c.pending.is_empty());
         if !stalled {
             for (index, (_, fd)) in self.outputs.iter().enumerate() {
                 kinds.push(Ready::Output(index));
                 fds.push(PollFd::new(fd, PollFlags::IN));
             }
         }
-        for (index, client) in self.post.clients.iter().enumerate() {
-            // Input is taken only as fast as the program reads it.
-            if self.input_pending.len() < 4 * CHUNK {
-                kinds.push(Ready::ClientIn(index));
-                fds.push(PollFd::new(&client.socket, PollFlags::IN));
-            }
-            if !client.pending.is_empty() {
-                kinds.push(Ready::ClientOut(index));
-                fds.push(PollFd::new(&client.socket, PollFlags::OUT));
+        // Input is taken only as fast as the program reads it.
+        let wants_input = self.input_pending.len() < 4 * CHUNK;
+        for index in 0..self.post.clients.len() {
+            if let Some(fd) = self.post.clients.poll_fd(index, wants_input) {
+                kinds.push(Ready::Client(index, PollFlags::empty()));
+                fds.push(fd);
             }
         }
         served.poll_fds(&mut fds);
-        let timeout = served.timeout().map(timespec);
+        let timeouts = [served.timeout(), self.post.clients.timeout()];
+        let timeout = timeouts.into_iter().flatten().min().map(timespec);
         let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
-        let mut events = fds.iter().map(|fd| !failed && !fd.revents().is_empty());
-        let own = kinds.into_iter().zip(events.by_ref()).filter_map(|(kind, ready)| ready.then_some(kind));
-        (own.collect(), events.collect())
+        let mut events = fds.iter().map(|fd| if failed { PollFlags::empty() } else { fd.revents() });
+        let own = kinds.into_iter().zip(events.by_ref()).filter(|(_, events)| !events.is_empty());
+        let own = own.map(|(kind, events)| match kind {
+            Ready::Client(index, _) => Ready::Client(index, events),
+            other => other,
+        });
+        (own.collect(), events.map(|events| !events.is_empty()).collect())
     }
 
     fn read_output(&mut self, index: usize) {
@@ -487,53 +436,39 @@ impl<'a> Monitor<'a> {
             // A full disk loses log lines, never the program.
             let _ = log.write(stream, bytes, Timestamp::now());
         }
-        self.send_all(&FromMonitor::Output(stream, bytes).encode());
-    }
-
-    fn send_all(&mut self, packet: &[u8]) {
-        let mut index = 0;
-        while index < self.post.clients.len() {
-            self.post.clients[index].pending.push_back(packet.to_vec());
-            if self.post.clients[index].flush() {
-                index += 1;
-            } else {
-                self.drop_client(index);
-            }
-        }
+        self.post.clients.say(&FromMonitor::Output(stream, bytes));
     }
 
     fn drop_client(&mut self, index: usize) {
         let client = self.post.clients.remove(index);
-        if client.owns_input && !self.record.config.tty {
+        if client.owns_input {
             self.end_input();
         }
     }
 
-    fn accept(&mut self) {
-        let Some(listener) = &self.post.listener else { return };
-        if let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
-            self.post.clients.push(Client::new(socket, false));
+    fn serve_client(&mut self, index: usize, events: PollFlags, served: &mut Served<'a>) {
+        if events.contains(PollFlags::OUT) && !self.post.clients.flush(index) {
+            return self.drop_client(index);
+        }
+        if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.read_client(index, served);
         }
     }
 
     fn read_client(&mut self, index: usize, served: &mut Served<'a>) {
-        let Some(client) = self.post.clients.get(index) else { return };
+        let owns_input = self.post.clients.owns_input(index);
         let mut packet = vec![0_u8; CHUNK + 1];
-        let (length, passed) = match channel::receive(&client.socket, &mut packet) {
-            Ok(received) => received,
-            Err(e) if e.errno as i32 == nix::libc::EAGAIN => return,
-            Err(_) => (0, None),
+        let (length, passed) = match self.post.clients.receive(index, &mut packet) {
+            Heard::Message(length, passed) => (length, passed),
+            Heard::Nothing => return,
+            Heard::End => return self.drop_client(index),
         };
-        if length == 0 {
-            self.drop_client(index);
-            return;
-        }
         match ToMonitor::decode(&packet[..length]) {
             Some(ToMonitor::Input(bytes)) if self.input.is_some() && !self.close_input => {
                 self.input_pending.extend(bytes);
                 self.write_input();
             }
-            Some(ToMonitor::EndOfInput) if client.owns_input => self.end_input(),
+            Some(ToMonitor::EndOfInput) if owns_input => self.end_input(),
             Some(ToMonitor::Resize(rows, columns)) => self.resize(rows, columns),
             Some(ToMonitor::Hold(port)) => served.hold(self.paths, &self.record.id, (port, passed)),
             Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
@@ -587,7 +522,7 @@ impl<'a> Monitor<'a> {
         root: OwnedFd,
         served: Served<'a>,
         begin: Instant,
-    ) -> Option<Ended> {
+    ) -> Next {
         let exit_code = reap(running.pidfd.as_fd());
         self.drain();
         if let Some(log) = &mut self.log {
@@ -623,24 +558,22 @@ impl<'a> Monitor<'a> {
             on_disk = teardown::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
         if !again {
-            self.post.listener = None;
+            self.post.close();
         }
-        self.send_all(&FromMonitor::Exited(exit_code).encode());
-        self.flush_clients();
-        self.post.clients.clear();
+        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
         // Its name server's sockets are of the container's network namespace, and would keep that.
         drop(served);
         let _ = teardown::free(paths, &live);
         drop(editing);
         drop(root);
         if again {
-            return Some(Ended {
+            return Next::Again(Box::new(Ended {
                 record: self.record,
                 post: self.post,
                 exit,
                 endpoints: live.endpoints,
                 ran: begin.elapsed(),
-            });
+            }));
         }
         if auto_remove {
             let _ = teardown::delete_hidden(paths, &self.record, true);
@@ -648,42 +581,23 @@ impl<'a> Monitor<'a> {
         if on_disk {
             teardown::remove_live(paths, &self.record.id);
         }
-        None
+        Next::Over(self.post.clients)
     }
 
     /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is
-    /// there is read until there is no more.
+    /// there is read until there is no more; a client that is behind gets all of it later.
     fn drain(&mut self) {
-        for _ in 0..1 << 16 {
-            let Some(index) = (0..self.outputs.len()).next() else { return };
-            let mut waiting = false;
-            match rustix::io::read(&self.outputs[index].1, &mut self.buffer) {
+        // Somebody outside of the container may have been passed its pipe, and may write on: some 64 MiB are enough.
+        for _ in 0..1 << 11 {
+            let Some((_, fd)) = self.outputs.first() else { return };
+            match rustix::io::read(fd, &mut self.buffer) {
                 Ok(length) if length > 0 => {
-                    let (stream, buffer) = (self.outputs[index].0, std::mem::take(&mut self.buffer));
+                    let (stream, buffer) = (self.outputs[0].0, std::mem::take(&mut self.buffer));
                     self.tell(stream, &buffer[..length]);
                     self.buffer = buffer;
-                    waiting = self.post.clients.iter().any(|c| !c.pending.is_empty());
                 }
                 Err(Errno::INTR) => {}
-                _ => {
-                    self.outputs.remove(index);
-                }
-            }
-            if waiting {
-                self.flush_clients();
-            }
-        }
-    }
-
-    /// Gives those attached a while to take what waits for them; one that reads nothing for 10 s is let go.
-    fn flush_clients(&mut self) {
-        let patience = Timespec { tv_sec: 10, tv_nsec: 0 };
-        while let Some(index) = self.post.clients.iter().position(|c| !c.pending.is_empty()) {
-            let client = &mut self.post.clients[index];
-            let ready =
-                rustix::event::poll(&mut [PollFd::new(&client.socket, PollFlags::OUT)], Some(&patience));
-            if !matches!(ready, Ok(1..)) || !client.flush() {
-                self.post.clients.remove(index);
+                _ => drop(self.outputs.remove(0)),
             }
         }
     }

@@ -22,6 +22,8 @@ pub enum FromMonitor<'a> {
     Output(Stream, &'a [u8]),
     /// The program ended with this code.
     Exited(i32),
+    /// You took nothing for too long: this is the last you get. The program runs on.
+    CutOff,
     /// The container did not come to be: the exit code that stands for it, and why.
     Failed(i32, String),
 }
@@ -54,6 +56,7 @@ impl FromMonitor<'_> {
                 packet
             }
             Self::Exited(code) => [b"X", &code.to_le_bytes()[..]].concat(),
+            Self::CutOff => vec![b'B'],
             Self::Failed(code, why) => [b"F", &code.to_le_bytes()[..], why.as_bytes()].concat(),
         }
     }
@@ -67,6 +70,7 @@ impl FromMonitor<'_> {
             b'o' => FromMonitor::Output(Stream::Stdout, body),
             b'e' => FromMonitor::Output(Stream::Stderr, body),
             b'X' => FromMonitor::Exited(code()?),
+            b'B' => FromMonitor::CutOff,
             b'F' => FromMonitor::Failed(code()?, String::from_utf8_lossy(&body[4..]).into_owned()),
             _ => return None,
         })
@@ -165,6 +169,7 @@ mod tests {
             FromMonitor::Started,
             FromMonitor::Output(Stream::Stderr, b"x"),
             FromMonitor::Exited(-1),
+            FromMonitor::CutOff,
             FromMonitor::Failed(127, "no".into()),
         ] {
             assert_eq!(FromMonitor::decode(&message.encode()), Some(message));

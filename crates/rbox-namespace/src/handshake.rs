@@ -6,13 +6,14 @@
 //!   Terminal + pty master            →      keeps it           (with a terminal)
 //!   Ready                            →
 //!                                    ←    Go                   (once the network stands)
+//!   Process + pidfd                  →      of the process that goes on   (exec only)
 //!   end of file: exec worked         →
 //!   or Failed at any time            →
 //! ```
 //!
 //! [`ORDER`] is that picture as data; [`Parent::hear`] refuses anything else.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_sys::{SysError, channel};
 
@@ -25,6 +26,8 @@ pub enum Told {
     Terminal(OwnedFd),
     /// All is set up but the last steps; it waits for [`Parent::go`].
     Ready,
+    /// The child has made this process, which becomes the program in its place.
+    Process(OwnedFd),
     /// A step failed; the child has ended or is about to.
     Failed(Failure),
     /// The channel was closed: exec worked, or the child was killed.
@@ -45,10 +48,11 @@ pub struct Failure {
 }
 
 /// The kinds of message in the only order they may come, each at most once.
-pub const ORDER: [char; 3] = [NETLINK, TERMINAL, READY];
+pub const ORDER: [char; 4] = [NETLINK, TERMINAL, READY, PROCESS];
 const NETLINK: char = 'N';
 const TERMINAL: char = 'T';
 const READY: char = 'R';
+const PROCESS: char = 'P';
 const FAILED: char = 'F';
 const GO: u8 = b'G';
 /// An error line with paths in it; longer ones are cut by the child.
@@ -106,6 +110,7 @@ impl Parent {
             (NETLINK, Some(fd)) => Ok(Told::Netlink(fd)),
             (TERMINAL, Some(fd)) => Ok(Told::Terminal(fd)),
             (READY, None) => Ok(Told::Ready),
+            (PROCESS, Some(fd)) => Ok(Told::Process(fd)),
             _ => Err(HandshakeError::Order(kind)),
         }
     }
@@ -129,6 +134,10 @@ impl ChildEnd {
     pub fn ready(&self) -> Result<(), HandshakeError> {
         self.say(READY, &[], None)
     }
+    /// Hands the parent a descriptor of the process that becomes the program.
+    pub fn process(&self, pidfd: BorrowedFd<'_>) -> Result<(), HandshakeError> {
+        self.say(PROCESS, &[], Some(pidfd))
+    }
     /// Waits to be let go. False when the parent is gone: then nobody wants this container.
     pub fn wait_go(&self) -> Result<bool, HandshakeError> {
         let mut buffer = [0_u8; 8];
@@ -139,9 +148,9 @@ impl ChildEnd {
     pub fn fail(&self, failure: &Failure) {
         let _ = self.say(FAILED, &failure.encode(), None);
     }
-    /// The descriptor's number, to be kept open by whoever closes others.
-    pub fn raw(&self) -> i32 {
-        self.socket.as_fd().as_raw_fd()
+    /// The socket, to be kept open by whoever closes others.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     fn say(&self, kind: char, body: &[u8], fd: Option<BorrowedFd<'_>>) -> Result<(), HandshakeError> {

@@ -41,13 +41,9 @@ pub struct Launch<'a> {
 /// The program's standard streams.
 #[derive(Debug)]
 pub enum Stdio {
-    /// These three; `own` tells that they are pipes of ours, which the program's user may be given.
-    Fds {
-        /// Standard input, output and error.
-        fds: [OwnedFd; 3],
-        /// They are ours.
-        own: bool,
-    },
+    /// Standard input, output and error: pipes that were made for this program, and are given to its user, or null devices.
+    /// Never what the caller has: a program can do more with a descriptor than read and write, and reopen it by /proc.
+    Fds([OwnedFd; 3]),
     /// A terminal of the container, of this size (rows, columns).
     Terminal {
         /// Rows and columns, when known.
@@ -150,7 +146,7 @@ impl Created {
                 Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
                 // The channel closes by exec only after it was let go; before that the process was killed.
                 Told::Closed if let_go => break,
-                Told::Closed | Told::Netlink(_) => return Err(RuntimeError::Killed),
+                Told::Closed | Told::Netlink(_) | Told::Process(_) => return Err(RuntimeError::Killed),
             }
         }
         let child = self.child.0.take().ok_or(RuntimeError::Killed)?;

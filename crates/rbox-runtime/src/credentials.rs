@@ -104,6 +104,16 @@ pub(crate) fn become_user(process: &Process) -> Result<(), StepError> {
     Ok(())
 }
 
+/// What init and exec have in common before the program is executed.
+pub(crate) fn limit_and_confine(process: &Process, seccomp: Option<&Filter>) -> Result<(), StepError> {
+    trace::step("set resource limits", "Those of --ulimit.", || set_rlimits(process))?;
+    confine(process, seccomp)?;
+    if let Some(umask) = process.user().umask() {
+        rustix::process::umask(rustix::fs::Mode::from_raw_mode(umask));
+    }
+    Ok(())
+}
+
 /// Drops what the process may not have, becomes its user, and puts the filter on, in the order that lets each
 /// of these still happen: without `no_new_privs` a filter needs `CAP_SYS_ADMIN`, so it goes on before that is dropped.
 pub(crate) fn confine(process: &Process, seccomp: Option<&Filter>) -> Result<(), StepError> {
@@ -162,6 +172,9 @@ pub(crate) fn execute(process: &Process) -> StepError {
         "execute the program",
         "This process becomes the container's program; rbox's own code is gone from it.",
         || {
+            if shown.is_empty() {
+                return failed(Errno::ENOENT, "executable file not found in $PATH");
+            }
             if shown.contains('/') {
                 let errno = process::execve(&name, &args, &env);
                 let errno = if is_directory(&name) { Errno::EISDIR } else { errno };

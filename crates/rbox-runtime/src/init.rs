@@ -110,18 +110,11 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     fail(&init.channel, "execute the program", &error)
 }
 
-/// The part that init and exec share. Comes back only with an error.
-pub(crate) fn become_program(
-    process: &Process,
-    seccomp: Option<&rbox_security::seccomp::Filter>,
-) -> StepError {
-    let prepared =
-        trace::step("set resource limits", "Those of --ulimit.", || credentials::set_rlimits(process))
-            .and_then(|()| Ok(process::close_from_on_exec(3)?))
-            .and_then(|()| credentials::confine(process, seccomp));
-    if let Some(umask) = process.user().umask() {
-        rustix::process::umask(Mode::from_raw_mode(umask));
-    }
+/// The last part. Comes back only with an error.
+fn become_program(process: &Process, seccomp: Option<&rbox_security::seccomp::Filter>) -> StepError {
+    let prepared = process::close_from_on_exec(3)
+        .map_err(StepError::from)
+        .and_then(|()| credentials::limit_and_confine(process, seccomp));
     process::reset_signals();
     match prepared {
         Ok(()) => credentials::execute(process),
@@ -444,11 +437,15 @@ impl<'a> Init<'a> {
     fn connect_stdio(&mut self) -> Result<(), StepError> {
         let user = self.launch.spec.process().as_ref();
         match (&self.launch.stdio, &self.console) {
-            (Stdio::Fds { fds, own }, _) => {
+            (Stdio::Fds(fds), _) => {
                 let null = || self.dev.as_ref().and_then(|dev| open_null(dev.as_fd(), Path::new("null")));
-                take_streams(fds, user.filter(|_| *own), null)
+                take_streams(fds, user, null)?;
+                begin_session(false)
             }
-            (Stdio::Terminal { .. }, Some(slave)) => take_terminal(slave.as_fd()),
+            (Stdio::Terminal { .. }, Some(slave)) => {
+                connect([slave.as_fd(); 3])?;
+                begin_session(true)
+            }
             (Stdio::Terminal { .. }, None) => Err(StepError::new("the terminal was not opened")),
         }
     }
@@ -480,18 +477,16 @@ pub(crate) fn open_pty(
     Ok((master, slave))
 }
 
-/// Starts a session with `slave` as its terminal and streams.
-pub(crate) fn take_terminal(slave: BorrowedFd<'_>) -> Result<(), StepError> {
+/// Starts a session, of the terminal that this process has as its streams if there is one.
+pub(crate) fn begin_session(on_terminal: bool) -> Result<(), StepError> {
     told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
-    told(
-        "ioctl",
-        || format!("{}, TIOCSCTTY, 0", trace::fd(slave)),
-        || rustix::process::ioctl_tiocsctty(slave),
-    )?;
-    connect([slave, slave, slave])
+    if on_terminal {
+        told("ioctl", || "0, TIOCSCTTY, 0".into(), || rustix::process::ioctl_tiocsctty(std::io::stdin()))?;
+    }
+    Ok(())
 }
 
-/// Starts a session with these streams, given to the user of `owner` if there is one. In place of the host's null device
+/// Takes these streams, given to the user of `owner` if there is one. In place of the host's null device
 /// goes the container's own, which `null` opens: through a descriptor the program could change the mode of the host's.
 pub(crate) fn take_streams(
     fds: &[OwnedFd; 3],
@@ -503,7 +498,6 @@ pub(crate) fn take_streams(
     for (fd, _) in fds.iter().zip(is_hosts_null).filter(|(_, is_null)| !is_null) {
         give_to_user(fd.as_fd(), owner);
     }
-    told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
     let chosen = |at: usize| match &null {
         Some(null) if is_hosts_null[at] => null.as_fd(),
         _ => fds[at].as_fd(),

@@ -1,24 +1,29 @@
 //! A further process in a container that lives: exec.
 //!
-//! The caller enters the container's PID namespace, which takes effect for its next child. That child enters
-//! everything else, and from then on sees only what the container sees.
+//! A child of the caller enters everything the container has and confines itself. The PID namespace takes effect for its
+//! next child, so it makes one in its own place, a brother, which becomes the program.
+//!
+//! Processes in the container see only the brother, and one with `CAP_SYS_PTRACE` can seize it, read its memory and take its descriptors
+//! from its first moment. So by then it may no more than the container may: its limits, user, capabilities and filter are set, it has
+//! no descriptor but its streams and the socket on which it tells a failure, and rbox's environment is wiped. The child before it is
+//! outside of the PID namespace, where no process inside can name it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Process;
-use rbox_namespace::handshake::{self, ChildEnd, Told};
+use rbox_namespace::handshake::{self, ChildEnd, Parent, Told};
 use rbox_security::seccomp::Filter;
 use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace};
 use rustix::fs::OFlags;
 
 use crate::create::Stdio;
-use crate::credentials::StepError;
+use crate::credentials::{self, StepError};
 use crate::error::RuntimeError;
 use crate::init::{
-    become_program, enter_groups, fail, give_to_user, open_dir_in_root, open_null, open_pty, take_streams,
-    take_terminal,
+    begin_session, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_null, open_pty,
+    take_streams,
 };
 
 /// What is to run, and where.
@@ -43,62 +48,68 @@ pub struct JoinRequest<'a> {
 /// A process that runs inside the container; its parent is the caller.
 #[derive(Debug)]
 pub struct Joined {
-    /// As the host counts.
-    pub pid: i32,
     /// Readable once it has ended.
     pub pidfd: OwnedFd,
     /// The master side of its terminal.
     pub terminal: Option<OwnedFd>,
 }
 
-/// Runs the process and comes back once the program has been executed. The caller must be single-threaded and
-/// stays in the container's PID namespace for its later children.
-pub fn join(request: &JoinRequest<'_>) -> Result<Joined, RuntimeError> {
+/// Runs the process and comes back once the program has been executed. The caller must be single-threaded.
+pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
     // Set before the clone, so that there is no moment in which a process of the container could open us.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let (mut parent, child) = handshake::pair()?;
     let side = trace::step(
-        "clone into the PID namespace",
-        "Entering a PID namespace takes effect for children, so the child is the one inside.",
-        || {
-            if rbox_namespace::inode(request.pid, "pid") != rbox_namespace::inode(0, "pid") {
-                process::join_namespaces(request.pidfd, CloneFlags::CLONE_NEWPID)?;
-            }
-            process::clone3(CloneFlags::empty(), request.cgroup)
-        },
+        "clone",
+        "The child goes into the container step by step, out of the sight of those inside.",
+        || process::clone3(CloneFlags::empty(), request.cgroup),
     )?;
     match side {
         Side::Child => {
             drop(parent);
-            inside(request, &child)
+            inside(&request, &child)
         }
         Side::Parent(made) => {
             drop(child);
-            let mut terminal = None;
-            let mut let_go = false;
-            let reap = |error: RuntimeError| {
+            // Our copies of the program's ends: while we have them its pipes do not end.
+            drop(request);
+            let heard = hear_out(&mut parent);
+            if heard.is_err() {
                 let _ = process::pidfd_send_signal(&made.pidfd, nix::libc::SIGKILL);
-                let _ = rustix::process::waitid(
-                    rustix::process::WaitId::PidFd(made.pidfd.as_fd()),
-                    rustix::process::WaitIdOptions::EXITED,
-                );
-                error
-            };
-            loop {
-                match parent.hear().map_err(|e| reap(e.into()))? {
-                    Told::Terminal(master) => terminal = Some(master),
-                    Told::Ready => {
-                        parent.go().map_err(|e| reap(e.into()))?;
-                        let_go = true;
-                    }
-                    Told::Failed(failure) => return Err(reap(RuntimeError::Init(failure))),
-                    Told::Closed if let_go => break,
-                    Told::Closed | Told::Netlink(_) => return Err(reap(RuntimeError::Killed)),
-                }
             }
-            Ok(Joined { pid: made.pid, pidfd: made.pidfd, terminal })
+            reap(&made.pidfd);
+            heard
         }
     }
+}
+
+/// The handshake from our side, to its end: the program runs, or why not.
+fn hear_out(parent: &mut Parent) -> Result<Joined, RuntimeError> {
+    let (mut terminal, mut program) = (None, None);
+    loop {
+        match (parent.hear()?, program) {
+            (Told::Terminal(master), none) => (terminal, program) = (Some(master), none),
+            (Told::Ready, none) => {
+                parent.go()?;
+                program = none;
+            }
+            (Told::Process(pidfd), _) => program = Some(pidfd),
+            (Told::Closed, Some(pidfd)) => return Ok(Joined { pidfd, terminal }),
+            (Told::Failed(failure), program) => {
+                if let Some(pidfd) = program {
+                    reap(&pidfd);
+                }
+                return Err(RuntimeError::Init(failure));
+            }
+            (Told::Closed | Told::Netlink(_), _) => return Err(RuntimeError::Killed),
+        }
+    }
+}
+
+fn reap(pidfd: &OwnedFd) {
+    use rustix::process::{WaitId, WaitIdOptions, waitid};
+    let interrupted = Err(rustix::io::Errno::INTR);
+    while waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).map(|_| ()) == interrupted {}
 }
 
 fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
@@ -109,8 +120,37 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
     if channel.ready().is_err() || !channel.wait_go().unwrap_or(false) {
         process::exit_now(1);
     }
-    let error = become_program(request.process, request.seccomp);
+    process::wipe_environment();
+    process::close_all_but(channel.socket());
+    let on_terminal = matches!(request.stdio, Stdio::Terminal { .. });
+    let early = request.seccomp.is_none_or(|filter| lets_in(filter, on_terminal));
+    let confine = || credentials::limit_and_confine(request.process, request.seccomp);
+    let made = if early { confine() } else { Ok(()) };
+    match made.and_then(|()| Ok(process::clone_brother()?)) {
+        Ok(Side::Child) => {}
+        Ok(Side::Parent(program)) => {
+            let told = channel.process(program.as_fd());
+            process::exit_now(i32::from(told.is_err()));
+        }
+        Err(error) => fail(channel, "execute the program", &error),
+    }
+    // Only now: a session ends with its leader, and that must not be a process that goes.
+    let made = begin_session(on_terminal).and_then(|()| if early { Ok(()) } else { confine() });
+    process::reset_signals();
+    let error = match made {
+        Ok(()) => credentials::execute(request.process),
+        Err(error) => error,
+    };
     fail(channel, "execute the program", &error)
+}
+
+/// Whether a process under `filter` can do what is left to do. A filter that does not let it fork, or take a terminal, has to wait until
+/// that is done; nobody but programs that cannot fork either is in such a container to see it.
+fn lets_in(filter: &Filter, on_terminal: bool) -> bool {
+    const TIOCSCTTY: u64 = 0x540e;
+    filter.lets_through("clone", &[process::BROTHER])
+        && ["sendmsg", "exit_group", "setsid"].iter().all(|call| filter.lets_through(call, &[]))
+        && (!on_terminal || filter.lets_through("ioctl", &[0, TIOCSCTTY]))
 }
 
 fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError> {
@@ -118,7 +158,7 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
         enter_groups(request.cgroup_tasks)
     })?;
     trace::step("enter the namespaces", "From here on this process sees what the container sees.", || {
-        join_all_but_pid(request)
+        join_all(request)
     })?;
     let root =
         rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, rustix::fs::Mode::empty())
@@ -127,17 +167,23 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
         "enter the working directory",
         "Opened inside the root, never through a link of /proc.",
         || {
-            let cwd = open_dir_in_root(root.as_fd(), request.process.cwd()).map_err(|e| {
-                StepError::new(format!("working directory {}: {e}", request.process.cwd().display()))
+            let path = request.process.cwd();
+            let cwd = open_dir_in_root(root.as_fd(), path).map_err(|e| StepError {
+                message: format!(
+                    "chdir to the working directory \"{}\" failed: {}",
+                    path.display(),
+                    e.errno.desc().to_lowercase()
+                ),
+                errno: e.errno as i32,
+                is_exec: true,
             })?;
             rustix::process::fchdir(&cwd)
                 .map_err(|e| StepError::from(SysError::new("fchdir", trace::fd(&cwd), e)))
         },
     )?;
     match &request.stdio {
-        Stdio::Fds { fds, own } => {
-            let owner = Some(request.process).filter(|_| *own);
-            take_streams(fds, owner, || open_null(root.as_fd(), Path::new("dev/null")))
+        Stdio::Fds(fds) => {
+            take_streams(fds, Some(request.process), || open_null(root.as_fd(), Path::new("dev/null")))
         }
         Stdio::Terminal { size } => {
             let pts = open_dir_in_root(root.as_fd(), Path::new("/dev/pts"))?;
@@ -145,15 +191,15 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
             let (master, slave) = open_pty(pts.as_fd(), *size)?;
             give_to_user(slave.as_fd(), Some(request.process));
             channel.terminal(master.as_fd()).map_err(|e| StepError::new(e.to_string()))?;
-            take_terminal(slave.as_fd())
+            connect([slave.as_fd(); 3])
         }
     }
 }
 
-fn join_all_but_pid(request: &JoinRequest<'_>) -> Result<(), StepError> {
+fn join_all(request: &JoinRequest<'_>) -> Result<(), StepError> {
     let mut which = CloneFlags::empty();
     for (name, flag) in rbox_namespace::KINDS {
-        if name != "pid" && rbox_namespace::inode(request.pid, name) != rbox_namespace::inode(0, name) {
+        if rbox_namespace::inode(request.pid, name) != rbox_namespace::inode(0, name) {
             which |= flag;
         }
     }

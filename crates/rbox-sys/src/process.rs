@@ -87,6 +87,46 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     }
 }
 
+/// Makes a brother of this process, a child of this one's parent (clone(2), `CLONE_PARENT`): its descriptor. Of the older call,
+/// because seccomp filters that let programs fork let this one through, and refuse clone3, whose flags they cannot see.
+///
+/// For children of [`clone3`], which are single-threaded.
+pub fn clone_brother() -> Result<Side<OwnedFd>, SysError> {
+    let shown = || "CLONE_PARENT|CLONE_PIDFD|SIGCHLD".to_owned();
+    let mut pidfd: i32 = -1;
+    let pidfd = &raw mut pidfd;
+    // SAFETY: no CLONE_VM, so the child has its own copy of all memory, in which a lock may be held for ever if the caller
+    // had threads; it has none, being a child of `clone3` that starts none (/proc, which tells, may be a container's here). The stack stays the same one. The third argument is where a
+    // pidfd goes, on every architecture; the others belong to flags that are not set.
+    match unsafe { libc::syscall(libc::SYS_clone, BROTHER, 0_u64, pidfd, 0_u64, 0_u64) } {
+        -1 => Err(SysError::new("clone", shown(), Errno::last())),
+        0 => Ok(Side::Child),
+        // SAFETY: the pointer is to a local of this function, and the kernel stored a new descriptor there that nobody else owns.
+        _ => Ok(Side::Parent(unsafe { OwnedFd::from_raw_fd(pidfd.read_volatile()) })),
+    }
+}
+
+/// The flags of [`clone_brother`], for who asks a seccomp filter about it.
+pub const BROTHER: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD) as u64;
+
+/// Wipes the environment this process was started with: whoever gets to read its memory finds none of it. Nothing of this process may
+/// ask for its environment after that.
+pub fn wipe_environment() {
+    unsafe extern "C" {
+        static environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: one thread; `environ` is an array of strings that ends with a null pointer, each in writable memory of this process
+    // (execve(2) put it on the stack, or setenv(3) on the heap) and ended by a zero, before which zeros are written.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            let length = libc::strlen(*at);
+            std::ptr::write_bytes(*at, 0, length);
+            at = at.add(1);
+        }
+    }
+}
+
 /// fork(2) of this single-threaded process: the child is the monitor, or the process between two namespaces.
 pub fn fork() -> Result<Side<i32>, SysError> {
     if thread_count() > 1 {
@@ -252,11 +292,55 @@ pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);
 }
 
-/// Closes every descriptor from 3 up (`close_range(2))`: what the caller left open for us by accident, and which a
+/// Descriptors of the caller that are still open.
+static KEPT: std::sync::Mutex<Vec<u32>> = std::sync::Mutex::new(Vec::new());
+
+/// Closes every descriptor from 3 up (`close_range(2)`) but those to `keep`: what the caller left open for us by accident, and which a
 /// monitor would keep open for its container's life. Only for the very beginning of a process.
-pub fn close_inherited() {
+pub fn close_inherited(mut keep: Vec<u32>) {
+    keep.retain(|number| *number >= 3);
+    keep.sort_unstable();
+    keep.dedup();
     // SAFETY: called before this process has opened anything, so nothing of ours is closed behind an owner's back.
-    unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, 0_u32) };
+    unsafe { close_all_between(&keep) };
+    if let Ok(mut kept) = KEPT.lock() {
+        *kept = keep;
+    }
+}
+
+/// Closes what [`close_inherited`] kept: by now everything that is named on the command line was read.
+pub fn close_kept() {
+    let kept = KEPT.lock().map(|mut kept| std::mem::take(&mut *kept)).unwrap_or_default();
+    for number in kept {
+        // SAFETY: these numbers were open before this process opened anything and were closed by nobody since, so they are not
+        // among what anything of ours owns; they are taken off the list, so that this is done once.
+        unsafe { libc::close(number as i32) };
+    }
+}
+
+/// Closes every descriptor from 3 up but `keep`, for a process that is on its way to execve and lets none of its values go any more.
+///
+/// It owns nothing that it may use after this but `keep` and the standard streams: what is closed here must not be closed again
+/// by an owner, so the caller must not return.
+pub fn close_all_but(keep: BorrowedFd<'_>) {
+    // SAFETY: the only caller ends in execve or _exit, so no owner of a closed descriptor is dropped or used.
+    unsafe { close_all_between(&[keep.as_raw_fd() as u32]) };
+}
+
+/// Closes from 3 up all but these, which are sorted.
+///
+/// # Safety
+/// Nobody may use or close what is closed here.
+unsafe fn close_all_between(keep: &[u32]) {
+    let mut from = 3;
+    for number in keep.iter().copied().chain([u32::MAX]) {
+        let last = if number == u32::MAX { number } else { number.saturating_sub(1) };
+        if from <= last {
+            // SAFETY: the caller's.
+            unsafe { libc::syscall(libc::SYS_close_range, from, last, 0_u32) };
+        }
+        from = number.saturating_add(1);
+    }
 }
 
 /// Replaces this process by a program found by PATH (execvp(3)). Comes back only when it failed.

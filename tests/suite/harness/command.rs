@@ -104,6 +104,12 @@ impl Cmd {
         Running { child, line: self.line, stdout, stderr, stdin }
     }
 
+    /// Starts it with these streams.
+    pub(crate) fn spawn_on(mut self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Child {
+        let started = self.command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        started.unwrap_or_else(|e| panic!("{}: {e}", self.line))
+    }
+
     /// Runs it to its end.
     #[track_caller]
     pub(crate) fn run(mut self) -> Output {

@@ -4,6 +4,7 @@
 mod command;
 mod host;
 mod peer;
+mod pty;
 mod tmux;
 
 use std::collections::HashMap;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 pub(crate) use command::{Cmd, Output};
 pub(crate) use host::Left;
 pub(crate) use peer::Peer;
+pub(crate) use pty::OnTerminal;
 pub(crate) use tmux::Tmux;
 
 use serde_json::Value;

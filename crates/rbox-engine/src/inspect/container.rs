@@ -1,5 +1,6 @@
 //! `inspect` of a container.
 
+use rbox_runtime::cgroup::Cgroup;
 use rbox_spec::container::{DeviceSpec, HostConfig, LogDriver, SeccompMode};
 use rbox_spec::mount::{GivenBy, MountKind, MountSpec};
 use rbox_spec::port::{ContainerPort, PublishedPort};
@@ -70,7 +71,7 @@ fn state(container: &Container) -> Value {
         "Running": container.is_active(),
         "Paused": status == Status::Paused,
         "Restarting": status == Status::Restarting,
-        "OOMKilled": ended.is_some_and(|exit| exit.oom_killed),
+        "OOMKilled": ended.is_some_and(|exit| exit.oom_killed) || has_oom_kills(container),
         "Dead": false,
         "Pid": container.live.as_ref().map_or(0, |live| live.pid),
         "ExitCode": ended.map_or(0, |exit| exit.exit_code),
@@ -78,6 +79,12 @@ fn state(container: &Container) -> Value {
         "StartedAt": time(started),
         "FinishedAt": time(exit.map(|exit| exit.finished)),
     })
+}
+
+/// Whether the kernel killed a process of this life for want of memory: perhaps one of exec, and the container goes on.
+fn has_oom_kills(container: &Container) -> bool {
+    let live = container.live.as_ref();
+    live.is_some_and(|live| Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0))
 }
 
 fn config(record: &ContainerRecord) -> Value {
