@@ -153,7 +153,7 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
             return Ok(0);
         }
         option if option.starts_with('-') => {
-            return Err(bad_input(format!("unknown flag: {option}; see 'rbox --help'")));
+            return Err(bad_input(lacking::global_flag(option)));
         }
         _ => {}
     }
@@ -197,7 +197,7 @@ fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
 }
 
-/// The options before the command: `--root DIR`, `--state DIR`.
+/// The options before the command: `--root DIR`, `--state DIR`, and Docker's `--context default`.
 fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     let from_env = |key: &str, default: &str| {
         std::env::var_os(key)
@@ -215,6 +215,14 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
         let place = match name {
             "--root" => &mut root,
             "--state" => &mut state,
+            "--context" | "-c" => {
+                at += 1;
+                let given = value.or_else(|| words.get(at).cloned());
+                let given = given.ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?;
+                crate::context::known(&given.to_string_lossy())?;
+                at += usize::from(!word.contains('='));
+                continue;
+            }
             _ => break,
         };
         let value = if let Some(value) = value {
@@ -398,6 +406,11 @@ mod tests {
         let (global, rest) = read_global(&line).unwrap();
         assert_eq!((global.paths.root, global.paths.state), (PathBuf::from("/a"), PathBuf::from("/b")));
         assert_eq!(rest, words("ps -a"));
+        for line in ["--context default ps", "-c default ps", "--context=default ps"] {
+            assert_eq!(read_global(&words(line)).unwrap().1, words("ps"), "{line}");
+        }
+        assert!(read_global(&words("--context other ps")).is_err());
+        assert!(read_global(&words("--context")).is_err());
         assert!(read_global(&words("--root")).is_err());
         assert!(read_global(&words("--root= ps")).is_err());
     }
@@ -451,6 +464,10 @@ mod tests {
                 "'container stat' is not a rbox command: did you mean container start or container stats? See 'rbox container --help'",
             ),
             ("push x", "'push' is a docker command that rbox does not have; see 'rbox --help'"),
+            (
+                "-H tcp://x ps",
+                "docker's flag -H is not supported: rbox has no daemon to connect to; see 'rbox --help'",
+            ),
             ("bogus", "'bogus' is not a rbox command; see 'rbox --help'"),
             ("run --gpus all x", "docker's flag --gpus is not supported by rbox run; see 'rbox run --help'"),
             (

@@ -132,7 +132,8 @@ impl Execute for Use {
     }
 }
 
-fn known(name: &str) -> anyhow::Result<()> {
+/// Refuses any other than the one there is.
+pub(crate) fn known(name: &str) -> anyhow::Result<()> {
     if name == DEFAULT {
         return Ok(());
     }

@@ -126,6 +126,8 @@ pub(crate) fn command(name: &str) -> String {
     let of_group = |path: &&str| path.split_once(' ').map(|(group, _)| group) == group;
     let groups = GROUPS.iter().map(|(group, _)| *group).filter(|_| group.is_none());
     let all = COMMANDS.iter().flat_map(|entry| entry.paths.iter().copied()).filter(of_group).chain(groups);
+    // Nothing is near to a page of text, and to look would take long.
+    let all = all.filter(|_| name.len() < 64);
     // One slip in a short word, two or three in a long one.
     let most = (name.len() / 3).max(1);
     // Of those equally near the one that is as long: `rum` is rather `run` than `rm`.
@@ -145,6 +147,22 @@ pub(crate) fn command(name: &str) -> String {
         write!(line, ": did you mean {}? See 'rbox {help}--help'", names.join(" or "))
     };
     line
+}
+
+/// What to say of an option before the command that rbox has not.
+pub(crate) fn global_flag(option: &str) -> String {
+    let name = option.split('=').next().unwrap_or(option);
+    match name {
+        "-H" | "--host" | "--tls" | "--tlscacert" | "--tlscert" | "--tlskey" | "--tlsverify" => {
+            format!(
+                "docker's flag {name} is not supported: rbox has no daemon to connect to; see 'rbox --help'"
+            )
+        }
+        "--config" | "-D" | "--debug" | "-l" | "--log-level" => {
+            format!("docker's flag {name} is not supported by rbox; see 'rbox --help'")
+        }
+        _ => format!("unknown flag: {option}; see 'rbox --help'"),
+    }
 }
 
 /// What to say of a flag that Docker's command has and rbox's has not; none for any other error.

@@ -139,7 +139,9 @@ impl Template {
         let field = format!(".{key}");
         let is_name = |c: char| c.is_alphanumeric() || c == '_';
         let ends = |at: &usize| !source[at + field.len()..].starts_with(is_name);
-        let Some(at) = source.match_indices(&field).map(|(at, _)| at).find(ends) else {
+        let action = source.find("{{").unwrap_or(0);
+        let Some(at) = source.match_indices(&field).map(|(at, _)| at).filter(|at| *at > action).find(ends)
+        else {
             return (0, field);
         };
         let in_chain = |c: char| is_name(c) || matches!(c, '.' | '$');
@@ -148,7 +150,8 @@ impl Template {
             .map_or(0, |before| before + source[before..].chars().next().map_or(1, char::len_utf8));
         let end = source[at..].find(|c| !in_chain(c)).map_or(source.len(), |length| at + length);
         let chain = &source[begin..end];
-        let second = chain[1..].find('.').map_or(begin, |second| begin + 1 + second);
+        let second = chain.match_indices('.').map(|(at, _)| at).find(|at| *at > 0);
+        let second = second.map_or(begin, |second| begin + second);
         (second, chain.to_owned())
     }
 
@@ -492,6 +495,9 @@ mod tests {
             "{{end}}",
             "{{index .A 1}}",
             "{{join .A \",\"}}",
+            "é.B{{.B}}",
+            "{{$é.B}}",
+            "{{.A}}é{{.é.B}}",
         ] {
             let text = render(bad, &data);
             assert!(

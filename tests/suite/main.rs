@@ -13,6 +13,7 @@ mod compat;
 mod crafted;
 mod crash;
 mod disk_full;
+mod docs;
 mod embedded;
 mod exec;
 mod explain;

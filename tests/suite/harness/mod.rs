@@ -204,6 +204,17 @@ impl OwnRoots {
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.cmd(args).run()
     }
+
+    /// Another program, with these roots for the rbox that it may call.
+    pub(crate) fn program(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .env("RBOX_ROOT", &self.root)
+            .env("RBOX_STATE", &self.state)
+            .env("RBOX_REGISTRIES", &self.registries)
+            .env("HOME", &self.dir);
+        command
+    }
 }
 
 impl Drop for OwnRoots {
