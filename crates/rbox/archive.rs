@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
+use rbox_engine::caller;
 use rbox_engine::image::archive::{self, ArchiveError, ImportOptions, LoadEvent, SaveFormat};
 use rbox_engine::spec::Reference;
 
@@ -138,7 +139,7 @@ fn replace(
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = PathBuf::from(beside);
-    let done = File::create_new(&beside).map_err(|error| failed("create", path, error)).and_then(|file| {
+    let done = caller::create_new(&beside).map_err(|error| failed("create", path, error)).and_then(|file| {
         let mut out = io::BufWriter::with_capacity(128 * 1024, file);
         write(&mut out)?;
         out.flush().map_err(|error| failed("write", path, error))?;

@@ -174,6 +174,7 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
     if entry.enters && rbox_engine::explain::is_root() {
         rbox_engine::own_file::run_from_read_only_mount()?;
     }
+    rbox_engine::caller::put_aside();
     let matches = parse(entry, &name, &words[used..])?;
     let Some(matches) = matches else { return Ok(0) };
     let own = entry.paths[0];

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use anyhow::Context;
 use clap::Parser;
@@ -309,7 +310,7 @@ struct CidFile {
 
 impl CidFile {
     fn reserve(path: &str) -> anyhow::Result<Self> {
-        match std::fs::File::options().write(true).create_new(true).open(path) {
+        match rbox_engine::caller::create_new(Path::new(path)) {
             Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 // A pipe, as of a shell's `>(…)`: nothing is overwritten there, and nothing of ours is to be removed.

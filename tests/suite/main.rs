@@ -8,6 +8,7 @@ mod archive;
 mod bad_input;
 mod binary;
 mod boot;
+mod caller;
 mod catalogue;
 mod compat;
 mod crafted;

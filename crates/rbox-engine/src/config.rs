@@ -19,6 +19,7 @@ use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
 use rbox_spec::user::ResolvedUser;
 
+use crate::caller;
 use crate::error::EngineError;
 use crate::record::ContainerRecord;
 
@@ -122,9 +123,9 @@ pub(crate) fn process(
                 .ambient(HashSet::new())
                 .build()?,
         )
-        .rlimits(rlimits(record)?)
+        .rlimits(caller::limits(&record.host.ulimits).iter().map(rlimit).collect::<Result<Vec<_>, _>>()?)
         .no_new_privileges(record.host.no_new_privileges);
-    if let Some(score) = record.host.oom_score_adj {
+    if let Some(score) = record.host.oom_score_adj.or_else(caller::oom_score_adj) {
         process = process.oom_score_adj(score);
     }
     process.build()
@@ -371,23 +372,6 @@ fn device_at(host: &Path, inside: PathBuf) -> Result<Option<LinuxDevice>, OciSpe
         .gid(meta.gid())
         .build()
         .map(Some)
-}
-
-/// Those of `--ulimit`, and the caller's own where this process has changed it for itself.
-fn rlimits(record: &ContainerRecord) -> Result<Vec<PosixRlimit>, OciSpecError> {
-    let asked = &record.host.ulimits;
-    let mut all = asked.iter().map(rlimit).collect::<Result<Vec<_>, _>>()?;
-    if let Some(before) = crate::descriptors::inherited()
-        && !asked.iter().any(|limit| limit.name == Rlimit::Nofile)
-    {
-        let bound = |bound: Option<u64>| bound.unwrap_or(u64::MAX);
-        let limit = PosixRlimitBuilder::default()
-            .typ(PosixRlimitType::RlimitNofile)
-            .soft(bound(before.current))
-            .hard(bound(before.maximum));
-        all.push(limit.build()?);
-    }
-    Ok(all)
 }
 
 fn rlimit(limit: &Ulimit) -> Result<PosixRlimit, OciSpecError> {

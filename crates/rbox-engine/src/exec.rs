@@ -144,6 +144,11 @@ pub fn exec(
     let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
     let program = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
         .map_err(|e| EngineError::Invalid(e.to_string()))?;
+    if let Some(score) = program.oom_score_adj() {
+        // This process's own, which the one that joins inherits: it may not be able to write to /proc any more.
+        let own = "/proc/self/oom_score_adj";
+        std::fs::write(own, score.to_string()).map_err(EngineError::file("write", own))?;
+    }
     let groups = live.cgroup.clone().with_later(Hierarchy::detect()?);
     let cgroup = Cgroup::open_to_join(&groups)?;
     let (stdio, mut ends) = match stdio {

@@ -4,13 +4,13 @@
 pub mod attach;
 mod attachments;
 pub mod boot;
+pub mod caller;
 mod clients;
 mod config;
 pub mod connect;
 pub mod containers;
 pub mod control;
 pub mod create;
-mod descriptors;
 pub mod error;
 pub mod exec;
 pub mod explain;

@@ -35,8 +35,6 @@ impl<'a> Served<'a> {
         dns: Option<Dns>,
         ports: Vec<HeldPort>,
     ) -> Self {
-        // `port add` may bring any number of them.
-        crate::descriptors::allow_many();
         let ports = ports.into_iter().map(|port| Port::new(port, &live.endpoints)).collect();
         Self { dns, names: wiring::known_names(paths, record, live), ports }
     }

@@ -126,18 +126,12 @@ fn reserve(
     }
 }
 
-/// With no more published ports than these, the usual limit of 1,024 descriptors is far.
-const FEW_PORTS: usize = 100;
-
 /// Takes these host ports for a container that is reached through `network`.
 pub(crate) fn reserve_all(
     paths: &Paths,
     network: &Network,
     wanted: &[PortMapping],
 ) -> Result<Vec<HeldPort>, EngineError> {
-    if wanted.len() > FEW_PORTS {
-        crate::descriptors::allow_many();
-    }
     let bound: Vec<PortMapping> = wanted
         .iter()
         .map(|mapping| PortMapping { host_ip: mapping.host_ip.or(network.host_binding()), ..mapping.clone() })

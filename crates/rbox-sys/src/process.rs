@@ -287,6 +287,14 @@ pub fn reset_signals() {
     let _ = empty.thread_set_mask();
 }
 
+/// Undoes what a caller may have left: an ignored SIGCHLD, with which no child can be waited for, and blocked signals. Other
+/// ignored signals stay so: `nohup` means it.
+pub fn reset_inherited_signals() {
+    // SAFETY: SIG_DFL is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
 /// Names this process as `ps` and /proc/PID/comm show it (prctl(2), `PR_SET_NAME`); 15 bytes count.
 pub fn set_name(name: &CStr) {
     let _ = rustix::thread::set_name(name);

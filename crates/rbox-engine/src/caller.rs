@@ -1,0 +1,126 @@
+//! What a process has from whoever started it, and what of that rbox puts aside: file mode mask, resource limits, ignored and
+//! blocked signals, the OOM score. A container is the same whatever shell, cron job or service manager asked for it.
+
+use std::fs::{File, Permissions};
+use std::io;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::OnceLock;
+
+use rbox_spec::ulimit::{Rlimit, Ulimit};
+use rustix::fs::Mode;
+use rustix::process::{Resource, Rlimit as Bounds, getrlimit, setrlimit};
+
+/// The mask for files that rbox makes for itself. Private ones are made with a private mode besides.
+const OWN_MASK: u32 = 0o022;
+
+/// Open files of rbox itself: a range of 2,000 published ports holds as many sockets.
+const OWN_FILES: u64 = 1 << 20;
+
+/// The caller's mask.
+static MASK: OnceLock<u32> = OnceLock::new();
+
+/// What limits a container has when `--ulimit` names none: what systemd, and so Docker's daemon, gives a service of root. The
+/// limits that are not here (pending signals, message queues, priorities) are the kernel's own.
+const CONTAINER: [(Rlimit, Resource, Option<u64>, Option<u64>); 11] = [
+    (Rlimit::Cpu, Resource::Cpu, None, None),
+    (Rlimit::Fsize, Resource::Fsize, None, None),
+    (Rlimit::Data, Resource::Data, None, None),
+    (Rlimit::Stack, Resource::Stack, Some(8 << 20), None),
+    (Rlimit::Core, Resource::Core, None, None),
+    (Rlimit::Rss, Resource::Rss, None, None),
+    (Rlimit::Nproc, Resource::Nproc, None, None),
+    (Rlimit::Nofile, Resource::Nofile, Some(1024), Some(512 * 1024)),
+    (Rlimit::Memlock, Resource::Memlock, Some(8 << 20), Some(8 << 20)),
+    (Rlimit::As, Resource::As, None, None),
+    (Rlimit::Locks, Resource::Locks, None, None),
+];
+
+/// Puts aside what the caller gave: to be called once, after the process has executed itself for the last time, and before
+/// it makes anything. What cannot be raised for want of a capability stays.
+pub fn put_aside() {
+    let mask = rustix::process::umask(Mode::from_raw_mode(OWN_MASK));
+    let _ = MASK.set(mask.as_raw_mode());
+    rbox_sys::process::reset_inherited_signals();
+    // A file larger than the caller may write, or one descriptor too many, must not end a monitor; and what a container is to
+    // have, this process must have before.
+    for (_, resource, _, _) in CONTAINER {
+        let has = getrlimit(resource);
+        let most = if resource == Resource::Nofile { Some(OWN_FILES) } else { None };
+        let soft = match resource {
+            Resource::Stack | Resource::Memlock | Resource::Core => has.current,
+            _ => most,
+        };
+        if (has.current, has.maximum) != (soft, most) {
+            let all = Bounds { current: soft, maximum: most };
+            let rest = Bounds { current: least(soft, has.maximum), maximum: has.maximum };
+            let _ = setrlimit(resource, all).or_else(|_| setrlimit(resource, rest));
+        }
+    }
+}
+
+/// Makes a file in the caller's name, such as that of `save -o`: with the mode that the caller's own mask leaves. Nothing may
+/// be at `path` yet.
+///
+/// # Errors
+/// Those of open(2) and fchmod(2).
+pub fn create_new(path: &Path) -> io::Result<File> {
+    let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+    let mask = MASK.get().copied().unwrap_or(OWN_MASK);
+    file.set_permissions(Permissions::from_mode(0o666 & !mask))?;
+    Ok(file)
+}
+
+/// The limits to set for a container's process: those that were asked for, and of the others those that differ from this
+/// process's.
+pub(crate) fn limits(asked: &[Ulimit]) -> Vec<Ulimit> {
+    let mut limits = asked.to_vec();
+    for (name, resource, soft, hard) in CONTAINER {
+        if asked.iter().any(|limit| limit.name == name) {
+            continue;
+        }
+        let has = getrlimit(resource);
+        // Where [`put_aside`] could not raise it, the present hard limit is the most there is.
+        let hard = least(hard, has.maximum);
+        let soft = least(soft, hard);
+        if (has.current, has.maximum) != (soft, hard) {
+            limits.push(Ulimit { name, soft, hard });
+        }
+    }
+    limits
+}
+
+/// The lower of two limits, of which none is unlimited.
+fn least(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The OOM score adjustment of a container for which none was asked: 0, which is only to be written when the caller's is
+/// another (a service manager protects some services by a low one).
+pub(crate) fn oom_score_adj() -> Option<i32> {
+    let own = std::fs::read_to_string("/proc/self/oom_score_adj").ok()?;
+    (own.trim() != "0").then_some(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_stays_and_is_named_once() {
+        let asked = Ulimit { name: Rlimit::Nofile, soft: Some(7), hard: Some(9) };
+        let limits = limits(&[asked]);
+        let files: Vec<_> = limits.iter().filter(|limit| limit.name == Rlimit::Nofile).collect();
+        assert_eq!(files, [&asked]);
+    }
+
+    #[test]
+    fn the_lower_limit() {
+        assert_eq!(least(None, Some(3)), Some(3));
+        assert_eq!(least(Some(2), Some(3)), Some(2));
+        assert_eq!(least(None, None), None);
+    }
+}
