@@ -108,6 +108,29 @@ fn files_are_rotated() {
 }
 
 #[test]
+fn a_slow_follower_misses_nothing() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let script = "sleep 1; seq 1 20000";
+    let small = ["--log-opt", "max-size=10k", "--log-opt", "max-file=2"];
+    t.cmd(["run", "-d", "--name", &name].into_iter().chain(small).chain([BUSYBOX, "sh", "-c", script]))
+        .run()
+        .ok();
+    // It reads nothing before the container has ended, and a pipe holds little.
+    let rbox = crate::harness::binary();
+    let read = format!(
+        "{rbox} logs -f {name} | (read first; {rbox} wait {name} >/dev/null; echo $first; cat)",
+        rbox = rbox.display()
+    );
+    let out = t.program("bash", ["-c", &read]).run().ok();
+    assert!(
+        out.lines().map(str::parse).eq((1..=20_000_u32).map(Ok)),
+        "{} lines of 20000",
+        out.lines().count()
+    );
+}
+
+#[test]
 fn the_file_is_dockers_json() {
     let Some(t) = Test::start() else { return };
     let name = written(&t, "echo out; echo err >&2");

@@ -4,6 +4,7 @@
 //! of output longer than 16 KiB becomes several objects; only the last one's text ends in `\n`. At `max-size`
 //! the file is renamed to `….1`, the older ones move up, and the oldest of `max-file` files goes.
 
+mod number;
 mod reader;
 mod writer;
 

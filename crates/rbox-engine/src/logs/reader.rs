@@ -5,13 +5,14 @@ use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FlockOperation, inotify};
 
-use super::LogEntry;
 use super::writer::numbered;
+use super::{LogEntry, number};
 
 /// A line of the file cannot be longer: [`super::MAX_ENTRY`] bytes of text, each at most six in JSON, and the rest.
 const MAX_LINE: usize = 6 * super::MAX_ENTRY + 512;
@@ -117,28 +118,49 @@ impl LogReader {
         .transpose()
     }
 
-    /// All files, oldest first. One that a rotation moves in the meantime is opened once. The lock on the newest keeps it,
-    /// and what comes after it, from being deleted before it was read: see [`super::writer`].
+    /// All files, oldest first.
     fn open_all(&self) -> io::Result<Vec<File>> {
+        self.scan_until(number::are_whole)
+    }
+
+    /// Opens the files until what was found is whole: a rotation renames them one after the other, so that one may be missed.
+    fn scan_until(&self, is_whole: impl Fn(&[Option<u64>]) -> bool) -> io::Result<Vec<File>> {
+        const ATTEMPTS: usize = 50;
+        let mut attempt = 0;
+        loop {
+            let files = self.scan()?;
+            let numbers: Vec<Option<u64>> = files.iter().map(number::of).collect();
+            attempt += 1;
+            if is_whole(&numbers) || attempt == ATTEMPTS {
+                return Ok(files);
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    /// The files there are, oldest first. The lock on them keeps those that were not read yet from being deleted: see
+    /// [`super::writer`].
+    fn scan(&self) -> io::Result<Vec<File>> {
         let mut files: Vec<File> = Vec::new();
         let mut seen = Vec::new();
+        let mut absent = 0;
         for n in 0.. {
             let path = if n == 0 { self.path.clone() } else { numbered(&self.path, n) };
             let file = match File::open(path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    // The current file is absent for a moment while it is rotated.
-                    if n == 0 {
-                        continue;
+                    // While the files are renamed one name is free.
+                    absent += 1;
+                    if absent == 2 {
+                        break;
                     }
-                    break;
+                    continue;
                 }
                 Err(error) => return Err(error),
             };
-            if n == 0 {
-                // Without it a slow reader may miss lines, and nothing else.
-                let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
-            }
+            absent = 0;
+            // Without it a slow reader may miss lines, and nothing else.
+            let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
             let inode = file.metadata()?.ino();
             if !seen.contains(&inode) {
                 seen.push(inode);
@@ -146,6 +168,9 @@ impl LogReader {
             }
         }
         files.reverse();
+        if files.iter().all(|file| number::of(file).is_some()) {
+            files.sort_by_key(number::of);
+        }
         Ok(files)
     }
 
@@ -189,11 +214,22 @@ impl LogReader {
         if is_current {
             return Ok(Vec::new());
         }
-        let mut files = self.open_all()?;
+        let our_number = number::of(cursor.reader.get_ref());
+        let is_newer = |number: &Option<u64>| *number > our_number;
+        let mut files = self.scan_until(|numbers| {
+            let first = numbers.iter().position(is_newer).unwrap_or(numbers.len());
+            let newer = numbers.get(first..).unwrap_or_default();
+            let follows = [our_number].into_iter().chain(newer.first().copied()).collect::<Vec<_>>();
+            our_number.is_none()
+                || (!newer.is_empty() && number::are_whole(&follows) && number::are_whole(newer))
+        })?;
+        if our_number.is_some() && files.iter().all(|file| number::of(file).is_some()) {
+            files.retain(|file| is_newer(&number::of(file)));
+            return Ok(files);
+        }
         let at = files.iter().position(|file| file.metadata().is_ok_and(|other| other.ino() == ours.ino()));
         // Not found: it was the oldest and is gone, so all that are left are newer.
-        let newer = files.split_off(at.map_or(0, |at| at + 1));
-        Ok(newer)
+        Ok(files.split_off(at.map_or(0, |at| at + 1)))
     }
 }
 
@@ -355,7 +391,7 @@ fn wait(watch: &OwnedFd, ended: Option<BorrowedFd<'_>>) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::atomic::{AtomicBool, Ordering};
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
     use crate::logs::{LogOptions, LogWriter, Stream};

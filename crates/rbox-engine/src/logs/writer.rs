@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
-use super::{LogOptions, MAX_ENTRY, Stream};
+use super::{LogOptions, MAX_ENTRY, Stream, number};
 
 /// A batch is written out when it reaches this; a chatty container costs no more memory than this.
 const BATCH: usize = 32 * 1024;
@@ -29,6 +29,8 @@ pub struct LogWriter {
     path: PathBuf,
     options: LogOptions,
     file: File,
+    /// Which one `file` is.
+    number: u64,
     /// Bytes in `file`.
     size: u64,
     /// Encoded entries that are not written yet; empty between calls.
@@ -42,9 +44,16 @@ impl LogWriter {
     pub fn open(path: &Path, options: LogOptions) -> io::Result<Self> {
         let mut file = open_file(path)?;
         let size = file.metadata()?.len();
+        let number = number::of(&file).unwrap_or_else(|| {
+            let before = File::open(numbered(path, 1)).ok().and_then(|file| number::of(&file));
+            let next = before.map_or(1, |number| number + 1);
+            number::give(&file, next);
+            next
+        });
         let mut writer = Self {
             path: path.to_owned(),
             options,
+            number,
             size,
             batch: Vec::new(),
             partial: [Vec::new(), Vec::new()],
@@ -136,6 +145,12 @@ impl LogWriter {
     /// Moves each file up by one and begins a new one. What cannot be moved is given up rather than grown.
     fn rotate(&mut self) -> io::Result<()> {
         let numbered = |n: u32| numbered(&self.path, n);
+        // Made under another name: one that is there has its number.
+        let mut new = self.path.as_os_str().to_owned();
+        new.push(".new");
+        let file = open_file(Path::new(&new))?;
+        file.set_len(0)?;
+        number::give(&file, self.number + 1);
         let mut free = 1;
         while numbered(free).exists() {
             free += 1;
@@ -144,7 +159,9 @@ impl LogWriter {
             ignore_missing(std::fs::rename(numbered(n), numbered(n + 1)))?;
         }
         ignore_missing(std::fs::rename(&self.path, numbered(1)))?;
-        self.file = open_file(&self.path)?;
+        std::fs::rename(&new, &self.path)?;
+        self.file = file;
+        self.number += 1;
         self.size = 0;
         let most = self.options.max_files.max(1);
         let behind = (BEHIND / self.options.max_size.unwrap_or(BEHIND).max(1)).clamp(1, BEHIND_FILES) as u32;
