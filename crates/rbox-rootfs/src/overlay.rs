@@ -3,6 +3,7 @@
 //! The mount is made detached, by the process that will outlive the container's first process. It keeps the
 //! descriptor, so the kernel has nothing to take down when PID 1 ends and the exit is seen at once.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -60,7 +61,7 @@ impl Overlay<'_> {
         let work = text(self.work)?;
         let mut params = Vec::with_capacity(self.lowers.len() + 3);
         // The topmost layer comes first.
-        for lower in self.lowers.iter().rev() {
+        for lower in self.distinct() {
             params.push(Param::Text("lowerdir+", text(lower)?));
         }
         params.push(Param::Text("upperdir", upper));
@@ -77,6 +78,14 @@ impl Overlay<'_> {
         }
     }
 
+    /// Each layer once, the topmost first. overlayfs refuses a directory that stands twice, and an image may have one layer
+    /// twice. The upper of the two decides alone: every name that the lower one makes, hides or gives attributes to, it makes,
+    /// hides or gives them to again, above whatever came between.
+    fn distinct(&self) -> Vec<&PathBuf> {
+        let mut seen = HashSet::new();
+        self.lowers.iter().rev().filter(|lower| seen.insert(*lower)).collect()
+    }
+
     /// One option string of at most a page, as kernels before 6.7 take it.
     fn mount_old_way(&self) -> Result<OwnedFd, OverlayError> {
         let plain =
@@ -85,7 +94,7 @@ impl Overlay<'_> {
         // Many layers, or a path that its grammar cannot carry: the same directories by short names.
         let mut open = Vec::with_capacity(self.lowers.len() + 2);
         if data.is_empty() || data.len() >= OPTIONS_LIMIT {
-            for path in self.lowers.iter().map(PathBuf::as_path).chain([self.upper, self.work]) {
+            for path in self.distinct().into_iter().map(PathBuf::as_path).chain([self.upper, self.work]) {
                 open.push((path, open_directory(path).map_err(|source| self.refused(source))?));
             }
             let by_descriptor = |path: &Path| {
@@ -100,7 +109,7 @@ impl Overlay<'_> {
 
     /// The option string, with each directory by the name that `name` gives it; none when it cannot.
     fn options(&self, name: impl Fn(&Path) -> Option<String>) -> Option<String> {
-        let lowers: Option<Vec<String>> = self.lowers.iter().rev().map(|lower| name(lower)).collect();
+        let lowers: Option<Vec<String>> = self.distinct().into_iter().map(|lower| name(lower)).collect();
         let mut data = format!(
             "lowerdir={},upperdir={},workdir={}",
             lowers?.join(":"),
@@ -178,5 +187,59 @@ mod tests {
         old_way(3, "plain");
         old_way(3, "a:b,c");
         old_way(100, "plain");
+    }
+    /// One layer twice, with another between that hides, replaces and adds: as if each had been unpacked over the last one.
+    #[test]
+    fn a_layer_may_stand_twice() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        use std::fs;
+        let dir = tempfile::tempdir().unwrap();
+        let make = |name: &str, files: &[(&str, &str)]| {
+            let root = dir.path().join(name);
+            for (file, text) in files {
+                let path = root.join(file);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, text).unwrap();
+            }
+            root
+        };
+        let whiteout = |path: PathBuf| {
+            let kind = rustix::fs::FileType::CharacterDevice;
+            rustix::fs::mknodat(rustix::fs::CWD, path, kind, Mode::empty(), 0).unwrap();
+        };
+        let base = make("base", &[("d/base", "0"), ("hidden", "0"), ("file", "0"), ("kept", "0")]);
+        let twice = make("twice", &[("file", "twice"), ("d/twice", "twice"), ("n/x", "twice")]);
+        whiteout(twice.join("hidden"));
+        let between =
+            make("between", &[("hidden", "between"), ("n", "a file"), ("d/between", "1"), ("d/twice", "1")]);
+        whiteout(between.join("file"));
+        for name in ["upper", "work", "stage"] {
+            fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let lowers = [twice.clone(), base, twice.clone(), between, twice];
+        let (upper, work, stage) =
+            (dir.path().join("upper"), dir.path().join("work"), dir.path().join("stage"));
+        let overlay = Overlay { lowers: &lowers, upper: &upper, work: &work, volatile: false, stage: &stage };
+        for old in [false, true] {
+            let tree = if old { overlay.mount_old_way().unwrap() } else { overlay.mount().unwrap() };
+            let root = PathBuf::from(format!("/proc/self/fd/{}", tree.as_raw_fd()));
+            let list = |path: &str| {
+                let names = fs::read_dir(root.join(path))
+                    .unwrap()
+                    .map(|e| e.unwrap().file_name().into_string().unwrap());
+                let mut names: Vec<_> = names.collect();
+                names.sort();
+                names.join(" ")
+            };
+            assert_eq!(
+                (list(""), list("d"), list("n")),
+                ("d file kept n".into(), "base between twice".into(), "x".into())
+            );
+            for (file, text) in [("file", "twice"), ("d/twice", "twice"), ("n/x", "twice"), ("kept", "0")] {
+                assert_eq!(fs::read_to_string(root.join(file)).unwrap(), text, "{file}");
+            }
+        }
     }
 }

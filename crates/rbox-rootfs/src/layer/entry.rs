@@ -91,6 +91,8 @@ impl Extra {
         let device =
             || number("a PAX device that is no number").map(|n| n.and_then(|n| u32::try_from(n).ok()));
         match key {
+            // POSIX lets an empty value take the record back; GNU tar takes it for the name.
+            b"path" | b"linkpath" if !set => return Err("an empty PAX name"),
             b"path" => self.path = set.then(|| value.to_vec()),
             b"linkpath" => self.link = set.then(|| value.to_vec()),
             b"size" if self.size.is_some() => return Err("two PAX sizes for one entry"),

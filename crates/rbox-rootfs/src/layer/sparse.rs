@@ -36,6 +36,10 @@ impl Map {
         if end > size {
             return Err("a sparse map that reaches beyond the file's size");
         }
+        // GNU tar makes the file as long as its map, others as long as it is said to be; writers end the map with it.
+        if end < size {
+            return Err("a sparse map that ends before its file does");
+        }
         if sum != stored {
             return Err("a sparse map that does not add up to the data stored");
         }
@@ -72,6 +76,7 @@ impl PaxSparse {
         self.seen = true;
         let number = || pax::unsigned(value).ok_or(BAD);
         match key {
+            b"name" if value.is_empty() => return Err("an empty GNU.sparse.name"),
             b"name" => self.name = Some(value.to_vec()),
             b"size" | b"realsize" => {
                 let size = number()?;
@@ -151,10 +156,10 @@ impl DataMap {
     /// Takes the next block of data. True when the map is complete.
     pub(super) fn block(&mut self, block: &[u8]) -> Result<bool, &'static str> {
         for byte in block {
-            if self.left == Some(0) {
-                break;
-            }
             match byte {
+                // The rest of its last block is padding; what else stands there another reader may take for the map's.
+                0 if self.left == Some(0) => {}
+                _ if self.left == Some(0) => return Err("a sparse map that goes on after its end"),
                 b'0'..=b'9' => {
                     let digit = u64::from(*byte - b'0');
                     let number = self.number.unwrap_or(0).checked_mul(10).and_then(|n| n.checked_add(digit));
@@ -208,7 +213,9 @@ mod tests {
         for (segments, size, stored) in [
             (vec![segment(0, 5), segment(4, 1)], 20, 6),
             (vec![segment(0, 21)], 20, 21),
-            (vec![segment(0, 5)], 20, 6),
+            (vec![segment(0, 5)], 5, 6),
+            (vec![segment(0, 5)], 20, 5),
+            (vec![], 1, 0),
             (vec![segment(u64::MAX, 2)], 20, 2),
             (vec![segment(10, 1), segment(0, 1)], 20, 2),
         ] {
@@ -224,6 +231,8 @@ mod tests {
         assert_eq!(map.into_segments(), [segment(0, 512), segment(1024, 7)]);
         assert!(DataMap::default().block(b"0\n\0\0").unwrap());
         assert!(DataMap::default().block(b"1\n\n").is_err());
+        assert!(DataMap::default().block(b"1\n0\n5\n7\n").is_err());
+        assert!(DataMap::default().block(b"0\n\0x").is_err());
         assert!(DataMap::default().block(b"x").is_err());
         assert!(DataMap::default().block(b"99999999999999999999999\n").is_err());
         assert!(DataMap::default().block(b"9999999999\n").is_err());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -19,6 +19,8 @@ const WHITEOUT: &[u8] = b".wh.";
 const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS's own bookkeeping, found in old layers: means nothing here.
 const AUFS: &[u8] = b".wh..wh.";
+/// Where AUFS kept the files that have several names. They are needed for the links to them, and not in the layer.
+const AUFS_LINKS: &[u8] = b".wh..wh.plnk";
 
 /// What a directory gets when everything is in it.
 struct Directory {
@@ -37,6 +39,8 @@ pub(super) struct Unpacker<'fd, 'l, R> {
     /// Directories with an opaque marker.
     opaque: Vec<Vec<u8>>,
     held: usize,
+    /// There is a directory of AUFS's links, to be removed.
+    aufs_links: bool,
     /// Who new files belong to without a chown.
     own: (u32, u32),
     summary: Summary,
@@ -52,6 +56,7 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
             hidden: Vec::new(),
             opaque: Vec::new(),
             held: 0,
+            aufs_links: false,
             own: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
             summary: Summary::default(),
         };
@@ -63,6 +68,9 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
     pub(super) fn run(mut self) -> Result<Summary, UnpackError> {
         while let Some(entry) = self.entries.next()? {
             self.entry(entry)?;
+        }
+        if self.aufs_links {
+            self.place.remove(AUFS_LINKS)?;
         }
         self.whiteouts()?;
         self.finish_directories()?;
@@ -124,6 +132,10 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
     /// Takes an entry whose name makes it a whiteout. True if it was one.
     fn whiteout(&mut self, path: &[u8], entry: &Entry) -> Result<bool, UnpackError> {
         let (directory, name) = split(path);
+        if directory == AUFS_LINKS && entry.kind == Kind::File && !name.starts_with(WHITEOUT) {
+            self.aufs_links = true;
+            return Ok(false);
+        }
         if path.split(|byte| *byte == b'/').any(|part| part.starts_with(AUFS) && part != OPAQUE) {
             return Ok(true);
         }
@@ -299,11 +311,13 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         if target.is_empty() || target_name.starts_with(WHITEOUT) {
             return Err(refused(path, "is a hard link to no file of the layer"));
         }
-        let from = system("openat2", path, self.place.existing(directory))?;
+        let absent = || refused(path, "is a hard link to a file the layer does not have before it");
+        let from = match self.place.existing(directory) {
+            Err(Errno::NOENT) => return Err(absent()),
+            from => system("openat2", path, from)?,
+        };
         let found = match rustix::fs::statat(&from, target_name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => {
-                return Err(refused(path, "is a hard link to a file the layer does not have before it"));
-            }
+            Err(Errno::NOENT) => return Err(absent()),
             found => system("newfstatat", path, found)?,
         };
         if is(&found, FileType::Directory) {
@@ -338,6 +352,7 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         hidden.sort_by_cached_key(|path| (depth(path), path.clone()));
         hidden.dedup();
         let mut opaque: BTreeSet<Vec<u8>> = std::mem::take(&mut self.opaque).into_iter().collect();
+        let mut shared = None;
         for path in hidden {
             if ancestors(&path).any(|directory| opaque.contains(directory)) {
                 continue;
@@ -348,10 +363,7 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
             };
             match found {
                 None => {
-                    let device = rustix::fs::makedev(0, 0);
-                    self.place.make("mknodat", &path, |parent, name| {
-                        rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), device)
-                    })?;
+                    self.make_whiteout(&path, &mut shared)?;
                     self.summary.whiteouts += 1;
                 }
                 Some(stat) if is(&stat, FileType::Directory) => {
@@ -363,6 +375,27 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         for path in opaque {
             self.make_opaque(&path)?;
         }
+        Ok(())
+    }
+
+    /// A whiteout: one more name of the last one that was made, as overlayfs makes its own. A file system looks for a free
+    /// inode only once then, which ext4 is slow at where many were deleted a moment ago.
+    fn make_whiteout(&mut self, path: &[u8], shared: &mut Option<OwnedFd>) -> Result<(), UnpackError> {
+        if let Some(before) = shared {
+            let (_, name) = split(path);
+            let parent = self.place.parent(path)?;
+            if rustix::fs::linkat(&before, "", parent, name, AtFlags::EMPTY_PATH).is_ok() {
+                return Ok(());
+            }
+            // It has as many names as there may be (65,000 on ext4).
+        }
+        let device = rustix::fs::makedev(0, 0);
+        self.place.make("mknodat", path, |parent, name| {
+            rustix::fs::mknodat(parent, name, FileType::CharacterDevice, Mode::empty(), device)
+        })?;
+        let (_, name) = split(path);
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        *shared = rustix::fs::openat(self.place.parent(path)?, name, flags, Mode::empty()).ok();
         Ok(())
     }
 

@@ -202,6 +202,57 @@ fn whiteouts_are_in_overlayfs_s_terms() {
     assert!(summary.root_opaque);
 }
 
+/// AUFS's directory of files with several names is not in the layer, the files under their names are.
+#[test]
+fn links_into_aufs_s_directory_are_files() {
+    let scratch = Scratch::new();
+    let items = [
+        dir(".wh..wh.plnk"),
+        file(".wh..wh.plnk/123.45", "shared"),
+        link(b'2', ".wh..wh.plnk/link", "/etc"),
+        dir(".wh..wh.orph"),
+        file(".wh..wh.orph/1", "x"),
+        link(b'1', "bin/one", ".wh..wh.plnk/123.45"),
+        link(b'1', "two", "/.wh..wh.plnk/123.45"),
+        wh("gone"),
+    ];
+    scratch.unpack("root", &Tar::of(&items).end()[..]).unwrap();
+    let root = scratch.path("root");
+    let mut names: Vec<_> = fs::read_dir(&root).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["bin", "gone", "two"]);
+    for name in ["bin/one", "two"] {
+        assert_eq!(fs::read_to_string(root.join(name)).unwrap(), "shared");
+    }
+    let absent = Tar::of(&[link(b'1', "one", ".wh..wh.plnk/9")]);
+    let error = scratch.unpack("root", &absent.end()[..]).unwrap_err().to_string();
+    assert!(error.contains("does not have before it"), "{error}");
+}
+
+/// Time and inodes in proportion: a layer of nothing but whiteouts.
+#[test]
+fn many_whiteouts_are_made_in_no_time() {
+    // More than one inode may have names on ext4.
+    let count = 70_000_u64;
+    let scratch = Scratch::new();
+    for (layout, name) in [
+        ("flat", (|n| format!("d/.wh.{n}")) as fn(usize) -> String),
+        ("spread", |n| format!("d/{}/.wh.{n}", n % 500)),
+    ] {
+        let mut tar = Tar::default();
+        for number in 0..count as usize {
+            tar.add(&file(name(number), ""));
+        }
+        let start = std::time::Instant::now();
+        let summary = scratch.unpack("root", &tar.end()[..]).unwrap();
+        println!("{layout}: {:?}", start.elapsed());
+        assert_eq!(summary.whiteouts, count);
+        let made = scratch.path("root").join(name(0).replace(".wh.", ""));
+        let links = std::os::unix::fs::MetadataExt::nlink(&fs::metadata(made).unwrap());
+        assert!(links > 10_000, "{layout}: they are {links} names of one file");
+    }
+}
+
 #[test]
 fn whiteouts_leave_the_directory_s_time_as_the_archive_has_it() {
     let scratch = Scratch::new();
