@@ -10,8 +10,10 @@ use rbox_spec::{Digest, Platform};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::keys::{self, Shape};
+
 /// Go writes an absent list or map as `null`; both mean the empty value.
-fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
+pub(crate) fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
@@ -56,7 +58,101 @@ pub struct ImageConfig {
     pub history: Vec<History>,
 }
 
+/// A configuration's lists have at most so many entries. No image needs as many, the kernel could not hand them to a program,
+/// and what is done for each (a mount, a volume) must not take a minute.
+const MOST_ENTRIES: usize = 10_000;
+/// `VOLUME`s: each is a directory, a record and a mount.
+const MOST_VOLUMES: usize = 1_000;
+/// `EXPOSE 1-65535` of both protocols, and some.
+const MOST_PORTS: usize = 140_000;
+
+static SHAPE: Shape = Shape::Object(&[
+    ("created", &Shape::Any),
+    ("author", &Shape::Any),
+    ("architecture", &Shape::Any),
+    ("variant", &Shape::Any),
+    ("os", &Shape::Any),
+    ("os.version", &Shape::Any),
+    ("os.features", &Shape::Any),
+    ("comment", &Shape::Any),
+    ("docker_version", &Shape::Any),
+    (
+        "config",
+        &Shape::Object(&[
+            ("User", &Shape::Any),
+            ("ExposedPorts", &Shape::Any),
+            ("Env", &Shape::Any),
+            ("Entrypoint", &Shape::Any),
+            ("Cmd", &Shape::Any),
+            (
+                "Healthcheck",
+                &Shape::Object(&[
+                    ("Test", &Shape::Any),
+                    ("Interval", &Shape::Any),
+                    ("Timeout", &Shape::Any),
+                    ("StartPeriod", &Shape::Any),
+                    ("StartInterval", &Shape::Any),
+                    ("Retries", &Shape::Any),
+                ]),
+            ),
+            ("ArgsEscaped", &Shape::Any),
+            ("Volumes", &Shape::Any),
+            ("WorkingDir", &Shape::Any),
+            ("OnBuild", &Shape::Any),
+            ("Labels", &Shape::Any),
+            ("StopSignal", &Shape::Any),
+            ("StopTimeout", &Shape::Any),
+            ("Shell", &Shape::Any),
+        ]),
+    ),
+    ("rootfs", &Shape::Object(&[("type", &Shape::Any), ("diff_ids", &Shape::Any)])),
+    (
+        "history",
+        &Shape::List(&Shape::Object(&[
+            ("created", &Shape::Any),
+            ("created_by", &Shape::Any),
+            ("author", &Shape::Any),
+            ("comment", &Shape::Any),
+            ("empty_layer", &Shape::Any),
+        ])),
+    ),
+]);
+
 impl ImageConfig {
+    /// Reads a configuration that comes from outside, and refuses what is ambiguous or out of all proportion.
+    pub fn parse(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        keys::check(bytes, &SHAPE)?;
+        Self::parse_known(bytes)
+    }
+
+    /// The same for one that was looked at when it came, and has its digest still.
+    pub(crate) fn parse_known(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let config: Self = serde_json::from_slice(bytes)?;
+        let run = &config.config;
+        let list = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
+        let test = run.healthcheck.as_ref().map_or(0, |check| check.test.len());
+        for (what, count, most) in [
+            ("environment variables", run.env.len(), MOST_ENTRIES),
+            ("volumes", run.volumes.len(), MOST_VOLUMES),
+            ("exposed ports", run.exposed_ports.len(), MOST_PORTS),
+            ("labels", run.labels.len(), MOST_ENTRIES),
+            ("words in ENTRYPOINT", list(&run.entrypoint), MOST_ENTRIES),
+            ("words in CMD", list(&run.cmd), MOST_ENTRIES),
+            ("words in SHELL", list(&run.shell), MOST_ENTRIES),
+            ("words in HEALTHCHECK", test, MOST_ENTRIES),
+            ("ONBUILD triggers", run.on_build.len(), MOST_ENTRIES),
+            ("layers", config.rootfs.diff_ids.len(), crate::media::MAX_LAYERS),
+            ("history entries", config.history.len(), MOST_ENTRIES),
+        ] {
+            if count > most {
+                return Err(serde::de::Error::custom(format!(
+                    "it has {count} {what}; at most {most} are taken"
+                )));
+            }
+        }
+        Ok(config)
+    }
+
     /// The platform the image is for; an empty field counts as the host's.
     pub fn platform(&self) -> Platform {
         let host = Platform::host();
@@ -203,7 +299,49 @@ mod tests {
         assert!(
             serde_json::from_str::<ImageConfig>(r#"{"config":null,"rootfs":null,"history":null}"#).is_ok()
         );
+        for ambiguous in [
+            r#"{"Config":{"Env":["A=b"]}}"#,
+            r#"{"config":{"Env":["A=b"],"env":["A=c"]}}"#,
+            r#"{"config":{"user":"root"}}"#,
+            r#"{"rootfs":{"Diff_Ids":[]}}"#,
+            r#"{"history":[{"Empty_Layer":true}]}"#,
+        ] {
+            assert!(ImageConfig::parse(ambiguous.as_bytes()).is_err(), "{ambiguous}");
+        }
+        assert!(
+            ImageConfig::parse(br#"{"config":{"Labels":{"a":"1","A":"2"}},"Extra":{"a":1,"A":2}}"#).is_ok()
+        );
         let bad = r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#;
         assert!(serde_json::from_str::<ImageConfig>(bad).is_err());
+    }
+    /// What a hostile configuration has too much of is refused at once, and what is under the limits is read.
+    #[test]
+    fn lists_out_of_all_proportion_are_refused() {
+        let many =
+            |count: usize, one: &dyn Fn(usize) -> String| (0..count).map(one).collect::<Vec<_>>().join(",");
+        let env = |count| format!(r#"{{"config":{{"Env":[{}]}}}}"#, many(count, &|n| format!(r#""V{n}=1""#)));
+        let volumes = |count| {
+            format!(r#"{{"config":{{"Volumes":{{{}}}}}}}"#, many(count, &|n| format!(r#""/v{n}":{{}}"#)))
+        };
+        let ports = |count| {
+            format!(
+                r#"{{"config":{{"ExposedPorts":{{{}}}}}}}"#,
+                many(count, &|n| format!(r#""{n}/tcp":{{}}"#))
+            )
+        };
+        for (text, good) in [
+            (env(MOST_ENTRIES), true),
+            (env(300_000), false),
+            (volumes(MOST_VOLUMES), true),
+            (volumes(20_000), false),
+            (ports(131_070), true),
+            (ports(200_000), false),
+        ] {
+            let start = std::time::Instant::now();
+            let parsed = ImageConfig::parse(text.as_bytes());
+            assert_eq!(parsed.is_ok(), good, "{}", &text[..60]);
+            assert!(parsed.is_ok() || parsed.unwrap_err().to_string().contains("; at most "));
+            assert!(start.elapsed() < std::time::Duration::from_secs(20), "{}", &text[..60]);
+        }
     }
 }

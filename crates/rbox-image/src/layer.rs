@@ -69,14 +69,16 @@ pub struct Unpacked {
     pub size: u64,
     /// It hides all that is below it.
     pub root_opaque: bool,
+    /// How the stream was compressed.
+    pub compression: Compression,
 }
 
 /// Unpacks a compressed stream into the empty directory `into`, or only hashes it if there is none.
 ///
-/// `source` is read to its end. The diff ID is computed with `algorithm`.
+/// How it is compressed is found out from its first bytes, as Docker does: media types are wrong in some registries, and
+/// the digests hold whatever they say. `source` is read to its end. The diff ID is computed with `algorithm`.
 pub fn unpack_stream(
     source: impl Read + Send,
-    compression: Compression,
     algorithm: Algorithm,
     into: Option<BorrowedFd<'_>>,
 ) -> Result<Unpacked, LayerError> {
@@ -84,7 +86,7 @@ pub fn unpack_stream(
         let (sender, receiver) = sync_channel::<Chunk>(DEPTH);
         let inflate = std::thread::Builder::new()
             .name("inflate".to_owned())
-            .spawn_scoped(scope, move || inflate(source, compression, algorithm, &sender))
+            .spawn_scoped(scope, move || inflate(source, algorithm, &sender))
             .map_err(LayerError::Thread)?;
         let mut tar = ChunkReader::new(receiver);
         let unpacked = consume(&mut tar, into);
@@ -97,7 +99,9 @@ pub fn unpack_stream(
             (_, Err(error)) if error.kind() != io::ErrorKind::BrokenPipe => Err(LayerError::Inflate(error)),
             (Err(error), _) => Err(error),
             (Ok(_), Err(error)) => Err(LayerError::Inflate(error)),
-            (Ok((size, root_opaque)), Ok(diff_id)) => Ok(Unpacked { diff_id, size, root_opaque }),
+            (Ok((size, root_opaque)), Ok((diff_id, compression))) => {
+                Ok(Unpacked { diff_id, size, root_opaque, compression })
+            }
         }
     })
 }
@@ -115,11 +119,15 @@ fn consume(tar: &mut ChunkReader, into: Option<BorrowedFd<'_>>) -> Result<(u64, 
 
 fn inflate(
     source: impl Read,
-    compression: Compression,
     algorithm: Algorithm,
     sender: &SyncSender<Chunk>,
-) -> io::Result<Digest> {
-    let (source, proportion) = Proportion::of(source);
+) -> io::Result<(Digest, Compression)> {
+    let (mut source, proportion) = Proportion::of(source);
+    let mut start = [0; 4];
+    let length = fill(&mut source, &mut start)?;
+    let start = start.get(..length).unwrap_or_default();
+    let compression = Compression::sniff(start);
+    let source = io::Cursor::new(start).chain(source);
     let source = BufReader::with_capacity(64 << 10, source);
     let mut reader: Box<dyn Read + '_> = match compression {
         Compression::None => Box::new(source),
@@ -138,7 +146,7 @@ fn inflate(
         chunk.truncate(filled);
         if filled == 0 {
             let _ = sender.send(Chunk::End);
-            return Ok(hasher.finish());
+            return Ok((hasher.finish(), compression));
         }
         hasher.update(&chunk);
         if sender.send(Chunk::Data(chunk)).is_err() {

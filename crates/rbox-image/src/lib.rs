@@ -11,6 +11,7 @@ pub mod archive;
 mod bomb;
 pub mod config;
 pub mod hash;
+mod keys;
 pub mod layer;
 pub mod media;
 pub mod pull;

@@ -6,7 +6,11 @@
 use std::collections::BTreeMap;
 
 use rbox_spec::Digest;
-use serde::{Deserialize, Serialize};
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::config::nullable;
+use crate::keys::{self, Shape as Keys};
 
 /// OCI image manifest.
 pub const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -29,6 +33,8 @@ pub const MAX_DOCUMENT: u64 = 4 << 20;
 pub const MAX_CONFIG: u64 = 8 << 20;
 /// More layers than this are refused: overlayfs stacks at most 500.
 pub const MAX_LAYERS: usize = 500;
+/// Indexes inside an index that are followed: real ones have one inside another.
+pub(crate) const MOST_NESTED: u32 = 4;
 
 /// How a layer's tar is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +51,7 @@ impl Compression {
     /// What the first bytes of a stream say.
     pub fn sniff(start: &[u8]) -> Self {
         match start {
-            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
             // A zstd stream may start with a skippable frame.
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
@@ -147,7 +153,8 @@ pub struct Manifest {
     pub media_type: Option<String>,
     /// The image configuration, whose digest is the image's id.
     pub config: Descriptor,
-    /// The layers, bottom first.
+    /// The layers, bottom first. Go writes none at all as `null`.
+    #[serde(deserialize_with = "nullable")]
     pub layers: Vec<Descriptor>,
     /// Anything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -233,7 +240,7 @@ pub enum DocumentError {
         /// Diff IDs in the configuration.
         diff_ids: usize,
     },
-    /// An index inside an index inside an index.
+    /// Indexes inside indexes, without an end in sight.
     #[error("indexes are nested too deeply")]
     Nested,
 }
@@ -243,14 +250,61 @@ pub enum DocumentError {
 #[serde(rename_all = "camelCase")]
 struct Shape {
     schema_version: Option<serde_json::Value>,
-    media_type: Option<String>,
-    config: Option<serde::de::IgnoredAny>,
-    layers: Option<serde::de::IgnoredAny>,
-    manifests: Option<serde::de::IgnoredAny>,
-    fs_layers: Option<serde::de::IgnoredAny>,
-    history: Option<serde::de::IgnoredAny>,
-    signatures: Option<serde::de::IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    media_type: Option<Option<String>>,
+    #[serde(default, deserialize_with = "present")]
+    config: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    layers: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    manifests: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    fs_layers: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    history: Option<IgnoredAny>,
+    #[serde(default, deserialize_with = "present")]
+    signatures: Option<IgnoredAny>,
 }
+
+/// A field that is there, though it be `null`.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
+}
+
+static DESCRIPTOR: Keys = Keys::Object(&[
+    ("mediaType", &Keys::Any),
+    ("digest", &Keys::Any),
+    ("size", &Keys::Any),
+    ("urls", &Keys::Any),
+    ("annotations", &Keys::Any),
+    ("data", &Keys::Any),
+    ("artifactType", &Keys::Any),
+    (
+        "platform",
+        &Keys::Object(&[
+            ("architecture", &Keys::Any),
+            ("os", &Keys::Any),
+            ("variant", &Keys::Any),
+            ("os.version", &Keys::Any),
+            ("os.features", &Keys::Any),
+        ]),
+    ),
+]);
+
+/// The keys of a manifest, an index and schema 1 together.
+static DOCUMENT: Keys = Keys::Object(&[
+    ("schemaVersion", &Keys::Any),
+    ("mediaType", &Keys::Any),
+    ("artifactType", &Keys::Any),
+    ("config", &DESCRIPTOR),
+    ("layers", &Keys::List(&DESCRIPTOR)),
+    ("manifests", &Keys::List(&DESCRIPTOR)),
+    ("subject", &DESCRIPTOR),
+    ("annotations", &Keys::Any),
+    ("fsLayers", &Keys::Any),
+    ("history", &Keys::Any),
+    ("signatures", &Keys::Any),
+]);
 
 impl Document {
     /// Reads a document that was sent as `sent_as` (a Content-Type, or the media type of its descriptor).
@@ -260,6 +314,7 @@ impl Document {
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
             return Err(DocumentError::Ambiguous("it is not a JSON object"));
         }
+        keys::check(bytes, &DOCUMENT).map_err(json("manifest"))?;
         let shape: Shape = serde_json::from_slice(bytes).map_err(json("manifest"))?;
         let sent = sent_as.split(';').next().unwrap_or_default().trim();
         if sent.contains("manifest.v1+") && sent.contains("docker") || sent.contains("manifest.v1+prettyjws")
@@ -280,7 +335,8 @@ impl Document {
             return Err(DocumentError::Ambiguous("it has both layers and manifests"));
         }
         match &shape.media_type {
-            Some(inside) if inside != sent => {
+            Some(None) => return Err(DocumentError::Ambiguous("its mediaType is null")),
+            Some(Some(inside)) if inside != sent => {
                 return Err(DocumentError::TypeMismatch { sent: clip(sent), inside: clip(inside) });
             }
             // Docker's types demand the field.
@@ -344,6 +400,7 @@ mod tests {
         let own = |t: &str| format!(r#""mediaType":"{t}","#);
         for (body, sent) in [
             (manifest(""), OCI_MANIFEST),
+            (manifest("").replace("[]", "null"), OCI_MANIFEST),
             (manifest(&own(OCI_MANIFEST)), OCI_MANIFEST),
             (manifest(&own(DOCKER_MANIFEST)), DOCKER_MANIFEST),
             (manifest(""), "application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
@@ -363,7 +420,17 @@ mod tests {
         let mut cases = vec![
             (manifest(r#""manifests":[],"#), OCI_MANIFEST),
             (manifest(r#""manifests":[],"#), OCI_INDEX),
-            (manifest(r#""manifests":null,"#.replace("null", "{}").as_str()), OCI_MANIFEST),
+            (manifest(r#""manifests":null,"#), OCI_MANIFEST),
+            (manifest(r#""fsLayers":null,"#), OCI_MANIFEST),
+            (manifest(r#""mediaType":null,"#), OCI_MANIFEST),
+            (manifest(r#""Manifests":[],"#), OCI_MANIFEST),
+            (manifest(r#""Layers":[],"#), OCI_MANIFEST),
+            (manifest(r#""CONFIG":{},"#), OCI_MANIFEST),
+            (manifest("").replace("layers", "Layers"), OCI_MANIFEST),
+            (manifest("").replace("\"size\"", "\"Size\""), OCI_MANIFEST),
+            (manifest("").replace("\"size\"", "\"\u{17f}ize\":7,\"size\""), OCI_MANIFEST),
+            (r#"{"schemaVersion":2,"Manifests":[]}"#.to_owned(), OCI_INDEX),
+            (r#"{"schemaVersion":2,"mediaType":null,"manifests":[]}"#.to_owned(), OCI_INDEX),
             (manifest(r#""layers":[],"#), OCI_MANIFEST),
             (manifest(r#""schemaVersion":2,"#), OCI_MANIFEST),
             (manifest(r#""fsLayers":[],"#), OCI_MANIFEST),

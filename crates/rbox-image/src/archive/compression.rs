@@ -22,7 +22,7 @@ pub(super) enum Outer {
 impl Outer {
     pub(super) fn sniff(start: &[u8]) -> Self {
         match start {
-            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x1f, 0x8b, 8, ..] => Self::Gzip,
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             [b'B', b'Z', b'h', b'1'..=b'9', ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,

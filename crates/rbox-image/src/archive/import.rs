@@ -10,7 +10,7 @@ use super::compression::{Outer, inflate, open};
 use super::error::ArchiveError;
 use super::plan::manifest_of;
 use crate::config::{History, ImageConfig, RootFs, RunConfig};
-use crate::media::{Compression, OCI_MANIFEST};
+use crate::media::OCI_MANIFEST;
 use crate::store::{Expected, Image, ImageStore};
 
 /// How a root filesystem becomes an image.
@@ -39,14 +39,11 @@ pub fn import(
     let transaction = store.transaction()?;
     let (outer, source) = open(tar).map_err(ArchiveError::Read)?.ok_or(ArchiveError::Empty)?;
     // The store keeps layers as they come, if it may: OCI has no bzip2 and no xz.
-    let (compression, source) = match outer {
-        Outer::None => (Compression::None, source),
-        Outer::Gzip => (Compression::Gzip, source),
-        Outer::Zstd => (Compression::Zstd, source),
-        Outer::Bzip2 | Outer::Xz => (Compression::None, inflate(outer, source).map_err(ArchiveError::Read)?),
+    let source = match outer {
+        Outer::None | Outer::Gzip | Outer::Zstd => source,
+        Outer::Bzip2 | Outer::Xz => inflate(outer, source).map_err(ArchiveError::Read)?,
     };
-    let expected = Expected { compression: Some(compression), ..Expected::default() };
-    let layer = transaction.add_layer(source, &expected)?;
+    let layer = transaction.add_layer(source, &Expected::default())?;
     let platform = options.platform.clone().unwrap_or_else(Platform::host);
     let now = Timestamp::now().to_string();
     let message = options.message.clone().unwrap_or_else(|| format!("Imported from {}", options.source));

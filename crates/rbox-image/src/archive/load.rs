@@ -163,7 +163,7 @@ fn add_layer(
     let file = File::open(&from).map_err(|source| io_error("open", &from, source))?;
     let refuse = |source| ArchiveError::Layer { digest: *diff_id, source };
     let root = staging.as_ref().map(Staging::root);
-    let unpacked = unpack_stream(&file, *compression, diff_id.algorithm(), root).map_err(refuse)?;
+    let unpacked = unpack_stream(&file, diff_id.algorithm(), root).map_err(refuse)?;
     if unpacked.diff_id != *diff_id {
         return Err(refuse(LayerError::DiffId { want: *diff_id, found: unpacked.diff_id }));
     }

@@ -10,13 +10,10 @@ use super::spool::Spool;
 use super::{INDEX, LAYOUT, MANIFEST};
 use crate::config::ImageConfig;
 use crate::media::{
-    Compression, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, Manifest, OCI_CONFIG,
-    OCI_MANIFEST, layer_compression,
+    Compression, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED, Manifest,
+    OCI_CONFIG, OCI_MANIFEST, layer_compression,
 };
 use crate::store::{NAME_ANNOTATION, TAG_ANNOTATION};
-
-/// Indexes inside indexes that are followed.
-const MOST_NESTED: u32 = 3;
 
 /// One layer of an image: the file, and what it is to be.
 #[derive(Debug, Clone)]
@@ -64,6 +61,10 @@ fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8], name: &str) -> Result<T, Archiv
     serde_json::from_slice(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
 }
 
+fn parse_config(bytes: &[u8], name: &str) -> Result<ImageConfig, ArchiveError> {
+    ImageConfig::parse(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
+}
+
 fn parse_reference(name: &str) -> Result<Reference, ArchiveError> {
     let clipped = || name.chars().take(300).collect();
     Reference::parse(name)
@@ -81,7 +82,7 @@ fn docker(spool: &Spool, bytes: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
     let mut all = Vec::new();
     for entry in entries {
         let config = spool.named(&entry.config, MAX_CONFIG)?.ok_or_else(|| absent(&entry.config))?;
-        let parsed: ImageConfig = json(&config, &shown(&entry.config))?;
+        let parsed = parse_config(&config, &shown(&entry.config))?;
         let names = entry.layers.unwrap_or_default();
         let diff_ids = &parsed.rootfs.diff_ids;
         if names.len() != diff_ids.len() {
@@ -123,7 +124,7 @@ fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>,
         let id = manifest.config.digest;
         let absent = |digest: &Digest| ArchiveError::Absent { by: "a manifest", name: digest.to_string() };
         let config = spool.bytes(&id, "the image configuration", MAX_CONFIG)?.ok_or_else(|| absent(&id))?;
-        let parsed: ImageConfig = json(&config, "the image configuration")?;
+        let parsed = parse_config(&config, "the image configuration")?;
         let diff_ids = &parsed.rootfs.diff_ids;
         if manifest.layers.len() != diff_ids.len() {
             let layers = manifest.layers.len();
@@ -134,6 +135,7 @@ fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>,
             if spool.get(&layer.digest).is_none() {
                 return Err(absent(&layer.digest));
             }
+            // What its manifest calls it is what it is kept as; how it is compressed it says itself.
             let compression = layer_compression(&layer.media_type).map_err(refuse)?;
             layers.push(PlannedLayer { blob: layer.digest, diff_id: *diff_id, compression });
         }

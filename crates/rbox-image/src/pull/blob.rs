@@ -15,7 +15,7 @@ use super::error::PullError;
 use super::progress::LayerState;
 use crate::hash::{Hasher, HashingReader};
 use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};
-use crate::media::{Compression, layer_compression};
+use crate::media::layer_compression;
 use crate::registry::{RegistryError, Session};
 use crate::store::{Finished, Layer, Staging, flock, same_file};
 
@@ -66,19 +66,19 @@ impl Job<'_> {
         layer: &Layer,
     ) -> Result<(), PullError> {
         let refuse = |source| PullError::Document { digest: layer.digest, source };
-        let compression = layer_compression(&layer.media_type).map_err(refuse)?;
+        layer_compression(&layer.media_type).map_err(refuse)?;
         if self.is_stored(layer) {
             self.tell(&layer.digest, LayerState::AlreadyExists);
             return Ok(());
         }
         let mut second = false;
         loop {
-            if self.store.has_blob(&layer.digest) && self.unpack_stored(batch, layer, compression)? {
+            if self.store.has_blob(&layer.digest) && self.unpack_stored(batch, layer)? {
                 self.tell(&layer.digest, LayerState::PullComplete);
                 return Ok(());
             }
             let Some(mut partial) = Partial::open(self, batch, &layer.digest)? else { continue };
-            match self.fetch(session, batch, layer, compression, &mut partial) {
+            match self.fetch(session, batch, layer, &mut partial) {
                 Err(error @ PullError::Digest { .. }) if !second => {
                     // A proxy or an earlier attempt may have spoilt it; a second time it is the registry.
                     second = true;
@@ -123,12 +123,7 @@ impl Job<'_> {
     }
 
     /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.
-    fn unpack_stored(
-        &self,
-        batch: &Batch<'_>,
-        layer: &Layer,
-        compression: Compression,
-    ) -> Result<bool, PullError> {
+    fn unpack_stored(&self, batch: &Batch<'_>, layer: &Layer) -> Result<bool, PullError> {
         let path = self.store.blob_path(&layer.digest);
         let discard = || match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(io_error("remove", &path)(error)),
@@ -142,8 +137,7 @@ impl Job<'_> {
         self.tell(&layer.digest, LayerState::Extracting);
         let file = File::open(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::new(file, layer.digest.algorithm());
-        let unpacked =
-            unpack_stream(&mut reader, compression, layer.diff_id.algorithm(), Some(staging.root()));
+        let unpacked = unpack_stream(&mut reader, layer.diff_id.algorithm(), Some(staging.root()));
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
         if reader.finish().0 != layer.digest {
             return discard();
@@ -174,7 +168,6 @@ impl Job<'_> {
         session: &Session<'_>,
         batch: &Batch<'_>,
         layer: &Layer,
-        compression: Compression,
         partial: &mut Partial,
     ) -> Result<Option<Staging>, PullError> {
         let staging = self.stage(batch, layer)?;
@@ -184,7 +177,7 @@ impl Job<'_> {
             let algorithm = layer.diff_id.algorithm();
             let unpacking = std::thread::Builder::new()
                 .name("unpack".to_owned())
-                .spawn_scoped(scope, move || unpack_stream(receiver, compression, algorithm, root))
+                .spawn_scoped(scope, move || unpack_stream(receiver, algorithm, root))
                 .map_err(|error| PullError::Layer {
                     digest: layer.digest,
                     source: LayerError::Thread(error),
@@ -226,6 +219,7 @@ impl Job<'_> {
         let mut hasher = Hasher::new(layer.digest.algorithm());
         let mut done = self.replay(layer, partial, &mut hasher, sender)?;
         let (mut failures, mut cuts) = (0, 0);
+        let mut ranges = true;
         while done < layer.blob_size || (layer.blob_size == 0 && cuts == 0) {
             let before = done;
             let mut received = |chunk: Vec<u8>| {
@@ -233,8 +227,17 @@ impl Job<'_> {
                 let _ = sender.send(Chunk::Data(chunk));
                 batch.settle_due()
             };
-            match self.download_some(session, layer, partial, &mut done, &mut received) {
+            match self.download_some(session, layer, partial, ranges, &mut done, &mut received) {
                 Ok(()) => {}
+                // It does not know how to go on: all of it again, of which what is here is passed over.
+                Err(PullError::Registry(error)) if ranges && done > 0 && error.is_bad_range() => {
+                    self.say(&format!(
+                        "{}: {}; starting from the beginning",
+                        layer.digest.short(),
+                        super::error::one_line(&error)
+                    ));
+                    ranges = false;
+                }
                 Err(PullError::Registry(error))
                     if error.is_transient() || (done > 0 && error.is_unreachable()) =>
                 {
@@ -287,22 +290,27 @@ impl Job<'_> {
         Ok(done)
     }
 
-    /// One request's worth of a blob.
+    /// One request's worth of a blob: the rest of it, or all where the registry cannot send a part.
+    #[allow(clippy::too_many_arguments)] // The state of one download, which its caller keeps.
     fn download_some(
         &self,
         session: &Session<'_>,
         layer: &Layer,
         partial: &mut Partial,
+        ranges: bool,
         done: &mut u64,
         received: &mut dyn FnMut(Vec<u8>) -> Result<(), PullError>,
     ) -> Result<(), PullError> {
         let total = layer.blob_size;
-        let mut response = session.blob(&layer.digest, *done)?;
+        let mut response = session.blob(&layer.digest, if ranges { *done } else { 0 })?;
         let lie = |found: String| PullError::Size { what: "layer", digest: layer.digest, want: total, found };
         // A registry without ranges sends it all again.
         let skip = if response.status == 206 { 0 } else { *done };
         let promised = response.header("content-length").and_then(|text| text.parse::<u64>().ok());
-        if let Some(length) = promised.filter(|length| *length != total - *done + skip) {
+        // A part may be shorter than what was asked for (RFC 9110, section 14.2); then the next request goes on.
+        let part = response.status == 206;
+        let rest = total - *done + skip;
+        if let Some(length) = promised.filter(|length| *length > rest || (*length < rest && !part)) {
             return Err(lie((length + *done - skip).to_string()));
         }
         let url = response.url.clone();

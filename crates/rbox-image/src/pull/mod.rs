@@ -4,7 +4,10 @@
 //! them are joined before [`pull`] returns, so that only a single-threaded process makes containers.
 mod batch;
 mod blob;
+mod choose;
 mod error;
+#[cfg(test)]
+mod faults;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -18,12 +21,12 @@ use rbox_spec::{Digest, Platform, Reference};
 
 use crate::config::ImageConfig;
 use crate::hash::digest_of;
-use crate::media::{Descriptor, Document, DocumentError, Index, MAX_CONFIG, Manifest};
-use crate::registry::client::Fetched;
+use crate::media::{Descriptor, MAX_CONFIG, Manifest};
 use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
 use crate::store::{Image, ImageStore, Layer, StoreError, Transaction};
 
 use batch::Batch;
+use choose::Chosen;
 pub use error::PullError;
 pub use progress::{LayerState, NoProgress, PullEvent, PullProgress};
 
@@ -157,8 +160,7 @@ impl Job<'_> {
         from();
         let fetched = self.retry(&name, || session.manifest(&name, self.reference.digest()))?;
         let digest = fetched.digest;
-        let (fetched, manifest) = self.choose(session, fetched)?;
-        let config = self.config(session, &transaction, &manifest)?;
+        let Chosen { fetched, manifest, config } = self.choose(session, &transaction, fetched)?;
         self.check_platform(&config)?;
         let layers = self.store.layers_of(&manifest, &config, &fetched.digest)?;
         self.layers(session, &transaction, &layers)?;
@@ -222,56 +224,6 @@ impl Job<'_> {
         Ok(None)
     }
 
-    /// The image's manifest: the document itself, or the one of the index that serves the platform best.
-    fn choose(&self, session: &Session<'_>, fetched: Fetched) -> Result<(Fetched, Manifest), PullError> {
-        let refuse = |digest| move |source| PullError::Document { digest, source };
-        let index =
-            match Document::parse(&fetched.bytes, &fetched.media_type).map_err(refuse(fetched.digest))? {
-                Document::Manifest(manifest) => return Ok((fetched, manifest)),
-                Document::Index(index) => index,
-            };
-        let chosen = self.best(&index)?;
-        let name = chosen.digest.to_string();
-        let fetched = self.retry(&name, || session.manifest(&name, Some(&chosen.digest)))?;
-        self.check_size("manifest", &chosen, fetched.bytes.len() as u64)?;
-        let sent = fetched.media_type.split(';').next().unwrap_or_default().trim();
-        if sent != chosen.media_type {
-            let source = DocumentError::TypeMismatch { sent: chosen.media_type, inside: sent.to_owned() };
-            return Err(refuse(chosen.digest)(source));
-        }
-        match Document::parse(&fetched.bytes, sent).map_err(refuse(chosen.digest))? {
-            Document::Manifest(manifest) => Ok((fetched, manifest)),
-            Document::Index(_) => Err(refuse(chosen.digest)(DocumentError::Nested)),
-        }
-    }
-
-    fn best(&self, index: &Index) -> Result<Descriptor, PullError> {
-        let wanted = self.platform();
-        let mut offered = Vec::new();
-        let mut best: Option<(usize, &Descriptor)> = None;
-        for descriptor in &index.manifests {
-            let Some(platform) = &descriptor.platform else {
-                // An index of one manifest need not say what it is for; its configuration does.
-                if index.manifests.len() == 1 {
-                    return Ok(descriptor.clone());
-                }
-                continue;
-            };
-            let platform = Platform::new(&platform.os, &platform.architecture, platform.variant.as_deref());
-            if platform.os == "unknown" {
-                continue; // Attestations beside the images.
-            }
-            if let Some(rank) = wanted.rank(&platform)
-                && best.is_none_or(|(other, _)| rank < other)
-            {
-                best = Some((rank, descriptor));
-            }
-            offered.push(platform.to_string());
-        }
-        let offered = offered.join(", ").chars().take(300).filter(|c| !c.is_control()).collect();
-        best.map(|(_, descriptor)| descriptor.clone()).ok_or(PullError::NoPlatform { wanted, offered })
-    }
-
     fn config(
         &self,
         session: &Session<'_>,
@@ -293,6 +245,7 @@ impl Job<'_> {
             .then(|| self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok());
         let intact = |bytes: &Vec<u8>| digest_of(descriptor.digest.algorithm(), bytes) == descriptor.digest;
         let bytes = if let Some(bytes) = stored.flatten().filter(intact) {
+            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
             bytes
         } else {
             let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
@@ -307,7 +260,7 @@ impl Job<'_> {
             }
             bytes
         };
-        let config = serde_json::from_slice(&bytes)
+        let config = ImageConfig::parse(&bytes)
             .map_err(|source| PullError::Configuration { digest: descriptor.digest, source })?;
         transaction.add_blob_as(&descriptor.digest, &bytes)?;
         Ok(config)

@@ -9,10 +9,13 @@
 //! Anything else is refused with a line that names both (CVE-2020-15157, CVE-2019-10214). Without a credential there is no
 //! secret to lose, and tokens are asked for anonymously, though never from HTTPS down to HTTP. A token is only ever sent
 //! to the origin of the registry it was issued for.
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
+use super::client::redirect;
 use super::credentials::Credential;
 use super::error::RegistryError;
 use super::origin::Origin;
@@ -20,6 +23,9 @@ use super::registries::Endpoint;
 use super::transport::{Response, Transport};
 
 const MAX_TOKEN: u64 = 1 << 20;
+const MAX_REDIRECTS: usize = 8;
+/// A year, in seconds.
+const MAX_EXPIRY: u64 = 365 * 24 * 3600;
 
 /// One challenge of a `WWW-Authenticate` header (RFC 9110, section 11.6.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +92,25 @@ fn take_value(text: &str) -> (String, &str) {
 struct Token {
     token: Option<String>,
     access_token: Option<String>,
+    /// Seconds. Not believed where it is no number.
+    #[serde(default)]
+    expires_in: serde_json::Value,
+}
+
+/// What opens a repository.
+#[derive(Debug, Clone)]
+pub struct Authorization {
+    /// The value for the `Authorization` field.
+    pub value: String,
+    /// When it will be no good any more, if that is known.
+    pub until: Option<Instant>,
+}
+
+impl Authorization {
+    /// Whether it may still be used.
+    pub fn is_fresh(&self) -> bool {
+        self.until.is_none_or(|until| Instant::now() < until)
+    }
 }
 
 /// What answers a challenge needs.
@@ -104,13 +129,15 @@ pub struct Login<'a> {
 
 impl Login<'_> {
     /// The value for the `Authorization` field that answers these challenges.
-    pub fn answer(&self, challenges: &[Challenge]) -> Result<String, RegistryError> {
+    pub fn answer(&self, challenges: &[Challenge]) -> Result<Authorization, RegistryError> {
         if let Some(bearer) = challenges.iter().find(|challenge| challenge.scheme == "bearer") {
-            return self.bearer(bearer).map(|token| format!("Bearer {token}"));
+            return self.bearer(bearer);
         }
         if challenges.iter().any(|challenge| challenge.scheme == "basic") {
             return match self.credential {
-                Some(Credential::Basic { user, password }) => Ok(basic(user, password)),
+                Some(Credential::Basic { user, password }) => {
+                    Ok(Authorization { value: basic(user, password), until: None })
+                }
                 Some(Credential::Identity(_)) => {
                     Err(self.fail("it wants a password, and there is only a token".into()))
                 }
@@ -120,6 +147,12 @@ impl Login<'_> {
                 }),
             };
         }
+        if challenges.is_empty() {
+            return Err(RegistryError::Denied {
+                repository: self.shown.to_owned(),
+                message: "it answers 401 and does not say how to log in".to_owned(),
+            });
+        }
         let schemes: Vec<_> = challenges.iter().map(|challenge| clip(&challenge.scheme)).collect();
         Err(self.fail(format!("it asks for authentication of an unknown kind ({})", schemes.join(", "))))
     }
@@ -128,7 +161,7 @@ impl Login<'_> {
         RegistryError::Auth { registry: self.endpoint.origin.authority(), reason }
     }
 
-    fn bearer(&self, challenge: &Challenge) -> Result<String, RegistryError> {
+    fn bearer(&self, challenge: &Challenge) -> Result<Authorization, RegistryError> {
         let realm = challenge.get("realm").unwrap_or_default();
         let (origin, path) = Origin::split(realm)
             .ok_or_else(|| self.fail(format!("its token server {:?} is not a URL", clip(realm))))?;
@@ -143,7 +176,6 @@ impl Login<'_> {
                 origin.authority()
             )));
         }
-        let ca_file = self.endpoint.ca_file.as_deref();
         let scope = format!("repository:{}:pull", self.repository);
         let service = challenge.get("service").unwrap_or_default();
         let response = if let Some(Credential::Identity(refresh)) = self.credential {
@@ -155,7 +187,7 @@ impl Login<'_> {
                 ("refresh_token", refresh),
             ]);
             let headers = [("content-type", "application/x-www-form-urlencoded")];
-            self.transport.send("POST", &origin, &path, &headers, Some(&form), ca_file)?
+            self.send("POST", &origin, &path, &headers, Some(&form))?
         } else {
             let separator = if path.contains('?') { '&' } else { '?' };
             let path = format!("{path}{separator}{}", form(&[("service", service), ("scope", &scope)]));
@@ -165,12 +197,41 @@ impl Login<'_> {
             };
             let headers: Vec<_> =
                 authorization.iter().map(|value| ("authorization", value.as_str())).collect();
-            self.transport.send("GET", &origin, &path, &headers, None, ca_file)?
+            self.send("GET", &origin, &path, &headers, None)?
         };
         self.read_token(&origin, response)
     }
 
-    fn read_token(&self, origin: &Origin, response: Response) -> Result<String, RegistryError> {
+    /// Sends a request to the token server and follows its redirects. What is secret stays with the origin it was meant for:
+    /// a form is not sent anywhere else, a password is left out there.
+    fn send(
+        &self,
+        method: &'static str,
+        first: &Origin,
+        path: &str,
+        headers: &[(&str, &str)],
+        form: Option<&str>,
+    ) -> Result<Response, RegistryError> {
+        let ca_file = self.endpoint.ca_file.as_deref();
+        let (mut origin, mut path) = (first.clone(), path.to_owned());
+        for _ in 0..=MAX_REDIRECTS {
+            let fields = if origin == *first { headers } else { &[] };
+            let response = self.transport.send(method, &origin, &path, fields, form, ca_file)?;
+            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let (next, next_path) = redirect(&response, &origin)?;
+            if next != *first && form.is_some() {
+                return Err(self.fail(format!(
+                    "token server {first} redirects to {next}; a refresh token is not sent there"
+                )));
+            }
+            (origin, path) = (next, next_path);
+        }
+        Err(self.fail(format!("token server {first} redirects too often")))
+    }
+
+    fn read_token(&self, origin: &Origin, response: Response) -> Result<Authorization, RegistryError> {
         match response.status {
             200 => {}
             401 | 403 => {
@@ -191,16 +252,22 @@ impl Login<'_> {
                 });
             }
         }
+        let asked = Instant::now();
         let bytes = response.bytes(MAX_TOKEN)?;
         let token: Token = serde_json::from_slice(&bytes).map_err(|error| {
             self.fail(format!("the answer of token server {origin} is not a token: {error}"))
         })?;
-        let token = token.token.filter(|token| !token.is_empty()).or(token.access_token).unwrap_or_default();
+        let Token { token, access_token, expires_in } = token;
+        let token = token.filter(|token| !token.is_empty()).or(access_token).unwrap_or_default();
         // It becomes a header field.
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
             return Err(self.fail(format!("the answer of token server {origin} has no usable token")));
         }
-        Ok(token)
+        // Without a time that is a number it holds until it is refused. Less than a minute is a minute, as for Docker: one
+        // that is never fresh would be asked for before every request.
+        let seconds = expires_in.as_u64().map(|seconds| seconds.clamp(60, MAX_EXPIRY));
+        let until = seconds.and_then(|seconds| asked.checked_add(Duration::from_secs(seconds)));
+        Ok(Authorization { value: format!("Bearer {token}"), until })
     }
 
     /// Whether the registry's credential may be shown to this token server.

@@ -1,12 +1,12 @@
 //! One repository at one registry: manifests and blobs.
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rbox_spec::{Digest, Reference};
 use serde::Deserialize;
 
-use super::auth::{Challenge, Login};
+use super::auth::{Authorization, Challenge, Login};
 use super::credentials::Credentials;
 use super::error::RegistryError;
 use super::origin::Origin;
@@ -37,7 +37,7 @@ impl Client {
     /// Talk to one repository at one endpoint.
     pub fn session<'c>(&'c self, endpoint: &'c Endpoint, name: &'c Reference) -> Session<'c> {
         let shown = name.familiar_name();
-        Session { client: self, endpoint, repository: name.path(), shown, authorization: Mutex::new(None) }
+        Session { client: self, endpoint, repository: name.path(), shown, login: Mutex::default() }
     }
 }
 
@@ -49,7 +49,15 @@ pub struct Session<'c> {
     repository: &'c str,
     /// What messages call it: as the user does, with the registry where it is not Docker Hub.
     shown: String,
-    authorization: Mutex<Option<String>>,
+    login: Mutex<LoggedIn>,
+}
+
+/// What one repository was opened with.
+#[derive(Debug, Default)]
+struct LoggedIn {
+    authorization: Option<Authorization>,
+    /// What the registry asked for last. Some say it once, and later answer 401 and nothing else.
+    challenges: Vec<Challenge>,
 }
 
 /// A document as a registry sent it; its digest is verified.
@@ -128,8 +136,7 @@ impl Session<'_> {
             return Err(RegistryError::Protocol { url: response.url, reason });
         }
         if response.status == 206 && response.header("content-range").and_then(range_start) != Some(from) {
-            let reason = format!("it sends another part of the content than the one from byte {from} on");
-            return Err(RegistryError::Protocol { url: response.url, reason });
+            return Err(RegistryError::Range { url: response.url, from });
         }
         Ok(response)
     }
@@ -168,36 +175,57 @@ impl Session<'_> {
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response, RegistryError> {
-        let mut logged_in = false;
+        let mut attempts = 0;
         loop {
-            let used = self.authorization.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let used = self.authorization()?;
             let response = self.follow(method, path, headers, used.as_deref())?;
-            if response.status != 401 || logged_in {
+            // Once more if it refuses the new one: some servers issue tokens that are good only a moment later.
+            if response.status != 401 || attempts == 1 {
                 return Ok(response);
             }
-            logged_in = true;
-            self.log_in(&response, used.as_deref())?;
+            attempts += 1;
+            let fields =
+                response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
+            let challenges: Vec<Challenge> = fields.flat_map(Challenge::parse).collect();
+            self.log_in(&challenges, used.as_deref())?;
         }
     }
 
-    fn log_in(&self, response: &Response, used: Option<&str>) -> Result<(), RegistryError> {
-        let mut authorization = self.authorization.lock().unwrap_or_else(PoisonError::into_inner);
+    fn login(&self) -> MutexGuard<'_, LoggedIn> {
+        self.login.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What to show the registry. One that has expired is renewed first, as its challenge is known.
+    fn authorization(&self) -> Result<Option<String>, RegistryError> {
+        let expired = {
+            let login = self.login();
+            match &login.authorization {
+                Some(authorization) if !authorization.is_fresh() => authorization.value.clone(),
+                other => return Ok(other.as_ref().map(|authorization| authorization.value.clone())),
+            }
+        };
+        self.log_in(&[], Some(&expired))?;
+        Ok(self.login().authorization.as_ref().map(|authorization| authorization.value.clone()))
+    }
+
+    fn log_in(&self, challenges: &[Challenge], used: Option<&str>) -> Result<(), RegistryError> {
+        let mut login = self.login();
         // Another thread may have got a new token while this one was told that the old one is no good.
-        if authorization.is_some() && authorization.as_deref() != used {
+        if login.authorization.as_ref().is_some_and(|now| Some(now.value.as_str()) != used) {
             return Ok(());
         }
-        let fields =
-            response.headers.get_all("www-authenticate").iter().filter_map(|value| value.to_str().ok());
-        let challenges: Vec<Challenge> = fields.flat_map(Challenge::parse).collect();
+        if !challenges.is_empty() {
+            login.challenges = challenges.to_vec();
+        }
         let credential = self.client.credentials.find(&self.endpoint.registry)?;
-        let login = Login {
+        let answer = Login {
             transport: &self.client.transport,
             endpoint: self.endpoint,
             repository: self.repository,
             shown: &self.shown,
             credential: credential.as_ref(),
         };
-        *authorization = Some(login.answer(&challenges)?);
+        login.authorization = Some(answer.answer(&login.challenges)?);
         Ok(())
     }
 
@@ -225,14 +253,7 @@ impl Session<'_> {
                 }
                 return Ok(response);
             }
-            let location = response.header("location").unwrap_or_default().to_owned();
-            let refuse = |reason| RegistryError::Redirect {
-                url: response.url.clone(),
-                location: location.split('?').next().unwrap_or_default().chars().take(200).collect(),
-                reason,
-            };
-            let (next, next_path) = lead(&origin, &location).map_err(refuse)?;
-            (origin, path) = (next, next_path);
+            (origin, path) = redirect(&response, &origin)?;
         }
         Err(RegistryError::Redirect {
             url: self.endpoint.origin.to_string(),
@@ -271,6 +292,9 @@ impl Session<'_> {
     ) -> Result<(), RegistryError> {
         match (response.status, reference) {
             (200 | 206, _) => Ok(()),
+            (404, _) if message.starts_with("name unknown") => {
+                Err(RegistryError::NoRepository { name: self.shown.clone(), message })
+            }
             (404, Some(reference)) => {
                 let separator = if reference.contains(':') { '@' } else { ':' };
                 Err(RegistryError::NotFound(format!("{}{separator}{reference}", self.shown)))
@@ -330,6 +354,16 @@ pub mod fuzzing {
             look(&origin, &path);
         }
     }
+}
+
+/// Where the redirect that `origin` answered with leads.
+pub(crate) fn redirect(response: &Response, origin: &Origin) -> Result<(Origin, String), RegistryError> {
+    let location = response.header("location").unwrap_or_default();
+    lead(origin, location).map_err(|reason| RegistryError::Redirect {
+        url: response.url.clone(),
+        location: location.split('?').next().unwrap_or_default().chars().take(200).collect(),
+        reason,
+    })
 }
 
 /// `Retry-After`: seconds or an HTTP date (RFC 9110, section 10.2.3); at most two minutes.

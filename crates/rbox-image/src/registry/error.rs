@@ -108,6 +108,22 @@ pub enum RegistryError {
         /// What is wrong.
         reason: String,
     },
+    /// A part of a blob that is not the one asked for.
+    #[error("{url}: it sends another part of the content than the one from byte {from} on")]
+    Range {
+        /// What was asked for.
+        url: String,
+        /// Where the part should start.
+        from: u64,
+    },
+    /// The repository is not there.
+    #[error("repository {name} not found: {message}")]
+    NoRepository {
+        /// Its name.
+        name: String,
+        /// What the registry says.
+        message: String,
+    },
     /// A document that is refused.
     #[error("{url}")]
     Document {
@@ -143,6 +159,15 @@ impl RegistryError {
     /// Whether nothing answers at all. In the midst of a download that may be a registry that is being restarted.
     pub fn is_unreachable(&self) -> bool {
         matches!(self, Self::Http { unreachable: true, .. })
+    }
+
+    /// Whether a request for the rest of a download was not understood: asking for all of it may do.
+    pub fn is_bad_range(&self) -> bool {
+        match self {
+            Self::Status { status, .. } => matches!(status, 400 | 416 | 501),
+            Self::Range { .. } => true,
+            _ => false,
+        }
     }
 
     /// How long the registry asks to wait.

@@ -8,6 +8,7 @@ pub mod client;
 pub mod credentials;
 pub mod error;
 pub mod origin;
+mod proxy;
 pub mod registries;
 pub mod resolver;
 pub mod transport;

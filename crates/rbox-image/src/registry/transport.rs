@@ -1,8 +1,6 @@
 //! HTTP: one agent an origin, TLS roots loaded on the first HTTPS request, proxies as Go programs take them.
 use std::collections::HashMap;
-use std::env;
 use std::io::{ErrorKind, Read};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,10 +8,11 @@ use std::time::Duration;
 use ureq::http::{HeaderMap, Request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 use ureq::unversioned::transport::DefaultConnector;
-use ureq::{Agent, BodyReader, Proxy};
+use ureq::{Agent, BodyReader};
 
 use super::error::RegistryError;
 use super::origin::Origin;
+use super::proxy::{self, ByProxy};
 use super::registries::Registries;
 use super::resolver::HostResolver;
 
@@ -42,7 +41,15 @@ impl Default for Timeouts {
 #[derive(Debug)]
 pub struct Transport {
     timeouts: Timeouts,
-    agents: Mutex<HashMap<(Origin, Option<PathBuf>), Agent>>,
+    ways: Mutex<HashMap<(Origin, Option<PathBuf>), Way>>,
+}
+
+/// How an origin is reached.
+#[derive(Debug, Clone)]
+struct Way {
+    agent: Agent,
+    /// The proxy that is sent whole URLs, for plain HTTP.
+    by_proxy: Option<ByProxy>,
 }
 
 /// An answer.
@@ -94,7 +101,7 @@ impl Response {
 impl Transport {
     /// A transport with these timeouts.
     pub fn new(timeouts: Timeouts) -> Self {
-        Self { timeouts, agents: Mutex::default() }
+        Self { timeouts, ways: Mutex::default() }
     }
 
     /// Sends one request. `path` starts with `/`; a body makes it a form.
@@ -108,10 +115,13 @@ impl Transport {
         ca_file: Option<&Path>,
     ) -> Result<Response, RegistryError> {
         let url = format!("{origin}{path}");
-        let agent = self.agent(origin, ca_file, &url)?;
+        let Way { agent, by_proxy } = self.way(origin, ca_file, &url)?;
         let mut request = Request::builder().method(method).uri(&url);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(value) = by_proxy.as_ref().and_then(ByProxy::authorization) {
+            request = request.header("proxy-authorization", value);
         }
         let invalid = |error: ureq::http::Error| RegistryError::Protocol {
             url: shown(&url),
@@ -162,20 +172,25 @@ impl Transport {
         RegistryError::Http { method, url, reason, unreachable }
     }
 
-    fn agent(&self, origin: &Origin, ca_file: Option<&Path>, url: &str) -> Result<Agent, RegistryError> {
-        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+    fn way(&self, origin: &Origin, ca_file: Option<&Path>, url: &str) -> Result<Way, RegistryError> {
+        let mut ways = self.ways.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (origin.clone(), ca_file.map(Path::to_owned));
-        if let Some(agent) = agents.get(&key) {
-            return Ok(agent.clone());
+        if let Some(way) = ways.get(&key) {
+            return Ok(way.clone());
         }
         let problem = |reason: String| RegistryError::Protocol { url: shown(url), reason };
+        let mut proxy = proxy::of(origin).map_err(problem)?;
+        let by_proxy = proxy.as_ref().and_then(|proxy| ByProxy::of(proxy, origin));
+        if by_proxy.is_some() {
+            proxy = None;
+        }
         let mut config = Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
             .user_agent(concat!("rbox/", env!("CARGO_PKG_VERSION")))
             .accept_encoding("")
-            .proxy(proxy_for(origin).map_err(problem)?)
+            .proxy(proxy)
             .timeout_resolve(Some(self.timeouts.connect))
             .timeout_connect(Some(self.timeouts.connect))
             .timeout_recv_response(Some(self.timeouts.answer))
@@ -185,9 +200,14 @@ impl Transport {
         if origin.https {
             config = config.tls_config(tls(ca_file).map_err(problem)?);
         }
-        let agent = Agent::with_parts(config.build(), DefaultConnector::default(), HostResolver::default());
-        agents.insert(key, agent.clone());
-        Ok(agent)
+        let (config, resolver) = (config.build(), HostResolver::default());
+        let agent = match &by_proxy {
+            Some(by_proxy) => by_proxy.agent(config, resolver),
+            None => Agent::with_parts(config, DefaultConnector::default(), resolver),
+        };
+        let way = Way { agent, by_proxy };
+        ways.insert(key, way.clone());
+        Ok(way)
     }
 }
 
@@ -298,84 +318,4 @@ fn names(presented: &[String]) -> String {
     let plain = |name: &String| name.chars().filter(char::is_ascii_graphic).take(80).collect::<String>();
     let shown: Vec<_> = presented.iter().take(4).map(plain).collect();
     if shown.is_empty() { "no name".to_owned() } else { shown.join(", ") }
-}
-
-/// `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` as Go's net/http reads them; loopback never goes through a proxy.
-fn proxy_for(origin: &Origin) -> Result<Option<Proxy>, String> {
-    let get = |name: &str| {
-        let value = env::var(name).or_else(|_| env::var(name.to_ascii_lowercase()));
-        value.ok().filter(|value| !value.is_empty())
-    };
-    let Some(proxy) = get(if origin.https { "HTTPS_PROXY" } else { "HTTP_PROXY" }) else { return Ok(None) };
-    if origin.is_loopback() || get("NO_PROXY").is_some_and(|list| excluded(&list, origin)) {
-        return Ok(None);
-    }
-    // The value may hold a password, so it is not repeated.
-    Proxy::new(&proxy).map(Some).map_err(|error| format!("the proxy in the environment: {error}"))
-}
-
-/// Whether a `NO_PROXY` list has the origin: `*`, names with their subdomains, addresses, networks, each with an optional port.
-fn excluded(list: &str, origin: &Origin) -> bool {
-    let host = origin.host.trim_start_matches('[').trim_end_matches(']');
-    let address = host.parse::<IpAddr>().ok();
-    list.split(',').map(|entry| entry.trim().to_ascii_lowercase()).filter(|entry| !entry.is_empty()).any(
-        |entry| {
-            if entry == "*" {
-                return true;
-            }
-            if let (Some((network, bits)), Some(address)) = (entry.split_once('/'), address) {
-                return in_network(network, bits, address);
-            }
-            let (name, port) = match entry.rsplit_once(':') {
-                Some((name, port)) if !name.contains(':') || name.ends_with(']') => (name, port.parse().ok()),
-                _ => (entry.as_str(), None),
-            };
-            if port.is_some_and(|port: u16| port != origin.port) {
-                return false;
-            }
-            let name = name.trim_start_matches('*').trim_start_matches('[').trim_end_matches(']');
-            match name.strip_prefix('.') {
-                Some(suffix) => host.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.')),
-                None => host == name || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.')),
-            }
-        },
-    )
-}
-
-fn in_network(network: &str, bits: &str, address: IpAddr) -> bool {
-    let as_bits = |address: IpAddr| match address {
-        IpAddr::V4(v4) => (u128::from(u32::from(v4)) << 96, 32),
-        IpAddr::V6(v6) => (u128::from(v6), 128),
-    };
-    let (Ok(network), Ok(bits)) = (network.parse::<IpAddr>(), bits.parse::<u32>()) else { return false };
-    let ((a, width), (b, other)) = (as_bits(network), as_bits(address));
-    let mask = u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0);
-    width == other && bits <= width && a & mask == b & mask
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn no_proxy_is_read_as_go_reads_it() {
-        let origin = |text: &str| Origin::split(text).unwrap().0;
-        for (list, url, want) in [
-            ("*", "http://a.b", true),
-            ("b.c", "http://a.b.c", true),
-            ("b.c", "http://b.c", true),
-            (".b.c", "http://b.c", false),
-            (".b.c", "http://a.b.c", true),
-            ("b.c", "http://ab.c", false),
-            ("x, b.c:81", "http://b.c", false),
-            ("x, b.c:80", "http://b.c", true),
-            ("10.0.0.0/8", "http://10.2.3.4:5000", true),
-            ("10.0.0.0/8", "http://11.2.3.4", false),
-            ("0.0.0.0/0", "http://11.2.3.4", true),
-            ("::/0", "http://11.2.3.4", false),
-        ] {
-            assert_eq!(excluded(list, &origin(url)), want, "{list} {url}");
-        }
-    }
 }

@@ -16,8 +16,8 @@ use super::index::{NewEntry, put};
 use super::{Image, ImageStore, StoreError, flock, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
-use crate::layer::{LayerError, Unpacked, fill, unpack_stream};
-use crate::media::{Compression, Descriptor, DescriptorPlatform, Document, DocumentError, MAX_CONFIG};
+use crate::layer::{LayerError, Unpacked, unpack_stream};
+use crate::media::{Descriptor, DescriptorPlatform, Document, DocumentError, MAX_CONFIG};
 
 /// What is known of a layer before its bytes are read. Whatever is given is verified.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,8 +28,6 @@ pub struct Expected {
     pub size: Option<u64>,
     /// Digest of the uncompressed tar.
     pub diff_id: Option<Digest>,
-    /// How they are compressed; found out from the first bytes if not given.
-    pub compression: Option<Compression>,
 }
 
 /// A layer that is now in the store.
@@ -289,17 +287,12 @@ impl Transaction<'_> {
     ) -> Result<StoredLayer, StoreError> {
         let temporary = TemporaryBlob::create(self.store)?;
         let staging = self.stage()?;
-        let mut source = BufReader::with_capacity(64 << 10, source);
-        let mut start = [0; 4];
-        let read = fill(&mut source, &mut start).map_err(|e| StoreError::Layer(LayerError::Inflate(e)))?;
-        let start = start.get(..read).unwrap_or_default();
-        let compression = expected.compression.unwrap_or_else(|| Compression::sniff(start));
+        let source = BufReader::with_capacity(64 << 10, source);
         let algorithm = expected.digest.map_or(Algorithm::Sha256, |digest| digest.algorithm());
         let limit = expected.size.map_or(u64::MAX, |size| size.saturating_add(1));
-        let whole = io::Cursor::new(start.to_vec()).chain(source).take(limit);
-        let mut tee = HashingReader::new(Tee { from: whole, to: &temporary.file }, algorithm);
+        let mut tee = HashingReader::new(Tee { from: source.take(limit), to: &temporary.file }, algorithm);
         let diff_algorithm = expected.diff_id.map_or(Algorithm::Sha256, |digest| digest.algorithm());
-        let unpacked = unpack_stream(&mut tee, compression, diff_algorithm, Some(staging.root()))?;
+        let unpacked = unpack_stream(&mut tee, diff_algorithm, Some(staging.root()))?;
         // A decompressor stops at the end of its stream; what may follow belongs to the digest.
         io::copy(&mut tee, &mut io::sink()).map_err(|e| StoreError::Layer(LayerError::Inflate(e)))?;
         let (digest, size) = tee.finish();
@@ -317,7 +310,7 @@ impl Transaction<'_> {
         staging.seal(&unpacked)?;
         temporary.publish(self, &digest)?;
         staging.publish(self.store, &unpacked.diff_id)?;
-        let descriptor = Descriptor::new(compression.layer_type(), digest, size);
+        let descriptor = Descriptor::new(unpacked.compression.layer_type(), digest, size);
         Ok(StoredLayer { descriptor, diff_id: unpacked.diff_id, size: unpacked.size })
     }
 
@@ -351,13 +344,23 @@ impl Transaction<'_> {
         };
         let id = document.config.digest;
         let bytes = self.store.read_blob(&id, "image configuration", MAX_CONFIG)?;
-        let config: ImageConfig = serde_json::from_slice(&bytes)
+        if bytes.len() as u64 != document.config.size {
+            return Err(StoreError::Damaged {
+                what: "image configuration",
+                digest: id,
+                found: format!(
+                    "it is {} bytes long, its manifest says {}",
+                    bytes.len(),
+                    document.config.size
+                ),
+            });
+        }
+        let config = ImageConfig::parse(&bytes)
             .map_err(|source| StoreError::Json { path: self.store.blob_path(&id), source })?;
         let layers = self.store.layers_of(&document, &config, &digest)?;
-        if let Some(layer) = layers
-            .iter()
-            .find(|layer| !self.store.has_layer(&layer.diff_id) || !self.store.has_blob(&layer.digest))
-        {
+        if let Some(layer) = layers.iter().find(|layer| {
+            !self.store.has_layer(&layer.diff_id) || !self.store.has_blob_of(&layer.digest, layer.blob_size)
+        }) {
             return Err(StoreError::MissingLayer(layer.digest));
         }
         self.add_blob_as(&digest, manifest)?;

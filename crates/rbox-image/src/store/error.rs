@@ -58,7 +58,7 @@ pub enum StoreError {
     #[error(transparent)]
     Layer(#[from] LayerError),
     /// A layer of the image is not in the store.
-    #[error("layer {0} of the image is not in the store")]
+    #[error("layer {0} of the image is not in the store, or not of the size that its manifest says")]
     MissingLayer(Digest),
     /// No such image.
     #[error("No such image: {0}")]

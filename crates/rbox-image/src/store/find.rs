@@ -287,7 +287,7 @@ impl ImageStore {
         let manifest = self.manifest_of(entry)?;
         let id = manifest.config.digest;
         let bytes = self.read_blob(&id, "image configuration", MAX_CONFIG)?;
-        let config: ImageConfig = serde_json::from_slice(&bytes)
+        let config = ImageConfig::parse_known(&bytes)
             .map_err(|source| StoreError::Json { path: self.blob_path(&id), source })?;
         let layers = self.layers_of(&manifest, &config, &entry.digest)?;
         let (references, repo_digests) = names_of(index, &entry.digest, Some(id));
