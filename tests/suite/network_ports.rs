@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{Cmd, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, rounds, wait_until};
 use crate::network::ask;
 
 /// Answers on the first and the last port of a range.
@@ -67,4 +67,40 @@ fn two_thousand_of_them() {
     assert_eq!(t.ok(["logs", &name]), "1024\n1024");
     t.cmd(["rm", "-f", &name]).limit(soon).run().ok();
     assert_eq!(ask(&format!("127.0.0.1:{first}")), None);
+}
+
+#[test]
+fn ports_that_cannot_be_had_say_why() {
+    let Some(t) = Test::start() else { return };
+    for (ports, words) in [
+        (
+            ["20080:80", "20080:81"],
+            &["Bind for 0.0.0.0:20080 failed", "already allocated", "by this container, for its port 80/tcp"]
+                [..],
+        ),
+        (["127.0.0.1:20080:80/udp", "20080:81/udp"], &["Bind for 0.0.0.0:20080", "for its port 80/udp"]),
+        (["[fe80::1%lo]:20080:80", "80"], &["invalid IP address: fe80::1%lo", "link-local"]),
+        (["[fe80::1]:20080:80", "80"], &["invalid IP address: fe80::1", "link-local"]),
+    ] {
+        t.rbox(["run", "--rm", "-p", ports[0], "-p", ports[1], BUSYBOX, "true"]).refused(125, words);
+    }
+    // The same number of another protocol is another port.
+    t.ok(["run", "--rm", "-p", "20080:80", "-p", "20080:81/udp", BUSYBOX, "true"]);
+    for (name, why) in [
+        ("n".repeat(64), "between dots, has 63 characters at most"),
+        ("n.".repeat(32) + "n", "64 characters at most"),
+        ("a..b".to_owned(), "is empty"),
+        ("a b".to_owned(), "letters, digits"),
+    ] {
+        t.rbox(["create", "--hostname", &name, BUSYBOX, "true"]).refused(125, &["invalid hostname", why]);
+    }
+    // As Docker says it, word for word.
+    let missing = t.name("nosuch");
+    let says = format!("network {missing} not found");
+    for args in [["network", "rm", &missing], ["network", "inspect", &missing]] {
+        t.rbox(args).refused(1, &[&says]);
+    }
+    t.rbox(["run", "--rm", "--network", &missing, BUSYBOX, "true"]).refused(125, &[&says]);
+    t.rbox(["network", "rm", "bridge"])
+        .refused(1, &["bridge is a pre-defined network and cannot be removed"]);
 }

@@ -304,19 +304,20 @@ pub fn check_seccomp(text: &str) -> Result<(), String> {
 }
 
 fn check_hostname(name: &str) -> Result<(), EngineError> {
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !l.starts_with('-')
-    };
-    if name.len() <= 64 && name.split('.').all(label) {
-        Ok(())
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let why = if name.len() > 64 {
+        "a host name has 64 characters at most"
+    } else if name.split('.').any(|label| label.len() > 63) {
+        "a part of it, between dots, has 63 characters at most"
+    } else if name.split('.').any(|label| label.is_empty() || label.starts_with('-')) {
+        "a part of it, between dots, is empty or begins with '-'"
+    } else if !name.bytes().all(plain) {
+        "it has letters, digits, '-', '_' and '.'"
     } else {
-        Err(EngineError::Invalid(format!(
-            "invalid hostname format: {name}: letters, digits, '-' and '.', at most 64 of them"
-        )))
-    }
+        return Ok(());
+    };
+    let shown: String = name.chars().take(80).collect();
+    Err(EngineError::Invalid(format!("invalid hostname format: {shown}: {why}")))
 }
 
 /// A parent that could not be the beginning of a group's path is refused before anything is made.

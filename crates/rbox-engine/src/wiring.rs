@@ -215,14 +215,8 @@ pub fn is_live(paths: &Paths, id: &str) -> bool {
 
 fn holder(paths: &Paths, port: &PublishedPort) -> Option<String> {
     let all = containers::list_running(paths).ok()?;
-    let clash = |p: &PublishedPort| {
-        p.host_port == port.host_port
-            && p.proto == port.proto
-            && p.host_ip.is_ipv4() == port.host_ip.is_ipv4()
-            && (p.host_ip == port.host_ip || p.host_ip.is_unspecified() || port.host_ip.is_unspecified())
-    };
     all.into_iter()
-        .find(|c| c.live.as_ref().is_some_and(|l| l.published.iter().any(clash)))
+        .find(|c| c.live.as_ref().is_some_and(|l| l.published.iter().any(|p| p.clashes(port))))
         .map(|c| c.record.name)
 }
 

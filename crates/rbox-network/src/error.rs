@@ -33,7 +33,7 @@ pub enum Error {
         why: String,
     },
     /// A file of the network's state.
-    #[error("{what} {path}: {source}")]
+    #[error("{what} {path}: {}", plain(source))]
     File {
         /// `read`, `write`, …
         what: &'static str,
@@ -171,10 +171,15 @@ fn bound(errno: Errno, holder: &str) -> String {
     }
 }
 
+/// What went wrong, without the number of it.
+fn plain(error: impl std::fmt::Display) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or(&text).to_owned()
+}
+
 /// `EINVAL (Invalid argument)`.
 fn named(errno: Errno) -> String {
-    let text = errno.to_string();
-    let plain = text.split(" (os error").next().unwrap_or(&text);
+    let plain = plain(errno);
     let name = rbox_sys::SysError::new("", String::new(), errno).errno;
     format!("{name:?} ({plain})")
 }

@@ -137,7 +137,10 @@ impl Network {
             IpAddr::V4(four) => {
                 let subnet = self.range()?;
                 if !subnet.contains(four) {
-                    return refuse(format!("It does not belong to network {} ({subnet})", self.name));
+                    return refuse(format!(
+                        "no configured subnet contains it: network {} has {subnet}",
+                        self.name
+                    ));
                 }
                 if four == self.router()? || four == subnet.base() || four == subnet.broadcast() {
                     return refuse(format!("network {} uses it itself", self.name));
@@ -148,7 +151,10 @@ impl Network {
                     return refuse(format!("network {} has no IPv6: create it with --ipv6", self.name));
                 };
                 if !subnet.contains(address) {
-                    return refuse(format!("It does not belong to network {} ({subnet})", self.name));
+                    return refuse(format!(
+                        "no configured subnet contains it: network {} has {subnet}",
+                        self.name
+                    ));
                 }
                 if address == router || address == subnet.base() {
                     return refuse(format!("network {} uses it itself", self.name));

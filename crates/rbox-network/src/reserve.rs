@@ -27,9 +27,18 @@ pub fn reserve(
     ipv6: bool,
     holder: &dyn Fn(&PublishedPort) -> Option<String>,
 ) -> Result<(Vec<PublishedPort>, Vec<Option<OwnedFd>>)> {
-    let mut all = Vec::with_capacity(mappings.len());
+    let mut all: Vec<Held> = Vec::with_capacity(mappings.len());
     for mapping in mappings {
-        all.extend(hold(&addresses(mapping.host_ip, ipv6)?, mapping, holder)?);
+        // One that this container has asked for twice is held by itself, and no record tells that yet.
+        let own = |port: &PublishedPort| {
+            let clashes = |held: &&Held| held.0.clashes(port);
+            let inside = all.iter().find(clashes).map(|(held, _): &Held| held.container());
+            inside.map(|inside| format!(" (by this container, for its port {inside})"))
+        };
+        let other = |port: &PublishedPort| holder(port).map(|name| format!(" (by container {name})"));
+        let holder = |port: &PublishedPort| own(port).or_else(|| other(port));
+        let held = hold(&addresses(mapping.host_ip, ipv6)?, mapping, &holder)?;
+        all.extend(held);
     }
     Ok(all.into_iter().unzip())
 }
@@ -69,9 +78,7 @@ fn hold(
     let Some((wanted, errno)) = refused else { return Ok(Vec::new()) };
     let address = wanted.host();
     Err(match holder(&wanted) {
-        Some(name) if errno == Errno::ADDRINUSE => {
-            Error::PortAllocated { address, holder: format!(" (by container {name})") }
-        }
+        Some(holder) if errno == Errno::ADDRINUSE => Error::PortAllocated { address, holder },
         _ => Error::PortTaken { address, proto: mapping.proto.to_string(), errno, holder: String::new() },
     })
 }

@@ -295,13 +295,15 @@ impl NetworkStore {
         if let Some(network) = networks.iter().find(|network| network.name == name || network.id == name) {
             return Ok(network.clone());
         }
-        let mut matching = networks.iter().filter(|network| !name.is_empty() && network.id.starts_with(name));
-        match (matching.next(), matching.next()) {
-            (Some(network), None) => Ok(network.clone()),
-            (Some(_), Some(_)) => {
-                Err(Error::Invalid(format!("network {name} is ambiguous: it begins several ids")))
-            }
-            _ => Err(Error::NoNetwork(name.into())),
+        let begin = |network: &&Network| !name.is_empty() && network.id.starts_with(name);
+        let matching: Vec<&Network> = networks.iter().filter(begin).collect();
+        match matching.as_slice() {
+            [network] => Ok((*network).clone()),
+            [] => Err(Error::NoNetwork(name.into())),
+            several => Err(Error::Invalid(format!(
+                "network {name} is ambiguous ({} matches found based on ID prefix)",
+                several.len()
+            ))),
         }
     }
 

@@ -23,6 +23,11 @@ pub enum PortError {
     /// The address before the host port is none.
     #[error("invalid IP address: {0}")]
     Ip(String),
+    /// `[fe80::1%eth0]`: it belongs to one link, which neither the rules nor the record of a port tell.
+    #[error(
+        "invalid IP address: {0}: a link-local address cannot be published on: use another address of this host, or [::]"
+    )]
+    LinkLocal(String),
     /// Only tcp, udp and sctp have ports here.
     #[error("invalid proto: {0}: use tcp, udp or sctp")]
     Proto(String),
@@ -239,6 +244,16 @@ impl PublishedPort {
         ContainerPort { port: self.container_port, proto: self.proto }
     }
 
+    /// Whether only one of the two can be had.
+    pub fn clashes(&self, other: &Self) -> bool {
+        self.host_port == other.host_port
+            && self.proto == other.proto
+            && self.host_ip.is_ipv4() == other.host_ip.is_ipv4()
+            && (self.host_ip == other.host_ip
+                || self.host_ip.is_unspecified()
+                || other.host_ip.is_unspecified())
+    }
+
     /// The host's side as `port` prints it: `0.0.0.0:8080`, `[::1]:8080`.
     pub fn host(&self) -> String {
         host(self.host_ip, self.host_port)
@@ -314,7 +329,14 @@ fn host_address(text: &str) -> Result<Option<IpAddr>, PortError> {
         Some(rest) => rest.strip_suffix(']').ok_or_else(|| PortError::Ip(text.into()))?,
         None => text,
     };
-    let ip: IpAddr = bare.parse().map_err(|_| PortError::Ip(text.into()))?;
+    // What follows a `%` is the link, or its number.
+    let (address, zone) = bare.split_once('%').map_or((bare, None), |(address, zone)| (address, Some(zone)));
+    let ip: IpAddr = address.parse().map_err(|_| PortError::Ip(text.into()))?;
+    match ip {
+        IpAddr::V6(six) if six.is_unicast_link_local() => return Err(PortError::LinkLocal(bare.into())),
+        _ if zone.is_some() => return Err(PortError::Ip(text.into())),
+        _ => {}
+    }
     if bare.len() != text.len() && ip.is_ipv4() {
         return Err(PortError::Ip(text.into()));
     }
@@ -378,6 +400,15 @@ mod tests {
         assert!(refused("1.2.3:80:80").contains("invalid IP address: 1.2.3"));
         assert!(refused("[127.0.0.1]:80:80").contains("invalid IP address"));
         assert!(refused("[::1:80:80").contains("invalid IP address"));
+        for link_local in
+            ["[fe80::1%eth0]:80:80", "[fe80::1]::80", "fe80::1%2:80:80", "[febf::1%eth0]:80:80/udp"]
+        {
+            assert!(
+                refused(link_local).contains("a link-local address cannot be published on"),
+                "{link_local}"
+            );
+        }
+        assert!(refused("[::1%lo]:80:80").contains("invalid IP address: [::1%lo]"));
         assert!(refused("80/icmp").contains("invalid proto: icmp"));
         assert!(refused("80/").contains("invalid proto"));
         assert!(refused("8000-8001:80-82").contains("invalid ranges specified"));
