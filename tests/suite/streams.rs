@@ -320,6 +320,14 @@ fn descriptors_of_the_shell_are_read() {
     wait_until("the id was written to the pipe", || {
         fs::read_to_string(format!("{dir}/cid")).is_ok_and(|text| text == id)
     });
+    // A number that is named and not open is nobody's: rbox's own descriptors get it, and keep it.
+    let numbers: Vec<String> = (3..40).map(|number| format!("/dev/fd/{number}")).collect();
+    let own = format!("echo {}", numbers.join(" "));
+    for command in [format!("run --rm {BUSYBOX}"), "exec NAME".to_owned()] {
+        let seen =
+            bash(&format!("exec 4</dev/null 7</; rbox {command} sh -c '{own}; ls /proc/self/fd | wc -l'"));
+        assert_eq!(seen, format!("{}\n4", numbers.join(" ")), "{command}");
+    }
     // A monitor keeps none of it.
     let holder = t.name("h");
     let kept = format!(

@@ -303,10 +303,11 @@ pub fn set_name(name: &CStr) {
 /// Descriptors of the caller that are still open.
 static KEPT: std::sync::Mutex<Vec<u32>> = std::sync::Mutex::new(Vec::new());
 
-/// Closes every descriptor from 3 up (`close_range(2)`) but those to `keep`: what the caller left open for us by accident, and which a
+/// Closes every descriptor from 3 up (`close_range(2)`) but those to `keep` that are open: what the caller left open for us by accident, and which a
 /// monitor would keep open for its container's life. Only for the very beginning of a process.
 pub fn close_inherited(mut keep: Vec<u32>) {
-    keep.retain(|number| *number >= 3);
+    // One that is not open now becomes one of ours, which is not to be closed later.
+    keep.retain(|number| *number >= 3 && is_open(*number));
     keep.sort_unstable();
     keep.dedup();
     // SAFETY: called before this process has opened anything, so nothing of ours is closed behind an owner's back.
@@ -314,6 +315,11 @@ pub fn close_inherited(mut keep: Vec<u32>) {
     if let Ok(mut kept) = KEPT.lock() {
         *kept = keep;
     }
+}
+
+fn is_open(number: u32) -> bool {
+    // SAFETY: only asks for a flag of whatever has this number, if anything has.
+    i32::try_from(number).is_ok_and(|number| unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0)
 }
 
 /// Closes what [`close_inherited`] kept: by now everything that is named on the command line was read.
