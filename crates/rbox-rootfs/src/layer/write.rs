@@ -384,7 +384,7 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         if let Some(before) = shared {
             let (_, name) = split(path);
             let parent = self.place.parent(path)?;
-            if rustix::fs::linkat(&before, "", parent, name, AtFlags::EMPTY_PATH).is_ok() {
+            if rustix::fs::linkat(before, "", parent, name, AtFlags::EMPTY_PATH).is_ok() {
                 return Ok(());
             }
             // It has as many names as there may be (65,000 on ext4).
