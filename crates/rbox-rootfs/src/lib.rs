@@ -6,3 +6,5 @@ pub mod hide;
 pub mod layer;
 pub mod overlay;
 pub mod tree;
+
+pub use rbox_sys::removal;

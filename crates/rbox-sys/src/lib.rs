@@ -5,11 +5,13 @@
 
 pub mod bpf;
 pub mod channel;
+pub mod durable;
 pub mod error;
 pub mod file;
 pub mod mount;
 pub mod process;
 pub mod reading;
+pub mod removal;
 pub mod seccomp;
 pub mod trace;
 
