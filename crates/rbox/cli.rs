@@ -10,7 +10,6 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
@@ -184,8 +183,7 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
     }
     if !NO_ROOT.contains(&own) {
-        let Paths { root, state } = &global.paths;
-        global.paths.prepare().with_context(|| format!("make {} and {}", root.display(), state.display()))?;
+        global.paths.prepare()?;
     }
     (entry.run)(&matches, &global)
 }

@@ -36,27 +36,27 @@ impl Global {
         Ok(images)
     }
 
-    /// Tidies what kills left behind. On a full disk no exit can be written down; that is the next command's work then,
-    /// and must not keep this one from showing what there is, nor from removing it.
-    fn tidy(&self) -> Result<(), EngineError> {
-        match rbox_engine::teardown::tidy(&self.paths) {
-            Err(error) if is_disk_full(&error) => {
-                eprintln!("rbox: warning: {}", crate::escape::text(&error.to_string()));
-                Ok(())
-            }
-            other => other,
+    /// Tidies what kills left behind. What cannot be tidied is reported, and the next command's work; it must not keep this one
+    /// from showing what there is, nor from removing it.
+    fn tidy(&self) {
+        for error in rbox_engine::teardown::tidy(&self.paths) {
+            let line = format!("rbox: warning: {}\n", crate::escape::text(&error.with_causes()));
+            // Nobody reads: nothing to be done about it.
+            let _ = crate::table::write_all(&mut std::io::stderr(), &line);
         }
     }
 
     /// All containers, newest first, after what kills left behind was tidied.
     pub(crate) fn containers(&self) -> Result<Vec<Container>, EngineError> {
-        self.tidy()?;
-        containers::list(&self.paths)
+        self.tidy();
+        let all = containers::list(&self.paths)?;
+        containers::sweep_names(&self.paths, &all);
+        Ok(all)
     }
 
     /// Those that live, newest first.
     pub(crate) fn running(&self) -> Result<Vec<Container>, EngineError> {
-        self.tidy()?;
+        self.tidy();
         containers::list_running(&self.paths)
     }
 
@@ -69,7 +69,7 @@ impl Global {
         if container.is_active() || (!seems_alive && self.paths.boot_mark().exists()) {
             return Ok(container);
         }
-        self.tidy()?;
+        self.tidy();
         containers::find(&self.paths, container.record.id.as_str())
     }
 
@@ -82,19 +82,4 @@ impl Global {
     pub(crate) fn volume_users(&self) -> Result<VolumeUsers, EngineError> {
         VolumeUsers::read(&self.paths)
     }
-}
-
-fn is_disk_full(error: &EngineError) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = next {
-        if error
-            .downcast_ref::<std::io::Error>()
-            .is_some_and(|e| matches!(e.kind(), StorageFull | QuotaExceeded))
-        {
-            return true;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -335,6 +335,12 @@ pub(crate) fn is_called(network: &Network, name: &str) -> bool {
 impl Execute for Ls {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, NETWORK_KEYS)?;
+        for error in networks(&global.paths).damaged()? {
+            let why = crate::cli::message(&anyhow::Error::from(error));
+            let line =
+                format!("rbox: warning: a network's record is damaged: {}\n", crate::escape::text(&why));
+            crate::table::write_all(&mut std::io::stderr(), &line)?;
+        }
         let mut networks = all(global)?;
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         let kind = |network: &Network| if network.is_builtin() { "builtin" } else { "custom" };

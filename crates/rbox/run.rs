@@ -8,13 +8,13 @@ use anyhow::Context;
 use clap::Parser;
 use rbox_engine::create::{CreateRequest, create};
 use rbox_engine::image::{Image, ImageStore};
-use rbox_engine::lock::Lock;
-use rbox_engine::monitor::{self, StartOptions};
+use rbox_engine::monitor::StartOptions;
 use rbox_engine::record::{Container, ContainerRecord};
 use rbox_engine::spec::Platform;
 use rbox_engine::spec::container::{Attachment as Wanted, NetworkMode};
+use rbox_engine::start::Started;
 use rbox_engine::wiring::networks;
-use rbox_engine::{control, hello, protocol};
+use rbox_engine::{control, hello};
 
 use crate::cli::{Coded, Execute, Global, bad_input, message, say};
 use crate::client::{self, Attachment, DEFAULT_DETACH_KEYS, Ended};
@@ -135,6 +135,8 @@ impl Run {
             say(record.id.as_str())?;
             return Ok(0);
         }
+        let socket =
+            socket.with_context(|| format!("container {} was started by another command", record.name))?;
         let proxy = signal_proxy(global, &record);
         let attachment = Attachment {
             input: record.config.open_stdin && streams.stdin,
@@ -148,19 +150,16 @@ impl Run {
     }
 }
 
-/// Starts a record's container: the socket of its monitor, once the program runs.
+/// Starts a record's container: the socket of its monitor, once the program runs. None when another command started it.
 pub(crate) fn start(
     global: &Global,
     record: &ContainerRecord,
     options: StartOptions,
-) -> anyhow::Result<std::os::fd::OwnedFd> {
-    let live = global.paths.live_of(&record.id);
-    let lock = Lock::take_within(&live, std::time::Duration::from_secs(20))?.with_context(|| {
-        format!("container {} is busy: another command or its monitor holds it", record.name)
-    })?;
-    let socket = monitor::start(&global.paths, record, lock, options)?;
-    protocol::wait_started(&socket)?;
-    Ok(socket)
+) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
+    match rbox_engine::start::start(&global.paths, record, options)? {
+        Started::Now(socket) => Ok(Some(socket)),
+        Started::Already => Ok(None),
+    }
 }
 
 /// Passes a signal on to the container's PID 1, whoever that is by then.

@@ -58,7 +58,9 @@ impl Execute for Start {
         let input = self.interactive && record.config.open_stdin;
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
-        let socket = coded(start(global, record, StartOptions { attach: true, size }))?;
+        let Some(socket) = coded(start(global, record, StartOptions { attach: true, size }))? else {
+            return attach_to(global, &global.container(name)?, self.interactive, &keys, true);
+        };
         carry(global, &container, socket, input, &keys, true)
     }
 }

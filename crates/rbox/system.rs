@@ -172,10 +172,6 @@ pub(crate) struct Reset {
     force: bool,
 }
 
-/// What rbox makes below its two directories. Nothing else there is touched.
-const OWN: [&str; 10] =
-    ["changing", "containers", "image", "links", "names", "network", "networks", "trash", "volumes", "locks"];
-
 impl Execute for Reset {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let (root, state) = (&global.paths.root, &global.paths.state);
@@ -201,13 +197,10 @@ impl Execute for Reset {
             teardown::remove_group_parents(&global.paths);
             let _ = std::fs::remove_file(global.paths.boot_mark());
             for dir in [root, state] {
-                for name in OWN {
+                for name in rbox_engine::paths::own_directories() {
                     let path = dir.join(name);
-                    match std::fs::remove_dir_all(&path) {
-                        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                            failures.push(format!("remove {}: {error}", path.display()));
-                        }
-                        _ => {}
+                    if let Err(error) = teardown::remove_tree(&path) {
+                        failures.push(error.with_causes());
                     }
                 }
                 // Theirs only if nothing else lies in it.

@@ -21,7 +21,7 @@ use crate::error::EngineError;
 use crate::links::edit_hosts;
 use crate::paths::Paths;
 use crate::protocol::{self, ToMonitor};
-use crate::record::{Container, ContainerRecord, Editing, LiveState, write_json};
+use crate::record::{Container, ContainerRecord, Editing, LiveState, keep, lasting, write_json};
 use crate::wiring::{self, HeldPort, networks};
 
 /// A container that is being changed.
@@ -30,18 +30,13 @@ struct Change<'a> {
     store: NetworkStore,
     record: ContainerRecord,
     live: Option<LiveState>,
+    _mark: Changing,
     _editing: Editing,
 }
 
 /// The mark of a container that is being changed.
 fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
     paths.state.join("changing").join(id.as_str())
-}
-
-impl Drop for Change<'_> {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(mark(self.paths, &self.record.id));
-    }
 }
 
 impl<'a> Change<'a> {
@@ -53,21 +48,30 @@ impl<'a> Change<'a> {
         if mark.exists() {
             change.mend()?;
         }
-        let dir = paths.state.join("changing");
-        crate::paths::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
-        std::fs::write(&mark, "").map_err(EngineError::file("write", mark))?;
+        // The guard that the change has takes it away.
+        std::mem::forget(begin_change(paths, id)?);
         Ok(change)
     }
 
     fn with(paths: &'a Paths, id: &ContainerId, editing: Editing) -> Result<Self, EngineError> {
         let now = Container::read(paths, id)?.ok_or_else(|| EngineError::NoContainer(id.to_string()))?;
         crate::control::refuse_restarting(&now)?;
-        Ok(Self { paths, store: networks(paths), record: now.record, live: now.live, _editing: editing })
+        Ok(Self {
+            paths,
+            store: networks(paths),
+            record: now.record,
+            live: now.live,
+            _mark: Changing(mark(paths, id)),
+            _editing: editing,
+        })
     }
 
     /// Takes away what the live record has and the record has not.
     fn mend(&mut self) -> Result<(), EngineError> {
         let Some(live) = self.live.clone() else { return Ok(()) };
+        // It may have been a rename: the names are those of the record.
+        let live = follow_name(self.paths, &self.record, live)?;
+        self.live = Some(live.clone());
         let host = self.record.host.clone();
         let is_wanted =
             |endpoint: &&Endpoint| host.attachments.iter().any(|wanted| wanted.network == endpoint.network);
@@ -126,7 +130,7 @@ impl<'a> Change<'a> {
 
     fn write_record(&self) -> Result<(), EngineError> {
         let path = self.paths.container(&self.record.id).join("config.json");
-        Ok(write_json(&path, &self.record)?)
+        Ok(keep(self.paths, &path, &self.record, lasting(&self.record.host))?)
     }
 
     fn write_live(&self) -> Result<(), EngineError> {
@@ -435,7 +439,7 @@ pub fn unpublish(
 
 /// Finishes what commands that were killed had begun with containers that live on.
 pub(crate) fn mend(paths: &Paths) {
-    for id in crate::containers::entries(&paths.state.join("changing")).unwrap_or_default() {
+    for id in crate::containers::marks(&paths.state.join("changing")).unwrap_or_default() {
         // Somebody may be at it: that one has the right.
         let Ok(Some(editing)) = Editing::begin_within(paths, &id, Duration::ZERO) else {
             if !paths.container(&id).exists() {
@@ -486,19 +490,37 @@ pub fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
     Ok(())
 }
 
+/// Notes that the container `id` is being changed: until the guard goes, and when the command is killed until the next one
+/// has mended it.
+pub(crate) fn begin_change(paths: &Paths, id: &ContainerId) -> Result<Changing, EngineError> {
+    let (dir, mark) = (paths.state.join("changing"), mark(paths, id));
+    crate::paths::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
+    std::fs::write(&mark, "").map_err(EngineError::file("write", &mark))?;
+    Ok(Changing(mark))
+}
+
+/// The mark of a change, which goes with it.
+pub(crate) struct Changing(PathBuf);
+
+impl Drop for Changing {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
 /// After a change of its name: the name server of its networks answers for the new one.
 pub(crate) fn follow_name(
     paths: &Paths,
     record: &ContainerRecord,
-    live: &LiveState,
-) -> Result<(), EngineError> {
+    mut live: LiveState,
+) -> Result<LiveState, EngineError> {
     let store = networks(paths);
-    let mut live = live.clone();
     for endpoint in &mut live.endpoints {
         let wanted = record.host.attachments.iter().find(|wanted| wanted.network == endpoint.network);
         let names = wanted.map_or_else(Vec::new, |wanted| wiring::names(record, wanted));
         store.rename(endpoint, &names)?;
         endpoint.names = names;
     }
-    Ok(write_json(&paths.live_of(&record.id).join("state.json"), &live)?)
+    write_json(&paths.live_of(&record.id).join("state.json"), &live)?;
+    Ok(live)
 }

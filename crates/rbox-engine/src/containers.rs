@@ -10,7 +10,8 @@ use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, Editing, RecordError, write_json};
+use crate::record::{Container, ContainerRecord, Editing, keep, lasting, read_json};
+use rbox_sys::durable::Lasting;
 
 /// All containers, newest first. Records that another process is removing are left out.
 pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
@@ -28,12 +29,8 @@ pub fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError> {
 fn read_all(paths: &Paths, ids: Vec<ContainerId>) -> Result<Vec<Container>, EngineError> {
     let mut all = Vec::with_capacity(ids.len());
     for id in ids {
-        match Container::read(paths, &id) {
-            Ok(container) => all.extend(container),
-            // A damaged record hides its own container only.
-            Err(RecordError::Format { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        // A damaged record hides nothing but what it told of its own container.
+        all.extend(Container::read(paths, &id)?);
     }
     all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));
     Ok(all)
@@ -44,14 +41,30 @@ pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, EngineError> {
     entries(&paths.containers())
 }
 
-/// The ids among the names in a directory; one that is not there is empty.
+/// The ids that directories in a directory are named by; one that is not there is empty. Files of such names are nobody's.
 pub(crate) fn entries(dir: &std::path::Path) -> Result<Vec<ContainerId>, EngineError> {
+    named_by_ids(dir, |kind| kind.is_dir())
+}
+
+/// The ids that files in a directory are named by.
+pub(crate) fn marks(dir: &std::path::Path) -> Result<Vec<ContainerId>, EngineError> {
+    named_by_ids(dir, |kind| kind.is_file())
+}
+
+fn named_by_ids(
+    dir: &std::path::Path,
+    wanted: impl Fn(std::fs::FileType) -> bool,
+) -> Result<Vec<ContainerId>, EngineError> {
     let listing = match std::fs::read_dir(dir) {
         Ok(listing) => listing,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(EngineError::file("list", dir)(e)),
     };
-    Ok(listing.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
+    Ok(listing
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(&wanted))
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect())
 }
 
 /// The container of this name, id, or unique beginning of an id.
@@ -83,7 +96,7 @@ pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineEr
 pub fn named(paths: &Paths, name: &str) -> Option<ContainerId> {
     let target = std::fs::read_link(paths.names().join(name)).ok()?;
     let id: ContainerId = target.to_str()?.parse().ok()?;
-    paths.container(&id).join("config.json").exists().then_some(id)
+    paths.container(&id).exists().then_some(id)
 }
 
 /// Gives `name` to the container `id`, whose record must be on disk already.
@@ -119,6 +132,38 @@ pub fn release_name(paths: &Paths, name: &str, id: &ContainerId) {
     }
 }
 
+/// Makes a name last that was taken or given up for this container.
+pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    if lasting(&record.host) == Lasting::Later {
+        return Ok(());
+    }
+    rbox_sys::durable::sync_dir(&paths.names()).map_err(EngineError::file("fsync", paths.names()))
+}
+
+/// Takes away names that lead to containers that are gone or have another name by now, as a kill leaves them. `all`: all
+/// containers, as they were read.
+pub fn sweep_names(paths: &Paths, all: &[Container]) {
+    let known: std::collections::HashSet<&str> = all.iter().map(|c| c.record.name.as_str()).collect();
+    for entry in std::fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
+        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
+        let Some(id) = target.to_str().and_then(|id| id.parse::<ContainerId>().ok()) else { continue };
+        if std::fs::symlink_metadata(paths.container(&id)).is_err() {
+            release_name(paths, name, &id);
+            continue;
+        }
+        // A rename takes the new name before the record has it, and holds this meanwhile. A damaged record keeps its name.
+        let Ok(Some(_editing)) = Editing::begin_within(paths, &id, std::time::Duration::ZERO) else {
+            continue;
+        };
+        let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"));
+        if record.is_ok_and(|record| record.is_some_and(|record| record.name != name)) {
+            release_name(paths, name, &id);
+        }
+    }
+}
+
 /// `rename`: the new name is taken before the old one is given up.
 pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), EngineError> {
     if !rbox_spec::mount::valid_name(name) {
@@ -130,9 +175,12 @@ pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), En
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
     let Container { record: current, live, .. } = Container::read(paths, id)?.ok_or_else(missing)?;
+    let former = current.name.clone();
+    let _mark = crate::connect::begin_change(paths, id)?;
     take_name(paths, name, id)?;
     let record = ContainerRecord { name: name.to_owned(), ..current };
-    write_json(&paths.container(id).join("config.json"), &record)?;
-    release_name(paths, &container.record.name, id);
-    live.map_or(Ok(()), |live| crate::connect::follow_name(paths, &record, &live))
+    keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host))?;
+    release_name(paths, &former, id);
+    settle_names(paths, &record)?;
+    live.map_or(Ok(()), |live| crate::connect::follow_name(paths, &record, live).map(drop))
 }

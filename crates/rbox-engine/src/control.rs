@@ -13,7 +13,7 @@ use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::protocol::{self, FromMonitor};
-use crate::record::{Container, Status, process_is};
+use crate::record::{Container, LiveState, Status, process_is};
 use crate::restart;
 pub use crate::restart::Why;
 
@@ -160,13 +160,20 @@ pub fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
 /// Waits until the monitor of an ended container has let go of it; without a monitor, tidies itself.
 pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
     let id = &container.record.id;
-    if !paths.live_of(id).exists() {
-        return Ok(());
+    let dir = paths.live_of(id);
+    let begin = Instant::now();
+    while dir.exists() && begin.elapsed() < Duration::from_secs(20) {
+        if let Some(lock) = Lock::take_within(&dir, Duration::from_millis(100))? {
+            return crate::teardown::tidy_one(paths, id, lock);
+        }
+        // Who holds it may look after another life: somebody started the container again.
+        let ended = container.live.as_ref().map(|live| (live.pid, live.start_ticks));
+        let next = LiveState::read(paths, id).filter(|live| live.running && live.has_process());
+        if next.is_some_and(|live| ended != Some((live.pid, live.start_ticks))) {
+            break;
+        }
     }
-    match Lock::take_within(&paths.live_of(id), Duration::from_secs(20))? {
-        Some(lock) => crate::teardown::tidy_one(paths, id, lock),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Waits for the exit and gives its code. A container that does not run gives its last one, 0 if it never ran.

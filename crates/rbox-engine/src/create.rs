@@ -13,6 +13,8 @@ use rbox_spec::container::{
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::signal::Signal;
+use rbox_sys::durable::{self, Lasting};
+use rbox_sys::removal::remove_tree;
 
 use crate::config::{device_rules, host_devices, merge_env};
 use crate::containers;
@@ -20,7 +22,7 @@ use crate::error::EngineError;
 use crate::launch::{capabilities, filter};
 use crate::names;
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, write_json};
+use crate::record::{ContainerRecord, RecordError, keep, lasting};
 use crate::teardown::unfinished_record;
 use crate::volume::VolumeStore;
 
@@ -85,8 +87,8 @@ pub fn create(
     make_volumes(paths, &mut record)?;
     let written = write_record(paths, &mut record);
     if written.is_err() {
-        let _ = std::fs::remove_dir_all(unfinished_record(paths, &record.id));
-        let _ = std::fs::remove_dir_all(paths.container(&record.id));
+        let _ = remove_tree(&unfinished_record(paths, &record.id));
+        let _ = remove_tree(&paths.container(&record.id));
         let volumes = VolumeStore::new(&paths.volumes());
         for mount in &record.host.mounts {
             if let MountKind::Volume { name, anonymous: true, .. } = &mount.kind {
@@ -404,16 +406,41 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
             record.name = names::generate(attempt);
         }
         // The name is in the record, so the record is written first; a taken name is another round.
-        let place = if attempt == 0 { &dir } else { &paths.container(&record.id) };
-        write_json(&place.join("config.json"), record)?;
+        let place = paths.container(&record.id);
         if attempt == 0 {
-            let to = paths.container(&record.id);
-            std::fs::rename(&dir, &to).map_err(EngineError::file("rename to", to))?;
+            write_first(&dir.join("config.json"), record)?;
+            std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
+        } else {
+            keep(paths, &place.join("config.json"), record, lasting(&record.host))?;
         }
         match containers::take_name(paths, &record.name, &record.id) {
             Err(EngineError::NameTaken { .. }) if !given && attempt < 1000 => {}
-            other => return other,
+            Err(error) => return Err(error),
+            Ok(()) => return settle(paths, record),
         }
     }
     Ok(())
+}
+
+/// Writes `config.json` into a directory that nobody else knows.
+fn write_first(path: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
+    let format = |source| RecordError::Format { path: path.to_owned(), source };
+    let text = serde_json::to_vec(record).map_err(format)?;
+    rbox_sys::trace::call(
+        "write",
+        || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
+        || durable::write_new(path, &text, lasting(&record.host)),
+    )
+    .map_err(EngineError::file("write", path))
+}
+
+/// From here on a power cut does not take the container away.
+fn settle(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    if lasting(&record.host) == Lasting::Later {
+        return Ok(());
+    }
+    for dir in [paths.container(&record.id), paths.containers()] {
+        durable::sync_dir(&dir).map_err(EngineError::file("fsync", dir))?;
+    }
+    containers::settle_names(paths, record)
 }

@@ -37,6 +37,7 @@ pub mod record;
 mod restart;
 mod served;
 mod streams;
+pub mod start;
 pub mod teardown;
 pub mod update;
 mod user;

@@ -13,6 +13,7 @@ use rbox_runtime::cgroup::Hierarchy;
 use rbox_runtime::{Running, Stdio};
 use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
+use rbox_sys::durable::Lasting;
 use rbox_sys::process::{self, Side};
 use rbox_sys::{channel, trace};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -27,7 +28,9 @@ use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::oom;
 use crate::paths::Paths;
 use crate::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
-use crate::record::{ContainerRecord, Editing, ExitRecord, LiveState, write_json};
+use crate::record::{
+    ContainerRecord, Editing, ExitRecord, LiveState, keep, read_json, settle_exit, write_json,
+};
 use crate::restart::{self, Backoff, Why};
 use crate::served::Served;
 use crate::streams::{self, Ends, unblock};
@@ -246,6 +249,7 @@ impl Ended {
         self.post.close();
         self.post.clients.say_last(&FromMonitor::Exited(self.exit.exit_code));
         if on_disk {
+            settle_exit(paths, id);
             teardown::remove_live(paths, id);
         }
         self.post.clients.linger();
@@ -293,8 +297,10 @@ fn report_failure(
         let _ = teardown::hide_record(paths, record);
         let _ = teardown::delete_hidden(paths, record, true);
     } else {
-        let exit = ExitRecord::untold(error.exit_code(), message.clone(), None);
-        let _ = write_json(&paths.container(&record.id).join("exit.json"), &exit);
+        let path = paths.container(&record.id).join("exit.json");
+        let before = read_json::<ExitRecord>(&path).ok().flatten();
+        let exit = ExitRecord::failed_start(before, error, message.clone());
+        let _ = keep(paths, &path, &exit, Lasting::Later);
     }
     teardown::remove_live(paths, &record.id);
     let _ = channel::send(client, &FromMonitor::Failed(error.exit_code(), message).encode(), None);
@@ -579,6 +585,10 @@ impl<'a> Monitor<'a> {
             let _ = teardown::delete_hidden(paths, &self.record, true);
         }
         if on_disk {
+            // Who asked for the end waits for the lock, and with it for this; who waits for the exit has it already.
+            if !auto_remove {
+                settle_exit(paths, &self.record.id);
+            }
             teardown::remove_live(paths, &self.record.id);
         }
         Next::Over(self.post.clients)

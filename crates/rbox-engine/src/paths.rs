@@ -12,12 +12,17 @@
 //!   names/<name>      link to the id
 //!   volumes/  network/
 //!   trash/            records being removed
+//!   tmp/              records being written
 //! ```
 
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{File, Permissions};
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rbox_spec::id::ContainerId;
+
+use crate::error::EngineError;
 
 /// The two roots, and the names made from them.
 #[derive(Clone, Debug)]
@@ -39,23 +44,41 @@ pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
 }
 
+/// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
+/// room on a full disk.
+const IN_ROOT: [&str; 7] = ["containers", "image", "names", "network", "tmp", "trash", "volumes"];
+/// What it makes below the state directory.
+const IN_STATE: [&str; 5] = ["changing", "containers", "links", "locks", "network"];
+/// Directories of older versions, which may still be there.
+const FORMER: [&str; 2] = ["names", "networks"];
+
+/// The names of all directories that are rbox's below its two roots.
+pub fn own_directories() -> impl Iterator<Item = &'static str> {
+    IN_ROOT.into_iter().chain(IN_STATE).chain(FORMER)
+}
+
 impl Paths {
-    /// Makes the two roots when they are missing, open to nobody but root: what lies below may be set-user-ID
-    /// (layers, the trash) or secret (environments). Directories that are there keep their mode.
-    pub fn prepare(&self) -> std::io::Result<()> {
-        for dir in [&self.root, &self.state] {
-            if dir.is_dir() {
-                continue;
+    /// Makes the two roots and the directories in them, as far as they are missing, and closes them to everybody but root: what
+    /// lies below may be set-user-ID (layers, volumes, the trash) or secret (environments). Each command does this, whoever made
+    /// the directories and with whatever mode.
+    pub fn prepare(&self) -> Result<(), EngineError> {
+        for (dir, below) in [(&self.root, &IN_ROOT[..]), (&self.state, &IN_STATE[..])] {
+            prepare_root(dir)?;
+            let mut made = false;
+            for name in below {
+                made |= close(&dir.join(name))?;
             }
-            if let Some(parent) = dir.parent() {
-                std::fs::create_dir_all(parent)?;
-            }
-            match std::fs::DirBuilder::new().mode(0o700).create(dir) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => return Err(error),
-                _ => {}
+            if made {
+                // Best effort: the first record that must last syncs more than this.
+                let _ = rbox_sys::durable::sync_dir(dir);
             }
         }
         Ok(())
+    }
+
+    /// Where records are written before they are renamed to their place.
+    pub fn temporaries(&self) -> PathBuf {
+        self.root.join("tmp")
     }
 
     /// The image store.
@@ -101,5 +124,119 @@ impl Paths {
     /// Live state of one container.
     pub fn live_of(&self, id: &ContainerId) -> PathBuf {
         self.live().join(id.as_str())
+    }
+}
+
+/// Makes a root, or closes it. One that holds other things than rbox's keeps its mode, as others may have to reach those; then
+/// nobody else may be able to move what is in it.
+fn prepare_root(dir: &Path) -> Result<(), EngineError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(parent) = dir.parent() {
+                std::fs::create_dir_all(parent).map_err(EngineError::file("make directory", parent))?;
+            }
+            return close(dir).map(drop);
+        }
+        other => other.map_err(EngineError::file("look at", dir))?,
+    };
+    let mode = meta.mode();
+    let for_others = mode & 0o077;
+    if for_others == 0 || !meta.is_dir() {
+        return close(dir).map(drop);
+    }
+    let is_own = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        name == "swept" || name == "lost+found" || own_directories().any(|own| name == own)
+    };
+    let mut entries = std::fs::read_dir(dir).map_err(EngineError::file("list", dir))?.flatten();
+    if entries.all(is_own) {
+        return close(dir).map(drop);
+    }
+    let sticky = mode & 0o1000 != 0;
+    if mode & 0o022 != 0 && !sticky {
+        return Err(EngineError::Invalid(format!(
+            "{}: others can write to it (mode {:04o}) and it holds more than rbox's data: use a directory of its own, or chmod go-w",
+            dir.display(),
+            mode & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+/// Makes a directory that only root can enter, or makes one such that is there. Whether it was made. A full disk is no error:
+/// what is missing then is told by whoever needs it.
+fn close(dir: &Path) -> Result<bool, EngineError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match make_private(dir) {
+                Ok(()) => Ok(true),
+                Err(error) if is_full(&error) && dir.parent().is_some_and(Path::is_dir) => Ok(false),
+                Err(error) => Err(EngineError::file("make directory", dir)(error)),
+            };
+        }
+        other => other.map_err(EngineError::file("look at", dir))?,
+    };
+    let refuse = |why: &str| Err(EngineError::file("use", dir)(Error::other(why)));
+    if !meta.is_dir() {
+        return refuse("it is not a directory");
+    }
+    if meta.mode() & 0o7777 == 0o700 && meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(false);
+    }
+    // Looked at again by descriptor: what is closed is what was found to be ours.
+    let file = File::open(dir).map_err(EngineError::file("open", dir))?;
+    let meta = file.metadata().map_err(EngineError::file("look at", dir))?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    file.set_permissions(Permissions::from_mode(0o700)).map_err(EngineError::file("close to others", dir))?;
+    Ok(false)
+}
+
+/// Whether a write failed for want of room.
+pub(crate) fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_closed_whatever_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        let open = |path: &Path, mode| {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        for wrong in [0o755, 0o777, 0o1777, 0o701, 0] {
+            let paths =
+                Paths { root: dir.path().join(format!("root{wrong:o}")), state: dir.path().join("state") };
+            open(&paths.root, wrong);
+            for below in ["containers", "image", "volumes", "trash"] {
+                open(&paths.root.join(below), wrong);
+            }
+            paths.prepare().unwrap();
+            for path in IN_ROOT.map(|name| paths.root.join(name)).iter().chain([&paths.root, &paths.state]) {
+                assert_eq!(mode(path), 0o700, "{wrong:o}: {}", path.display());
+            }
+        }
+        // A directory that others use stays as it is, and what is in it is closed.
+        let shared = Paths { root: dir.path().join("shared"), state: dir.path().join("state") };
+        open(&shared.root, 0o755);
+        std::fs::write(shared.root.join("theirs"), "").unwrap();
+        shared.prepare().unwrap();
+        assert_eq!((mode(&shared.root), mode(&shared.containers())), (0o755, 0o700));
+        // But not when they can put another directory in place of ours.
+        open(&shared.root, 0o777);
+        assert!(shared.prepare().unwrap_err().to_string().contains("others can write to it (mode 0777)"));
+        open(&shared.root, 0o1777);
+        shared.prepare().unwrap();
+        // Nor is a directory taken that is another user's.
+        std::os::unix::fs::chown(shared.containers(), Some(1000), None).unwrap();
+        let refused = shared.prepare().unwrap_err().with_causes();
+        assert!(refused.ends_with("containers: it belongs to another user"), "{refused}");
     }
 }

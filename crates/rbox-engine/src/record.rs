@@ -1,6 +1,7 @@
 //! A container's records on disk: what was asked for, what lives now, how it ended.
 //!
-//! Each file is written to a temporary name and renamed, so a reader sees a whole one. The files are:
+//! Each file is written to a temporary name and renamed, so a reader sees a whole one. What a command promised is synced
+//! before it returns ([`keep`]), so that a power cut finds a whole one too. The files are:
 //! `config.json` ([`ContainerRecord`], once at `create`), `state.json` ([`LiveState`], on tmpfs while a process
 //! lives), `exit.json` ([`ExitRecord`], at each exit). [`Status`] is derived from them and from the kernel;
 //! nothing on disk claims that a process lives.
@@ -16,6 +17,7 @@ use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
 use rbox_spec::restart::RestartPolicy;
+use rbox_sys::durable::Lasting;
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 use serde::de::DeserializeOwned;
@@ -121,6 +123,25 @@ impl LiveState {
 }
 
 impl ExitRecord {
+    /// A start that failed. How the container ran and ended before stays known: it is no less exited than it was.
+    pub(crate) fn failed_start(
+        before: Option<Self>,
+        error: &crate::error::EngineError,
+        message: String,
+    ) -> Self {
+        let code = error.exit_code();
+        let Some(before) = before.filter(|before| before.started.is_some()) else {
+            return Self::untold(code, message, None);
+        };
+        let exit_code = match error {
+            crate::error::EngineError::NotExecuted { .. } => code,
+            // Docker's rule: a code that is known is kept.
+            _ if before.exit_code != 0 => before.exit_code,
+            _ => code,
+        };
+        Self { exit_code, error: message, ..before }
+    }
+
     /// The end of a start that failed, or one that nobody saw.
     pub(crate) fn untold(exit_code: i32, error: String, started: Option<Timestamp>) -> Self {
         Self {
@@ -205,7 +226,36 @@ pub enum RecordError {
     },
 }
 
-/// Writes `value` as JSON so that readers see the old file or the new one, whole.
+/// Writes `value` as JSON below the root, so that readers, and the next boot, see the old file or the new one, whole. With
+/// [`Lasting::Now`] it is on disk when this returns.
+pub fn keep<T: Serialize>(
+    paths: &Paths,
+    path: &Path,
+    value: &T,
+    lasting: Lasting,
+) -> Result<(), RecordError> {
+    let text =
+        serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    rbox_sys::trace::call(
+        "write",
+        || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
+        || rbox_sys::durable::replace(&paths.temporaries(), path, &text, lasting),
+    )
+    .map_err(|source| RecordError::Io { action: "write", path: path.to_owned(), source })
+}
+
+/// Whether the files of this container have to be on disk when a command returns. One of `--rm` does not outlive the host.
+pub fn lasting(host: &HostConfig) -> Lasting {
+    if host.auto_remove { Lasting::Later } else { Lasting::Now }
+}
+
+/// Makes a container's exit last, which was written without waiting for the disk.
+pub(crate) fn settle_exit(paths: &Paths, id: &ContainerId) {
+    // It may be removed already, or wait for room.
+    let _ = rbox_sys::durable::sync(&paths.container(id).join("exit.json"));
+}
+
+/// Writes `value` as JSON so that readers see the old file or the new one, whole. For live state, which no power cut survives.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
     let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
     let text =
@@ -267,8 +317,14 @@ impl Editing {
             let path = path.clone();
             move |source: io::Error| RecordError::Io { action, path, source }
         };
-        let dir = match std::fs::File::open(&path) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        let flags = rustix::fs::OFlags::DIRECTORY.bits() as i32;
+        let opened =
+            std::os::unix::fs::OpenOptionsExt::custom_flags(std::fs::File::options().read(true), flags)
+                .open(&path);
+        let dir = match opened {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             other => other.map_err(io_error("open"))?,
         };
         let locked = lock(&dir).map_err(|e| io_error("lock")(e.into()))?;
@@ -278,7 +334,7 @@ impl Editing {
 
 /// Reads a JSON file; none when it is not there.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
-    let text = match std::fs::read(path) {
+    let text = match read_file(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
@@ -288,16 +344,40 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordEr
         .map_err(|source| RecordError::Format { path: path.to_owned(), source })
 }
 
+/// Reads a file of ours. What somebody else put in its place is not waited for (a FIFO), and not read without end.
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = std::fs::File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut text = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+    }
+    Ok(text)
+}
+
+/// No record is larger: a container has at most some megabytes of environment and labels.
+const MOST_BYTES: u64 = 64 << 20;
+
 impl Container {
     /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
         let record = match read_json::<ContainerRecord>(&dir.join("config.json")) {
             Ok(Some(record)) => record,
-            Ok(None) => return Ok(None),
+            Ok(None) if std::fs::symlink_metadata(&dir).is_err() => return Ok(None),
+            Ok(None) => {
+                let source = io::Error::from(io::ErrorKind::NotFound);
+                let error = RecordError::Io { action: "read", path: dir.join("config.json"), source };
+                return Ok(Some(Self::unreadable(id, &error)));
+            }
             // One damaged record must not hide all the others, and must be removable.
-            Err(error @ RecordError::Format { .. }) => return Ok(Some(Self::unreadable(id, &error))),
-            Err(error) => return Err(error),
+            Err(error) => return Ok(Some(Self::unreadable(id, &error))),
         };
         // Written again and again: a damaged one is as good as none.
         let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();

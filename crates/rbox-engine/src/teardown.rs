@@ -13,14 +13,15 @@ use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
 use rbox_spec::restart::RestartPolicy;
+use rbox_sys::durable::Lasting;
 
 use crate::containers;
 use crate::error::EngineError;
 use crate::lock::Lock;
 use crate::paths::Paths;
 use crate::record::{
-    Container, ContainerRecord, ExitRecord, LiveState, RecordError, process_is, process_start, read_json,
-    write_json,
+    Container, ContainerRecord, ExitRecord, LiveState, RecordError, keep, process_is, process_start,
+    read_json, write_json,
 };
 use crate::restart::{self, Why};
 use crate::volume::VolumeStore;
@@ -107,14 +108,31 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
     let to = trash.join(record.id.as_str());
     match std::fs::rename(&from, &to) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !trash.exists() => {
-            crate::paths::make_private(&trash).map_err(EngineError::file("make directory", &trash))?;
+            make_trash(&trash, &from)?;
             std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
         }
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // Half of it is there from a removal that failed: this is the rest.
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            remove_tree(&to)?;
+            std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
+        }
         other => other.map_err(EngineError::file("move to the trash", from))?,
     }
     containers::release_name(paths, &record.name, &record.id);
     Ok(())
+}
+
+/// The trash is made with the root. Where it is missing and the disk is full, what is to be removed makes room for it.
+fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> {
+    match crate::paths::make_private(trash) {
+        Err(error) if crate::paths::is_full(&error) => {
+            remove_tree(&going.join("upper"))?;
+            crate::paths::make_private(trash)
+        }
+        other => other,
+    }
+    .map_err(EngineError::file("make directory", trash))
 }
 
 /// Deletes a record that was hidden, and its anonymous volumes when asked.
@@ -136,7 +154,7 @@ pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
     crate::links::forget(paths, id);
     let gone = paths.live().join(format!("{GONE}{id}.{}", std::process::id()));
     if std::fs::rename(paths.live_of(id), &gone).is_ok() {
-        let _ = std::fs::remove_dir_all(gone);
+        let _ = remove_tree(&gone);
     }
 }
 
@@ -156,10 +174,11 @@ fn sweep_unfinished(paths: &Paths) {
     let each = |dir: &Path, gone: &dyn Fn(&str) -> bool| {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if gone(&entry.file_name().to_string_lossy()) {
-                let _ = std::fs::remove_dir_all(entry.path());
+                let _ = remove_tree(&entry.path());
             }
         }
     };
+    rbox_sys::durable::sweep(&paths.temporaries());
     each(&paths.live(), &|name| name.starts_with(GONE));
     each(&paths.containers(), &|name| {
         let Some(rest) = name.strip_prefix(NEW) else { return false };
@@ -181,77 +200,77 @@ fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
     }
 }
 
-pub(crate) fn remove_tree(path: &Path) -> Result<(), EngineError> {
-    match std::fs::remove_dir_all(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(EngineError::file("remove", path)(e)),
-        _ => Ok(()),
-    }
+/// Deletes a directory with all that is in it, whatever a container made of it.
+pub fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    rbox_sys::removal::remove_tree(path).map_err(EngineError::file("remove", path))
 }
 
-/// Deletes what a killed process left in the trash.
-pub fn empty_trash(paths: &Paths) -> Result<(), EngineError> {
-    for id in containers::entries(&paths.trash())? {
-        // Its monitor or another command may be at it: that one holds the lock.
-        let Some(_lock) = Lock::try_take(&paths.live_of(&id))? else { continue };
-        let dir = paths.trash().join(id.as_str());
-        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json"))
-            && record.host.auto_remove
-        {
-            remove_anonymous_volumes(paths, &record);
-        }
-        finish_dead(paths, &id)?;
-        remove_tree(&dir)?;
-        remove_live(paths, &id);
+/// Deletes what a killed process left of one container in the trash.
+fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+    // Its monitor or another command may be at it: that one holds the lock.
+    let Some(_lock) = Lock::try_take(&paths.live_of(id))? else { return Ok(()) };
+    let dir = paths.trash().join(id.as_str());
+    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json"))
+        && record.host.auto_remove
+    {
+        remove_anonymous_volumes(paths, &record);
     }
-    Ok(())
+    let removed = finish_dead(paths, id).and_then(|()| remove_tree(&dir));
+    remove_live(paths, id);
+    removed
 }
 
 /// Makes the records true after kills: containers whose monitor is gone and whose process is too are given an
 /// exit, and all they held is freed. Those that still run stay. Every command that lists or changes calls this.
-pub fn tidy(paths: &Paths) -> Result<(), EngineError> {
-    empty_trash(paths)?;
+///
+/// What could not be tidied is given back, each thing's failure by itself: none keeps another from being tidied, nor the command
+/// from what it was called for.
+pub fn tidy(paths: &Paths) -> Vec<EngineError> {
+    let mut failures = Vec::new();
+    let mut each =
+        |dir: &Path, work: &dyn Fn(&ContainerId) -> Result<(), EngineError>| match containers::entries(dir) {
+            Ok(ids) => failures.extend(ids.iter().filter_map(|id| work(id).err())),
+            Err(error) => failures.push(error),
+        };
+    each(&paths.trash(), &|id| empty_trash(paths, id));
     sweep_unfinished(paths);
-    sweep_boot(paths)?;
-    crate::connect::mend(paths);
-    let mut first_failure = Ok(());
-    for id in containers::entries(&paths.live())? {
-        let dir = paths.live_of(&id);
-        if Lock::is_held(&dir) {
-            continue;
-        }
-        let Some(lock) = Lock::try_take(&dir)? else { continue };
-        // One that cannot be tidied does not keep the others from it.
-        if let Err(error) = tidy_one(paths, &id, lock) {
-            first_failure = first_failure.and(Err(error));
-        }
+    let mark = paths.boot_mark();
+    if !mark.exists() {
+        each(&paths.containers(), &|id| sweep_boot(paths, id));
     }
-    first_failure
+    crate::connect::mend(paths);
+    each(&paths.live(), &|id| {
+        let dir = paths.live_of(id);
+        if Lock::is_held(&dir) {
+            return Ok(());
+        }
+        Lock::try_take(&dir)?.map_or(Ok(()), |lock| tidy_one(paths, id, lock))
+    });
+    if !mark.exists()
+        && let Err(error) = std::fs::write(&mark, "")
+    {
+        failures.push(EngineError::file("write", mark)(error));
+    }
+    failures
 }
 
-/// Once a boot: containers that ran when the host went down are given an exit, and those of `--rm` are removed.
-fn sweep_boot(paths: &Paths) -> Result<(), EngineError> {
-    let mark = paths.boot_mark();
-    if mark.exists() {
+/// Once a boot: a container that ran when the host went down is given an exit, and one of `--rm` is removed.
+fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+    let Some(started) = read_mark(paths, id) else { return Ok(()) };
+    let exit_path = paths.container(id).join("exit.json");
+    let told = read_json::<ExitRecord>(&exit_path).ok().flatten().is_some_and(|e| e.started == Some(started));
+    if told || paths.live_of(id).exists() {
         return Ok(());
     }
-    for id in containers::ids(paths)? {
-        let Some(started) = read_mark(paths, &id) else { continue };
-        let exit_path = paths.container(&id).join("exit.json");
-        let told =
-            read_json::<ExitRecord>(&exit_path).ok().flatten().is_some_and(|e| e.started == Some(started));
-        if told || paths.live_of(&id).exists() {
-            continue;
-        }
-        let why = "the host went down while the container ran".to_owned();
-        let exit = ExitRecord::untold(UNSEEN_EXIT, why, Some(started));
-        write_json(&exit_path, &exit)?;
-        let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json")).ok().flatten();
-        if let Some(record) = record.filter(|record| record.host.auto_remove) {
-            hide_record(paths, &record)?;
-            delete_hidden(paths, &record, true)?;
-        }
+    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+    if let Some(record) = record.filter(|record| record.host.auto_remove) {
+        hide_record(paths, &record)?;
+        return delete_hidden(paths, &record, true);
     }
-    std::fs::write(&mark, "").map_err(EngineError::file("write", mark))
+    let why = "the host went down while the container ran".to_owned();
+    let exit = ExitRecord::untold(UNSEEN_EXIT, why, Some(started));
+    // Lost with the power it is found out again.
+    Ok(keep(paths, &exit_path, &exit, Lasting::Later)?)
 }
 
 pub(crate) fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
@@ -276,10 +295,8 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
         return Ok(());
     }
     finish_dead(paths, id)?;
-    let record = match read_json::<ContainerRecord>(&paths.container(id).join("config.json")) {
-        Err(RecordError::Format { .. }) => None,
-        other => other?,
-    };
+    // A damaged record is told where containers are listed.
+    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
     if let Some(record) = record.filter(|r| r.host.auto_remove) {
         hide_record(paths, &record)?;
         delete_hidden(paths, &record, true)?;
@@ -340,7 +357,11 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
     let waiting = read_json::<ExitRecord>(&paths.live_of(id).join("exit.json")).ok().flatten();
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
-        return Ok(write_json(&exit_path, &exit)?);
+        return match keep(paths, &exit_path, &exit, Lasting::Now) {
+            // It waits on.
+            Err(RecordError::Io { source, .. }) if crate::paths::is_full(&source) => Ok(()),
+            other => Ok(other?),
+        };
     }
     if live.running && !told && dir.exists() {
         let why = "the container's monitor was killed, so nobody saw how the container ended".to_owned();
@@ -394,7 +415,8 @@ fn take_from_monitor(paths: &Paths, record: &ContainerRecord, force: bool) -> Re
 /// Writes an exit down: beside the record, or on a full disk in the live directory, until there is room.
 /// Whether it is where it stays.
 pub(crate) fn write_exit(paths: &Paths, id: &ContainerId, exit: &ExitRecord) -> Result<bool, EngineError> {
-    let Err(error) = write_json(&paths.container(id).join("exit.json"), exit) else { return Ok(true) };
+    let path = paths.container(id).join("exit.json");
+    let Err(error) = keep(paths, &path, exit, Lasting::Later) else { return Ok(true) };
     match write_json(&paths.live_of(id).join("exit.json"), exit) {
         Ok(()) => Ok(false),
         Err(_) => Err(error.into()),

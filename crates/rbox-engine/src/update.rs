@@ -6,7 +6,7 @@ use rbox_spec::restart::RestartPolicy;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, Editing, LiveState, process_is, write_json};
+use crate::record::{Container, ContainerRecord, Editing, LiveState, keep, lasting, process_is};
 
 /// What is to change; what is absent stays.
 #[derive(Clone, Debug, Default)]
@@ -41,7 +41,7 @@ pub fn update(paths: &Paths, container: &Container, change: &Change) -> Result<(
         Some(live) if limits != Resources::default() => write_limits(&record, &live, &limits)?,
         _ => {}
     }
-    Ok(write_json(&paths.container(id).join("config.json"), &record)?)
+    Ok(keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host))?)
 }
 
 /// Of the limits that hold now, those that `change` touches: a pair that goes into one file goes whole.

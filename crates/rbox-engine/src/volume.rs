@@ -20,6 +20,8 @@ use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use rbox_spec::mount::MountKind;
+use rbox_sys::durable::{self, Lasting};
+use rbox_sys::removal::remove_tree;
 use serde::{Deserialize, Serialize};
 
 use crate::containers;
@@ -213,7 +215,8 @@ impl VolumeStore {
             // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
             DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
             DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
-            fs::write(building.join("volume.json"), &text).map_err(io_error("write", &building))
+            durable::write_new(&building.join("volume.json"), &text, Lasting::Now)
+                .map_err(io_error("write", &building))
         };
         let place = self.dir.join(&name);
         let renamed = made().and_then(|()| match fs::rename(&building, &place) {
@@ -222,8 +225,9 @@ impl VolumeStore {
             other => other.map_err(io_error("rename to", &place)),
         });
         // Gone already when the rename was done; what is left of a failure goes here.
-        let _ = fs::remove_dir_all(&building);
+        let _ = remove_tree(&building);
         renamed?;
+        durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
         self.get(&name)?.ok_or(VolumeError::Missing(name))
     }
 
@@ -277,9 +281,11 @@ impl VolumeStore {
         for entry in entries {
             let entry = entry.map_err(io_error("read", &self.dir))?;
             // Names that are no volume's are skipped: `.new-…`, `.gone-…`, and what others put here.
-            if let Some(volume) = entry.file_name().to_str().map(|name| self.get(name)).transpose()?.flatten()
-            {
-                volumes.push(volume);
+            // One whose record is damaged stands in no other's way.
+            match entry.file_name().to_str().map(|name| self.get(name)) {
+                Some(Ok(volume)) => volumes.extend(volume),
+                None | Some(Err(VolumeError::Format { .. })) => {}
+                Some(Err(error)) => return Err(error),
             }
         }
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
@@ -322,8 +328,7 @@ impl VolumeStore {
             }
             other => other.map_err(io_error("rename", &place))?,
         }
-        // The standard library's walk goes by descriptors and follows no link.
-        fs::remove_dir_all(&going).map_err(io_error("remove", &going))?;
+        remove_tree(&going).map_err(io_error("remove", &going))?;
         self.sweep();
         Ok(())
     }
@@ -368,7 +373,7 @@ impl VolumeStore {
                     .is_some_and(|age| age > STALE)
             };
             if (name.starts_with(".new-") || name.starts_with(".gone-")) && old() {
-                let _ = fs::remove_dir_all(entry.path());
+                let _ = remove_tree(&entry.path());
             }
         }
     }
@@ -395,11 +400,14 @@ impl VolumeUsers {
                     }
                 }
                 Ok(None) => {}
-                Err(RecordError::Format { .. }) => {
-                    let text = fs::read(&path).unwrap_or_default();
+                // What is left of a damaged record's text may name a volume.
+                Err(error) => {
+                    let text = match error {
+                        RecordError::Format { .. } => fs::read(&path).unwrap_or_default(),
+                        RecordError::Io { .. } => Vec::new(),
+                    };
                     users.damaged.push((id.as_str().to_owned(), String::from_utf8_lossy(&text).into_owned()));
                 }
-                Err(error) => return Err(error.into()),
             }
         }
         Ok(users)

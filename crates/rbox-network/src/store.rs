@@ -83,8 +83,14 @@ impl NetworkStore {
     /// The default network `bridge`; its subnet is chosen, and recorded, the first time.
     pub fn bridge(&self) -> Result<Network> {
         let path = self.default_path();
-        if let Some(network) = read_record(&path)? {
-            return Ok(network);
+        match read_record(&path) {
+            Ok(Some(network)) => return Ok(network),
+            Ok(None) => {}
+            // All it held can be made again: the subnet is that of the bridge, if that is there. It is set aside, not lost.
+            Err(_) => {
+                let aside = path.with_extension("json.damaged");
+                std::fs::rename(&path, &aside).map_err(|e| Error::file("rename", &path, e))?;
+            }
         }
         let network = self.new_default(Some(self.choose_subnet()?))?;
         self.write_record(&path, &network)?;
@@ -257,7 +263,7 @@ impl NetworkStore {
         Table::with(&self.names.table, |table| table.remove_network(&in_rules(network)?))?;
         link::delete(&mut Netlink::route()?, &network.bridge)?;
         let (state, record) = (self.state.join(&network.bridge), self.path_of(network));
-        gone(std::fs::remove_dir_all(&state), &state)?;
+        gone(rbox_sys::removal::remove_tree(&state), &state)?;
         gone(std::fs::remove_file(&record), &record)
     }
 
@@ -409,7 +415,7 @@ impl NetworkStore {
             steps.push(Netlink::route().and_then(|mut socket| link::delete(&mut socket, bridge)));
         }
         for dir in [&self.state, &self.root] {
-            steps.push(gone(std::fs::remove_dir_all(dir), dir));
+            steps.push(gone(rbox_sys::removal::remove_tree(dir), dir));
         }
         collected(steps)
     }
@@ -444,22 +450,38 @@ impl NetworkStore {
         self.root.join(format!("{}.json", network.id))
     }
 
-    /// The users' networks, oldest first. A record that cannot be read is an error: its subnet would be given away.
+    /// The users' networks, oldest first. A record that cannot be read is left out: see [`damaged`](Self::damaged). Its subnet
+    /// is not given away while its bridge is on the host.
     pub fn records(&self) -> Result<Vec<Network>> {
+        Ok(self.read_all()?.0)
+    }
+
+    /// Why the records that cannot be read cannot be.
+    pub fn damaged(&self) -> Result<Vec<Error>> {
+        Ok(self.read_all()?.1)
+    }
+
+    fn read_all(&self) -> Result<(Vec<Network>, Vec<Error>)> {
         let entries = match std::fs::read_dir(&self.root) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Ok((Vec::new(), Vec::new()));
+            }
             entries => entries.map_err(|e| Error::file("read", &self.root, e))?,
         };
         let default = self.default_path();
-        let mut records = Vec::new();
+        let (mut records, mut damaged) = (Vec::new(), Vec::new());
         for entry in entries {
             let path = entry.map_err(|e| Error::file("read", &self.root, e))?.path();
+            sweep_temporary(&path);
             if path != default && path.extension().is_some_and(|extension| extension == "json") {
-                records.extend(read_record(&path)?);
+                match read_record(&path) {
+                    Ok(record) => records.extend(record),
+                    Err(error) => damaged.push(error),
+                }
             }
         }
         records.sort_by(|a, b| (a.created, &a.id).cmp(&(b.created, &b.id)));
-        Ok(records)
+        Ok((records, damaged))
     }
 
     /// Writes the record unless there is one: a complete file is given its name.
@@ -503,13 +525,34 @@ fn gone(removed: std::io::Result<()>, path: &Path) -> Result<()> {
     }
 }
 
+/// No record is larger: a network has at most some labels and options.
+const MOST_BYTES: u64 = 16 << 20;
+
 fn read_record(path: &Path) -> Result<Option<Network>> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::file("read", path, error)),
+    use rbox_sys::reading::{ReadError, read_file};
+    match read_file(path, MOST_BYTES) {
+        Err(ReadError::Call(error)) if error.errno as i32 == rustix::io::Errno::NOENT.raw_os_error() => {
+            Ok(None)
+        }
+        Err(error) => Err(Error::file("read", path, std::io::Error::other(error))),
         Ok(text) => serde_json::from_slice(&text)
             .map(Some)
             .map_err(|error| Error::file("read", path, std::io::Error::other(error))),
+    }
+}
+
+/// Takes a half written record away whose writer was killed. Its name ends with the writer's number, which may be another
+/// process's by now: an old one goes too.
+fn sweep_temporary(path: &Path) {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let Some(pid) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')).map(|(_, pid)| pid) else {
+        return;
+    };
+    let is_number = !pid.is_empty() && pid.bytes().all(|b| b.is_ascii_digit());
+    let age = std::fs::symlink_metadata(path).and_then(|meta| meta.modified()).map(|at| at.elapsed());
+    let old = age.is_ok_and(|age| age.is_ok_and(|age| age > std::time::Duration::from_mins(1)));
+    if is_number && (old || !Path::new("/proc").join(pid).exists()) {
+        let _ = std::fs::remove_file(path);
     }
 }
 

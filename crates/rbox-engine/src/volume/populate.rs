@@ -39,7 +39,9 @@ pub fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, P
     rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(at_root("lock the volume"))?;
     let interrupted = rustix::fs::fgetxattr(&lock, FILLING, &mut [0_u8; 8][..]).is_ok();
     if interrupted {
-        clear(&lock, 0).map_err(at_root("empty a half-filled volume"))?;
+        rbox_sys::removal::clear(&lock)
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOTEMPTY))
+            .map_err(at_root("empty a half-filled volume"))?;
     } else if !is_empty(&lock).map_err(at_root("read the volume"))? {
         return Ok(false);
     }
@@ -73,23 +75,6 @@ fn is_empty(dir: &OwnedFd) -> Result<bool, Errno> {
         }
     }
     Ok(true)
-}
-
-fn clear(dir: &OwnedFd, depth: usize) -> Result<(), Errno> {
-    if depth > MAX_DEPTH {
-        return Err(Errno::NAMETOOLONG);
-    }
-    for name in names(dir)? {
-        match rustix::fs::openat(dir, &name, dir_flags(), Mode::empty()) {
-            Ok(child) => {
-                clear(&child, depth + 1)?;
-                rustix::fs::unlinkat(dir, &name, AtFlags::REMOVEDIR)?;
-            }
-            Err(Errno::NOTDIR | Errno::LOOP) => rustix::fs::unlinkat(dir, &name, AtFlags::empty())?,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
 }
 
 /// The names in a directory, read in one go: the copy into a tree must not see itself.

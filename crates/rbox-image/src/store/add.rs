@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rbox_rootfs::removal::remove_tree;
 use rbox_spec::digest::Algorithm;
 use rbox_spec::{Digest, Reference};
 use rustix::fs::FlockOperation;
@@ -134,7 +135,7 @@ impl Staging {
 impl Drop for Staging {
     fn drop(&mut self) {
         if !self.done {
-            let _ = fs::remove_dir_all(&self.path);
+            let _ = remove_tree(&self.path);
         }
     }
 }
@@ -267,7 +268,7 @@ impl Transaction<'_> {
             // What a killed unpack left cannot be gone on with.
             for name in ["fs", "layer.json"] {
                 let left = path.join(name);
-                let removed = if name == "fs" { fs::remove_dir_all(&left) } else { fs::remove_file(&left) };
+                let removed = if name == "fs" { remove_tree(&left) } else { fs::remove_file(&left) };
                 match removed {
                     Err(source) if source.kind() != io::ErrorKind::NotFound => {
                         return Err(StoreError::Io { action: "remove", path: left, source }.into());

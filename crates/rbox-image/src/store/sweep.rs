@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rbox_rootfs::removal::remove_tree;
 use rbox_spec::Digest;
 use rustix::fs::FlockOperation;
 
@@ -110,7 +111,7 @@ impl ImageStore {
     fn discard(&self, path: &Path) -> Result<(), StoreError> {
         let grave = self.fresh("dead");
         match fs::rename(path, &grave) {
-            Ok(()) => fs::remove_dir_all(&grave).map_err(io_error("remove", &grave)),
+            Ok(()) => remove_tree(&grave).map_err(io_error("remove", &grave)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(source) => Err(StoreError::Io { action: "rename", path: path.to_owned(), source }),
         }
