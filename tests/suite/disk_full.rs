@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test};
+use crate::harness::{BUSYBOX, Disk, OwnRoots, PYTHON, Test};
 
 /// A small file system, mounted for as long as it lives.
 struct Small<'a>(&'a Path);
@@ -81,4 +81,51 @@ fn a_container_fills_it_and_can_be_removed() {
     own.run(&["ps", "-a"]).ok();
     own.run(&["rm", "filler"]).ok();
     assert_eq!(own.run(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "room"]).ok(), "room");
+}
+
+/// Nothing was ever removed there, so what removing needs was never made for that.
+#[test]
+fn all_can_be_removed_with_no_byte_or_no_inode_free() {
+    let Some(t) = Test::start() else { return };
+    for (what, inodes) in [("bytes", false), ("inodes", true)] {
+        let Some(disk) = Disk::new(&t, what, 48, &["-N", "2048"]) else { return };
+        let mut own = OwnRoots::new(&t, &format!("own-{what}"), &t.suite.registry);
+        own.root = disk.at.join("root");
+        own.run(&["pull", "-q", BUSYBOX]).ok();
+        own.run(&["network", "create", "net"]).ok();
+        own.run(&["volume", "create", "vol"]).ok();
+        own.run(&["create", "--name", "off", "-v", "vol:/v", BUSYBOX, "true"]).ok();
+        let sleep = "trap 'exit 7' TERM; while :; do sleep 0.05; done";
+        for name in ["on", "on2", "on3"] {
+            own.run(&["run", "-d", "--network", "none", "--name", name, BUSYBOX, "sh", "-c", sleep]).ok();
+        }
+        disk.fill(inodes);
+        let ok = |args: &[&str]| {
+            let out = own.run(args);
+            assert!(out.code == 0, "no {what} free: {out:?}");
+            out.stdout
+        };
+        own.run(&["create", "--name", "new", BUSYBOX, "true"]).refused(125, &["no space"]);
+        own.run(&["run", "-d", "--name", "new", BUSYBOX, "true"]).refused(125, &["no space"]);
+        own.run(&["volume", "create", "new"]).refused(1, &["no space"]);
+        for args in [&["ps", "-a"][..], &["images"], &["volume", "ls"], &["network", "ls"], &["system", "df"]]
+        {
+            ok(args);
+        }
+        ok(&["exec", "on", "true"]);
+        ok(&["stop", "-t", "5", "on"]);
+        assert!(ok(&["ps", "-a"]).contains("Exited"), "no {what} free");
+        ok(&["kill", "on2"]);
+        ok(&["rm", "off"]);
+        ok(&["rm", "-f", "on3"]);
+        ok(&["container", "prune", "-f"]);
+        assert_eq!(ok(&["ps", "-aq"]), "");
+        ok(&["volume", "rm", "vol"]);
+        ok(&["network", "rm", "net"]);
+        ok(&["rmi", BUSYBOX]);
+        ok(&["system", "prune", "-a", "-f", "--volumes"]);
+        ok(&["system", "reset", "-f"]);
+        assert!(!own.root.join("containers").exists(), "no {what} free");
+        disk.free();
+    }
 }

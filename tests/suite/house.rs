@@ -101,6 +101,24 @@ fn unsafe_is_in_rbox_sys_only() {
     }
 }
 
+/// A container decides how deep a tree is and what flags its files have: only `rbox_sys::removal` is made for that.
+#[test]
+fn trees_are_removed_by_one_function() {
+    let mut files = Vec::new();
+    sources(&project().join("crates"), &mut files);
+    for path in files.iter().filter(|path| {
+        !path.components().any(|part| part.as_os_str() == "tests" || part.as_os_str() == "tests.rs")
+    }) {
+        let text = fs::read_to_string(path).unwrap();
+        // What follows is tests.
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for call in ["remove_dir_all", "AtFlags::REMOVEDIR"] {
+            let allowed = path.ends_with("rbox-sys/src/removal.rs") || path.ends_with("layer/place.rs");
+            assert!(allowed || !code.contains(call), "{}: {call}", path.display());
+        }
+    }
+}
+
 #[test]
 fn files_stay_readable() {
     let mut files = Vec::new();

@@ -2,6 +2,7 @@
 //! each test that the host is as it was.
 
 mod command;
+mod disk;
 mod host;
 mod peer;
 mod pty;
@@ -16,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 pub(crate) use command::{Cmd, Output};
+pub(crate) use disk::Disk;
 pub(crate) use host::Left;
 pub(crate) use peer::Peer;
 pub(crate) use pty::OnTerminal;
@@ -193,7 +195,12 @@ impl OwnRoots {
 
     /// A command with these roots.
     pub(crate) fn cmd(&self, args: &[&str]) -> Cmd {
-        Cmd::new(binary(), args)
+        self.program(binary(), args)
+    }
+
+    /// Another program, with these roots for the rbox that it may call.
+    pub(crate) fn program(&self, program: impl AsRef<Path>, args: &[&str]) -> Cmd {
+        Cmd::new(program, args)
             .env("RBOX_ROOT", &self.root)
             .env("RBOX_STATE", &self.state)
             .env("RBOX_REGISTRIES", &self.registries)
