@@ -195,11 +195,11 @@ impl OwnRoots {
 
     /// A command with these roots.
     pub(crate) fn cmd(&self, args: &[&str]) -> Cmd {
-        self.program(binary(), args)
+        self.other(binary(), args)
     }
 
     /// Another program, with these roots for the rbox that it may call.
-    pub(crate) fn program(&self, program: impl AsRef<Path>, args: &[&str]) -> Cmd {
+    pub(crate) fn other(&self, program: impl AsRef<Path>, args: &[&str]) -> Cmd {
         Cmd::new(program, args)
             .env("RBOX_ROOT", &self.root)
             .env("RBOX_STATE", &self.state)
