@@ -62,6 +62,8 @@ impl Host<'_> {
             &["volume", "rm", "probe"],
             &["run", "--rm", "--network", "none", BUSYBOX, "true"],
         ];
+        // A removal is no promise: the one of the last time may have come back.
+        self.own.run(&["rm", "-f", "probe"]);
         for args in lines {
             let out = self.own.run(args);
             assert!(out.code == 0, "after {told}: {args:?}: {out:?}");
