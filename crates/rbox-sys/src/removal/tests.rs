@@ -110,7 +110,7 @@ fn modes_and_flags_do_not_keep_anything() {
         Command::new("chattr").arg(flag).args(paths).status().is_ok_and(|status| status.success())
     };
     let flagged = chattr("+i", &["a/file", "a/b/c/file", "empty"]) && chattr("+a", &["a/b/log", "a/b"]);
-    fs::set_permissions(tree.join("a/b/c"), fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(tree.join("a/b/c"), fs::Permissions::from_mode(0o000)).unwrap();
     let flagged = flagged && chattr("+i", &["a/b/c", "a", "."]);
     if !flagged {
         println!("skipped: no flags on this file system, or no right to set them");
