@@ -25,8 +25,7 @@ impl Origin {
             None if https => 443,
             None => 80,
         };
-        let valid = !host.is_empty() && !host.contains(['/', '@', '?', '#', ' ', '\\']);
-        valid.then(|| Self { https, host: host.to_ascii_lowercase(), port })
+        is_host(host).then(|| Self { https, host: host.to_ascii_lowercase(), port })
     }
 
     /// Splits an absolute http or https URL into its origin and the rest (path and query, starting with `/`).
@@ -58,6 +57,17 @@ impl Origin {
         match (self.https, self.port) {
             (true, 443) | (false, 80) => self.host.clone(),
             _ => format!("{}:{}", self.host, self.port),
+        }
+    }
+}
+
+/// Whether it is a name or an address, and nothing that another reader of URLs could take for something else.
+fn is_host(host: &str) -> bool {
+    match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty()
+                && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
         }
     }
 }
@@ -94,6 +104,12 @@ mod tests {
             "http://user:pw@host/",
             "http://a:b/",
             "http://h:99999/",
+            "http://a:b:80/",
+            "http://a\"b/",
+            "http://a%2fb/",
+            "http://[::1/",
+            "http://[a]/",
+            "http://[::1]x:80/",
             "é",
         ] {
             assert!(Origin::split(bad).is_none(), "{bad}");
