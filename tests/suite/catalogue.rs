@@ -653,6 +653,51 @@ fn doors_of_the_kernel() {
     }
 }
 
+/// Row 26. An ordinary user of the host walks over both roots, whatever the modes are that an administrator gave them.
+#[test]
+fn an_ordinary_user_reaches_nothing() {
+    let Some(t) = Test::start() else { return };
+    let (name, volume) = (t.name("c"), t.name("v"));
+    t.ok([
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "-v",
+        &format!("{volume}:/v"),
+        BUSYBOX,
+        "sh",
+        "-c",
+        "cp /bin/busybox /v/su; chmod 4755 /v/su; cp /v/su /su; chmod 777 /v /; sleep 1000",
+    ]);
+    crate::harness::wait_until("the files are made", || {
+        t.rbox(["exec", &name, "test", "-u", "/su"]).code == 0
+    });
+    let id = t.inspect(&name)["Id"].as_str().unwrap().to_owned();
+    for (root, below) in [
+        (&t.suite.root, format!("volumes/{volume}")),
+        (&t.suite.root, format!("volumes/{volume}/_data")),
+        (&t.suite.root, format!("volumes/{volume}/_data/su")),
+        (&t.suite.root, format!("containers/{id}")),
+        (&t.suite.root, format!("containers/{id}/config.json")),
+        (&t.suite.root, format!("containers/{id}/upper/su")),
+        (&t.suite.root, "image/index.json".into()),
+        (&t.suite.root, "image/blobs/sha256".into()),
+        (&t.suite.state, format!("containers/{id}/state.json")),
+        (&t.suite.state, format!("containers/{id}/monitor.sock")),
+    ] {
+        let path = root.join(&below);
+        assert!(
+            path.symlink_metadata().is_ok(),
+            "{below} is not there for root either: the test looks at the wrong place"
+        );
+        for test in ["-e", "-r", "-x"] {
+            let out = Cmd::new("test", [test, &path.display().to_string()]).user(1000).run();
+            assert_ne!(out.code, 0, "{below}: test {test} as an ordinary user");
+        }
+    }
+}
+
 /// Row 10. Names under which the host would look for programs and libraries: none of them runs outside, whatever is asked for.
 #[test]
 fn no_command_runs_what_a_container_has() {
