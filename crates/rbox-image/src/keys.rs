@@ -140,6 +140,7 @@ impl<'de> Visitor<'de> for &Shape {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
     #[test]

@@ -251,6 +251,7 @@ pub enum DocumentError {
 struct Shape {
     schema_version: Option<serde_json::Value>,
     #[serde(default, deserialize_with = "present")]
+    #[allow(clippy::option_option)] // Absent, null and a text are three things here.
     media_type: Option<Option<String>>,
     #[serde(default, deserialize_with = "present")]
     config: Option<IgnoredAny>,

@@ -144,6 +144,8 @@ fn text(path: &Path) -> Result<&str, OverlayError> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::fs;
+
     use super::*;
 
     /// A tree of `count` layers, the lowest with this name; needs root.
@@ -194,7 +196,6 @@ mod tests {
         if !rustix::process::geteuid().is_root() {
             return;
         }
-        use std::fs;
         let dir = tempfile::tempdir().unwrap();
         let make = |name: &str, files: &[(&str, &str)]| {
             let root = dir.path().join(name);

@@ -46,14 +46,12 @@ impl Job<'_> {
     ) -> Result<Chosen, PullError> {
         let (left, offered) = (Cell::new(MOST_FETCHED), Cell::default());
         let search = Search { session, transaction, wanted: self.platform(), left, offered };
-        match self.resolve(&search, fetched, 0)? {
-            Some(chosen) => Ok(chosen),
-            None => {
-                let offered = search.offered.take().join(", ");
-                let offered = offered.chars().take(300).filter(|c| !c.is_control()).collect();
-                Err(PullError::NoPlatform { wanted: search.wanted, offered })
-            }
+        if let Some(chosen) = self.resolve(&search, fetched, 0)? {
+            return Ok(chosen);
         }
+        let offered = search.offered.take().join(", ");
+        let offered = offered.chars().take(300).filter(|c| !c.is_control()).collect();
+        Err(PullError::NoPlatform { wanted: search.wanted, offered })
     }
 
     fn resolve(
@@ -124,7 +122,7 @@ impl Search<'_, '_> {
             );
             match descriptor.platform.as_ref().filter(|platform| !platform.os.is_empty()) {
                 None if image => {
-                    found.push((usize::MAX, Descriptor { platform: None, ..descriptor.clone() }))
+                    found.push((usize::MAX, Descriptor { platform: None, ..descriptor.clone() }));
                 }
                 // Attestations beside the images.
                 Some(platform) if platform.os != "unknown" => {

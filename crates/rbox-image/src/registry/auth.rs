@@ -89,6 +89,7 @@ fn take_value(text: &str) -> (String, &str) {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::struct_field_names)] // Token servers name them so.
 struct Token {
     token: Option<String>,
     access_token: Option<String>,

@@ -157,6 +157,7 @@ fn nothing_outside_is_touched() {
 }
 
 #[test]
+#[allow(clippy::too_many_lines, reason = "a list of cases")]
 fn archives_that_readers_differ_on_are_refused() {
     let hidden = |tar: &mut Tar| {
         // What a reader that takes the wrong size would find inside the data.
