@@ -71,12 +71,30 @@ pub enum InvalidMount {
     #[error("invalid specification: destination can't be '/'")]
     Root,
     /// An unknown option after the second colon.
-    #[error("invalid mode: {option} in '{spec}': expected ro, rw, nocopy, z, Z or a propagation mode")]
+    #[error(
+        "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, and a propagation mode"
+    )]
     Mode {
-        /// The option refused.
-        option: String,
+        /// All options.
+        mode: String,
         /// The whole argument.
         spec: String,
+    },
+    /// An option that this kind of mount does not have.
+    #[error(
+        "invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": field {field} must not be specified ({option} is for {other}s only)"
+    )]
+    Field {
+        /// The whole argument.
+        spec: String,
+        /// The kind of mount.
+        kind: &'static str,
+        /// Docker's name for the options.
+        field: &'static str,
+        /// The option refused.
+        option: &'static str,
+        /// The kind that has it.
+        other: &'static str,
     },
     /// A name that no volume may have.
     #[error(
@@ -170,16 +188,18 @@ impl MountSpec {
             return Err(bad());
         }
         let target = target_of(target)?;
-        let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
-        for option in options.split(',').filter(|o| !o.is_empty()) {
-            match option {
-                "ro" | "readonly" => read_only = true,
-                "nocopy" => no_copy = true,
-                // Labels of SELinux; hosts without it have nothing to relabel, as with Docker.
-                "rw" | "z" | "Z" | "consistent" | "cached" | "delegated" => {}
-                p if PROPAGATION.contains(&p) => p.clone_into(&mut propagation),
-                other => return Err(InvalidMount::Mode { option: other.to_owned(), spec: spec.to_owned() }),
-            }
+        let mode = Mode::parse(options)
+            .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
+        let Mode { read_only, no_copy, propagation } = mode;
+        let is_path = source.is_some_and(|source| source.starts_with(['/', '.']));
+        let extra = |kind, field, option, other| {
+            Err(InvalidMount::Field { spec: spec.to_owned(), kind, field, option, other })
+        };
+        if is_path && no_copy {
+            return extra("bind", "VolumeOptions", "nocopy", "volume");
+        }
+        if !is_path && !propagation.is_empty() {
+            return extra("volume", "BindOptions", "a propagation mode", "bind mount");
         }
         let kind = match source {
             None => MountKind::Volume { name: String::new(), anonymous: true, no_copy },
@@ -210,7 +230,9 @@ impl MountSpec {
             Some("false" | "0") => Ok(false),
             Some(other) => Err(bad(format!("invalid value for {key}: {other}"))),
         };
-        for field in spec.split(',') {
+        for field in &csv_fields(spec)
+            .map_err(|(column, what)| bad(format!("parse error on line 1, column {column}: {what}")))?
+        {
             let (key, value) = match field.split_once('=') {
                 Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),
                 None => (field.trim().to_ascii_lowercase(), None),
@@ -323,6 +345,85 @@ impl MountSpec {
     }
 }
 
+/// The options behind the second colon of `-v`.
+struct Mode {
+    read_only: bool,
+    no_copy: bool,
+    propagation: String,
+}
+
+impl Mode {
+    /// None for an unknown option, or two of one group.
+    fn parse(text: &str) -> Option<Self> {
+        let mut mode = Self { read_only: false, no_copy: false, propagation: String::new() };
+        let mut seen = [false; 5];
+        for option in text.split(',').filter(|_| !text.is_empty()) {
+            let group = match option {
+                "ro" | "rw" => {
+                    mode.read_only = option == "ro";
+                    0
+                }
+                // Labels of SELinux; hosts without it have nothing to relabel, as with Docker.
+                "z" | "Z" => 1,
+                "nocopy" => {
+                    mode.no_copy = true;
+                    2
+                }
+                "consistent" | "cached" | "delegated" | "default" => 3,
+                _ if PROPAGATION.contains(&option) => {
+                    option.clone_into(&mut mode.propagation);
+                    4
+                }
+                _ => return None,
+            };
+            if std::mem::replace(&mut seen[group], true) {
+                return None;
+            }
+        }
+        Some(mode)
+    }
+}
+
+/// One line of comma-separated values, as Go's encoding/csv reads it: a field in quotes may have commas, and quotes
+/// doubled. What is wrong comes with its column, counted in bytes from 1.
+fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
+    let mut fields = Vec::new();
+    let mut at = 0;
+    loop {
+        let rest = &line[at..];
+        if !rest.starts_with('"') {
+            let end = rest.find(',').unwrap_or(rest.len());
+            if let Some(quote) = rest[..end].find('"') {
+                return Err((at + quote + 1, "bare \" in non-quoted field"));
+            }
+            fields.push(rest[..end].to_owned());
+            at += end;
+        } else {
+            let mut field = String::new();
+            at += 1;
+            loop {
+                let wrong = "extraneous or missing \" in quoted-field";
+                let Some(quote) = line[at..].find('"') else { return Err((line.len() + 1, wrong)) };
+                field.push_str(&line[at..at + quote]);
+                at += quote + 1;
+                match line.as_bytes().get(at) {
+                    Some(b'"') => {
+                        field.push('"');
+                        at += 1;
+                    }
+                    None | Some(b',') => break,
+                    Some(_) => return Err((at, wrong)),
+                }
+            }
+            fields.push(field);
+        }
+        if at >= line.len() {
+            return Ok(fields);
+        }
+        at += 1;
+    }
+}
+
 /// A bind of `--mount`: its source must be there, and a relative one is below `cwd`.
 fn bind_kind(source: &str, cwd: &str, propagation: String) -> Result<MountKind, String> {
     if source.is_empty() {
@@ -405,6 +506,36 @@ mod tests {
         ] {
             assert!(MountSpec::parse_mount(bad, "/").is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_option_of_each_group() {
+        for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:", "/a:/b:cached"] {
+            assert!(MountSpec::parse_volume(good, "/").is_ok(), "{good}");
+        }
+        for bad in ["ro,rw", "z,Z", "slave,shared", "ro,ro", "ro,", ",ro", "readonly"] {
+            let error = MountSpec::parse_volume(&format!("/a:/b:{bad}"), "/").unwrap_err().to_string();
+            assert!(error.starts_with(&format!("invalid mode: {bad}: ")), "{error}");
+        }
+        for bad in ["vol:/b:rshared", "/b:rshared", "/a:/b:nocopy", "./a:/b:nocopy"] {
+            let error = MountSpec::parse_volume(bad, "/").unwrap_err().to_string();
+            assert!(error.contains("must not be specified"), "{error}");
+        }
+    }
+
+    #[test]
+    fn fields_in_quotes() {
+        let fields = |line| csv_fields(line).map_err(|(column, _)| column);
+        assert_eq!(fields(r#"a=1,"src=/p/a,b",c"#).unwrap(), ["a=1", "src=/p/a,b", "c"]);
+        assert_eq!(fields(r#""a""b","",c"#).unwrap(), [r#"a"b"#, "", "c"]);
+        assert_eq!(fields("").unwrap(), [""]);
+        assert_eq!(fields("a,").unwrap(), ["a", ""]);
+        assert_eq!(fields("ä,\"ö,ü\"").unwrap(), ["ä", "ö,ü"]);
+        for (bad, column) in [(r#"a"b"#, 2), (r#"x,a"b"#, 4), (r#""a"#, 3), (r#""a"b"#, 3)] {
+            assert_eq!(fields(bad), Err(column), "{bad}");
+        }
+        let mount = MountSpec::parse_mount(r#"type=bind,"src=/p/a,b",dst=/x"#, "/").unwrap();
+        assert_eq!(mount.to_string(), "/p/a,b:/x");
     }
 
     #[test]
