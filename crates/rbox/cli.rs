@@ -122,7 +122,24 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             let _ = write!(text, ": {cause}");
         }
     }
-    text
+    without_numbers(&text)
+}
+
+/// Without the kernel's numbers that the standard library puts behind its words: `… (os error 2)`.
+fn without_numbers(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split(" (os error ");
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out.push_str(rest),
+            _ => {
+                out.push_str(" (os error ");
+                out.push_str(part);
+            }
+        }
+    }
+    out
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {
@@ -486,5 +503,11 @@ mod tests {
         assert_eq!(message(&told), "read x: disk on fire");
         let untold = anyhow::Error::new(std::io::Error::other("disk on fire")).context("read x");
         assert_eq!(message(&untold), "read x: disk on fire");
+        let numbered = std::io::Error::from_raw_os_error(2).to_string();
+        assert_eq!(
+            message(&anyhow::anyhow!("read x: {numbered}; y")),
+            "read x: No such file or directory; y"
+        );
+        assert_eq!(message(&anyhow::anyhow!("a (os error x) b")), "a (os error x) b");
     }
 }

@@ -1,4 +1,4 @@
-//! A system call that failed, printed the way `strace` would print it.
+//! A system call that failed. The trace shows calls the way `strace` would; a message says the same in words.
 
 use std::fmt;
 
@@ -42,9 +42,59 @@ impl From<std::io::Error> for RawErrno {
     }
 }
 
+impl SysError {
+    /// What the call was for, in words.
+    fn action(&self) -> &'static str {
+        match self.call {
+            "open" | "openat" | "openat2" => "open",
+            "open_tree" => "open as a mount",
+            "fsopen" | "fsconfig" | "fsmount" | "mount" | "move_mount" => "mount",
+            "mount_setattr" => "change the mount",
+            "umount2" => "unmount",
+            "mkdir" | "mkdirat" => "make directory",
+            "mknodat" => "make device",
+            "symlinkat" => "make link",
+            "fstat" | "fstatfs" | "statx" => "look at",
+            other => other,
+        }
+    }
+}
+
+/// What the kernel's number means, as a part of a sentence.
+pub fn reason(errno: Errno) -> String {
+    let text = errno.desc();
+    let mut letters = text.chars();
+    match (letters.next(), letters.clone().next()) {
+        // Not that of an abbreviation.
+        (Some(first), Some(second)) if second.is_lowercase() => first.to_lowercase().chain(letters).collect(),
+        _ => text.to_owned(),
+    }
+}
+
+/// The words of `args` that a reader knows: paths and names, and what the kernel wrote to the context's log.
+fn known_words(args: &str) -> String {
+    let mut words = String::new();
+    let mut rest = args;
+    while let Some(at) = rest.find(['"', '<', '[']) {
+        let close = match rest.as_bytes()[at] {
+            b'"' => '"',
+            b'<' => '>',
+            _ => ']',
+        };
+        let Some(length) = rest[at + 1..].find(close) else { break };
+        let word = &rest[at + 1..at + 1 + length];
+        if !word.is_empty() {
+            words.push(' ');
+            words.push_str(if close == ']' { &rest[at..at + 2 + length] } else { word });
+        }
+        rest = &rest[at + 2 + length..];
+    }
+    words
+}
+
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}({}): {:?}: {}", self.call, self.args, self.errno, self.errno.desc())
+        write!(f, "{}{}: {}", self.action(), known_words(&self.args), reason(self.errno))
     }
 }
 
@@ -61,4 +111,27 @@ where
     E: Into<RawErrno> + fmt::Display,
 {
     crate::trace::call(call, &args, run).map_err(|errno| SysError::new(call, args(), errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_call_is_told_in_words() {
+        let said = |call, args: &str, errno| SysError::new(call, args.to_owned(), errno).to_string();
+        assert_eq!(
+            said("openat2", r#"7, "etc/x", O_PATH, 0o0, RESOLVE_IN_ROOT"#, Errno::ENOENT),
+            "open etc/x: no such file or directory"
+        );
+        assert_eq!(
+            said("move_mount", r#"7, "", 9</x/y>, "", MOVE_MOUNT_F_EMPTY_PATH"#, Errno::EINVAL),
+            "mount /x/y: invalid argument"
+        );
+        assert_eq!(
+            said("fsconfig", r"7, FSCONFIG_CMD_CREATE [e overlay: bad]", Errno::EINVAL),
+            "mount [e overlay: bad]: invalid argument"
+        );
+        assert_eq!(said("setsid", "", Errno::EIO), "setsid: I/O error");
+    }
 }
