@@ -24,6 +24,8 @@ mod hostile;
 mod house;
 mod images;
 mod inspect;
+mod keys;
+mod layouts;
 mod lifecycle;
 mod limits;
 mod logs;

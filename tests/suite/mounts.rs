@@ -277,3 +277,236 @@ fn devices_are_given_and_filtered() {
             .refused(125, &[no_device, "not a device node"]);
     }
 }
+
+/// A file of a mount namespace below the source: such a mount cannot be copied into a newer namespace, and is left out.
+#[test]
+fn a_source_with_a_namespace_mounted_below_it() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("holder");
+    fs::create_dir(dir.join("ns")).unwrap();
+    fs::write(dir.join("seen"), "seen\n").unwrap();
+    let shell = |script: String| {
+        let out = std::process::Command::new("sh").args(["-ec", &script]).current_dir(&dir).output().unwrap();
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    shell(
+        "mount --bind ns ns; mount --make-private ns; touch ns/held; unshare --mount sleep 100 & P=$!
+        until [ \"$(cat /proc/$P/comm)\" = sleep ]; do sleep 0.01; done
+        mount --bind /proc/$P/ns/mnt ns/held; kill $P"
+            .into(),
+    );
+    let spec = format!("{}:/host", dir.display());
+    let runs = ["", ":ro", ":ro,rprivate"].map(|options| {
+        t.rbox([
+            "run",
+            "--rm",
+            "-v",
+            &format!("{spec}{options}"),
+            BUSYBOX,
+            "sh",
+            "-c",
+            "cat /host/seen; ls /host/ns",
+        ])
+    });
+    let all = t.rbox(["run", "--rm", "-v", "/:/host:ro", BUSYBOX, "ls", "-d", "/host/etc"]);
+    shell("umount ns/held; umount ns".into());
+    for run in runs {
+        assert_eq!(run.ok(), "seen\nheld");
+    }
+    assert_eq!(all.ok(), "/host/etc");
+}
+
+/// Links that lead to nothing: as a mount's target, on the way to it, as the working directory. What they lead to is made,
+/// inside.
+#[test]
+fn links_to_nothing_are_made_inside() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("given");
+    fs::write(dir.join("f"), "given\n").unwrap();
+    let name = t.name("c");
+    let (file, tree) = (format!("{}/f:/etc/localtime", dir.display()), format!("{}:/lnk/sub", dir.display()));
+    let made = format!("/rbox-test-{}", std::process::id());
+    let out = t.cmd(["create", "--name", &name, "-v", &file, "-v", &tree, "-w", "/wd", BUSYBOX]).args(&[
+        "sh",
+        "-c",
+        "pwd; cat /etc/localtime /lnk/sub/f",
+    ]);
+    out.run().ok();
+    // The links come with the image; here they are put into the container's own layer before its first start.
+    let id = t.inspect(&name)["Id"].as_str().unwrap().to_owned();
+    let upper = t.suite.root.join("containers").join(&id).join("upper");
+    fs::create_dir_all(upper.join("etc")).unwrap();
+    for (link, to) in [
+        ("etc/localtime", format!("..{made}/zone/absent")),
+        ("lnk", format!("/../../{}/absent", &made[1..])),
+        ("wd", format!("{made}/work/dir")),
+    ] {
+        std::os::unix::fs::symlink(to, upper.join(link)).unwrap();
+    }
+    assert_eq!(t.ok(["start", "-a", &name]), format!("{made}/work/dir\ngiven\ngiven"));
+    assert!(!std::path::Path::new(&made).exists(), "made on the host");
+}
+
+#[test]
+fn mount_fields_are_csv() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("a,b\"c");
+    fs::write(dir.join("f"), "found\n").unwrap();
+    let path = dir.display().to_string().replace('"', "\"\"");
+    assert_eq!(t.sh_with(["--mount", &format!("type=bind,\"src={path}\",dst=/x")], "cat /x/f"), "found");
+    for (bad, why) in [
+        (
+            "type=bind,\"src=/a,dst=/x",
+            "parse error on line 1, column 25: extraneous or missing \" in quoted-field",
+        ),
+        ("type=bind,src=/a\"b,dst=/x", "parse error on line 1, column 17: bare \" in non-quoted field"),
+    ] {
+        t.rbox(["run", "--rm", "--mount", bad, BUSYBOX, "true"]).refused(125, &[why]);
+    }
+}
+
+/// What is shared reaches the other side; what cannot be is refused.
+#[test]
+fn propagation_is_what_was_asked_for() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("peers");
+    let shell = |script: &str| {
+        let out = std::process::Command::new("sh").args(["-ec", script]).current_dir(&dir).output().unwrap();
+        assert!(out.status.success(), "{script}: {}", String::from_utf8_lossy(&out.stderr));
+    };
+    shell("mount --bind . .; mount --make-private .; mkdir in out");
+    let spec = |mode: &str| format!("{}:/x:{mode}", dir.display());
+    let place = dir.to_str().unwrap();
+    for mode in ["shared", "rshared"] {
+        let why = format!("path {place} is mounted on {place} but it is not a shared mount");
+        t.rbox(["run", "--rm", "-v", &spec(mode), BUSYBOX, "true"]).refused(125, &[&why]);
+    }
+    let why = format!("path {place} is mounted on {place} but it is not a shared or slave mount");
+    t.rbox(["run", "--rm", "-v", &spec("rslave"), BUSYBOX, "true"]).refused(125, &[&why]);
+    shell("mount --make-shared .");
+    let (shared, slave) = (t.name("shared"), t.name("slave"));
+    t.sleeper(
+        &shared,
+        ["--cap-add", "SYS_ADMIN", "--security-opt", "seccomp=unconfined", "-v", &spec("rshared")],
+    );
+    t.sleeper(&slave, ["-v", &spec("rslave")]);
+    shell("mount -t tmpfs tmpfs in; touch in/from-host");
+    for name in [&shared, &slave] {
+        assert_eq!(t.ok(["exec", name, "ls", "/x/in"]), "from-host", "{name}");
+    }
+    t.ok(["exec", &shared, "sh", "-c", "mount -t tmpfs tmpfs /x/out && touch /x/out/from-inside"]);
+    let seen = dir.join("out/from-inside").exists();
+    t.ok(["rm", "-f", &shared, &slave]);
+    shell("umount in; umount out; umount -l \"$PWD\"");
+    assert!(seen, "what was mounted inside did not reach the host");
+}
+
+#[test]
+fn options_that_contradict_each_other() {
+    let Some(t) = Test::start() else { return };
+    for mode in [
+        "ro,rw",
+        "rw,ro",
+        "ro,ro",
+        "rshared,rslave",
+        "private,rprivate",
+        "z,Z",
+        "nocopy,nocopy",
+        "ro,",
+        "readonly",
+    ] {
+        t.rbox(["run", "--rm", "-v", &format!("/tmp:/x:{mode}"), BUSYBOX, "true"])
+            .refused(125, &[&format!("invalid mode: {mode}")]);
+    }
+    for (spec, why) in [
+        ("vol:/x:rshared", "field BindOptions must not be specified"),
+        ("/tmp:/x:nocopy", "field VolumeOptions must not be specified"),
+    ] {
+        t.rbox(["run", "--rm", "-v", spec, BUSYBOX, "true"]).refused(125, &[why]);
+    }
+}
+
+/// One line in words: no system call, no number.
+#[test]
+fn what_cannot_be_mounted_is_told_in_words() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("given");
+    fs::write(dir.join("f"), "").unwrap();
+    let (dir, file) = (dir.display().to_string(), dir.join("f").display().to_string());
+    let below = format!("{dir}:/ro:ro");
+    let cases: [(&[&str], &[&str]); 7] = [
+        (&["-v", &format!("{file}:/etc")], &["/etc", "vice-versa"]),
+        (&["-v", &format!("{dir}:/etc/passwd")], &["/etc/passwd", "vice-versa"]),
+        (&["-v", &below, "-v", &format!("{dir}:/ro/new/dir")], &["/ro/new/dir", "read-only file system"]),
+        (&["-v", &format!("{dir}:/etc/passwd/x")], &["/etc/passwd/x", "not a directory"]),
+        (&["-w", "/etc/passwd"], &["/etc/passwd", "not a directory"]),
+        (&["-w", "/ro/new", "-v", &below], &["/ro/new", "read-only file system"]),
+        (&["-v", &format!("{file}/x:/x")], &["not a directory"]),
+    ];
+    for (flags, words) in cases {
+        let out = t.cmd(["run", "--rm"]).args(flags).args(&[BUSYBOX, "true"]).run();
+        for raw in ["openat2", "mkdirat", "move_mount", "os error", "ENO", "EROFS", "component", "O_PATH"] {
+            assert!(!out.stderr.contains(raw), "{flags:?} says `{raw}`: {}", out.stderr);
+        }
+        out.refused(125, words);
+    }
+}
+
+/// hosts, hostname and resolv.conf: a container can make them as large as it likes, so they are on the disk.
+#[test]
+fn given_files_are_not_in_memory() {
+    let Some(t) = Test::start() else { return };
+    let (name, volume) = (t.name("c"), t.name("etc"));
+    t.sleeper(&name, []);
+    let inspect = t.inspect(&name);
+    for (key, inside) in [
+        ("HostsPath", "/etc/hosts"),
+        ("HostnamePath", "/etc/hostname"),
+        ("ResolvConfPath", "/etc/resolv.conf"),
+    ] {
+        let path = std::path::PathBuf::from(inspect[key].as_str().unwrap());
+        assert!(path.starts_with(&t.suite.root), "{key} is {}", path.display());
+        t.ok(["exec", &name, "sh", "-c", &format!("echo '# mine' >> {inside}")]);
+        assert!(fs::read_to_string(path).unwrap().ends_with("# mine\n"), "{inside}");
+    }
+    // Nothing that is mounted in a container comes from the state directory.
+    let state = t.suite.state.file_name().unwrap().to_str().unwrap();
+    let table = fs::read_to_string(format!("/proc/{}/mountinfo", t.pid(&name))).unwrap();
+    assert!(!table.lines().any(|line| line.split(' ').nth(3).unwrap().contains(state)), "{table}");
+    let out = t.sh_with(
+        ["--read-only", "-h", "box"],
+        "for f in hosts hostname resolv.conf; do (echo x >> /etc/$f) 2>/dev/null && echo wrote $f; done; cat /etc/hostname",
+    );
+    assert_eq!(out, "box");
+    // Above a volume at /etc they are still there.
+    let mount = format!("{volume}:/etc");
+    let out = t.sh_with(
+        ["-v", &mount, "-h", "box"],
+        "cat /etc/hostname; grep -c box /etc/hosts; echo kept > /etc/kept",
+    );
+    assert_eq!(out, "box\n1");
+    assert_eq!(t.sh_with(["-v", &mount, "-h", "other"], "cat /etc/hostname /etc/kept"), "other\nkept");
+}
+
+/// A terminal where /dev is not the engine's: a volume, the host's, a tmpfs.
+#[test]
+fn a_terminal_with_a_dev_of_the_users() {
+    let Some(t) = Test::start() else { return };
+    let volume = t.name("dev");
+    for (flag, spec) in
+        [("-v", format!("{volume}:/dev")), ("-v", "/dev:/dev".to_owned()), ("--tmpfs", "/dev/pts".to_owned())]
+    {
+        let out = t.rbox([
+            "run",
+            "--rm",
+            "-t",
+            flag,
+            &spec,
+            BUSYBOX,
+            "sh",
+            "-c",
+            "test -t 0 && test -t 1 && echo terminal; wc -c < /proc/timer_list",
+        ]);
+        assert_eq!(out.ok().replace('\r', ""), "terminal\n0", "{spec}");
+    }
+}

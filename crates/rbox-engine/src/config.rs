@@ -30,10 +30,21 @@ pub(crate) struct Facts<'a> {
     pub(crate) user: &'a ResolvedUser,
     /// Its capabilities.
     pub(crate) capabilities: CapSet,
-    /// Files rbox writes for it: path inside and on the host.
-    pub(crate) given_files: Vec<(&'static str, PathBuf)>,
+    /// Files rbox has for it.
+    pub(crate) given_files: Vec<GivenFile>,
     /// The directory of each volume mount, by target.
     pub(crate) volumes: Vec<(String, PathBuf)>,
+}
+
+/// A file that rbox gives a container.
+#[derive(Debug)]
+pub(crate) struct GivenFile {
+    /// The path inside.
+    pub(crate) target: &'static str,
+    /// The path on the host.
+    pub(crate) source: PathBuf,
+    /// The container may not change it, whatever its root is.
+    pub(crate) read_only: bool,
 }
 
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -227,7 +238,8 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         ("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "source=shm", "mode=1777", &shm]),
     ];
-    let replaced = |target: &str| record.host.mounts.iter().any(|m| m.target == target);
+    // What the user mounts on one of these, or above it, takes its place.
+    let replaced = |target: &str| record.host.mounts.iter().any(|m| Path::new(target).starts_with(&m.target));
     let mut all = Vec::with_capacity(16);
     for (target, kind, options) in defaults {
         if replaced(target) {
@@ -241,18 +253,16 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
             _ => all.push(mount(target, kind, Path::new(kind), options)?),
         }
     }
-    for (target, source) in &facts.given_files {
-        if !replaced(target) {
-            let options: &[&str] = if *target == INIT_PATH { &["rbind", "ro"] } else { &["rbind"] };
-            all.push(mount(target, "bind", source, options)?);
+    let mut asked = record.host.mounts.iter().map(|m| user_mount(m, facts)).collect::<Result<Vec<_>, _>>()?;
+    for given in &facts.given_files {
+        if !record.host.mounts.iter().any(|m| m.target == given.target) {
+            let access = if given.read_only || record.host.read_only { "ro" } else { "rw" };
+            asked.push(mount(given.target, "bind", &given.source, &["rbind", access])?);
         }
     }
-    let mut asked: Vec<&MountSpec> = record.host.mounts.iter().collect();
     // A mount below another one comes after it.
-    asked.sort_by_key(|m| m.target.matches('/').count());
-    for spec in asked {
-        all.push(user_mount(spec, facts)?);
-    }
+    asked.sort_by_key(|m| m.destination().components().count());
+    all.extend(asked);
     Ok(all)
 }
 

@@ -352,10 +352,12 @@ fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
             return Err(EngineError::Invalid(format!("Duplicate mount point: {}", mount.target)));
         }
         // What is mounted over /proc would be taken for procfs by the steps of init, and by the program.
-        if mount.target == "/proc" || mount.target.starts_with("/proc/") {
+        let on_proc = mount.target == "/proc" || mount.target.starts_with("/proc/");
+        if on_proc && !rbox_runtime::PROC_FILES.contains(&mount.target.as_str()) {
             return Err(EngineError::Invalid(format!(
-                "{}: nothing can be mounted on /proc or below it",
-                mount.target
+                "{}: nothing can be mounted on /proc or below it, except on {}",
+                mount.target,
+                rbox_runtime::PROC_FILES.join(", ")
             )));
         }
         if let MountKind::Bind { source, create: false, .. } = &mount.kind

@@ -21,9 +21,9 @@ use rbox_spec::mount::MountKind;
 use rbox_sys::{SysError, file, trace};
 use rustix::fs::OFlags;
 
-use crate::config::{self, Facts, INIT_PATH};
+use crate::config::{self, Facts, GivenFile, INIT_PATH};
 use crate::error::EngineError;
-use crate::paths::Paths;
+use crate::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
 use crate::record::{ContainerRecord, ExitRecord, LiveState, process_start, write_json};
 use crate::teardown::group_path;
 use crate::user;
@@ -122,7 +122,7 @@ fn carry_out(
 
     let held_ports = wiring::plan(paths, record, live, again.endpoints)?;
     let shared = wiring::shared(paths, record)?;
-    let given_files = write_given_files(paths, record, live, shared.as_ref())?;
+    let given_files = given_files(paths, record, live, shared.as_ref())?;
     let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
 
     let groups: Vec<(String, PathBuf)> =
@@ -149,7 +149,7 @@ fn carry_out(
         Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
         Ok(dns) => dns,
     };
-    tell_hello(record, live, &live_dir);
+    tell_hello(paths, record, live);
     let running = created.start()?;
     live.running = true;
     live.between = None;
@@ -232,54 +232,54 @@ pub(crate) fn filter(record: &ContainerRecord, capabilities: CapSet) -> Result<O
     Ok(filter_for(&profile, capabilities)?)
 }
 
-/// hosts, hostname and resolv.conf, and the small init, by their paths inside.
-fn write_given_files(
+/// hosts, hostname and resolv.conf, and the small init. What the container can write stands in its own directory on disk, with
+/// its other changes: on the state directory it could fill the host's memory.
+fn given_files(
     paths: &Paths,
     record: &ContainerRecord,
     live: &LiveState,
     shared: Option<&Shared>,
-) -> Result<Vec<(&'static str, PathBuf)>, EngineError> {
-    let live_dir = paths.live_of(&record.id);
+) -> Result<Vec<GivenFile>, EngineError> {
     let mut given = Vec::new();
-    let mut put = |inside: &'static str, name: &str, text: &str| {
-        let path = live_dir.join(name);
-        std::fs::write(&path, text).map_err(EngineError::file("write", &path))?;
-        given.push((inside, path));
-        Ok::<_, EngineError>(())
-    };
-    if shared.is_none() {
-        put("/etc/hosts", "hosts", &wiring::hosts(paths, record, live)?)?;
-        put("/etc/hostname", "hostname", &format!("{}\n", record.config.hostname))?;
-        put("/etc/resolv.conf", "resolv.conf", &wiring::resolv_conf(record)?)?;
+    // Whoever has the network has the files that tell of it.
+    let of_network = shared.map_or(&record.id, |shared| &shared.owner);
+    for (target, name) in NETWORK_FILES {
+        let source = paths.given_file(of_network, name);
+        if shared.is_none() {
+            let text = match name {
+                HOSTS => wiring::hosts(paths, record, live)?,
+                HOSTNAME => format!("{}\n", record.config.hostname),
+                _ => wiring::resolv_conf(record)?,
+            };
+            std::fs::write(&source, text).map_err(EngineError::file("write", &source))?;
+        } else if !source.exists() {
+            continue;
+        }
+        given.push(GivenFile { target, source, read_only: false });
     }
     if record.embedded {
-        put(HOST_VIEW, "host-view", "")?;
-    }
-    if let Some(shared) = shared {
-        // Whoever has the network has the files that tell of it.
-        for (inside, name) in
-            [("/etc/hosts", "hosts"), ("/etc/hostname", "hostname"), ("/etc/resolv.conf", "resolv.conf")]
-        {
-            let path = shared.files.join(name);
-            if path.exists() {
-                given.push((inside, path));
-            }
-        }
+        let source = paths.given_file(&record.id, HOST_VIEW);
+        std::fs::write(&source, "").map_err(EngineError::file("write", &source))?;
+        given.push(GivenFile { target: HOST_VIEW_INSIDE, source, read_only: true });
     }
     if record.host.init {
-        given.push((INIT_PATH, crate::own_file::path()?));
+        given.push(GivenFile { target: INIT_PATH, source: crate::own_file::path()?, read_only: true });
     }
     Ok(given)
 }
 
+const NETWORK_FILES: [(&str, &str); 3] =
+    [("/etc/hosts", HOSTS), ("/etc/hostname", HOSTNAME), ("/etc/resolv.conf", RESOLV_CONF)];
+const HOST_VIEW: &str = "host-view";
 /// Where the embedded image finds what the host sees of its container.
-const HOST_VIEW: &str = "/host-view";
+const HOST_VIEW_INSIDE: &str = "/host-view";
 
 /// Tells the embedded image's process how the host sees it: the file was empty until its pid was known.
-fn tell_hello(record: &ContainerRecord, live: &LiveState, live_dir: &Path) {
+fn tell_hello(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
     if record.embedded {
         // Without it the program tells only its own view.
-        let _ = std::fs::write(live_dir.join("host-view"), crate::hello::host_view(record, live));
+        let _ =
+            std::fs::write(paths.given_file(&record.id, HOST_VIEW), crate::hello::host_view(record, live));
     }
 }
 

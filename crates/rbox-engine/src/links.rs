@@ -126,7 +126,7 @@ fn refresh(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
 
 /// Changes a living container's /etc/hosts in place: it is mounted, so it must stay the same file.
 pub(crate) fn edit_hosts(paths: &Paths, id: &ContainerId, change: impl FnOnce(&str) -> String) {
-    let path = paths.live_of(id).join("hosts");
+    let path = paths.given_file(id, crate::paths::HOSTS);
     // Without it, or with one that the container has made something else of, the name server has the answer.
     if let Some(text) = read_hosts(&path) {
         let _ = std::fs::write(&path, change(&text));

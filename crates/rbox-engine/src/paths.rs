@@ -7,8 +7,9 @@
 //!     config.json     the record         state.json   pid, cgroup, address while it lives
 //!     exit.json       the last exit      monitor.sock attach and resize
 //!     started         when it started
-//!     upper/ work/    overlay            hosts hostname resolv.conf
-//!     <id>-json.log   output           network/       addresses in use
+//!     upper/ work/    overlay
+//!     hosts hostname resolv.conf       network/       addresses in use
+//!     <id>-json.log   output
 //!   names/<name>      link to the id
 //!   volumes/  network/
 //!   trash/            records being removed
@@ -37,6 +38,13 @@ pub struct Paths {
 pub const DEFAULT_ROOT: &str = "/var/lib/rbox";
 /// Root of live state, when neither `--state` nor `RBOX_STATE` says otherwise.
 pub const DEFAULT_STATE: &str = "/run/rbox";
+
+/// A container's /etc/hosts, below its directory.
+pub(crate) const HOSTS: &str = "hosts";
+/// Its /etc/hostname.
+pub(crate) const HOSTNAME: &str = "hostname";
+/// Its /etc/resolv.conf.
+pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// Makes a directory of ours and those above it, for root only: below the roots are records with environments, and
 /// file systems of images with set-user-ID programs.
@@ -96,6 +104,10 @@ impl Paths {
     /// One container's log file.
     pub fn log(&self, id: &ContainerId) -> PathBuf {
         self.container(id).join(format!("{id}-json.log"))
+    }
+    /// A file that is mounted into one container, which may write it: on disk, beside its other changes.
+    pub(crate) fn given_file(&self, id: &ContainerId, name: &str) -> PathBuf {
+        self.container(id).join(name)
     }
     /// When one container was last started, on disk: live state on tmpfs does not survive a reboot.
     pub fn started_mark(&self, id: &ContainerId) -> PathBuf {

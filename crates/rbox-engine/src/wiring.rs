@@ -6,7 +6,6 @@ use std::cmp::Reverse;
 use std::fs::File;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use rbox_network::{
@@ -14,6 +13,7 @@ use rbox_network::{
 };
 use rbox_runtime::Created;
 use rbox_spec::container::{Attachment, NetworkMode};
+use rbox_spec::id::ContainerId;
 use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
 use rbox_sys::trace;
 
@@ -254,15 +254,15 @@ pub(crate) fn shared(paths: &Paths, record: &ContainerRecord) -> Result<Option<S
     let path = format!("/proc/{}/ns/net", live.pid);
     let netns = File::open(&path).map_err(EngineError::file("open", path))?;
     crate::control::pidfd(&other)?;
-    Ok(Some(Shared { netns: netns.into(), files: paths.live_of(&other.record.id) }))
+    Ok(Some(Shared { netns: netns.into(), owner: other.record.id }))
 }
 
 /// What a container has from another one whose network it shares.
 pub(crate) struct Shared {
     /// The network namespace.
     pub(crate) netns: OwnedFd,
-    /// The directory with the files that tell of the network.
-    pub(crate) files: PathBuf,
+    /// Whose it is, and the files that tell of the network.
+    pub(crate) owner: ContainerId,
 }
 
 /// The text of /etc/hosts.

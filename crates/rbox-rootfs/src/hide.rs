@@ -1,19 +1,35 @@
 //! Parts of /proc and /sys that a container does not get to see or change.
+//!
+//! They are found below the descriptor of the mount they are in, without following a link: what is not there needs no cover,
+//! but what a link leads to could be somewhere else than what is seen, so that is an error.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use rbox_sys::SysError;
-use rbox_sys::file::open_in_root;
+use rbox_sys::file::open_beneath;
 use rbox_sys::mount::{Attr, Param, attach, clone_tree, new_mount, set_attributes};
 use rustix::fs::{FileType, OFlags};
 use rustix::mount::MountPropagationFlags;
 
-/// Masks the file or directory `path`: a file by /dev/null, a directory by an empty read-only tmpfs.
+use crate::tree::TreeError;
+
+/// A path to cover: `below` the descriptor of a mount, and as the container names it.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The mount, by its root.
+    pub base: BorrowedFd<'a>,
+    /// The path below that.
+    pub below: &'a Path,
+    /// The path inside the container.
+    pub shown: &'a Path,
+}
+
+/// Masks a file or directory: a file by /dev/null, a directory by an empty read-only tmpfs.
 /// What is not there needs no mask. `null` is checked to be the null device by the caller.
-pub fn mask(root: BorrowedFd<'_>, null: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
-    let Some((target, is_dir)) = existing(root, path)? else { return Ok(()) };
+pub fn mask(place: Place<'_>, null: BorrowedFd<'_>) -> Result<(), TreeError> {
+    let Some((target, is_dir)) = existing(place)? else { return Ok(()) };
     let cover = if is_dir {
         let attr = Attr::MOUNT_ATTR_RDONLY
             | Attr::MOUNT_ATTR_NOSUID
@@ -27,23 +43,29 @@ pub fn mask(root: BorrowedFd<'_>, null: BorrowedFd<'_>, path: &Path) -> Result<(
     } else {
         clone_tree(null, Path::new(""), false)?
     };
-    attach(cover, target)
+    Ok(attach(cover, target)?)
 }
 
-/// Makes what is below `path` read-only. What is not there stays so.
-pub fn make_read_only(root: BorrowedFd<'_>, path: &Path) -> Result<(), SysError> {
-    let Some((target, _)) = existing(root, path)? else { return Ok(()) };
+/// Makes what is at and below a place read-only. What is not there stays so.
+pub fn make_read_only(place: Place<'_>) -> Result<(), TreeError> {
+    let Some((target, _)) = existing(place)? else { return Ok(()) };
     let copy = clone_tree(&target, Path::new(""), true)?;
     set_attributes(&copy, Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), true)?;
-    attach(copy, target)
+    Ok(attach(copy, target)?)
 }
 
-fn existing(root: BorrowedFd<'_>, path: &Path) -> Result<Option<(OwnedFd, bool)>, SysError> {
-    let target = match open_in_root(root.as_fd(), path, OFlags::PATH, 0) {
-        Err(error) if matches!(error.errno, Errno::ENOENT | Errno::ENOTDIR) => return Ok(None),
-        other => other?,
+fn existing(place: Place<'_>) -> Result<Option<(OwnedFd, bool)>, TreeError> {
+    let target = match open_beneath(place.base, place.below, OFlags::PATH, 0) {
+        Err(error) => match error.errno {
+            Errno::ENOENT | Errno::ENOTDIR => return Ok(None),
+            Errno::ELOOP => {
+                return Err(TreeError::Led { path: place.shown.to_owned(), what: "a mask" });
+            }
+            _ => return Err(error.into()),
+        },
+        Ok(target) => target,
     };
-    let stat =
-        rustix::fs::fstat(&target).map_err(|e| SysError::new("fstat", path.display().to_string(), e))?;
+    let stat = rustix::fs::fstat(&target)
+        .map_err(|e| SysError::new("fstat", place.shown.display().to_string(), e))?;
     Ok(Some((target, FileType::from_raw_mode(stat.st_mode).is_dir())))
 }

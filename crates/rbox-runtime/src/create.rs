@@ -84,6 +84,8 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
     )?;
     let namespaces = plan::namespaces(launch.spec);
     let (mut parent, child) = handshake::pair()?;
+    // Before the clone, so that there is no moment in which whoever shares its PID namespace could look into the child.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     let side = trace::step(
         "clone into new namespaces",
         "One call makes the process, its namespaces and its place in the control group: no moment outside of them.",

@@ -101,11 +101,18 @@ pub(crate) fn become_user(process: &Process) -> Result<(), StepError> {
         || format!("{0}, {0}, {0}", uid.as_raw()),
         || rustix::thread::set_thread_res_uid(uid, uid, uid),
     )?;
+    // With another user the kernel sets this anew, as fs.suid_dumpable says: still nobody may look in before the program runs.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     Ok(())
 }
 
 /// What init and exec have in common before the program is executed.
 pub(crate) fn limit_and_confine(process: &Process, seccomp: Option<&Filter>) -> Result<(), StepError> {
+    trace::step(
+        "leave the caller's keys",
+        "A session keyring holds keys of whoever ran the command; the program gets an empty one.",
+        rbox_sys::process::own_session_keyring,
+    )?;
     trace::step("set resource limits", "Those of --ulimit.", || set_rlimits(process))?;
     confine(process, seccomp)?;
     if let Some(umask) = process.user().umask() {

@@ -5,33 +5,30 @@
 //! nothing opens anything under /proc after the root has changed.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use oci_spec::runtime::{LinuxDeviceType, Process};
 use rbox_namespace::NamespaceSet;
 use rbox_namespace::handshake::{ChildEnd, Failure};
-use rbox_rootfs::{dev, hide, tree};
+use rbox_rootfs::tree;
 use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
-use rbox_sys::mount::{self, Attr, Param, attach, clone_tree, new_mount, set_attributes};
+use rbox_sys::mount;
+use rbox_sys::mount::{Attr, attach, clone_tree, new_mount, set_attributes};
 use rbox_sys::{SysError, process, told, trace};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::create::{Launch, Stdio};
 use crate::credentials::{self, StepError};
-use crate::plan::{PreparedMount, Source};
+use crate::mounts::Mounts;
+use crate::plan::PreparedMount;
 
 /// Everything the steps need, and what one leaves for the next.
 pub(crate) struct Init<'a> {
     launch: Launch<'a>,
-    mounts: Vec<PreparedMount>,
+    mounts: Mounts<'a>,
     namespaces: NamespaceSet,
     channel: ChildEnd,
-    /// Our own procfs: by this, never by the name /proc, are sysctls and settings written.
-    proc: Option<OwnedFd>,
-    /// Our own /dev and /dev/pts.
-    dev: Option<OwnedFd>,
-    pts: Option<OwnedFd>,
     /// The slave side of the terminal.
     console: Option<OwnedFd>,
     /// The working directory, opened inside the root before the root is the only thing there is.
@@ -57,14 +54,15 @@ const STEPS: [(&str, &str, Run); 16] = [
         "Its root is the group of whoever makes it, so it comes after entering the group.",
         |init| init.own_cgroup_namespace(),
     ),
-    ("part from the host's mounts", "What is mounted from here on stays in here.", |_| {
+    ("part from the host's mounts", "What is mounted from here on stays in here.", |init| {
+        init.mounts.keep_peers()?;
         Ok(mount::make_all_slave()?)
     }),
     ("attach the root", "The stacked layers become a mount of this namespace.", |init| init.attach_root()),
     (
         "mount file systems",
         "Kernel views of the new namespaces, memory, and what the user asked for.",
-        |init| init.mount_all(),
+        |init| init.mounts.mount_all(),
     ),
     ("make device nodes", "The nodes of --device, beside the few every container has.", |init| {
         init.make_devices()
@@ -147,17 +145,8 @@ impl<'a> Init<'a> {
         namespaces: NamespaceSet,
         channel: ChildEnd,
     ) -> Self {
-        Self {
-            launch,
-            mounts,
-            namespaces,
-            channel,
-            proc: None,
-            dev: None,
-            pts: None,
-            console: None,
-            cwd: None,
-        }
+        let mounts = Mounts::new(launch.root, launch.stage, mounts);
+        Self { launch, mounts, namespaces, channel, console: None, cwd: None }
     }
 
     fn root(&self) -> BorrowedFd<'a> {
@@ -210,78 +199,8 @@ impl<'a> Init<'a> {
         Ok(attach(self.root(), stage)?)
     }
 
-    fn mount_all(&mut self) -> Result<(), StepError> {
-        for PreparedMount { target, source } in std::mem::take(&mut self.mounts) {
-            let (name, why) = story(&target, &source);
-            trace::step(name, why, || self.mount_one(&target, source)).map_err(|mut error| {
-                error.message = format!("{}: {}", target.display(), error.message);
-                error
-            })?;
-        }
-        Ok(())
-    }
-
-    fn mount_one(&mut self, target: &Path, source: Source) -> Result<(), StepError> {
-        match source {
-            Source::Fresh { kind, params, attr } => {
-                let params: Vec<Param<'_>> = params
-                    .iter()
-                    .map(
-                        |(key, value)| {
-                            if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) }
-                        },
-                    )
-                    .collect();
-                let made = new_mount(kind, &params, attr)?;
-                if kind == "tmpfs" && target == Path::new("/dev") {
-                    dev::populate(made.as_fd())?;
-                }
-                let place = tree::mount_target(self.root(), target, true)?;
-                attach(&made, place)?;
-                match kind {
-                    "proc" => self.proc = Some(made),
-                    "devpts" => self.pts = Some(made),
-                    "tmpfs" if target == Path::new("/dev") => self.dev = Some(made),
-                    _ => {}
-                }
-            }
-            Source::Tree { tree: copy, is_dir, .. } => {
-                let place = tree::mount_target(self.root(), target, is_dir)?;
-                attach(copy, place)?;
-            }
-            Source::CgroupsV1(groups) => self.mount_groups(target, &groups)?,
-        }
-        Ok(())
-    }
-
-    /// The layout of a v1 host: a small tmpfs with a directory a controller, each the container's own group.
-    fn mount_groups(&mut self, target: &Path, groups: &[(String, PathBuf)]) -> Result<(), StepError> {
-        let attr = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
-        let top = new_mount("tmpfs", &[Param::Text("mode", "755"), Param::Text("size", "64k")], attr)?;
-        attach(&top, tree::mount_target(self.root(), target, true)?)?;
-        for (names, directory) in groups {
-            let copy = clone_tree(rustix::fs::CWD, directory, false)?;
-            set_attributes(
-                &copy,
-                attr | Attr::MOUNT_ATTR_RDONLY,
-                Attr::empty(),
-                MountPropagationFlags::PRIVATE,
-                false,
-            )?;
-            rbox_sys::file::make_dir(&top, Path::new(names), 0o755)?;
-            attach(copy, open_beneath(&top, Path::new(names), OFlags::PATH | OFlags::DIRECTORY, 0)?)?;
-        }
-        Ok(set_attributes(
-            &top,
-            attr | Attr::MOUNT_ATTR_RDONLY,
-            Attr::empty(),
-            MountPropagationFlags::empty(),
-            false,
-        )?)
-    }
-
     fn make_devices(&mut self) -> Result<(), StepError> {
-        let Some(dev) = &self.dev else { return Ok(()) };
+        let Some(dev) = self.mounts.dev() else { return Ok(()) };
         let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
         for device in asked.into_iter().flatten() {
             let Ok(below) = device.path().strip_prefix("/dev") else {
@@ -301,8 +220,13 @@ impl<'a> Init<'a> {
             };
             let parent = tree::directory(dev, &Path::new("/").join(parent))?;
             let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
-            match make_device(&parent, name, mode, block, device.major() as u32, device.minor() as u32) {
-                Err(error) if error.errno == nix::errno::Errno::EEXIST => {}
+            let number = (device.major() as u32, device.minor() as u32);
+            match make_device(&parent, name, mode, block, number.0, number.1) {
+                // One that is there may be shared with others: it stays as it is, if it is the one.
+                Err(error) if error.errno == nix::errno::Errno::EEXIST => {
+                    require_device(&parent, name, block, number, device.path())?;
+                    continue;
+                }
                 other => other?,
             }
             let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
@@ -336,14 +260,14 @@ impl<'a> Init<'a> {
 
     fn open_terminal(&mut self) -> Result<(), StepError> {
         let Stdio::Terminal { size } = &self.launch.stdio else { return Ok(()) };
-        let (Some(pts), Some(dev)) = (&self.pts, &self.dev) else {
-            return Err(StepError::new("a terminal needs /dev and /dev/pts in the config"));
-        };
+        let (pts, attached) = self.mounts.terminals()?;
         let (master, slave) = open_pty(pts.as_fd(), *size)?;
         give_to_user(slave.as_fd(), self.launch.spec.process().as_ref());
-        open_beneath(dev, Path::new("console"), OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY, 0o600)?;
-        let place = open_beneath(dev, Path::new("console"), OFlags::PATH, 0)?;
-        attach(clone_tree(&slave, Path::new(""), false)?, place)?;
+        if let Some(place) = self.mounts.console_place()?
+            && attached
+        {
+            attach(clone_tree(&slave, Path::new(""), false)?, place)?;
+        }
         self.channel.terminal(master.as_fd()).map_err(|e| StepError::new(e.to_string()))?;
         self.console = Some(slave);
         Ok(())
@@ -353,7 +277,7 @@ impl<'a> Init<'a> {
         let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref());
         for (key, value) in asked.into_iter().flatten() {
             let proc =
-                self.proc.as_ref().ok_or_else(|| StepError::new("sysctls need /proc in the config"))?;
+                self.mounts.proc().ok_or_else(|| StepError::new("sysctls need /proc in the config"))?;
             let path = Path::new("sys").join(key.replace('.', "/"));
             write_beneath(proc, &path, value.as_bytes())
                 .map_err(|error| StepError::new(format!("sysctl {key}={value}: {error}")))?;
@@ -363,7 +287,7 @@ impl<'a> Init<'a> {
 
     fn adjust_oom_score(&mut self) -> Result<(), StepError> {
         let score = self.launch.spec.process().as_ref().and_then(Process::oom_score_adj);
-        if let (Some(score), Some(proc)) = (score, &self.proc) {
+        if let (Some(score), Some(proc)) = (score, self.mounts.proc()) {
             write_beneath(proc, Path::new("1/oom_score_adj"), score.to_string().as_bytes())?;
         }
         Ok(())
@@ -371,22 +295,8 @@ impl<'a> Init<'a> {
 
     fn mask_paths(&mut self) -> Result<(), StepError> {
         let Some(linux) = self.launch.spec.linux() else { return Ok(()) };
-        for path in linux.readonly_paths().iter().flatten() {
-            hide::make_read_only(self.root(), Path::new(path))?;
-        }
-        let masked = linux.masked_paths().as_deref().unwrap_or_default();
-        if masked.is_empty() {
-            return Ok(());
-        }
-        let Some(dev) = &self.dev else { return Err(StepError::new("masks need /dev in the config")) };
-        let null = open_beneath(dev, Path::new("null"), OFlags::PATH, 0)?;
-        if !is_null(null.as_fd()) {
-            return Err(StepError::new("/dev/null is not the null device"));
-        }
-        for path in masked {
-            hide::mask(self.root(), null.as_fd(), Path::new(path))?;
-        }
-        Ok(())
+        let read_only = linux.readonly_paths().as_deref().unwrap_or_default();
+        self.mounts.cover(read_only, linux.masked_paths().as_deref().unwrap_or_default())
     }
 
     fn open_cwd(&mut self) -> Result<(), StepError> {
@@ -438,7 +348,8 @@ impl<'a> Init<'a> {
         let user = self.launch.spec.process().as_ref();
         match (&self.launch.stdio, &self.console) {
             (Stdio::Fds(fds), _) => {
-                let null = || self.dev.as_ref().and_then(|dev| open_null(dev.as_fd(), Path::new("null")));
+                let null =
+                    || self.mounts.dev().map_or_else(own_null, |dev| open_null(dev, Path::new("null")));
                 take_streams(fds, user, null)?;
                 begin_session(false)
             }
@@ -512,14 +423,34 @@ pub(crate) fn open_null(dir: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
     }
     let how = OFlags::RDWR | OFlags::NOCTTY;
     // Looked at before it is opened, which does something to other devices, and again after.
-    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).or_else(|| {
-        let alone = new_mount("tmpfs", &[], Attr::empty()).ok()?;
-        make_device(&alone, "null", 0o666, false, 1, 3).ok()?;
-        open(alone.as_fd(), Path::new("null"), how)
-    })
+    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).or_else(own_null)
 }
 
-fn is_null(fd: BorrowedFd<'_>) -> bool {
+/// A null device on a file system of its own.
+fn own_null() -> Option<OwnedFd> {
+    let alone = new_mount("tmpfs", &[], Attr::empty()).ok()?;
+    make_device(&alone, "null", 0o666, false, 1, 3).ok()?;
+    open_beneath(alone.as_fd(), Path::new("null"), OFlags::RDWR | OFlags::NOCTTY, 0).ok()
+}
+
+/// Refuses what stands at a device's place and is not that device.
+fn require_device(
+    dir: &OwnedFd,
+    name: &str,
+    block: bool,
+    (major, minor): (u32, u32),
+    shown: &Path,
+) -> Result<(), StepError> {
+    let there = open_beneath(dir, Path::new(name), OFlags::PATH | OFlags::NOFOLLOW, 0)?;
+    let stat = rustix::fs::fstat(&there).map_err(|e| SysError::new("fstat", trace::fd(&there), e))?;
+    let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == rustix::fs::makedev(major, minor) {
+        return Ok(());
+    }
+    Err(StepError::new(format!("device {}: something else is there already", shown.display())))
+}
+
+pub(crate) fn is_null(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fstat(fd).is_ok_and(|stat| {
         FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
             && stat.st_rdev == rustix::fs::makedev(1, 3)
@@ -550,27 +481,6 @@ pub(crate) fn give_to_user(fd: BorrowedFd<'_>, process: Option<&Process>) {
     }
 }
 
-/// How a mount is told: name and why.
-fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
-    match source {
-        Source::Fresh { kind, .. } => match (*kind, target.to_str()) {
-            ("proc", _) => {
-                ("mount proc", "It shows the processes of the PID namespace of whoever mounts it: ours.")
-            }
-            ("sysfs", _) => ("mount sysfs", "It shows the links of our own network namespace; read-only."),
-            ("devpts", _) => ("mount devpts", "Terminals of its own, numbered from 0."),
-            ("mqueue", _) => ("mount mqueue", "POSIX message queues of our own IPC namespace."),
-            ("cgroup2", _) => ("mount cgroup2", "It shows our own group as the root; read-only."),
-            ("tmpfs", Some("/dev")) => {
-                ("mount /dev", "A small memory file system with a few harmless devices.")
-            }
-            ("tmpfs", Some("/dev/shm")) => ("mount /dev/shm", "POSIX shared memory, limited by --shm-size."),
-            _ => ("mount tmpfs", "Memory, as asked for."),
-        },
-        Source::Tree { .. } => ("bind mount", "A file or directory of the host, or a volume, seen inside."),
-        Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
-    }
-}
 /// The place a file inside the root has, for exec's working directory.
 pub(crate) fn open_dir_in_root(root: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, SysError> {
     open_in_root(root, path, OFlags::PATH | OFlags::DIRECTORY, 0)

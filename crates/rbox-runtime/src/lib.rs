@@ -16,10 +16,12 @@ mod credentials;
 mod error;
 mod init;
 mod join;
+mod mounts;
 mod plan;
 
 pub use create::{Created, Launch, Running, Stdio, create};
 pub use error::RuntimeError;
 pub use join::{JoinRequest, Joined, join};
-pub use plan::{PreparedMount, Source};
+pub use mounts::PROC_FILES;
+pub use plan::{Bind, PreparedMount, Source};
 pub use rbox_namespace::handshake::Failure;

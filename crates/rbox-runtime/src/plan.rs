@@ -7,8 +7,10 @@ use oci_spec::runtime::Mount;
 use rbox_namespace::NamespaceSet;
 use rbox_sys::SysError;
 use rbox_sys::mount::{Attr, clone_tree, set_attributes};
+use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
+use crate::credentials::StepError;
 use crate::error::RuntimeError;
 
 /// A mount of the config with its source made ready.
@@ -36,10 +38,8 @@ pub enum Source {
     Tree {
         /// The copy.
         tree: OwnedFd,
-        /// Whether it is a directory.
-        is_dir: bool,
-        /// Propagation asked for, or none for private.
-        propagation: MountPropagationFlags,
+        /// How to make it.
+        bind: Bind,
     },
     /// The v1 controllers' groups of this container, each with the names of its controllers, below a tmpfs.
     CgroupsV1(Vec<(String, PathBuf)>),
@@ -115,28 +115,97 @@ fn attribute(option: &str) -> Option<Attr> {
     })
 }
 
+/// How a tree of the host is copied.
+#[derive(Debug)]
+pub struct Bind {
+    path: PathBuf,
+    recursive: bool,
+    set: Attr,
+    propagation: MountPropagationFlags,
+    /// Mounts made below it reach its peers, and theirs it.
+    pub(crate) shared: bool,
+    /// Whether it is a directory.
+    pub(crate) is_dir: bool,
+    /// Device and inode of what was found at the path.
+    found: (u64, u64),
+}
+
+impl Bind {
+    fn open(&self) -> Result<OwnedFd, SysError> {
+        let tree = clone_tree(rustix::fs::CWD, &self.path, self.recursive)?;
+        set_attributes(tree.as_fd(), self.set, Attr::empty(), self.propagation, self.recursive)?;
+        Ok(tree)
+    }
+
+    /// Copies it in this namespace. The path must still lead to what was found there.
+    pub(crate) fn open_again(&self) -> Result<OwnedFd, StepError> {
+        let tree = self.open()?;
+        if identity(&tree)?.0 != self.found {
+            return Err(StepError::new(format!("{} was replaced meanwhile", self.path.display())));
+        }
+        Ok(tree)
+    }
+}
+
+fn identity(fd: &OwnedFd) -> Result<((u64, u64), bool), SysError> {
+    let stat = rustix::fs::fstat(fd).map_err(|e| SysError::new("fstat", rbox_sys::trace::fd(fd), e))?;
+    Ok(((stat.st_dev, stat.st_ino), rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()))
+}
+
 fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
     let path: &Path = mount.source().as_deref().unwrap_or(Path::new(""));
-    let recursive = !has_option(mount, "bind") || has_option(mount, "rbind");
-    let tree = clone_tree(rustix::fs::CWD, path, recursive)?;
-    let stat = rustix::fs::fstat(&tree).map_err(|e| SysError::new("fstat", path.display().to_string(), e))?;
     let mut set = Attr::empty();
-    let mut propagation = MountPropagationFlags::PRIVATE;
+    let (mut propagation, mut shared) = (MountPropagationFlags::PRIVATE, false);
     for option in mount.options().iter().flatten() {
         set |= attribute(option).unwrap_or(Attr::empty());
-        propagation = match option.as_str() {
-            "shared" | "rshared" => MountPropagationFlags::SHARED,
-            "slave" | "rslave" => MountPropagationFlags::DOWNSTREAM,
-            _ => propagation,
-        };
+        match option.as_str() {
+            "shared" | "rshared" => {
+                require_propagation(path, &["shared:"], "a shared mount")?;
+                // A shared tree keeps its peers; any other leaves them, so that mounts made inside stay inside.
+                (propagation, shared) = (MountPropagationFlags::empty(), true);
+            }
+            "slave" | "rslave" => {
+                require_propagation(path, &["shared:", "master:"], "a shared or slave mount")?;
+                propagation = MountPropagationFlags::DOWNSTREAM;
+            }
+            _ => {}
+        }
     }
-    // A shared tree keeps its peers; any other leaves them, so that mounts made inside stay inside.
-    if propagation == MountPropagationFlags::SHARED {
-        propagation = MountPropagationFlags::empty();
+    let recursive = !has_option(mount, "bind") || has_option(mount, "rbind");
+    let mut bind =
+        Bind { path: path.to_owned(), recursive, set, propagation, shared, is_dir: false, found: (0, 0) };
+    let tree = bind.open().map_err(|error| match error.errno {
+        nix::errno::Errno::ENOENT => {
+            RuntimeError::Config(format!("bind source path does not exist: {}", path.display()))
+        }
+        errno => RuntimeError::Config(format!(
+            "bind source path {}: {}",
+            path.display(),
+            rbox_sys::error::reason(errno)
+        )),
+    })?;
+    (bind.found, bind.is_dir) = identity(&tree)?;
+    Ok(Source::Tree { tree, bind })
+}
+
+/// Refuses a source whose mount has no peers (mountinfo's optional fields): nothing would propagate, silently.
+fn require_propagation(path: &Path, wanted: &[&str], what: &str) -> Result<(), RuntimeError> {
+    let source = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+        .map_err(|e| SysError::new("open", format!("{path:?}"), e))?;
+    let id = rbox_sys::mount::id_of(&source)?.to_string();
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| SysError::new("open", "\"/proc/self/mountinfo\"".into(), e))?;
+    let line = table.lines().map(|line| line.split(' ').collect::<Vec<_>>()).find(|words| words[0] == id);
+    let words = line.unwrap_or_default();
+    let optional = words.iter().skip(6).take_while(|word| **word != "-");
+    if optional.into_iter().any(|word| wanted.iter().any(|tag| word.starts_with(tag))) {
+        return Ok(());
     }
-    set_attributes(tree.as_fd(), set, Attr::empty(), propagation, recursive)?;
-    let is_dir = rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir();
-    Ok(Source::Tree { tree, is_dir, propagation })
+    Err(RuntimeError::Config(format!(
+        "path {} is mounted on {} but it is not {what}",
+        path.display(),
+        words.get(4).unwrap_or(&"a place out of sight")
+    )))
 }
 
 /// The namespaces the config asks to be new. Those with a path are joined, which is the caller's to refuse.

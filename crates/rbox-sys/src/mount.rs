@@ -224,6 +224,14 @@ fn mount_setattr(
     }
 }
 
+/// The kernel's number of the mount that `place` was opened through (statx(2), `STATX_MNT_ID`).
+pub fn id_of(place: impl AsFd) -> Result<u64, SysError> {
+    let place = place.as_fd();
+    rustix::fs::statx(place, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID)
+        .map(|stat| stat.stx_mnt_id)
+        .map_err(|errno| SysError::new("statx", fd(place), errno))
+}
+
 /// Makes every mount of this namespace a slave of the host's: the host's unmounts arrive, ours stay inside.
 pub fn make_all_slave() -> Result<(), SysError> {
     told(

@@ -255,6 +255,29 @@ pub fn close_from_on_exec(first: u32) -> Result<(), SysError> {
     )
 }
 
+/// Gives this process a session keyring of its own, empty (keyctl(2)): the one it has is the caller's, with the caller's
+/// keys. A kernel without keys has nothing to leave behind.
+pub fn own_session_keyring() -> Result<(), SysError> {
+    told(
+        "keyctl",
+        || "KEYCTL_JOIN_SESSION_KEYRING, NULL".into(),
+        || {
+            // SAFETY: takes a number and a name, which may be null.
+            let result = unsafe {
+                libc::syscall(
+                    libc::SYS_keyctl,
+                    libc::KEYCTL_JOIN_SESSION_KEYRING,
+                    std::ptr::null::<libc::c_char>(),
+                )
+            };
+            match Errno::result(result) {
+                Ok(_) | Err(Errno::ENOSYS) => Ok(()),
+                Err(errno) => Err(errno),
+            }
+        },
+    )
+}
+
 /// Replaces this process (execve(2)). Comes back only when it failed.
 pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
     crate::trace::last_call("execve", || format!("{path:?}, {args:?}, {} variables", env.len()));

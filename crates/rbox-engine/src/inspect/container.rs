@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{list, time};
 use crate::config::{READ_ONLY, masked};
-use crate::paths::Paths;
+use crate::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
 use crate::record::{Container, ContainerRecord, Status};
 use crate::volume::disk_usage;
 
@@ -18,8 +18,7 @@ use crate::volume::disk_usage;
 pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Value {
     let record = &container.record;
     let dir = paths.container(&record.id);
-    let live = paths.live_of(&record.id);
-    let file = |name: &str| live.join(name).display().to_string();
+    let file = |name: &str| paths.given_file(&record.id, name).display().to_string();
     let mut out = json!({
         "Id": record.id.as_str(),
         "Created": record.created.to_string(),
@@ -27,9 +26,9 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "Args": command(record).get(1..).unwrap_or_default(),
         "State": state(container),
         "Image": record.image_id,
-        "ResolvConfPath": file("resolv.conf"),
-        "HostnamePath": file("hostname"),
-        "HostsPath": file("hosts"),
+        "ResolvConfPath": file(RESOLV_CONF),
+        "HostnamePath": file(HOSTNAME),
+        "HostsPath": file(HOSTS),
         "LogPath": match record.host.log_driver {
             LogDriver::JsonFile => paths.log(&record.id).display().to_string(),
             LogDriver::None => String::new(),

@@ -152,7 +152,7 @@ impl Kernel for Live<'_> {
             return Ok(if found.is_empty() { Found::Elsewhere(Vec::new()) } else { Found::Hosts(found) });
         };
         let owner = self.owner(node)?;
-        let path = self.paths.live_of(&owner.record.id).join("hosts");
+        let path = self.paths.given_file(&owner.record.id, crate::paths::HOSTS);
         let found = in_hosts(&crate::links::read_hosts(&path).unwrap_or_default(), name);
         if !found.is_empty() {
             return Ok(Found::Hosts(found));
