@@ -11,9 +11,9 @@ use rbox_sys::file::{make_dir, open_beneath, open_in_root};
 use rbox_sys::{SysError, trace};
 use rustix::fs::{FileType, OFlags};
 
-/// Links followed on one way, as in the kernel (path_resolution(7)).
+/// Links followed on one way, as in the kernel (`path_resolution(7)`).
 const MOST_LINKS: usize = 40;
-/// Components of one way, with those of its links: more than a path of PATH_MAX has.
+/// Components of one way, with those of its links: more than a path of `PATH_MAX` bytes has.
 const MOST_STEPS: usize = 8192;
 
 /// Why a place inside a container's tree could not be had.

@@ -191,7 +191,7 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
 /// Refuses a source whose mount has no peers (mountinfo's optional fields): nothing would propagate, silently.
 fn require_propagation(path: &Path, wanted: &[&str], what: &str) -> Result<(), RuntimeError> {
     let source = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
-        .map_err(|e| SysError::new("open", format!("{path:?}"), e))?;
+        .map_err(|e| SysError::new("open", rbox_sys::trace::quoted(path), e))?;
     let id = rbox_sys::mount::id_of(&source)?.to_string();
     let table = std::fs::read_to_string("/proc/self/mountinfo")
         .map_err(|e| SysError::new("open", "\"/proc/self/mountinfo\"".into(), e))?;

@@ -391,14 +391,7 @@ fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
     let mut at = 0;
     loop {
         let rest = &line[at..];
-        if !rest.starts_with('"') {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if let Some(quote) = rest[..end].find('"') {
-                return Err((at + quote + 1, "bare \" in non-quoted field"));
-            }
-            fields.push(rest[..end].to_owned());
-            at += end;
-        } else {
+        if rest.starts_with('"') {
             let mut field = String::new();
             at += 1;
             loop {
@@ -416,6 +409,13 @@ fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
                 }
             }
             fields.push(field);
+        } else {
+            let end = rest.find(',').unwrap_or(rest.len());
+            if let Some(quote) = rest[..end].find('"') {
+                return Err((at + quote + 1, "bare \" in non-quoted field"));
+            }
+            fields.push(rest[..end].to_owned());
+            at += end;
         }
         if at >= line.len() {
             return Ok(fields);
