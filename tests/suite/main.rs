@@ -44,6 +44,7 @@ mod powercut;
 mod ps;
 mod pull;
 mod reading;
+mod registry_faults;
 mod removal;
 mod restart;
 mod run;

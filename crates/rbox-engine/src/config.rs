@@ -172,11 +172,17 @@ pub(crate) fn environment(record: &ContainerRecord, user: &ResolvedUser) -> Vec<
 
 /// Lays `more` over `env`: a key that is there gets the new value in its place.
 pub(crate) fn merge_env(env: &mut Vec<String>, more: &[String]) {
+    // An image or an env file may have thousands, so each is looked up, not searched for.
+    let key = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut places: HashMap<String, usize> = HashMap::with_capacity(env.len() + more.len());
+    for (place, variable) in env.iter().enumerate() {
+        // Of two with one key the first is replaced.
+        places.entry(key(variable)).or_insert(place);
+    }
     for variable in more {
-        let key = variable.split('=').next().unwrap_or(variable);
-        let same = |v: &String| v.split('=').next() == Some(key);
-        match env.iter_mut().find(|v| same(v)) {
-            Some(place) => place.clone_from(variable),
+        let place = *places.entry(key(variable)).or_insert(env.len());
+        match env.get_mut(place) {
+            Some(there) => there.clone_from(variable),
             None => env.push(variable.clone()),
         }
     }
@@ -420,5 +426,11 @@ mod tests {
         let mut env = vec!["A=1".to_owned(), "B=2".to_owned()];
         merge_env(&mut env, &["B=3".to_owned(), "C=4".to_owned()]);
         assert_eq!(env, ["A=1", "B=3", "C=4"]);
+        let many: Vec<String> = (0..200_000).map(|n| format!("V{n}=1")).collect();
+        let start = std::time::Instant::now();
+        merge_env(&mut env, &many);
+        merge_env(&mut env, &many);
+        assert_eq!(env.len(), 200_003);
+        assert!(start.elapsed() < std::time::Duration::from_secs(30), "{:?}", start.elapsed());
     }
 }

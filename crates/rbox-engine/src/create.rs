@@ -1,6 +1,6 @@
 //! From an image and the user's words to a container's record.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
@@ -217,13 +217,14 @@ fn add_image_volumes<'a>(
     host: &mut HostConfig,
     targets: impl Iterator<Item = &'a String>,
 ) -> Result<(), EngineError> {
+    let mut taken: HashSet<String> = host.mounts.iter().map(|mount| mount.target.clone()).collect();
     for target in targets {
         let spec = MountSpec::parse_volume(target, "/")
             .map_err(|e| EngineError::Invalid(format!("the image's VOLUME {target:?}: {e}")))?;
         if !matches!(spec.kind, MountKind::Volume { anonymous: true, .. }) || spec.read_only {
             return Err(EngineError::Invalid(format!("the image's VOLUME {target:?} is not a path")));
         }
-        if !host.mounts.iter().any(|m| m.target == spec.target) {
+        if taken.insert(spec.target.clone()) {
             host.mounts.push(spec);
         }
     }
@@ -347,8 +348,9 @@ fn check_texts(record: &ContainerRecord) -> Result<(), EngineError> {
 }
 
 fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
-    for (place, mount) in mounts.iter().enumerate() {
-        if mounts[..place].iter().any(|other| other.target == mount.target) {
+    let mut taken = HashSet::new();
+    for mount in mounts {
+        if !taken.insert(&mount.target) {
             return Err(EngineError::Invalid(format!("Duplicate mount point: {}", mount.target)));
         }
         // What is mounted over /proc would be taken for procfs by the steps of init, and by the program.

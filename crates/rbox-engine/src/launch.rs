@@ -170,8 +170,19 @@ fn open_dir(path: &Path) -> Result<File, EngineError> {
 
 fn mount_root(paths: &Paths, record: &ContainerRecord, live_dir: &Path) -> Result<OwnedFd, EngineError> {
     let dir = paths.container(&record.id);
+    let mut lowers = record.layers.clone();
+    if lowers.is_empty() {
+        // An image without layers: overlayfs wants one, so it gets one that is empty.
+        let empty = dir.join("lower");
+        match std::fs::create_dir(&empty) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::file("make directory", empty)(error));
+            }
+            _ => lowers.push(empty),
+        }
+    }
     let overlay = Overlay {
-        lowers: &record.layers,
+        lowers: &lowers,
         upper: &dir.join("upper"),
         work: &dir.join("work"),
         volatile: record.host.auto_remove,
