@@ -225,6 +225,9 @@ impl<'l, R: Read> Entries<'l, R> {
         if name.iter().skip(end).any(|byte| *byte != 0) {
             return Err(UnpackError::Header { offset, why: "a long name with a NUL inside".to_owned() });
         }
+        if end == 0 {
+            return Err(UnpackError::Header { offset, why: "an empty long name".to_owned() });
+        }
         name.truncate(end);
         Ok(name)
     }

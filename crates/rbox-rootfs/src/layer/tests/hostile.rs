@@ -247,6 +247,12 @@ fn archives_that_readers_differ_on_are_refused() {
     with("an empty PAX target", &|tar| {
         tar.add(&link(b'2', "l", "t").pax("linkpath", ""));
     });
+    for (what, flag) in [("an empty long name", b'L'), ("an empty long target", b'K')] {
+        with(what, &|tar| {
+            tar.raw(&Item { data: vec![0; 100], ..item(flag, "././@LongLink") });
+            tar.add(&link(b'2', "l", "t"));
+        });
+    }
     with("an empty sparse name", &|tar| {
         let item = file("f", "abc").pax("GNU.sparse.name", "").pax("GNU.sparse.size", "3");
         tar.add(&item.pax("GNU.sparse.map", "0,3"));
