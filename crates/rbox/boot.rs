@@ -68,7 +68,7 @@ struct Told {
 impl Told {
     fn one(&mut self, record: &ContainerRecord, result: Result<(), EngineError>) {
         let done = match result {
-            Ok(()) => say(&record.name),
+            Ok(()) => say(record.name.as_str()),
             Err(error) => Err(anyhow::Error::from(error).context(format!("{} {}", self.doing, record.name))),
         };
         if let Err(error) = done {

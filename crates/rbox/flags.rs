@@ -196,11 +196,12 @@ impl ContainerFlags {
                 "--use-api-socket: rbox has no daemon, so there is no API socket to give to a container",
             ));
         }
+        let name = self.name.as_deref().map(str::parse).transpose().map_err(bad_input)?;
         Ok(CreateRequest {
             image: image.to_owned(),
             command: command.to_vec(),
             entrypoint: self.entrypoint.clone(),
-            name: self.name.clone(),
+            name,
             hostname: self.hostname.clone(),
             domainname: self.domainname.clone(),
             umask: self.umask.as_deref().map(umask).transpose()?,

@@ -198,10 +198,12 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Re
             Ok(Some(inspect::container(&global.paths, &container, size)))
         }
         Kind::Image => Ok(global.images()?.find(name)?.as_ref().map(inspect::image)),
-        Kind::Volume => match global.volumes().get(name)? {
-            Some(volume) => Ok(Some(serde_json::to_value(volume.to_json())?)),
-            None => Ok(None),
-        },
+        Kind::Volume => {
+            let Ok(name) = name.parse() else { return Ok(None) };
+            let Some(volume) = global.volumes().get(&name)? else { return Ok(None) };
+            crate::volume::warn_of_damage(&volume);
+            Ok(Some(serde_json::to_value(volume.to_json())?))
+        }
         Kind::Network => {
             let networks = crate::network::all(global)?;
             let Some(network) = networks.iter().find(|network| crate::network::is_called(network, name))

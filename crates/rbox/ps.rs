@@ -155,12 +155,8 @@ impl View<'_> {
     }
 
     fn mount(&self, mount: &MountSpec) -> Option<String> {
-        let source = match &mount.kind {
-            MountKind::Bind { source, .. } => source,
-            MountKind::Volume { name, .. } => name,
-            MountKind::Tmpfs { .. } => return None,
-        };
-        Some(if self.full { source.clone() } else { ellipsis(source, 15) })
+        let source = mount.kind.source()?;
+        Some(if self.full { source.to_owned() } else { ellipsis(source, 15) })
     }
 
     fn size(&self, container: &Container) -> anyhow::Result<String> {
@@ -314,11 +310,7 @@ fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestor
     let mut volumes = Vec::new();
     for mount in &record.host.mounts {
         volumes.push(mount.target.clone());
-        match &mount.kind {
-            MountKind::Bind { source, .. } => volumes.push(source.clone()),
-            MountKind::Volume { name, .. } => volumes.push(name.clone()),
-            MountKind::Tmpfs { .. } => {}
-        }
+        volumes.extend(mount.kind.source().map(str::to_owned));
     }
     let mut networks = network_names(record);
     let attachments = record.host.attachments.iter();
@@ -332,7 +324,7 @@ fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestor
     let exposed: Vec<FilterPort> = exposed(container).into_iter().map(filter_port).collect();
     filter.accepts(&ContainerFacts {
         id: record.id.as_str(),
-        name: &record.name,
+        name: record.name.as_str(),
         labels: &record.config.labels,
         status: container.status.as_str(),
         exit_code: container.exit.as_ref().filter(|_| !container.is_active()).map(|exit| exit.exit_code),

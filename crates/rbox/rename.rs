@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use rbox_engine::containers;
+use rbox_engine::spec::ContainerName;
 
 use crate::cli::{Execute, Global, bad_input};
 
@@ -18,11 +19,11 @@ pub(crate) struct Rename {
 impl Execute for Rename {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let container = global.container(&self.container)?;
-        let name = rbox_engine::names::validate(&self.new_name).map_err(bad_input)?;
+        let name: ContainerName = self.new_name.parse().map_err(bad_input)?;
         if name == container.record.name {
             anyhow::bail!("Renaming a container with the same name as its current name");
         }
-        containers::rename(&global.paths, &container, name)?;
+        containers::rename(&global.paths, &container, &name)?;
         Ok(0)
     }
 }

@@ -335,7 +335,16 @@ impl CidFile {
 
 impl Drop for CidFile {
     fn drop(&mut self) {
-        if !self.written {
+        use std::os::unix::fs::MetadataExt as _;
+        if self.written {
+            return;
+        }
+        // Only what was made above is removed, not what has its name by now.
+        let same = match (self.file.metadata(), std::fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
+            _ => false,
+        };
+        if same {
             let _ = std::fs::remove_file(&self.path);
         }
     }

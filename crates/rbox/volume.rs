@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
+use rbox_engine::error::EngineError;
 use rbox_engine::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
+use rbox_engine::spec::VolumeName;
 use rbox_engine::volume::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
@@ -43,12 +45,16 @@ impl Execute for Create {
             .map(|label| label.split_once('=').unwrap_or((label, "")))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let created = global.volumes().create(self.name.as_deref().filter(|name| !name.is_empty()), labels);
-        let volume = created.map_err(|error| match error {
-            VolumeError::Name(_) | VolumeError::Length(_) => bad_input(error),
-            other => other.into(),
-        })?;
-        say(&volume.name)?;
+        let name = self.name.as_deref().filter(|name| !name.is_empty());
+        let name: Option<VolumeName> = name.map(str::parse).transpose().map_err(bad_input)?;
+        let volume = global.volumes().create(name.as_ref(), labels)?;
+        if volume.damage.is_some() {
+            warn(&format!(
+                "the record of volume {} was damaged and is written anew; its labels are lost",
+                volume.name
+            ));
+        }
+        say(volume.name.as_str())?;
         Ok(0)
     }
 }
@@ -75,7 +81,8 @@ impl Execute for Ls {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, VOLUME_KEYS)?;
         let users = global.volume_users()?;
-        let volumes = global.volumes().filtered(&filters, &|name| users.of(name))?;
+        let volumes = global.volumes().filtered(&filters, &users)?;
+        volumes.iter().for_each(warn_of_damage);
         let sizes = self.format.as_deref().is_some_and(|format| format.contains(".Size"));
         let rows: Vec<Value> =
             volumes.iter().map(|volume| row(volume, users.of(&volume.name).len(), sizes)).collect();
@@ -100,6 +107,20 @@ impl Execute for Ls {
     }
 }
 
+/// Tells of a record that could not be read. The volume is used all the same.
+pub(crate) fn warn_of_damage(volume: &Volume) {
+    if let Some(why) = &volume.damage {
+        warn(&format!(
+            "volume {}: {why}; its data is kept (volume create {0} makes its record anew)",
+            volume.name
+        ));
+    }
+}
+
+fn warn(line: &str) {
+    eprintln!("rbox: warning: {}", crate::escape::text(line));
+}
+
 fn row(volume: &Volume, links: usize, sizes: bool) -> Value {
     let labels: Vec<String> =
         volume.all_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
@@ -110,7 +131,7 @@ fn row(volume: &Volume, links: usize, sizes: bool) -> Value {
         "Labels": labels.join(","),
         "Links": if sizes { links.to_string() } else { "N/A".to_owned() },
         "Mountpoint": volume.mountpoint.display().to_string(),
-        "Name": volume.name,
+        "Name": volume.name.as_str(),
         "Scope": "local",
         "Size": if sizes { human_size(volume.size()) } else { "N/A".to_owned() },
         "Status": "N/A",
@@ -134,14 +155,18 @@ pub(crate) struct Rm {
 
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let users = global.volume_users()?;
         let store = global.volumes();
-        Ok(each(&self.volumes, |name| {
-            match store.remove(name, &|name| users.of(name)) {
-                Err(VolumeError::Missing(_)) if self.force => {}
+        Ok(each(&self.volumes, |given| {
+            // What is no name is the name of no volume.
+            let removed = match given.parse::<VolumeName>() {
+                Ok(name) => store.remove(&name, &|| global.volume_users()),
+                Err(_) => Err(VolumeError::Missing(given.to_owned()).into()),
+            };
+            match removed {
+                Err(EngineError::Volume(VolumeError::Missing(_))) if self.force => {}
                 other => other?,
             }
-            say(name)
+            say(given)
         }))
     }
 }
@@ -177,12 +202,14 @@ impl Execute for Prune {
 
 /// Removes unused volumes, tells which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
-    let users = global.volume_users()?;
-    let pruned = global.volumes().prune(filters, all, &|name| users.of(name))?;
+    let pruned = global.volumes().prune(filters, all, &|| global.volume_users())?;
     let mut deleted = Deleted::new("Volumes");
     for name in &pruned.names {
-        deleted.say(name)?;
+        deleted.say(name.as_str())?;
     }
     deleted.end()?;
+    for failure in pruned.failures {
+        warn(&failure.with_causes());
+    }
     Ok(pruned.reclaimed)
 }

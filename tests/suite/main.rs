@@ -32,6 +32,7 @@ mod logs;
 mod many;
 mod measured;
 mod mounts;
+mod naming;
 mod nested;
 mod net;
 mod network;

@@ -1,8 +1,14 @@
 //! Volumes: named, anonymous, and what happens to them.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, Test, wait_until};
+use crate::crash::{Random, kill9};
+use crate::harness::{BUSYBOX, Test, rounds, wait_until};
 
 #[test]
 fn a_named_volume_outlives_containers() {
@@ -109,4 +115,175 @@ fn two_containers_share_one() {
     t.ok(["exec", &a, "sh", "-c", "echo hello > /s/f"]);
     assert_eq!(t.ok(["exec", &b, "cat", "/s/f"]), "hello");
     t.rbox(["exec", &b, "touch", "/s/x"]).code(1);
+}
+
+/// `rm -v` and `--rm` take an anonymous volume away unless another container mounts it, by its long name.
+#[test]
+fn an_anonymous_volume_that_another_container_mounts_stays() {
+    let Some(t) = Test::start() else { return };
+    let (first, second) = (t.name("first"), t.name("second"));
+    for auto_remove in [false, true] {
+        let flags = if auto_remove { ["--rm", "-v", "/data"] } else { ["--label=a=b", "-v", "/data"] };
+        t.sleeper(&first, flags);
+        t.ok(["exec", &first, "sh", "-c", "echo kept > /data/file"]);
+        let volume = t.ok(["inspect", "-f", "{{(index .Mounts 0).Name}}", &first]);
+        assert_eq!(volume.len(), 64);
+        t.ok(["create", "--name", &second, "-v", &format!("{volume}:/other"), BUSYBOX, "cat", "/other/file"]);
+        if auto_remove {
+            t.ok(["stop", "-t", "5", &first]);
+            wait_until("the first is gone", || t.rbox(["inspect", &first]).code == 1);
+        } else {
+            t.ok(["rm", "-f", "-v", &first]);
+        }
+        assert_eq!(t.ok(["start", "-a", &second]), "kept", "--rm: {auto_remove}");
+        // Its second user named it, so it is not that one's to remove.
+        t.ok(["rm", "-v", &second]);
+        assert_eq!(t.ok(["volume", "ls", "-q"]), volume);
+        t.ok(["volume", "rm", &volume]);
+    }
+}
+
+#[test]
+fn refusals_in_dockers_words() {
+    let Some(t) = Test::start() else { return };
+    let said = |args: &[&str], code: i32, words: &str| t.cmd(args).run().refused(code, &[words]);
+    for spec in ["/a:", ":/b", ":", "ab::/x", "/a:/b:"] {
+        said(
+            &["create", "-v", spec, BUSYBOX],
+            125,
+            &format!("invalid spec: {spec}: empty section between colons"),
+        );
+    }
+    said(&["create", "-v", "", BUSYBOX], 125, "invalid empty volume spec");
+    let short = "create x: volume name is too short, names should be at least two alphanumeric characters";
+    said(&["create", "-v", "x:/x", BUSYBOX], 125, short);
+    said(&["create", "--mount", "type=volume,src=x,dst=/x", BUSYBOX], 125, short);
+    said(&["volume", "create", "x"], 125, short);
+    let characters =
+        "includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed";
+    said(&["volume", "create", "a b"], 125, characters);
+    said(&["create", "-v", "a/b:/x", BUSYBOX], 125, characters);
+    said(&["volume", "rm", "absent"], 1, "get absent: no such volume");
+    said(&["volume", "inspect", "absent"], 1, "no such volume");
+    assert_eq!(t.ok(["volume", "rm", "-f", "absent"]), "absent");
+    let (volume, name) = (t.name("v"), t.name("c"));
+    t.ok(["create", "--name", &name, "-v", &format!("{volume}:/x"), BUSYBOX]);
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
+    said(&["volume", "rm", "-f", &volume], 1, &format!("remove {volume}: volume is in use - [{id}]"));
+}
+
+/// A volume's record that a power cut or a hand has damaged is told of; its data and all others are used as before.
+#[test]
+fn a_damaged_record_is_in_nobodys_way() {
+    let Some(t) = Test::start() else { return };
+    let (bad, good) = (t.name("bad"), t.name("good"));
+    for volume in [&bad, &good] {
+        t.ok(["volume", "create", "--label", "a=b", volume]);
+    }
+    t.sh_with(["-v", &format!("{bad}:/v")], "echo kept > /v/file");
+    let record = t.suite.root.join("volumes").join(&bad).join("volume.json");
+    for damage in ["", "{\"created\":", "\0\0\0\0"] {
+        std::fs::write(&record, damage).unwrap();
+        let out = t.rbox(["volume", "ls", "-q"]).code(0);
+        assert_eq!(out.stdout, format!("{bad}\n{good}\n"));
+        assert_eq!(out.stderr.lines().count(), 1, "{}", out.stderr);
+        assert!(out.stderr.starts_with(&format!("rbox: warning: volume {bad}: ")), "{}", out.stderr);
+        t.rbox(["volume", "inspect", &bad]).code(0);
+        t.rbox(["system", "df"]).code(0);
+        t.rbox(["volume", "prune", "-f"]).code(0);
+        assert_eq!(
+            t.sh_with(["-v", &format!("{bad}:/v"), "-v", &format!("{good}:/g")], "cat /v/file"),
+            "kept"
+        );
+        // Used again, its record is good again.
+        assert_eq!(t.rbox(["volume", "ls", "-q"]).code(0).stderr, "");
+    }
+    std::fs::remove_file(&record).unwrap();
+    assert!(t.rbox(["volume", "ls", "-q"]).code(0).stderr.contains("volume.json"));
+    t.ok(["volume", "rm", &bad]);
+    t.ok(["volume", "rm", &good]);
+}
+
+/// Killed at any moment, `create` and `rm -v` leave no volume that nothing names and nothing half made.
+#[test]
+fn kills_leave_no_volume() {
+    let Some(t) = Test::start() else { return };
+    let mut random = Random::new();
+    let volumes = t.suite.root.join("volumes");
+    let left = || std::fs::read_dir(&volumes).into_iter().flatten().flatten().count();
+    let mut cut_off = 0;
+    for round in 0..rounds(120) {
+        let name = t.name(&format!("r{round}"));
+        let args = ["create", "--name", &name, "-v", "/a", "-v", "/b", "-v", "/c", BUSYBOX];
+        let create = t.cmd(args).spawn();
+        std::thread::sleep(Duration::from_micros(random.below(12_000)));
+        kill9(create.id());
+        cut_off += u32::from(create.finish(Duration::from_secs(20)).code != 0);
+        let remove = t.cmd(["rm", "-f", "-v", &name]).spawn();
+        if round % 2 == 0 {
+            std::thread::sleep(Duration::from_micros(random.below(12_000)));
+            kill9(remove.id());
+        }
+        let _ = remove.finish(Duration::from_secs(20));
+        // One that was made and has not got its name yet is known by its id.
+        t.rbox(["ps", "-aq"]).code(0);
+        for id in t.ok(["ps", "-aq"]).lines() {
+            t.ok(["rm", "-v", id]);
+        }
+        assert_eq!(
+            left(),
+            0,
+            "round {round}: {:?}",
+            std::fs::read_dir(&volumes).unwrap().collect::<Vec<_>>()
+        );
+    }
+    println!("{cut_off} cut off");
+}
+
+/// While the image's content is copied into an empty volume, whoever has the volume already swaps each thing for a link.
+#[test]
+fn what_is_swapped_while_a_volume_is_filled() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("swap");
+    let script = "mkdir -p tree/data && cd tree/data && for n in $(seq 300); do mkfifo f$n; ln -s x l$n; done && \
+        chmod 6777 f* && tar -C .. -cf ../../image.tar .";
+    let made = Command::new("sh").args(["-c", script]).current_dir(&dir).status().unwrap();
+    assert!(made.success());
+    let image = "volumes/swap:1";
+    t.ok(["import", "-c", "CMD [\"/x\"]", dir.join("image.tar").to_str().unwrap(), image]);
+    let canary = dir.join("canary");
+    std::fs::write(&canary, "the host's").unwrap();
+    std::fs::set_permissions(&canary, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let look = || {
+        let meta = std::fs::metadata(&canary).unwrap();
+        (meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.ctime(), std::fs::read(&canary).unwrap())
+    };
+    let before = look();
+    let done = AtomicBool::new(false);
+    let (data, link) = (t.suite.root.join("volumes").join(t.name("v")).join("_data"), dir.join("link"));
+    std::thread::scope(|scope| {
+        // What a container does that has the volume: it is done here so that it is fast.
+        let (done, canary, data, link) = (&done, &canary, &data, &link);
+        scope.spawn(move || {
+            while !done.load(Ordering::Relaxed) {
+                for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
+                    if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                        let _ = std::os::unix::fs::symlink(canary, link);
+                        let _ = std::fs::rename(link, entry.path());
+                    }
+                }
+            }
+        });
+        for _ in 0..rounds(20) {
+            let volume = t.name("v");
+            t.ok(["volume", "create", &volume]);
+            // There is no program in the image; the volume is filled before that is found.
+            let run = t.rbox(["run", "--rm", "-v", &format!("{volume}:/data"), image]);
+            assert!(run.code == 127 || run.code == 125, "{run:?}");
+            t.ok(["volume", "rm", &volume]);
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    assert_eq!(look(), before, "a file of the host was changed");
+    t.ok(["rmi", image]);
 }

@@ -61,7 +61,7 @@ pub(crate) fn resolve_links(paths: &Paths, links: &mut [Link]) -> Result<(), Eng
             EngineError::Invalid(format!("could not get container for {}: {error}", link.container))
         })?;
         link.container = other.record.id.to_string();
-        link.name = other.record.name;
+        link.name = other.record.name.into();
         link.alias = alias(&link.alias)?;
     }
     Ok(())

@@ -6,6 +6,7 @@
 use std::io;
 use std::os::unix::fs::symlink;
 
+use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
@@ -76,11 +77,12 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
 pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineError> {
     let missing = || EngineError::NoContainer(text.chars().take(300).collect());
     let text = text.strip_prefix('/').unwrap_or(text);
-    if let Ok(id) = text.parse::<ContainerId>() {
+    let whole = text.parse::<ContainerId>().ok();
+    if let Some(id) = whole.filter(|id| paths.container(id).exists()) {
         return Ok(id);
     }
-    if rbox_spec::mount::valid_name(text)
-        && let Some(id) = named(paths, text)
+    if let Ok(name) = text.parse::<ContainerName>()
+        && let Some(id) = named(paths, &name)
     {
         return Ok(id);
     }
@@ -93,15 +95,19 @@ pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineEr
 }
 
 /// Who has a name. A link whose record is gone names nobody.
-pub fn named(paths: &Paths, name: &str) -> Option<ContainerId> {
-    let target = std::fs::read_link(paths.names().join(name)).ok()?;
-    let id: ContainerId = target.to_str()?.parse().ok()?;
+pub fn named(paths: &Paths, name: &ContainerName) -> Option<ContainerId> {
+    let id = target(&paths.name(name))?;
     paths.container(&id).exists().then_some(id)
 }
 
+/// The id that a link of ours leads to. What has no such target is not ours.
+fn target(link: &std::path::Path) -> Option<ContainerId> {
+    std::fs::read_link(link).ok()?.to_str()?.parse().ok()
+}
+
 /// Gives `name` to the container `id`, whose record must be on disk already.
-pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), EngineError> {
-    let link = paths.names().join(name);
+pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Result<(), EngineError> {
+    let link = paths.name(name);
     for _ in 0..8 {
         match symlink(id.as_str(), &link) {
             Ok(()) => return Ok(()),
@@ -111,10 +117,17 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Engi
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if let Some(holder) = named(paths, name) {
-                    return Err(EngineError::NameTaken { name: name.to_owned(), id: holder });
+                    return Err(EngineError::NameTaken { name: name.clone(), id: holder });
                 }
                 // Its container is gone. Another process may be doing the same: then the next round sees.
-                let _ = std::fs::remove_file(&link);
+                if target(&link).is_some() {
+                    let _ = std::fs::remove_file(&link);
+                } else if std::fs::symlink_metadata(&link).is_ok() {
+                    return Err(EngineError::Conflict(format!(
+                        "the name \"{name}\" cannot be taken: {} is not a link made by rbox; move it away",
+                        link.display()
+                    )));
+                }
             }
             Err(e) => return Err(EngineError::file("make", link)(e)),
         }
@@ -125,9 +138,9 @@ pub fn take_name(paths: &Paths, name: &str, id: &ContainerId) -> Result<(), Engi
 }
 
 /// Gives a name up, if it is still this container's.
-pub fn release_name(paths: &Paths, name: &str, id: &ContainerId) {
-    let link = paths.names().join(name);
-    if std::fs::read_link(&link).is_ok_and(|target| target.to_str() == Some(id.as_str())) {
+pub fn release_name(paths: &Paths, name: &ContainerName, id: &ContainerId) {
+    let link = paths.name(name);
+    if target(&link).as_ref() == Some(id) {
         let _ = std::fs::remove_file(link);
     }
 }
@@ -147,10 +160,9 @@ pub fn sweep_names(paths: &Paths, all: &[Container]) {
     for entry in std::fs::read_dir(paths.names()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
-        let Ok(target) = std::fs::read_link(entry.path()) else { continue };
-        let Some(id) = target.to_str().and_then(|id| id.parse::<ContainerId>().ok()) else { continue };
+        let (Ok(name), Some(id)) = (name.parse::<ContainerName>(), target(&entry.path())) else { continue };
         if std::fs::symlink_metadata(paths.container(&id)).is_err() {
-            release_name(paths, name, &id);
+            release_name(paths, &name, &id);
             continue;
         }
         // A rename takes the new name before the record has it, and holds this meanwhile. A damaged record keeps its name.
@@ -159,18 +171,13 @@ pub fn sweep_names(paths: &Paths, all: &[Container]) {
         };
         let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"));
         if record.is_ok_and(|record| record.is_some_and(|record| record.name != name)) {
-            release_name(paths, name, &id);
+            release_name(paths, &name, &id);
         }
     }
 }
 
 /// `rename`: the new name is taken before the old one is given up.
-pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), EngineError> {
-    if !rbox_spec::mount::valid_name(name) {
-        return Err(EngineError::Invalid(format!(
-            "Invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        )));
-    }
+pub fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
@@ -178,7 +185,7 @@ pub fn rename(paths: &Paths, container: &Container, name: &str) -> Result<(), En
     let former = current.name.clone();
     let _mark = crate::connect::begin_change(paths, id)?;
     take_name(paths, name, id)?;
-    let record = ContainerRecord { name: name.to_owned(), ..current };
+    let record = ContainerRecord { name: name.clone(), ..current };
     keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host))?;
     release_name(paths, &former, id);
     settle_names(paths, &record)?;

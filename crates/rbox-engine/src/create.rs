@@ -7,6 +7,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rbox_image::{Image, ImageStore};
 use rbox_runtime::cgroup::host_limits;
+use rbox_spec::ContainerName;
 use rbox_spec::container::{
     ContainerConfig, DeviceSpec, HostConfig, IpcMode, NetworkMode, SeccompMode, sysctl_allowed,
 };
@@ -24,7 +25,7 @@ use crate::names;
 use crate::paths::Paths;
 use crate::record::{ContainerRecord, RecordError, keep, lasting};
 use crate::teardown::unfinished_record;
-use crate::volume::VolumeStore;
+use crate::volume;
 
 /// What the user said about a container; what is none is the image's to say.
 #[derive(Debug, Clone, Default)]
@@ -36,7 +37,7 @@ pub struct CreateRequest {
     /// `--entrypoint`; an empty text takes the image's away.
     pub entrypoint: Option<String>,
     /// `--name`.
-    pub name: Option<String>,
+    pub name: Option<ContainerName>,
     /// `--hostname`.
     pub hostname: Option<String>,
     /// `--domainname`.
@@ -74,27 +75,23 @@ pub fn create(
     image: &Image,
     request: CreateRequest,
 ) -> Result<ContainerRecord, EngineError> {
-    if let Some(name) = &request.name {
-        names::validate(name).map_err(invalid)?;
-    }
     crate::attachments::check(&request)?;
     let id = new_id()?;
+    let named = request.name.is_some();
     let mut record = assemble(id, image, request)?;
     crate::attachments::resolve(paths, &mut record)?;
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = store.pin(image).map_err(image_error)?;
-    make_volumes(paths, &mut record)?;
-    let written = write_record(paths, &mut record);
+    // The record names the volumes before they are made, so that a kill leaves none that nothing names.
+    volume::name_anonymous(&mut record)?;
+    let written = write_record(paths, &mut record, named)
+        .and_then(|()| volume::ensure_all(paths, &record).map_err(EngineError::from));
     if written.is_err() {
         let _ = remove_tree(&unfinished_record(paths, &record.id));
         let _ = remove_tree(&paths.container(&record.id));
-        let volumes = VolumeStore::new(&paths.volumes());
-        for mount in &record.host.mounts {
-            if let MountKind::Volume { name, anonymous: true, .. } = &mount.kind {
-                let _ = volumes.remove(name, &|_| Vec::new());
-            }
-        }
+        containers::release_name(paths, &record.name, &record.id);
+        let _ = volume::remove_anonymous(paths, &record);
     }
     written.map(|()| record)
 }
@@ -146,7 +143,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         None => short,
     };
     Ok(ContainerRecord {
-        name: request.name.unwrap_or_default(),
+        name: request.name.unwrap_or_else(|| names::generate(0)),
         created: Timestamp::now(),
         image: request.image,
         image_id: image.id.to_string(),
@@ -373,19 +370,9 @@ fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Makes the volumes. An anonymous one gets its name here, so that the record tells which is the container's.
-fn make_volumes(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
-    let store = VolumeStore::new(&paths.volumes());
-    for mount in &mut record.host.mounts {
-        if let MountKind::Volume { name, anonymous, .. } = &mut mount.kind {
-            *name = store.create((!*anonymous).then_some(name.as_str()), BTreeMap::new())?.name;
-        }
-    }
-    Ok(())
-}
-
-/// Puts the record on disk, then takes its name: a name always leads to a whole record.
-fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
+/// Puts the record on disk, then takes its name: a name always leads to a whole record. One that the user did not give
+/// (`named`) is another when it is taken.
+fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
     // Made under another name: a record that is there is whole.
     let dir = unfinished_record(paths, &record.id);
     let make = |path: &Path, mode| {
@@ -404,9 +391,8 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
     make(&dir.join("work"), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join("upper"), 0o755)?;
-    let given = !record.name.is_empty();
     for attempt in 0.. {
-        if !given {
+        if attempt > 0 {
             record.name = names::generate(attempt);
         }
         // The name is in the record, so the record is written first; a taken name is another round.
@@ -418,7 +404,7 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord) -> Result<(), Engin
             keep(paths, &place.join("config.json"), record, lasting(&record.host))?;
         }
         match containers::take_name(paths, &record.name, &record.id) {
-            Err(EngineError::NameTaken { .. }) if !given && attempt < 1000 => {}
+            Err(EngineError::NameTaken { .. }) if !named && attempt < 1000 => {}
             Err(error) => return Err(error),
             Ok(()) => return settle(paths, record),
         }

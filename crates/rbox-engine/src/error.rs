@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use rbox_runtime::RuntimeError;
+use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 
 use crate::record::RecordError;
@@ -23,7 +24,7 @@ pub enum EngineError {
     )]
     NameTaken {
         /// The name.
-        name: String,
+        name: ContainerName,
         /// Who has it.
         id: ContainerId,
     },

@@ -121,7 +121,7 @@ pub(crate) fn host_view(record: &ContainerRecord, live: &LiveState) -> String {
     put("pid", live.pid.to_string());
     put("monitor", live.monitor.to_string());
     put("hostname", rustix::system::uname().nodename().to_string_lossy().into_owned());
-    put("name", record.name.clone());
+    put("name", record.name.to_string());
     for (kind, _) in rbox_runtime::namespace::KINDS {
         if let Some(inode) = rbox_runtime::namespace::inode(0, kind) {
             put(&format!("ns.{kind}"), inode.to_string());

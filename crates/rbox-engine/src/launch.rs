@@ -2,6 +2,7 @@
 //!
 //! All of it runs in the monitor, which is one thread and stays the process's parent.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -201,8 +202,10 @@ fn ready_volumes(
     let mut ready = Vec::new();
     for mount in &record.host.mounts {
         match &mount.kind {
-            MountKind::Volume { name, no_copy, .. } => {
-                let volume = store.create(Some(name), std::collections::BTreeMap::new())?;
+            MountKind::Volume { name: Some(name), anonymous, no_copy } => {
+                // It was made with the container; one that was removed by hand since is made again.
+                let volume =
+                    store.ensure(name, *anonymous, BTreeMap::new(), rbox_sys::durable::Lasting::Later)?;
                 let target = Path::new(&mount.target);
                 if !no_copy
                     && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)

@@ -8,15 +8,15 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rbox_spec::container::Link;
-use rbox_spec::id::ContainerId;
+use rbox_spec::id::{ContainerId, InvalidId};
 use rbox_sys::reading::read_file;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
 use crate::record::{Container, ContainerRecord, LiveState};
 
-fn marks(paths: &Paths, target: &str) -> PathBuf {
-    paths.state.join("links").join(target)
+fn marks(paths: &Paths, target: &ContainerId) -> PathBuf {
+    paths.state.join("links").join(target.as_str())
 }
 
 /// The lines for /etc/hosts: each link's address with its names. A container of the default network only cannot be started
@@ -63,7 +63,9 @@ fn addresses(paths: &Paths, live: &LiveState, link: &Link) -> Vec<IpAddr> {
 }
 
 fn mark(paths: &Paths, record: &ContainerRecord, link: &Link) -> Result<(), EngineError> {
-    let dir = marks(paths, &link.container);
+    let target =
+        link.container.parse().map_err(|error: InvalidId| EngineError::Invalid(error.to_string()))?;
+    let dir = marks(paths, &target);
     crate::paths::make_private(&dir).map_err(EngineError::file("make directory", &dir))?;
     let path = dir.join(record.id.as_str());
     std::fs::write(&path, "").map_err(EngineError::file("write", path))
@@ -90,7 +92,7 @@ pub(crate) fn follow(paths: &Paths, record: &ContainerRecord, live: &LiveState) 
 /// Tells those that have a link to the container `id`, which has just got its addresses.
 pub(crate) fn announce(paths: &Paths, id: &ContainerId) {
     // Almost nobody has one: this is one look for a directory.
-    for entry in std::fs::read_dir(marks(paths, id.as_str())).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(marks(paths, id)).into_iter().flatten().flatten() {
         let Some(id) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         if let Ok(Some(Container { record, live: Some(live), .. })) = Container::read(paths, &id) {
             refresh(paths, &record, &live);

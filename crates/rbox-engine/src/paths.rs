@@ -21,6 +21,7 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
@@ -120,6 +121,10 @@ impl Paths {
     /// All names in use, each a link to an id.
     pub fn names(&self) -> PathBuf {
         self.root.join("names")
+    }
+    /// The link of one name.
+    pub fn name(&self, name: &ContainerName) -> PathBuf {
+        self.names().join(name)
     }
     /// Volumes.
     pub fn volumes(&self) -> PathBuf {

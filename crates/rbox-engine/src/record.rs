@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rbox_network::Endpoint;
 use rbox_runtime::cgroup::CgroupPaths;
+use rbox_spec::ContainerName;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
@@ -31,7 +32,7 @@ pub struct ContainerRecord {
     /// Its id.
     pub id: ContainerId,
     /// Its name, unique among containers.
-    pub name: String,
+    pub name: ContainerName,
     /// When it was created.
     pub created: Timestamp,
     /// The image as the user named it.
@@ -422,7 +423,7 @@ impl Container {
         let epoch = Timestamp::UNIX_EPOCH;
         let record = ContainerRecord {
             id: id.clone(),
-            name: id.short().to_owned(),
+            name: id.into(),
             created: epoch,
             image: "<unreadable record>".into(),
             image_id: String::new(),

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use rbox_network::Names;
 use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
-use rbox_spec::mount::MountKind;
 use rbox_spec::restart::RestartPolicy;
 use rbox_sys::durable::Lasting;
 
@@ -24,7 +23,7 @@ use crate::record::{
     read_json, write_json,
 };
 use crate::restart::{self, Why};
-use crate::volume::VolumeStore;
+use crate::volume;
 use crate::wiring::networks;
 
 /// The exit code told for a container whose end nobody saw.
@@ -141,11 +140,9 @@ pub(crate) fn delete_hidden(
     record: &ContainerRecord,
     anonymous_volumes: bool,
 ) -> Result<(), EngineError> {
-    remove_tree(&paths.trash().join(record.id.as_str()))?;
-    if anonymous_volumes {
-        remove_anonymous_volumes(paths, record);
-    }
-    Ok(())
+    // The volumes first: the record in the trash is what names them, should this be killed in between.
+    let volumes = if anonymous_volumes { volume::remove_anonymous(paths, record) } else { Ok(()) };
+    remove_tree(&paths.trash().join(record.id.as_str())).and(volumes)
 }
 
 /// Removes a container's live directory in one step: renamed away first, so that a start that comes meanwhile
@@ -157,6 +154,9 @@ pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
         let _ = remove_tree(&gone);
     }
 }
+
+/// A mark in a hidden record: the container's anonymous volumes go with it.
+const WITH_VOLUMES: &str = "with-volumes";
 
 /// The beginning of the names of directories that are being removed, or being made.
 const GONE: &str = ".gone-";
@@ -190,16 +190,6 @@ fn sweep_unfinished(paths: &Paths) {
     });
 }
 
-fn remove_anonymous_volumes(paths: &Paths, record: &ContainerRecord) {
-    let store = VolumeStore::new(&paths.volumes());
-    for mount in &record.host.mounts {
-        if let MountKind::Volume { name, anonymous: true, .. } = &mount.kind {
-            // Gone already is what is wanted.
-            let _ = store.remove(name, &|_| Vec::new());
-        }
-    }
-}
-
 /// Deletes a directory with all that is in it, whatever a container made of it.
 pub fn remove_tree(path: &Path) -> Result<(), EngineError> {
     rbox_sys::removal::remove_tree(path).map_err(EngineError::file("remove", path))
@@ -210,10 +200,13 @@ fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     // Its monitor or another command may be at it: that one holds the lock.
     let Some(_lock) = Lock::try_take(&paths.live_of(id))? else { return Ok(()) };
     let dir = paths.trash().join(id.as_str());
-    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json"))
-        && record.host.auto_remove
-    {
-        remove_anonymous_volumes(paths, &record);
+    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json")) {
+        // A kill between hiding the record and this leaves the name.
+        containers::release_name(paths, &record.name, id);
+        if record.host.auto_remove || dir.join(WITH_VOLUMES).exists() {
+            // What cannot be removed now is in use or stays for `volume prune`.
+            let _ = volume::remove_anonymous(paths, &record);
+        }
     }
     let removed = finish_dead(paths, id).and_then(|()| remove_tree(&dir));
     remove_live(paths, id);
@@ -234,6 +227,7 @@ pub fn tidy(paths: &Paths) -> Vec<EngineError> {
         };
     each(&paths.trash(), &|id| empty_trash(paths, id));
     sweep_unfinished(paths);
+    volume::VolumeStore::new(&paths.volumes()).sweep();
     let mark = paths.boot_mark();
     if !mark.exists() {
         each(&paths.containers(), &|id| sweep_boot(paths, id));
@@ -448,9 +442,13 @@ pub fn remove(
     let lock = take_from_monitor(paths, record, force)?;
     // Its end need not be written down any more, and could not be on a full disk.
     let _ = finish_dead(paths, &record.id);
+    if volumes {
+        // Should this be killed, whoever empties the trash knows. A full disk has no room for it, and need not.
+        let _ = std::fs::write(paths.container(&record.id).join(WITH_VOLUMES), "");
+    }
     hide_record(paths, record)?;
-    delete_hidden(paths, record, volumes || record.host.auto_remove)?;
+    let deleted = delete_hidden(paths, record, volumes || record.host.auto_remove);
     remove_live(paths, &record.id);
     drop(lock);
-    Ok(())
+    deleted
 }

@@ -1,53 +1,54 @@
 //! Named and anonymous volumes: directories of the host that outlive containers.
 //!
 //! ```text
-//! volumes/<name>/volume.json   the record, written once
-//! volumes/<name>/_data/        what is mounted
-//! volumes/.new-…  .gone-…      being made or taken away; swept by the next change
+//! volumes/<name>/volume.json            the record
+//! volumes/<name>/_data/                 what is mounted
+//! volumes/.new-….PID.START .gone-…      being made or removed; swept when that process is dead
 //! ```
 //!
 //! A volume appears whole and goes whole: it is made under another name and renamed, and renamed before it is
-//! deleted. So no lock is needed, and a kill leaves only a directory that the next change sweeps.
+//! deleted. A container's record names its volumes before they are made, so a kill leaves none that nothing names.
+//!
+//! Whether a volume is used follows from the containers' records. [`VolumeStore::remove`] is the one place that decides
+//! it: it locks the volume's directory, then reads the records, then removes. [`VolumeStore::create`] waits for that
+//! lock before it says that a volume is there. So a container whose record is written before its volumes are asked
+//! for either keeps the old one or gets a new one, and never one that is about to go.
 
 mod populate;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use rbox_spec::VolumeName;
+use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::removal::remove_tree;
+use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::containers;
 use crate::error::EngineError;
 use crate::filter::{FilterError, Filters};
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, RecordError, read_json};
+use crate::record::{ContainerRecord, RecordError, process_is, process_start, read_json};
 
 pub use populate::{PopulateError, populate};
 
 /// The label Docker gives to a volume that nobody named.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
-/// A directory half made is another process's work in progress for this long, and left over after.
-const STALE: Duration = Duration::from_mins(1);
+/// The beginnings of the names of what is being made and what is being removed.
+const NEW: &str = ".new-";
+const GONE: &str = ".gone-";
 
 /// What could not be done with a volume.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
-    /// A name that no volume may have.
-    #[error(
-        "create {0}: \"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )]
-    Name(String),
-    /// One character, or too many for a file name.
-    #[error("create {0}: volume name must have 2 to 255 characters")]
-    Length(String),
     /// An option of the `local` driver that rbox does not carry out.
     #[error(
         "create {name}: invalid option: \"{option}\": rbox's volumes are directories and take no options; mount it on the host and use -v HOSTDIR:TARGET"
@@ -75,7 +76,7 @@ pub enum VolumeError {
     #[error("remove {name}: volume is in use - [{}]", containers.join(", "))]
     InUse {
         /// The volume.
-        name: String,
+        name: VolumeName,
         /// Their ids.
         containers: Vec<String>,
     },
@@ -89,13 +90,13 @@ pub enum VolumeError {
         /// Why.
         source: io::Error,
     },
-    /// A record that is no JSON of ours.
-    #[error("read {path}: {source}")]
-    Format {
-        /// The record.
+    /// Something of the volume's name that rbox did not make.
+    #[error("create {name}: {path} is in the way and is not a volume; move it away or use another name")]
+    Foreign {
+        /// The volume.
+        name: VolumeName,
+        /// What is there.
         path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
     },
     /// A filter that was refused.
     #[error(transparent)]
@@ -114,7 +115,7 @@ struct Record {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Volume {
     /// Its name; 64 hex digits when nobody named it.
-    pub name: String,
+    pub name: VolumeName,
     /// Nobody named it: `rm -v`, `--rm` and `prune` take it away.
     pub anonymous: bool,
     /// When it was made.
@@ -123,6 +124,9 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// The directory that is mounted.
     pub mountpoint: PathBuf,
+    /// Why its record could not be read. It is used all the same, as one that was named and has no labels: what it
+    /// holds is worth more than its record.
+    pub damage: Option<String>,
 }
 
 /// Docker's JSON for a volume, with its keys and order.
@@ -147,7 +151,7 @@ impl Volume {
             driver: "local",
             labels: (!labels.is_empty()).then_some(labels),
             mountpoint: self.mountpoint.display().to_string(),
-            name: self.name.clone(),
+            name: self.name.to_string(),
             options: None,
             scope: "local",
         }
@@ -175,12 +179,14 @@ pub struct VolumeStore {
 }
 
 /// What a `prune` took away.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub struct Pruned {
     /// Names.
-    pub names: Vec<String>,
+    pub names: Vec<VolumeName>,
     /// Bytes that were freed.
     pub reclaimed: u64,
+    /// Why others could not be removed.
+    pub failures: Vec<EngineError>,
 }
 
 impl VolumeStore {
@@ -189,46 +195,125 @@ impl VolumeStore {
         Self { dir: dir.to_owned() }
     }
 
+    fn place(&self, name: &VolumeName) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The directory of a volume that is mounted.
+    pub fn mountpoint(&self, name: &VolumeName) -> PathBuf {
+        self.place(name).join("_data")
+    }
+
     /// Makes a volume, or gives the one that has this name. With no name it is anonymous.
     pub fn create(
         &self,
-        name: Option<&str>,
+        name: Option<&VolumeName>,
         labels: BTreeMap<String, String>,
     ) -> Result<Volume, VolumeError> {
-        let anonymous = name.is_none();
-        let name = match name {
-            Some(name) => checked_name(name)?.to_owned(),
-            None => random_hex(32).map_err(io_error("read", Path::new("/dev/urandom")))?,
-        };
-        if let Some(volume) = self.get(&name)? {
-            return Ok(volume);
+        match name {
+            Some(name) => self.ensure(name, false, labels, Lasting::Now),
+            None => self.ensure(&random_name()?, true, labels, Lasting::Now),
         }
+    }
+
+    /// The volume of this name, which is made when it is missing.
+    pub(crate) fn ensure(
+        &self,
+        name: &VolumeName,
+        anonymous: bool,
+        labels: BTreeMap<String, String>,
+        lasting: Lasting,
+    ) -> Result<Volume, VolumeError> {
+        // A removal that runs at the same time may take it away between the two, and another process may make it.
+        for _ in 0..16 {
+            if let Some(volume) = self.settled(name)? {
+                if volume.damage.is_some() {
+                    // The user names it again: its record is made good. What it held is not known any more.
+                    let record = Record { created: volume.created, anonymous, labels };
+                    self.mend(name, &record, lasting)?;
+                }
+                return Ok(volume);
+            }
+            let record = Record { created: Timestamp::now(), anonymous, labels: labels.clone() };
+            self.make(name, &record, lasting)?;
+        }
+        Err(VolumeError::Foreign { name: name.clone(), path: self.place(name) })
+    }
+
+    /// Writes the record of a volume whose own is damaged.
+    fn mend(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
+        let place = self.place(name);
+        durable::sweep(&place);
+        durable::replace(&place, &place.join("volume.json"), &text_of(record, &place)?, lasting)
+            .map_err(io_error("write", &place))
+    }
+
+    /// Makes the volume under another name and renames it; one that is there by then stays.
+    fn make(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
         make_private_dir(&self.dir)?;
-        self.sweep();
-        let record = Record { created: Timestamp::now(), anonymous, labels };
-        let suffix = random_hex(8).map_err(io_error("read", Path::new("/dev/urandom")))?;
-        let building = self.dir.join(format!(".new-{suffix}"));
-        let text = serde_json::to_vec(&record)
-            .map_err(|source| VolumeError::Format { path: building.clone(), source })?;
+        let building = self.temporary(NEW)?;
         let made = || -> Result<(), VolumeError> {
             let data = building.join("_data");
             // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
             DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
             DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
-            durable::write_new(&building.join("volume.json"), &text, Lasting::Now)
+            let text = text_of(record, &building)?;
+            durable::write_new(&building.join("volume.json"), &text, lasting)
                 .map_err(io_error("write", &building))
         };
-        let place = self.dir.join(&name);
+        let place = self.place(name);
         let renamed = made().and_then(|()| match fs::rename(&building, &place) {
             // Another process made it meanwhile: the name is its volume.
             Err(error) if exists(&error) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(VolumeError::Foreign { name: name.clone(), path: place.clone() })
+            }
             other => other.map_err(io_error("rename to", &place)),
         });
-        // Gone already when the rename was done; what is left of a failure goes here.
-        let _ = remove_tree(&building);
+        if renamed.is_err() || building.exists() {
+            let _ = remove_tree(&building);
+        }
         renamed?;
-        durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
-        self.get(&name)?.ok_or(VolumeError::Missing(name))
+        if lasting == Lasting::Now {
+            durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
+        }
+        Ok(())
+    }
+
+    /// A name of this process's own for something that is being made or removed.
+    fn temporary(&self, beginning: &str) -> Result<PathBuf, VolumeError> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let ticks = process_start(pid).map_or(0, |(ticks, _)| ticks);
+        let suffix = random_name()?.as_str().get(..16).unwrap_or_default().to_owned();
+        Ok(self.dir.join(format!("{beginning}{suffix}.{pid}.{ticks}")))
+    }
+
+    /// The volume of this name, after a removal that is under way.
+    fn settled(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
+        match self.lock(name, FlockOperation::LockShared)? {
+            Some(_lock) => self.get(name),
+            None => Ok(None),
+        }
+    }
+
+    /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
+    fn lock(&self, name: &VolumeName, how: FlockOperation) -> Result<Option<File>, VolumeError> {
+        let place = self.place(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match rustix::fs::open(&place, flags, Mode::empty()) {
+            Ok(dir) => File::from(dir),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(VolumeError::Foreign { name: name.clone(), path: place });
+            }
+            Err(error) => return Err(io_error("open", &place)(error.into())),
+        };
+        rustix::fs::flock(&dir, how).map_err(|error| io_error("lock", &place)(error.into()))?;
+        let same = match (dir.metadata(), fs::symlink_metadata(&place)) {
+            (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
+            _ => false,
+        };
+        Ok(same.then_some(dir))
     }
 
     /// Refuses what the `local` driver here cannot do; for `volume create -d … -o …`.
@@ -245,28 +330,42 @@ impl VolumeStore {
         }
     }
 
-    /// The volume of this name; none when there is none.
-    pub fn get(&self, name: &str) -> Result<Option<Volume>, VolumeError> {
-        if !rbox_spec::mount::valid_name(name) {
-            return Ok(None);
-        }
-        let place = self.dir.join(name);
+    /// The volume of this name; none when there is none. One whose record is damaged is there, and says so.
+    pub fn get(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
+        let place = self.place(name);
         let path = place.join("volume.json");
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(source) => return Err(VolumeError::Io { action: "read", path, source }),
+        let (record, damage) = match fs::read(&path) {
+            Ok(text) => match serde_json::from_slice::<Record>(&text) {
+                Ok(record) => (Some(record), None),
+                Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
+            },
+            Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
         };
-        let record: Record =
-            serde_json::from_slice(&text).map_err(|source| VolumeError::Format { path, source })?;
+        let mountpoint = place.join("_data");
+        let Some(record) = record else {
+            // Only a directory with data in it is a volume: others may put here what they like.
+            let Some(made) = fs::metadata(&mountpoint).ok().filter(fs::Metadata::is_dir) else {
+                return Ok(None);
+            };
+            let created =
+                made.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_default();
+            let labels = BTreeMap::new();
+            return Ok(Some(Volume {
+                name: name.clone(),
+                anonymous: false,
+                created,
+                labels,
+                mountpoint,
+                damage,
+            }));
+        };
         Ok(Some(Volume {
-            name: name.to_owned(),
+            name: name.clone(),
             anonymous: record.anonymous,
             created: record.created,
             labels: record.labels,
-            mountpoint: place.join("_data"),
+            mountpoint,
+            damage: None,
         }))
     }
 
@@ -280,70 +379,61 @@ impl VolumeStore {
         let mut volumes = Vec::new();
         for entry in entries {
             let entry = entry.map_err(io_error("read", &self.dir))?;
-            // Names that are no volume's are skipped: `.new-…`, `.gone-…`, and what others put here.
-            // One whose record is damaged stands in no other's way.
-            match entry.file_name().to_str().map(|name| self.get(name)) {
-                Some(Ok(volume)) => volumes.extend(volume),
-                None | Some(Err(VolumeError::Format { .. })) => {}
-                Some(Err(error)) => return Err(error),
+            // What is no volume's name is skipped: `.new-…`, `.gone-…`, and what others put here.
+            let name = entry.file_name().to_str().and_then(|name| name.parse::<VolumeName>().ok());
+            if let Some(volume) = name.map(|name| self.get(&name)).transpose()?.flatten() {
+                volumes.push(volume);
             }
         }
         volumes.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(volumes)
     }
 
-    /// The volumes that pass the filters of `volume ls`. `users` gives the ids of the containers that mount one.
-    pub fn filtered(
-        &self,
-        filters: &Filters,
-        users: &dyn Fn(&str) -> Vec<String>,
-    ) -> Result<Vec<Volume>, VolumeError> {
+    /// The volumes that pass the filters of `volume ls`.
+    pub fn filtered(&self, filters: &Filters, users: &VolumeUsers) -> Result<Vec<Volume>, VolumeError> {
         let dangling = filters.boolean("dangling")?;
         let mut volumes = self.list()?;
         volumes.retain(|volume| {
-            filters.matches("name", &volume.name)
+            filters.matches("name", volume.name.as_str())
                 && filters.matches("driver", "local")
                 && filters.labels(&volume.all_labels())
-                && dangling.is_none_or(|wanted| users(&volume.name).is_empty() == wanted)
+                && dangling.is_none_or(|wanted| users.of(&volume.name).is_empty() == wanted)
         });
         Ok(volumes)
     }
 
-    /// Takes a volume away with all it holds. `users` gives the ids of the containers that mount it.
-    pub fn remove(&self, name: &str, users: &dyn Fn(&str) -> Vec<String>) -> Result<(), VolumeError> {
+    /// Removes a volume that no container mounts, with all it holds. `users` reads the containers' records: it is asked
+    /// when nobody can take the volume into use any more.
+    pub fn remove(&self, name: &VolumeName, users: UsersNow<'_>) -> Result<(), EngineError> {
+        let lock = self.lock(name, FlockOperation::LockExclusive).or_else(|error| match error {
+            // Not a volume, so not ours to remove.
+            VolumeError::Foreign { .. } => Ok(None),
+            error => Err(error),
+        })?;
+        let missing = || EngineError::from(VolumeError::Missing(name.to_string()));
+        let lock = lock.ok_or_else(missing)?;
         if self.get(name)?.is_none() {
-            return Err(VolumeError::Missing(name.escape_debug().to_string()));
+            return Err(missing());
         }
-        let containers = users(name);
+        let containers = users()?.of(name);
         if !containers.is_empty() {
-            return Err(VolumeError::InUse { name: name.to_owned(), containers });
+            return Err(VolumeError::InUse { name: name.clone(), containers }.into());
         }
-        let place = self.dir.join(name);
-        let suffix = random_hex(8).map_err(io_error("read", Path::new("/dev/urandom")))?;
-        let going = self.dir.join(format!(".gone-{suffix}"));
-        match fs::rename(&place, &going) {
-            // Someone else took it away at the same time.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(VolumeError::Missing(name.to_owned()));
-            }
-            other => other.map_err(io_error("rename", &place))?,
-        }
-        remove_tree(&going).map_err(io_error("remove", &going))?;
-        self.sweep();
-        Ok(())
+        let place = self.place(name);
+        let going = self.temporary(GONE)?;
+        fs::rename(&place, &going).map_err(io_error("rename", &place))?;
+        drop(lock);
+        Ok(remove_tree(&going).map_err(io_error("remove", &going))?)
     }
 
-    /// Takes away the volumes that no container mounts: anonymous ones, with `all` named ones too.
-    pub fn prune(
-        &self,
-        filters: &Filters,
-        all: bool,
-        users: &dyn Fn(&str) -> Vec<String>,
-    ) -> Result<Pruned, VolumeError> {
+    /// Removes the volumes that no container mounts: anonymous ones, with `all` named ones too. One that cannot be
+    /// removed does not keep the others from it.
+    pub fn prune(&self, filters: &Filters, all: bool, users: UsersNow<'_>) -> Result<Pruned, EngineError> {
         let mut pruned = Pruned::default();
+        let before = users()?;
         for volume in self.list()? {
             let wanted = (all || volume.anonymous) && filters.labels(&volume.all_labels());
-            if !wanted || !users(&volume.name).is_empty() {
+            if !wanted || !before.of(&volume.name).is_empty() {
                 continue;
             }
             let size = volume.size();
@@ -353,36 +443,40 @@ impl VolumeStore {
                     pruned.reclaimed += size;
                 }
                 // It was taken into use, or away, since it was listed.
-                Err(VolumeError::InUse { .. } | VolumeError::Missing(_)) => {}
-                Err(error) => return Err(error),
+                Err(EngineError::Volume(VolumeError::InUse { .. } | VolumeError::Missing(_))) => {}
+                Err(error) => pruned.failures.push(error),
             }
         }
         Ok(pruned)
     }
 
-    /// Deletes what killed processes left half made or half taken away. Failures are the next sweep's work.
-    fn sweep(&self) {
-        let Ok(entries) = fs::read_dir(&self.dir) else { return };
-        for entry in entries.flatten() {
+    /// Deletes what killed processes left half made or half removed. Failures are the next sweep's work.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
-            let old = || {
-                let changed = entry.metadata().and_then(|data| data.modified()).ok();
-                changed
-                    .and_then(|time| SystemTime::now().duration_since(time).ok())
-                    .is_some_and(|age| age > STALE)
+            let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE)) else { continue };
+            let mut maker = rest.split('.').skip(1).map(str::parse::<u64>);
+            let at_work = match (maker.next(), maker.next()) {
+                (Some(Ok(pid)), Some(Ok(ticks))) => {
+                    i32::try_from(pid).is_ok_and(|pid| process_is(pid, ticks))
+                }
+                _ => false,
             };
-            if (name.starts_with(".new-") || name.starts_with(".gone-")) && old() {
+            if !at_work {
                 let _ = remove_tree(&entry.path());
             }
         }
     }
 }
 
+/// Reads who mounts what, now.
+pub type UsersNow<'a> = &'a dyn Fn() -> Result<VolumeUsers, EngineError>;
+
 /// Who mounts what: the ids of the containers that have each volume.
 #[derive(Debug, Default)]
 pub struct VolumeUsers {
-    by_name: HashMap<String, Vec<String>>,
+    by_name: HashMap<VolumeName, Vec<String>>,
     /// Containers whose record is damaged, each with what is left of its text.
     damaged: Vec<(String, String)>,
 }
@@ -395,17 +489,13 @@ impl VolumeUsers {
             let path = paths.container(&id).join("config.json");
             match read_json::<ContainerRecord>(&path) {
                 Ok(Some(record)) => {
-                    for name in names_of(&record, false) {
-                        users.by_name.entry(name.to_owned()).or_default().push(id.as_str().to_owned());
+                    for (name, _) in volumes_of(&record) {
+                        users.add(name, &id);
                     }
                 }
                 Ok(None) => {}
-                // What is left of a damaged record's text may name a volume.
-                Err(error) => {
-                    let text = match error {
-                        RecordError::Format { .. } => fs::read(&path).unwrap_or_default(),
-                        RecordError::Io { .. } => Vec::new(),
-                    };
+                Err(RecordError::Format { .. } | RecordError::Io { .. }) => {
+                    let text = fs::read(&path).unwrap_or_default();
                     users.damaged.push((id.as_str().to_owned(), String::from_utf8_lossy(&text).into_owned()));
                 }
             }
@@ -413,8 +503,12 @@ impl VolumeUsers {
         Ok(users)
     }
 
+    fn add(&mut self, name: &VolumeName, id: &ContainerId) {
+        self.by_name.entry(name.clone()).or_default().push(id.as_str().to_owned());
+    }
+
     /// The ids of the containers that mount `name`; a damaged record that has the name in it counts.
-    pub fn of(&self, name: &str) -> Vec<String> {
+    pub fn of(&self, name: &VolumeName) -> Vec<String> {
         let mut ids = self.by_name.get(name).cloned().unwrap_or_default();
         let mentions = self.damaged.iter().filter(|(_, text)| text.contains(&format!("\"{name}\"")));
         ids.extend(mentions.map(|(id, _)| id.clone()));
@@ -422,45 +516,48 @@ impl VolumeUsers {
     }
 }
 
-fn names_of(record: &ContainerRecord, only_anonymous: bool) -> impl Iterator<Item = &str> {
-    record.host.mounts.iter().filter_map(move |mount| match &mount.kind {
-        MountKind::Volume { name, anonymous, .. } if *anonymous || !only_anonymous => Some(name.as_str()),
+/// The volumes of a container, each with whether nobody named it.
+fn volumes_of(record: &ContainerRecord) -> impl Iterator<Item = (&VolumeName, bool)> {
+    record.host.mounts.iter().filter_map(|mount| match &mount.kind {
+        MountKind::Volume { name, anonymous, .. } => name.as_ref().map(|name| (name, *anonymous)),
         _ => None,
     })
 }
 
-/// Takes away the volumes that nobody named and that only this container, whose record is gone from the list,
-/// mounted. Another container that mounts one by its long name keeps it.
-pub fn remove_anonymous(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
-    let mut names = names_of(record, true).filter(|name| !name.is_empty()).peekable();
-    if names.peek().is_none() {
-        return Ok(());
+/// Gives each anonymous volume of a record its name, so that the record tells which is the container's.
+pub(crate) fn name_anonymous(record: &mut ContainerRecord) -> Result<(), VolumeError> {
+    for mount in &mut record.host.mounts {
+        if let MountKind::Volume { name: name @ None, .. } = &mut mount.kind {
+            *name = Some(random_name()?);
+        }
     }
-    let users = VolumeUsers::read(paths)?;
-    let others = |name: &str| {
-        let mut ids = users.of(name);
-        ids.retain(|id| id != record.id.as_str());
-        ids
-    };
+    Ok(())
+}
+
+/// Makes those of a container's volumes that are not there. Its record is on disk already.
+pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), VolumeError> {
+    let store = VolumeStore::new(&paths.volumes());
+    let lasting = if record.host.auto_remove { Lasting::Later } else { Lasting::Now };
+    volumes_of(record)
+        .try_for_each(|(name, anonymous)| store.ensure(name, anonymous, BTreeMap::new(), lasting).map(drop))
+}
+
+/// Removes the volumes that nobody named and that only this container, whose record is gone from the list, mounted.
+/// Another container that mounts one by its long name keeps it. A failure does not keep the others from being removed.
+pub(crate) fn remove_anonymous(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
     let store = VolumeStore::new(&paths.volumes());
     let mut first_failure = Ok(());
-    for name in names {
-        match store.remove(name, &others) {
-            Ok(()) | Err(VolumeError::Missing(_) | VolumeError::InUse { .. }) => {}
-            Err(error) if first_failure.is_ok() => first_failure = Err(error.into()),
-            Err(_) => {}
+    for (name, _) in volumes_of(record).filter(|(_, anonymous)| *anonymous) {
+        match store.remove(name, &|| VolumeUsers::read(paths)) {
+            Ok(()) | Err(EngineError::Volume(VolumeError::Missing(_) | VolumeError::InUse { .. })) => {}
+            Err(error) => first_failure = first_failure.and(Err(error)),
         }
     }
     first_failure
 }
 
-fn checked_name(name: &str) -> Result<&str, VolumeError> {
-    let shown = || name.escape_debug().to_string();
-    match name.len() {
-        2..=255 if rbox_spec::mount::valid_name(name) => Ok(name),
-        2..=255 => Err(VolumeError::Name(shown())),
-        _ => Err(VolumeError::Length(shown())),
-    }
+fn text_of(record: &Record, place: &Path) -> Result<Vec<u8>, VolumeError> {
+    serde_json::to_vec(record).map_err(|error| io_error("write", place)(error.into()))
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), VolumeError> {
@@ -480,20 +577,17 @@ fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> VolumeEr
     move |source| VolumeError::Io { action, path: path.clone(), source }
 }
 
-fn random_hex(bytes: usize) -> io::Result<String> {
-    use std::fmt::Write as _;
-    let mut random = vec![0; bytes];
-    File::open("/dev/urandom")?.read_exact(&mut random)?;
-    Ok(random.iter().fold(String::with_capacity(bytes * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    }))
+fn random_name() -> Result<VolumeName, VolumeError> {
+    let mut random = [0_u8; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .map_err(io_error("read", Path::new("/dev/urandom")))?;
+    Ok((&ContainerId::from_bytes(&random)).into())
 }
 
 /// Bytes that the files below `dir` take on disk; what cannot be read counts nothing. A file with several
 /// names counts once.
 pub fn disk_usage(dir: &Path) -> u64 {
-    use std::os::unix::fs::MetadataExt as _;
     let mut total = 0;
     let mut seen = std::collections::HashSet::new();
     let mut waiting = vec![dir.to_owned()];
@@ -513,119 +607,4 @@ pub fn disk_usage(dir: &Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-    use crate::filter::{PRUNE_KEYS, VOLUME_KEYS};
-
-    fn unused(_: &str) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn used(name: &str) -> Vec<String> {
-        if name == "data" { vec!["c0ffee".into()] } else { Vec::new() }
-    }
-
-    fn store() -> (tempfile::TempDir, VolumeStore) {
-        let dir = tempfile::tempdir().unwrap();
-        let store = VolumeStore::new(&dir.path().join("volumes"));
-        (dir, store)
-    }
-
-    #[test]
-    fn a_volumes_life() {
-        let (_dir, store) = store();
-        assert_eq!(store.list().unwrap(), []);
-        let labels = BTreeMap::from([("a".to_owned(), "b".to_owned())]);
-        let volume = store.create(Some("data"), labels).unwrap();
-        assert!(volume.mountpoint.ends_with("volumes/data/_data") && volume.mountpoint.is_dir());
-        assert_eq!(
-            store.create(Some("data"), BTreeMap::new()).unwrap(),
-            volume,
-            "a second create gives the first"
-        );
-        let anonymous = store.create(None, BTreeMap::new()).unwrap();
-        assert!(anonymous.anonymous && anonymous.name.len() == 64);
-        assert_eq!(store.list().unwrap().len(), 2);
-        let json = serde_json::to_string(&volume.to_json()).unwrap();
-        assert!(json.starts_with(r#"{"CreatedAt":"2"#) && json.contains(r#""Labels":{"a":"b"}"#), "{json}");
-        assert!(json.ends_with(r#""Name":"data","Options":null,"Scope":"local"}"#), "{json}");
-
-        fs::write(volume.mountpoint.join("file"), "x").unwrap();
-        let refused = store.remove("data", &used).unwrap_err().to_string();
-        assert_eq!(refused, "remove data: volume is in use - [c0ffee]");
-        store.remove("data", &unused).unwrap();
-        assert_eq!(store.remove("data", &unused).unwrap_err().to_string(), "get data: no such volume");
-        assert!(store.get("data").unwrap().is_none());
-        let left: Vec<_> = fs::read_dir(&store.dir).unwrap().collect();
-        assert_eq!(left.len(), 1, "{left:?}");
-    }
-
-    #[test]
-    fn names_are_checked() {
-        let (_dir, store) = store();
-        for bad in ["", "a", "../x", "a/b", ".hidden", "-x", "a\u{1b}b", &"a".repeat(256)] {
-            assert!(store.create(Some(bad), BTreeMap::new()).is_err(), "{bad}");
-            assert!(store.get(bad).unwrap().is_none());
-            assert!(store.remove(bad, &unused).is_err());
-        }
-        assert!(VolumeStore::check_driver("x", "local", &[]).is_ok());
-        assert!(VolumeStore::check_driver("x", "nfs", &[]).is_err());
-        assert!(VolumeStore::check_driver("x", "local", &["type=tmpfs".into()]).is_err());
-    }
-
-    #[test]
-    fn filters_and_prune() {
-        let (_dir, store) = store();
-        store.create(Some("data"), BTreeMap::new()).unwrap();
-        store.create(Some("old"), BTreeMap::from([("keep".to_owned(), String::new())])).unwrap();
-        let anonymous = store.create(None, BTreeMap::new()).unwrap();
-        fs::write(anonymous.mountpoint.join("file"), vec![1; 5000]).unwrap();
-        let names = |given: &[&str]| -> Vec<String> {
-            let filters = Filters::parse(given, VOLUME_KEYS).unwrap();
-            let mut names: Vec<_> =
-                store.filtered(&filters, &used).unwrap().into_iter().map(|v| v.name).collect();
-            names.retain(|name| name.len() < 64);
-            names
-        };
-        assert_eq!(names(&[]), ["data", "old"]);
-        assert_eq!(names(&["name=da"]), ["data"]);
-        assert_eq!(names(&["dangling=true"]), ["old"]);
-        assert_eq!(names(&["dangling=false"]), ["data"]);
-        assert_eq!(names(&["label=keep"]), ["old"]);
-        assert!(names(&["driver=nfs"]).is_empty());
-
-        let plain = Filters::default();
-        let pruned = store.prune(&plain, false, &used).unwrap();
-        assert_eq!(pruned, Pruned { names: vec![anonymous.name], reclaimed: 5000 });
-        let kept = Filters::parse(&["label!=keep"], PRUNE_KEYS).unwrap();
-        assert_eq!(store.prune(&kept, true, &used).unwrap().names, Vec::<String>::new());
-        assert_eq!(store.prune(&plain, true, &used).unwrap().names, ["old"]);
-    }
-
-    #[test]
-    fn what_a_kill_left_is_swept() {
-        let (_dir, store) = store();
-        store.create(Some("data"), BTreeMap::new()).unwrap();
-        let (old, fresh) = (store.dir.join(".gone-1"), store.dir.join(".new-2"));
-        fs::create_dir_all(old.join("_data")).unwrap();
-        fs::create_dir_all(&fresh).unwrap();
-        File::open(&old).unwrap().set_modified(SystemTime::now() - 2 * STALE).unwrap();
-        assert_eq!(store.list().unwrap().len(), 1);
-        store.create(Some("other"), BTreeMap::new()).unwrap();
-        assert!(!old.exists() && fresh.exists());
-    }
-
-    #[test]
-    fn many_makers_of_one_name_get_one_volume() {
-        let (_dir, store) = store();
-        let made: Vec<Volume> = std::thread::scope(|scope| {
-            let makers: Vec<_> = (0..8)
-                .map(|_| scope.spawn(|| store.create(Some("shared"), BTreeMap::new()).unwrap()))
-                .collect();
-            makers.into_iter().map(|maker| maker.join().unwrap()).collect()
-        });
-        assert!(made.iter().all(|volume| *volume == made[0]));
-        assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 1);
-    }
-}
+mod tests;

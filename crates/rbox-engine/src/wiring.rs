@@ -217,7 +217,7 @@ fn holder(paths: &Paths, port: &PublishedPort) -> Option<String> {
     let all = containers::list_running(paths).ok()?;
     all.into_iter()
         .find(|c| c.live.as_ref().is_some_and(|l| l.published.iter().any(|p| p.clashes(port))))
-        .map(|c| c.record.name)
+        .map(|c| c.record.name.into())
 }
 
 /// Removes a user's network. Containers that have ended give their addresses back soon after: that is waited for.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
 
+use rbox_spec::NetworkName;
 use serde::{Deserialize, Serialize};
 
 use crate::address::Pool;
@@ -311,18 +312,15 @@ fn check_name(name: &str) -> Result<()> {
     if matches!(name, "bridge" | "host" | "none" | "default") {
         return Err(Error::Invalid(format!("operation is not permitted on predefined {name} network")));
     }
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-');
-    if name.is_empty()
-        || name.len() > 255
-        || !name.chars().all(plain)
-        || !name.starts_with(|c: char| c.is_ascii_alphanumeric())
-    {
-        let shown: String = name.chars().take(60).collect();
-        return Err(Error::Invalid(format!(
-            "invalid network name {shown:?}: letters, digits, '_', '.' and '-', a letter or digit first"
-        )));
-    }
-    Ok(())
+    name.parse::<NetworkName>().map(drop).map_err(|error| Error::Invalid(error.to_string()))
+}
+
+/// Whether a record's id and bridge may be parts of a path. They are ours, but a file on disk may be anybody's.
+pub(crate) fn names_files(network: &Network) -> bool {
+    network.id.len() == 64
+        && network.id.bytes().all(|b| b.is_ascii_hexdigit())
+        && is_link_name(&network.bridge)
+        && (network.is_builtin() || network.name.parse::<NetworkName>().is_ok())
 }
 
 fn is_link_name(name: &str) -> bool {

@@ -22,7 +22,7 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::host::{ensure_bridge, ensure_sysctls, nameservers};
 use crate::link;
-use crate::network::{BRIDGE_NAME, DEFAULT_BRIDGE, Network, NewNetwork};
+use crate::network::{BRIDGE_NAME, DEFAULT_BRIDGE, Network, NewNetwork, names_files};
 use crate::nft::{self, Table};
 use crate::overlap;
 use crate::socket::Netlink;
@@ -536,8 +536,12 @@ fn read_record(path: &Path) -> Result<Option<Network>> {
         }
         Err(error) => Err(Error::file("read", path, std::io::Error::other(error))),
         Ok(text) => serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|error| Error::file("read", path, std::io::Error::other(error))),
+            .map_err(std::io::Error::other)
+            .and_then(|network| {
+                let wrong = || std::io::Error::other("its name, id or bridge is none that rbox gives");
+                names_files(&network).then_some(Some(network)).ok_or_else(wrong)
+            })
+            .map_err(|error| Error::file("read", path, error)),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod hugetlb;
 pub mod id;
 pub mod mac;
 pub mod mount;
+pub mod name;
 pub mod platform;
 pub mod port;
 pub mod reference;
@@ -20,6 +21,7 @@ pub mod user;
 
 pub use capability::{CapSet, Capability};
 pub use digest::{Digest, DigestError};
+pub use name::{ContainerName, InvalidName, NetworkName, VolumeName};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};
 pub use resources::Resources;

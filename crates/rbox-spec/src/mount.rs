@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::name::{InvalidName, VolumeName};
+
 /// What stands at the mount's source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase", tag = "type")]
@@ -19,8 +21,8 @@ pub enum MountKind {
     },
     /// A volume that rbox keeps.
     Volume {
-        /// Its name; empty for an anonymous one until the container is created.
-        name: String,
+        /// Its name; an anonymous one has none until the container is created.
+        name: Option<VolumeName>,
         /// Nobody named it, so `rm -v` and `--rm` take it away.
         anonymous: bool,
         /// Leave an empty volume empty instead of copying what the image has there.
@@ -35,6 +37,17 @@ pub enum MountKind {
         /// Further options of tmpfs(5), as `--tmpfs PATH:opts` gives them.
         options: Vec<String>,
     },
+}
+
+impl MountKind {
+    /// The source as `-v` has it: a path of the host or a volume's name. None for memory and for what has no name yet.
+    pub fn source(&self) -> Option<&str> {
+        match self {
+            Self::Bind { source, .. } => Some(source),
+            Self::Volume { name, .. } => name.as_ref().map(VolumeName::as_str),
+            Self::Tmpfs { .. } => None,
+        }
+    }
 }
 
 /// One mount of a container.
@@ -97,10 +110,8 @@ pub enum InvalidMount {
         other: &'static str,
     },
     /// A name that no volume may have.
-    #[error(
-        "\"{0}\" includes invalid characters for a local volume name, only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed. If you intended to pass a host directory, use absolute path"
-    )]
-    VolumeName(String),
+    #[error(transparent)]
+    VolumeName(#[from] InvalidName),
     /// `--mount` with a field that is wrong.
     #[error("invalid argument \"{spec}\" for \"--mount\" flag: {why}")]
     Mount {
@@ -120,15 +131,6 @@ pub enum InvalidMount {
 }
 
 const PROPAGATION: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];
-
-/// Whether `name` may name a volume or a container: `[a-zA-Z0-9][a-zA-Z0-9_.-]+`.
-pub fn valid_name(name: &str) -> bool {
-    let mut bytes = name.bytes();
-    name.len() >= 2
-        && name.len() <= 255
-        && bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
-}
 
 fn target_of(path: &str) -> Result<String, InvalidMount> {
     if !path.starts_with('/') || path.contains('\0') {
@@ -170,23 +172,18 @@ impl MountSpec {
         if spec.is_empty() {
             return Err(InvalidMount::Empty);
         }
-        if spec.contains("::") || spec.starts_with(':') || spec.ends_with(':') {
+        let parts: Vec<&str> = spec.split(':').collect();
+        if parts.contains(&"") {
             return Err(InvalidMount::EmptySection(spec.to_owned()));
         }
-        let parts: Vec<&str> = spec.split(':').collect();
         let (source, target, options) = match parts[..] {
             [target] => (None, target, ""),
             [source, target] if target.starts_with('/') => (Some(source), target, ""),
-            [target, options] if target.starts_with('/') && !options.is_empty() && !options.contains('/') => {
-                (None, target, options)
-            }
+            [target, options] if target.starts_with('/') && !options.contains('/') => (None, target, options),
             [source, target] => (Some(source), target, ""),
             [source, target, options] => (Some(source), target, options),
             _ => return Err(bad()),
         };
-        if source == Some("") || target.is_empty() {
-            return Err(bad());
-        }
         let target = target_of(target)?;
         let mode = Mode::parse(options)
             .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
@@ -202,7 +199,7 @@ impl MountSpec {
             return extra("volume", "BindOptions", "a propagation mode", "bind mount");
         }
         let kind = match source {
-            None => MountKind::Volume { name: String::new(), anonymous: true, no_copy },
+            None => MountKind::Volume { name: None, anonymous: true, no_copy },
             Some(path) if path.starts_with('/') => {
                 MountKind::Bind { source: path.to_owned(), create: true, propagation }
             }
@@ -211,10 +208,7 @@ impl MountSpec {
             {
                 MountKind::Bind { source: format!("{cwd}/{path}"), create: true, propagation }
             }
-            Some(name) if valid_name(name) => {
-                MountKind::Volume { name: name.to_owned(), anonymous: false, no_copy }
-            }
-            Some(name) => return Err(InvalidMount::VolumeName(name.to_owned())),
+            Some(name) => MountKind::Volume { name: Some(name.parse()?), anonymous: false, no_copy },
         };
         Ok(Self { kind, target, read_only, given_by: GivenBy::Volume })
     }
@@ -288,9 +282,8 @@ impl MountSpec {
         }
         let kind = match kind.as_str() {
             "bind" => bind_kind(&source, cwd, propagation).map_err(bad)?,
-            "volume" if source.is_empty() => MountKind::Volume { name: source, anonymous: true, no_copy },
-            "volume" if valid_name(&source) => MountKind::Volume { name: source, anonymous: false, no_copy },
-            "volume" => return Err(InvalidMount::VolumeName(source)),
+            "volume" if source.is_empty() => MountKind::Volume { name: None, anonymous: true, no_copy },
+            "volume" => MountKind::Volume { name: Some(source.parse()?), anonymous: false, no_copy },
             "tmpfs" if source.is_empty() => MountKind::Tmpfs { size, mode, options: Vec::new() },
             "tmpfs" => return Err(bad("source is not allowed for type=tmpfs".to_owned())),
             other => {
@@ -451,9 +444,8 @@ fn bytes(text: &str) -> Option<u64> {
 impl fmt::Display for MountSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let source = match &self.kind {
-            MountKind::Bind { source, .. } => source,
-            MountKind::Volume { name, .. } => name,
             MountKind::Tmpfs { .. } => "tmpfs",
+            other => other.source().unwrap_or_default(),
         };
         write!(f, "{source}:{}", self.target)
     }
@@ -491,6 +483,20 @@ mod tests {
     }
 
     #[test]
+    fn reasons_are_dockers() {
+        let said = |spec: &str| MountSpec::parse_volume(spec, "/").unwrap_err().to_string();
+        assert_eq!(said(""), "invalid empty volume spec");
+        for spec in ["/a:", ":/y", ":", "ab::/y", "/a:/b:"] {
+            assert!(said(spec).starts_with(&format!("invalid spec: {spec}: empty section between colons")));
+        }
+        assert_eq!(
+            said("x:/x"),
+            "create x: volume name is too short, names should be at least two alphanumeric characters"
+        );
+        assert!(said("a/b:/x").starts_with("create a/b: \"a/b\" includes invalid characters"));
+    }
+
+    #[test]
     fn mount_fields() {
         let m = MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", "/").unwrap();
         assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
@@ -510,7 +516,7 @@ mod tests {
 
     #[test]
     fn one_option_of_each_group() {
-        for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:", "/a:/b:cached"] {
+        for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:cached"] {
             assert!(MountSpec::parse_volume(good, "/").is_ok(), "{good}");
         }
         for bad in ["ro,rw", "z,Z", "slave,shared", "ro,ro", "ro,", ",ro", "readonly"] {

@@ -8,6 +8,7 @@ pub mod channel;
 pub mod durable;
 pub mod error;
 pub mod file;
+pub mod inode;
 pub mod mount;
 pub mod process;
 pub mod reading;

@@ -11,7 +11,7 @@ use super::{list, time};
 use crate::config::{READ_ONLY, masked};
 use crate::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
 use crate::record::{Container, ContainerRecord, Status};
-use crate::volume::disk_usage;
+use crate::volume::{VolumeStore, disk_usage};
 
 /// The JSON of one container; with `size`, what its writable layer takes. `image_size` is then that of its
 /// image, in bytes.
@@ -276,7 +276,9 @@ fn given_mount(mount: &MountSpec) -> Value {
     let mut out = Map::new();
     let (kind, source) = match &mount.kind {
         MountKind::Bind { source, .. } => ("bind", source.as_str()),
-        MountKind::Volume { name, anonymous, .. } => ("volume", if *anonymous { "" } else { name.as_str() }),
+        MountKind::Volume { anonymous, .. } => {
+            ("volume", if *anonymous { "" } else { mount.kind.source().unwrap_or_default() })
+        }
         MountKind::Tmpfs { .. } => ("tmpfs", ""),
     };
     out.insert("Type".into(), kind.into());
@@ -324,11 +326,10 @@ fn binds(host: &HostConfig) -> Vec<String> {
         if mount.given_by != GivenBy::Volume {
             return None;
         }
-        let source = match &mount.kind {
-            MountKind::Bind { source, .. } => source,
-            MountKind::Volume { name, anonymous: false, .. } => name,
-            _ => return None,
-        };
+        if matches!(mount.kind, MountKind::Volume { anonymous: true, .. }) {
+            return None;
+        }
+        let source = mount.kind.source()?;
         let mode = if mount.read_only { ":ro" } else { "" };
         Some(format!("{source}:{}{mode}", mount.target))
     };
@@ -401,7 +402,9 @@ fn mounts(paths: &Paths, record: &ContainerRecord) -> Value {
             MountKind::Volume { name, .. } => json!({
                 "Type": "volume",
                 "Name": name,
-                "Source": paths.volumes().join(name).join("_data").display().to_string(),
+                "Source": name.as_ref().map(|name| {
+                    VolumeStore::new(&paths.volumes()).mountpoint(name).display().to_string()
+                }),
                 "Destination": mount.target,
                 "Driver": "local",
                 "Mode": mode,

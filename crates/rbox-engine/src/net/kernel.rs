@@ -181,7 +181,7 @@ impl Kernel for Live<'_> {
         let container = containers::find(self.paths, name).ok()?;
         let host = container.record.host;
         Some(Known {
-            name: container.record.name,
+            name: container.record.name.into(),
             id: container.record.id.as_str().to_owned(),
             status: container.status.as_str(),
             networks: host.attachments.iter().map(|wanted| wanted.network.clone()).collect(),

@@ -193,13 +193,13 @@ fn node(container: &Container, all: &[Container]) -> Option<Node> {
         None => (record.host.network.clone(), live.endpoints.clone()),
     };
     Some(Node {
-        name: record.name.clone(),
+        name: record.name.to_string(),
         id: record.id.as_str().to_owned(),
         pid: live.pid,
         monitor: owner.and_then(|owner| owner.live.as_ref()).map_or(live.monitor, |live| live.monitor),
         paused: container.status == Status::Paused,
         mode,
-        shares: owner.map(|owner| owner.record.name.clone()),
+        shares: owner.map(|owner| owner.record.name.to_string()),
         endpoints,
     })
 }

@@ -1,13 +1,15 @@
 //! The first use of an empty volume: what the image has at the mount point is copied into it, with owners,
 //! modes, times, extended attributes and hard links.
 //!
-//! The image's tree is hostile. Every step goes from an open directory to one name in it and follows no link,
-//! so nothing outside the two directories is read or written, whatever is swapped meanwhile.
+//! The image's tree is hostile, and so is the volume's: a container that has it mounted can swap what was made a
+//! moment ago. Every step goes from an open directory to one name in it and follows no link, and what is changed is
+//! changed by a descriptor of the thing itself ([`Inode`]). So nothing outside the two directories is read or written.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rbox_sys::inode::Inode;
 use rustix::fs::{
     AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
 };
@@ -136,18 +138,16 @@ impl Copy<'_> {
             FileType::Symlink => {
                 let target =
                     rustix::fs::readlinkat(from, name, Vec::new()).map_err(self.failed("read the link"))?;
-                rustix::fs::symlinkat(&target, to, name).map_err(self.failed("make the link"))?;
-                self.owner_and_times(to, name, &stat)
+                let link = Inode::make_symlink(to, name, &target).map_err(self.failed("make the link"))?;
+                self.owner_and_times(&link, &stat)
             }
             kind
             @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket) => {
-                let mode = Mode::from_raw_mode(stat.st_mode);
-                rustix::fs::mknodat(to, name, kind, mode, stat.st_rdev)
-                    .map_err(self.failed("make the node"))?;
+                let node =
+                    Inode::make_node(to, name, kind, stat.st_rdev).map_err(self.failed("make the node"))?;
                 // Before the mode: a change of owner takes the set-id bits away.
-                self.owner_and_times(to, name, &stat)?;
-                // It was made a moment ago in a directory of root's, so the name is still the node.
-                rustix::fs::chmodat(to, name, mode, AtFlags::empty()).map_err(self.failed("set the mode"))
+                self.owner_and_times(&node, &stat)?;
+                node.set_mode(Mode::from_raw_mode(stat.st_mode)).map_err(self.failed("set the mode"))
             }
             // What the file system does not name cannot be made.
             FileType::Unknown => Ok(()),
@@ -218,12 +218,11 @@ impl Copy<'_> {
         rustix::fs::futimens(target, &times(stat)).map_err(self.failed("set the times"))
     }
 
-    fn owner_and_times(&self, dir: &OwnedFd, name: &CStr, stat: &Stat) -> Result<(), PopulateError> {
-        let owner = (Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid));
-        rustix::fs::chownat(dir, name, Some(owner.0), Some(owner.1), AtFlags::SYMLINK_NOFOLLOW)
+    fn owner_and_times(&self, thing: &Inode, stat: &Stat) -> Result<(), PopulateError> {
+        thing
+            .set_owner(Uid::from_raw(stat.st_uid), Gid::from_raw(stat.st_gid))
             .map_err(self.failed("set the owner"))?;
-        rustix::fs::utimensat(dir, name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(self.failed("set the times"))
+        thing.set_times(&times(stat)).map_err(self.failed("set the times"))
     }
 }
 
@@ -403,6 +402,54 @@ mod tests {
             assert_eq!(rustix::fs::fgetxattr(&copied, c"user.x", &mut value[..]), Ok(1));
         }
         assert!(!fill(&image, &volume).unwrap(), "a volume with content is left alone");
+    }
+
+    /// A container that has the volume swaps each thing, as soon as it is there, for a link to a file of the host.
+    #[test]
+    fn swapped_things_change_nothing_outside() {
+        let (dir, image, volume) = dirs();
+        let canary = dir.path().join("canary");
+        fs::write(&canary, "the host's").unwrap();
+        fs::set_permissions(&canary, fs::Permissions::from_mode(0o600)).unwrap();
+        let before = listing(&canary);
+        let root = File::open(&image).unwrap();
+        for n in 0..400 {
+            let name = CString::new(n.to_string()).unwrap();
+            match n % 4 {
+                0 => symlink("nowhere", image.join(n.to_string())).unwrap(),
+                1 => fs::write(image.join(n.to_string()), "x").unwrap(),
+                _ => rustix::fs::mknodat(&root, &name, FileType::Fifo, Mode::from(0o777), 0).unwrap(),
+            }
+            if n % 4 != 0 {
+                let mode = fs::Permissions::from_mode(0o6777);
+                fs::set_permissions(image.join(n.to_string()), mode).unwrap();
+            }
+        }
+        let filled = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for half in 0..2 {
+                let (canary, volume, filled) = (&canary, &volume, &filled);
+                scope.spawn(move || {
+                    let link = volume.parent().unwrap().join(format!("link{half}"));
+                    while !filled.load(std::sync::atomic::Ordering::Relaxed) {
+                        for entry in fs::read_dir(volume).into_iter().flatten().flatten() {
+                            if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
+                                let _ = symlink(canary, &link);
+                                let _ = fs::rename(&link, entry.path());
+                            }
+                        }
+                    }
+                });
+            }
+            // It may fail, since what it made was taken away.
+            for _ in 0..20 {
+                let _ = fill(&image, &volume);
+                let _ = fs::remove_dir_all(&volume);
+                let _ = fs::create_dir(&volume);
+            }
+            filled.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        assert_eq!(listing(&canary), before);
     }
 
     #[test]

@@ -1,0 +1,141 @@
+//! Owner, mode and times of what lies where a container can write.
+//!
+//! Between a call that makes a thing and one that changes it by its name, the container can put something else in
+//! its place, such as a link to a file of the host. So the thing is opened first, by a descriptor that follows no link
+//! and reads nothing (`O_PATH`), looked at, and changed through that.
+
+use std::ffi::CStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
+use rustix::io::Errno;
+
+/// A file, directory, link, node or socket, by itself and not by a name.
+#[derive(Debug)]
+pub struct Inode(OwnedFd);
+
+impl Inode {
+    /// What `name` in `dir` is now. A link is the link; a FIFO or a device is not opened in its own sense.
+    pub fn at(dir: impl AsFd, name: &CStr) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(dir, name, flags, Mode::empty()).map(Self)
+    }
+
+    /// Makes a FIFO, socket or device without permissions. What is found there afterwards is of this kind and number,
+    /// or the call fails.
+    pub fn make_node(dir: impl AsFd, name: &CStr, kind: FileType, device: u64) -> Result<Self, Errno> {
+        let dir = dir.as_fd();
+        rustix::fs::mknodat(dir, name, kind, Mode::empty(), device)?;
+        let node = Self::at(dir, name)?;
+        let found = node.stat()?;
+        let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
+        let same = FileType::from_raw_mode(found.st_mode) == kind && (!is_device || found.st_rdev == device);
+        if same { Ok(node) } else { Err(Errno::STALE) }
+    }
+
+    /// Makes a symbolic link. What is found there afterwards is one, or the call fails.
+    pub fn make_symlink(dir: impl AsFd, name: &CStr, target: &CStr) -> Result<Self, Errno> {
+        let dir = dir.as_fd();
+        rustix::fs::symlinkat(target, dir, name)?;
+        let link = Self::at(dir, name)?;
+        let is_link = FileType::from_raw_mode(link.stat()?.st_mode) == FileType::Symlink;
+        if is_link { Ok(link) } else { Err(Errno::STALE) }
+    }
+
+    /// fstat(2).
+    pub fn stat(&self) -> Result<Stat, Errno> {
+        rustix::fs::fstat(&self.0)
+    }
+
+    /// Changes the owner; takes the set-id bits away, so it comes before [`Self::set_mode`].
+    pub fn set_owner(&self, uid: Uid, gid: Gid) -> Result<(), Errno> {
+        rustix::fs::chownat(&self.0, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+    }
+
+    /// Changes the mode. A link has none that could be changed: it is refused.
+    pub fn set_mode(&self, mode: Mode) -> Result<(), Errno> {
+        match fchmodat2(&self.0, mode) {
+            // Before Linux 6.6.
+            Err(Errno::NOSYS) => self.set_mode_through_proc(mode),
+            other => other,
+        }
+    }
+
+    /// chmod(2) of the magic link in /proc that stands for the descriptor, found in a procfs and nowhere else.
+    fn set_mode_through_proc(&self, mode: Mode) -> Result<(), Errno> {
+        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+        if FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Symlink {
+            return Err(Errno::OPNOTSUPP);
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
+        if u64::try_from(rustix::fs::fstatfs(&own)?.f_type) != Ok(PROC_SUPER_MAGIC) {
+            return Err(Errno::NOSYS);
+        }
+        rustix::fs::chmodat(&own, self.0.as_raw_fd().to_string(), mode, AtFlags::empty())
+    }
+
+    /// Changes access and modification time.
+    pub fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
+        rustix::fs::utimensat(&self.0, c"", times, AtFlags::EMPTY_PATH)
+    }
+}
+
+fn fchmodat2(fd: impl AsFd, mode: Mode) -> Result<(), Errno> {
+    // SAFETY: the path is a static empty string, and the call reads nothing else of ours.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_fchmodat2,
+            fd.as_fd().as_raw_fd(),
+            c"".as_ptr(),
+            mode.as_raw_mode(),
+            libc::AT_EMPTY_PATH,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(nix::errno::Errno::last_raw())) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use rustix::fs::Timespec;
+
+    use super::*;
+
+    #[test]
+    fn a_link_is_changed_itself_and_never_what_it_leads_to() {
+        let path = std::env::temp_dir().join(format!("rbox-inode-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        let (target, dir) = (path.join("target"), fs::File::open(&path).unwrap());
+        fs::write(&target, "").unwrap();
+        fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
+        symlink(&target, path.join("link")).unwrap();
+        let link = Inode::at(&dir, c"link").unwrap();
+        let time = Timespec { tv_sec: 1_000, tv_nsec: 5 };
+        link.set_times(&Timestamps { last_access: time, last_modification: time }).unwrap();
+        assert!(link.set_mode(Mode::from_raw_mode(0o777)).is_err());
+        assert_eq!(link.set_mode_through_proc(Mode::from_raw_mode(0o777)), Err(Errno::OPNOTSUPP));
+        assert_eq!(fs::symlink_metadata(path.join("link")).unwrap().mtime(), 1_000);
+        let meta = fs::metadata(&target).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o600);
+        assert_ne!(meta.mtime(), 1_000);
+
+        let fifo = Inode::make_node(&dir, c"fifo", FileType::Fifo, 0).unwrap();
+        let mode = || fs::symlink_metadata(path.join("fifo")).unwrap().mode() & 0o7777;
+        assert_eq!(mode(), 0);
+        fifo.set_mode(Mode::from_raw_mode(0o6751)).unwrap();
+        assert_eq!(mode(), 0o6751);
+        fifo.set_mode_through_proc(Mode::from_raw_mode(0o640)).unwrap();
+        assert_eq!(mode(), 0o640);
+        // Whatever has the name by now.
+        fs::rename(path.join("link"), path.join("fifo")).unwrap();
+        fifo.set_mode(Mode::from_raw_mode(0o777)).unwrap();
+        assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o600);
+        Inode::make_symlink(&dir, c"other", c"target").unwrap();
+        assert_eq!(fs::read_link(path.join("other")).unwrap(), std::path::Path::new("target"));
+        fs::remove_dir_all(path).unwrap();
+    }
+}
