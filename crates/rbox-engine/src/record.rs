@@ -380,12 +380,8 @@ impl Container {
             // One damaged record must not hide all the others, and must be removable.
             Err(error) => return Ok(Some(Self::unreadable(id, &error))),
         };
-        // Written again and again: a damaged one is as good as none.
-        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
-        // On a full disk the last exit waits in the live directory.
-        let exit = read_exit(&paths.live_of(id)).or_else(|| read_exit(&dir));
-        let live = LiveState::read(paths, id);
-        let alive = live.as_ref().filter(|live| live.running && live.has_process());
+        let (live, exit, lives) = Self::life(paths, id, &record);
+        let alive = live.as_ref().filter(|_| lives);
         let status = match alive {
             Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => {
                 Status::Paused
@@ -417,6 +413,37 @@ impl Container {
         let exit = between.or(exit);
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
         Ok(Some(Self { record, status, live, exit }))
+    }
+
+    /// What is written of its life, and whether its process is there. One that has just ended has no exit yet: its monitor, which
+    /// holds the lock, is about to write it, and until then nobody can say how it ended. That is waited for, for a tenth of
+    /// a second at most.
+    fn life(
+        paths: &Paths,
+        id: &ContainerId,
+        record: &ContainerRecord,
+    ) -> (Option<LiveState>, Option<ExitRecord>, bool) {
+        let mut tries = 100;
+        // Written again and again: a damaged one is as good as none.
+        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
+        loop {
+            // In this order: an exit that is written between the two belongs to the life that was read.
+            let live = LiveState::read(paths, id);
+            // On a full disk the last exit waits in the live directory.
+            let exit = read_exit(&paths.live_of(id)).or_else(|| read_exit(&paths.container(id)));
+            let running = live.as_ref().filter(|live| live.running);
+            let lives = running.is_some_and(LiveState::has_process);
+            let is_told =
+                |live: &LiveState| exit.as_ref().and_then(|exit| exit.started) == Some(live.started);
+            let is_ending = !lives && running.is_some_and(|live| !is_told(live));
+            // With a restart policy that moment has a name of its own.
+            let waits = is_ending && record.host.restart == RestartPolicy::No && tries > 0;
+            if !waits || !crate::lock::Lock::is_held(&paths.live_of(id)) {
+                return (live, exit, lives);
+            }
+            tries -= 1;
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
     }
 
     fn unreadable(id: &ContainerId, error: &RecordError) -> Self {
