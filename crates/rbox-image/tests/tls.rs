@@ -187,7 +187,7 @@ fn a_password_goes_over_tls() {
     let host = format!("localhost:{}", registry.port);
     let registries = registries(dir, &host, Some("ca"));
     let text = refusal(dir, &registries, &host);
-    assert!(text.contains("pull access denied for some/app"), "{text}");
+    assert!(text.contains(&format!("pull access denied for {host}/some/app,")), "{text}");
     let credentials = docker_config(dir, &format!(r#"{{"auths":{{"{host}":{{"auth":"{AUTH}"}}}}}}"#));
     pull_into(&store(dir, "images"), &registries, &format!("{host}/some/app:1"), credentials).unwrap();
 }
@@ -210,11 +210,11 @@ fn tokens_open_a_registry() {
     let name = format!("{host}/some/app:1");
     // The server gives tokens to anyone, but none that opens anything.
     let text = refusal(dir, &registries, &host);
-    assert!(text.contains("pull access denied for some/app"), "{text}");
+    assert!(text.contains(&format!("pull access denied for {host}/some/app,")), "{text}");
     let wrong =
         docker_config(dir, &format!(r#"{{"auths":{{"{host}":{{"username":"user","password":"x"}}}}}}"#));
     let error = pull_into(&store(dir, "wrong"), &registries, &name, wrong).unwrap_err().to_string();
-    assert!(error.contains("pull access denied for some/app"), "{error}");
+    assert!(error.contains(&format!("pull access denied for {host}/some/app,")), "{error}");
     for (kind, entry) in
         [("password", format!(r#""auth":"{AUTH}""#)), ("identity", r#""identitytoken":"refresh""#.into())]
     {
