@@ -174,6 +174,9 @@ impl<'l, R: Read> Entries<'l, R> {
             let parsed = Header::checked(&block).map_err(header)?;
             let size = parsed.size().map_err(header)?;
             match parsed.flag() {
+                b'x' | b'g' | b'L' | b'K' if !parsed.may_extend() => {
+                    return Err(header("an extended header of no known format"));
+                }
                 b'x' if before.pax.is_none() => before.pax = Some(self.extension(size, offset)?),
                 b'L' if before.name.is_none() => before.name = Some(self.long_name(size, offset)?),
                 b'K' if before.link.is_none() => before.link = Some(self.long_name(size, offset)?),

@@ -35,6 +35,11 @@ impl<'a> Header<'a> {
         self.bytes[156]
     }
 
+    /// Whether it says that it is of a format that has extended headers. Without that, some readers take them for files.
+    pub(super) fn may_extend(&self) -> bool {
+        matches!(self.bytes.get(257..265), Some(b"ustar  \0" | b"ustar\x0000"))
+    }
+
     /// The name, with the ustar prefix where the format has one.
     pub(super) fn path(&self) -> Vec<u8> {
         let name = text(&self.raw.as_old().name);

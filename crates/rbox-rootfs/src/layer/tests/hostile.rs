@@ -186,6 +186,20 @@ fn archives_that_readers_differ_on_are_refused() {
         tar.raw(&Item { size: Some(1024), ..file("f", "") });
         hidden(tar);
     });
+    for flag in [b'L', b'K', b'x', b'g'] {
+        with("an extended header without the mark of a format", &move |tar| {
+            let at = tar.bytes.len();
+            let data = if flag == b'L' || flag == b'K' { b"name".to_vec() } else { record("path", b"n") };
+            tar.raw(&Item { data, ..item(flag, "p") });
+            // Its checksum is right; only the mark is gone.
+            let header = &mut tar.bytes[at..at + 512];
+            header[257..265].fill(0);
+            header[148..156].fill(b' ');
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+            tar.raw(&file("f", ""));
+        });
+    }
     with("two PAX sizes", &|tar| {
         pax(tar, &[("size", "3"), ("size", "1027")]);
         tar.raw(&file("f", "abc"));
