@@ -93,8 +93,11 @@ impl Extra {
         match key {
             // POSIX lets an empty value take the record back; GNU tar takes it for the name.
             b"path" | b"linkpath" if !set => return Err("an empty PAX name"),
-            b"path" => self.path = set.then(|| value.to_vec()),
-            b"linkpath" => self.link = set.then(|| value.to_vec()),
+            // POSIX takes the last, some readers the first.
+            b"path" if self.path.is_some() => return Err("two PAX names for one entry"),
+            b"linkpath" if self.link.is_some() => return Err("two PAX link names for one entry"),
+            b"path" => self.path = Some(value.to_vec()),
+            b"linkpath" => self.link = Some(value.to_vec()),
             b"size" if self.size.is_some() => return Err("two PAX sizes for one entry"),
             b"size" => self.size = Some(number("a PAX size that is no number")?.ok_or("an empty PAX size")?),
             b"uid" => self.uid = number("a PAX uid that is no number")?,

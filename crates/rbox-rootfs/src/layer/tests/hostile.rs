@@ -200,6 +200,10 @@ fn archives_that_readers_differ_on_are_refused() {
             tar.raw(&file("f", ""));
         });
     }
+    with("two PAX names", &|tar| {
+        pax(tar, &[("path", "a"), ("path", "b")]);
+        tar.raw(&file("f", ""));
+    });
     with("two PAX sizes", &|tar| {
         pax(tar, &[("size", "3"), ("size", "1027")]);
         tar.raw(&file("f", "abc"));
