@@ -9,13 +9,17 @@ use rbox_rootfs::layer::{Limits, Member, MemberKind, Members};
 
 const BLOCK: usize = 512;
 
-/// Writes right checksums where a plain reader would look for headers: libFuzzer would not find them.
+/// Writes right checksums where a plain reader would look for headers: libFuzzer would not find them. And ustar's only version,
+/// which the other reader wants to see and GNU tar does not look at.
 fn repaired(input: &[u8]) -> Vec<u8> {
     let mut tar = input.to_vec();
     tar.resize(tar.len().next_multiple_of(BLOCK), 0);
     let mut at = 0;
     while let Some(header) = tar.get_mut(at..at + BLOCK) {
         if header.iter().any(|byte| *byte != 0) {
+            if &header[257..263] == b"ustar\0" {
+                header[263..265].fill(b'0');
+            }
             header[148..156].fill(b' ');
             let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
             header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
