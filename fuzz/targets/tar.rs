@@ -35,6 +35,30 @@ fn repaired(input: &[u8]) -> Vec<u8> {
     tar
 }
 
+/// Whether a PAX header has a value with a newline: the other reader splits the header there, whatever its lengths say.
+fn splits_values(tar: &[u8]) -> bool {
+    let mut at = 0;
+    while let Some(header) = tar.get(at..at + BLOCK) {
+        let size = header[124..136]
+            .iter()
+            .skip_while(|byte| **byte == b' ')
+            .take_while(|byte| byte.is_ascii_digit())
+            .fold(0_usize, |size, digit| size.saturating_mul(8).saturating_add(usize::from(digit - b'0')));
+        let end = at.saturating_add(BLOCK).saturating_add(size).min(tar.len());
+        if matches!(header[156], b'x' | b'g') {
+            for line in tar[at + BLOCK..end].split_inclusive(|byte| *byte == b'\n') {
+                let length = line.split(|byte| *byte == b' ').next().unwrap_or_default();
+                let length = std::str::from_utf8(length).ok().and_then(|digits| digits.parse::<usize>().ok());
+                if length != Some(line.len()) && line.iter().any(|byte| *byte != 0) {
+                    return true;
+                }
+            }
+        }
+        at = at.saturating_add(BLOCK).saturating_add(size.min(tar.len()).next_multiple_of(BLOCK));
+    }
+    false
+}
+
 fn ours(tar: &[u8], limits: &Limits) -> Option<Vec<(Member, Vec<u8>)>> {
     let mut members = Members::new(tar, limits);
     let mut all = Vec::new();
@@ -55,6 +79,9 @@ fuzz_target!(|input: &[u8]| {
     // The whole archive was read, and no more than it has.
     let stored: u64 = members.iter().map(|(member, _)| member.size).sum();
     assert!(stored <= tar.len() as u64);
+    if splits_values(&tar) {
+        return;
+    }
     let mut other = tar::Archive::new(tar.as_slice());
     let mut entries = other.entries().expect("it can be read");
     // One that reads less is no danger: what it refuses it does not misread. A volume's label is no member to us.
