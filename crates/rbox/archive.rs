@@ -210,8 +210,8 @@ mod tests {
 
     #[test]
     fn an_output_file_is_whole_or_untouched() {
-        let dir = std::env::temp_dir().join(format!("rbox-save-{}", std::process::id()));
-        std::fs::create_dir(&dir).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         let path = dir.join("out.tar");
         replace(&path, |out| out.write_all(b"first").map_err(ArchiveError::Write)).unwrap();
         let failed = replace(&path, |out| {
@@ -220,9 +220,8 @@ mod tests {
         });
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
-        assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
-        assert!(replace(&dir, |_| Ok(())).is_err());
+        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
+        assert!(replace(dir, |_| Ok(())).is_err());
         replace(Path::new("/dev/null"), |out| out.write_all(b"x").map_err(ArchiveError::Write)).unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -229,13 +229,12 @@ mod tests {
 
     #[test]
     fn names_what_the_v2_tree_can_limit() {
-        let root = std::env::temp_dir().join(format!("rbox-controllers-{}", std::process::id()));
-        std::fs::create_dir(&root).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
         std::fs::write(root.join("cgroup.controllers"), "cpuset cpu io memory hugetlb pids\n").unwrap();
         let text = format!("30 24 0:26 / {} rw - cgroup2 cgroup2 rw\n", root.display());
         let found = Hierarchy::parse(&text).unwrap();
         let named: Vec<_> = found.controllers().into_iter().map(|(name, _)| name).collect();
-        std::fs::remove_dir_all(&root).unwrap();
         assert_eq!(named, V2_CONTROLLERS);
     }
 

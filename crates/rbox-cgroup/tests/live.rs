@@ -263,8 +263,8 @@ fn an_oom_kill_of_a_child_is_counted() {
 #[test]
 fn the_device_filter_holds() {
     let Some(parent) = Parent::new("dev") else { return };
-    let directory = std::env::temp_dir().join(&parent.0);
-    std::fs::create_dir_all(&directory).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
     let node = directory.join("mem");
     // char 1:11 is /dev/kmsg: a node is made freely, and opened only with a rule.
     let script = format!(
@@ -298,7 +298,6 @@ fn the_device_filter_holds() {
         let error = create(&Resources { memory: Some(64 << 20), ..Resources::default() }).unwrap_err();
         assert!(error.to_string().starts_with("memory: this host has no memory controller"), "{error}");
     }
-    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -86,7 +86,8 @@ mod tests {
 
     #[test]
     fn one_holder_and_none_of_a_removed_directory() {
-        let dir = std::env::temp_dir().join(format!("rbox-lock-{}", std::process::id()));
+        let parent = tempfile::tempdir().unwrap();
+        let dir = parent.path().join("lock");
         let first = Lock::try_take(&dir).unwrap().unwrap();
         assert!(Lock::try_take(&dir).unwrap().is_none());
         assert!(Lock::is_held(&dir));
@@ -96,6 +97,5 @@ mod tests {
         assert!(Lock::is_held(&dir));
         drop(second);
         assert!(!Lock::is_held(&dir));
-        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

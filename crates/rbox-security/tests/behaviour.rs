@@ -192,10 +192,10 @@ fn profiles_are_refused_with_the_reason() {
     assert!(matches!(Profile::from_option("/nonexistent"), Err(SeccompError::Read { .. })));
     assert!(matches!(Profile::from_option("unconfined"), Ok(Profile::Unconfined)));
     assert!(filter_for(&Profile::Unconfined, CapSet::ALL).unwrap().is_none());
-    let file = std::env::temp_dir().join(format!("rbox-profile-{}.json", std::process::id()));
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("profile.json");
     std::fs::write(&file, DEFAULT_PROFILE).unwrap();
     let profile = Profile::from_option(file.to_str().unwrap());
-    std::fs::remove_file(&file).unwrap();
     let read = filter_for(&profile.unwrap(), DEFAULT_CAPABILITIES).unwrap().unwrap();
     // Read at run time, the same profile is the same program as the one compiled in.
     assert_eq!(read, Filter::DEFAULT);

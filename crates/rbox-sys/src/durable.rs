@@ -95,7 +95,8 @@ mod tests {
 
     #[test]
     fn replaced_as_a_whole_and_swept() {
-        let dir = std::env::temp_dir().join(format!("rbox-durable-{}", std::process::id()));
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path();
         let (temporaries, file) = (dir.join("tmp"), dir.join("file"));
         std::fs::create_dir_all(&temporaries).unwrap();
         for (text, lasting) in [("one", Lasting::Now), ("two", Lasting::Later)] {
@@ -113,6 +114,5 @@ mod tests {
         // A failure leaves nothing.
         assert!(replace(&temporaries, &dir.join("not/there"), b"x", Lasting::Now).is_err());
         assert_eq!(std::fs::read_dir(&temporaries).unwrap().count(), 1);
-        crate::removal::remove_tree(&dir).unwrap();
     }
 }

@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn a_link_is_changed_itself_and_never_what_it_leads_to() {
-        let path = std::env::temp_dir().join(format!("rbox-inode-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        let (target, dir) = (path.join("target"), fs::File::open(&path).unwrap());
+        let path = tempfile::tempdir().unwrap();
+        let path = path.path();
+        let (target, dir) = (path.join("target"), fs::File::open(path).unwrap());
         fs::write(&target, "").unwrap();
         fs::set_permissions(&target, fs::Permissions::from_mode(0o600)).unwrap();
         symlink(&target, path.join("link")).unwrap();
@@ -136,6 +136,5 @@ mod tests {
         assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o600);
         Inode::make_symlink(&dir, c"other", c"target").unwrap();
         assert_eq!(fs::read_link(path.join("other")).unwrap(), std::path::Path::new("target"));
-        fs::remove_dir_all(path).unwrap();
     }
 }

@@ -130,28 +130,11 @@ mod tests {
 
     use super::*;
 
-    /// A directory of this test's own.
-    struct Dir(std::path::PathBuf);
-
-    impl Dir {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("rbox-reading-{name}-{}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Self(path)
-        }
-    }
-
-    impl Drop for Dir {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
-
     #[test]
     fn what_is_no_file_of_bounded_size_is_not_opened() {
-        let dir = Dir::new("kinds");
-        let at = |name: &str| dir.0.join(name);
-        let root = File::open(&dir.0).unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let root = File::open(dir.path()).unwrap();
         let mut kinds = vec![("directory", "is not a regular file but a directory")];
         fs::create_dir(at("directory")).unwrap();
         let make = |name: &str, kind, device| rustix::fs::mknodat(&root, name, kind, Mode::RUSR, device);
@@ -172,7 +155,7 @@ mod tests {
         kinds.push(("long", "has 1001 bytes"));
         kinds.push(("absent", "No such file or directory"));
         let watch = inotify::init(inotify::CreateFlags::NONBLOCK).unwrap();
-        inotify::add_watch(&watch, &dir.0, inotify::WatchFlags::OPEN).unwrap();
+        inotify::add_watch(&watch, dir.path(), inotify::WatchFlags::OPEN).unwrap();
         for (name, why) in &kinds {
             // Directly, and as an image would have it.
             let _ = fs::remove_file(at("link"));
