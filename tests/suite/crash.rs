@@ -92,6 +92,50 @@ fn the_command_line_killed_while_it_starts() {
     t.expect_nothing_left();
 }
 
+/// Who is killed while it makes a container leaves none with a name that another has, and none that cannot be read; nor does one
+/// that is being made or removed look like a damaged one to who lists meanwhile.
+#[test]
+fn a_name_has_one_container_whoever_is_killed() {
+    let Some(t) = Test::start() else { return };
+    let mut random = Random::new();
+    let names = ["one", "two", "three"].map(|what| t.name(what));
+    let list = |when: String| {
+        let out = t.rbox(["ps", "-a", "--format", "{{.Names}} {{.Image}} {{.State}}"]);
+        assert!(!out.stdout.contains("unreadable") && out.stderr.is_empty(), "{when}: {out:?}");
+        for name in &names {
+            let having = out.stdout.lines().filter(|line| line.split(' ').next() == Some(name));
+            assert!(having.count() <= 1, "{when}: {name} twice\n{}", out.stdout);
+        }
+    };
+    for round in 0..rounds() * 2 {
+        let mut running = Vec::new();
+        for _ in 0..4 {
+            let name = &names[random.below(3) as usize];
+            let args: &[&str] = match random.below(6) {
+                0 => &["rm", "-f", name],
+                1 => &["rename", name, &names[random.below(3) as usize]],
+                _ => &["create", "--name", name, BUSYBOX, "true"],
+            };
+            running.push(t.cmd(args).spawn());
+        }
+        list(format!("round {round}, meanwhile"));
+        std::thread::sleep(Duration::from_micros(random.below(20_000)));
+        for one in &running {
+            if random.below(3) > 0 {
+                kill9(one.id());
+            }
+        }
+        for one in running {
+            let _ = one.finish(Duration::from_secs(20));
+        }
+        list(format!("round {round}"));
+    }
+    for name in &names {
+        t.rbox(["rm", "-f", name]).code(0);
+    }
+    t.expect_nothing_left();
+}
+
 #[test]
 fn an_attached_command_line_killed() {
     let Some(t) = Test::start() else { return };

@@ -1,7 +1,8 @@
 //! Containers by name and id: finding, naming, listing.
 //!
-//! A name is a symbolic link `names/<name>` to the id. symlink(2) makes it or fails, so two containers never get
-//! one name, and nothing is locked. A link whose container is gone is free.
+//! A name is a symbolic link `names/<name>` to the id. symlink(2) makes it or fails, so two containers never get one name, and
+//! taking one locks nothing. It is there before the record is in its place and as long as the record is. A link whose
+//! container is gone is free; links are taken away under a lock, so that what is looked at is what goes.
 
 use std::io;
 use std::os::unix::fs::symlink;
@@ -11,8 +12,10 @@ use rbox_spec::id::ContainerId;
 
 use crate::error::EngineError;
 use crate::paths::Paths;
-use crate::record::{Container, ContainerRecord, Editing, keep, lasting, read_json};
+use crate::record::{Container, ContainerRecord, Editing, Status, keep, lasting, read_json};
+use crate::teardown::is_being_made;
 use rbox_sys::durable::Lasting;
+use rustix::fs::FlockOperation;
 
 /// All containers, newest first. Records that another process is removing are left out.
 pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
@@ -94,10 +97,15 @@ pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineEr
     if found.next().is_some() { Err(EngineError::Ambiguous(text.to_owned())) } else { Ok(first) }
 }
 
-/// Who has a name. A link whose record is gone names nobody.
+/// Who has a name, or is about to: a link whose record is gone names nobody.
 pub fn named(paths: &Paths, name: &ContainerName) -> Option<ContainerId> {
-    let id = target(&paths.name(name))?;
-    paths.container(&id).exists().then_some(id)
+    target(&paths.name(name)).filter(|id| is_there(paths, id))
+}
+
+/// Whether there is a container, or somebody is making it. It may come to its place while this looks: so that is asked twice.
+fn is_there(paths: &Paths, id: &ContainerId) -> bool {
+    let in_place = || std::fs::symlink_metadata(paths.container(id)).is_ok();
+    in_place() || is_being_made(paths, id) || in_place()
 }
 
 /// The id that a link of ours leads to. What has no such target is not ours.
@@ -105,7 +113,7 @@ fn target(link: &std::path::Path) -> Option<ContainerId> {
     std::fs::read_link(link).ok()?.to_str()?.parse().ok()
 }
 
-/// Gives `name` to the container `id`, whose record must be on disk already.
+/// Gives `name` to the container `id`, which must be on disk already, in its place or as one that is being made.
 pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Result<(), EngineError> {
     let link = paths.name(name);
     for _ in 0..8 {
@@ -121,7 +129,7 @@ pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Resul
                 }
                 // Its container is gone. Another process may be doing the same: then the next round sees.
                 if target(&link).is_some() {
-                    let _ = std::fs::remove_file(&link);
+                    free_name(paths, name, |id| !is_there(paths, id));
                 } else if std::fs::symlink_metadata(&link).is_ok() {
                     return Err(EngineError::Conflict(format!(
                         "the name \"{name}\" cannot be taken: {} is not a link made by rbox; move it away",
@@ -139,11 +147,32 @@ pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Resul
 
 /// Gives a name up, if it is still this container's.
 pub fn release_name(paths: &Paths, name: &ContainerName, id: &ContainerId) {
+    free_name(paths, name, |holder| holder == id);
+}
+
+/// Takes a name's link away if it leads to one that `is_free` says so of. All who do this hold the lock: between the look and
+/// the removal nobody else can have removed the link and made another. Who does not get the lock leaves the link, which is
+/// then free for whoever wants the name.
+fn free_name(paths: &Paths, name: &ContainerName, is_free: impl Fn(&ContainerId) -> bool) {
     let link = paths.name(name);
-    if target(&link).as_ref() == Some(id) {
-        let _ = std::fs::remove_file(link);
+    if !target(&link).is_some_and(|id| is_free(&id)) {
+        return;
+    }
+    let Ok(names) = std::fs::File::open(paths.names()) else { return };
+    let begin = std::time::Instant::now();
+    while rustix::fs::flock(&names, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if begin.elapsed() > PATIENCE {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    if target(&link).is_some_and(|id| is_free(&id)) {
+        let _ = std::fs::remove_file(&link);
     }
 }
+
+/// The lock is held for two system calls; longer only by a process that was stopped.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
 
 /// Makes a name last that was taken or given up for this container.
 pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
@@ -153,15 +182,20 @@ pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<()
     rbox_sys::durable::sync_dir(&paths.names()).map_err(EngineError::file("fsync", paths.names()))
 }
 
-/// Takes away names that lead to containers that are gone or have another name by now, as a kill leaves them. `all`: all
-/// containers, as they were read.
+/// Takes away names that lead to containers that are gone or have another name by now, as a kill leaves them, and gives
+/// containers their names again that a power cut or a hand has taken. `all`: all containers, as they were read.
 pub fn sweep_names(paths: &Paths, all: &[Container]) {
     let known: std::collections::HashSet<&str> = all.iter().map(|c| c.record.name.as_str()).collect();
+    for Container { record, .. } in all.iter().filter(|container| container.status != Status::Dead) {
+        if std::fs::symlink_metadata(paths.name(&record.name)).is_err() {
+            let _ = take_name(paths, &record.name, &record.id);
+        }
+    }
     for entry in std::fs::read_dir(paths.names()).into_iter().flatten().flatten() {
         let name = entry.file_name();
         let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
         let (Ok(name), Some(id)) = (name.parse::<ContainerName>(), target(&entry.path())) else { continue };
-        if std::fs::symlink_metadata(paths.container(&id)).is_err() {
+        if !is_there(paths, &id) {
             release_name(paths, &name, &id);
             continue;
         }
@@ -186,7 +220,11 @@ pub fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Res
     let _mark = crate::connect::begin_change(paths, id)?;
     take_name(paths, name, id)?;
     let record = ContainerRecord { name: name.clone(), ..current };
-    keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host))?;
+    let kept = keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host));
+    if kept.is_err() && former != *name {
+        release_name(paths, name, id);
+    }
+    kept?;
     release_name(paths, &former, id);
     settle_names(paths, &record)?;
     live.map_or(Ok(()), |live| crate::connect::follow_name(paths, &record, live).map(drop))

@@ -23,8 +23,8 @@ use crate::error::EngineError;
 use crate::launch::{capabilities, filter};
 use crate::names;
 use crate::paths::Paths;
-use crate::record::{ContainerRecord, RecordError, keep, lasting};
-use crate::teardown::unfinished_record;
+use crate::record::{ContainerRecord, RecordError, lasting};
+use crate::teardown::{self, unfinished_record};
 use crate::volume;
 
 /// What the user said about a container; what is none is the image's to say.
@@ -88,10 +88,10 @@ pub fn create(
     let written = write_record(paths, &mut record, named)
         .and_then(|()| volume::ensure_all(paths, &record).map_err(EngineError::from));
     if written.is_err() {
+        // The place first: a name may be given up only when nothing is there that has it.
+        let _ = teardown::discard(paths, &record, true);
         let _ = remove_tree(&unfinished_record(paths, &record.id));
-        let _ = remove_tree(&paths.container(&record.id));
         containers::release_name(paths, &record.name, &record.id);
-        let _ = volume::remove_anonymous(paths, &record);
     }
     written.map(|()| record)
 }
@@ -370,10 +370,10 @@ fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
     Ok(())
 }
 
-/// Puts the record on disk, then takes its name: a name always leads to a whole record. One that the user did not give
-/// (`named`) is another when it is taken.
+/// Takes a name for the record, then puts the record in its place: whoever sees it sees it whole, and by a name that is its own.
+/// A name that the user did not give (`named`) is another when it is taken.
 fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
-    // Made under another name: a record that is there is whole.
+    // Made under another name, which tells who makes it: a name that leads to it is held as long as that process lives.
     let dir = unfinished_record(paths, &record.id);
     let make = |path: &Path, mode| {
         std::fs::DirBuilder::new()
@@ -391,25 +391,24 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Res
     make(&dir.join("work"), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join("upper"), 0o755)?;
-    for attempt in 0.. {
-        if attempt > 0 {
-            record.name = names::generate(attempt);
-        }
-        // The name is in the record, so the record is written first; a taken name is another round.
-        let place = paths.container(&record.id);
-        if attempt == 0 {
-            write_first(&dir.join("config.json"), record)?;
-            std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
-        } else {
-            keep(paths, &place.join("config.json"), record, lasting(&record.host))?;
-        }
+    take_some_name(paths, record, named)?;
+    write_first(&dir.join("config.json"), record)?;
+    let place = paths.container(&record.id);
+    std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
+    settle(paths, record)
+}
+
+fn take_some_name(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
+    let mut attempt = 0;
+    loop {
         match containers::take_name(paths, &record.name, &record.id) {
-            Err(EngineError::NameTaken { .. }) if !named && attempt < 1000 => {}
-            Err(error) => return Err(error),
-            Ok(()) => return settle(paths, record),
+            Err(EngineError::NameTaken { .. }) if !named && attempt < 1000 => {
+                attempt += 1;
+                record.name = names::generate(attempt);
+            }
+            other => return other,
         }
     }
-    Ok(())
 }
 
 /// Writes `config.json` into a directory that nobody else knows.

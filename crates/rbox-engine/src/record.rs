@@ -369,7 +369,13 @@ impl Container {
     /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
-        let record = match read_json::<ContainerRecord>(&dir.join("config.json")) {
+        let read = || read_json::<ContainerRecord>(&dir.join("config.json"));
+        // The directory comes and goes with all that is in it: it may have come after the first look.
+        let record = match read() {
+            Ok(None) if std::fs::symlink_metadata(&dir).is_ok() => read(),
+            other => other,
+        };
+        let record = match record {
             Ok(Some(record)) => record,
             Ok(None) if std::fs::symlink_metadata(&dir).is_err() => return Ok(None),
             Ok(None) => {

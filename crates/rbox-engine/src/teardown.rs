@@ -169,6 +169,25 @@ pub(crate) fn unfinished_record(paths: &Paths, id: &ContainerId) -> PathBuf {
     paths.containers().join(format!("{NEW}{id}.{pid}.{ticks}"))
 }
 
+/// Whether a process that lives is making the record of `id`.
+pub(crate) fn is_being_made(paths: &Paths, id: &ContainerId) -> bool {
+    let of_id = format!("{NEW}{id}.");
+    let listing = std::fs::read_dir(paths.containers()).into_iter().flatten().flatten();
+    listing
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .any(|name| name.starts_with(&of_id) && !is_abandoned(&name))
+}
+
+/// Whether this is the name of a record whose maker is dead.
+fn is_abandoned(name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(NEW) else { return false };
+    let mut parts = rest.split('.').skip(1).map(str::parse::<u64>);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(pid)), Some(Ok(ticks))) => !process_is(pid as i32, ticks),
+        _ => true,
+    }
+}
+
 /// Removes directories that a killed process had begun to remove, and records it had begun to make.
 fn sweep_unfinished(paths: &Paths) {
     let each = |dir: &Path, gone: &dyn Fn(&str) -> bool| {
@@ -180,14 +199,7 @@ fn sweep_unfinished(paths: &Paths) {
     };
     rbox_sys::durable::sweep(&paths.temporaries());
     each(&paths.live(), &|name| name.starts_with(GONE));
-    each(&paths.containers(), &|name| {
-        let Some(rest) = name.strip_prefix(NEW) else { return false };
-        let mut parts = rest.split('.').skip(1).map(str::parse::<u64>);
-        match (parts.next(), parts.next()) {
-            (Some(Ok(pid)), Some(Ok(ticks))) => !process_is(pid as i32, ticks),
-            _ => true,
-        }
-    });
+    each(&paths.containers(), &is_abandoned);
 }
 
 /// Deletes a directory with all that is in it, whatever a container made of it.
@@ -442,13 +454,23 @@ pub fn remove(
     let lock = take_from_monitor(paths, record, force)?;
     // Its end need not be written down any more, and could not be on a full disk.
     let _ = finish_dead(paths, &record.id);
+    let deleted = discard(paths, record, volumes)?;
+    remove_live(paths, &record.id);
+    drop(lock);
+    deleted
+}
+
+/// Takes a record out of sight, then deletes it, and its anonymous volumes when `volumes` or with `--rm`. The outer failure: it
+/// is still there.
+pub(crate) fn discard(
+    paths: &Paths,
+    record: &ContainerRecord,
+    volumes: bool,
+) -> Result<Result<(), EngineError>, EngineError> {
     if volumes {
         // Should this be killed, whoever empties the trash knows. A full disk has no room for it, and need not.
         let _ = std::fs::write(paths.container(&record.id).join(WITH_VOLUMES), "");
     }
     hide_record(paths, record)?;
-    let deleted = delete_hidden(paths, record, volumes || record.host.auto_remove);
-    remove_live(paths, &record.id);
-    drop(lock);
-    deleted
+    Ok(delete_hidden(paths, record, volumes || record.host.auto_remove))
 }
