@@ -391,20 +391,27 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Res
     make(&dir.join("work"), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join("upper"), 0o755)?;
-    take_some_name(paths, record, named)?;
-    write_first(&dir.join("config.json"), record)?;
+    take_some_name(paths, record, named, &dir.join("config.json"))?;
     let place = paths.container(&record.id);
     std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
     settle(paths, record)
 }
 
-fn take_some_name(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
+/// Writes the record, then takes the name that it has: should this be killed, the record tells which name to give up.
+fn take_some_name(
+    paths: &Paths,
+    record: &mut ContainerRecord,
+    named: bool,
+    config: &Path,
+) -> Result<(), EngineError> {
     let mut attempt = 0;
     loop {
+        write_first(config, record)?;
         match containers::take_name(paths, &record.name, &record.id) {
             Err(EngineError::NameTaken { .. }) if !named && attempt < 1000 => {
                 attempt += 1;
                 record.name = names::generate(attempt);
+                std::fs::remove_file(config).map_err(EngineError::file("remove", config))?;
             }
             other => return other,
         }

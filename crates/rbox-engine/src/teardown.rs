@@ -188,18 +188,23 @@ fn is_abandoned(name: &str) -> bool {
     }
 }
 
-/// Removes directories that a killed process had begun to remove, and records it had begun to make.
+/// Removes directories that a killed process had begun to remove, and records it had begun to make, with the names they had.
 fn sweep_unfinished(paths: &Paths) {
-    let each = |dir: &Path, gone: &dyn Fn(&str) -> bool| {
+    let each = |dir: &Path, gone: &dyn Fn(&str) -> bool, first: &dyn Fn(&Path)| {
         for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
             if gone(&entry.file_name().to_string_lossy()) {
+                first(&entry.path());
                 let _ = remove_tree(&entry.path());
             }
         }
     };
     rbox_sys::durable::sweep(&paths.temporaries());
-    each(&paths.live(), &|name| name.starts_with(GONE));
-    each(&paths.containers(), &is_abandoned);
+    each(&paths.live(), &|name| name.starts_with(GONE), &|_| {});
+    each(&paths.containers(), &is_abandoned, &|dir| {
+        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json")) {
+            containers::release_name(paths, &record.name, &record.id);
+        }
+    });
 }
 
 /// Deletes a directory with all that is in it, whatever a container made of it.
