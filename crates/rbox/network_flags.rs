@@ -59,6 +59,14 @@ impl NetworkFlags {
         host.publish_all = self.publish_all;
         host.extra_hosts.clone_from(&self.add_host);
         host.dns.clone_from(&self.dns);
+        // Each is a word, or words, of one line of /etc/resolv.conf.
+        let in_line = |c: char| !c.is_control();
+        if let Some(bad) = self.dns_search.iter().find(|text| !text.chars().all(|c| in_line(c) && c != ' ')) {
+            return Err(bad_input(format!("invalid --dns-search: {bad:?} is not a valid domain")));
+        }
+        if let Some(bad) = self.dns_option.iter().find(|text| !text.chars().all(in_line)) {
+            return Err(bad_input(format!("invalid --dns-option: {bad:?} has control characters")));
+        }
         host.dns_search.clone_from(&self.dns_search);
         host.dns_options.clone_from(&self.dns_option);
         host.links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;

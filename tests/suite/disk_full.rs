@@ -83,6 +83,23 @@ fn a_container_fills_it_and_can_be_removed() {
     assert_eq!(own.run(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "room"]).ok(), "room");
 }
 
+#[test]
+fn a_rename_that_finds_no_room_leaves_no_second_name() {
+    let Some(t) = Test::start() else { return };
+    let root = t.dir("rename-root");
+    let _small = Small::mount(&root, "24m");
+    let mut own = OwnRoots::new(&t, "rename", &t.suite.registry);
+    own.root.clone_from(&root);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["create", "--name", "first", BUSYBOX, "true"]).ok();
+    let _ = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}/fill", root.display())).output();
+    own.run(&["rename", "first", "second"]).refused(1, &["No space left"]);
+    own.run(&["inspect", "second"]).code(1);
+    own.run(&["inspect", "first"]).code(0);
+    std::fs::remove_file(root.join("fill")).unwrap();
+    own.run(&["rename", "first", "second"]).ok();
+}
+
 /// Nothing was ever removed there, so what removing needs was never made for that.
 #[test]
 fn all_can_be_removed_with_no_byte_or_no_inode_free() {

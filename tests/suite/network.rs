@@ -263,8 +263,16 @@ fn names_and_resolvers_as_given() {
     assert!(out.lines().any(|l| l.ends_with("gw") && !l.contains("host-gateway")), "{out}");
     assert!(out.contains("nameserver 127.0.0.11") && out.contains("search example.org"), "{out}");
     assert!(out.contains("# ExtServers: [192.0.2.53]"), "{out}");
-    for bad in [["--add-host", "nohost"], ["--add-host", "x:notanip"], ["--dns", "notanip"]] {
-        t.rbox(["run", "--rm", bad[0], bad[1], BUSYBOX, "true"]).refused(125, &[bad[1]]);
+    for bad in [
+        ["--add-host", "nohost"],
+        ["--add-host", "x:notanip"],
+        ["--dns", "notanip"],
+        ["--dns-search", "a\nnameserver 192.0.2.9"],
+        ["--dns-search", "a b"],
+        ["--dns-opt", "ndots:1\nnameserver 192.0.2.9"],
+    ] {
+        t.rbox(["run", "--rm", bad[0], bad[1], BUSYBOX, "true"])
+            .refused(125, &[bad[1].split('\n').next().unwrap()]);
     }
 }
 
