@@ -258,50 +258,79 @@ fn volumes_that_point_outside() {
     }
 }
 
-/// A container that exchanges a directory with a link, over and over, while others start with a mount below it.
+/// What others start with while a container exchanges things for links: `{V}` is the volume that both have, `{D}` a directory
+/// of the host, `{F}` a file, `{W}` another volume.
+const MOVING: [&[&str]; 14] = [
+    &["-v", "{V}:/v", "--tmpfs", "/v/a/x"],
+    &["-v", "{V}:/v", "--tmpfs", "/v/a"],
+    &["-v", "{V}:/v", "-v", "{D}:/v/a/x"],
+    &["-v", "{V}:/v", "-v", "{D}:/v/a/x/y/z"],
+    &["-v", "{V}:/v", "-v", "{F}:/v/a/file"],
+    &["-v", "{V}:/v", "-v", "{F}:/v/null"],
+    &["-v", "{V}:/v", "-v", "{W}:/v/a/x"],
+    &["-v", "{V}:/v", "--mount", "type=tmpfs,dst=/v/../v/a/x"],
+    &["-v", "{V}:/v", "-w", "/v/a/x"],
+    &["-v", "{V}:/v", "-w", "/v/a"],
+    // The devices of a container whose /dev is the volume.
+    &["-v", "{V}:/dev"],
+    &["-v", "{V}:/dev", "--tmpfs", "/dev/shm"],
+    &["-v", "{V}:/dev", "-v", "{D}:/dev/shm/x"],
+    &["-v", "{V}:/dev", "-u", "1000"],
+];
+
+/// A container that exchanges directories, a device and a link, over and over, while others start with a mount, a working
+/// directory or devices below them.
 #[test]
 fn a_mount_target_that_moves() {
     let Some(t) = Test::start() else { return };
     let canary = Canary::plant(&t);
-    let volume = t.name("race");
-    let flipper = t.name("flipper");
+    let (volume, other, flipper) = (t.name("race"), t.name("other"), t.name("flipper"));
+    let (given, file) = (t.dir("given"), t.dir("file").join("file"));
+    fs::write(&file, "given").unwrap();
     let program = format!(
         "
 import ctypes, os
 libc = ctypes.CDLL(None)
-os.makedirs('/v/a', exist_ok=True)
-try: os.symlink('{}', '/v/b')
-except FileExistsError: pass
-while True: libc.renameat2(-100, b'/v/a', -100, b'/v/b', 2)
+pairs = []
+for name, to in (('a', '{0}'), ('pts', '{0}'), ('shm', '{0}'), ('null', '/proc/sys/kernel/core_pattern'), ('console', '{0}/secret')):
+    if name in ('null', 'console'): open(f'/v/{{name}}', 'w').close()
+    else: os.makedirs(f'/v/{{name}}', exist_ok=True)
+    os.symlink(to, f'/v/{{name}}-link')
+    pairs.append((f'/v/{{name}}'.encode(), f'/v/{{name}}-link'.encode()))
+while True:
+    for one, two in pairs: libc.renameat2(-100, one, -100, two, 2)
 ",
         canary.dir.display()
     );
     t.ok(["run", "-d", "--name", &flipper, "-v", &format!("{volume}:/v"), PYTHON, "python3", "-c", &program]);
-    let mut counts = (0, 0);
-    for _ in 0..rounds(40) {
-        let out = t.rbox([
-            "run",
-            "--rm",
-            "--network",
-            "none",
-            "-v",
-            &format!("{volume}:/v"),
-            "--tmpfs",
-            "/v/a/x",
-            BUSYBOX,
-            "sh",
-            "-c",
-            "touch /v/a/x/y 2>/dev/null; cat /v/a/secret /v/b/secret 2>/dev/null; true",
-        ]);
-        assert!(!out.stdout.contains(SECRET), "{out:?}");
-        if out.code == 0 {
-            counts.0 += 1;
-        } else {
-            counts.1 += 1;
+    let script = "touch /v/a/x/y 2>/dev/null; echo evil 2>/dev/null >/dev/null; echo evil 2>/dev/null >/dev/console; \
+        cat /v/a/secret /v/b/secret secret ../secret /dev/shm/secret /dev/pts/secret 2>/dev/null; true";
+    for flags in MOVING {
+        let mut counts = (0, 0);
+        for _ in 0..(rounds(80) / MOVING.len()).max(2) {
+            let flags = flags.iter().map(|flag| {
+                flag.replace("{V}", &volume)
+                    .replace("{W}", &other)
+                    .replace("{D}", &given.display().to_string())
+                    .replace("{F}", &file.display().to_string())
+            });
+            let run = t.cmd(["run", "--rm", "--network", "none"]).args(&flags.collect::<Vec<_>>());
+            let out = run.args(&[BUSYBOX, "sh", "-c", script]).run();
+            assert!(!out.stdout.contains(SECRET), "{flags:?}: {out:?}");
+            if out.code == 0 {
+                counts.0 += 1;
+            } else {
+                counts.1 += 1;
+            }
+            canary.check();
         }
-        canary.check();
+        println!("{flags:?}: {} started, {} refused", counts.0, counts.1);
     }
-    println!("{} started, {} refused", counts.0, counts.1);
+    for _ in 0..rounds(20) {
+        let out = t.rbox(["exec", "-w", "/v/a", &flipper, "sh", "-c", "cat secret ../secret; ls"]);
+        assert!(!out.stdout.contains(SECRET) && !out.stdout.lines().any(|name| name == "secret"), "{out:?}");
+    }
+    canary.check();
 }
 
 /// Signals, ptrace and /proc of those who join: PID 1 watches for them and touches nothing of theirs.

@@ -154,7 +154,10 @@ fn the_page_of_threats_names_what_is_there() {
             number + 1,
             row.lines().next().unwrap()
         );
-        assert!(row.contains("- **Defence**: ") && row.contains("- **Tests**: "), "{row}");
+        assert!(row.contains("- **Defence**: "), "{row}");
+        let variants = row.split("- **Tests** (").nth(1).and_then(|rest| rest.split_once(" variants): "));
+        let enough = variants.is_some_and(|(count, _)| count.parse::<u32>().is_ok_and(|count| count >= 8));
+        assert!(enough || row.contains("- **Tests**: none yet."), "row {} has too few variants", number + 1);
         for named in row.split('`').skip(1).step_by(2) {
             if named.contains("::") && !named.contains(['/', ' ']) {
                 assert!(tests.contains(named), "there is no test {named}, which row {} names", number + 1);
@@ -167,6 +170,7 @@ fn the_page_of_threats_names_what_is_there() {
             }
         }
     }
+    let mut mutated = BTreeSet::new();
     for mutation in fs::read_dir(project().join("tests/mutants.d")).unwrap().flatten() {
         let text = fs::read_to_string(mutation.path()).unwrap();
         let named = text.lines().find_map(|line| line.strip_prefix("test: "));
@@ -176,5 +180,10 @@ fn the_page_of_threats_names_what_is_there() {
             "{:?}: there is no test {named:?}",
             mutation.file_name()
         );
+        mutated.insert(mutation.file_name().to_string_lossy()[..2].parse::<usize>().unwrap());
+    }
+    for (number, row) in rows.iter().enumerate() {
+        let none = row.contains("- **Defence**: None: rbox") && row.contains("- **Tests**: none yet.");
+        assert_eq!(mutated.contains(&(number + 1)), !none, "row {}: a mutation, or no defence", number + 1);
     }
 }

@@ -166,10 +166,31 @@ fn names_on_disk_lead_nowhere() {
     let record = own.root.join("containers").join(&id).join("config.json");
     let text = fs::read_to_string(&record).unwrap();
     let path = canary.join("secret").display().to_string();
-    let changed = text.replacen("\"name\":\"one\"", &format!("\"name\":\"{path}\""), 1);
-    assert_ne!(changed, text);
-    fs::write(&record, changed).unwrap();
-    assert_eq!(own.run(&["ps", "-a", "--format", "{{.State}}"]).ok(), "dead");
+    let long = "a".repeat(300);
+    for name in [
+        "",
+        ".",
+        "..",
+        "//one",
+        "a/b",
+        "../../canary",
+        "one/",
+        "one\0",
+        "\0",
+        "\u{202e}eno",
+        "o\u{1b}[2Jne",
+        ".new-1",
+        &long,
+        &path,
+    ] {
+        let changed = text.replacen("\"name\":\"one\"", &format!("\"name\":{}", serde_json::json!(name)), 1);
+        assert_ne!(changed, text);
+        fs::write(&record, changed).unwrap();
+        let listed = own.run(&["ps", "-a", "--format", "{{.State}} {{.Names}}"]).ok();
+        assert!(listed.starts_with("dead ") && !listed.contains(char::is_control), "{name:?}: {listed:?}");
+        own.run(&["rm", "-f", name]).code(if name.is_empty() || name.contains('\0') { 1 } else { 0 });
+        assert!(record.exists() && names.join("one").is_symlink(), "{name:?}: something was removed");
+    }
     own.run(&["rm", "-f", &id]).ok();
     own.run(&["volume", "create", "data"]).ok();
     fs::create_dir_all(own.root.join("volumes/-odd name/_data")).unwrap();

@@ -1,6 +1,9 @@
 //! What a command promised is there after a power cut, and what was cut off stands in nobody's way.
 
+use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use crate::crash::{Random, kill9};
@@ -14,32 +17,42 @@ fn cuts() -> usize {
         .unwrap_or_else(|| (rounds(100) / 8).max(3))
 }
 
-/// A host with a disk, and what it was promised.
+/// A host, which may lose its power.
 struct Host<'a> {
-    disk: &'a Disk,
     own: &'a OwnRoots,
 }
 
-impl Host<'_> {
-    /// The power goes, all processes with it, and the host comes up again with an empty state directory.
-    fn crash(&self) {
-        self.disk.cut();
-        let live = self.own.state.join("containers");
-        for entry in std::fs::read_dir(&live).into_iter().flatten().flatten() {
-            let text = std::fs::read(entry.path().join("state.json")).unwrap_or_default();
-            let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
-            for of in ["monitor", "pid"] {
-                if let Some(pid) = state[of].as_i64().filter(|pid| *pid > 1) {
-                    kill9(pid as i32);
-                }
-            }
-            let id = entry.file_name().to_string_lossy().into_owned();
-            assert!(poll(Duration::from_secs(20), || remove_groups(&id)), "the groups of {id}");
-        }
-        std::fs::remove_dir_all(&self.own.state).unwrap();
-        self.disk.boot();
+/// What a command promised when it came back: the outputs of other commands from then on.
+struct Promise {
+    told: String,
+    /// The thing that it is about, by its name.
+    of: String,
+    says: Vec<(Vec<String>, String)>,
+}
+
+impl Promise {
+    fn new(told: &str, of: &str) -> Self {
+        Self { told: told.into(), of: of.into(), says: Vec::new() }
     }
 
+    fn says(mut self, args: &[&str], output: &str) -> Self {
+        self.says.push((args.iter().map(|&arg| arg.to_owned()).collect(), output.to_owned()));
+        self
+    }
+
+    fn is_kept(&self, host: &Host<'_>) {
+        for (args, output) in &self.says {
+            let args: Vec<&str> = args.iter().map(String::as_str).collect();
+            let out = host.own.run(&args);
+            let same = out.code == 0 && out.stdout.trim_end_matches('\n') == output;
+            assert!(same, "{} of {} promised {output:?}; {args:?}: {out:?}", self.told, self.of);
+        }
+    }
+}
+
+const SLEEP: [&str; 4] = [BUSYBOX, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"];
+
+impl Host<'_> {
     fn ok(&self, args: &[&str]) -> String {
         self.own.run(args).ok()
     }
@@ -48,9 +61,136 @@ impl Host<'_> {
         self.ok(&["inspect", "-f", format, of])
     }
 
+    fn run(&self, name: &str, policy: &str) -> String {
+        let mut args = vec!["run", "-d", "--network", "none", "--restart", policy, "--name", name];
+        args.extend(SLEEP);
+        self.ok(&args)
+    }
+
+    fn create(&self, name: &str) -> String {
+        self.ok(&["create", "--name", name, BUSYBOX, "true"])
+    }
+
+    /// An image of its own, of one small file.
+    fn import(&self, name: &str) -> String {
+        let (dir, tar) = (self.own.dir.join(name), self.own.dir.join(format!("{name}.tar")));
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("name"), name).unwrap();
+        let made = Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg(".").status();
+        assert!(made.unwrap().success());
+        let id = self.ok(&["import", tar.to_str().unwrap(), name]);
+        std::fs::remove_file(tar).unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+        id
+    }
+
+    /// Does one of the things that are promised to last, about a new thing of this name. Others that it needs are called
+    /// `NAME-…`.
+    fn promise(&self, kind: usize, name: &str) -> Promise {
+        let inspect = |format: &'static str| ["inspect", "-f", format, name];
+        let image = ["image", "inspect", "-f", "{{.Id}}", name];
+        match kind % KINDS {
+            0 => {
+                self.ok(&["volume", "create", "--label", "a=b", name]);
+                Promise::new("volume create", name)
+                    .says(&["volume", "inspect", "-f", "{{.Labels.a}}", name], "b")
+            }
+            1 => {
+                let id =
+                    self.ok(&["create", "--name", name, "-v", "data:/data", "-e", "A=b", BUSYBOX, "true"]);
+                Promise::new("create", name)
+                    .says(&inspect("{{.Id}} {{.State.Status}} {{len .Mounts}}"), &format!("{id} created 1"))
+            }
+            2 => {
+                let id = self.run(name, "always");
+                Promise::new("run -d", name).says(
+                    &inspect(
+                        "{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.HostConfig.RestartPolicy.Name}}",
+                    ),
+                    &format!("{id} exited 255 always"),
+                )
+            }
+            3 => {
+                let former = format!("{name}-old");
+                let id = self.create(&former);
+                self.ok(&["rename", &former, name]);
+                Promise::new("rename", name)
+                    .says(&inspect("{{.Name}} {{.Id}}"), &format!("/{name} {id}"))
+                    .says(&["ps", "-aq", "--filter", &format!("name=^{former}$")], "")
+            }
+            4 => {
+                self.create(name);
+                self.ok(&["update", "--restart", "unless-stopped", name]);
+                Promise::new("update", name)
+                    .says(&inspect("{{.HostConfig.RestartPolicy.Name}}"), "unless-stopped")
+            }
+            5 => {
+                self.run(name, "unless-stopped");
+                let listens =
+                    || self.ok(&["exec", name, "grep", "SigCgt", "/proc/1/status"]).ends_with("4002");
+                poll(Duration::from_secs(2), listens);
+                self.ok(&["stop", "-t", "5", name]);
+                let end = self.said(name, "{{.State.ExitCode}} {{.State.FinishedAt}}");
+                Promise::new("stop", name).says(&inspect("{{.State.ExitCode}} {{.State.FinishedAt}}"), &end)
+            }
+            6 => {
+                let id = self.ok(&["network", "create", name]);
+                Promise::new("network create", name)
+                    .says(&["network", "inspect", "-f", "{{.Name}} {{.Id}}", name], &format!("{name} {id}"))
+            }
+            7 => {
+                self.create(name);
+                self.ok(&["start", name]);
+                Promise::new("start", name).says(&inspect("{{.State.Status}}"), "exited")
+            }
+            8 => Promise::new("import", name).says(&image, &self.import(name)),
+            9 => {
+                let id = self.ok(&["image", "inspect", "-f", "{{.Id}}", BUSYBOX]);
+                self.ok(&["tag", BUSYBOX, name]);
+                Promise::new("tag", name).says(&image, &id)
+            }
+            10 => {
+                let tar = self.own.dir.join(format!("{name}-saved.tar"));
+                let id = self.import(name);
+                self.ok(&["save", "-o", tar.to_str().unwrap(), name]);
+                self.ok(&["rmi", name]);
+                self.ok(&["load", "-q", "-i", tar.to_str().unwrap()]);
+                std::fs::remove_file(tar).unwrap();
+                Promise::new("load", name).says(&image, &id)
+            }
+            PULL => {
+                self.own.run(&["rmi", "hello"]);
+                self.ok(&["pull", "-q", "hello"]);
+                let id = self.ok(&["image", "inspect", "-f", "{{.Id}}", "hello"]);
+                // Its name is no new one.
+                Promise::new("pull", "hello").says(&["image", "inspect", "-f", "{{.Id}}", "hello"], &id)
+            }
+            _ => {
+                let network = format!("{name}-net");
+                self.ok(&["network", "create", &network]);
+                self.create(name);
+                self.ok(&["network", "connect", &network, name]);
+                Promise::new("network connect", name).says(&inspect("{{len .NetworkSettings.Networks}}"), "2")
+            }
+        }
+    }
+
+    /// Takes away whatever has this name.
+    fn remove(&self, name: &str) {
+        for args in [
+            &["rm", "-f", "-v", name][..],
+            &["volume", "rm", name],
+            &["network", "rm", name],
+            &["network", "rm", &format!("{name}-net")],
+            &["rmi", name],
+        ] {
+            self.own.run(args);
+        }
+    }
+
     /// Nothing that was cut off keeps a command from its work.
     fn works(&self, told: &str) {
-        let lines: [&[&str]; 10] = [
+        let lines: [&[&str]; 11] = [
             &["ps", "-a"],
             &["images"],
             &["volume", "ls"],
@@ -61,6 +201,7 @@ impl Host<'_> {
             &["rm", "probe"],
             &["volume", "rm", "probe"],
             &["run", "--rm", "--network", "none", BUSYBOX, "true"],
+            &["image", "prune", "-f"],
         ];
         // A removal is no promise: the one of the last time may have come back.
         self.own.run(&["rm", "-f", "probe"]);
@@ -69,6 +210,30 @@ impl Host<'_> {
             assert!(out.code == 0, "after {told}: {args:?}: {out:?}");
         }
     }
+}
+
+/// How many things are promised to last.
+const KINDS: usize = 13;
+/// The one of them whose thing has always the same name.
+const PULL: usize = 11;
+
+/// The power goes, all processes with it, and the host comes up again with an empty state directory.
+fn crash(disk: &Disk, own: &OwnRoots) {
+    disk.cut();
+    let live = own.state.join("containers");
+    for entry in std::fs::read_dir(&live).into_iter().flatten().flatten() {
+        let text = std::fs::read(entry.path().join("state.json")).unwrap_or_default();
+        let state: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+        for of in ["monitor", "pid"] {
+            if let Some(pid) = state[of].as_i64().filter(|pid| *pid > 1) {
+                kill9(pid as i32);
+            }
+        }
+        let id = entry.file_name().to_string_lossy().into_owned();
+        assert!(poll(Duration::from_secs(20), || remove_groups(&id)), "the groups of {id}");
+    }
+    std::fs::remove_dir_all(&own.state).unwrap();
+    disk.boot();
 }
 
 /// Removes a container's control groups: a machine that fell down has none.
@@ -88,93 +253,10 @@ fn remove_groups(id: &str) -> bool {
     walk(Path::new("/sys/fs/cgroup"), id, 0)
 }
 
-const SLEEP: [&str; 4] = [BUSYBOX, "sh", "-c", "trap 'exit 7' TERM; while :; do sleep 0.05; done"];
-
-/// Does what is promised to last, cuts the power as soon as the command is back, and looks.
-fn promise(host: &Host<'_>, kind: usize, n: usize) -> &'static str {
-    let (name, volume) = (format!("c{n}"), format!("v{n}"));
-    let run = |flags: &[&str]| {
-        let mut args = vec!["run", "-d", "--network", "none", "--name", &name];
-        args.extend(flags);
-        args.extend(SLEEP);
-        host.ok(&args)
-    };
-    let told = match kind {
-        0 => {
-            host.ok(&["volume", "create", "--label", "a=b", &volume]);
-            host.crash();
-            assert_eq!(host.ok(&["volume", "inspect", "-f", "{{.Labels.a}}", &volume]), "b");
-            "volume create"
-        }
-        1 => {
-            let id = host.ok(&["create", "--name", &name, "-v", "data:/data", "-e", "A=b", BUSYBOX, "true"]);
-            host.crash();
-            assert_eq!(
-                host.said(&name, "{{.Id}} {{.State.Status}} {{len .Mounts}}"),
-                format!("{id} created 1")
-            );
-            "create"
-        }
-        2 => {
-            let id = run(&["--restart", "always"]);
-            host.crash();
-            let told = host.said(
-                &name,
-                "{{.Id}} {{.State.Status}} {{.State.ExitCode}} {{.HostConfig.RestartPolicy.Name}}",
-            );
-            assert_eq!(told, format!("{id} exited 255 always"));
-            "run -d"
-        }
-        3 => {
-            host.ok(&["create", "--name", &format!("{name}old"), BUSYBOX, "true"]);
-            host.ok(&["rename", &format!("{name}old"), &name]);
-            host.crash();
-            assert_eq!(host.said(&name, "{{.Name}}"), format!("/{name}"));
-            host.own.run(&["inspect", &format!("{name}old")]).code(1);
-            "rename"
-        }
-        4 => {
-            host.ok(&["create", "--name", &name, BUSYBOX, "true"]);
-            host.ok(&["update", "--restart", "unless-stopped", &name]);
-            host.crash();
-            assert_eq!(host.said(&name, "{{.HostConfig.RestartPolicy.Name}}"), "unless-stopped");
-            "update"
-        }
-        5 => {
-            run(&["--restart", "unless-stopped"]);
-            let listens = || host.ok(&["exec", &name, "grep", "SigCgt", "/proc/1/status"]).ends_with("4002");
-            poll(Duration::from_secs(2), listens);
-            host.ok(&["stop", "-t", "5", &name]);
-            let before = host.said(&name, "{{.State.ExitCode}} {{.State.FinishedAt}}");
-            host.crash();
-            assert_eq!(host.said(&name, "{{.State.ExitCode}} {{.State.FinishedAt}}"), before);
-            assert_eq!(host.ok(&["system", "boot"]), "", "it was stopped");
-            "stop"
-        }
-        6 => {
-            host.ok(&["network", "create", &name]);
-            host.crash();
-            assert_eq!(host.ok(&["network", "inspect", "-f", "{{.Name}}", &name]), name);
-            host.ok(&["network", "rm", &name]);
-            "network create"
-        }
-        _ => {
-            host.ok(&["create", "--name", &name, BUSYBOX, "true"]);
-            host.ok(&["start", &name]);
-            host.crash();
-            assert_eq!(host.said(&name, "{{.State.Status}}"), "exited");
-            "start"
-        }
-    };
-    host.own.run(&["rm", "-f", "-v", &name]);
-    host.own.run(&["volume", "rm", &volume]);
-    told
-}
-
 /// Cuts the power while a command is at work.
-fn in_between(host: &Host<'_>, random: &mut Random, n: usize) -> String {
+fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> String {
     let name = format!("c{n}");
-    let lines: [&[&str]; 7] = [
+    let lines: [&[&str]; 8] = [
         &["volume", "create", &name],
         &["create", "--name", &name, "-v", "/a", BUSYBOX, "true"],
         &["run", "-d", "--network", "none", "--name", &name, BUSYBOX, "sleep", "100"],
@@ -182,22 +264,22 @@ fn in_between(host: &Host<'_>, random: &mut Random, n: usize) -> String {
         &["rename", "keep", "kept"],
         &["update", "--restart", "always", "keep"],
         &["network", "create", &name],
+        &["pull", "-q", "hello"],
     ];
     let args = lines[random.below(lines.len() as u64) as usize];
+    host.own.run(&["rmi", "hello"]);
     let running = host.own.cmd(args).spawn();
     std::thread::sleep(Duration::from_micros(random.below(25_000)));
-    host.disk.cut();
+    disk.cut();
     running.finish(Duration::from_secs(30));
-    host.crash();
+    crash(disk, host.own);
     // The one that is there all the time has its old state or its new one.
     let keep = host.own.run(&["rename", "kept", "keep"]);
     assert!(keep.code == 0 || host.own.run(&["inspect", "keep"]).code == 0, "after {args:?}: {keep:?}");
     let policy = host.said("keep", "{{.HostConfig.RestartPolicy.Name}}");
     assert!(["always", "no"].contains(&policy.as_str()), "{policy}");
     host.works(&args.join(" "));
-    host.own.run(&["rm", "-f", "-v", &name]);
-    host.own.run(&["volume", "rm", &name]);
-    host.own.run(&["network", "rm", &name]);
+    host.remove(&name);
     args.join(" ")
 }
 
@@ -210,19 +292,111 @@ fn promises_are_kept_and_the_rest_is_in_nobodys_way() {
     own.run(&["pull", "-q", BUSYBOX]).ok();
     own.run(&["create", "--name", "keep", BUSYBOX, "true"]).ok();
     let mut random = Random::new();
-    let host = Host { disk: &disk, own: &own };
-    let first = random.below(8) as usize;
-    let mut counts = std::collections::BTreeMap::<String, u32>::new();
+    let host = Host { own: &own };
+    let first = random.below(KINDS as u64) as usize;
+    let mut counts = BTreeMap::<String, u32>::new();
     for n in 0..cuts() {
         let told = if n % 3 == 2 {
-            format!("during {}", in_between(&host, &mut random, n))
+            format!("during {}", in_between(&disk, &host, &mut random, n))
         } else {
-            let told = promise(&host, (first + n - n / 3) % 8, n);
-            host.works(told);
-            format!("after {told}")
+            let name = format!("c{n}");
+            let promise = host.promise(first + n - n / 3, &name);
+            crash(&disk, &own);
+            promise.is_kept(&host);
+            if promise.told == "stop" {
+                assert_eq!(host.ok(&["system", "boot"]), "", "it was stopped");
+            }
+            host.remove(&name);
+            host.works(&promise.told);
+            format!("after {}", promise.told)
         };
         *counts.entry(told.split(" --").next().unwrap_or_default().to_owned()).or_default() += 1;
     }
     println!("the power was cut: {counts:#?}");
     drop(own);
+}
+
+/// The beginning of the lines by which a machine that is going to be killed tells what it was promised.
+const TOLD: &str = "rbox-promise ";
+
+/// A line on the machine's console. What stands there has been seen outside when this is back.
+fn tell(line: &serde_json::Value) {
+    let mut console = std::fs::OpenOptions::new().write(true).open("/dev/console").unwrap();
+    console.write_all(format!("\n{TOLD}{line}\n").as_bytes()).unwrap();
+    rustix::termios::tcdrain(&console).unwrap();
+}
+
+/// The promises that hold by the lines of all boots before: the last of each thing, but of those that were being changed.
+fn remembered(lines: &str) -> BTreeMap<String, Promise> {
+    let mut all = BTreeMap::new();
+    for line in lines.lines().filter_map(|line| line.strip_prefix(TOLD)) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |of: &serde_json::Value| of.as_str().unwrap_or_default().to_owned();
+        let texts = |of: &serde_json::Value| of.as_array().into_iter().flatten().map(text).collect();
+        let Some(of) = line["of"].as_str() else { continue };
+        let says = line["says"].as_array().into_iter().flatten();
+        let says: Vec<_> = says.map(|pair| (texts(&pair[0]), text(&pair[1]))).collect();
+        if says.is_empty() {
+            all.remove(of);
+        } else {
+            all.insert(of.to_owned(), Promise { told: text(&line["told"]), of: of.to_owned(), says });
+        }
+    }
+    all
+}
+
+/// One boot of a machine whose disk outlives it (`vm-test/powercut`): what it was promised before it was killed has to be there; then it
+/// is promised more, until it is killed again.
+#[test]
+#[ignore = "vm-test/powercut runs it, in a machine that is killed"]
+fn a_machine_that_is_killed() {
+    let Some(lines) = std::env::var_os("RBOX_TEST_PROMISES") else { return };
+    let lines = std::fs::read_to_string(lines).unwrap();
+    let dir = Path::new("/var/tmp/host");
+    std::fs::create_dir_all(dir).unwrap();
+    let mut own = OwnRoots::at(dir.to_owned(), &std::env::var("RBOX_TEST_REGISTRY").unwrap());
+    own.state = "/run/host".into();
+    let host = Host { own: &own };
+    let mut kept = remembered(&lines);
+    for promise in kept.values() {
+        promise.is_kept(&host);
+    }
+    if !kept.contains_key(BUSYBOX) {
+        host.ok(&["pull", "-q", BUSYBOX]);
+        tell(
+            &serde_json::json!({"of": BUSYBOX, "told": "pull", "says": [[["images", "--format", "{{.Repository}}", BUSYBOX], BUSYBOX]]}),
+        );
+    }
+    host.works("the machine was killed");
+    println!("{} promises were kept", kept.len());
+    tell(&serde_json::json!({"kept": kept.len()}));
+    if lines.contains("rbox-last") {
+        for name in kept.keys() {
+            host.remove(name);
+        }
+        host.ok(&["volume", "prune", "-a", "-f"]);
+        host.ok(&["container", "prune", "-f"]);
+        return;
+    }
+    let mut random = Random::new();
+    let boot = lines.matches("\"kept\"").count();
+    for n in 0.. {
+        let name = format!("c{boot}-{n}");
+        if n % 4 == 3
+            && let Some(old) = kept.keys().nth(random.below(kept.len() as u64) as usize).cloned()
+            && old != BUSYBOX
+        {
+            tell(&serde_json::json!({"of": old, "told": "removed"}));
+            host.remove(&old);
+            kept.remove(&old);
+            continue;
+        }
+        let kind = random.below(KINDS as u64) as usize;
+        if kind == PULL {
+            tell(&serde_json::json!({"of": "hello", "told": "pulled again"}));
+        }
+        let promise = host.promise(kind, &name);
+        tell(&serde_json::json!({"of": promise.of, "told": promise.told, "says": promise.says}));
+        kept.insert(promise.of.clone(), promise);
+    }
 }

@@ -329,3 +329,84 @@ time.sleep(1000)
     assert!(before == std::fs::read(&copy).unwrap(), "the binary was overwritten");
     assert!(says("refused: Read-only file system"), "{}", t.ok(["logs", &name]));
 }
+
+/// What somebody tries who wants to speak to a monitor, or in its name: a line for each that is given to them.
+const TO_A_MONITOR: &str = "
+import ctypes, os, signal, socket, sys
+path, pid = sys.argv[1], int(sys.argv[2])
+def connect(to): socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect(to)
+def open_(to, how): os.close(os.open(to, how))
+def trace():
+    if ctypes.CDLL(None).ptrace(0x4206, pid, 0, 0): raise OSError
+    ctypes.CDLL(None).ptrace(17, pid, 0, 0)
+tries = {
+    'connect': lambda: connect(path),
+    'connect through its root': lambda: connect(f'/proc/{pid}/root{path}'),
+    'see the socket': lambda: os.stat(path),
+    'list its directory': lambda: os.listdir(os.path.dirname(path)),
+    'read the state': lambda: open_(os.path.dirname(path) + '/state.json', os.O_RDONLY),
+    'put a socket there': lambda: socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).bind(path + '2'),
+    'lock it': lambda: open_(os.path.dirname(path) + '/lock', os.O_RDWR),
+    'list its descriptors': lambda: os.listdir(f'/proc/{pid}/fd'),
+    'read its environment': lambda: open(f'/proc/{pid}/environ').read(),
+    'open its memory': lambda: open_(f'/proc/{pid}/mem', os.O_RDWR),
+    'signal it': lambda: os.kill(pid, 0),
+    'trace it': trace,
+}
+for what, attempt in tries.items():
+    try:
+        attempt()
+        print(what)
+    except OSError: pass
+";
+
+/// Row 23. There is no API; a container's monitor listens for root alone, by a path: not on the network, nor by a name that a
+/// container on the host's network could connect to (CVE-2020-15257).
+#[test]
+fn monitors_listen_to_root_alone() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let id = t.sleeper(&name, []);
+    let live = t.suite.state.join("containers").join(&id);
+    let state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(live.join("state.json")).unwrap()).unwrap();
+    let (socket, pid) = (live.join("monitor.sock").display().to_string(), state["monitor"].to_string());
+    let probe = |user: u32| {
+        let args = ["-c", TO_A_MONITOR, &socket, &pid];
+        crate::harness::Cmd::new("/usr/bin/python3", args).user(user).run().ok()
+    };
+    for user in [1000, 65534] {
+        assert_eq!(probe(user), "", "as user {user}");
+    }
+    let root = probe(0);
+    for what in ["connect", "list its directory", "read the state", "signal it"] {
+        assert!(root.lines().any(|line| line == what), "root cannot {what}: the test tries nothing\n{root}");
+    }
+    std::fs::remove_file(format!("{socket}2")).ok();
+    let joined = format!("container:{name}");
+    for flags in [
+        &["--network", "host"][..],
+        &["--network", "host", "--privileged"],
+        &["--network", "host", "--cap-add", "ALL", "-u", "0"],
+        &["--network", &joined],
+    ] {
+        let look =
+            ["sh", "-c", "grep -c . /proc/net/unix; grep -i '@.*\\(rbox\\|monitor\\)' /proc/net/unix; true"];
+        let out = t.cmd(["run", "--rm"]).args(flags).args(&[BUSYBOX]).args(&look).run().ok();
+        assert_eq!(out.lines().count(), 1, "{flags:?}: a socket with a name and no path: {out}");
+    }
+    let open: std::collections::HashSet<String> = std::fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .flatten()
+        .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+        .filter_map(|to| to.to_str()?.strip_prefix("socket:[")?.strip_suffix(']').map(str::to_owned))
+        .collect();
+    assert!(!open.is_empty(), "it listens somewhere");
+    for table in ["tcp", "tcp6", "udp", "udp6"] {
+        let sockets = std::fs::read_to_string(format!("/proc/{pid}/net/{table}")).unwrap_or_default();
+        for line in sockets.lines().skip(1) {
+            let inode = line.split_whitespace().nth(9).unwrap_or_default();
+            assert!(!open.contains(inode), "the monitor has a socket of the network: {line}");
+        }
+    }
+}

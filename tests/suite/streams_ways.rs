@@ -301,10 +301,13 @@ fn all_give_the_right_code_and_all_output_once() {
                     None => ("detach", detach(suite, &name)),
                 };
                 if let Err(why) = result {
+                    let _ = writeln!(std::io::stderr(), "WRONG: round {} of '{label}': {why}", turn / ways);
                     wrong.push(format!("round {} of '{label}': {why}", turn / ways));
                 }
                 if rounds >= 100 && turn.is_multiple_of(ways * 100) {
-                    println!("{} rounds of {ways} ways, {} wrong", turn / ways, wrong.len());
+                    // Not by println!, which is shown when the test has ended: hours later.
+                    let _ =
+                        writeln!(std::io::stderr(), "{} rounds of {ways} ways are under way", turn / ways);
                 }
             }
         };

@@ -240,50 +240,90 @@ fn kills_leave_no_volume() {
     println!("{cut_off} cut off");
 }
 
+/// Kinds of things in an image, and how two hundred of one are made.
+const SWAPPED: [(&str, &str); 9] = [
+    ("fifo", "mkfifo f$n; chmod 6777 f$n"),
+    ("link", "ln -s x l$n"),
+    ("character-device", "mknod -m 6777 c$n c 1 3"),
+    ("block-device", "mknod -m 6777 b$n b 7 250"),
+    ("file", "echo x > r$n; chmod 666 r$n"),
+    ("set-id", "echo x > s$n; chown 7:7 s$n; chmod 6755 s$n"),
+    ("directory", "mkdir -m 3777 d$n"),
+    ("hard-link", "echo x > h$n; ln h$n i$n"),
+    ("attribute", "echo x > a$n"),
+];
+
 /// While the image's content is copied into an empty volume, whoever has the volume already swaps each thing for a link.
 #[test]
 fn what_is_swapped_while_a_volume_is_filled() {
     let Some(t) = Test::start() else { return };
     let dir = t.dir("swap");
-    let script = "mkdir -p tree/data && cd tree/data && for n in $(seq 300); do mkfifo f$n; ln -s x l$n; done && \
-        chmod 6777 f* && tar -C .. -cf ../../image.tar .";
-    let made = Command::new("sh").args(["-c", script]).current_dir(&dir).status().unwrap();
+    let trees = SWAPPED.map(|(kind, make)| {
+        format!("mkdir -p tree/{kind}; (cd tree/{kind}; for n in $(seq 200); do {make}; done)")
+    });
+    let attribute = "import os; [os.setxattr(f'tree/attribute/a{n}', 'user.k', b'v') for n in range(1, 201)]";
+    let script = format!(
+        "set -e; {}; python3 -c \"{attribute}\"; tar --xattrs --xattrs-include='*' -C tree -cf ../image.tar .",
+        trees.join("; ")
+    );
+    let made = Command::new("sh").args(["-c", &script]).current_dir(&dir).status().unwrap();
     assert!(made.success());
     let image = "volumes/swap:1";
-    t.ok(["import", "-c", "CMD [\"/x\"]", dir.join("image.tar").to_str().unwrap(), image]);
-    let canary = dir.join("canary");
+    let tar = dir.with_file_name("image.tar");
+    t.ok(["import", "-c", "CMD [\"/x\"]", tar.to_str().unwrap(), image]);
+    let (canary, beside) = (dir.join("canary"), dir.join("canaries"));
+    std::fs::create_dir(&beside).unwrap();
     std::fs::write(&canary, "the host's").unwrap();
     std::fs::set_permissions(&canary, std::fs::Permissions::from_mode(0o600)).unwrap();
+    // The time of the last change stands for all, attributes too.
     let look = || {
-        let meta = std::fs::metadata(&canary).unwrap();
-        (meta.mode(), meta.uid(), meta.gid(), meta.mtime(), meta.ctime(), std::fs::read(&canary).unwrap())
+        [&canary, &beside].map(|path| {
+            let meta = std::fs::metadata(path).unwrap();
+            (meta.mode(), meta.uid(), meta.gid(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())
+        })
     };
     let before = look();
     let done = AtomicBool::new(false);
-    let (data, link) = (t.suite.root.join("volumes").join(t.name("v")).join("_data"), dir.join("link"));
+    let (data, aside) = (t.suite.root.join("volumes").join(t.name("v")).join("_data"), dir.join("aside"));
+    std::fs::create_dir(&aside).unwrap();
     std::thread::scope(|scope| {
         // What a container does that has the volume: it is done here so that it is fast.
-        let (done, canary, data, link) = (&done, &canary, &data, &link);
+        let (done, canary, beside, data, aside) = (&done, &canary, &beside, &data, &aside);
         scope.spawn(move || {
-            while !done.load(Ordering::Relaxed) {
+            let link = aside.join("link");
+            for n in 0_u64.. {
+                if done.load(Ordering::Relaxed) {
+                    return;
+                }
                 for entry in std::fs::read_dir(data).into_iter().flatten().flatten() {
-                    if !entry.file_type().is_ok_and(|kind| kind.is_symlink()) {
-                        let _ = std::os::unix::fs::symlink(canary, link);
-                        let _ = std::fs::rename(link, entry.path());
+                    let Ok(kind) = entry.file_type() else { continue };
+                    if kind.is_dir() {
+                        let away = aside.join(format!("{n}-{}", entry.file_name().to_string_lossy()));
+                        let _ = std::fs::rename(entry.path(), away);
+                        let _ = std::os::unix::fs::symlink(beside, entry.path());
+                    } else if !kind.is_symlink()
+                        || std::fs::read_link(entry.path()).is_ok_and(|to| to != *canary)
+                    {
+                        let _ = std::os::unix::fs::symlink(canary, &link);
+                        let _ = std::fs::rename(&link, entry.path());
                     }
                 }
             }
         });
-        for _ in 0..rounds(20) {
-            let volume = t.name("v");
-            t.ok(["volume", "create", &volume]);
-            // There is no program in the image; the volume is filled before that is found.
-            let run = t.rbox(["run", "--rm", "-v", &format!("{volume}:/data"), image]);
-            assert!(run.code == 127 || run.code == 125, "{run:?}");
-            t.ok(["volume", "rm", &volume]);
+        for (kind, _) in SWAPPED {
+            for _ in 0..rounds(20) / 2 {
+                let volume = t.name("v");
+                t.ok(["volume", "create", &volume]);
+                // There is no program in the image; the volume is filled before that is found.
+                let run = t.rbox(["run", "--rm", "-v", &format!("{volume}:/{kind}"), image]);
+                assert!(run.code == 127 || run.code == 125, "{kind}: {run:?}");
+                t.ok(["volume", "rm", &volume]);
+                assert_eq!(look(), before, "{kind}: what is the host's was changed");
+            }
         }
         done.store(true, Ordering::Relaxed);
     });
-    assert_eq!(look(), before, "a file of the host was changed");
+    assert_eq!(std::fs::read_to_string(&canary).unwrap(), "the host's");
+    assert_eq!(std::fs::read_dir(&beside).unwrap().count(), 0);
     t.ok(["rmi", image]);
 }

@@ -187,7 +187,11 @@ pub(crate) struct OwnRoots {
 impl OwnRoots {
     /// Empty ones, whose docker.io is the registry at `registry`.
     pub(crate) fn new(t: &Test, what: &str, registry: &str) -> Self {
-        let dir = t.dir(what);
+        Self::at(t.dir(what), registry)
+    }
+
+    /// The same in a directory that is there, with what is in it.
+    pub(crate) fn at(dir: PathBuf, registry: &str) -> Self {
         let (root, state, registries) = (dir.join("root"), dir.join("state"), dir.join("registries.json"));
         write_registries(&registries, registry).unwrap();
         Self { dir, root, state, registries }
