@@ -308,13 +308,14 @@ while True:
     for flags in MOVING {
         let mut counts = (0, 0);
         for _ in 0..(rounds(80) / MOVING.len()).max(2) {
-            let flags = flags.iter().map(|flag| {
+            let mut args: Vec<String> = ["run", "--rm", "--network", "none"].map(str::to_owned).to_vec();
+            args.extend(flags.iter().map(|flag| {
                 flag.replace("{V}", &volume)
                     .replace("{W}", &other)
                     .replace("{D}", &given.display().to_string())
                     .replace("{F}", &file.display().to_string())
-            });
-            let run = t.cmd(["run", "--rm", "--network", "none"]).args(&flags.collect::<Vec<_>>());
+            }));
+            let run = t.cmd(args);
             let out = run.args(&[BUSYBOX, "sh", "-c", script]).run();
             assert!(!out.stdout.contains(SECRET), "{flags:?}: {out:?}");
             if out.code == 0 {

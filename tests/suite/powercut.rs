@@ -159,11 +159,11 @@ impl Host<'_> {
                 Promise::new("load", name).says(&image, &id)
             }
             PULL => {
-                self.own.run(&["rmi", "hello"]);
-                self.ok(&["pull", "-q", "hello"]);
-                let id = self.ok(&["image", "inspect", "-f", "{{.Id}}", "hello"]);
+                self.own.run(&["rmi", PULLED]);
+                self.ok(&["pull", "-q", PULLED]);
+                let id = self.ok(&["image", "inspect", "-f", "{{.Id}}", PULLED]);
                 // Its name is no new one.
-                Promise::new("pull", "hello").says(&["image", "inspect", "-f", "{{.Id}}", "hello"], &id)
+                Promise::new("pull", PULLED).says(&["image", "inspect", "-f", "{{.Id}}", PULLED], &id)
             }
             _ => {
                 let network = format!("{name}-net");
@@ -216,6 +216,7 @@ impl Host<'_> {
 const KINDS: usize = 13;
 /// The one of them whose thing has always the same name.
 const PULL: usize = 11;
+const PULLED: &str = "rbox/whiteouts";
 
 /// The power goes, all processes with it, and the host comes up again with an empty state directory.
 fn crash(disk: &Disk, own: &OwnRoots) {
@@ -264,10 +265,10 @@ fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> St
         &["rename", "keep", "kept"],
         &["update", "--restart", "always", "keep"],
         &["network", "create", &name],
-        &["pull", "-q", "hello"],
+        &["pull", "-q", PULLED],
     ];
     let args = lines[random.below(lines.len() as u64) as usize];
-    host.own.run(&["rmi", "hello"]);
+    host.own.run(&["rmi", PULLED]);
     let running = host.own.cmd(args).spawn();
     std::thread::sleep(Duration::from_micros(random.below(25_000)));
     disk.cut();
@@ -393,7 +394,7 @@ fn a_machine_that_is_killed() {
         }
         let kind = random.below(KINDS as u64) as usize;
         if kind == PULL {
-            tell(&serde_json::json!({"of": "hello", "told": "pulled again"}));
+            tell(&serde_json::json!({"of": PULLED, "told": "pulled again"}));
         }
         let promise = host.promise(kind, &name);
         tell(&serde_json::json!({"of": promise.of, "told": promise.told, "says": promise.says}));

@@ -244,8 +244,8 @@ fn kills_leave_no_volume() {
 const SWAPPED: [(&str, &str); 9] = [
     ("fifo", "mkfifo f$n; chmod 6777 f$n"),
     ("link", "ln -s x l$n"),
-    ("character-device", "mknod -m 6777 c$n c 1 3"),
-    ("block-device", "mknod -m 6777 b$n b 7 250"),
+    ("character-device", "mknod c$n c 1 3; chmod 6777 c$n"),
+    ("block-device", "mknod b$n b 7 250; chmod 6777 b$n"),
     ("file", "echo x > r$n; chmod 666 r$n"),
     ("set-id", "echo x > s$n; chown 7:7 s$n; chmod 6755 s$n"),
     ("directory", "mkdir -m 3777 d$n"),
@@ -311,7 +311,7 @@ fn what_is_swapped_while_a_volume_is_filled() {
             }
         });
         for (kind, _) in SWAPPED {
-            for _ in 0..rounds(20) / 2 {
+            for _ in 0..(rounds(20) / 4).max(3) {
                 let volume = t.name("v");
                 t.ok(["volume", "create", &volume]);
                 // There is no program in the image; the volume is filled before that is found.

@@ -79,7 +79,11 @@ pub fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
 
 pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineError> {
     let missing = || EngineError::NoContainer(text.chars().take(300).collect());
+    // One slash: the parser of names would take a second.
     let text = text.strip_prefix('/').unwrap_or(text);
+    if text.starts_with('/') {
+        return Err(missing());
+    }
     let whole = text.parse::<ContainerId>().ok();
     if let Some(id) = whole.filter(|id| paths.container(id).exists()) {
         return Ok(id);
