@@ -5,9 +5,9 @@ use libfuzzer_sys::fuzz_target;
 use rbox_image::ImageConfig;
 
 fuzz_target!(|bytes: &[u8]| {
-    let Ok(config) = serde_json::from_slice::<ImageConfig>(bytes) else { return };
+    let Ok(config) = ImageConfig::parse(bytes) else { return };
     let _ = config.platform();
     let written = serde_json::to_vec(&config).expect("what was read can be written");
-    let again: ImageConfig = serde_json::from_slice(&written).expect("what was written can be read");
+    let again = ImageConfig::parse(&written).expect("what was written can be read");
     assert_eq!(config, again);
 });

@@ -24,7 +24,7 @@ pub enum ArchiveError {
     Empty,
     /// A tar without an image.
     #[error(
-        "the archive has neither manifest.json nor index.json: it is no saved image (`rbox import` takes a root filesystem)"
+        "the archive has neither manifest.json, index.json nor repositories: it is no saved image (`rbox import` takes a root filesystem)"
     )]
     NoImage,
     /// A member that no archive of an image has.
@@ -73,6 +73,20 @@ pub enum ArchiveError {
     /// An image for other machines only.
     #[error("the archive has no image for {0}")]
     Platform(String),
+    /// An image for another operating system.
+    #[error("cannot load {0} image on linux")]
+    System(String),
+    /// Layers that are each other's parents.
+    #[error("the parents of layer {0} lead back to it")]
+    Circle(String),
+    /// Too many layers one on another, or without an end.
+    #[error("image {id} of the archive has more than {limit} layers, or its parents lead back to themselves")]
+    Chain {
+        /// The uppermost one.
+        id: String,
+        /// How many it may have.
+        limit: usize,
+    },
     /// Fewer or more layers than the configuration has.
     #[error("manifest.json lists {layers} layers and the image configuration {diff_ids}")]
     LayerCount {

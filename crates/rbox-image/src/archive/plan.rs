@@ -6,8 +6,9 @@ use rbox_spec::{Digest, Platform, Reference};
 use serde::Deserialize;
 
 use super::error::ArchiveError;
+use super::legacy::legacy;
 use super::spool::Spool;
-use super::{INDEX, LAYOUT, MANIFEST};
+use super::{INDEX, LAYOUT, MANIFEST, REPOSITORIES};
 use crate::config::ImageConfig;
 use crate::media::{
     Compression, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED, Manifest,
@@ -33,6 +34,40 @@ pub(super) struct Planned {
     pub(super) manifest: Option<(Vec<u8>, String)>,
 }
 
+/// More than all configurations of an archive have together. They are in memory at once, and one file may be named by many
+/// images.
+const MOST_CONFIGS: u64 = 32 * MAX_CONFIG;
+
+/// The images found so far.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    images: Vec<Planned>,
+    bytes: u64,
+}
+
+impl Plan {
+    /// Counts what is about to be kept.
+    pub(super) fn reserve(&mut self, bytes: usize) -> Result<(), ArchiveError> {
+        self.bytes += bytes as u64;
+        if self.bytes > MOST_CONFIGS {
+            let name = "what the image configurations are together".to_owned();
+            return Err(ArchiveError::TooLarge { name, limit: MOST_CONFIGS });
+        }
+        Ok(())
+    }
+
+    pub(super) fn add(&mut self, image: Planned) -> Result<(), ArchiveError> {
+        self.reserve(image.config.len())?;
+        self.images.push(image);
+        Ok(())
+    }
+
+    /// The images, of which there is one at least.
+    pub(super) fn end(self) -> Result<Vec<Planned>, ArchiveError> {
+        if self.images.is_empty() { Err(ArchiveError::NoImage) } else { Ok(self.images) }
+    }
+}
+
 /// One image in manifest.json.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -51,21 +86,30 @@ pub(super) fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<Planned>, A
     {
         return oci(spool, &index, platform);
     }
-    match spool.named(MANIFEST, MAX_DOCUMENT)? {
-        Some(manifest) => docker(spool, &manifest),
+    if let Some(manifest) = spool.named(MANIFEST, MAX_DOCUMENT)? {
+        return docker(spool, &manifest);
+    }
+    match spool.named(REPOSITORIES, MAX_DOCUMENT)? {
+        Some(repositories) => legacy(spool, &repositories),
         None => Err(ArchiveError::NoImage),
     }
 }
 
-fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8], name: &str) -> Result<T, ArchiveError> {
+pub(super) fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8], name: &str) -> Result<T, ArchiveError> {
     serde_json::from_slice(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
 }
 
-fn parse_config(bytes: &[u8], name: &str) -> Result<ImageConfig, ArchiveError> {
-    ImageConfig::parse(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
+/// The configuration of an image for Linux.
+pub(super) fn parse_config(bytes: &[u8], name: &str) -> Result<ImageConfig, ArchiveError> {
+    let config =
+        ImageConfig::parse(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })?;
+    match config.os.as_str() {
+        "" | "linux" => Ok(config),
+        other => Err(ArchiveError::System(shown(other))),
+    }
 }
 
-fn parse_reference(name: &str) -> Result<Reference, ArchiveError> {
+pub(super) fn parse_reference(name: &str) -> Result<Reference, ArchiveError> {
     let clipped = || name.chars().take(300).collect();
     Reference::parse(name)
         .map(Reference::with_default_tag)
@@ -75,11 +119,8 @@ fn parse_reference(name: &str) -> Result<Reference, ArchiveError> {
 /// manifest.json: files by their names, and the configuration says the rest.
 fn docker(spool: &Spool, bytes: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
     let entries: Vec<DockerEntry> = json(bytes, MANIFEST)?;
-    if entries.is_empty() {
-        return Err(ArchiveError::NoImage);
-    }
     let absent = |name: &str| ArchiveError::Absent { by: MANIFEST, name: shown(name) };
-    let mut all = Vec::new();
+    let mut plan = Plan::default();
     for entry in entries {
         let config = spool.named(&entry.config, MAX_CONFIG)?.ok_or_else(|| absent(&entry.config))?;
         let parsed = parse_config(&config, &shown(&entry.config))?;
@@ -95,9 +136,9 @@ fn docker(spool: &Spool, bytes: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
         }
         let tags = entry.repo_tags.unwrap_or_default();
         let references = tags.iter().map(|tag| parse_reference(tag)).collect::<Result<_, _>>()?;
-        all.push(Planned { config, layers, references, manifest: None });
+        plan.add(Planned { config, layers, references, manifest: None })?;
     }
-    Ok(all)
+    plan.end()
 }
 
 /// index.json: everything by digest.
@@ -115,10 +156,7 @@ fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>,
             });
         names.entry(position).or_default().extend(reference_of(descriptor)?);
     }
-    if found.is_empty() {
-        return Err(ArchiveError::NoImage);
-    }
-    let mut all = Vec::new();
+    let mut plan = Plan::default();
     for (position, Found { digest, bytes, media_type, manifest }) in found.into_iter().enumerate() {
         let refuse = |source| ArchiveError::Document { digest, source };
         let id = manifest.config.digest;
@@ -140,9 +178,9 @@ fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>,
             layers.push(PlannedLayer { blob: layer.digest, diff_id: *diff_id, compression });
         }
         let references = names.remove(&position).unwrap_or_default();
-        all.push(Planned { config, layers, references, manifest: Some((bytes, media_type)) });
+        plan.add(Planned { config, layers, references, manifest: Some((bytes, media_type)) })?;
     }
-    Ok(all)
+    plan.end()
 }
 
 /// A manifest of the archive.
@@ -222,6 +260,6 @@ pub(super) fn manifest_of(config: &[u8], layers: &[Descriptor]) -> Manifest {
 }
 
 /// A name for a message: short, and moving no cursor.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     name.chars().take(300).flat_map(char::escape_default).collect()
 }

@@ -125,6 +125,11 @@ impl Spool {
         Ok(digest)
     }
 
+    /// The names of all files and links.
+    pub(super) fn all_names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().chain(self.links.keys()).map(String::as_str)
+    }
+
     /// The digest of the file a name leads to, through links of the archive.
     pub(super) fn digest_of(&self, name: &str) -> Option<Digest> {
         let mut name = normal("", name)?;

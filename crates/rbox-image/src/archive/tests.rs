@@ -79,6 +79,25 @@ fn docker_archive(tags: &[&str], layers: &[Vec<u8>]) -> Tar {
     tar.with("manifest.json", manifest.to_string()).with("repositories", "{}")
 }
 
+/// An archive as Docker wrote it before version 1.10: layers as id, parent and file, and `repositories`.
+fn legacy_archive(chain: &[(&str, &str, &[u8])], repositories: serde_json::Value) -> Tar {
+    let mut tar = Tar::new();
+    for (id, parent, layer) in chain {
+        let mut json = json!({"id": id, "created": "2015-03-04T05:06:07.000000008Z", "container": "c0ffee",
+            "container_config": {"Cmd": ["/bin/sh", "-c", format!("#(nop) ADD {id}")], "Image": ""},
+            "docker_version": "1.7.0", "author": "nobody <n@example.com>", "config": {"Cmd": ["/file-1"], "Env": null},
+            "architecture": "", "os": "linux", "Size": 17});
+        if !parent.is_empty() {
+            json["parent"] = (*parent).into();
+        }
+        tar = tar
+            .with(&format!("{id}/VERSION"), "1.0")
+            .with(&format!("{id}/json"), json.to_string())
+            .with(&format!("{id}/layer.tar"), layer);
+    }
+    tar.with("repositories", repositories.to_string())
+}
+
 /// A store, and what is beside it.
 struct Home {
     temp: tempfile::TempDir,
@@ -182,6 +201,144 @@ fn a_docker_archive_loads_from_a_pipe() {
     assert_eq!(lines(&other), [moved.as_str(), "Loaded image: python:3.11-slim"]);
     let nameless = home.load(&docker_archive(&[], &[layer(4)]).end()[..]).unwrap();
     assert_eq!(lines(&nameless), [format!("Loaded image ID: {}", nameless[0].image.id)]);
+}
+
+#[test]
+fn archives_with_repositories_only_load() {
+    let home = Home::new();
+    let (one, two, packed) = (layer(1), layer(2), filter("gzip", &["-c"], &layer(3)));
+    // Every instruction had a layer then; those that changed nothing have an empty one, all of them the same.
+    let empty = Tar::new().end();
+    let [a, b, c, d] = ["a", "b", "c", "d"].map(|digit| digit.repeat(64));
+    let chain: [(&str, &str, &[u8]); 5] =
+        [(&b, &a, &empty), (&a, "", &one), (&c, &b, &two), (&d, &c, &empty), ("packed", &c, &packed)];
+    let names = json!({"old/app": {"1.0": d, "latest": d}, "localhost:5000/base": {"x": b}});
+    let loaded = home.load(Drip(&legacy_archive(&chain, names).end())).unwrap();
+    let head = home.store.get("old/app:1.0").unwrap();
+    let mut said = lines(&loaded);
+    said.sort();
+    let unnamed = loaded.iter().find(|one| one.references.is_empty()).unwrap();
+    assert_eq!(
+        said,
+        [
+            format!("Loaded image ID: {}", unnamed.image.id),
+            "Loaded image: localhost:5000/base:x".to_owned(),
+            "Loaded image: old/app:1.0".to_owned(),
+            "Loaded image: old/app:latest".to_owned(),
+        ]
+    );
+    let diff_ids: Vec<_> = head.layers.iter().map(|layer| layer.diff_id).collect();
+    assert_eq!(diff_ids, [&one, &empty, &two, &empty].map(|tar| sha256(tar)));
+    assert_eq!(
+        unnamed.image.layers[3].diff_id,
+        sha256(&layer(3)),
+        "a layer is known by what it has inflated"
+    );
+    assert_eq!(fs::read_to_string(head.layers[2].dir.join("etc/shared")).unwrap(), "2");
+    assert_eq!(head.config.config.cmd.as_deref().unwrap(), ["/file-1"]);
+    let history = &head.config.history;
+    let steps: Vec<_> = history.iter().map(|step| step.created_by.clone().unwrap()).collect();
+    assert_eq!(steps, [&a, &b, &c, &d].map(|id| format!("/bin/sh -c #(nop) ADD {id}")));
+    assert!(history.iter().all(|step| step.author.is_some() && step.created.is_some() && !step.empty_layer));
+    let written = fs::read_to_string(home.store.blob_path(&head.id)).unwrap();
+    assert!(written.contains(r#""docker_version":"1.7.0""#), "{written}");
+    for gone in [r#""id""#, r#""parent""#, r#""Size""#] {
+        assert!(!written.contains(gone), "{gone} in {written}");
+    }
+    assert_eq!(home.store.get("localhost:5000/base:x").unwrap().layers.len(), 2);
+    home.assert_tidy("load");
+    let saved = home.save(&["old/app:1.0"], SaveFormat::DockerArchive);
+    assert_eq!(Home::new().load(&saved[..]).unwrap()[0].image.id, head.id);
+}
+
+/// `repositories` and `json` are as hostile as any other file; each archive is refused for its own reason.
+#[test]
+fn hostile_archives_with_repositories_only_are_refused() {
+    let layer = layer(1);
+    let data: &[u8] = &layer;
+    let name = |id: &str| json!({"a": {"1": id}});
+    let one = |repositories: serde_json::Value| legacy_archive(&[("x", "", data)], repositories).end();
+    let chain = |links: &[(&str, &str)]| {
+        let links: Vec<_> = links.iter().map(|(id, parent)| (*id, *parent, data)).collect();
+        legacy_archive(&links, name("x")).end()
+    };
+    let json_of = |json: &str| {
+        let tar = Tar::new().with("x/json", json).with("x/layer.tar", data);
+        tar.with("repositories", name("x").to_string()).end()
+    };
+    let ids: Vec<_> = (0..=crate::media::MAX_LAYERS).map(|number| format!("x{number}")).collect();
+    let long: Vec<_> = ids.windows(2).map(|pair| (pair[1].as_str(), pair[0].as_str())).collect();
+    let with_link = |link: &str, target: &str| {
+        let tar = Tar::new().with("x/json", "{}").link(tar::EntryType::Symlink, link, target);
+        tar.with("repositories", name("x").to_string()).end()
+    };
+    let large = format!(r#"{{"comment":"{}"}}"#, "x".repeat(crate::media::MAX_CONFIG as usize));
+    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+        ("its own parent", chain(&[("x", "x")]), "lead back"),
+        ("a circle", chain(&[("x", "y"), ("y", "z"), ("z", "x")]), "lead back"),
+        ("a circle beside it", chain(&[("x", ""), ("y", "z"), ("z", "y")]), "parents of layer y lead back"),
+        (
+            "no end",
+            legacy_archive(&[("x", "y", data), ("y", "z", data), ("z", "y", data)], json!({})).end(),
+            "lead back",
+        ),
+        (
+            "too long",
+            chain(&[&[("x", ids.last().unwrap().as_str()), ("x0", "")], &long[..]].concat()),
+            "more than 500",
+        ),
+        ("parent absent", chain(&[("x", "y")]), "names y, which is not in the archive"),
+        ("parent above", chain(&[("x", "../x")]), "names ../x, which is not"),
+        ("parent absolute", chain(&[("x", "/etc")]), "names /etc, which is not"),
+        ("parent with an escape", chain(&[("x", "\u{1b}[2J")]), "which is not in the archive"),
+        ("name of what is absent", one(name("y")), "repositories names y, which is not"),
+        ("name of what is above", one(name("../x")), "repositories names ../x, which is not"),
+        ("name of a file", one(name("x/json")), "repositories names x/json, which is not"),
+        ("name of nothing", one(name("")), "which is not in the archive"),
+        ("bad name", one(json!({"../../x": {"1": "x"}})), "names its image"),
+        ("bad tag", one(json!({"a": {"../1": "x"}})), "names its image"),
+        ("tag with a digest", one(json!({"a": {"1@sha256:e": "x"}})), "names its image"),
+        ("not a map", one(json!(["x"])), "read repositories"),
+        ("tags are no map", one(json!({"a": "x"})), "read repositories"),
+        ("nothing", Tar::new().with("repositories", "{}").end(), "no saved image"),
+        ("layer absent", Tar::new().with("x/json", "{}").with("repositories", "{}").end(), "x/layer.tar"),
+        ("json absent", Tar::new().with("x/layer.tar", data).with("repositories", "{}").end(), "x/json"),
+        ("json is none", json_of("x"), "read x/json"),
+        ("json is a list", json_of("[]"), "read x/json"),
+        ("parent is a number", json_of(r#"{"parent":1}"#), "read x/json"),
+        ("parent in two cases", json_of(r#"{"Parent":"y"}"#), "read x/json"),
+        ("another system", json_of(r#"{"os":"windows"}"#), "cannot load windows image on linux"),
+        ("json too large", json_of(&large), "over 8388608 bytes"),
+        ("layer links to itself", with_link("x/layer.tar", "layer.tar"), "x/layer.tar"),
+        ("layer links to the host", with_link("x/layer.tar", "/etc/passwd"), "links out of the archive"),
+        ("layer links above", with_link("x/layer.tar", "../../passwd"), "links out of the archive"),
+        ("layer links to a configuration", with_link("x/layer.tar", "json"), ""),
+    ];
+    for (what, archive, why) in cases {
+        let home = Home::new();
+        let refused = home.load(&archive[..]).map(|loaded| lines(&loaded)).unwrap_err();
+        let causes: Vec<_> =
+            std::iter::successors(Some(&refused as &dyn std::error::Error), |error| error.source())
+                .map(ToString::to_string)
+                .collect();
+        let shown = causes.join(": ");
+        assert!(shown.contains(why), "{what}: {shown}");
+        assert!(!shown.contains(['\u{1b}', '\r', '\n']), "{what}: {shown:?}");
+        assert!(home.store.list().unwrap().is_empty(), "{what}");
+        home.assert_tidy(what);
+    }
+}
+
+/// One file may be the configuration of as many images as manifest.json has room for.
+#[test]
+fn many_images_of_a_large_configuration_are_refused() {
+    let home = Home::new();
+    let large = format!(r#"{{"comment":"{}"}}"#, "x".repeat(crate::media::MAX_CONFIG as usize - 20));
+    let entries: Vec<_> = (0..64).map(|_| json!({"Config": "c.json", "Layers": []})).collect();
+    let archive = Tar::new().with("c.json", large).with("manifest.json", json!(entries).to_string()).end();
+    let refused = home.load(&archive[..]).unwrap_err();
+    assert!(matches!(refused, ArchiveError::TooLarge { .. }), "{refused}");
+    home.assert_tidy("load");
 }
 
 #[test]
