@@ -80,16 +80,14 @@ pub enum Error {
     #[error("invalid pool request: Pool overlaps with other one on this address space: network {0} has it")]
     SubnetTaken(String),
     /// A subnet that was asked for and that the host's routes lead to.
-    #[error(
-        "invalid pool request: {subnet} overlaps {what}, which could not be reached any more: use another subnet, or -o {option}=true for this one all the same"
-    )]
+    #[error("invalid pool request: {subnet} overlaps {what}, which could not be reached any more: {remedy}")]
     RouteTaken {
         /// The network's subnet.
         subnet: String,
         /// What the host has there.
         what: String,
-        /// The option of the network that lets it be.
-        option: &'static str,
+        /// What can be done about it.
+        remedy: String,
     },
     /// Removal of one of the three that are always there.
     #[error("{0} is a pre-defined network and cannot be removed")]

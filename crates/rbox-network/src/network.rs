@@ -134,14 +134,18 @@ impl Network {
     /// Whether a container can be given this address; why not.
     pub fn check_address(&self, ip: IpAddr) -> Result<()> {
         let refuse = |why: String| Err(Error::Invalid(format!("invalid address {ip}: {why}")));
+        // Docker's words, which programs match.
+        let outside = |subnet: String| {
+            let name = &self.name;
+            Err(Error::Invalid(format!(
+                "invalid endpoint settings: no configured subnet or ip-range contain the IP address {ip}: network {name} has {subnet}"
+            )))
+        };
         match ip {
             IpAddr::V4(four) => {
                 let subnet = self.range()?;
                 if !subnet.contains(four) {
-                    return refuse(format!(
-                        "no configured subnet contains it: network {} has {subnet}",
-                        self.name
-                    ));
+                    return outside(subnet.to_string());
                 }
                 if four == self.router()? || four == subnet.base() || four == subnet.broadcast() {
                     return refuse(format!("network {} uses it itself", self.name));
@@ -152,10 +156,7 @@ impl Network {
                     return refuse(format!("network {} has no IPv6: create it with --ipv6", self.name));
                 };
                 if !subnet.contains(address) {
-                    return refuse(format!(
-                        "no configured subnet contains it: network {} has {subnet}",
-                        self.name
-                    ));
+                    return outside(subnet.to_string());
                 }
                 if address == router || address == subnet.base() {
                     return refuse(format!("network {} uses it itself", self.name));

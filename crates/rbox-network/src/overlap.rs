@@ -37,13 +37,13 @@ pub(crate) fn refuse_routes(network: &Network) -> Result<()> {
         if let Some(subnet) = overlapped(network, route.ip, route.prefix) {
             let over = via.map(|link| format!(" over {}", link.name)).unwrap_or_default();
             let what = format!("{}/{}, to which this host has a route{over}", route.ip, route.prefix);
-            return Err(Error::RouteTaken { subnet, what, option: OVERLAP });
+            return Err(Error::RouteTaken { subnet, what, remedy: remedy(network) });
         }
     }
     for server in nameservers() {
         if let Some(subnet) = overlapped(network, server.base().into(), server.prefix()) {
             let what = format!("{}, the name server of this host", server.base());
-            return Err(Error::RouteTaken { subnet, what, option: OVERLAP });
+            return Err(Error::RouteTaken { subnet, what, remedy: remedy(network) });
         }
     }
     Ok(())
@@ -65,11 +65,23 @@ fn refuse_links(network: &Network, links: &[SeenLink]) -> Result<()> {
         for (ip, prefix) in &link.addresses {
             if let Some(subnet) = overlapped(network, *ip, *prefix) {
                 let what = format!("{}, the subnet of this host's link {}", base(*ip, *prefix), link.name);
-                return Err(Error::RouteTaken { subnet, what, option: OVERLAP });
+                return Err(Error::RouteTaken { subnet, what, remedy: remedy(network) });
             }
         }
     }
     Ok(())
+}
+
+/// The default network takes no options; its subnet is chosen when it has no record.
+fn remedy(network: &Network) -> String {
+    if network.is_builtin() {
+        return format!(
+            "use another network (rbox network create NAME, then --network NAME); or, when no container of this one runs, remove \
+             network/networks/{}.json below rbox's root, and it gets another subnet",
+            network.bridge
+        );
+    }
+    format!("use another subnet, or -o {OVERLAP}=true for this one all the same")
 }
 
 fn base(ip: IpAddr, prefix: u8) -> String {
