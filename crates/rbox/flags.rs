@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbox_engine::create::CreateRequest;
-use rbox_engine::spec::container::{DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
+use rbox_engine::spec::container::{Attached, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
@@ -212,6 +212,7 @@ impl ContainerFlags {
             expose: self.expose.clone(),
             tty: self.tty,
             open_stdin: self.interactive,
+            attached: Attached::output_and(self.interactive),
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
             embedded: false,

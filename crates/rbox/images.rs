@@ -11,7 +11,7 @@ use crate::cli::{Execute, Global, bad_input};
 use crate::ps::{ago, created_at};
 use crate::table::{self, Format};
 use crate::template::Headers;
-use crate::units::human_size;
+use crate::units::{human_size, human_sum};
 
 /// List images
 #[derive(Debug, Parser)]
@@ -44,7 +44,8 @@ pub(crate) struct Images {
     reference: Option<String>,
 }
 
-const NONE: &str = "<none>";
+/// In the place of a name, a tag or a digest.
+pub(crate) const NONE: &str = "<none>";
 const COLUMNS: &str = "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 const COLUMNS_DIGESTS: &str = "{{.Repository}}\t{{.Tag}}\t{{.Digest}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}";
 
@@ -66,22 +67,43 @@ impl Execute for Images {
                 Format::parse(given.as_deref(), if self.digests { COLUMNS_DIGESTS } else { COLUMNS })
             }
         };
-        let headers = Headers::from([
-            ("Containers", "CONTAINERS"),
-            ("CreatedAt", "CREATED AT"),
-            ("CreatedSince", "CREATED"),
-            ("Digest", "DIGEST"),
-            ("ID", "IMAGE ID"),
-            ("Repository", "REPOSITORY"),
-            ("SharedSize", "SHARED SIZE"),
-            ("Size", "SIZE"),
-            ("Tag", "TAG"),
-            ("UniqueSize", "UNIQUE SIZE"),
-            ("VirtualSize", "SIZE"),
-        ]);
-        table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        table::print(&format, &headers(), &rows, &mut std::io::stdout())?;
         Ok(0)
     }
+}
+
+/// The titles of all fields.
+pub(crate) fn headers() -> Headers {
+    Headers::from([
+        ("Containers", "CONTAINERS"),
+        ("CreatedAt", "CREATED AT"),
+        ("CreatedSince", "CREATED"),
+        ("Digest", "DIGEST"),
+        ("ID", "IMAGE ID"),
+        ("Repository", "REPOSITORY"),
+        ("SharedSize", "SHARED SIZE"),
+        ("Size", "SIZE"),
+        ("Tag", "TAG"),
+        ("UniqueSize", "UNIQUE SIZE"),
+        ("VirtualSize", "SIZE"),
+    ])
+}
+
+/// The fields of one image that has no name yet. How much of it others have, and what uses it, Docker counts for `system df` only.
+pub(crate) fn row(image: &Image, full: bool, now: Timestamp) -> Value {
+    json!({
+        "Containers": "N/A",
+        "CreatedAt": image.created.map_or_else(|| "N/A".to_owned(), created_at),
+        "CreatedSince": image.created.map_or_else(|| "N/A".to_owned(), |created| ago(created, now)),
+        "Digest": NONE,
+        "ID": if full { image.id.to_string() } else { image.id.short() },
+        "Repository": NONE,
+        "SharedSize": "N/A",
+        "Size": human_size(image.size),
+        "Tag": NONE,
+        "UniqueSize": "N/A",
+        "VirtualSize": human_sum(image.size),
+    })
 }
 
 impl Images {
@@ -92,19 +114,13 @@ impl Images {
             same.and_then(Reference::digest).map_or_else(|| NONE.to_owned(), ToString::to_string)
         };
         let mut add = |repository: String, tag: &str, digest: String| {
-            rows.push(json!({
-                "Containers": "N/A",
-                "CreatedAt": image.created.map_or_else(|| "N/A".to_owned(), created_at),
-                "CreatedSince": image.created.map_or_else(|| "N/A".to_owned(), |created| ago(created, now)),
-                "Digest": digest,
-                "ID": if self.no_trunc { image.id.to_string() } else { image.id.short() },
-                "Repository": repository,
-                "SharedSize": "N/A",
-                "Size": human_size(image.size),
-                "Tag": tag,
-                "UniqueSize": "N/A",
-                "VirtualSize": human_size(image.size),
-            }));
+            let mut row = row(image, self.no_trunc, now);
+            if let Some(fields) = row.as_object_mut() {
+                fields.insert("Repository".to_owned(), repository.into());
+                fields.insert("Tag".to_owned(), tag.into());
+                fields.insert("Digest".to_owned(), digest.into());
+            }
+            rows.push(row);
         };
         let named: Vec<&Reference> = image.references.iter().filter(|name| filter.names(name)).collect();
         for name in &named {

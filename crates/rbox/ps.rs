@@ -91,14 +91,15 @@ impl Ps {
             Format::parse(self.format.as_deref(), &default)
         };
         let sizes = self.size || self.format.as_deref().is_some_and(|format| format.contains(".Size"));
-        let view = View { full: self.no_trunc, sizes: sizes.then_some(global), now: Timestamp::now() };
+        let sizes = if sizes { Sizes::WithImage(global) } else { Sizes::None };
+        let view = View { full: self.no_trunc, sizes, now: Timestamp::now() };
         let rows: Vec<Value> = containers.iter().map(|one| view.row(one)).collect::<anyhow::Result<_>>()?;
         table::print(&format, &headers(), &rows, &mut std::io::stdout())
     }
 }
 
 /// The titles of all fields.
-fn headers() -> Headers {
+pub(crate) fn headers() -> Headers {
     Headers::from([
         ("ID", "CONTAINER ID"),
         ("Names", "NAMES"),
@@ -118,15 +119,24 @@ fn headers() -> Headers {
     ])
 }
 
-struct View<'a> {
-    full: bool,
-    sizes: Option<&'a Global>,
-    now: Timestamp,
+/// What is counted for the SIZE column.
+pub(crate) enum Sizes<'a> {
+    None,
+    /// What the container has written.
+    Own(&'a Global),
+    /// That, and its image.
+    WithImage(&'a Global),
+}
+
+pub(crate) struct View<'a> {
+    pub(crate) full: bool,
+    pub(crate) sizes: Sizes<'a>,
+    pub(crate) now: Timestamp,
 }
 
 impl View<'_> {
     /// The fields of one container, by the names Docker's templates use.
-    fn row(&self, container: &Container) -> anyhow::Result<Value> {
+    pub(crate) fn row(&self, container: &Container) -> anyhow::Result<Value> {
         let record = &container.record;
         let command = command_line(&[&record.config.entrypoint[..], &record.config.cmd[..]].concat());
         let command = if self.full { command } else { ellipsis(&command, 20) };
@@ -160,9 +170,12 @@ impl View<'_> {
     }
 
     fn size(&self, container: &Container) -> anyhow::Result<String> {
-        let Some(global) = self.sizes else { return Ok("0B".to_owned()) };
-        let own = disk_usage(&global.paths.container(&container.record.id).join("upper"));
-        let image = image_size(global, container)?;
+        let own = |global: &Global| disk_usage(&global.paths.container(&container.record.id).join("upper"));
+        let (own, image) = match self.sizes {
+            Sizes::None => return Ok("0B".to_owned()),
+            Sizes::Own(global) => return Ok(human_size(own(global))),
+            Sizes::WithImage(global) => (own(global), image_size(global, container)?),
+        };
         Ok(format!("{} (virtual {})", human_size(own), human_size(own + image)))
     }
 }

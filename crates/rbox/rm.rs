@@ -11,7 +11,7 @@ use rbox_engine::volume::disk_usage;
 
 use crate::cli::{Execute, Global, each, say};
 use crate::pruning::{Deleted, Pruning};
-use crate::units::human_size;
+use crate::units::human_sum;
 
 /// Remove one or more containers
 #[derive(Debug, Parser)]
@@ -97,7 +97,7 @@ impl Execute for Prune {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters)?;
-        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
         Ok(0)
     }
 }

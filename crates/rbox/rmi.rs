@@ -9,7 +9,7 @@ use rbox_engine::spec::Reference;
 
 use crate::cli::{Execute, Global, bad_input, each, say};
 use crate::pruning::{Deleted, Pruning};
-use crate::units::human_size;
+use crate::units::human_sum;
 
 /// Remove one or more images
 #[derive(Debug, Parser)]
@@ -103,7 +103,7 @@ impl Execute for Prune {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters, all)?;
-        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
         Ok(0)
     }
 }

@@ -11,7 +11,7 @@ use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::monitor::StartOptions;
 use rbox_engine::record::{Container, ContainerRecord};
 use rbox_engine::spec::Platform;
-use rbox_engine::spec::container::{Attachment as Wanted, NetworkMode};
+use rbox_engine::spec::container::{Attached, Attachment as Wanted, NetworkMode};
 use rbox_engine::start::Started;
 use rbox_engine::wiring::networks;
 use rbox_engine::{control, hello};
@@ -78,7 +78,8 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let record = coded(make(global, &self.flags, &self.image, &self.command))?;
+        let attached = Attached::output_and(self.flags.interactive);
+        let record = coded(make(global, &self.flags, attached, &self.image, &self.command))?;
         say(record.id.as_str())?;
         Ok(0)
     }
@@ -99,15 +100,18 @@ impl Execute for Run {
 
 /// What `run` attaches.
 struct Streams {
-    stdin: bool,
     shown: Shown,
+    /// What `inspect` tells of it.
+    attached: Attached,
 }
 
 impl Run {
     /// `--attach`: all but input without it, input with `-i` anyway.
     fn streams(&self) -> anyhow::Result<Streams> {
+        let stdin = self.flags.interactive;
         if self.attach.is_empty() {
-            return Ok(Streams { stdin: true, shown: Shown::ALL });
+            let attached = if self.detach { Attached::NONE } else { Attached::output_and(stdin) };
+            return Ok(Streams { shown: Shown::ALL, attached });
         }
         if self.detach {
             return Err(bad_input("conflicting options: cannot specify both --attach and --detach"));
@@ -119,12 +123,14 @@ impl Run {
         let has = |name: &str| named.iter().any(|named| named == name);
         // What is written to a terminal is one stream.
         let stdout = has("stdout") || (self.flags.tty && has("stderr"));
-        Ok(Streams { stdin: true, shown: Shown { stdout, stderr: has("stderr") } })
+        let attached =
+            Attached { stdin: stdin || has("stdin"), stdout: has("stdout"), stderr: has("stderr") };
+        Ok(Streams { shown: Shown { stdout, stderr: has("stderr") }, attached })
     }
 
     fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
         let streams = self.streams()?;
-        let record = make(global, &self.flags, &self.image, &self.command)?;
+        let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
         let attach = !self.detach;
         let socket = start(
             global,
@@ -139,7 +145,7 @@ impl Run {
             socket.with_context(|| format!("container {} was started by another command", record.name))?;
         let proxy = signal_proxy(global, &record);
         let attachment = Attachment {
-            input: record.config.open_stdin && streams.stdin,
+            input: record.config.open_stdin,
             shown: streams.shown,
             tty: record.config.tty,
             detach_keys,
@@ -233,10 +239,11 @@ fn tell_steps(format: &str) -> anyhow::Result<()> {
 fn make(
     global: &Global,
     flags: &ContainerFlags,
+    attached: Attached,
     image: &str,
     command: &[String],
 ) -> anyhow::Result<ContainerRecord> {
-    let mut request = flags.request(image, command)?;
+    let mut request = CreateRequest { attached, ..flags.request(image, command)? };
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
     let store = global.images()?;
     let image = obtain(&store, flags, &mut request)?;

@@ -1,9 +1,13 @@
 //! `rbox system df`, `prune` and `reset`: the disk as a whole.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
 
 use clap::Parser;
+use jiff::Timestamp;
 use rbox_engine::filter::PRUNE_KEYS;
+use rbox_engine::image::Image;
+use rbox_engine::spec::{Digest, Reference};
 use rbox_engine::teardown;
 use rbox_engine::volume::disk_usage;
 use serde_json::{Value, json};
@@ -11,31 +15,52 @@ use serde_json::{Value, json};
 use crate::cli::{Execute, Global, say};
 use crate::pruning::{Pruning, confirmed};
 use crate::table::{self, Format};
-use crate::template::Headers;
-use crate::units::human_size;
-use crate::{network, rm, rmi, volume};
+use crate::template::{Headers, Template};
+use crate::units::human_sum;
+use crate::{escape, images, network, ps, rm, rmi, volume};
 
 /// Show disk usage
 #[derive(Debug, Parser)]
 #[command(
     name = "df",
-    after_help = "Examples:\n  rbox system df\n  rbox system df --format '{{.Type}} {{.Reclaimable}}'"
+    after_help = "Examples:\n  rbox system df\n  rbox system df -v                  # each image, container and volume\n  rbox system df --format '{{.Type}} {{.Reclaimable}}'"
 )]
 pub(crate) struct Df {
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
     #[arg(long)]
     format: Option<String>,
+    /// Show detailed information on space usage
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl Execute for Df {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        // Nothing is built here, so there is no cache of it; programs read four rows.
-        let cache = row("Build Cache", 0, 0, 0, 0);
-        let rows = [images(global)?, containers(global)?, volumes(global)?, cache];
         let format = Format::parse(
             self.format.as_deref(),
             "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
         );
+        let mut out = std::io::stdout();
+        if self.verbose {
+            let given = self.format.as_deref().map(str::trim).unwrap_or_default();
+            let is_table = matches!(format, Format::Table(_));
+            let usage = Usage::read(global, !is_table)?;
+            return match format {
+                Format::Table(_) if matches!(given, "" | "table") => usage.print_tables(&mut out),
+                Format::Json => {
+                    table::write_all(&mut out, &format!("{}\n", escape::json(&usage.whole().to_string())))?;
+                    Ok(0)
+                }
+                Format::Table(source) | Format::Template(source) => {
+                    let text = Template::parse(&source)?.render(&usage.whole())?;
+                    table::write_all(&mut out, &format!("{text}\n"))?;
+                    Ok(0)
+                }
+            };
+        }
+        // Nothing is built here, so there is no cache of it; programs read four rows.
+        let cache = row("Build Cache", 0, 0, 0, 0);
+        let rows = [images(global)?, containers(global)?, volumes(global)?, cache];
         let headers = Headers::from([
             ("Active", "ACTIVE"),
             ("Reclaimable", "RECLAIMABLE"),
@@ -43,7 +68,7 @@ impl Execute for Df {
             ("TotalCount", "TOTAL"),
             ("Type", "TYPE"),
         ]);
-        table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        table::print(&format, &headers, &rows, &mut out)?;
         Ok(0)
     }
 }
@@ -53,35 +78,60 @@ fn row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> 
         (reclaimable * 100).checked_div(size).map_or_else(String::new, |share| format!(" ({share}%)"));
     json!({
         "Active": active.to_string(),
-        "Reclaimable": format!("{}{share}", human_size(reclaimable)),
-        "Size": human_size(size),
+        "Reclaimable": format!("{}{share}", human_sum(reclaimable)),
+        "Size": human_sum(size),
         "TotalCount": total.to_string(),
         "Type": kind,
     })
 }
 
-/// Layers that several images share count once.
-fn images(global: &Global) -> anyhow::Result<Value> {
+/// What one image takes of the disk.
+struct ImageUsage {
+    image: Image,
+    /// Bytes of the layers that other images have too.
+    shared: u64,
+    /// Bytes of those that only this one has.
+    unique: u64,
+    containers: usize,
+}
+
+/// All images, and the bytes of their layers, each once.
+fn image_usage(global: &Global) -> anyhow::Result<(Vec<ImageUsage>, u64)> {
     let store = global.images()?;
-    let used: HashSet<String> = store.users()?.known.into_iter().map(|user| user.image.to_string()).collect();
+    let mut containers: HashMap<String, usize> = HashMap::new();
+    for container in global.containers()? {
+        *containers.entry(container.record.image_id).or_default() += 1;
+    }
     let images = global.listed_images()?;
-    let is_used = |id: &str| used.contains(id);
-    let mut seen = HashSet::new();
-    let (mut size, mut kept) = (0, 0);
-    // Those in use first: what they share with others is not reclaimable.
-    for wanted in [true, false] {
-        for image in images.iter().filter(|image| is_used(&image.id.to_string()) == wanted) {
-            for layer in &image.layers {
-                if seen.insert(layer.diff_id.to_string()) {
-                    let bytes = store.layer_size(layer) + layer.blob_size;
-                    size += bytes;
-                    kept += if wanted { bytes } else { 0 };
-                }
-            }
+    // An image may have a layer twice.
+    let of = |image: &Image| -> HashSet<Digest> { image.layers.iter().map(|layer| layer.diff_id).collect() };
+    let mut layers: HashMap<Digest, (u64, usize)> = HashMap::new();
+    for image in &images {
+        for layer in &image.layers {
+            layers.entry(layer.diff_id).or_insert_with(|| (store.layer_size(layer), 0));
+        }
+        for diff_id in of(image) {
+            layers.entry(diff_id).and_modify(|(_, images)| *images += 1);
         }
     }
-    let active = images.iter().filter(|image| is_used(&image.id.to_string())).count();
-    Ok(row("Images", images.len(), active, size, size - kept))
+    let total = layers.values().map(|(size, _)| size).sum();
+    let one = |image: Image| {
+        let (mut shared, mut unique) = (0, 0);
+        for (size, images) in of(&image).iter().filter_map(|diff_id| layers.get(diff_id)) {
+            *(if *images > 1 { &mut shared } else { &mut unique }) += size;
+        }
+        let containers = containers.get(&image.id.to_string()).copied().unwrap_or(0);
+        ImageUsage { image, shared, unique, containers }
+    };
+    Ok((images.into_iter().map(one).collect(), total))
+}
+
+/// As Docker counts it: reclaimable is all but what only the images in use have.
+fn images(global: &Global) -> anyhow::Result<Value> {
+    let (images, total) = image_usage(global)?;
+    let used = || images.iter().filter(|one| one.containers > 0);
+    let kept: u64 = used().map(|one| one.unique).sum();
+    Ok(row("Images", images.len(), used().count(), total, total - kept))
 }
 
 fn containers(global: &Global) -> anyhow::Result<Value> {
@@ -90,9 +140,16 @@ fn containers(global: &Global) -> anyhow::Result<Value> {
     let size_of = |one: &rbox_engine::record::Container| {
         disk_usage(&global.paths.container(&one.record.id).join("upper"))
     };
-    let size: u64 = containers.iter().map(size_of).sum();
-    let stopped: u64 = containers.iter().filter(|one| !one.is_active()).map(size_of).sum();
-    let active = containers.iter().filter(|one| one.is_active()).count();
+    let (mut size, mut stopped, mut active) = (0, 0, 0);
+    for one in &containers {
+        let bytes = size_of(one);
+        size += bytes;
+        if one.is_active() {
+            active += 1;
+        } else {
+            stopped += bytes;
+        }
+    }
     Ok(row("Containers", containers.len(), active, size, stopped))
 }
 
@@ -110,6 +167,100 @@ fn volumes(global: &Global) -> anyhow::Result<Value> {
         }
     }
     Ok(row("Local Volumes", volumes.len(), active, size, unused))
+}
+
+/// `df -v`: each thing by itself.
+struct Usage {
+    images: Vec<Value>,
+    containers: Vec<Value>,
+    volumes: Vec<Value>,
+}
+
+impl Usage {
+    /// Ids and commands are whole with `full`.
+    fn read(global: &Global, full: bool) -> anyhow::Result<Self> {
+        let now = Timestamp::now();
+        let images = image_usage(global)?.0.iter().map(|one| image_row(one, full, now)).collect();
+        let view = ps::View { full, sizes: ps::Sizes::Own(global), now };
+        let containers = global.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
+        let users = global.volume_users()?;
+        let volumes = global.volumes().list()?;
+        let volumes = volumes.iter().map(|one| volume::row(one, users.of(&one.name).len(), true)).collect();
+        Ok(Self { images, containers, volumes })
+    }
+
+    /// What a template is given, which is run once.
+    fn whole(&self) -> Value {
+        json!({
+            "Images": self.images,
+            "Containers": self.containers,
+            "Volumes": self.volumes,
+            "BuildCache": [],
+        })
+    }
+
+    fn print_tables(&self, out: &mut impl Write) -> anyhow::Result<u8> {
+        let sections = [
+            (
+                "Images space usage:",
+                "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+                images::headers(),
+                &self.images[..],
+            ),
+            (
+                "Containers space usage:",
+                "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+                ps::headers(),
+                &self.containers[..],
+            ),
+            (
+                "Local Volumes space usage:",
+                "{{.Name}}\t{{.Links}}\t{{.Size}}",
+                volume::headers(),
+                &self.volumes[..],
+            ),
+            (
+                "Build cache usage: 0B",
+                "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+                cache_headers(),
+                &[],
+            ),
+        ];
+        for (at, (title, columns, headers, rows)) in sections.iter().enumerate() {
+            let gap = if at > 0 { "\n" } else { "" };
+            table::write_all(out, &format!("{gap}{title}\n\n"))?;
+            table::print(&Format::Table((*columns).to_owned()), headers, rows, out)?;
+        }
+        Ok(0)
+    }
+}
+
+/// One row an image, with its first name only.
+fn image_row(usage: &ImageUsage, full: bool, now: Timestamp) -> Value {
+    let mut row = images::row(&usage.image, full, now);
+    let name = usage.image.references.iter().find(|name| name.tag().is_some());
+    if let Some(fields) = row.as_object_mut() {
+        let mut set = |key: &str, value: String| fields.insert(key.to_owned(), value.into());
+        set("Repository", name.map_or_else(|| images::NONE.to_owned(), Reference::familiar_name));
+        set("Tag", name.and_then(Reference::tag).unwrap_or(images::NONE).to_owned());
+        set("Digest", String::new());
+        set("Containers", usage.containers.to_string());
+        set("SharedSize", human_sum(usage.shared));
+        set("UniqueSize", human_sum(usage.unique));
+    }
+    row
+}
+
+fn cache_headers() -> Headers {
+    Headers::from([
+        ("CacheType", "CACHE TYPE"),
+        ("CreatedSince", "CREATED"),
+        ("ID", "CACHE ID"),
+        ("LastUsedSince", "LAST USED"),
+        ("Shared", "SHARED"),
+        ("Size", "SIZE"),
+        ("UsageCount", "USAGE"),
+    ])
 }
 
 /// Remove unused data
@@ -155,7 +306,7 @@ impl Execute for Prune {
             reclaimed += volume::prune(global, &filters, false)?;
         }
         reclaimed += rmi::prune(global, &filters, self.all)?;
-        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
         Ok(0)
     }
 }

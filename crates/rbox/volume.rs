@@ -13,7 +13,7 @@ use crate::cli::{Execute, Global, bad_input, each, say};
 use crate::pruning::{Deleted, Pruning};
 use crate::table::{self, Format};
 use crate::template::Headers;
-use crate::units::human_size;
+use crate::units::human_sum;
 
 /// Create a volume
 #[derive(Debug, Parser)]
@@ -90,21 +90,25 @@ impl Execute for Ls {
             (true, None) => Format::Template("{{.Name}}".into()),
             (_, given) => Format::parse(given.as_deref(), "{{.Driver}}\t{{.Name}}"),
         };
-        let headers = Headers::from([
-            ("Availability", "AVAILABILITY"),
-            ("Driver", "DRIVER"),
-            ("Group", "GROUP"),
-            ("Labels", "LABELS"),
-            ("Links", "LINKS"),
-            ("Mountpoint", "MOUNTPOINT"),
-            ("Name", "VOLUME NAME"),
-            ("Scope", "SCOPE"),
-            ("Size", "SIZE"),
-            ("Status", "STATUS"),
-        ]);
-        table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        table::print(&format, &headers(), &rows, &mut std::io::stdout())?;
         Ok(0)
     }
+}
+
+/// The titles of all fields.
+pub(crate) fn headers() -> Headers {
+    Headers::from([
+        ("Availability", "AVAILABILITY"),
+        ("Driver", "DRIVER"),
+        ("Group", "GROUP"),
+        ("Labels", "LABELS"),
+        ("Links", "LINKS"),
+        ("Mountpoint", "MOUNTPOINT"),
+        ("Name", "VOLUME NAME"),
+        ("Scope", "SCOPE"),
+        ("Size", "SIZE"),
+        ("Status", "STATUS"),
+    ])
 }
 
 /// Tells of a record that could not be read. The volume is used all the same.
@@ -121,7 +125,8 @@ fn warn(line: &str) {
     eprintln!("rbox: warning: {}", crate::escape::text(line));
 }
 
-fn row(volume: &Volume, links: usize, sizes: bool) -> Value {
+/// The fields of one volume.
+pub(crate) fn row(volume: &Volume, links: usize, sizes: bool) -> Value {
     let labels: Vec<String> =
         volume.all_labels().iter().map(|(key, value)| format!("{key}={value}")).collect();
     json!({
@@ -133,7 +138,7 @@ fn row(volume: &Volume, links: usize, sizes: bool) -> Value {
         "Mountpoint": volume.mountpoint.display().to_string(),
         "Name": volume.name.as_str(),
         "Scope": "local",
-        "Size": if sizes { human_size(volume.size()) } else { "N/A".to_owned() },
+        "Size": if sizes { human_sum(volume.size()) } else { "N/A".to_owned() },
         "Status": "N/A",
     })
 }
@@ -195,7 +200,7 @@ impl Execute for Prune {
             return Ok(0);
         }
         let reclaimed = prune(global, &filters, all)?;
-        say(&format!("Total reclaimed space: {}", human_size(reclaimed)))?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
         Ok(0)
     }
 }

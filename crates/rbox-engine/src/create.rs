@@ -9,7 +9,7 @@ use rbox_image::{Image, ImageStore};
 use rbox_runtime::cgroup::host_limits;
 use rbox_spec::ContainerName;
 use rbox_spec::container::{
-    ContainerConfig, DeviceSpec, HostConfig, IpcMode, NetworkMode, SeccompMode, sysctl_allowed,
+    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, NetworkMode, SeccompMode, sysctl_allowed,
 };
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
@@ -58,6 +58,8 @@ pub struct CreateRequest {
     pub tty: bool,
     /// `-i`.
     pub open_stdin: bool,
+    /// What the command attaches to.
+    pub attached: Attached,
     /// `--stop-signal`.
     pub stop_signal: Option<String>,
     /// `--stop-timeout`, seconds.
@@ -158,6 +160,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
             user: request.user.unwrap_or_else(|| of_image.user.clone()),
             tty: request.tty,
             open_stdin: request.open_stdin,
+            attached: request.attached,
             env,
             entrypoint,
             cmd,

@@ -174,6 +174,7 @@ pub(crate) fn wanted_ports(record: &ContainerRecord) -> Vec<PortMapping> {
                 wanted.push(PortMapping {
                     host_ip: None,
                     host_ports: None,
+                    zero: false,
                     container_port: port.port,
                     proto: port.proto,
                 });

@@ -26,6 +26,8 @@ pub struct ContainerConfig {
     pub tty: bool,
     /// Standard input stays open (`-i`).
     pub open_stdin: bool,
+    /// What the command that made it attached to.
+    pub attached: Attached,
     /// `KEY=value`, in order; the image's first.
     pub env: Vec<String>,
     /// The entrypoint in force.
@@ -55,6 +57,34 @@ impl ContainerConfig {
             "" => self.hostname.clone(),
             domain => format!("{}.{domain}", self.hostname),
         }
+    }
+}
+
+/// Which of a container's streams the command that made it attached to. Nothing depends on it: programs read it in `inspect`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Attached {
+    /// Its input.
+    pub stdin: bool,
+    /// Its output.
+    pub stdout: bool,
+    /// Its errors.
+    pub stderr: bool,
+}
+
+impl Attached {
+    /// `-d`.
+    pub const NONE: Self = Self { stdin: false, stdout: false, stderr: false };
+
+    /// Without `--attach`: the output, and the input with `-i`.
+    pub const fn output_and(stdin: bool) -> Self {
+        Self { stdin, stdout: true, stderr: true }
+    }
+}
+
+impl Default for Attached {
+    fn default() -> Self {
+        Self::output_and(false)
     }
 }
 

@@ -157,6 +157,9 @@ pub struct PortMapping {
     /// The host ports that will do, first and last; none means any free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ports: Option<(u16, u16)>,
+    /// Whether any free port was asked for by the number 0, which `inspect` then tells.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub zero: bool,
     /// The port inside the container.
     pub container_port: u16,
     /// The protocol.
@@ -184,13 +187,20 @@ impl PortMapping {
         if first == 0 {
             return Err(PortError::Container(container.into(), "ports start at 1"));
         }
-        let host_range = match host {
+        let given = match host {
             "" => None,
-            _ => Some(range(host).map_err(|why| PortError::Host(host.into(), why))?).filter(|r| *r != (0, 0)),
+            _ => Some(range(host).map_err(|why| PortError::Host(host.into(), why))?),
         };
+        let zero = given == Some((0, 0));
+        let host_range = given.filter(|_| !zero);
         let count = last - first;
-        let mapping =
-            |offset: u16, host_ports| Self { host_ip, host_ports, container_port: first + offset, proto };
+        let mapping = |offset: u16, host_ports| Self {
+            host_ip,
+            host_ports,
+            zero,
+            container_port: first + offset,
+            proto,
+        };
         match host_range {
             None => Ok((0..=count).map(|offset| mapping(offset, None)).collect()),
             Some((0, _)) => Err(PortError::Host(host.into(), "a range starts at 1")),
@@ -218,6 +228,7 @@ impl Display for PortMapping {
         match self.host_ports {
             Some((start, end)) if start == end => write!(f, "{start}:")?,
             Some((start, end)) => write!(f, "{start}-{end}:")?,
+            None if self.zero => f.write_str("0:")?,
             None if self.host_ip.is_some() => f.write_char(':')?,
             None => {}
         }

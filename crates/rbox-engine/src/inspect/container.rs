@@ -98,9 +98,9 @@ fn config(record: &ContainerRecord) -> Value {
         "Hostname": config.hostname,
         "Domainname": config.domainname,
         "User": config.user,
-        "AttachStdin": false,
-        "AttachStdout": true,
-        "AttachStderr": true,
+        "AttachStdin": config.attached.stdin,
+        "AttachStdout": config.attached.stdout,
+        "AttachStderr": config.attached.stderr,
     });
     let Some(fields) = out.as_object_mut() else { return out };
     let mut add = |key: &str, value: Value| fields.insert(key.to_owned(), value);
@@ -109,7 +109,7 @@ fn config(record: &ContainerRecord) -> Value {
     }
     add("Tty", config.tty.into());
     add("OpenStdin", config.open_stdin.into());
-    add("StdinOnce", false.into());
+    add("StdinOnce", (config.open_stdin && config.attached.stdin).into());
     add("Env", config.env.clone().into());
     add("Cmd", list(&config.cmd));
     add("Image", record.image.clone().into());
@@ -353,6 +353,7 @@ fn port_bindings(host: &HostConfig) -> Value {
         let port = match mapping.host_ports {
             Some((first, last)) if first == last => first.to_string(),
             Some((first, last)) => format!("{first}-{last}"),
+            None if mapping.zero => "0".to_owned(),
             None => String::new(),
         };
         let ip = mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
