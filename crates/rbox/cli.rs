@@ -122,24 +122,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
             let _ = write!(text, ": {cause}");
         }
     }
-    without_numbers(&text)
-}
-
-/// Without the kernel's numbers that the standard library puts behind its words: `… (os error 2)`.
-fn without_numbers(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    let mut parts = text.split(" (os error ");
-    out.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        match part.split_once(')') {
-            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out.push_str(rest),
-            _ => {
-                out.push_str(" (os error ");
-                out.push_str(part);
-            }
-        }
-    }
-    out
+    rbox_engine::plain(&text)
 }
 
 fn exit_code(error: &anyhow::Error) -> u8 {

@@ -20,7 +20,7 @@ pub(crate) fn main() -> ExitCode {
     let (reaper, child) = match started {
         Ok(started) => started,
         Err(error) => {
-            eprintln!("docker-init: start {:?}: {error}", args[0].to_string_lossy());
+            eprintln!("docker-init: start {:?}: {}", args[0].to_string_lossy(), rbox_engine::plain(error));
             return ExitCode::from(125);
         }
     };

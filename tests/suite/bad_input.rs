@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{BUSYBOX, Cmd, OwnRoots, Test, binary, wait_until};
+use crate::harness::{BUSYBOX, Cmd, OwnRoots, RAW, Test, binary, wait_until};
 
 #[test]
 fn unknown_flags_and_commands() {
@@ -147,6 +147,25 @@ fn errors_say_what_was_tried() {
         .env("RBOX_REGISTRIES", &file)
         .run()
         .refused(1, &[file.to_str().unwrap()]);
+    // What the monitor says goes another way, and stays in the record.
+    let (name, volume) = (t.name("c"), t.name("v"));
+    t.ok(["create", "--name", &name, "--network", "none", "-v", &format!("{volume}:/data"), BUSYBOX, "true"]);
+    let hosts = t.suite.root.join("containers").join(t.ok(["inspect", "-f", "{{.Id}}", &name])).join("hosts");
+    let _ = fs::remove_file(&hosts);
+    fs::create_dir(&hosts).unwrap();
+    t.rbox(["start", &name]).refused(1, &["hosts"]);
+    let told = t.ok(["inspect", "-f", "{{.State.Error}}", &name]);
+    assert!(told.contains("hosts") && !RAW.iter().any(|raw| told.contains(raw)), "{told}");
+    fs::remove_dir(&hosts).unwrap();
+    t.ok(["rm", "-v", &name]);
+    t.rbox(["volume", "rm", &volume]).code(0);
+    // A volume's damage is told by a warning.
+    t.ok(["volume", "create", &volume]);
+    let record = t.suite.root.join("volumes").join(&volume).join("volume.json");
+    fs::remove_file(&record).unwrap();
+    let warned = t.rbox(["volume", "ls", "-q"]).code(0).stderr;
+    assert!(warned.contains("volume.json") && !RAW.iter().any(|raw| warned.contains(raw)), "{warned}");
+    t.ok(["volume", "rm", &volume]);
 }
 
 #[test]

@@ -113,8 +113,91 @@ fn trees_are_removed_by_one_function() {
         // What follows is tests.
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for call in ["remove_dir_all", "AtFlags::REMOVEDIR"] {
-            let allowed = path.ends_with("rbox-sys/src/removal.rs") || path.ends_with("layer/place.rs");
+            let allowed = path.ends_with("rbox-sys/src/removal.rs");
             assert!(allowed || !code.contains(call), "{}: {call}", path.display());
+        }
+    }
+}
+
+/// The lines of code of all crates that no test is, each with where it is.
+fn code() -> Vec<(PathBuf, usize, String)> {
+    let mut files = Vec::new();
+    sources(&project().join("crates"), &mut files);
+    files.retain(|path| {
+        !path
+            .components()
+            .any(|part| ["tests", "tests.rs", "examples"].iter().any(|test| part.as_os_str() == *test))
+    });
+    let mut all = Vec::new();
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let text = text.split("#[cfg(test)]\n").next().unwrap_or_default();
+        for (number, line) in text.lines().enumerate() {
+            let code = line.split("//").next().unwrap_or_default();
+            all.push((path.clone(), number + 1, code.to_owned()));
+        }
+    }
+    all
+}
+
+/// `rbox_sys::lock` ends each wait; a bare flock(2) waits for ever for a holder that is stopped. clippy.toml refuses
+/// `File::lock`, which has the name of a mutex's.
+#[test]
+fn locks_are_taken_in_one_place() {
+    for (path, line, code) in code() {
+        let bare = ["FlockOperation", "::flock(", "fcntl_lock", "lock_shared(", "F_SETLK", "F_OFD_SETLK"];
+        let found = bare.iter().find(|call| code.contains(**call));
+        let allowed = path.ends_with("rbox-sys/src/lock.rs");
+        assert!(allowed || found.is_none(), "{}:{line}: {code}: use rbox_sys::lock", path.display());
+    }
+    let clippy = fs::read_to_string(project().join("clippy.toml")).unwrap();
+    assert!(clippy.contains("std::fs::File::lock\"") && clippy.contains("std::fs::File::lock_shared\""));
+}
+
+/// Who polls without a time waits for what the user asked to wait for, and nothing else.
+#[test]
+fn polls_have_an_end() {
+    const FOR_THE_USER: [(&str, &str); 3] = [
+        ("rbox/client.rs", "the program's streams, and its end"),
+        ("rbox/pruning.rs", "the user's answer"),
+        ("rbox-engine/src/exec.rs", "the output of a program that was left"),
+    ];
+    for (path, line, code) in code() {
+        let endless = code.contains("poll(") && (code.contains(", None)") || code.contains("{ None }"));
+        let allowed = FOR_THE_USER.iter().any(|(file, _)| path.ends_with(file));
+        assert!(allowed || !endless, "{}:{line}: {code}", path.display());
+    }
+}
+
+/// The standard library puts ` (os error 2)` behind its words: an error that shows one in its own text shows it through
+/// `rbox_sys::plain`. The command line does so with causes.
+#[test]
+fn errors_are_told_in_words() {
+    let mut files = Vec::new();
+    sources(&project().join("crates"), &mut files);
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for variant in text.split("#[error(").skip(1) {
+            let (said, rest) = variant.split_once(")]").unwrap_or((variant, ""));
+            let fields =
+                rest.split("#[error(").next().unwrap_or_default().split("\n    }").next().unwrap_or_default();
+            let raw = ["source: io::Error", "source: std::io::Error", "source: Errno"];
+            let shows = said.contains("{source}") && raw.iter().any(|field| fields.contains(field));
+            assert!(!shows, "{}: {said}", path.display());
+        }
+    }
+    // What `--explain` calls a request of netlink has a name in words.
+    let words = fs::read_to_string(project().join("crates/rbox-network/src/error.rs")).unwrap();
+    for (path, line, code) in
+        code().iter().filter(|(path, ..)| path.to_string_lossy().contains("rbox-network"))
+    {
+        for text in code.split('"').skip(1).step_by(2) {
+            let first =
+                text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_').next().unwrap_or_default();
+            let raw =
+                ["RTM_", "NFT_MSG_", "IPCTNL_", "SOCK_DIAG_"].iter().any(|begin| first.starts_with(begin));
+            let known = words.contains(&format!("\"{first}\""));
+            assert!(!raw || known, "{}:{line}: {first} is not in error.rs", path.display());
         }
     }
 }

@@ -57,3 +57,4 @@ mod terminal;
 mod together;
 mod update;
 mod volumes;
+mod waits;

@@ -11,7 +11,7 @@ use rbox_spec::Resources;
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_sys::SysError;
 use rbox_sys::bpf::{self, Assembler, Label, Reg};
-use rustix::fs::FlockOperation;
+use rbox_sys::lock::{self, How, Patience};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
@@ -147,13 +147,8 @@ pub(crate) fn ensure_default_v1(parent: &Path) -> Result<()> {
     }
     // The first two containers ever may come at once: the second must not start between deny and allow.
     let lock = dir::open(parent)?;
-    rustix::io::retry_on_intr(|| rustix::fs::flock(&lock, FlockOperation::LockExclusive)).map_err(
-        |errno| CgroupError::Sys {
-            what: "lock",
-            group: parent.to_owned(),
-            source: SysError::new("flock", "LOCK_EX".into(), errno),
-        },
-    )?;
+    lock::take(&lock, How::Exclusive, Patience::MOMENT)
+        .map_err(|source| CgroupError::Lock { group: parent.to_owned(), source })?;
     if has_default_v1(parent) { Ok(()) } else { write_v1(parent, &DEFAULT_RULES) }
 }
 

@@ -39,6 +39,15 @@ pub enum CgroupError {
         #[source]
         source: SysError,
     },
+    /// The lock of a group.
+    #[error("lock cgroup {group}")]
+    Lock {
+        /// Its directory.
+        group: PathBuf,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// Any other failed call.
     #[error("{what} cgroup {group}")]
     Sys {
@@ -70,7 +79,7 @@ fn describe(error: &dyn std::error::Error) -> String {
     let mut line = error.to_string();
     let mut cause = error.source();
     while let Some(next) = cause {
-        line = format!("{line}: {next}");
+        line = format!("{line}: {}", rbox_sys::plain(next));
         cause = next.source();
     }
     line

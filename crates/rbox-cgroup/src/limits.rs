@@ -346,7 +346,8 @@ fn rates(r: &Resources) -> [(&'static str, &'static str, &'static str, &[DeviceR
 /// `major:minor` of a block device's node on the host.
 fn device_number(limit: &'static str, path: &str) -> Result<String> {
     let why = |why: String| CgroupError::Unsupported { limit, why };
-    let stat = rustix::fs::stat(path).map_err(|errno| why(format!("stat {path}: {errno}")))?;
+    let stat =
+        rustix::fs::stat(path).map_err(|errno| why(format!("look at {path}: {}", rbox_sys::plain(errno))))?;
     if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::BlockDevice {
         return Err(why(format!("{path} is not a block device")));
     }

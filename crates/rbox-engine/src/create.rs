@@ -289,7 +289,7 @@ fn check_device(device: &DeviceSpec) -> Result<(), EngineError> {
         Ok(kind) if kind.is_dir() && !host_devices(Path::new(&device.host), 0).is_empty() => return Ok(()),
         Ok(_) => "not a device node".to_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => "no such file or directory".to_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => rbox_sys::plain(error),
     };
     Err(EngineError::Invalid(format!(
         "error gathering device information while adding custom device \"{}\": {why}",

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rbox_runtime::RuntimeError;
 use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
+use rbox_sys::plain;
 
 use crate::record::RecordError;
 
@@ -46,7 +47,7 @@ pub enum EngineError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A file could not be had.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {}", plain(source))]
     File {
         /// What was attempted.
         action: &'static str,
@@ -109,13 +110,13 @@ impl EngineError {
         let mut line = self.to_string();
         let mut next = std::error::Error::source(self);
         while let Some(cause) = next {
-            let text = cause.to_string();
+            let text = plain(cause);
             if !line.contains(&text) {
                 line = format!("{line}: {text}");
             }
             next = cause.source();
         }
-        line
+        plain(line)
     }
 
     /// For `map_err` on file operations.

@@ -49,3 +49,4 @@ pub use image_users::image_store;
 pub use rbox_image as image;
 pub use rbox_network as network;
 pub use rbox_spec as spec;
+pub use rbox_sys::plain;

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::FlockOperation;
+use rbox_sys::lock::{self, How};
 
 use crate::error::EngineError;
 
@@ -31,11 +31,11 @@ impl Lock {
                 }
                 other => other.map_err(EngineError::file("open", &path))?,
             };
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) if is_at(&file, &path) => return Ok(Some(Self { file })),
+            match lock::try_take(&file, How::Exclusive) {
+                Ok(true) if is_at(&file, &path) => return Ok(Some(Self { file })),
                 // The holder removed the directory between our open and our lock: this is another file.
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Ok(true) => {}
+                Ok(false) => return Ok(None),
                 Err(e) => return Err(EngineError::File { action: "lock", path, source: e.into() }),
             }
         }
@@ -60,10 +60,7 @@ impl Lock {
     /// Whether somebody holds the lock of `dir`; a directory that is not there is held by nobody.
     pub fn is_held(dir: &Path) -> bool {
         let Ok(file) = File::options().read(true).open(dir.join("lock")) else { return false };
-        matches!(
-            rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared),
-            Err(rustix::io::Errno::WOULDBLOCK)
-        )
+        lock::try_take(&file, How::Shared) == Ok(false)
     }
 
     /// Keeps the lock without a value to hold it: until this process ends.

@@ -2,9 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rbox_spec::port::PublishedPort;
 use rbox_sys::channel;
+use rustix::io::Errno;
+use rustix::net::sockopt::{self, Timeout};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::error::EngineError;
@@ -136,12 +139,24 @@ pub(crate) fn listen(dir: &Path) -> Result<OwnedFd, EngineError> {
     Ok(socket)
 }
 
+/// How long a monitor may take to take a client from its queue.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Connects to the monitor of the live directory `dir`.
 pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
     let (_dir, address) = address(dir)?;
     let socket = socket()?;
-    rustix::net::connect(&socket, &address)
-        .map_err(|e| EngineError::file("connect to the monitor in", dir)(e.into()))?;
+    let failed = |source: std::io::Error| EngineError::file("connect to the monitor in", dir)(source);
+    // A monitor that is stopped takes nobody from its queue, and who comes when that is full would wait for ever.
+    sockopt::set_socket_timeout(&socket, Timeout::Send, Some(PATIENCE)).map_err(|e| failed(e.into()))?;
+    rustix::net::connect(&socket, &address).map_err(|errno| match errno {
+        Errno::AGAIN => failed(std::io::Error::new(
+            std::io::ErrorKind::TimedOut,
+            "it takes nobody (is it stopped? kill -CONT lets it go on)",
+        )),
+        errno => failed(errno.into()),
+    })?;
+    sockopt::set_socket_timeout(&socket, Timeout::Send, None).map_err(|e| failed(e.into()))?;
     Ok(socket)
 }
 

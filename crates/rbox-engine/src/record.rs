@@ -19,8 +19,8 @@ use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
 use rbox_spec::restart::RestartPolicy;
 use rbox_sys::durable::Lasting;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::plain;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -208,7 +208,7 @@ pub struct Container {
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The file system refused.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {}", plain(source))]
     Io {
         /// `read`, `write`, …
         action: &'static str,
@@ -283,9 +283,9 @@ pub(crate) struct Editing {
 }
 
 impl Editing {
-    /// Waits for the right. None when the record is gone.
+    /// Waits for the right, but not without an end. None when the record is gone.
     pub(crate) fn begin(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
-        Self::open(paths, id, |dir| rustix::fs::flock(dir, FlockOperation::LockExclusive).map(|()| true))
+        Self::open(paths, id, |dir| lock::take(dir, How::Exclusive, Patience::MOMENT).map(|()| true))
     }
 
     /// The same, waiting no longer than `patience`. None, too, when it was not to be had.
@@ -297,13 +297,13 @@ impl Editing {
         let begin = Instant::now();
         Self::open(paths, id, |dir| {
             loop {
-                match rustix::fs::flock(dir, FlockOperation::NonBlockingLockExclusive) {
-                    Err(Errno::WOULDBLOCK) if begin.elapsed() < patience => {
-                        std::thread::sleep(Duration::from_millis(1));
-                    }
-                    Err(Errno::WOULDBLOCK) => return Ok(false),
-                    done => return done.map(|()| true),
+                if lock::try_take(dir, How::Exclusive)? {
+                    return Ok(true);
                 }
+                if begin.elapsed() >= patience {
+                    return Ok(false);
+                }
+                std::thread::sleep(Duration::from_millis(1));
             }
         })
     }
@@ -311,7 +311,7 @@ impl Editing {
     fn open(
         paths: &Paths,
         id: &ContainerId,
-        lock: impl FnOnce(&std::fs::File) -> Result<bool, Errno>,
+        lock: impl FnOnce(&std::fs::File) -> io::Result<bool>,
     ) -> Result<Option<Self>, RecordError> {
         let path = paths.container(id);
         let io_error = |action| {
@@ -328,7 +328,7 @@ impl Editing {
             }
             other => other.map_err(io_error("open"))?,
         };
-        let locked = lock(&dir).map_err(|e| io_error("lock")(e.into()))?;
+        let locked = lock(&dir).map_err(io_error("lock"))?;
         Ok(locked.then_some(Self { _dir: dir }))
     }
 }

@@ -3,7 +3,7 @@
 //! ```text
 //! volumes/<name>/volume.json            the record
 //! volumes/<name>/_data/                 what is mounted
-//! volumes/.new-….PID.START .gone-…      being made or removed; swept when that process is dead
+//! volumes/.tmp/new-….PID.START gone-…   being made or removed; swept when that process is dead
 //! ```
 //!
 //! A volume appears whole and goes whole: it is made under another name and renamed, and renamed before it is
@@ -27,8 +27,10 @@ use rbox_spec::VolumeName;
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::MountKind;
 use rbox_sys::durable::{self, Lasting};
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::plain;
 use rbox_sys::removal::remove_tree;
-use rustix::fs::{FlockOperation, Mode, OFlags};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -39,12 +41,16 @@ use crate::paths::Paths;
 use crate::record::{ContainerRecord, RecordError, process_is, process_start, read_json};
 
 pub use populate::{PopulateError, populate};
+pub use rbox_sys::usage::disk_usage;
 
 /// The label Docker gives to a volume that nobody named.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
-/// The beginnings of the names of what is being made and what is being removed.
-const NEW: &str = ".new-";
-const GONE: &str = ".gone-";
+/// Where what is being made and what is being removed is: beside the volumes and not among them, so that looking for
+/// leftovers, which many commands do, reads none of the volumes.
+const TEMPORARIES: &str = ".tmp";
+/// The beginnings of their names.
+const NEW: &str = "new-";
+const GONE: &str = "gone-";
 
 /// What could not be done with a volume.
 #[derive(Debug, thiserror::Error)]
@@ -81,7 +87,7 @@ pub enum VolumeError {
         containers: Vec<String>,
     },
     /// The file system refused.
-    #[error("{action} {path}: {source}")]
+    #[error("{action} {path}: {}", plain(source))]
     Io {
         /// `create`, `read`, `rename`, …
         action: &'static str,
@@ -250,7 +256,6 @@ impl VolumeStore {
 
     /// Makes the volume under another name and renames it; one that is there by then stays.
     fn make(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
-        make_private_dir(&self.dir)?;
         let building = self.temporary(NEW)?;
         let made = || -> Result<(), VolumeError> {
             let data = building.join("_data");
@@ -284,20 +289,23 @@ impl VolumeStore {
     fn temporary(&self, beginning: &str) -> Result<PathBuf, VolumeError> {
         let pid = rustix::process::getpid().as_raw_nonzero().get();
         let ticks = process_start(pid).map_or(0, |(ticks, _)| ticks);
+        let temporaries = self.dir.join(TEMPORARIES);
+        make_private_dir(&self.dir)?;
+        make_private_dir(&temporaries)?;
         let suffix = random_name()?.as_str().get(..16).unwrap_or_default().to_owned();
-        Ok(self.dir.join(format!("{beginning}{suffix}.{pid}.{ticks}")))
+        Ok(temporaries.join(format!("{beginning}{suffix}.{pid}.{ticks}")))
     }
 
     /// The volume of this name, after a removal that is under way.
     fn settled(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
-        match self.lock(name, FlockOperation::LockShared)? {
+        match self.lock(name, How::Shared)? {
             Some(_lock) => self.get(name),
             None => Ok(None),
         }
     }
 
     /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
-    fn lock(&self, name: &VolumeName, how: FlockOperation) -> Result<Option<File>, VolumeError> {
+    fn lock(&self, name: &VolumeName, how: How) -> Result<Option<File>, VolumeError> {
         let place = self.place(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(&place, flags, Mode::empty()) {
@@ -308,7 +316,8 @@ impl VolumeStore {
             }
             Err(error) => return Err(io_error("open", &place)(error.into())),
         };
-        rustix::fs::flock(&dir, how).map_err(|error| io_error("lock", &place)(error.into()))?;
+        // Who removes it lets go before its files are deleted.
+        lock::take(&dir, how, Patience::MOMENT).map_err(io_error("lock", &place))?;
         let same = match (dir.metadata(), fs::symlink_metadata(&place)) {
             (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
             _ => false,
@@ -339,7 +348,7 @@ impl VolumeStore {
                 Ok(record) => (Some(record), None),
                 Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
             },
-            Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
+            Err(error) => (None, Some(format!("read {}: {}", path.display(), plain(error)))),
         };
         let mountpoint = place.join("_data");
         let Some(record) = record else {
@@ -379,7 +388,7 @@ impl VolumeStore {
         let mut volumes = Vec::new();
         for entry in entries {
             let entry = entry.map_err(io_error("read", &self.dir))?;
-            // What is no volume's name is skipped: `.new-…`, `.gone-…`, and what others put here.
+            // What is no volume's name is skipped: `.tmp`, and what others put here.
             let name = entry.file_name().to_str().and_then(|name| name.parse::<VolumeName>().ok());
             if let Some(volume) = name.map(|name| self.get(&name)).transpose()?.flatten() {
                 volumes.push(volume);
@@ -405,7 +414,7 @@ impl VolumeStore {
     /// Removes a volume that no container mounts, with all it holds. `users` reads the containers' records: it is asked
     /// when nobody can take the volume into use any more.
     pub fn remove(&self, name: &VolumeName, users: UsersNow<'_>) -> Result<(), EngineError> {
-        let lock = self.lock(name, FlockOperation::LockExclusive).or_else(|error| match error {
+        let lock = self.lock(name, How::Exclusive).or_else(|error| match error {
             // Not a volume, so not ours to remove.
             VolumeError::Foreign { .. } => Ok(None),
             error => Err(error),
@@ -452,7 +461,7 @@ impl VolumeStore {
 
     /// Deletes what killed processes left half made or half removed. Failures are the next sweep's work.
     pub(crate) fn sweep(&self) {
-        for entry in fs::read_dir(&self.dir).into_iter().flatten().flatten() {
+        for entry in fs::read_dir(self.dir.join(TEMPORARIES)).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE)) else { continue };
@@ -583,27 +592,6 @@ fn random_name() -> Result<VolumeName, VolumeError> {
         .and_then(|mut source| source.read_exact(&mut random))
         .map_err(io_error("read", Path::new("/dev/urandom")))?;
     Ok((&ContainerId::from_bytes(&random)).into())
-}
-
-/// Bytes that the files below `dir` take on disk; what cannot be read counts nothing. A file with several
-/// names counts once.
-pub fn disk_usage(dir: &Path) -> u64 {
-    let mut total = 0;
-    let mut seen = std::collections::HashSet::new();
-    let mut waiting = vec![dir.to_owned()];
-    while let Some(dir) = waiting.pop() {
-        let Ok(entries) = fs::read_dir(&dir) else { continue };
-        for entry in entries.flatten() {
-            let Ok(data) = entry.metadata() else { continue };
-            if data.is_dir() {
-                waiting.push(entry.path());
-            }
-            if data.nlink() == 1 || data.is_dir() || seen.insert((data.dev(), data.ino())) {
-                total += if data.is_file() { data.len().min(data.blocks() * 512) } else { 0 };
-            }
-        }
-    }
-    total
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::trace;
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -88,17 +89,16 @@ impl Addresses {
 
     /// Keeps the network from being removed while it is held. Not waited for but while one is being removed.
     pub(crate) fn hold(&self) -> Result<()> {
-        self.flock(FlockOperation::LockShared)
+        self.flock(How::Shared)
     }
 
     /// Waits for all who hold it and keeps others from it.
     pub(crate) fn hold_alone(&self) -> Result<()> {
-        self.flock(FlockOperation::LockExclusive)
+        self.flock(How::Exclusive)
     }
 
-    fn flock(&self, operation: FlockOperation) -> Result<()> {
-        rustix::io::retry_on_intr(|| rustix::fs::flock(&self.fd, operation))
-            .map_err(|e| Error::file("lock", &self.directory, e))
+    fn flock(&self, how: How) -> Result<()> {
+        lock::take(&self.fd, how, Patience::MOMENT).map_err(|e| Error::file("lock", &self.directory, e))
     }
 
     /// Takes a free address of `pool` for `container`. `is_live` says of another container's id whether it can still
@@ -229,8 +229,8 @@ impl Addresses {
         if !condition(&owner) {
             return Ok(false);
         }
-        rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive)
-            .map_err(|errno| failed("lock", errno))?;
+        lock::take(&file, How::Exclusive, Patience::MOMENT)
+            .map_err(|e| Error::file("lock", self.directory.join(&name), e))?;
         let opened = rustix::fs::fstat(file.as_fd()).map_err(|errno| failed("stat", errno))?;
         match rustix::fs::statat(&self.fd, &name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(named) if named.st_ino == opened.st_ino && named.st_dev == opened.st_dev => {}

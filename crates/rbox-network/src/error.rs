@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use rbox_sys::plain;
 use rustix::io::Errno;
 
 /// An error of this crate: what was attempted, on what, and why it failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A request the kernel refused.
-    #[error("{what}: {}", named(*.errno))]
+    #[error("{}: {}", in_words(what), named(*.errno))]
     Kernel {
         /// The request as `--explain` shows it.
         what: String,
@@ -18,14 +19,15 @@ pub enum Error {
     },
     /// An answer that did not come.
     #[error(
-        "{what}: the kernel gave no answer: its netlink buffer may be too small (sysctl net.core.rmem_default)"
+        "{}: the kernel gave no answer: its netlink buffer may be too small (sysctl net.core.rmem_default)",
+        in_words(what)
     )]
     NoAnswer {
         /// The request.
         what: String,
     },
     /// An answer that could not be read.
-    #[error("{what}: the kernel's answer is not understood: {why}")]
+    #[error("{}: the kernel's answer is not understood: {why}", in_words(what))]
     Answer {
         /// The request.
         what: String,
@@ -169,10 +171,33 @@ fn bound(errno: Errno, holder: &str) -> String {
     }
 }
 
-/// What went wrong, without the number of it.
-fn plain(error: impl std::fmt::Display) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or(&text).to_owned()
+/// The requests of netlink, and what each is for.
+const REQUESTS: [(&str, &str); 20] = [
+    ("RTM_GETLINK", "find link"),
+    ("RTM_NEWLINK", "make or change link"),
+    ("RTM_SETLINK", "set link"),
+    ("RTM_DELLINK", "delete link"),
+    ("RTM_GETADDR", "list addresses"),
+    ("RTM_NEWADDR", "add address"),
+    ("RTM_GETROUTE", "look up route"),
+    ("RTM_NEWROUTE", "add route"),
+    ("RTM_DELROUTE", "delete route"),
+    ("RTM_GETMULTICAST", "list multicast groups of link"),
+    ("NFT_MSG_GETCHAIN", "read nftables chain"),
+    ("NFT_MSG_GETRULE", "read nftables rules of"),
+    ("NFT_MSG_GETSETELEM", "read nftables elements of"),
+    ("NFT_MSG_GETGEN", "read the generation of nftables"),
+    ("IPCTNL_MSG_CT_GET", "list tracked connections"),
+    ("IPCTNL_MSG_CT_DELETE", "forget tracked connection"),
+    ("SOCK_DIAG_BY_FAMILY", "list sockets of"),
+    ("socket(NETLINK_ROUTE)", "open a socket for links and routes"),
+    ("socket(NETLINK_NETFILTER)", "open a socket for nftables"),
+    ("socket(NETLINK_SOCK_DIAG)", "open a socket to list sockets"),
+];
+
+/// A request as `--explain` shows it, told in words.
+fn in_words(what: &str) -> String {
+    REQUESTS.iter().fold(what.to_owned(), |told, (raw, words)| told.replace(raw, words))
 }
 
 /// `EINVAL (Invalid argument)`.

@@ -10,10 +10,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::net::IpAddr;
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, Stat};
+use rbox_sys::lock::{self, How, Patience};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::error::{Error, Result};
@@ -195,7 +195,7 @@ impl NameStore {
             Err(Errno::NOENT) => return Ok(false),
             opened => File::from(opened.map_err(|errno| failed("open", errno))?),
         };
-        rustix::fs::flock(file.as_fd(), FlockOperation::LockExclusive).map_err(|e| failed("lock", e))?;
+        lock::take(&file, How::Exclusive, Patience::MOMENT).map_err(|e| Error::file("lock", &path, e))?;
         let opened = rustix::fs::fstat(&file).map_err(|errno| failed("stat", errno))?;
         match rustix::fs::lstat(&path) {
             Ok(named) if same(&named, &opened) => {}

@@ -307,7 +307,9 @@ impl Netlink {
                 Err(Errno::NOBUFS) => self.overrun = true,
                 Err(Errno::AGAIN) if !self.overrun && self.is_readable() => {}
                 Err(Errno::AGAIN) => return Err(Error::NoAnswer { what: told() }),
-                Err(errno) => return Err(Error::Kernel { what: format!("recv for {}", told()), errno }),
+                Err(errno) => {
+                    return Err(Error::Kernel { what: format!("read the answer to: {}", told()), errno });
+                }
             }
         }
         split(&buffer).ok_or_else(|| Error::Answer { what: told(), why: "a message is cut short".into() })

@@ -15,6 +15,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::trace;
 
 use crate::address::Addresses;
@@ -271,7 +272,8 @@ impl NetworkStore {
     fn lock(&self) -> Result<std::fs::File> {
         make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let file = std::fs::File::open(&self.root).map_err(|e| Error::file("open", &self.root, e))?;
-        file.lock().map_err(|e| Error::file("lock", &self.root, e))?;
+        lock::take(&file, How::Exclusive, Patience::MOMENT)
+            .map_err(|e| Error::file("lock", &self.root, e))?;
         Ok(file)
     }
 
@@ -351,7 +353,7 @@ impl NetworkStore {
     /// Makes everything right again, whatever happened to it: bridges, rules, the ports and guards of `live` endpoints, the
     /// addresses of containers that are gone (`is_live` is false for their id). Goes on past failures.
     pub fn reconcile(&self, live: &[Endpoint], is_live: &dyn Fn(&str) -> bool) -> Result<(), Vec<Error>> {
-        let alone = self.lock();
+        let alone = self.lock().map_err(|error| vec![error])?;
         let networks = match self.default_network().and_then(|bridge| Ok((bridge, self.records()?))) {
             // Without a subnet there is nothing of it.
             Ok((bridge, records)) if bridge.subnet.is_none() => records,

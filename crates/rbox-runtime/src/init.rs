@@ -4,6 +4,7 @@
 //! the host's files still in reach until `pivot root`. So nothing here reads a path of the image by name, and
 //! nothing opens anything under /proc after the root has changed.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -12,10 +13,12 @@ use rbox_namespace::NamespaceSet;
 use rbox_namespace::handshake::{ChildEnd, Failure};
 use rbox_rootfs::tree;
 use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
+use rbox_sys::inode::Inode;
 use rbox_sys::mount;
 use rbox_sys::mount::{Attr, attach, clone_tree, new_mount, set_attributes};
 use rbox_sys::{SysError, process, told, trace};
 use rustix::fs::{FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
 use crate::create::{Launch, Stdio};
@@ -224,34 +227,19 @@ impl<'a> Init<'a> {
             match make_device(&parent, name, mode, block, number.0, number.1) {
                 // One that is there may be shared with others: it stays as it is, if it is the one.
                 Err(error) if error.errno == nix::errno::Errno::EEXIST => {
-                    require_device(&parent, name, block, number, device.path())?;
+                    device_at(&parent, name, block, number, device.path())?;
                     continue;
                 }
                 other => other?,
             }
             let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
             if (uid, gid) != (0, 0) {
+                let node = device_at(&parent, name, block, number, device.path())?;
                 let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
                 told(
                     "fchownat",
-                    || {
-                        format!(
-                            "{}, {}, {}, {}",
-                            parent.as_raw_fd(),
-                            trace::quoted(name),
-                            uid.as_raw(),
-                            gid.as_raw()
-                        )
-                    },
-                    || {
-                        rustix::fs::chownat(
-                            &parent,
-                            name,
-                            Some(uid),
-                            Some(gid),
-                            rustix::fs::AtFlags::SYMLINK_NOFOLLOW,
-                        )
-                    },
+                    || format!("{}, {}, {}", trace::quoted(name), uid.as_raw(), gid.as_raw()),
+                    || node.set_owner(uid, gid),
                 )?;
             }
         }
@@ -434,18 +422,20 @@ fn own_null() -> Option<OwnedFd> {
 }
 
 /// Refuses what stands at a device's place and is not that device.
-fn require_device(
+fn device_at(
     dir: &OwnedFd,
     name: &str,
     block: bool,
     (major, minor): (u32, u32),
     shown: &Path,
-) -> Result<(), StepError> {
-    let there = open_beneath(dir, Path::new(name), OFlags::PATH | OFlags::NOFOLLOW, 0)?;
-    let stat = rustix::fs::fstat(&there).map_err(|e| SysError::new("fstat", trace::fd(&there), e))?;
+) -> Result<Inode, StepError> {
+    let failed = |errno| SysError::new("openat", trace::quoted(shown), errno);
+    let name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
+    let there = Inode::at(dir, &name).map_err(failed)?;
+    let stat = there.stat().map_err(failed)?;
     let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
     if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == rustix::fs::makedev(major, minor) {
-        return Ok(());
+        return Ok(there);
     }
     Err(StepError::new(format!("device {}: something else is there already", shown.display())))
 }

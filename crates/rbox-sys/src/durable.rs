@@ -8,7 +8,7 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
-use rustix::fs::FlockOperation;
+use crate::lock::{self, How};
 
 /// Whether a file has to be on disk when the call that writes it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +45,10 @@ pub fn replace(temporaries: &Path, path: &Path, bytes: &[u8], lasting: Lasting) 
             other => other?,
         };
         let lock = file.try_clone()?;
-        rustix::fs::flock(&lock, FlockOperation::LockShared)?;
+        // Whoever has it is sweeping, and takes this file away.
+        if !lock::try_take(&lock, How::Shared)? {
+            continue;
+        }
         let done = write_to(file, bytes, lasting).and_then(|()| std::fs::rename(&temporary, path));
         match done {
             Ok(()) if lasting == Lasting::Now => return path.parent().map_or(Ok(()), sync_dir),
@@ -77,7 +80,7 @@ pub fn sweep(temporaries: &Path) {
         let path = entry.path();
         let flags = (rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK).bits() as i32;
         let Ok(file) = OpenOptions::new().read(true).custom_flags(flags).open(&path) else { continue };
-        let free = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        let free = lock::try_take(&file, How::Exclusive).is_ok_and(|taken| taken);
         // A name that was taken by another meanwhile is not removed.
         let same = |there: &std::fs::Metadata| {
             file.metadata().is_ok_and(|ours| ours.is_file() && ours.ino() == there.ino())
@@ -108,7 +111,7 @@ mod tests {
         // A dead writer's goes, a living one's stays.
         std::fs::write(temporaries.join("1.0"), "half").unwrap();
         let living = File::create(temporaries.join("1.1")).unwrap();
-        rustix::fs::flock(&living, FlockOperation::LockShared).unwrap();
+        assert!(lock::try_take(&living, How::Shared).unwrap());
         sweep(&temporaries);
         assert!(!temporaries.join("1.0").exists() && temporaries.join("1.1").exists());
         // A failure leaves nothing.

@@ -45,19 +45,53 @@ impl From<std::io::Error> for RawErrno {
 impl SysError {
     /// What the call was for, in words.
     fn action(&self) -> &'static str {
-        match self.call {
-            "open" | "openat" | "openat2" => "open",
-            "open_tree" => "open as a mount",
-            "fsopen" | "fsconfig" | "fsmount" | "mount" | "move_mount" => "mount",
-            "mount_setattr" => "change the mount",
-            "umount2" => "unmount",
-            "mkdir" | "mkdirat" => "make directory",
-            "mknodat" => "make device",
-            "symlinkat" => "make link",
-            "fstat" | "fstatfs" | "statx" => "look at",
-            other => other,
+        action(self.call)
+    }
+}
+
+/// What a call is for, in words.
+pub fn action(call: &'static str) -> &'static str {
+    match call {
+        "open" | "openat" | "openat2" => "open",
+        "open_tree" => "open as a mount",
+        "fsopen" | "fsconfig" | "fsmount" | "mount" | "move_mount" => "mount",
+        "mount_setattr" => "change the mount",
+        "umount2" => "unmount",
+        "mkdir" | "mkdirat" => "make directory",
+        "mknodat" => "make device",
+        "symlinkat" => "make link",
+        "fstat" | "fstatfs" | "statx" | "newfstatat" => "look at",
+        "fchown" | "fchownat" => "change the owner of",
+        "chmod" | "fchmod" | "fchmodat2" => "change the mode of",
+        "utimensat" => "set the times of",
+        "setxattr" | "fsetxattr" => "set an attribute of",
+        "ftruncate" => "set the size of",
+        "unlinkat" => "remove",
+        "renameat2" => "move",
+        "linkat" => "link",
+        "readlinkat" => "read link",
+        "getdents64" => "list",
+        other => other,
+    }
+}
+
+/// An error's text without the kernel's numbers that the standard library and rustix put behind their words:
+/// `… (os error 2)`. Whatever shows a user one of their errors shows it through this (`house::errors_are_told_in_words`).
+pub fn plain(error: impl fmt::Display) -> String {
+    let text = error.to_string();
+    let mut out = String::with_capacity(text.len());
+    let mut parts = text.split(" (os error ");
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.bytes().all(|b| b.is_ascii_digit()) => out.push_str(rest),
+            _ => {
+                out.push_str(" (os error ");
+                out.push_str(part);
+            }
         }
     }
+    out
 }
 
 /// What the kernel's number means, as a part of a sentence.
@@ -116,6 +150,16 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_are_left_out() {
+        let error = std::io::Error::from_raw_os_error(2);
+        assert_eq!(
+            plain(format!("a: {error}: b: {error}")),
+            "a: No such file or directory: b: No such file or directory"
+        );
+        assert_eq!(plain("a (os error x) b"), "a (os error x) b");
+    }
 
     #[test]
     fn a_failed_call_is_told_in_words() {

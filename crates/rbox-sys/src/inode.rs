@@ -1,4 +1,4 @@
-//! Owner, mode and times of what lies where a container can write.
+//! Owner, mode, attributes and times of what lies where a container can write.
 //!
 //! Between a call that makes a thing and one that changes it by its name, the container can put something else in
 //! its place, such as a link to a file of the host. So the thing is opened first, by a descriptor that follows no link
@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 /// A file, directory, link, node or socket, by itself and not by a name.
@@ -63,22 +63,38 @@ impl Inode {
 
     /// chmod(2) of the magic link in /proc that stands for the descriptor, found in a procfs and nowhere else.
     fn set_mode_through_proc(&self, mode: Mode) -> Result<(), Errno> {
-        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
         if FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
-        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let own = rustix::fs::open(c"/proc/self/fd", flags, Mode::empty())?;
-        if u64::try_from(rustix::fs::fstatfs(&own)?.f_type) != Ok(PROC_SUPER_MAGIC) {
-            return Err(Errno::NOSYS);
-        }
-        rustix::fs::chmodat(&own, self.0.as_raw_fd().to_string(), mode, AtFlags::empty())
+        rustix::fs::chmodat(own_fds()?, self.0.as_raw_fd().to_string(), mode, AtFlags::empty())
+    }
+
+    /// Sets an extended attribute. A link has its own, where its file system lets it have any.
+    pub fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
+        // setxattrat(2) is there since Linux 6.13 only. Whatever the magic link stands for is not followed further.
+        let path = format!("{OWN_FDS}/{}", self.0.as_raw_fd());
+        own_fds()?;
+        rustix::fs::setxattr(path, name, value, XattrFlags::empty())
     }
 
     /// Changes access and modification time.
     pub fn set_times(&self, times: &Timestamps) -> Result<(), Errno> {
         rustix::fs::utimensat(&self.0, c"", times, AtFlags::EMPTY_PATH)
     }
+}
+
+/// Where this process's descriptors are files.
+const OWN_FDS: &str = "/proc/self/fd";
+
+/// That directory, when it is one of a procfs.
+fn own_fds() -> Result<OwnedFd, Errno> {
+    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let own = rustix::fs::open(OWN_FDS, flags, Mode::empty())?;
+    if u64::try_from(rustix::fs::fstatfs(&own)?.f_type) != Ok(PROC_SUPER_MAGIC) {
+        return Err(Errno::NOSYS);
+    }
+    Ok(own)
 }
 
 fn fchmodat2(fd: impl AsFd, mode: Mode) -> Result<(), Errno> {
@@ -134,7 +150,14 @@ mod tests {
         fs::rename(path.join("link"), path.join("fifo")).unwrap();
         fifo.set_mode(Mode::from_raw_mode(0o777)).unwrap();
         assert_eq!(fs::metadata(&target).unwrap().mode() & 0o7777, 0o600);
-        Inode::make_symlink(&dir, c"other", c"target").unwrap();
+        let other = Inode::make_symlink(&dir, c"other", c"target").unwrap();
+        // An attribute of the link is the link's, where it may have one, and never the file's.
+        let _ = other.set_xattr(b"trusted.rbox", b"x");
+        assert!(other.set_xattr(b"user.rbox", b"x").is_err());
+        let mut value = [0; 8];
+        for name in ["trusted.rbox", "user.rbox"] {
+            assert!(rustix::fs::getxattr(&target, name, &mut value[..]).is_err(), "{name}");
+        }
         assert_eq!(fs::read_link(path.join("other")).unwrap(), std::path::Path::new("target"));
     }
 }

@@ -9,11 +9,13 @@ pub mod durable;
 pub mod error;
 pub mod file;
 pub mod inode;
+pub mod lock;
 pub mod mount;
 pub mod process;
 pub mod reading;
 pub mod removal;
 pub mod seccomp;
 pub mod trace;
+pub mod usage;
 
-pub use error::{SysError, told};
+pub use error::{SysError, action, plain, told};

@@ -39,17 +39,25 @@ pub fn remove_tree(path: &Path) -> io::Result<()> {
             Err(Errno::NOENT) => return Ok(()),
             other => other?,
         };
-    let name = CString::new(name.as_bytes())?;
+    remove_at(parent, &CString::new(name.as_bytes())?)
+}
+
+/// Removes `name` of the directory `dir` with all that is in it; one that is not there is no error.
+///
+/// # Errors
+/// As of [`remove_tree`].
+pub fn remove_at(dir: impl AsFd, name: &CStr) -> io::Result<()> {
+    let dir = dir.as_fd();
     let mut walk = Walk::default();
     loop {
-        match walk.try_remove(parent.as_fd(), &name, FileType::Unknown, false) {
+        match walk.try_remove(dir, name, FileType::Unknown, false) {
             Tried::Gone => return Ok(()),
             Tried::Kept => return walk.result(),
             Tried::Full => {}
         }
-        let Some(top) = walk.enter(parent.as_fd(), &name) else { return walk.result() };
+        let Some(top) = walk.enter(dir, name) else { return walk.result() };
         if walk.empty(top) == Emptied::Nothing {
-            walk.keep(parent.as_fd(), &name, Errno::NOTEMPTY);
+            walk.keep(dir, name, Errno::NOTEMPTY);
         }
         if !walk.failures.is_empty() {
             return walk.result();

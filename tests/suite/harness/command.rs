@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 
 use super::patience;
 
+/// What the kernel's interface is called is not for users: a message says in words what was tried.
+pub(crate) const RAW: [&str; 9] =
+    ["os error", "RTM_", "NFT_MSG", "NETLINK_", "openat2", "mkdirat", "move_mount", "O_PATH", "IPCTNL"];
+
 /// A command that is not started yet.
 pub(crate) struct Cmd {
     command: Command,
@@ -237,6 +241,9 @@ impl Output {
             out.line,
             out.stderr
         );
+        for raw in RAW {
+            assert!(!out.stderr.contains(raw), "`{}` says `{raw}`:\n{}", out.line, out.stderr);
+        }
         let said = out.stderr.to_lowercase();
         for word in words {
             assert!(

@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
-pub(crate) use command::{Cmd, Output};
+pub(crate) use command::{Cmd, Output, RAW};
 pub(crate) use disk::Disk;
 pub(crate) use host::Left;
 pub(crate) use peer::Peer;

@@ -8,8 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rbox_sys::lock::{self, How};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{FlockOperation, inotify};
+use rustix::fs::inotify;
 
 use super::writer::numbered;
 use super::{LogEntry, number};
@@ -160,7 +161,7 @@ impl LogReader {
             };
             absent = 0;
             // Without it a slow reader may miss lines, and nothing else.
-            let _ = rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared);
+            let _ = lock::try_take(&file, How::Shared);
             let inode = file.metadata()?.ino();
             if !seen.contains(&inode) {
                 seen.push(inode);

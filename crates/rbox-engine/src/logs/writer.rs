@@ -10,8 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rustix::fs::FlockOperation;
-use rustix::io::Errno;
+use rbox_sys::lock::{self, How};
 
 use super::{LogOptions, MAX_ENTRY, Stream, number};
 
@@ -184,9 +183,7 @@ pub(super) fn numbered(path: &Path, n: u32) -> PathBuf {
 
 /// Whether a follower is at this file.
 fn is_read(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| {
-        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
-    })
+    File::open(path).is_ok_and(|file| lock::try_take(&file, How::Exclusive) == Ok(false))
 }
 
 fn open_file(path: &Path) -> io::Result<File> {

@@ -7,12 +7,13 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_sys::inode::Inode;
-use rustix::fs::{
-    AtFlags, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
-};
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::plain;
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 /// Directories nested deeper are refused: each level holds descriptors open.
@@ -22,23 +23,29 @@ const FILLING: &CStr = c"trusted.rbox.filling";
 
 /// A volume that could not be filled.
 #[derive(Debug, thiserror::Error)]
-#[error("copy the image's {path} into the volume: {action}: {source}")]
+#[error("copy the image's {path} into the volume: {action}: {}", plain(source))]
 pub struct PopulateError {
     action: &'static str,
     /// Within the directory copied; `.` for itself.
     path: String,
-    source: Errno,
+    #[source]
+    source: io::Error,
 }
 
 /// Copies the content of the directory `image` into the directory `volume` when that is empty, and says
 /// whether it did. The volume's own mode and owner become those of `image`.
 pub fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, PopulateError> {
-    let at_root = |action| move |source| PopulateError { action, path: ".".into(), source };
+    let at_root =
+        |action| move |source: Errno| PopulateError { action, path: ".".into(), source: source.into() };
     // Containers that share the volume may start together: one fills, the others wait and find it full. The lock
     // is on a descriptor of its own, since a duplicate would share the caller's.
     let lock =
         rustix::fs::openat(volume, c".", dir_flags(), Mode::empty()).map_err(at_root("open the volume"))?;
-    rustix::fs::flock(&lock, FlockOperation::LockExclusive).map_err(at_root("lock the volume"))?;
+    lock::take(&lock, How::Exclusive, Patience::WORK).map_err(|source| PopulateError {
+        action: "lock the volume",
+        path: ".".into(),
+        source,
+    })?;
     let interrupted = rustix::fs::fgetxattr(&lock, FILLING, &mut [0_u8; 8][..]).is_ok();
     if interrupted {
         rbox_sys::removal::clear(&lock)
@@ -103,7 +110,7 @@ impl Copy<'_> {
     fn failed(&self, action: &'static str) -> impl Fn(Errno) -> PopulateError {
         let path: Vec<String> =
             self.path.iter().map(|name| name.to_string_lossy().escape_debug().to_string()).collect();
-        move |source| PopulateError { action, path: path.join("/"), source }
+        move |source| PopulateError { action, path: path.join("/"), source: source.into() }
     }
 
     fn directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> Result<(), PopulateError> {

@@ -49,7 +49,8 @@ fn a_volumes_life() {
     assert_eq!(store.remove(&data, &unused).unwrap_err().to_string(), "get data: no such volume");
     assert!(store.get(&data).unwrap().is_none());
     let left: Vec<_> = fs::read_dir(&store.dir).unwrap().collect();
-    assert_eq!(left.len(), 1, "{left:?}");
+    assert_eq!(left.len(), 2, "one volume and .tmp: {left:?}");
+    assert_eq!(fs::read_dir(store.dir.join(TEMPORARIES)).unwrap().count(), 0);
 }
 
 #[test]
@@ -94,17 +95,21 @@ fn what_a_kill_left_is_swept_and_work_in_progress_is_not() {
     store.create(Some(&name("data")), BTreeMap::new()).unwrap();
     let mut dead = std::process::Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
-    for left in [format!(".new-a.{}.1", dead.id()), ".gone-b".into(), ".new-".into()] {
-        fs::create_dir_all(store.dir.join(left).join("_data")).unwrap();
+    for left in [format!("new-a.{}.1", dead.id()), "gone-b".into(), "new-".into()] {
+        fs::create_dir_all(store.dir.join(TEMPORARIES).join(left).join("_data")).unwrap();
     }
     let mine = store.temporary(NEW).unwrap();
     fs::create_dir(&mine).unwrap();
     fs::write(store.dir.join("foreign"), "").unwrap();
     assert_eq!(store.list().unwrap().len(), 1);
     store.sweep();
-    let mut left: Vec<_> = fs::read_dir(&store.dir).unwrap().map(|e| e.unwrap().path()).collect();
-    left.sort();
-    assert_eq!(left, [mine, store.dir.join("data"), store.dir.join("foreign")]);
+    let left = |dir: &Path| {
+        let mut left: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+        left.sort();
+        left
+    };
+    assert_eq!(left(&store.dir.join(TEMPORARIES)), [mine]);
+    assert_eq!(left(&store.dir), [".tmp", "data", "foreign"].map(|name| store.dir.join(name)));
 }
 
 /// Of one that is damaged the data counts; the others have nothing to do with it.
@@ -182,5 +187,6 @@ fn many_makers_of_one_name_get_one_volume() {
         makers.into_iter().map(|maker| maker.join().unwrap()).collect()
     });
     assert!(made.iter().all(|volume| *volume == made[0]));
-    assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(&store.dir).unwrap().count(), 2, "the volume and .tmp");
+    assert_eq!(fs::read_dir(store.dir.join(TEMPORARIES)).unwrap().count(), 0);
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
+use rbox_rootfs::lock::{self, How, Patience};
 use rbox_spec::Digest;
-use rustix::fs::FlockOperation;
 
 use super::Job;
 use super::batch::Batch;
@@ -17,7 +17,7 @@ use crate::hash::{Hasher, HashingReader};
 use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};
 use crate::media::layer_compression;
 use crate::registry::{RegistryError, Session};
-use crate::store::{Finished, Layer, Staging, flock, same_file};
+use crate::store::{Finished, Layer, Staging, same_file};
 
 /// Cuts after which a download that does make progress is given up all the same.
 const MAX_CUTS: u32 = 100;
@@ -40,10 +40,14 @@ impl Partial {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
             let file = options.open(&path).map_err(io_error("open", &path))?;
-            if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            if !lock::try_take(&file, How::Exclusive)
+                .map_err(io::Error::from)
+                .map_err(io_error("lock", &path))?
+            {
                 job.say(&format!("{}: another pull fetches this layer, waiting for it", digest.short()));
-                batch
-                    .wait(|| flock(&file, FlockOperation::LockExclusive).map_err(io_error("lock", &path)))?;
+                batch.wait(|| {
+                    lock::take(&file, How::Exclusive, Patience::WORK).map_err(io_error("lock", &path))
+                })?;
             }
             if same_file(&file, &path) {
                 return Ok(Some(Self { path, file }));
@@ -109,12 +113,10 @@ impl Job<'_> {
     #[allow(clippy::unused_self)] // One of the steps above and below, called as they are.
     fn stage(&self, batch: &Batch<'_>, layer: &Layer) -> Result<Option<Staging>, PullError> {
         batch.transaction.stage_layer_with(&layer.diff_id, |path, dir| {
-            match flock(dir, FlockOperation::NonBlockingLockExclusive) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    batch.wait(|| flock(dir, FlockOperation::LockExclusive).map_err(io_error("lock", path)))
-                }
-                other => other.map_err(io_error("lock", path)),
+            if lock::try_take(dir, How::Exclusive).map_err(io::Error::from).map_err(io_error("lock", path))? {
+                return Ok(());
             }
+            batch.wait(|| lock::take(dir, How::Exclusive, Patience::WORK).map_err(io_error("lock", path)))
         })
     }
 

@@ -6,15 +6,15 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use rbox_rootfs::lock::{self, How, Patience};
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::digest::Algorithm;
 use rbox_spec::{Digest, Reference};
-use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::find::LayerRecord;
 use super::index::{NewEntry, put};
-use super::{Image, ImageStore, StoreError, flock, io_error, same_file, sync_parent};
+use super::{Image, ImageStore, StoreError, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
 use crate::layer::{LayerError, Unpacked, unpack_stream};
@@ -53,7 +53,7 @@ pub struct Transaction<'s> {
 impl ImageStore {
     /// Starts adding.
     pub fn transaction(&self) -> Result<Transaction<'_>, StoreError> {
-        let lock = self.lock_file("store.lock", FlockOperation::LockShared)?;
+        let lock = self.lock_file("store.lock", How::Shared)?;
         Ok(Transaction { store: self, _lock: lock })
     }
 
@@ -235,7 +235,7 @@ impl Transaction<'_> {
     /// The place to unpack a layer of known diff ID; waits for whoever is at it. `None`: the layer is there.
     pub(crate) fn stage_layer(&self, diff_id: &Digest) -> Result<Option<Staging>, StoreError> {
         self.stage_layer_with(diff_id, |path, dir| {
-            flock(dir, FlockOperation::LockExclusive).map_err(io_error("lock", path))
+            lock::take(dir, How::Exclusive, Patience::WORK).map_err(io_error("lock", path))
         })
     }
 

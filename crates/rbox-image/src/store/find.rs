@@ -5,12 +5,12 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 
 use jiff::Timestamp;
+use rbox_rootfs::lock::{self, How, Patience};
 use rbox_spec::{Digest, Platform, Reference};
-use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use super::index::{IndexFile, full_name, names_of, noted_hidden, noted_id, noted_size, reference, source};
-use super::{ImageStore, StoreError, flock, io_error, same_file};
+use super::{ImageStore, StoreError, io_error, same_file};
 use crate::config::{History, ImageConfig};
 use crate::hash::{HashingReader, digest_of};
 use crate::layer::Unpacked;
@@ -447,7 +447,7 @@ impl ImageStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
             Err(source) => return Err(StoreError::Io { action: "open", path, source }),
         };
-        flock(&file, FlockOperation::LockShared).map_err(io_error("lock", &path))?;
+        lock::take(&file, How::Shared, Patience::WORK).map_err(io_error("lock", &path))?;
         // Removal takes the entry out while it holds the lock, and the file goes only later.
         if !same_file(&file, &path) || self.entry_of_id(&self.read_index()?, &image.id).is_none() {
             return Err(gone());

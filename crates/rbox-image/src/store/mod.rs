@@ -30,7 +30,8 @@
 //! and partial downloads when they are a day old.
 //!
 //! # Locks
-//! All are `flock`s, so death releases them.
+//! All are `flock`s, so death releases them. What is waited for is waited for an hour at most, as layers may be fetched, unpacked
+//! or deleted under any of them, and ten seconds when its holder is stopped ([`rbox_rootfs::lock`]).
 //! - Readers (`find`, `list`) take none: index.json is replaced as a whole.
 //! - `index.lock`, exclusive: around one change of index.json.
 //! - `store.lock`, shared: by whoever adds blobs or layers, from before the first until they are registered ([`Transaction`]).
@@ -56,8 +57,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rbox_rootfs::lock::{self, How, Patience};
 use rbox_spec::Digest;
-use rustix::fs::FlockOperation;
 
 pub use add::{Expected, StoredLayer, Transaction};
 pub use error::{StoreError, is_full};
@@ -153,8 +154,15 @@ impl ImageStore {
         self.tmp().join(format!("{kind}-{}-{nanos:08x}-{serial}", std::process::id()))
     }
 
-    /// Opens (making it) and locks one of the lock files.
-    fn lock_file(&self, name: &str, how: FlockOperation) -> Result<File, StoreError> {
+    /// Opens one of the lock files (making it) and waits for its lock.
+    fn lock_file(&self, name: &str, how: How) -> Result<File, StoreError> {
+        let (file, path) = self.open_lock(name)?;
+        lock::take(&file, how, Patience::WORK).map_err(io_error("lock", &path))?;
+        Ok(file)
+    }
+
+    /// One of the lock files, with its path.
+    fn open_lock(&self, name: &str) -> Result<(File, PathBuf), StoreError> {
         let path = self.dir.join(name);
         let file = OpenOptions::new()
             .create(true)
@@ -164,12 +172,11 @@ impl ImageStore {
             .mode(0o600)
             .open(&path)
             .map_err(io_error("open", &path))?;
-        flock(&file, how).map_err(io_error("lock", &path))?;
-        Ok(file)
+        Ok((file, path))
     }
 
     pub(crate) fn lock_index(&self) -> Result<IndexLock, StoreError> {
-        self.lock_file("index.lock", FlockOperation::LockExclusive).map(|file| IndexLock { _file: file })
+        self.lock_file("index.lock", How::Exclusive).map(|file| IndexLock { _file: file })
     }
 
     /// Replaces a small file as a whole: temporary file, fsync, rename, fsync of the parent.
@@ -209,16 +216,6 @@ impl ImageStore {
 /// Holds index.lock.
 pub(crate) struct IndexLock {
     _file: File,
-}
-
-/// `flock`, again after a signal.
-pub(crate) fn flock(file: &File, how: FlockOperation) -> io::Result<()> {
-    loop {
-        match rustix::fs::flock(file, how) {
-            Err(rustix::io::Errno::INTR) => {}
-            other => return Ok(other?),
-        }
-    }
 }
 
 /// Whether `path` still leads to the open `file`.

@@ -3,15 +3,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 
+use rbox_rootfs::lock::{self, How};
 use rbox_spec::{Digest, Reference};
-use rustix::fs::FlockOperation;
 
 use super::find::chain_ids;
 use super::index::{
     IndexFile, clear_source, drop_name, full_name, names_of, noted_id, reference, set_reference, source,
 };
 use super::users::{ImageUser, Users};
-use super::{Image, ImageStore, StoreError, flock};
+use super::{Image, ImageStore, StoreError};
 use crate::media::{Descriptor, MAX_CONFIG};
 
 /// How to remove.
@@ -189,13 +189,13 @@ impl ImageStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { action: "open", path, source }),
         };
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(StoreError::Conflict(format!(
+        match lock::try_take(&file, How::Exclusive) {
+            Ok(true) => Ok(Some(file)),
+            Ok(false) => Err(StoreError::Conflict(format!(
                 "unable to delete {} (cannot be forced) - a container is being created from it",
                 image.id.short()
             ))),
-            Err(source) => Err(StoreError::Io { action: "lock", path, source }),
+            Err(errno) => Err(StoreError::Io { action: "lock", path, source: errno.into() }),
         }
     }
 }

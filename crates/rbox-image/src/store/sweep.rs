@@ -6,9 +6,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use rbox_rootfs::lock::{self, How};
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::Digest;
-use rustix::fs::FlockOperation;
 
 use super::remove::Doomed;
 use super::users::layer_name;
@@ -84,11 +84,9 @@ impl ImageStore {
 
     /// The lock that excludes everyone who adds; `None` if someone does.
     fn try_alone(&self) -> Result<Option<File>, StoreError> {
-        match self.lock_file("store.lock", FlockOperation::NonBlockingLockExclusive) {
-            Ok(file) => Ok(Some(file)),
-            Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => Ok(None),
-            Err(error) => Err(error),
-        }
+        let (file, path) = self.open_lock("store.lock")?;
+        let taken = lock::try_take(&file, How::Exclusive).map_err(io_error("lock", &path))?;
+        Ok(taken.then_some(file))
     }
 
     /// Everything that index.json names, directly or not, and what containers stand on.

@@ -41,7 +41,7 @@ pub enum UnpackError {
         why: &'static str,
     },
     /// The kernel refused to make an entry.
-    #[error("{call} for layer entry {path}")]
+    #[error("{} layer entry {path}", rbox_sys::action(call))]
     System {
         /// The system call.
         call: &'static str,
@@ -49,6 +49,14 @@ pub enum UnpackError {
         path: Name,
         /// The kernel's answer.
         source: Errno,
+    },
+    /// What an earlier entry made could not be removed.
+    #[error("remove layer entry {path}")]
+    Remove {
+        /// The entry's name as the archive has it.
+        path: Name,
+        /// What was in the way.
+        source: io::Error,
     },
     /// The layer is larger than [`super::Limits`] allows.
     #[error("the layer has more than {limit} {of}")]

@@ -2,13 +2,15 @@
 //! A symbolic link of the layer leads to a place inside the layer, absolute or not; none leads out.
 
 use std::collections::VecDeque;
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, RenameFlags, ResolveFlags, Uid};
+use rbox_sys::removal::remove_at;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
 use super::Limits;
-use super::error::{UnpackError, refused, system};
+use super::error::{Name, UnpackError, refused, system};
 
 /// As many links as the kernel follows in one name.
 const MOST_LINKS: u32 = 40;
@@ -24,8 +26,6 @@ pub(super) struct Place<'fd, 'l> {
     last: Option<(Vec<u8>, OwnedFd)>,
     /// Inodes made, implied directories too.
     made: u64,
-    /// Distinguishes the names that removed directories are moved to.
-    moved: u64,
 }
 
 /// A name's directory part and last component.
@@ -66,7 +66,7 @@ pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError
 
 impl<'fd, 'l> Place<'fd, 'l> {
     pub(super) fn new(root: BorrowedFd<'fd>, limits: &'l Limits) -> Self {
-        Self { root, limits, last: None, made: 0, moved: 0 }
+        Self { root, limits, last: None, made: 0 }
     }
 
     /// The root's own descriptor.
@@ -205,67 +205,12 @@ impl<'fd, 'l> Place<'fd, 'l> {
     /// Removes what is at `path`, with all it holds.
     pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), UnpackError> {
         let (_, name) = split(path);
-        let parent = self.parent(path)?;
-        match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
-            Err(Errno::ISDIR) => {}
-            done => {
-                system("unlinkat", path, done)?;
-                // The directory kept open may have been found through the link removed.
-                self.last = None;
-                return Ok(());
-            }
-        }
-        let top = system("openat", path, rustix::fs::openat(parent, name, DIRECTORY, Mode::empty()))?;
-        self.empty(&top, path)?;
-        let result = rustix::fs::unlinkat(self.parent(path)?, name, AtFlags::REMOVEDIR);
+        let refused = |source| UnpackError::Remove { path: Name(path.to_vec()), source };
+        let name = CString::new(name).map_err(|error| refused(error.into()))?;
+        let removed = remove_at(self.parent(path)?, &name).map_err(refused);
+        // The directory kept open may have been found through a link that was removed, or have been removed.
         self.last = None;
-        system("unlinkat", path, result)
-    }
-
-    /// Empties a directory with three descriptors however deep it is: what a subdirectory holds is moved up.
-    fn empty(&mut self, top: &OwnedFd, path: &[u8]) -> Result<(), UnpackError> {
-        loop {
-            let mut left = false;
-            for name in names(top, path)? {
-                match rustix::fs::unlinkat(top, &name[..], AtFlags::empty()) {
-                    Err(Errno::ISDIR) => {}
-                    done => {
-                        system("unlinkat", path, done)?;
-                        continue;
-                    }
-                }
-                left = true;
-                let below =
-                    system("openat", path, rustix::fs::openat(top, &name[..], DIRECTORY, Mode::empty()))?;
-                for inner in names(&below, path)? {
-                    match rustix::fs::unlinkat(&below, &inner[..], AtFlags::empty()) {
-                        Err(Errno::ISDIR) => self.move_up(&below, &inner, top, path)?,
-                        done => system("unlinkat", path, done)?,
-                    }
-                }
-                system("unlinkat", path, rustix::fs::unlinkat(top, &name[..], AtFlags::REMOVEDIR))?;
-            }
-            if !left {
-                return Ok(());
-            }
-        }
-    }
-
-    fn move_up(
-        &mut self,
-        from: &OwnedFd,
-        name: &[u8],
-        top: &OwnedFd,
-        path: &[u8],
-    ) -> Result<(), UnpackError> {
-        loop {
-            self.moved += 1;
-            let fresh = format!(".removed-{}", self.moved);
-            match rustix::fs::renameat_with(from, name, top, fresh.as_bytes(), RenameFlags::NOREPLACE) {
-                Err(Errno::EXIST) => {}
-                done => return system("renameat2", path, done),
-            }
-        }
+        removed
     }
 }
 
@@ -276,17 +221,4 @@ pub(super) const DIRECTORY: OFlags =
 /// The components of a path that say something.
 fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|part| !part.is_empty() && *part != b".").map(<[u8]>::to_vec)
-}
-
-/// The names in a directory.
-fn names(directory: &OwnedFd, path: &[u8]) -> Result<Vec<Vec<u8>>, UnpackError> {
-    let mut all = Vec::new();
-    for entry in system("getdents64", path, Dir::read_from(directory))? {
-        let entry = system("getdents64", path, entry)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            all.push(name.to_vec());
-        }
-    }
-    Ok(all)
 }

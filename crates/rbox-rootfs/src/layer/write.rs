@@ -1,9 +1,11 @@
 //! Makes the entries of a layer, then its whiteouts, then what is true of its directories.
 
 use std::collections::BTreeSet;
+use std::ffi::CString;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rbox_sys::inode::Inode;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
@@ -109,7 +111,7 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
             Kind::Character | Kind::Block | Kind::Fifo => self.node(&path, &entry)?,
             Kind::Label => {}
         }
-        self.dress_by_name(&path, &entry)
+        self.dress_inode(&path, &entry)
     }
 
     /// Passes over data that makes nothing, with its padding.
@@ -210,37 +212,29 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         system("utimensat", path, rustix::fs::futimens(fd, &times(entry)))
     }
 
-    /// The same for what cannot be opened without an effect (a device, a FIFO, a symbolic link). The entry was made
-    /// a moment ago by an exclusive call, so its name is it; `/proc/self/fd` stands for calls that take no descriptor.
-    fn dress_by_name(&mut self, path: &[u8], entry: &Entry) -> Result<(), UnpackError> {
+    /// The same for what cannot be opened without an effect (a device, a FIFO, a symbolic link): by a descriptor that
+    /// stands for the thing itself.
+    fn dress_inode(&mut self, path: &[u8], entry: &Entry) -> Result<(), UnpackError> {
         let (_, name) = split(path);
-        let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-        let own = self.own;
-        let parent = self.place.parent(path)?;
-        if (entry.uid, entry.gid) != own {
-            let (uid, gid) = (Uid::from_raw(entry.uid), Gid::from_raw(entry.gid));
-            system("fchownat", path, rustix::fs::chownat(parent, name, Some(uid), Some(gid), nofollow))?;
+        let name = system("openat", path, CString::new(name).map_err(|_| Errno::INVAL))?;
+        let thing = system("openat", path, Inode::at(self.place.parent(path)?, &name))?;
+        let found = FileType::from_raw_mode(system("fstat", path, thing.stat())?.st_mode);
+        if file_type(entry.kind) != Some(found) {
+            return Err(refused(path, "was replaced while the layer was unpacked"));
         }
-        let handle = if entry.kind == Kind::Symlink {
-            None
-        } else {
-            let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let fd = system("openat", path, rustix::fs::openat(parent, name, flags, Mode::empty()))?;
-            let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-            system("chmod", path, rustix::fs::chmod(link, Mode::from_raw_mode(entry.mode)))?;
-            Some(fd)
-        };
-        drop(handle);
-        let directory = parent.as_raw_fd();
+        if (entry.uid, entry.gid) != self.own {
+            system("fchownat", path, thing.set_owner(Uid::from_raw(entry.uid), Gid::from_raw(entry.gid)))?;
+        }
+        if entry.kind != Kind::Symlink {
+            system("fchmodat2", path, thing.set_mode(Mode::from_raw_mode(entry.mode)))?;
+        }
         for (attribute, value) in &entry.xattrs {
             if self.takes(attribute) {
-                let link = [format!("/proc/self/fd/{directory}/").as_bytes(), name].concat();
-                let set = rustix::fs::lsetxattr(link, &attribute[..], value, XattrFlags::empty());
+                let set = thing.set_xattr(attribute, value);
                 self.attribute(attribute, path, set)?;
             }
         }
-        let parent = self.place.parent(path)?;
-        system("utimensat", path, rustix::fs::utimensat(parent, name, &times(entry), nofollow))
+        system("utimensat", path, thing.set_times(&times(entry)))
     }
 
     /// Whether an attribute is the image's to set. overlayfs's own would forge whiteouts and redirects; an LSM's
@@ -434,6 +428,19 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
             }
         }
         Ok(())
+    }
+}
+
+/// What the kernel calls an entry's kind; none for what makes no file of its own.
+fn file_type(kind: Kind) -> Option<FileType> {
+    match kind {
+        Kind::File => Some(FileType::RegularFile),
+        Kind::Directory => Some(FileType::Directory),
+        Kind::Symlink => Some(FileType::Symlink),
+        Kind::Character => Some(FileType::CharacterDevice),
+        Kind::Block => Some(FileType::BlockDevice),
+        Kind::Fifo => Some(FileType::Fifo),
+        Kind::Hardlink | Kind::Label => None,
     }
 }
 
