@@ -1,10 +1,12 @@
 //! The table of all commands. A command is built only when it is asked for; see [`crate::cli`].
 
-use crate::cli::Entry;
-use crate::{
-    archive, boot, context, exec, generate, history, images, info, inspect, logs, net, network, pid, port,
-    ps, pull, rename, rm, rmi, run, start, stats, stop, system, top, update, volume,
-};
+use crate::command::entry::Entry;
+use crate::container::{boot, exec, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update};
+use crate::image::{archive, history, images, pull, rmi};
+use crate::network::{net, networks};
+use crate::system::{context, disk, info};
+use crate::volume::volumes;
+use crate::{generate, inspect};
 
 /// Words that only lead to other commands.
 pub(crate) const GROUPS: &[(&str, &str)] = &[
@@ -53,18 +55,18 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<archive::Save>(&["save", "image save"]),
     Entry::of::<archive::Import>(&["import", "image import"]),
     Entry::of::<rmi::Prune>(&["image prune"]),
-    Entry::of::<volume::Create>(&["volume create"]),
-    Entry::of::<volume::Ls>(&["volume ls", "volume list"]),
+    Entry::of::<volumes::Create>(&["volume create"]),
+    Entry::of::<volumes::Ls>(&["volume ls", "volume list"]),
     Entry::of::<inspect::InspectVolume>(&["volume inspect"]),
-    Entry::of::<volume::Rm>(&["volume rm", "volume remove"]),
-    Entry::of::<volume::Prune>(&["volume prune"]),
-    Entry::of::<network::Create>(&["network create"]),
-    Entry::of::<network::Ls>(&["network ls", "network list"]),
-    Entry::of::<network::Rm>(&["network rm", "network remove"]),
-    Entry::of::<network::Prune>(&["network prune"]),
-    Entry::of::<network::Connect>(&["network connect"]),
-    Entry::of::<network::Disconnect>(&["network disconnect"]),
-    Entry::of::<network::Reconcile>(&["network reconcile"]),
+    Entry::of::<volumes::Rm>(&["volume rm", "volume remove"]),
+    Entry::of::<volumes::Prune>(&["volume prune"]),
+    Entry::of::<networks::Create>(&["network create"]),
+    Entry::of::<networks::Ls>(&["network ls", "network list"]),
+    Entry::of::<networks::Rm>(&["network rm", "network remove"]),
+    Entry::of::<networks::Prune>(&["network prune"]),
+    Entry::of::<networks::Connect>(&["network connect"]),
+    Entry::of::<networks::Disconnect>(&["network disconnect"]),
+    Entry::of::<networks::Reconcile>(&["network reconcile"]),
     Entry::of::<inspect::InspectNetwork>(&["network inspect"]),
     Entry::of::<net::Net>(&["net"]),
     Entry::of::<net::NetTrace>(&["net trace"]),
@@ -74,9 +76,9 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<context::Show>(&["context show"]),
     Entry::of::<context::Inspect>(&["context inspect"]),
     Entry::of::<context::Use>(&["context use"]),
-    Entry::of::<system::Df>(&["system df"]),
-    Entry::of::<system::Prune>(&["system prune"]),
-    Entry::of::<system::Reset>(&["system reset"]),
+    Entry::of::<disk::Df>(&["system df"]),
+    Entry::of::<disk::Prune>(&["system prune"]),
+    Entry::of::<disk::Reset>(&["system reset"]),
     Entry::of::<boot::Boot>(&["system boot"]).entering(),
     Entry::of::<boot::Shutdown>(&["system shutdown"]),
     Entry::of::<boot::Unit>(&["system unit"]),

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use clap_complete::Shell;
 
-use crate::cli::{Execute, Global, bad_input, say, tree};
-use crate::table::write_all;
+use crate::command::entry::Execute;
+use crate::command::error::bad_input;
+use crate::command::global::Global;
+use crate::output::lines::say;
+use crate::output::table::write_all;
 
 /// Generate the completion script for a shell
 #[derive(Debug, Parser)]
@@ -21,9 +24,9 @@ pub(crate) struct Completion {
 }
 
 impl Execute for Completion {
-    fn execute(self, _: &Global) -> anyhow::Result<u8> {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let mut script = Vec::new();
-        clap_complete::generate(self.shell, &mut tree(), "rbox", &mut script);
+        clap_complete::generate(self.shell, &mut (global.tree)(), "rbox", &mut script);
         write_all(&mut std::io::stdout(), &String::from_utf8(script)?)?;
         Ok(0)
     }
@@ -41,8 +44,8 @@ pub(crate) struct Man {
 }
 
 impl Execute for Man {
-    fn execute(self, _: &Global) -> anyhow::Result<u8> {
-        let mut root = tree();
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let mut root = (global.tree)();
         root.build();
         let Some(dir) = &self.dir else {
             write_all(&mut std::io::stdout(), &page(&root)?)?;
@@ -79,6 +82,7 @@ fn write_pages(command: &clap::Command, name: &str, dir: &Path) -> anyhow::Resul
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::dispatch::tree;
 
     #[test]
     fn each_command_has_a_page() {

@@ -7,11 +7,13 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
-use crate::cli::{BadInput, Execute, Global, NOT_DONE, report};
-use crate::escape;
-use crate::ps::image_size;
-use crate::table::write_all;
-use crate::template::Template;
+use crate::command::entry::Execute;
+use crate::command::error::{BadInput, NOT_DONE, report};
+use crate::command::global::Global;
+use crate::image::images::image_size;
+use crate::output::escape;
+use crate::output::table::write_all;
+use crate::output::template::Template;
 
 /// What kind of thing a name is looked up as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -201,12 +203,13 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Re
         Kind::Volume => {
             let Ok(name) = name.parse() else { return Ok(None) };
             let Some(volume) = global.volumes().get(&name)? else { return Ok(None) };
-            crate::volume::warn_of_damage(&volume);
+            crate::volume::volumes::warn_of_damage(&volume);
             Ok(Some(serde_json::to_value(volume.to_json())?))
         }
         Kind::Network => {
-            let networks = crate::network::all(global)?;
-            let Some(network) = networks.iter().find(|network| crate::network::is_called(network, name))
+            let networks = crate::network::find::all(global)?;
+            let Some(network) =
+                networks.iter().find(|network| crate::network::find::is_called(network, name))
             else {
                 return Ok(None);
             };

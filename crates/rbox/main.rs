@@ -1,56 +1,24 @@
 //! rbox: a complete container engine in one static binary, with no daemon.
 
-mod archive;
-mod boot;
-mod cli;
-mod client;
+mod args;
+mod command;
 mod commands;
-mod context;
-mod escape;
-mod exec;
-mod flags;
+mod container;
+mod dispatch;
 mod generate;
-mod global;
-mod hello;
-mod history;
-mod images;
-mod info;
+mod guest;
+mod image;
 mod inspect;
-mod interspersed;
 mod lacking;
-mod limits;
-mod logs;
-mod net;
-mod net_mermaid;
-mod net_tree;
 mod network;
-mod network_flags;
 mod output;
-mod peers;
-mod pid;
-mod port;
-mod process;
-mod pruning;
-mod ps;
-mod pull;
-mod rename;
-mod rm;
-mod rmi;
-mod run;
-mod small_init;
-mod start;
-mod stats;
-mod stop;
+mod session;
 mod system;
-mod table;
-mod template;
-mod top;
-mod typed;
-mod units;
-mod update;
 mod volume;
 
 use std::process::ExitCode;
+
+use crate::guest::{hello, small_init};
 
 /// Inside containers this executable goes by other names: the embedded image's program, and the small init.
 fn main() -> ExitCode {
@@ -59,6 +27,6 @@ fn main() -> ExitCode {
     match name.to_str() {
         Some("/hello" | "hello") => hello::main(),
         Some("/sbin/docker-init") => small_init::main(),
-        _ => cli::main(),
+        _ => dispatch::main(),
     }
 }

@@ -158,8 +158,8 @@ fn locks_are_taken_in_one_place() {
 #[test]
 fn polls_have_an_end() {
     const FOR_THE_USER: [(&str, &str); 3] = [
-        ("rbox/client.rs", "the program's streams, and its end"),
-        ("rbox/pruning.rs", "the user's answer"),
+        ("rbox/session/client.rs", "the program's streams, and its end"),
+        ("rbox/args/pruning.rs", "the user's answer"),
         ("rbox-engine/src/exec.rs", "the output of a program that was left"),
     ];
     for (path, line, code) in code() {

@@ -146,10 +146,10 @@ const READERS: [(&str, &str); 19] = [
     ("rbox-network/src/host.rs", "the host's settings"),
     ("rbox-network/src/names.rs", "names in the state directory"),
     ("rbox-network/src/store.rs", "records of networks"),
-    ("rbox/flags.rs", "files that the caller names"),
-    ("rbox/hello.rs", "the hello image's own program, inside"),
-    ("rbox/info.rs", "the host's own /proc"),
-    ("rbox/top.rs", "the host's own /proc and /etc"),
+    ("rbox/args/flags.rs", "files that the caller names"),
+    ("rbox/guest/hello.rs", "the hello image's own program, inside"),
+    ("rbox/system/info.rs", "the host's own /proc"),
+    ("rbox/container/top.rs", "the host's own /proc and /etc"),
 ];
 
 #[test]

@@ -1,7 +1,7 @@
 //! The embedded image: `hello`, made from rbox's own executable, so that a first run needs no registry.
 //!
 //! Its one layer holds a copy of this static binary under the name `/hello`; started by that name, it prints
-//! what it sees from inside (`crates/rbox/hello.rs`).
+//! what it sees from inside (`crates/rbox/guest/hello.rs`).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,0 +1,464 @@
+//! The options of `run` and `create`, and what they mean to the engine.
+
+use std::collections::BTreeMap;
+
+use rbox_engine::create::CreateRequest;
+use rbox_engine::spec::container::{Attached, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
+use rbox_engine::spec::mount::MountSpec;
+use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
+use rbox_engine::spec::ulimit::Ulimit;
+
+use crate::args::limits::{LimitFlags, size};
+use crate::args::network_flags::NetworkFlags;
+use crate::command::error::bad_input;
+
+/// Options of `run` and `create`.
+#[derive(Debug, clap::Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+#[command(next_display_order = None)] // By name, with those of `limits` among them.
+pub(crate) struct ContainerFlags {
+    #[command(flatten)]
+    limits: LimitFlags,
+    #[command(flatten)]
+    networks: NetworkFlags,
+    /// Add an annotation, which the runtime is handed (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Add a capability
+    #[arg(long, value_name = "CAP")]
+    cap_add: Vec<String>,
+    /// Drop a capability
+    #[arg(long, value_name = "CAP")]
+    cap_drop: Vec<String>,
+    /// Make its control group in this one: a path, or the name of a systemd slice
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
+    /// Control groups it sees: private (only its own) or host
+    #[arg(long, value_name = "MODE", value_parser = ["host", "private"])]
+    cgroupns: Option<String>,
+    /// Write the container's id to this file, which must not exist
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cidfile: Option<String>,
+    /// Give a device of the host (HOST[:CONTAINER[:rwm]])
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+    /// Add a rule to the device filter, such as 'c 42:* rmw'
+    #[arg(long, value_name = "RULE")]
+    device_cgroup_rule: Vec<String>,
+    /// Limit how fast a device is read (DEVICE:SIZE a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_read_bps: Vec<String>,
+    /// Limit how often a device is read (DEVICE:N a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_read_iops: Vec<String>,
+    /// Limit how fast a device is written (DEVICE:SIZE a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_write_bps: Vec<String>,
+    /// Limit how often a device is written (DEVICE:N a second)
+    #[arg(long, value_name = "LIMIT")]
+    device_write_iops: Vec<String>,
+    /// Domain name inside the container
+    #[arg(long, value_name = "NAME")]
+    domainname: Option<String>,
+    /// Replace the image's entrypoint
+    #[arg(long, value_name = "COMMAND")]
+    entrypoint: Option<String>,
+    /// Set an environment variable (NAME=value, or NAME to pass on this shell's)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<String>,
+    /// Expose a port or a range of ports
+    #[arg(long, value_name = "PORT")]
+    expose: Vec<String>,
+    /// Add the user to a further group
+    #[arg(long, value_name = "GROUP")]
+    group_add: Vec<String>,
+    /// Host name inside the container
+    #[arg(short = 'h', long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Print this help
+    #[arg(long, action = clap::ArgAction::Help)]
+    help: Option<bool>,
+    /// Run a small init as PID 1 that reaps processes and passes signals on
+    #[arg(long)]
+    init: bool,
+    /// Whose shared memory and queues it has: private (its own), none (without /dev/shm) or host
+    #[arg(long, value_name = "MODE")]
+    ipc: Option<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    pub(crate) interactive: bool,
+    /// Set a label
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Read labels from a file
+    #[arg(long, value_name = "FILE")]
+    label_file: Vec<String>,
+    /// Where its output is kept: json-file, or none for nowhere
+    #[arg(long, value_name = "DRIVER")]
+    log_driver: Option<String>,
+    /// Option of the log: max-size=SIZE, max-file=N
+    #[arg(long, value_name = "KEY=VALUE")]
+    log_opt: Vec<String>,
+    /// How eagerly its memory is swapped out, 0 to 100; -1 for the host's (cgroup v1 only)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    memory_swappiness: Option<i64>,
+    /// Attach a file system (type=bind|volume|tmpfs,source=…,target=…,readonly)
+    #[arg(long, value_name = "SPEC")]
+    mount: Vec<String>,
+    /// Name of the container
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Disable the out-of-memory killer
+    #[arg(long)]
+    oom_kill_disable: bool,
+    /// Preference of the host to kill it when memory is short (-1000 to 1000)
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    oom_score_adj: Option<i32>,
+    /// Processes it sees: its own, or host for all of the host's
+    #[arg(long, value_name = "MODE")]
+    pid: Option<String>,
+    /// Platform of the image, such as linux/arm64
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Option<String>,
+    /// All capabilities and devices, no seccomp filter, no masks
+    #[arg(long)]
+    privileged: bool,
+    /// When to pull the image: always, missing or never
+    #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true, value_parser = ["always", "missing", "never"])]
+    pub(crate) pull: String,
+    /// Print nothing about pulling
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Make the root file system read-only
+    #[arg(long)]
+    read_only: bool,
+    /// Remove the container when it ends
+    #[arg(long)]
+    pub(crate) rm: bool,
+    /// seccomp=FILE, seccomp=unconfined or no-new-privileges
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Size of /dev/shm, such as 64m
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// Signal that stops the container
+    #[arg(long, value_name = "SIGNAL")]
+    stop_signal: Option<String>,
+    /// Seconds to wait for it to stop before it is killed; -1 for ever
+    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
+    stop_timeout: Option<i64>,
+    /// Set a kernel parameter of its namespaces
+    #[arg(long, value_name = "KEY=VALUE")]
+    sysctl: Vec<String>,
+    /// Mount a tmpfs (PATH[:size=64m,mode=755,…])
+    #[arg(long, value_name = "PATH")]
+    tmpfs: Vec<String>,
+    /// Give it a terminal
+    #[arg(short, long)]
+    pub(crate) tty: bool,
+    /// Set a limit of its processes (nofile=1024:2048)
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// Mode bits that files are made without, in octal (0022 is usual)
+    #[arg(long, value_name = "MASK")]
+    umask: Option<String>,
+    /// There is no socket to give away
+    #[arg(long, hide = true)]
+    use_api_socket: bool,
+    /// User and group (NAME|UID[:GROUP|GID])
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// User namespace: host
+    #[arg(long, value_name = "MODE")]
+    userns: Option<String>,
+    /// Whose host name it has: its own, or host
+    #[arg(long, value_name = "MODE")]
+    uts: Option<String>,
+    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro])
+    #[arg(short, long, value_name = "SPEC")]
+    volume: Vec<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+}
+
+impl ContainerFlags {
+    /// What the engine is asked to create. All that can be refused by its form is refused here.
+    pub(crate) fn request(&self, image: &str, command: &[String]) -> anyhow::Result<CreateRequest> {
+        if matches!(&self.name, Some(name) if name.is_empty()) {
+            return Err(bad_input("--name needs a name"));
+        }
+        if self.use_api_socket {
+            return Err(bad_input(
+                "--use-api-socket: rbox has no daemon, so there is no API socket to give to a container",
+            ));
+        }
+        let name = self.name.as_deref().map(str::parse).transpose().map_err(bad_input)?;
+        Ok(CreateRequest {
+            image: image.to_owned(),
+            command: command.to_vec(),
+            entrypoint: self.entrypoint.clone(),
+            name,
+            hostname: self.hostname.clone(),
+            domainname: self.domainname.clone(),
+            umask: self.umask.as_deref().map(umask).transpose()?,
+            user: self.user.clone(),
+            working_dir: self.workdir.clone(),
+            env: environment(&self.env_file, &self.env)?,
+            labels: self.labels()?,
+            expose: self.expose.clone(),
+            tty: self.tty,
+            open_stdin: self.interactive,
+            attached: Attached::output_and(self.interactive),
+            stop_signal: self.stop_signal.clone(),
+            stop_timeout: self.stop_timeout,
+            embedded: false,
+            host: self.host()?,
+        })
+    }
+
+    fn labels(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut labels = BTreeMap::new();
+        let from_files = lines_of(&self.label_file)?;
+        for label in from_files.iter().chain(&self.label) {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            if key.is_empty() {
+                return Err(bad_input(format!("invalid label format: \"{label}\": expected KEY=VALUE")));
+            }
+            labels.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(labels)
+    }
+
+    fn host(&self) -> anyhow::Result<HostConfig> {
+        let (seccomp, no_new_privileges) = security(&self.security_opt)?;
+        match self.userns.as_deref() {
+            None | Some("" | "host") => {}
+            Some(other) => {
+                return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported")));
+            }
+        }
+        let mut host = HostConfig {
+            mounts: self.mounts()?,
+            resources: self.resources()?,
+            cap_add: self.cap_add.clone(),
+            cap_drop: self.cap_drop.clone(),
+            privileged: self.privileged,
+            group_add: self.group_add.clone(),
+            read_only: self.read_only,
+            seccomp,
+            no_new_privileges,
+            devices: parse_all::<DeviceSpec>(&self.device)?,
+            ulimits: parse_all::<Ulimit>(&self.ulimit)?,
+            shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
+            sysctls: pairs("--sysctl", &self.sysctl)?,
+            oom_score_adj: self.oom_score_adj,
+            auto_remove: self.rm,
+            restart: self.limits.restart()?.unwrap_or_default(),
+            cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
+            cgroupns_host: self.cgroupns.as_deref() == Some("host"),
+            pid_host: of_host("--pid", self.pid.as_deref())?,
+            uts_host: of_host("--uts", self.uts.as_deref())?,
+            ipc: ipc(self.ipc.as_deref())?,
+            annotations: pairs("--annotation", &self.annotation)?,
+            log_driver: log_driver(self.log_driver.as_deref(), &self.log_opt)?,
+            init: self.init,
+            userns: self.userns.clone().unwrap_or_default(),
+            log_opts: pairs("--log-opt", &self.log_opt)?,
+            cid_file: self.cidfile.clone(),
+            ..HostConfig::default()
+        };
+        self.networks.apply(&mut host)?;
+        Ok(host)
+    }
+
+    fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {
+        let cwd =
+            std::env::current_dir().map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
+        let mut mounts = Vec::new();
+        for spec in &self.volume {
+            mounts.push(MountSpec::parse_volume(spec, &cwd).map_err(bad_input)?);
+        }
+        for spec in &self.mount {
+            mounts.push(MountSpec::parse_mount(spec, &cwd).map_err(bad_input)?);
+        }
+        for spec in &self.tmpfs {
+            mounts.push(MountSpec::parse_tmpfs(spec).map_err(bad_input)?);
+        }
+        Ok(mounts)
+    }
+
+    fn resources(&self) -> anyhow::Result<Resources> {
+        let given = self.limits.resources()?;
+        Ok(Resources {
+            memory: given.memory.filter(|bytes| *bytes > 0),
+            memory_swappiness: self.memory_swappiness.map(swappiness).transpose()?.flatten(),
+            cpu_shares: given.cpu_shares.filter(|shares| *shares > 0),
+            pids_limit: given.pids_limit.or(Resources::defaults().pids_limit),
+            oom_kill_disable: self.oom_kill_disable,
+            blkio_weight: given.blkio_weight.filter(|weight| *weight > 0),
+            device_read_bps: rates(&self.device_read_bps, DeviceRate::parse_bps)?,
+            device_read_iops: rates(&self.device_read_iops, DeviceRate::parse_iops)?,
+            device_write_bps: rates(&self.device_write_bps, DeviceRate::parse_bps)?,
+            device_write_iops: rates(&self.device_write_iops, DeviceRate::parse_iops)?,
+            device_cgroup_rules: parse_all::<DeviceRule>(&self.device_cgroup_rule)?,
+            ..given
+        })
+    }
+}
+
+/// `--pid` and `--uts`: whether the host's are wanted.
+fn of_host(flag: &str, mode: Option<&str>) -> anyhow::Result<bool> {
+    match mode {
+        None | Some("" | "private") => Ok(false),
+        Some("host") => Ok(true),
+        Some(other) if other.starts_with("container:") => Err(bad_input(format!(
+            "{flag} {other}: namespaces of another container cannot be shared, only host is supported"
+        ))),
+        Some(other) => Err(bad_input(format!("{flag}: invalid mode \"{other}\": it takes host"))),
+    }
+}
+
+fn ipc(mode: Option<&str>) -> anyhow::Result<IpcMode> {
+    match mode {
+        None | Some("" | "private") => Ok(IpcMode::Private),
+        Some("none") => Ok(IpcMode::None),
+        Some("host") => Ok(IpcMode::Host),
+        Some(other) if other == "shareable" || other.starts_with("container:") => Err(bad_input(format!(
+            "--ipc {other}: memory cannot be shared with another container, only private, none and host are supported"
+        ))),
+        Some(other) => {
+            Err(bad_input(format!("--ipc: invalid mode \"{other}\": it takes private, none or host")))
+        }
+    }
+}
+
+/// `--log-driver`, whose options `--log-opt` has.
+fn log_driver(driver: Option<&str>, options: &[String]) -> anyhow::Result<LogDriver> {
+    const OF_DOCKER: [&str; 9] =
+        ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "local", "splunk", "syslog"];
+    match driver {
+        None | Some("" | "json-file") => Ok(LogDriver::JsonFile),
+        Some("none") if options.is_empty() => Ok(LogDriver::None),
+        Some("none") => Err(bad_input("invalid logging opts for driver none")),
+        Some(other) if OF_DOCKER.contains(&other) => Err(bad_input(format!(
+            "docker's log driver '{other}' is not supported: rbox has json-file and none"
+        ))),
+        Some(other) => Err(bad_input(format!(
+            "logger: no log driver named '{other}' is registered: rbox has json-file and none"
+        ))),
+    }
+}
+
+/// `--umask`, in octal.
+fn umask(text: &str) -> anyhow::Result<u32> {
+    u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mask| *mask <= 0o777)
+        .ok_or_else(|| bad_input(format!("invalid umask \"{text}\": expected octal digits, at most 777")))
+}
+
+fn rates(
+    texts: &[String],
+    parse: fn(&str) -> Result<DeviceRate, ResourcesError>,
+) -> anyhow::Result<Vec<DeviceRate>> {
+    texts.iter().map(|text| parse(text).map_err(bad_input)).collect()
+}
+
+/// `--memory-swappiness`: none for the host's.
+fn swappiness(number: i64) -> anyhow::Result<Option<u64>> {
+    match number {
+        -1 => Ok(None),
+        _ => u64::try_from(number).map(Some).map_err(|_| bad_input(ResourcesError::Swappiness(number))),
+    }
+}
+
+fn parse_all<T: std::str::FromStr>(texts: &[String]) -> anyhow::Result<Vec<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    texts.iter().map(|text| text.parse::<T>().map_err(bad_input)).collect()
+}
+
+fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    texts
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => {
+                Err(bad_input(format!("invalid argument \"{text}\" for \"{flag}\" flag: expected KEY=VALUE")))
+            }
+        })
+        .collect()
+}
+
+fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
+    let (mut seccomp, mut no_new_privileges) = (SeccompMode::Default, false);
+    for option in options {
+        let (key, value) =
+            option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
+        match (key, value) {
+            ("no-new-privileges", None | Some("true")) => no_new_privileges = true,
+            ("no-new-privileges", Some("false")) => no_new_privileges = false,
+            ("seccomp", Some("unconfined")) => seccomp = SeccompMode::Unconfined,
+            ("seccomp", Some("builtin")) => seccomp = SeccompMode::Default,
+            ("seccomp", Some(path)) => {
+                let text = std::fs::read_to_string(path)
+                    .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
+                rbox_engine::create::check_seccomp(&text)
+                    .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
+                seccomp = SeccompMode::Profile(text);
+            }
+            // These switch off what this host does not have.
+            ("label", Some(_)) | ("apparmor", Some("unconfined")) | ("systempaths", Some("confined")) => {}
+            _ => {
+                return Err(bad_input(format!(
+                    "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, no-new-privileges"
+                )));
+            }
+        }
+    }
+    Ok((seccomp, no_new_privileges))
+}
+
+/// Variables of files, then of options. A name alone passes this process's value on, if it has one.
+pub(crate) fn environment(files: &[String], texts: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut env = Vec::new();
+    let from_files = lines_of(files)?;
+    for text in from_files.iter().chain(texts) {
+        if text.split('=').next().is_none_or(str::is_empty) {
+            return Err(bad_input(format!("invalid environment variable: {text}")));
+        }
+        if text.contains('=') {
+            env.push(text.clone());
+        } else if let Some(value) = std::env::var_os(text) {
+            env.push(format!("{text}={}", value.to_string_lossy()));
+        }
+    }
+    Ok(env)
+}
+
+/// The lines of files that are neither empty nor comments.
+fn lines_of(files: &[String]) -> anyhow::Result<Vec<String>> {
+    let mut lines = Vec::new();
+    for path in files {
+        let text = std::fs::read_to_string(path).map_err(|e| bad_input(format!("open {path}: {e}")))?;
+        for line in text.trim_start_matches('\u{feff}').lines() {
+            let line = line.trim_start();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let key = line.split('=').next().unwrap_or(line);
+            if key.contains(char::is_whitespace) {
+                return Err(bad_input(format!(
+                    "invalid line in {path}: variable '{key}' contains whitespaces"
+                )));
+            }
+            lines.push(line.to_owned());
+        }
+    }
+    Ok(lines)
+}

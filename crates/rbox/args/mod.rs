@@ -1,0 +1,8 @@
+//! Arguments that several commands share, and what they become.
+
+pub(crate) mod flags;
+pub(crate) mod limits;
+pub(crate) mod network_flags;
+pub(crate) mod patience;
+pub(crate) mod platform;
+pub(crate) mod pruning;

@@ -1,0 +1,96 @@
+//! From an error to its one line on standard error and its exit code.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use crate::output::{escape, table};
+
+/// rbox itself failed, or was asked for what it cannot do.
+pub(crate) const FAILED: u8 = 125;
+
+/// A command other than run and exec did not succeed on what it was given, as Docker's client ends.
+pub(crate) const NOT_DONE: u8 = 1;
+
+/// Input that could not be understood: exit code 125 for every command.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct BadInput(pub(crate) String);
+
+/// For `map_err` on whatever reads a user's words.
+pub(crate) fn bad_input(error: impl std::fmt::Display) -> anyhow::Error {
+    BadInput(error.to_string()).into()
+}
+
+/// An error with an exit code of its own, and nothing to print when the message is empty.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct Coded {
+    /// The line to print.
+    pub(crate) message: String,
+    /// The exit code.
+    pub(crate) code: u8,
+}
+
+/// Prints an error's one line and gives the exit code it stands for.
+pub(crate) fn report(error: &anyhow::Error) -> u8 {
+    let message = message(error);
+    if !message.is_empty() {
+        // Nobody reads: nothing to be done about it.
+        let line = clipped(&message);
+        let _ = table::write_all(&mut std::io::stderr(), &format!("rbox: {}\n", escape::text(&line)));
+    }
+    exit_code(error)
+}
+
+/// A message quotes what the user, a registry or an image wrote, which may be of any length: the ends are enough.
+pub(crate) fn clipped(message: &str) -> Cow<'_, str> {
+    const MOST: usize = 4000;
+    let length = message.chars().count();
+    if length <= MOST {
+        return message.into();
+    }
+    let head: String = message.chars().take(MOST / 2).collect();
+    let tail: String = message.chars().skip(length - MOST / 2).collect();
+    format!("{head} … {tail}").into()
+}
+
+/// The error and what caused it, each said once.
+pub(crate) fn message(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            let _ = write!(text, ": {cause}");
+        }
+    }
+    rbox_engine::plain(&text)
+}
+
+pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
+    use rbox_engine::error::EngineError;
+    use rbox_engine::filter::FilterError;
+    if let Some(coded) = error.downcast_ref::<Coded>() {
+        return coded.code;
+    }
+    let template = error.downcast_ref::<crate::output::template::Error>();
+    let input = error.is::<BadInput>()
+        || error.is::<FilterError>()
+        || matches!(template, Some(crate::output::template::Error::Parse(_)));
+    let invalid = matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Invalid(_)));
+    if input || invalid { FAILED } else { NOT_DONE }
+}
+
+/// Errors of `run`, `create`, `start` and `exec` end with their own code, or 125.
+pub(crate) fn coded<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| {
+        if error.is::<Coded>() {
+            return error;
+        }
+        let code = error
+            .downcast_ref::<rbox_engine::error::EngineError>()
+            .map_or(125, rbox_engine::error::EngineError::exit_code);
+        Coded { message: message(&error), code: u8::try_from(code).unwrap_or(125) }.into()
+    })
+}

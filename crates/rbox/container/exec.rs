@@ -1,0 +1,121 @@
+//! `rbox exec`: a further process in a container that runs.
+
+use clap::Parser;
+use rbox_engine::error::EngineError;
+use rbox_engine::exec::{ExecRequest, ExecStdio, exec};
+
+use crate::args::flags::environment;
+use crate::command::entry::Execute;
+use crate::command::error::{Coded, NOT_DONE, coded};
+use crate::command::global::Global;
+use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
+use crate::session::output::Shown;
+use crate::session::peers::{Ended, ProcessPeer};
+
+/// Execute a command in a running container
+#[derive(Debug, Parser)]
+#[command(
+    name = "exec",
+    after_help = "Examples:
+  rbox exec -it web sh
+  rbox exec web cat /etc/hostname
+  rbox exec -u 1000 -w /tmp -e LANG=C web id
+  rbox exec -d web touch /tmp/done"
+)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct Exec {
+    /// Run it in the background
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// Set an environment variable (NAME=value, or NAME to pass on this shell's)
+    #[arg(short, long, value_name = "NAME=VALUE")]
+    env: Vec<String>,
+    /// Read environment variables from a file
+    #[arg(long, value_name = "FILE")]
+    env_file: Vec<String>,
+    /// Keep standard input open
+    #[arg(short, long)]
+    interactive: bool,
+    /// All capabilities, no seccomp filter
+    #[arg(long)]
+    privileged: bool,
+    /// Give it a terminal
+    #[arg(short, long)]
+    tty: bool,
+    /// User and group (NAME|UID[:GROUP|GID])
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    /// Working directory inside the container
+    #[arg(short, long, value_name = "DIR")]
+    workdir: Option<String>,
+    /// Its name or id
+    container: String,
+    /// The command and its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+    command: Vec<String>,
+}
+
+impl Execute for Exec {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let keys = client::parse_detach_keys(&self.detach_keys)?;
+        if !self.detach {
+            client::require_terminal(self.interactive, self.tty)?;
+        }
+        let env = environment(&self.env_file, &self.env)?;
+        let request = ExecRequest {
+            command: self.command.clone(),
+            tty: self.tty,
+            env,
+            user: self.user.clone(),
+            working_dir: self.workdir.clone(),
+            privileged: self.privileged,
+        };
+        let container = global.container(&self.container)?;
+        coded(self.carry_out(&container, &request, &keys).map_err(|error| match error.downcast() {
+            // It is not running, or paused: as with Docker, this is not the command's failure.
+            Ok(error @ EngineError::Conflict(_)) => {
+                Coded { message: error.to_string(), code: NOT_DONE }.into()
+            }
+            Ok(error) => error.into(),
+            Err(error) => error,
+        }))
+    }
+}
+
+impl Exec {
+    fn carry_out(
+        &self,
+        container: &rbox_engine::record::Container,
+        request: &ExecRequest,
+        detach_keys: &[u8],
+    ) -> anyhow::Result<u8> {
+        let stdio = if self.tty {
+            ExecStdio::Terminal(client::size())
+        } else if self.detach {
+            ExecStdio::Nowhere
+        } else {
+            ExecStdio::Pipes { input: self.interactive }
+        };
+        let process = exec(container, request, stdio)?;
+        if self.detach {
+            process.leave();
+            return Ok(0);
+        }
+        let mut peer = ProcessPeer::new(process, self.tty);
+        let attachment = Attachment {
+            input: self.interactive,
+            shown: Shown::ALL,
+            tty: self.tty,
+            detach_keys,
+            proxy: None,
+        };
+        if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
+            return Ok(u8::try_from(code).unwrap_or(255));
+        }
+        peer.process.leave();
+        Ok(0)
+    }
+}

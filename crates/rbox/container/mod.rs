@@ -1,0 +1,17 @@
+//! Commands on containers.
+
+pub(crate) mod boot;
+pub(crate) mod exec;
+pub(crate) mod logs;
+pub(crate) mod pid;
+pub(crate) mod port;
+pub(crate) mod process;
+pub(crate) mod ps;
+pub(crate) mod rename;
+pub(crate) mod rm;
+pub(crate) mod run;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod stop;
+pub(crate) mod top;
+pub(crate) mod update;

@@ -1,0 +1,31 @@
+//! `rbox rename`.
+
+use clap::Parser;
+use rbox_engine::containers;
+use rbox_engine::spec::ContainerName;
+
+use crate::command::entry::Execute;
+use crate::command::error::bad_input;
+use crate::command::global::Global;
+
+/// Rename a container
+#[derive(Debug, Parser)]
+#[command(name = "rename", after_help = "Examples:\n  rbox rename brave_turing web")]
+pub(crate) struct Rename {
+    /// Its name or id
+    container: String,
+    /// The new name
+    new_name: String,
+}
+
+impl Execute for Rename {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let container = global.container(&self.container)?;
+        let name: ContainerName = self.new_name.parse().map_err(bad_input)?;
+        if name == container.record.name {
+            anyhow::bail!("Renaming a container with the same name as its current name");
+        }
+        containers::rename(&global.paths, &container, &name)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,132 @@
+//! `rbox rm` and `rbox container prune`.
+
+use std::collections::BTreeMap;
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::record::ContainerRecord;
+use rbox_engine::teardown;
+use rbox_engine::volume::disk_usage;
+
+use crate::args::pruning::{Deleted, Pruning};
+use crate::command::each::each;
+use crate::command::entry::Execute;
+use crate::command::global::Global;
+use crate::output::lines::say;
+use crate::output::units::human_sum;
+
+/// Remove one or more containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "rm",
+    after_help = "Examples:\n  rbox rm job             # one that has ended\n  rbox rm -f -v web       # one that runs, with the volumes nobody named\n  rbox rm -f $(rbox ps -aq)"
+)]
+pub(crate) struct Rm {
+    /// Force the removal of a running container (uses SIGKILL)
+    #[arg(short, long)]
+    force: bool,
+    /// Remove the specified link (CONTAINER/ALIAS), not a container
+    #[arg(short, long, conflicts_with_all = ["force", "volumes"])]
+    link: bool,
+    /// Remove anonymous volumes associated with the container
+    #[arg(short, long)]
+    volumes: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Execute for Rm {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        use rbox_engine::error::EngineError;
+        if self.link {
+            return Ok(each(&self.containers, |path| {
+                rbox_engine::connect::unlink(&global.paths, path)?;
+                say(path)
+            }));
+        }
+        let mut ended = BTreeMap::new();
+        if self.force {
+            // All at once, so that the kernel takes them down together; each is waited for below.
+            for name in &self.containers {
+                if let Ok(container) = global.container(name) {
+                    rbox_engine::control::begin_kill(&global.paths, &container);
+                    ended.insert(name.as_str(), container);
+                }
+            }
+        }
+        Ok(each(&self.containers, |name| {
+            let known = ended.remove(name);
+            let container = match (global.container(name), known) {
+                // Made with --rm, its monitor was faster: what is left to do is to wait for that.
+                (Err(EngineError::NoContainer(_)), Some(known)) => known,
+                // With -f a container that is not there is told, and no failure, as Docker has it.
+                (Err(error @ EngineError::NoContainer(_)), None) if self.force => {
+                    crate::command::error::report(&error.into());
+                    return Ok(());
+                }
+                (found, _) => found?,
+            };
+            teardown::remove(&global.paths, &container, self.force, self.volumes)?;
+            release_layers(global, &container.record);
+            say(name)
+        }))
+    }
+}
+
+/// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it.
+fn release_layers(global: &Global, record: &ContainerRecord) {
+    if let Ok(store) = global.images() {
+        let _ = store.release(record.image_id.parse().ok(), &record.layers);
+    }
+}
+
+/// Remove all stopped containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox container prune -f\n  rbox container prune --filter until=24h --filter label!=keep"
+)]
+pub(crate) struct Prune {
+    #[command(flatten)]
+    pruning: Pruning,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
+        if !self.pruning.agreed("WARNING! This will remove all stopped containers.")? {
+            return Ok(0);
+        }
+        let reclaimed = prune(global, &filters)?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
+        Ok(0)
+    }
+}
+
+/// Removes the containers that do not run and pass the filters, tells which, and gives the bytes that were freed.
+pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
+    let until = filters.until(Timestamp::now())?;
+    let mut reclaimed = 0;
+    let mut deleted = Deleted::new("Containers");
+    for container in global.containers()? {
+        let record = &container.record;
+        let wanted = !container.is_active()
+            && filters.labels(&record.config.labels)
+            && until.is_none_or(|until| record.created < until);
+        if !wanted {
+            continue;
+        }
+        let size = disk_usage(&global.paths.container(&record.id).join("upper"));
+        // One that was started since it was listed is refused, and stays.
+        if teardown::remove(&global.paths, &container, false, false).is_err() {
+            continue;
+        }
+        release_layers(global, record);
+        deleted.say(record.id.as_str())?;
+        reclaimed += size;
+    }
+    deleted.end()?;
+    Ok(reclaimed)
+}

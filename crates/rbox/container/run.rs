@@ -1,0 +1,297 @@
+//! `rbox run` and `rbox create`: an image becomes a container, and for `run` the container's program runs.
+
+use std::io::Write;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use anyhow::Context;
+use clap::Parser;
+use rbox_engine::create::{CreateRequest, create};
+use rbox_engine::hello;
+use rbox_engine::image::{Image, ImageStore};
+use rbox_engine::monitor::StartOptions;
+use rbox_engine::record::ContainerRecord;
+use rbox_engine::spec::Platform;
+use rbox_engine::spec::container::{Attached, Attachment as Wanted, NetworkMode};
+use rbox_engine::wiring::networks;
+
+use crate::args::flags::ContainerFlags;
+use crate::command::entry::Execute;
+use crate::command::error::{bad_input, coded};
+use crate::command::global::Global;
+use crate::output::lines::say;
+use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
+use crate::session::output::Shown;
+use crate::session::peers::MonitorPeer;
+use crate::session::start::{exit_code, signal_proxy, start};
+
+/// Create a container from an image and run a command in it
+#[derive(Debug, Parser)]
+#[command(
+    name = "run",
+    disable_help_flag = true,
+    after_help = "Examples:
+  rbox run hello                                    # the embedded image: what a container sees of itself
+  rbox run --rm -it python:3.11-slim                # a terminal; the image is pulled when it is missing
+  rbox run -d --name web -p 8080:8000 python:3.11-slim python3 -m http.server 8000
+  rbox run --rm -v \"$PWD\":/src -w /src -m 256m --cpus 1.5 python:3.11-slim python3 test.py
+  rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
+)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    flags: ContainerFlags,
+    /// Attach only to these of its streams: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
+    /// Run in the background and print the container's id
+    #[arg(short, long)]
+    detach: bool,
+    /// Keys that detach from the terminal
+    #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
+    detach_keys: String,
+    /// Print each step as it is made (json: for machines)
+    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text", value_parser = ["text", "json"])]
+    explain: Option<String>,
+    /// Pass signals on to the program
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_default_value = true, action = clap::ArgAction::Set)]
+    sig_proxy: bool,
+    /// The image: NAME[:TAG], NAME@DIGEST or an id
+    image: String,
+    /// The command and its arguments; the image's own when left out
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+/// Create a container without starting it
+#[derive(Debug, Parser)]
+#[command(
+    name = "create",
+    disable_help_flag = true,
+    after_help = "Examples:\n  rbox create --name job python:3.11-slim python3 -c 'print(1)'\n  rbox start -a job"
+)]
+pub(crate) struct Create {
+    #[command(flatten)]
+    flags: ContainerFlags,
+    /// The image: NAME[:TAG], NAME@DIGEST or an id
+    image: String,
+    /// The command and its arguments; the image's own when left out
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    command: Vec<String>,
+}
+
+impl Execute for Create {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let attached = Attached::output_and(self.flags.interactive);
+        let record = coded(make(global, &self.flags, attached, &self.image, &self.command))?;
+        say(record.id.as_str())?;
+        Ok(0)
+    }
+}
+
+impl Execute for Run {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let detach_keys = client::parse_detach_keys(&self.detach_keys)?;
+        if !self.detach {
+            client::require_terminal(self.flags.interactive, self.flags.tty)?;
+        }
+        if let Some(format) = &self.explain {
+            tell_steps(format)?;
+        }
+        coded(self.carry_out(global, &detach_keys))
+    }
+}
+
+/// What `run` attaches.
+struct Streams {
+    shown: Shown,
+    /// What `inspect` tells of it.
+    attached: Attached,
+}
+
+impl Run {
+    /// `--attach`: all but input without it, input with `-i` anyway.
+    fn streams(&self) -> anyhow::Result<Streams> {
+        let stdin = self.flags.interactive;
+        if self.attach.is_empty() {
+            let attached = if self.detach { Attached::NONE } else { Attached::output_and(stdin) };
+            return Ok(Streams { shown: Shown::ALL, attached });
+        }
+        if self.detach {
+            return Err(bad_input("conflicting options: cannot specify both --attach and --detach"));
+        }
+        let named: Vec<String> = self.attach.iter().map(|name| name.to_lowercase()).collect();
+        if named.iter().any(|name| !["stdin", "stdout", "stderr"].contains(&name.as_str())) {
+            return Err(bad_input("valid streams are STDIN, STDOUT and STDERR"));
+        }
+        let has = |name: &str| named.iter().any(|named| named == name);
+        // What is written to a terminal is one stream.
+        let stdout = has("stdout") || (self.flags.tty && has("stderr"));
+        let attached =
+            Attached { stdin: stdin || has("stdin"), stdout: has("stdout"), stderr: has("stderr") };
+        Ok(Streams { shown: Shown { stdout, stderr: has("stderr") }, attached })
+    }
+
+    fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
+        let streams = self.streams()?;
+        let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
+        let attach = !self.detach;
+        let socket = start(
+            global,
+            &record,
+            StartOptions { attach, size: client::size().filter(|_| record.config.tty) },
+        )?;
+        if self.detach {
+            say(record.id.as_str())?;
+            return Ok(0);
+        }
+        let socket =
+            socket.with_context(|| format!("container {} was started by another command", record.name))?;
+        let proxy = signal_proxy(global, &record);
+        let attachment = Attachment {
+            input: record.config.open_stdin,
+            shown: streams.shown,
+            tty: record.config.tty,
+            detach_keys,
+            proxy: self.sig_proxy.then_some(&proxy),
+        };
+        let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
+        exit_code(global, &record, &ended)
+    }
+}
+
+/// `--explain`: events go to where standard error goes now.
+fn tell_steps(format: &str) -> anyhow::Result<()> {
+    let format = if format == "json" {
+        rbox_engine::explain::Format::Json
+    } else {
+        rbox_engine::explain::Format::Text
+    };
+    rbox_engine::explain::to_stderr(format).context("explain")
+}
+
+/// The record of a new container, its image pulled when need be.
+fn make(
+    global: &Global,
+    flags: &ContainerFlags,
+    attached: Attached,
+    image: &str,
+    command: &[String],
+) -> anyhow::Result<ContainerRecord> {
+    let mut request = CreateRequest { attached, ..flags.request(image, command)? };
+    let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
+    let store = global.images()?;
+    let image = obtain(&store, flags, &mut request)?;
+    let record = create(&global.paths, &store, &image, request)?;
+    if let Some(file) = cid_file {
+        file.write(record.id.as_str())?;
+    }
+    warn_of_lost_ports(global, &record)?;
+    Ok(record)
+}
+
+/// Docker's words for ports that cannot be published because the container has the host's network, or no way out of its own.
+fn warn_of_lost_ports(global: &Global, record: &ContainerRecord) -> std::io::Result<()> {
+    let host = &record.host;
+    if host.ports.is_empty() && !host.publish_all {
+        return Ok(());
+    }
+    let store = networks(&global.paths);
+    let is_internal = |wanted: &Wanted| {
+        store.attached(&wanted.network_id, &wanted.network).is_ok_and(|network| network.internal)
+    };
+    let why = match host.network {
+        NetworkMode::Host => "using host network mode",
+        NetworkMode::None => "the container has no network",
+        NetworkMode::Bridge if host.attachments.iter().all(is_internal) => "all its networks are internal",
+        _ => return Ok(()),
+    };
+    let line = format!("WARNING: Published ports are discarded when {why}\n");
+    crate::output::table::write_all(&mut std::io::stderr(), &line)
+}
+
+fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {
+    if hello::is_name(&request.image) && flags.pull != "always" {
+        let wanted = flags.platform.as_deref().map(crate::args::platform::parse_platform).transpose()?;
+        if wanted.is_some_and(|wanted| wanted.rank(&Platform::host()).is_none()) {
+            return Err(bad_input("the embedded image is for this machine's platform only"));
+        }
+        request.embedded = true;
+        return Ok(hello::ensure(store)?);
+    }
+    let image = crate::image::obtain::obtain(
+        store,
+        &request.image,
+        &flags.pull,
+        flags.platform.as_deref(),
+        flags.quiet,
+    )?;
+    if flags.platform.is_none() {
+        warn_of_foreign(&image.platform)?;
+    }
+    Ok(image)
+}
+
+/// Docker's words for an image that was pulled for another machine, when nobody asked for that in this command. Its programs
+/// may run all the same, where the kernel's `binfmt_misc` has a handler for them.
+fn warn_of_foreign(image: &Platform) -> std::io::Result<()> {
+    let host = Platform::host();
+    // What variants this machine has is for its processor to say.
+    if host.rank(&Platform::new(&image.os, &image.architecture, None)).is_some() {
+        return Ok(());
+    }
+    let line = format!(
+        "WARNING: The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
+         platform was requested\n"
+    );
+    crate::output::table::write_all(&mut std::io::stderr(), &line)
+}
+
+/// A file that gets the container's id. It is made before the container, so that an old one is never overwritten.
+struct CidFile {
+    path: String,
+    file: std::fs::File,
+    written: bool,
+}
+
+impl CidFile {
+    fn reserve(path: &str) -> anyhow::Result<Self> {
+        match rbox_engine::caller::create_new(Path::new(path)) {
+            Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                // A pipe, as of a shell's `>(…)`: nothing is overwritten there, and nothing of ours is to be removed.
+                let is_pipe = std::fs::metadata(path).is_ok_and(|meta| meta.file_type().is_fifo());
+                let file = is_pipe.then(|| std::fs::File::options().write(true).open(path).ok()).flatten();
+                match file {
+                    Some(file) => Ok(Self { path: path.to_owned(), file, written: true }),
+                    None => Err(bad_input(format!(
+                        "container ID file found, make sure the other container isn't running or delete {path}"
+                    ))),
+                }
+            }
+            Err(error) => Err(bad_input(format!("failed to create the container ID file {path}: {error}"))),
+        }
+    }
+
+    fn write(mut self, id: &str) -> anyhow::Result<()> {
+        self.file.write_all(id.as_bytes()).with_context(|| format!("write {}", self.path))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for CidFile {
+    fn drop(&mut self) {
+        use std::os::unix::fs::MetadataExt as _;
+        if self.written {
+            return;
+        }
+        // Only what was made above is removed, not what has its name by now.
+        let same = match (self.file.metadata(), std::fs::symlink_metadata(&self.path)) {
+            (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
+            _ => false,
+        };
+        if same {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
+
+use clap::Parser;
+use rbox_engine::control::{self, Why};
+use rbox_engine::monitor::StartOptions;
+use rbox_engine::record::Container;
+use rbox_engine::spec::signal::Signal;
+
+use crate::args::patience::Patience;
+use crate::command::each::each;
+use crate::command::entry::Execute;
+use crate::command::error::{Coded, NOT_DONE, report};
+use crate::command::global::Global;
+use crate::output::lines::say;
+
+/// Stop one or more running containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "stop",
+    after_help = "Examples:\n  rbox stop web            # SIGTERM, and SIGKILL after 10 seconds\n  rbox stop -t 1 web db    # two at once, one second each\n  rbox stop -s SIGINT web  # another signal first"
+)]
+pub(crate) struct Stop {
+    /// Signal to send to the container
+    #[arg(short, long)]
+    signal: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Docker has its daemon read signals, so a wrong one ends with 1 and not as other input that cannot be understood.
+fn signal(text: &str) -> anyhow::Result<Signal> {
+    text.parse().map_err(|error: rbox_engine::spec::signal::InvalidSignal| {
+        Coded { message: error.to_string(), code: NOT_DONE }.into()
+    })
+}
+
+impl Execute for Stop {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let with = self.signal.as_deref().map(signal).transpose()?;
+        let stop = |name: &String| -> anyhow::Result<()> {
+            let container = global.container(name)?;
+            Ok(control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?)
+        };
+        // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let all: Vec<_> = self.containers.iter().map(|name| scope.spawn(move || stop(name))).collect();
+            all.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+        });
+        let mut code = 0;
+        for (name, result) in self.containers.iter().zip(results) {
+            match result {
+                Ok(Ok(())) => say(name)?,
+                Ok(Err(error)) => code = code.max(report(&error).min(NOT_DONE)),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(code)
+    }
+}
+
+/// Kill one or more running containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "kill",
+    after_help = "Examples:\n  rbox kill web              # SIGKILL\n  rbox kill -s HUP web       # or any other signal, by name or number"
+)]
+pub(crate) struct Kill {
+    /// Signal to send to the container
+    #[arg(short, long, default_value = "SIGKILL")]
+    signal: String,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Execute for Kill {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let with = signal(&self.signal)?;
+        Ok(each(&self.containers, |name| {
+            let container = global.container(name)?;
+            if !container.is_active() {
+                anyhow::bail!(
+                    "cannot kill container: {name}: container {} is not running",
+                    container.record.id
+                );
+            }
+            if with == Signal::KILL {
+                control::kill_now(&global.paths, &container)?;
+            } else {
+                control::signal(&global.paths, &container, with)?;
+            }
+            say(name)
+        }))
+    }
+}
+
+/// Restart one or more containers
+#[derive(Debug, Parser)]
+#[command(name = "restart", after_help = "Examples:\n  rbox restart web\n  rbox restart -t 1 web db")]
+pub(crate) struct Restart {
+    /// Signal to send to the container
+    #[arg(short, long)]
+    signal: Option<String>,
+    #[command(flatten)]
+    patience: Patience,
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Execute for Restart {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let with = self.signal.as_deref().map(signal).transpose()?;
+        Ok(each(&self.containers, |name| {
+            let container = global.container(name)?;
+            control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?;
+            drop(crate::session::start::start(global, &container.record, StartOptions::default())?);
+            say(name)
+        }))
+    }
+}
+
+/// Block until one or more containers stop, then print their exit codes
+#[derive(Debug, Parser)]
+#[command(
+    name = "wait",
+    after_help = "Examples:\n  rbox wait job          # prints the exit code when it ends\n  rbox wait a b          # one code a line, in this order"
+)]
+pub(crate) struct Wait {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+impl Execute for Wait {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        Ok(each(&self.containers, |name| {
+            let container = global.container(name)?;
+            let code = control::wait(&global.paths, &container)?;
+            say(&code.to_string())
+        }))
+    }
+}
+
+/// Pause all processes within one or more containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "pause",
+    after_help = "Examples:\n  rbox pause web      # freezes every process in it\n  rbox unpause web"
+)]
+pub(crate) struct Pause {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// Unpause all processes within one or more containers
+#[derive(Debug, Parser)]
+#[command(
+    name = "unpause",
+    after_help = "Examples:\n  rbox pause web\n  rbox unpause web    # they go on where they were"
+)]
+pub(crate) struct Unpause {
+    /// Names or ids
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+fn each_container(
+    global: &Global,
+    names: &[String],
+    work: impl Fn(&Container) -> Result<(), rbox_engine::error::EngineError>,
+) -> u8 {
+    each(names, |name| {
+        work(&global.container(name)?)?;
+        say(name)
+    })
+}
+
+impl Execute for Pause {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        Ok(each_container(global, &self.containers, control::pause))
+    }
+}
+
+impl Execute for Unpause {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        Ok(each_container(global, &self.containers, control::unpause))
+    }
+}

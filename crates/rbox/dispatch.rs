@@ -1,0 +1,380 @@
+//! From the words of the command line to one command, its exit code and, if it fails, one line on stderr.
+//!
+//! clap's tree of all commands takes longer to build than a container takes to clone. So the first words are
+//! read by hand, and only the command they name is built; the whole tree is made for `--help`, completions and
+//! manual pages.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{ArgMatches, Command};
+use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
+
+use crate::command::entry::Entry;
+use crate::command::error::Coded;
+use crate::command::error::FAILED;
+use crate::command::error::NOT_DONE;
+use crate::command::error::bad_input;
+use crate::command::error::report;
+pub(crate) use crate::command::global::Global;
+use crate::command::interspersed::{booleans, end_options};
+use crate::commands::{COMMANDS, GROUPS};
+use crate::lacking;
+use crate::output::table;
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    ExitCode::from(run(&words))
+}
+
+fn run(words: &[OsString]) -> u8 {
+    match dispatch(words) {
+        Ok(code) => code,
+        Err(error) => report(&error),
+    }
+}
+
+fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
+    let (global, words) = read_global(words)?;
+    let word = |at: usize| words.get(at).and_then(|word| word.to_str()).unwrap_or("");
+    match word(0) {
+        "" if words.is_empty() => return help(&[]),
+        "-h" | "--help" => return help(&[]),
+        "help" => return help(&words[1..]),
+        "-v" | "--version" => {
+            let text = format!("rbox version {}\n", env!("CARGO_PKG_VERSION"));
+            table::write_all(&mut std::io::stdout(), &text)?;
+            return Ok(0);
+        }
+        option if option.starts_with('-') => {
+            return Err(bad_input(lacking::global_flag(option)));
+        }
+        _ => {}
+    }
+    let is_group = GROUPS.iter().any(|(group, _)| *group == word(0));
+    let two = format!("{} {}", word(0), word(1));
+    let (name, used) = if is_group && words.len() > 1 && !word(1).starts_with('-') || find(&two).is_some() {
+        (two, 2)
+    } else {
+        (word(0).to_owned(), 1)
+    };
+    let Some(entry) = find(&name) else {
+        if is_group && (words.len() == 1 || matches!(word(1), "-h" | "--help")) {
+            return help(&words[..1]);
+        }
+        let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
+        return Err(bad_input(lacking::command(&name)));
+    };
+    if entry.enters && rbox_engine::explain::is_root() {
+        rbox_engine::own_file::run_from_read_only_mount()?;
+    }
+    rbox_engine::caller::put_aside();
+    let matches = parse(entry, &name, &words[used..])?;
+    let Some(matches) = matches else { return Ok(0) };
+    let own = entry.paths[0];
+    if !rbox_engine::explain::is_root() && !NO_ROOT.contains(&own) {
+        // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
+        let code = if ["run", "create", "exec"].contains(&own) { FAILED } else { NOT_DONE };
+        return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
+    }
+    if !NO_ROOT.contains(&own) {
+        global.paths.prepare()?;
+    }
+    (entry.run)(&matches, &global)
+}
+
+/// Commands that touch nothing.
+const NO_ROOT: [&str; 7] =
+    ["completion", "man", "version", "context ls", "context show", "context inspect", "context use"];
+
+fn find(name: &str) -> Option<&'static Entry> {
+    COMMANDS.iter().find(|entry| entry.paths.contains(&name))
+}
+
+/// The options before the command: `--root DIR`, `--state DIR`, and Docker's `--context default`.
+fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
+    let from_env = |key: &str, default: &str| {
+        std::env::var_os(key)
+            .filter(|value| !value.is_empty())
+            .map_or_else(|| PathBuf::from(default), PathBuf::from)
+    };
+    let mut root = from_env("RBOX_ROOT", DEFAULT_ROOT);
+    let mut state = from_env("RBOX_STATE", DEFAULT_STATE);
+    let mut at = 0;
+    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, value)) => (name, Some(OsStr::new(value).to_owned())),
+            None => (word, None),
+        };
+        let place = match name {
+            "--root" => &mut root,
+            "--state" => &mut state,
+            "--context" | "-c" => {
+                at += 1;
+                let given = value.or_else(|| words.get(at).cloned());
+                let given = given.ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?;
+                crate::system::context::known(&given.to_string_lossy())?;
+                at += usize::from(!word.contains('='));
+                continue;
+            }
+            _ => break,
+        };
+        let value = if let Some(value) = value {
+            value
+        } else {
+            at += 1;
+            words.get(at).cloned().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?
+        };
+        if value.is_empty() {
+            return Err(bad_input(format!("{name} needs a directory")));
+        }
+        *place = PathBuf::from(value);
+        at += 1;
+    }
+    // A monitor works from /, so both must hold from everywhere.
+    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+    Ok((Global { paths: Paths { root: absolute(root), state: absolute(state) }, tree }, &words[at..]))
+}
+
+/// The arguments of one command; none when its help was asked for and printed.
+fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option<ArgMatches>> {
+    let command = values_of_any_form((entry.build)())
+        .bin_name(format!("rbox {name}"))
+        .no_binary_name(true)
+        .args_override_self(true);
+    // Behind the image or the container stands another command, whose options are not ours.
+    let passes_on = command.get_positionals().any(clap::Arg::is_trailing_var_arg_set);
+    let words = booleans(&command, words, passes_on).map_err(bad_input)?;
+    let words = if passes_on { end_options(&command, &words) } else { words };
+    match command.try_get_matches_from(words) {
+        Ok(matches) => Ok(Some(matches)),
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            table::write_all(&mut std::io::stdout(), &error.render().to_string())?;
+            Ok(None)
+        }
+        Err(error) => {
+            Err(bad_input(lacking::flag(&error, entry.paths[0]).unwrap_or_else(|| one_line(&error, name))))
+        }
+    }
+}
+
+/// The word behind an option that takes a value is that value, whatever it begins with: `-e -x`, `--label -y=z`.
+fn values_of_any_form(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let takes_next =
+            !arg.is_positional() && arg.get_action().takes_values() && !arg.is_require_equals_set();
+        if takes_next { arg.allow_hyphen_values(true) } else { arg }
+    })
+}
+
+/// clap's error in one line: the sentence, what it may have meant, and where to read more.
+fn one_line(error: &clap::Error, name: &str) -> String {
+    let text = error.render().to_string();
+    let mut paragraphs = text.strip_prefix("error: ").unwrap_or(&text).split("\n\n");
+    let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut line = words(paragraphs.next().unwrap_or_default());
+    let tips = paragraphs.next().unwrap_or_default();
+    let similar =
+        tips.lines().find_map(|tip| tip.trim().strip_prefix("tip: ").filter(|tip| tip.contains("similar")));
+    if let Some(similar) = similar {
+        let _ = write!(line, " ({})", words(similar));
+    }
+    format!("{line}; see 'rbox {name} --help'")
+}
+
+/// All commands as one tree: for help, completions and manual pages.
+pub(crate) fn tree() -> Command {
+    let mut root =
+        Command::new("rbox")
+            .about("A complete container engine in one static binary, with no daemon")
+            .version(env!("CARGO_PKG_VERSION"))
+            .subcommand_required(true)
+            .disable_help_subcommand(true)
+            .arg(clap::Arg::new("root").long("root").value_name("DIR").help(
+                "Where images, containers and volumes are kept [env: RBOX_ROOT] [default: /var/lib/rbox]",
+            ))
+            .arg(clap::Arg::new("state").long("state").value_name("DIR").help(
+                "Where the state of what runs is kept, on tmpfs [env: RBOX_STATE] [default: /run/rbox]",
+            ));
+    for entry in COMMANDS {
+        if let Some(name) = entry.paths.iter().find(|path| !path.contains(' ')) {
+            root = root.subcommand((entry.build)().name(*name));
+        }
+    }
+    for (group, about) in GROUPS {
+        let mut command =
+            Command::new(*group).about(*about).subcommand_required(true).disable_help_subcommand(true);
+        for entry in COMMANDS {
+            let mut own = entry.paths.iter().filter_map(|path| path.strip_prefix(group)?.strip_prefix(' '));
+            if let Some(name) = own.next() {
+                command =
+                    command.subcommand((entry.build)().name(name).visible_aliases(own.collect::<Vec<_>>()));
+            }
+        }
+        root = root.subcommand(command);
+    }
+    // `net trace`: further commands of one that can be given alone.
+    for entry in COMMANDS {
+        let mut own = entry.paths.iter().filter_map(|path| path.split_once(' '));
+        let Some((first, name)) = own.next().filter(|(first, _)| find(first).is_some()) else { continue };
+        let aliases: Vec<&str> = own.filter(|(other, _)| *other == first).map(|(_, alias)| alias).collect();
+        let command = (entry.build)().name(name).visible_aliases(aliases);
+        root = root.mut_subcommand(first, |alone| alone.subcommand(command).disable_help_subcommand(true));
+    }
+    root
+}
+
+/// `rbox help [COMMAND [COMMAND]]`.
+fn help(words: &[OsString]) -> anyhow::Result<u8> {
+    let mut command = tree();
+    let mut path = vec!["rbox".to_owned()];
+    for word in words {
+        let word = word.to_string_lossy();
+        let Some(found) = command.find_subcommand(&*word).cloned() else {
+            path.remove(0);
+            path.push(word.into_owned());
+            return Err(bad_input(lacking::command(&path.join(" "))));
+        };
+        path.push(word.into_owned());
+        command = found;
+    }
+    let text = command.bin_name(path.join(" ")).render_long_help().to_string();
+    table::write_all(&mut std::io::stdout(), &text)?;
+    Ok(0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::command::error::exit_code;
+    use crate::command::error::message;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split_whitespace().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn every_command_is_well_formed_and_has_examples() {
+        tree().debug_assert();
+        for entry in COMMANDS {
+            let command = (entry.build)();
+            let name = entry.paths[0];
+            assert!(command.get_about().is_some(), "{name} has no about");
+            let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(examples.contains("rbox "), "{name} has no example in its --help");
+        }
+    }
+
+    #[test]
+    fn no_path_leads_to_two_commands() {
+        let mut all: Vec<&str> = COMMANDS.iter().flat_map(|entry| entry.paths.iter().copied()).collect();
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        for path in all.iter().filter_map(|path| path.split_once(' ')) {
+            let is_group = GROUPS.iter().any(|(group, _)| *group == path.0);
+            assert!(is_group != find(path.0).is_some(), "{path:?}");
+        }
+    }
+
+    #[test]
+    fn global_options() {
+        let line = words("--root /a --state=/b ps -a");
+        let (global, rest) = read_global(&line).unwrap();
+        assert_eq!((global.paths.root, global.paths.state), (PathBuf::from("/a"), PathBuf::from("/b")));
+        assert_eq!(rest, words("ps -a"));
+        for line in ["--context default ps", "-c default ps", "--context=default ps"] {
+            assert_eq!(read_global(&words(line)).unwrap().1, words("ps"), "{line}");
+        }
+        assert!(read_global(&words("--context other ps")).is_err());
+        assert!(read_global(&words("--context")).is_err());
+        assert!(read_global(&words("--root")).is_err());
+        assert!(read_global(&words("--root= ps")).is_err());
+    }
+
+    #[test]
+    fn usage_errors_are_one_line() {
+        for line in [
+            "ps --bogus",
+            "bogus",
+            "--bogus",
+            "rm",
+            "image bogus",
+            "ps -n x",
+            "logs",
+            "volume rm",
+            "help bogus",
+        ] {
+            let error = dispatch(&words(line)).unwrap_err();
+            let text = message(&error);
+            assert!(!text.contains('\n') && text.contains("--help"), "{line}: {text}");
+            assert_eq!(exit_code(&error), FAILED, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_told_with_what_was_meant() {
+        let text = message(&dispatch(&words("ps --quiett")).unwrap_err());
+        assert_eq!(
+            text,
+            "unexpected argument '--quiett' found (a similar argument exists: '--quiet'); see 'rbox ps --help'"
+        );
+    }
+
+    #[test]
+    fn every_option_takes_a_value_that_begins_with_a_hyphen() {
+        for entry in COMMANDS {
+            for arg in values_of_any_form((entry.build)()).get_arguments() {
+                let free =
+                    arg.is_positional() || !arg.get_action().takes_values() || arg.is_require_equals_set();
+                assert!(free || arg.is_allow_hyphen_values_set(), "{} {}", entry.paths[0], arg.get_id());
+            }
+        }
+    }
+
+    #[test]
+    fn a_slip_in_a_command_is_told_with_what_was_meant() {
+        for (line, said) in [
+            ("rum busybox", "'rum' is not a rbox command: did you mean run? See 'rbox --help'"),
+            (
+                "container stat x",
+                "'container stat' is not a rbox command: did you mean container start or container stats? See 'rbox container --help'",
+            ),
+            ("push x", "'push' is a docker command that rbox does not have; see 'rbox --help'"),
+            (
+                "-H tcp://x ps",
+                "docker's flag -H is not supported: rbox has no daemon to connect to; see 'rbox --help'",
+            ),
+            ("bogus", "'bogus' is not a rbox command; see 'rbox --help'"),
+            ("run --gpus all x", "docker's flag --gpus is not supported by rbox run; see 'rbox run --help'"),
+            (
+                "ps --al",
+                "unexpected argument '--al' found (a similar argument exists: '--all'); see 'rbox ps --help'",
+            ),
+        ] {
+            let text = message(&dispatch(&words(line)).unwrap_err());
+            assert_eq!(text, said, "{line}");
+        }
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let inner = std::io::Error::other("disk on fire");
+        let told = anyhow::Error::new(inner).context("read x: disk on fire");
+        assert_eq!(message(&told), "read x: disk on fire");
+        let untold = anyhow::Error::new(std::io::Error::other("disk on fire")).context("read x");
+        assert_eq!(message(&untold), "read x: disk on fire");
+        let numbered = std::io::Error::from_raw_os_error(2).to_string();
+        assert_eq!(
+            message(&anyhow::anyhow!("read x: {numbered}; y")),
+            "read x: No such file or directory; y"
+        );
+        assert_eq!(message(&anyhow::anyhow!("a (os error x) b")), "a (os error x) b");
+    }
+}

@@ -1,0 +1,4 @@
+//! What this executable is inside containers: the embedded image's program, and the small init.
+
+pub(crate) mod hello;
+pub(crate) mod small_init;

@@ -1,0 +1,107 @@
+//! `rbox history`: how an image came to be.
+
+use clap::Parser;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::command::entry::Execute;
+use crate::command::global::Global;
+use crate::output::table::{self, Format};
+use crate::output::template::Headers;
+use crate::output::units::{ago, ellipsis, human_size};
+
+/// Show the history of an image
+#[derive(Debug, Parser)]
+#[command(
+    name = "history",
+    after_help = "Examples:\n  rbox history python:3.11-slim\n  rbox history --no-trunc --format '{{.CreatedBy}}' python:3.11-slim"
+)]
+pub(crate) struct History {
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long)]
+    format: Option<String>,
+    /// Print sizes and dates in human readable format
+    #[arg(
+        short = 'H', long, default_value_t = true, default_missing_value = "true", num_args = 0..=1,
+        require_equals = true, action = clap::ArgAction::Set
+    )]
+    human: bool,
+    /// Don't truncate output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only show image IDs
+    #[arg(short, long)]
+    quiet: bool,
+    /// A name or id
+    image: String,
+}
+
+impl Execute for History {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let store = global.images()?;
+        let image = store.get(&self.image)?;
+        let now = Timestamp::now();
+        let mut layers = image.layers.iter();
+        let mut sizes = Vec::new();
+        for step in image.history() {
+            let layer = if step.empty_layer { None } else { layers.next() };
+            sizes.push(layer.map_or(0, |layer| store.layer_size(layer)));
+        }
+        let mut rows = Vec::new();
+        for (step, size) in image.history().iter().zip(sizes).rev() {
+            // Only the last step's result is an image here; the ones below it are layers of it.
+            let id = match rows.is_empty() {
+                true if self.no_trunc => image.id.to_string(),
+                true => image.id.short(),
+                false => "<missing>".to_owned(),
+            };
+            let made = step.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
+            let by = step.created_by.clone().unwrap_or_default().replace('\t', " ");
+            rows.push(self.row(&id, made, &by, step.comment.as_deref().unwrap_or(""), size, now));
+        }
+        let format = match (self.quiet, &self.format) {
+            (true, None) => Format::Template("{{.ID}}".into()),
+            (_, given) => Format::parse(
+                given.as_deref(),
+                "{{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
+            ),
+        };
+        let headers = Headers::from([
+            ("Comment", "COMMENT"),
+            ("CreatedAt", "CREATED AT"),
+            ("CreatedBy", "CREATED BY"),
+            ("CreatedSince", "CREATED"),
+            ("ID", "IMAGE"),
+            ("Size", "SIZE"),
+        ]);
+        table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        Ok(0)
+    }
+}
+
+impl History {
+    fn row(
+        &self,
+        id: &str,
+        made: Option<Timestamp>,
+        by: &str,
+        comment: &str,
+        size: u64,
+        now: Timestamp,
+    ) -> Value {
+        let made_at =
+            made.map_or_else(|| "N/A".to_owned(), |made| made.strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let since = match made {
+            Some(made) if self.human => ago(made, now),
+            _ => made_at.clone(),
+        };
+        json!({
+            "Comment": comment,
+            "CreatedAt": made_at,
+            "CreatedBy": if self.no_trunc { by.to_owned() } else { ellipsis(by, 45) },
+            "CreatedSince": since,
+            "ID": id,
+            "Size": if self.human { human_size(size) } else { size.to_string() },
+        })
+    }
+}

@@ -1,0 +1,8 @@
+//! Commands on images.
+
+pub(crate) mod archive;
+pub(crate) mod history;
+pub(crate) mod images;
+pub(crate) mod obtain;
+pub(crate) mod pull;
+pub(crate) mod rmi;

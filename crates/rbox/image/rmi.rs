@@ -1,0 +1,131 @@
+//! `rbox rmi`, `tag` and `image prune`.
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::image::Removed;
+use rbox_engine::image::store::RemoveOptions;
+use rbox_engine::spec::Reference;
+
+use crate::args::pruning::{Deleted, Pruning};
+use crate::command::each::each;
+use crate::command::entry::Execute;
+use crate::command::error::bad_input;
+use crate::command::global::Global;
+use crate::output::lines::say;
+use crate::output::units::human_sum;
+
+/// Remove one or more images
+#[derive(Debug, Parser)]
+#[command(
+    name = "rmi",
+    after_help = "Examples:\n  rbox rmi python:3.11-slim\n  rbox rmi -f 0123456789ab                    # by id, with all its tags\n  rbox rmi $(rbox images -q --filter dangling=true)"
+)]
+pub(crate) struct Rmi {
+    /// Force removal of the image
+    #[arg(short, long)]
+    force: bool,
+    /// Do not delete untagged parents (rbox keeps none)
+    #[arg(long)]
+    no_prune: bool,
+    /// Only remove the image if it is for this platform
+    #[arg(long, hide = true)]
+    platform: Vec<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+}
+
+impl Execute for Rmi {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let store = global.images()?;
+        Ok(each(&self.images, |name| {
+            if !store.has(name)? {
+                // Docker tells of one that is not there, and with -f does not fail.
+                let missing = store.get(name).err().map_or_else(String::new, |error| error.to_string());
+                if self.force {
+                    crate::command::error::report(&anyhow::anyhow!(missing));
+                    return Ok(());
+                }
+                anyhow::bail!(missing);
+            }
+            for removed in store.remove(name, RemoveOptions { force: self.force })? {
+                say(&removed.to_string())?;
+            }
+            Ok(())
+        }))
+    }
+}
+
+/// Create a tag TARGET that refers to SOURCE
+#[derive(Debug, Parser)]
+#[command(
+    name = "tag",
+    after_help = "Examples:\n  rbox tag python:3.11-slim localhost:5000/python:mine\n  rbox tag 0123456789ab app:latest"
+)]
+pub(crate) struct Tag {
+    /// A name or id
+    source: String,
+    /// The new name
+    target: String,
+}
+
+impl Execute for Tag {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let store = global.images()?;
+        let target = Reference::parse(&self.target)
+            .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
+        store.tag(&store.get(&self.source)?, &target)?;
+        Ok(0)
+    }
+}
+
+/// Remove unused images
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox image prune -f              # images without a tag\n  rbox image prune -a -f           # all that no container uses\n  rbox image prune -a --filter until=168h"
+)]
+pub(crate) struct Prune {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    pruning: Pruning,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
+        let all = self.all || filters.boolean("dangling")? == Some(false);
+        let warning = if all {
+            "WARNING! This will remove all images without at least one container associated to them."
+        } else {
+            "WARNING! This will remove all dangling images."
+        };
+        if !self.pruning.agreed(warning)? {
+            return Ok(0);
+        }
+        let reclaimed = prune(global, &filters, all)?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
+        Ok(0)
+    }
+}
+
+/// Removes unused images, tells which, and gives the bytes that were freed.
+pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
+    let until = filters.until(Timestamp::now())?;
+    let pruned = global.images()?.prune(all, |image| {
+        filters.labels(&image.config.config.labels)
+            && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
+    })?;
+    let mut deleted = Deleted::new("Images");
+    for removed in &pruned.removed {
+        deleted.say(&match removed {
+            Removed::Untagged(name) => format!("untagged: {name}"),
+            Removed::Deleted(digest) => format!("deleted: {digest}"),
+        })?;
+    }
+    deleted.end()?;
+    Ok(pruned.freed)
+}

@@ -1,0 +1,396 @@
+//! `rbox network`: making, listing and removing networks, and putting containers on them.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::filter::{Filters, NETWORK_KEYS};
+use rbox_engine::network::{Error, Network, NewNetwork};
+use rbox_engine::spec::container::Attachment;
+use rbox_engine::wiring::{self, is_live, live_endpoints, networks};
+use rbox_engine::{connect, containers};
+use serde_json::{Value, json};
+
+use crate::args::network_flags::{ipv4, ipv6, link};
+use crate::args::pruning::{Deleted, Pruning};
+use crate::command::each::each;
+use crate::command::entry::Execute;
+use crate::command::error::{NOT_DONE, bad_input, report};
+use crate::command::global::Global;
+use crate::network::find::all;
+use crate::output::lines::say;
+use crate::output::table::{self, Format};
+use crate::output::template::Headers;
+use crate::output::units::created_at;
+
+/// Create a network
+#[derive(Debug, Parser)]
+#[command(
+    name = "create",
+    after_help = "Examples:
+  rbox network create front
+  rbox network create --internal back                    # no way out, and none in
+  rbox network create --subnet 10.5.0.0/16 --gateway 10.5.0.1 --ip-range 10.5.1.0/24 lab
+  rbox network create --ipv6 six                         # IPv6 beside IPv4; --subnet fd00:5::/64 to choose it
+  rbox network create -o com.docker.network.driver.mtu=1400 vpn"
+)]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
+pub(crate) struct Create {
+    /// Keep it for Docker's sake: without a meaning here
+    #[arg(long)]
+    attachable: bool,
+    /// Driver of the network
+    #[arg(short, long, default_value = "bridge", value_name = "DRIVER")]
+    driver: String,
+    /// Address of the bridge, which is the containers' way out
+    #[arg(long, value_name = "IP")]
+    gateway: Vec<IpAddr>,
+    /// No way out of the network, and none in
+    #[arg(long)]
+    internal: bool,
+    /// Part of the subnet that containers are given addresses of
+    #[arg(long, value_name = "SUBNET")]
+    ip_range: Vec<String>,
+    /// IPv6 beside IPv4
+    #[arg(long)]
+    ipv6: bool,
+    /// Set a label
+    #[arg(long, value_name = "KEY=VALUE")]
+    label: Vec<String>,
+    /// Option of the driver
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    opt: Vec<String>,
+    /// Subnet, such as 10.5.0.0/16; a free one is chosen when none is given
+    #[arg(long, value_name = "SUBNET")]
+    subnet: Vec<String>,
+    /// Its name
+    #[arg(value_name = "NETWORK")]
+    name: String,
+}
+
+impl Execute for Create {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        if self.driver != "bridge" {
+            return Err(bad_input(format!(
+                "network driver {:?} is not there: bridge is the one",
+                self.driver
+            )));
+        }
+        let asked = NewNetwork {
+            name: self.name,
+            subnets: self.subnet,
+            gateways: self.gateway,
+            ip_ranges: self.ip_range,
+            ipv6: self.ipv6,
+            internal: self.internal,
+            attachable: self.attachable,
+            labels: self.label.iter().map(|text| pair(text)).collect(),
+            options: options(&self.opt)?,
+        };
+        let network = networks(&global.paths).create(&asked, &|| live_endpoints(&global.paths));
+        say(&network.map_err(as_input)?.id)?;
+        Ok(0)
+    }
+}
+
+/// What the user's words cannot mean is bad input; the rest could not be done.
+fn as_input(error: Error) -> anyhow::Error {
+    match error {
+        Error::Invalid(_) => bad_input(error),
+        error => error.into(),
+    }
+}
+
+fn pair(text: &str) -> (String, String) {
+    let (key, value) = text.split_once('=').unwrap_or((text, ""));
+    (key.to_owned(), value.to_owned())
+}
+
+fn options(given: &[String]) -> anyhow::Result<BTreeMap<String, String>> {
+    given
+        .iter()
+        .map(|text| match text.split_once('=') {
+            Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            _ => {
+                Err(bad_input(format!("invalid argument \"{text}\" for \"--opt\" flag: expected KEY=VALUE")))
+            }
+        })
+        .collect()
+}
+
+/// Connect a container to a network
+#[derive(Debug, Parser)]
+#[command(
+    name = "connect",
+    after_help = "Examples:
+  rbox network connect back web                        # at once, when web runs
+  rbox network connect --alias db --ip 10.5.1.9 lab postgres
+  rbox network connect --link postgres:db lab web"
+)]
+pub(crate) struct Connect {
+    /// Further name on this network
+    #[arg(long, value_name = "NAME")]
+    alias: Vec<String>,
+    /// The way out leads through the network with the highest
+    #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
+    gw_priority: i32,
+    /// IPv4 address
+    #[arg(long, value_name = "IP")]
+    ip: Option<String>,
+    /// IPv6 address
+    #[arg(long, value_name = "IP")]
+    ip6: Option<String>,
+    /// Another container by a name of this one's choice
+    #[arg(long, value_name = "CONTAINER[:ALIAS]")]
+    link: Vec<String>,
+    /// The network
+    network: String,
+    /// The container
+    container: String,
+}
+
+impl Execute for Connect {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let wanted = Attachment {
+            network: self.network,
+            aliases: self.alias,
+            ip: self.ip.as_deref().map(ipv4).transpose()?,
+            ip6: self.ip6.as_deref().map(ipv6).transpose()?,
+            priority: self.gw_priority,
+            ..Attachment::default()
+        };
+        let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
+        connect::connect(&global.paths, &global.container(&self.container)?, wanted, links)?;
+        Ok(0)
+    }
+}
+
+/// Disconnect a container from a network
+#[derive(Debug, Parser)]
+#[command(name = "disconnect", after_help = "Examples:\n  rbox network disconnect back web")]
+pub(crate) struct Disconnect {
+    /// Go on when its cable cannot be taken away: the end of the container does that
+    #[arg(short, long)]
+    force: bool,
+    /// The network
+    network: String,
+    /// The container
+    container: String,
+}
+
+impl Execute for Disconnect {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        match connect::disconnect(&global.paths, &global.container(&self.container)?, &self.network) {
+            Err(rbox_engine::error::EngineError::Network(_)) if self.force => {}
+            done => done?,
+        }
+        Ok(0)
+    }
+}
+
+/// Remove one or more networks
+#[derive(Debug, Parser)]
+#[command(name = "rm", after_help = "Examples:\n  rbox network rm front back")]
+pub(crate) struct Rm {
+    /// Do not fail for networks that are not there
+    #[arg(short, long)]
+    force: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NETWORK")]
+    networks: Vec<String>,
+}
+
+impl Execute for Rm {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        // A container whose monitor was killed gives its address back first.
+        global.running()?;
+        Ok(each(&self.networks, |name| {
+            match remove(global, name) {
+                Err(Error::NoNetwork(_)) if self.force => return Ok(()),
+                other => other?,
+            }
+            say(name)
+        }))
+    }
+}
+
+fn remove(global: &Global, name: &str) -> Result<(), Error> {
+    let network = networks(&global.paths).find(name)?;
+    wiring::remove(&global.paths, &network).map_err(|error| match error {
+        Error::NetworkInUse { network, owners } => {
+            let one = |id: &String| match containers::find(&global.paths, id) {
+                Ok(container) => {
+                    format!("name:\"{}\" id:\"{}\"", container.record.name, container.record.id.short())
+                }
+                Err(_) => format!("id:\"{id}\""),
+            };
+            Error::NetworkInUse { network, owners: owners.iter().map(one).collect() }
+        }
+        error => error,
+    })
+}
+
+/// Remove all unused networks
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox network prune -f\n  rbox network prune -f --filter until=24h"
+)]
+pub(crate) struct Prune {
+    #[command(flatten)]
+    pruning: Pruning,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = self.pruning.filters(&["until", "label", "label!"])?;
+        let warning = "WARNING! This will remove all custom networks not used by at least one container.";
+        if self.pruning.agreed(warning)? {
+            prune(global, &filters)?;
+        }
+        Ok(0)
+    }
+}
+
+/// Removes the users' networks that no container is on, running or not, and tells which.
+pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<()> {
+    let until = filters.until(Timestamp::now())?;
+    let used = in_use(global)?;
+    let mut deleted = Deleted::new("Networks");
+    for network in networks(&global.paths).records()? {
+        let created = Timestamp::try_from(network.created).unwrap_or(Timestamp::UNIX_EPOCH);
+        let wanted = !used.contains(&network.id)
+            && filters.labels(&network.labels)
+            && until.is_none_or(|until| created < until);
+        // One that is taken since it was listed is refused, and stays.
+        if !wanted || remove(global, &network.id).is_err() {
+            continue;
+        }
+        deleted.say(&network.name)?;
+    }
+    deleted.end()
+}
+
+/// The ids of the networks that containers are on, running or not.
+fn in_use(global: &Global) -> anyhow::Result<HashSet<String>> {
+    let containers = global.containers()?;
+    Ok(containers
+        .into_iter()
+        .flat_map(|c| c.record.host.attachments)
+        .map(|wanted| wanted.network_id)
+        .collect())
+}
+
+/// Make bridges, rules and published ports right again, whatever happened to them
+#[derive(Debug, Parser)]
+#[command(
+    name = "reconcile",
+    after_help = "Examples:\n  nft flush ruleset; rbox network reconcile     # what runs is reachable again\n\nEach start does so for its own networks."
+)]
+pub(crate) struct Reconcile {}
+
+impl Execute for Reconcile {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        global.running()?;
+        let live = live_endpoints(&global.paths);
+        match networks(&global.paths).reconcile(&live, &|id| is_live(&global.paths, id)) {
+            Ok(()) => Ok(0),
+            Err(errors) => {
+                for error in errors {
+                    report(&error.into());
+                }
+                Ok(NOT_DONE)
+            }
+        }
+    }
+}
+
+/// List networks
+#[derive(Debug, Parser)]
+#[command(
+    name = "ls",
+    after_help = "Examples:\n  rbox network ls\n  rbox network ls -q --filter driver=bridge"
+)]
+pub(crate) struct Ls {
+    /// Provide filter values (e.g. "driver=bridge")
+    #[arg(short, long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long)]
+    format: Option<String>,
+    /// Do not truncate the output
+    #[arg(long)]
+    no_trunc: bool,
+    /// Only display network IDs
+    #[arg(short, long)]
+    quiet: bool,
+}
+
+impl Execute for Ls {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = Filters::parse(&self.filter, NETWORK_KEYS)?;
+        for error in networks(&global.paths).damaged()? {
+            let why = crate::command::error::message(&anyhow::Error::from(error));
+            let line = format!(
+                "rbox: warning: a network's record is damaged: {}\n",
+                crate::output::escape::text(&why)
+            );
+            crate::output::table::write_all(&mut std::io::stderr(), &line)?;
+        }
+        let mut networks = all(global)?;
+        networks.sort_by(|a, b| a.name.cmp(&b.name));
+        let kind = |network: &Network| if network.is_builtin() { "builtin" } else { "custom" };
+        if let Some(other) =
+            filters.values("type").iter().find(|kind| !matches!(kind.as_str(), "builtin" | "custom"))
+        {
+            return Err(bad_input(format!("invalid filter: 'type'='{other}': builtin or custom")));
+        }
+        let dangling = filters.boolean("dangling")?;
+        let used = if dangling.is_some() { in_use(global)? } else { HashSet::new() };
+        networks.retain(|network| {
+            filters.equals("type", kind(network))
+                && dangling
+                    .is_none_or(|wanted| wanted != (network.is_builtin() || used.contains(&network.id)))
+                && filters.matches("name", &network.name)
+                && filters.matches("id", &network.id)
+                && filters.equals("driver", &network.driver)
+                && filters.equals("scope", network.scope())
+                && filters.labels(&network.labels)
+        });
+        let row = |network: &Network| -> Value {
+            let labels: Vec<String> =
+                network.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            let id: String = network.id.chars().take(if self.no_trunc { 64 } else { 12 }).collect();
+            json!({
+                "CreatedAt": Timestamp::try_from(network.created).map(created_at).unwrap_or_default(),
+                "Driver": network.driver,
+                "ID": id,
+                "IPv4": "true",
+                "IPv6": network.subnet6.is_some().to_string(),
+                "Internal": network.internal.to_string(),
+                "Labels": labels.join(","),
+                "Name": network.name,
+                "Scope": network.scope(),
+            })
+        };
+        let rows: Vec<Value> = networks.iter().map(row).collect();
+        let format = match (self.quiet, &self.format) {
+            (true, None) => Format::Template("{{.ID}}".into()),
+            (_, given) => Format::parse(given.as_deref(), "{{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}"),
+        };
+        let headers = Headers::from([
+            ("CreatedAt", "CREATED AT"),
+            ("Driver", "DRIVER"),
+            ("ID", "NETWORK ID"),
+            ("IPv4", "IPV4"),
+            ("IPv6", "IPV6"),
+            ("Internal", "INTERNAL"),
+            ("Labels", "LABELS"),
+            ("Name", "NAME"),
+            ("Scope", "SCOPE"),
+        ]);
+        table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        Ok(0)
+    }
+}

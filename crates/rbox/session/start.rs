@@ -1,0 +1,66 @@
+//! Starting a container for a command that may stay with it, and what that command ends with.
+
+use rbox_engine::control;
+use rbox_engine::monitor::StartOptions;
+use rbox_engine::record::{Container, ContainerRecord};
+use rbox_engine::start::Started;
+
+use crate::command::error::Coded;
+use crate::command::global::Global;
+use crate::session::peers::Ended;
+
+/// Starts a record's container: the socket of its monitor, once the program runs. None when another command started it.
+pub(crate) fn start(
+    global: &Global,
+    record: &ContainerRecord,
+    options: StartOptions,
+) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
+    match rbox_engine::start::start(&global.paths, record, options)? {
+        Started::Now(socket) => Ok(Some(socket)),
+        Started::Already => Ok(None),
+    }
+}
+
+/// Passes a signal on to the container's PID 1, whoever that is by then.
+pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) -> impl Fn(i32) + 'a {
+    move |signal| {
+        let found = Container::read(&global.paths, &record.id).ok().flatten();
+        if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
+            // It may have ended meanwhile: then there is nobody to tell.
+            let _ = control::signal(&global.paths, &container, signal);
+        }
+    }
+}
+
+/// What an attached command ends with.
+pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended) -> anyhow::Result<u8> {
+    match ended {
+        Ended::Exit(code) => Ok(u8::try_from(*code).unwrap_or(255)),
+        Ended::Detached => Ok(0),
+        Ended::CutOff => {
+            let message = format!(
+                "this command took no output of container {} for too long and was cut off; the container goes on (rbox logs {} tells the rest)",
+                record.name, record.name
+            );
+            Err(Coded { message, code: 125 }.into())
+        }
+        Ended::Lost => {
+            let container = Container::read(&global.paths, &record.id)?;
+            // An end that is on record is an end, whoever told it.
+            if let Some(exit) = container.as_ref().filter(|c| c.live.is_none()).and_then(|c| c.exit.as_ref())
+            {
+                return Ok(u8::try_from(exit.exit_code).unwrap_or(255));
+            }
+            // The monitor was killed. The program may go on without it.
+            if let Some(container) = container.filter(Container::is_running) {
+                let message = format!(
+                    "lost the monitor of container {}: it was killed; the program runs on without log (rbox stop {} ends it)",
+                    container.record.name, container.record.name
+                );
+                return Err(Coded { message, code: 125 }.into());
+            }
+            let message = format!("lost the monitor of container {}: it was killed", record.name);
+            Err(Coded { message, code: 125 }.into())
+        }
+    }
+}

@@ -1,0 +1,372 @@
+//! `rbox system df`, `prune` and `reset`: the disk as a whole.
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+
+use clap::Parser;
+use jiff::Timestamp;
+use rbox_engine::filter::PRUNE_KEYS;
+use rbox_engine::image::Image;
+use rbox_engine::spec::{Digest, Reference};
+use rbox_engine::teardown;
+use rbox_engine::volume::disk_usage;
+use serde_json::{Value, json};
+
+use crate::args::pruning::{Pruning, confirmed};
+use crate::command::entry::Execute;
+use crate::command::global::Global;
+use crate::container::{ps, rm};
+use crate::image::{images, rmi};
+use crate::network::networks;
+use crate::output::escape;
+use crate::output::lines::say;
+use crate::output::table::{self, Format};
+use crate::output::template::{Headers, Template};
+use crate::output::units::human_sum;
+use crate::volume::volumes;
+
+/// Show disk usage
+#[derive(Debug, Parser)]
+#[command(
+    name = "df",
+    after_help = "Examples:\n  rbox system df\n  rbox system df -v                  # each image, container and volume\n  rbox system df --format '{{.Type}} {{.Reclaimable}}'"
+)]
+pub(crate) struct Df {
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template
+    #[arg(long)]
+    format: Option<String>,
+    /// Show detailed information on space usage
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+impl Execute for Df {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let format = Format::parse(
+            self.format.as_deref(),
+            "{{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
+        );
+        let mut out = std::io::stdout();
+        if self.verbose {
+            let given = self.format.as_deref().map(str::trim).unwrap_or_default();
+            let is_table = matches!(format, Format::Table(_));
+            let usage = Usage::read(global, !is_table)?;
+            return match format {
+                Format::Table(_) if matches!(given, "" | "table") => usage.print_tables(&mut out),
+                Format::Json => {
+                    table::write_all(&mut out, &format!("{}\n", escape::json(&usage.whole().to_string())))?;
+                    Ok(0)
+                }
+                Format::Table(source) | Format::Template(source) => {
+                    let text = Template::parse(&source)?.render(&usage.whole())?;
+                    table::write_all(&mut out, &format!("{text}\n"))?;
+                    Ok(0)
+                }
+            };
+        }
+        // Nothing is built here, so there is no cache of it; programs read four rows.
+        let cache = row("Build Cache", 0, 0, 0, 0);
+        let rows = [images(global)?, containers(global)?, volumes(global)?, cache];
+        let headers = Headers::from([
+            ("Active", "ACTIVE"),
+            ("Reclaimable", "RECLAIMABLE"),
+            ("Size", "SIZE"),
+            ("TotalCount", "TOTAL"),
+            ("Type", "TYPE"),
+        ]);
+        table::print(&format, &headers, &rows, &mut out)?;
+        Ok(0)
+    }
+}
+
+fn row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> Value {
+    let share =
+        (reclaimable * 100).checked_div(size).map_or_else(String::new, |share| format!(" ({share}%)"));
+    json!({
+        "Active": active.to_string(),
+        "Reclaimable": format!("{}{share}", human_sum(reclaimable)),
+        "Size": human_sum(size),
+        "TotalCount": total.to_string(),
+        "Type": kind,
+    })
+}
+
+/// What one image takes of the disk.
+struct ImageUsage {
+    image: Image,
+    /// Bytes of the layers that other images have too.
+    shared: u64,
+    /// Bytes of those that only this one has.
+    unique: u64,
+    containers: usize,
+}
+
+/// All images, and the bytes of their layers, each once.
+fn image_usage(global: &Global) -> anyhow::Result<(Vec<ImageUsage>, u64)> {
+    let store = global.images()?;
+    let mut containers: HashMap<String, usize> = HashMap::new();
+    for container in global.containers()? {
+        *containers.entry(container.record.image_id).or_default() += 1;
+    }
+    let images = global.listed_images()?;
+    // An image may have a layer twice.
+    let of = |image: &Image| -> HashSet<Digest> { image.layers.iter().map(|layer| layer.diff_id).collect() };
+    let mut layers: HashMap<Digest, (u64, usize)> = HashMap::new();
+    for image in &images {
+        for layer in &image.layers {
+            layers.entry(layer.diff_id).or_insert_with(|| (store.layer_size(layer), 0));
+        }
+        for diff_id in of(image) {
+            layers.entry(diff_id).and_modify(|(_, images)| *images += 1);
+        }
+    }
+    let total = layers.values().map(|(size, _)| size).sum();
+    let one = |image: Image| {
+        let (mut shared, mut unique) = (0, 0);
+        for (size, images) in of(&image).iter().filter_map(|diff_id| layers.get(diff_id)) {
+            *(if *images > 1 { &mut shared } else { &mut unique }) += size;
+        }
+        let containers = containers.get(&image.id.to_string()).copied().unwrap_or(0);
+        ImageUsage { image, shared, unique, containers }
+    };
+    Ok((images.into_iter().map(one).collect(), total))
+}
+
+/// As Docker counts it: reclaimable is all but what only the images in use have.
+fn images(global: &Global) -> anyhow::Result<Value> {
+    let (images, total) = image_usage(global)?;
+    let used = || images.iter().filter(|one| one.containers > 0);
+    let kept: u64 = used().map(|one| one.unique).sum();
+    Ok(row("Images", images.len(), used().count(), total, total - kept))
+}
+
+fn containers(global: &Global) -> anyhow::Result<Value> {
+    let containers = global.containers()?;
+    // What it has written, as `ps -s` has it.
+    let size_of = |one: &rbox_engine::record::Container| {
+        disk_usage(&global.paths.container(&one.record.id).join("upper"))
+    };
+    let (mut size, mut stopped, mut active) = (0, 0, 0);
+    for one in &containers {
+        let bytes = size_of(one);
+        size += bytes;
+        if one.is_active() {
+            active += 1;
+        } else {
+            stopped += bytes;
+        }
+    }
+    Ok(row("Containers", containers.len(), active, size, stopped))
+}
+
+fn volumes(global: &Global) -> anyhow::Result<Value> {
+    let users = global.volume_users()?;
+    let volumes = global.volumes().list()?;
+    let (mut size, mut unused, mut active) = (0, 0, 0);
+    for volume in &volumes {
+        let bytes = volume.size();
+        size += bytes;
+        if users.of(&volume.name).is_empty() {
+            unused += bytes;
+        } else {
+            active += 1;
+        }
+    }
+    Ok(row("Local Volumes", volumes.len(), active, size, unused))
+}
+
+/// `df -v`: each thing by itself.
+struct Usage {
+    images: Vec<Value>,
+    containers: Vec<Value>,
+    volumes: Vec<Value>,
+}
+
+impl Usage {
+    /// Ids and commands are whole with `full`.
+    fn read(global: &Global, full: bool) -> anyhow::Result<Self> {
+        let now = Timestamp::now();
+        let images = image_usage(global)?.0.iter().map(|one| image_row(one, full, now)).collect();
+        let view = ps::View { full, sizes: ps::Sizes::Own(global), now };
+        let containers = global.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
+        let users = global.volume_users()?;
+        let volumes = global.volumes().list()?;
+        let volumes = volumes.iter().map(|one| volumes::row(one, users.of(&one.name).len(), true)).collect();
+        Ok(Self { images, containers, volumes })
+    }
+
+    /// What a template is given, which is run once.
+    fn whole(&self) -> Value {
+        json!({
+            "Images": self.images,
+            "Containers": self.containers,
+            "Volumes": self.volumes,
+            "BuildCache": [],
+        })
+    }
+
+    fn print_tables(&self, out: &mut impl Write) -> anyhow::Result<u8> {
+        let sections = [
+            (
+                "Images space usage:",
+                "{{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}",
+                images::headers(),
+                &self.images[..],
+            ),
+            (
+                "Containers space usage:",
+                "{{.ID}}\t{{.Image}}\t{{.Command}}\t{{.LocalVolumes}}\t{{.Size}}\t{{.RunningFor}}\t{{.Status}}\t{{.Names}}",
+                ps::headers(),
+                &self.containers[..],
+            ),
+            (
+                "Local Volumes space usage:",
+                "{{.Name}}\t{{.Links}}\t{{.Size}}",
+                volumes::headers(),
+                &self.volumes[..],
+            ),
+            (
+                "Build cache usage: 0B",
+                "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
+                cache_headers(),
+                &[],
+            ),
+        ];
+        for (at, (title, columns, headers, rows)) in sections.iter().enumerate() {
+            let gap = if at > 0 { "\n" } else { "" };
+            table::write_all(out, &format!("{gap}{title}\n\n"))?;
+            table::print(&Format::Table((*columns).to_owned()), headers, rows, out)?;
+        }
+        Ok(0)
+    }
+}
+
+/// One row an image, with its first name only.
+fn image_row(usage: &ImageUsage, full: bool, now: Timestamp) -> Value {
+    let mut row = images::row(&usage.image, full, now);
+    let name = usage.image.references.iter().find(|name| name.tag().is_some());
+    if let Some(fields) = row.as_object_mut() {
+        let mut set = |key: &str, value: String| fields.insert(key.to_owned(), value.into());
+        set("Repository", name.map_or_else(|| images::NONE.to_owned(), Reference::familiar_name));
+        set("Tag", name.and_then(Reference::tag).unwrap_or(images::NONE).to_owned());
+        set("Digest", String::new());
+        set("Containers", usage.containers.to_string());
+        set("SharedSize", human_sum(usage.shared));
+        set("UniqueSize", human_sum(usage.unique));
+    }
+    row
+}
+
+fn cache_headers() -> Headers {
+    Headers::from([
+        ("CacheType", "CACHE TYPE"),
+        ("CreatedSince", "CREATED"),
+        ("ID", "CACHE ID"),
+        ("LastUsedSince", "LAST USED"),
+        ("Shared", "SHARED"),
+        ("Size", "SIZE"),
+        ("UsageCount", "USAGE"),
+    ])
+}
+
+/// Remove unused data
+#[derive(Debug, Parser)]
+#[command(
+    name = "prune",
+    after_help = "Examples:\n  rbox system prune -f                   # stopped containers, images without a tag\n  rbox system prune -a -f --volumes      # all images no container uses, volumes nobody named\n  rbox system prune --filter until=24h"
+)]
+pub(crate) struct Prune {
+    /// Remove all unused images, not just dangling ones
+    #[arg(short, long)]
+    all: bool,
+    #[command(flatten)]
+    pruning: Pruning,
+    /// Prune anonymous volumes
+    #[arg(long)]
+    volumes: bool,
+}
+
+impl Execute for Prune {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let filters = self.pruning.filters(PRUNE_KEYS)?;
+        if self.volumes && filters.until(jiff::Timestamp::now())?.is_some() {
+            // A volume's age says nothing of when it was used last.
+            anyhow::bail!("ERROR: The \"until\" filter is not supported with \"--volumes\"");
+        }
+        let images = if self.all {
+            "all images without at least one container associated to them"
+        } else {
+            "all dangling images"
+        };
+        let volumes =
+            if self.volumes { "\n  - all anonymous volumes not used by at least one container" } else { "" };
+        let warning = format!(
+            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - {images}{volumes}\n"
+        );
+        if !self.pruning.agreed(&warning)? {
+            return Ok(0);
+        }
+        let mut reclaimed = rm::prune(global, &filters)?;
+        networks::prune(global, &filters)?;
+        if self.volumes {
+            reclaimed += volumes::prune(global, &filters, false)?;
+        }
+        reclaimed += rmi::prune(global, &filters, self.all)?;
+        say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
+        Ok(0)
+    }
+}
+
+/// Remove all that rbox keeps: containers, images, volumes, networks
+#[derive(Debug, Parser)]
+#[command(
+    name = "reset",
+    after_help = "Examples:\n  rbox system reset        # asks first\n  rbox --root /tmp/r --state /tmp/s system reset -f"
+)]
+pub(crate) struct Reset {
+    /// Do not prompt for confirmation
+    #[arg(short, long)]
+    force: bool,
+}
+
+impl Execute for Reset {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let (root, state) = (&global.paths.root, &global.paths.state);
+        let warning = format!(
+            "WARNING! This will end and remove all containers, and remove all images, volumes and networks in\n  {}\n  {}",
+            root.display(),
+            state.display()
+        );
+        if !self.force && !confirmed(&warning)? {
+            return Ok(0);
+        }
+        let mut failures: Vec<String> = Vec::new();
+        for container in global.containers()? {
+            if let Err(error) = teardown::remove(&global.paths, &container, true, true) {
+                failures.push(error.to_string());
+            }
+        }
+        // A container that could not be ended still stands on these.
+        if failures.is_empty() {
+            if let Err(errors) = rbox_engine::wiring::networks(&global.paths).destroy() {
+                failures.extend(errors.iter().map(ToString::to_string));
+            }
+            teardown::remove_group_parents(&global.paths);
+            let _ = std::fs::remove_file(global.paths.boot_mark());
+            for dir in [root, state] {
+                for name in rbox_engine::paths::own_directories() {
+                    let path = dir.join(name);
+                    if let Err(error) = teardown::remove_tree(&path) {
+                        failures.push(error.with_causes());
+                    }
+                }
+                // Theirs only if nothing else lies in it.
+                let _ = std::fs::remove_dir(dir);
+            }
+        }
+        if !failures.is_empty() {
+            anyhow::bail!("reset: {}", failures.join("; "));
+        }
+        Ok(0)
+    }
+}

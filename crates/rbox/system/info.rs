@@ -1,0 +1,348 @@
+//! `rbox version` and `rbox info`.
+
+use std::fmt::Write as _;
+
+use clap::Parser;
+use rbox_engine::host;
+use rbox_engine::network::NetworkStore;
+use rbox_engine::paths::Paths;
+use rbox_engine::record::Status;
+use serde_json::{Value, json};
+
+use crate::command::entry::Execute;
+use crate::command::global::Global;
+use crate::output::escape;
+use crate::output::table::write_all;
+use crate::output::template::Template;
+use crate::output::units::bytes_size;
+
+/// Show the version
+#[derive(Debug, Parser)]
+#[command(
+    name = "version",
+    after_help = "Examples:\n  rbox version\n  rbox version -f '{{.Client.Version}}'"
+)]
+pub(crate) struct Version {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+/// The kernel's file of this name under /proc/sys/kernel.
+fn kernel(name: &str) -> String {
+    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
+}
+
+/// The architecture in Go's words.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+impl Execute for Version {
+    fn execute(self, _: &Global) -> anyhow::Result<u8> {
+        let all = versions();
+        if let Some(format) = self.format.as_deref() {
+            print_formatted(format, &all)?;
+            return Ok(0);
+        }
+        let text = format!(
+            "rbox {}\n OS/Arch:   linux/{}\n Kernel:    {}\n",
+            env!("CARGO_PKG_VERSION"),
+            architecture(),
+            escape::text(&kernel("osrelease"))
+        );
+        write_all(&mut std::io::stdout(), &text)?;
+        Ok(0)
+    }
+}
+
+/// The version of Docker's API whose words rbox speaks on the command line.
+const API: &str = "1.51";
+
+/// There is no server: the same program answers for both, so that scripts that ask for either go on.
+fn versions() -> Value {
+    let (version, arch, kernel) = (env!("CARGO_PKG_VERSION"), architecture(), kernel("osrelease"));
+    json!({
+        "Client": {
+            "Version": version,
+            "ApiVersion": API,
+            "DefaultAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "BuildTime": "",
+            "Context": crate::system::context::DEFAULT,
+        },
+        "Server": {
+            "Platform": { "Name": "rbox" },
+            "Components": [{
+                "Name": "Engine",
+                "Version": version,
+                "Details": {
+                    "ApiVersion": API,
+                    "Arch": arch,
+                    "BuildTime": "",
+                    "Experimental": "false",
+                    "GitCommit": "",
+                    "GoVersion": "",
+                    "KernelVersion": kernel,
+                    "MinAPIVersion": API,
+                    "Os": "linux",
+                },
+            }],
+            "Version": version,
+            "ApiVersion": API,
+            "MinAPIVersion": API,
+            "GitCommit": "",
+            "GoVersion": "",
+            "Os": "linux",
+            "Arch": arch,
+            "KernelVersion": kernel,
+            "BuildTime": "",
+        },
+    })
+}
+
+fn print_formatted(format: &str, value: &Value) -> anyhow::Result<()> {
+    let text = match format {
+        "" | "json" => escape::json(&value.to_string()).into_owned(),
+        template => Template::parse(template)?.render(value)?,
+    };
+    Ok(write_all(&mut std::io::stdout(), &format!("{text}\n"))?)
+}
+
+/// Display system-wide information
+#[derive(Debug, Parser)]
+#[command(
+    name = "info",
+    after_help = "Examples:\n  rbox info\n  rbox info -f '{{.ContainersRunning}} of {{.Containers}}'"
+)]
+pub(crate) struct Info {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+}
+
+impl Execute for Info {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let value = gather(global)?;
+        match self.format.as_deref() {
+            Some(format) => print_formatted(format, &value)?,
+            None => write_all(&mut std::io::stdout(), &text(&value))?,
+        }
+        Ok(0)
+    }
+}
+
+fn gather(global: &Global) -> anyhow::Result<Value> {
+    let containers = global.containers()?;
+    let count = |status: Status| containers.iter().filter(|one| one.status == status).count();
+    let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
+    let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let memory: u64 = file("/proc/meminfo")
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse().ok())
+        .unwrap_or(0);
+    let system = file("/etc/os-release")
+        .lines()
+        .find_map(|line| line.strip_prefix("PRETTY_NAME="))
+        .map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned());
+    let os_version = file("/etc/os-release")
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_ID="))
+        .map_or_else(String::new, |version| version.trim_matches('"').to_owned());
+    let cgroups = host::cgroups();
+    let controllers: Vec<String> =
+        cgroups.iter().flat_map(|cgroups| &cgroups.controllers).map(|(name, _)| name.clone()).collect();
+    let has = |name: &str| controllers.iter().any(|controller| controller == name);
+    let (has_memory, has_cpu) = (has("memory"), has("cpu"));
+    let mut out = json!({
+        "ID": id(&global.paths),
+        "Containers": containers.len(),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": containers.len() - running - paused,
+        "Images": global.images()?.list()?.len(),
+        "Driver": "overlay2",
+        "DriverStatus": [],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "null"],
+            "Authorization": null,
+            "Log": ["json-file", "none"],
+        },
+        "MemoryLimit": has_memory,
+        "SwapLimit": has_memory,
+        "CpuCfsPeriod": has_cpu,
+        "CpuCfsQuota": has_cpu,
+        "CPUShares": has_cpu,
+        "CPUSet": has("cpuset"),
+        "PidsLimit": has("pids"),
+        "IPv4Forwarding": file("/proc/sys/net/ipv4/ip_forward").trim() == "1",
+        "Debug": false,
+        "NFd": 0,
+        "OomKillDisable": has_memory,
+        "NGoroutines": 0,
+        "SystemTime": jiff::Timestamp::now().to_string(),
+        "LoggingDriver": "json-file",
+        "CgroupDriver": "cgroupfs",
+        "CgroupVersion": cgroups.as_ref().map_or_else(|| "none".to_owned(), |found| found.version.to_string()),
+        "NEventsListener": 0,
+        "KernelVersion": kernel("osrelease"),
+        "OperatingSystem": system,
+        "OSVersion": os_version,
+        "OSType": "linux",
+        "Architecture": std::env::consts::ARCH,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "RegistryConfig": {
+            "InsecureRegistryCIDRs": [],
+            "IndexConfigs": {
+                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
+            },
+            "Mirrors": [],
+        },
+        "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "MemTotal": memory * 1024,
+        "GenericResources": null,
+    });
+    let rest = about_rbox(global, &controllers, cgroups.is_some());
+    if let (Some(fields), Value::Object(rest)) = (out.as_object_mut(), rest) {
+        fields.extend(rest);
+    }
+    Ok(out)
+}
+
+/// The second half of `info`: less of the host, more of rbox. Where Docker has parts that rbox has not, they are off.
+fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Value {
+    json!({
+        "DockerRootDir": global.paths.root.display().to_string(),
+        "HttpProxy": "",
+        "HttpsProxy": "",
+        "NoProxy": "",
+        "Name": kernel("hostname"),
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "ServerVersion": env!("CARGO_PKG_VERSION"),
+        "Runtimes": { "rbox": { "path": "rbox" } },
+        "DefaultRuntime": "rbox",
+        "Swarm": {
+            "NodeID": "",
+            "NodeAddr": "",
+            "LocalNodeState": "inactive",
+            "ControlAvailable": false,
+            "Error": "",
+            "RemoteManagers": null,
+        },
+        // Containers run on whatever becomes of the command that started them.
+        "LiveRestoreEnabled": true,
+        "Isolation": "",
+        "InitBinary": "docker-init",
+        "ContainerdCommit": { "ID": "" },
+        "RuncCommit": { "ID": "" },
+        "InitCommit": { "ID": "" },
+        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "CDISpecDirs": [],
+        "Warnings": warnings(&global.paths, has_cgroups),
+        "ClientInfo": {
+            "Debug": false,
+            "Version": env!("CARGO_PKG_VERSION"),
+            "Context": crate::system::context::DEFAULT,
+            "Plugins": [],
+            "Warnings": null,
+        },
+        "CgroupControllers": controllers,
+        "StateDir": global.paths.state.display().to_string(),
+    })
+}
+
+/// A name for this host and root directory that stays the same: a digest of the machine's own, which is not shown itself.
+fn id(paths: &Paths) -> String {
+    let machine = std::fs::read_to_string("/etc/machine-id").unwrap_or_else(|_| kernel("hostname"));
+    let text = format!("{}:{}", machine.trim(), paths.root.display());
+    // FNV-1a, from two beginnings.
+    let hash = |begin: u64| {
+        text.bytes().fold(begin, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+    };
+    let (a, b) = (hash(0xcbf2_9ce4_8422_2325), hash(0x8422_2325_cbf2_9ce4));
+    format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        a >> 32,
+        (a >> 16) & 0xffff,
+        a & 0xffff,
+        b >> 48,
+        b & 0xffff_ffff_ffff
+    )
+}
+
+/// What will not work here, and why.
+fn warnings(paths: &Paths, has_cgroups: bool) -> Vec<String> {
+    let mut out = Vec::new();
+    if !has_cgroups {
+        out.push("no control groups are mounted: containers cannot be limited".to_owned());
+    }
+    let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
+        out.push("overlay is not loaded: containers start once the kernel module overlay is".to_owned());
+    }
+    // A list that cannot be had (no nf_tables) is no warning: the first container with a network tells that.
+    for chain in NetworkStore::forward_drops().unwrap_or_default() {
+        out.push(format!(
+            "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridges"
+        ));
+    }
+    if rbox_engine::wiring::networks(paths).guard_missing().unwrap_or(false) {
+        out.push(
+            "this kernel has no nftables for bridges: containers of one network can send with each other's addresses"
+                .to_owned(),
+        );
+    }
+    out
+}
+
+fn text(value: &Value) -> String {
+    let field = |name: &str| match &value[name] {
+        Value::String(text) => escape::text(text).into_owned(),
+        other => other.to_string(),
+    };
+    let list = |name: &str| {
+        let items = value[name].as_array().map_or(&[][..], Vec::as_slice);
+        escape::text(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).into_owned()
+    };
+    let memory = bytes_size(value["MemTotal"].as_u64().unwrap_or(0));
+    let rows = [
+        ("Version", field("ServerVersion")),
+        ("Containers", field("Containers")),
+        (" Running", field("ContainersRunning")),
+        (" Paused", field("ContainersPaused")),
+        (" Stopped", field("ContainersStopped")),
+        ("Images", field("Images")),
+        ("Storage Driver", field("Driver")),
+        ("Logging Driver", field("LoggingDriver")),
+        ("Cgroup Driver", field("CgroupDriver")),
+        ("Cgroup Version", field("CgroupVersion")),
+        ("Cgroup Controllers", list("CgroupControllers")),
+        ("Security Options", list("SecurityOptions")),
+        ("Kernel Version", field("KernelVersion")),
+        ("Operating System", field("OperatingSystem")),
+        ("OSType", field("OSType")),
+        ("Architecture", field("Architecture")),
+        ("CPUs", field("NCPU")),
+        ("Total Memory", memory),
+        ("Name", field("Name")),
+        ("Root Dir", field("DockerRootDir")),
+        ("State Dir", field("StateDir")),
+    ];
+    let mut out = String::new();
+    for (name, value) in rows {
+        let _ = writeln!(out, "{name}: {value}");
+    }
+    for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        let _ = writeln!(out, "WARNING: {warning}");
+    }
+    out
+}

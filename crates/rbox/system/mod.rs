@@ -1,0 +1,5 @@
+//! Commands on the host as a whole.
+
+pub(crate) mod context;
+pub(crate) mod disk;
+pub(crate) mod info;

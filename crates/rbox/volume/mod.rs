@@ -1,0 +1,3 @@
+//! Commands on volumes.
+
+pub(crate) mod volumes;
