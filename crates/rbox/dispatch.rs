@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
-use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
+use rbox_engine::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 
 use crate::command::entry::Entry;
 use crate::command::error::Coded;

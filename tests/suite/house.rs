@@ -160,7 +160,7 @@ fn polls_have_an_end() {
     const FOR_THE_USER: [(&str, &str); 3] = [
         ("rbox/session/client.rs", "the program's streams, and its end"),
         ("rbox/args/pruning.rs", "the user's answer"),
-        ("rbox-engine/src/exec.rs", "the output of a program that was left"),
+        ("rbox-engine/src/control/exec.rs", "the output of a program that was left"),
     ];
     for (path, line, code) in code() {
         let endless = code.contains("poll(") && (code.contains(", None)") || code.contains("{ None }"));

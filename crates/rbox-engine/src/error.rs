@@ -8,7 +8,7 @@ use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 use rbox_sys::plain;
 
-use crate::record::RecordError;
+use crate::record::file::RecordError;
 
 /// An error of the engine.
 #[derive(Debug, thiserror::Error)]
@@ -45,7 +45,7 @@ pub enum EngineError {
     },
     /// A record could not be read or written.
     #[error(transparent)]
-    Record(#[from] RecordError),
+    Record(RecordError),
     /// A file could not be had.
     #[error("{action} {path}: {}", plain(source))]
     File {
@@ -79,10 +79,10 @@ pub enum EngineError {
     Seccomp(#[from] rbox_runtime::security::seccomp::SeccompError),
     /// A volume could not be had.
     #[error(transparent)]
-    Volume(#[from] crate::volume::VolumeError),
+    Volume(#[from] crate::volume::store::VolumeError),
     /// A volume could not be filled from the image.
     #[error(transparent)]
-    Populate(#[from] crate::volume::PopulateError),
+    Populate(#[from] crate::volume::store::PopulateError),
     /// The image is not to be had.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),
@@ -123,6 +123,15 @@ impl EngineError {
     pub fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
+    }
+}
+
+impl From<RecordError> for EngineError {
+    fn from(error: RecordError) -> Self {
+        match error {
+            RecordError::Refused(why) => Self::Invalid(why),
+            other => Self::Record(other),
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use rbox_engine::create::CreateRequest;
+use rbox_engine::create::request::CreateRequest;
 use rbox_engine::spec::container::{Attached, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
@@ -408,7 +408,7 @@ fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
             ("seccomp", Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
-                rbox_engine::create::check_seccomp(&text)
+                rbox_engine::create::check::check_seccomp(&text)
                     .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
                 seccomp = SeccompMode::Profile(text);
             }

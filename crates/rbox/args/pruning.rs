@@ -4,8 +4,8 @@ use std::io::{BufRead, Write};
 use std::os::fd::AsFd;
 
 use clap::Args;
-use rbox_engine::attach::{PollFd, PollFlags, SignalFd, Taken, poll};
-use rbox_engine::filter::Filters;
+use rbox_engine::control::attach::{PollFd, PollFlags, SignalFd, Taken, poll};
+use rbox_engine::listing::filter::Filters;
 
 use crate::command::error::Coded;
 use crate::output::lines::say;

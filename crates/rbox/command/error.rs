@@ -70,7 +70,7 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     use rbox_engine::error::EngineError;
-    use rbox_engine::filter::FilterError;
+    use rbox_engine::listing::filter::FilterError;
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return coded.code;
     }

@@ -1,11 +1,14 @@
 //! What every command stands on: the directories, and the things in them by name.
 
+use rbox_engine::containers::volumes::volume_users;
+use rbox_engine::containers::{find, name};
 use rbox_engine::error::EngineError;
 use rbox_engine::image::{Image, ImageStore, Listing};
-use rbox_engine::paths::Paths;
-use rbox_engine::record::Container;
-use rbox_engine::volume::{VolumeStore, VolumeUsers};
-use rbox_engine::{containers, image_store};
+use rbox_engine::image_store;
+use rbox_engine::record::container::Container;
+use rbox_engine::record::file::RecordError;
+use rbox_engine::record::paths::Paths;
+use rbox_engine::volume::store::{VolumeStore, VolumeUsers};
 
 /// What holds for every command.
 #[derive(Debug, Clone)]
@@ -40,7 +43,7 @@ impl Global {
     /// Tidies what kills left behind. What cannot be tidied is reported, and the next command's work; it must not keep this one
     /// from showing what there is, nor from removing it.
     fn tidy(&self) {
-        for error in rbox_engine::teardown::tidy(&self.paths) {
+        for error in rbox_engine::cleanup::tidy::tidy(&self.paths) {
             let line = format!("rbox: warning: {}\n", crate::output::escape::text(&error.with_causes()));
             // Nobody reads: nothing to be done about it.
             let _ = crate::output::table::write_all(&mut std::io::stderr(), &line);
@@ -50,20 +53,20 @@ impl Global {
     /// All containers, newest first, after what kills left behind was tidied.
     pub(crate) fn containers(&self) -> Result<Vec<Container>, EngineError> {
         self.tidy();
-        let all = containers::list(&self.paths)?;
-        containers::sweep_names(&self.paths, &all);
+        let all = find::list(&self.paths)?;
+        name::sweep_names(&self.paths, &all);
         Ok(all)
     }
 
     /// Those that live, newest first.
     pub(crate) fn running(&self) -> Result<Vec<Container>, EngineError> {
         self.tidy();
-        containers::list_running(&self.paths)
+        find::list_running(&self.paths)
     }
 
     /// The container of this name, id or unique beginning of an id, as it is now.
     pub(crate) fn container(&self, name: &str) -> Result<Container, EngineError> {
-        let container = containers::find(&self.paths, name)?;
+        let container = find::find(&self.paths, name)?;
         // Only one whose end nobody wrote down has something to tidy: it seems to live no more, and has no exit. After a
         // boot that may be any.
         let seems_alive = self.paths.live_of(&container.record.id).exists();
@@ -71,7 +74,7 @@ impl Global {
             return Ok(container);
         }
         self.tidy();
-        containers::find(&self.paths, container.record.id.as_str())
+        find::find(&self.paths, container.record.id.as_str())
     }
 
     /// The volumes.
@@ -80,7 +83,7 @@ impl Global {
     }
 
     /// Which containers mount which volume.
-    pub(crate) fn volume_users(&self) -> Result<VolumeUsers, EngineError> {
-        VolumeUsers::read(&self.paths)
+    pub(crate) fn volume_users(&self) -> Result<VolumeUsers, RecordError> {
+        volume_users(&self.paths)
     }
 }

@@ -6,10 +6,10 @@ use std::process::Command;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::boot;
+use rbox_engine::control::boot;
 use rbox_engine::error::EngineError;
-use rbox_engine::paths::{DEFAULT_ROOT, DEFAULT_STATE};
-use rbox_engine::record::ContainerRecord;
+use rbox_engine::record::container::ContainerRecord;
+use rbox_engine::record::paths::{DEFAULT_ROOT, DEFAULT_STATE};
 
 use crate::args::patience::Patience;
 use crate::command::entry::Execute;
@@ -204,7 +204,7 @@ fn quoted(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use rbox_engine::paths::Paths;
+    use rbox_engine::record::paths::Paths;
 
     use super::*;
 

@@ -1,8 +1,8 @@
 //! `rbox exec`: a further process in a container that runs.
 
 use clap::Parser;
+use rbox_engine::control::exec::{ExecRequest, ExecStdio, exec};
 use rbox_engine::error::EngineError;
-use rbox_engine::exec::{ExecRequest, ExecStdio, exec};
 
 use crate::args::flags::environment;
 use crate::command::entry::Execute;
@@ -88,7 +88,7 @@ impl Execute for Exec {
 impl Exec {
     fn carry_out(
         &self,
-        container: &rbox_engine::record::Container,
+        container: &rbox_engine::record::container::Container,
         request: &ExecRequest,
         detach_keys: &[u8],
     ) -> anyhow::Result<u8> {

@@ -5,9 +5,9 @@ use std::os::fd::AsFd;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::lock::Lock;
+use rbox_engine::listing::moment;
 use rbox_engine::logs::{Ended, LogEntry, LogQuery, LogReader, MAX_ENTRY, Stream, monitor_fd};
-use rbox_engine::moment;
+use rbox_engine::record::lock::Lock;
 use rbox_engine::spec::container::LogDriver;
 
 use crate::command::entry::Execute;

@@ -4,7 +4,7 @@
 //! tells them all (proc(5), `NSpid`).
 
 use clap::Parser;
-use rbox_engine::processes::processes;
+use rbox_engine::control::stats::processes;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;

@@ -1,7 +1,7 @@
 //! `rbox port`: a container's published ports, and more or fewer of them while it runs.
 
 use clap::Parser;
-use rbox_engine::connect;
+use rbox_engine::networks::change;
 use rbox_engine::spec::port::{ContainerPort, PortMapping, PublishedPort};
 
 use crate::command::entry::Execute;
@@ -64,7 +64,7 @@ impl Execute for Add {
         for text in &self.ports {
             wanted.extend(PortMapping::parse(text).map_err(bad_input)?);
         }
-        let published = connect::publish(&global.paths, &global.container(&self.container)?, &wanted)?;
+        let published = change::publish(&global.paths, &global.container(&self.container)?, &wanted)?;
         tell(&published)
     }
 }
@@ -100,7 +100,7 @@ impl Execute for Rm {
         }
         let container = global.container(&self.container)?;
         for (inside, host) in wanted {
-            connect::unpublish(&global.paths, &container, inside, host)?;
+            change::unpublish(&global.paths, &container, inside, host)?;
         }
         Ok(0)
     }

@@ -1,7 +1,7 @@
 //! `rbox rename`.
 
 use clap::Parser;
-use rbox_engine::containers;
+use rbox_engine::control::rename;
 use rbox_engine::spec::ContainerName;
 
 use crate::command::entry::Execute;
@@ -25,7 +25,7 @@ impl Execute for Rename {
         if name == container.record.name {
             anyhow::bail!("Renaming a container with the same name as its current name");
         }
-        containers::rename(&global.paths, &container, &name)?;
+        rename::rename(&global.paths, &container, &name)?;
         Ok(0)
     }
 }

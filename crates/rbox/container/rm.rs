@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::record::ContainerRecord;
-use rbox_engine::teardown;
-use rbox_engine::volume::disk_usage;
+use rbox_engine::control::remove;
+use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::record::container::ContainerRecord;
+use rbox_engine::volume::store::disk_usage;
 
 use crate::args::pruning::{Deleted, Pruning};
 use crate::command::each::each;
@@ -42,7 +42,7 @@ impl Execute for Rm {
         use rbox_engine::error::EngineError;
         if self.link {
             return Ok(each(&self.containers, |path| {
-                rbox_engine::connect::unlink(&global.paths, path)?;
+                rbox_engine::networks::change::unlink(&global.paths, path)?;
                 say(path)
             }));
         }
@@ -51,7 +51,7 @@ impl Execute for Rm {
             // All at once, so that the kernel takes them down together; each is waited for below.
             for name in &self.containers {
                 if let Ok(container) = global.container(name) {
-                    rbox_engine::control::begin_kill(&global.paths, &container);
+                    rbox_engine::control::signal::begin_kill(&global.paths, &container);
                     ended.insert(name.as_str(), container);
                 }
             }
@@ -68,7 +68,7 @@ impl Execute for Rm {
                 }
                 (found, _) => found?,
             };
-            teardown::remove(&global.paths, &container, self.force, self.volumes)?;
+            remove::remove(&global.paths, &container, self.force, self.volumes)?;
             release_layers(global, &container.record);
             say(name)
         }))
@@ -120,7 +120,7 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
         }
         let size = disk_usage(&global.paths.container(&record.id).join("upper"));
         // One that was started since it was listed is refused, and stays.
-        if teardown::remove(&global.paths, &container, false, false).is_err() {
+        if remove::remove(&global.paths, &container, false, false).is_err() {
             continue;
         }
         release_layers(global, record);

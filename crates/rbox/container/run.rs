@@ -6,14 +6,15 @@ use std::path::Path;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::create::{CreateRequest, create};
-use rbox_engine::hello;
+use rbox_engine::create::create;
+use rbox_engine::create::request::CreateRequest;
+use rbox_engine::embedded;
 use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::monitor::StartOptions;
-use rbox_engine::record::ContainerRecord;
+use rbox_engine::networks::store::networks;
+use rbox_engine::record::container::ContainerRecord;
 use rbox_engine::spec::Platform;
 use rbox_engine::spec::container::{Attached, Attachment as Wanted, NetworkMode};
-use rbox_engine::wiring::networks;
 
 use crate::args::flags::ContainerFlags;
 use crate::command::entry::Execute;
@@ -210,13 +211,13 @@ fn warn_of_lost_ports(global: &Global, record: &ContainerRecord) -> std::io::Res
 }
 
 fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {
-    if hello::is_name(&request.image) && flags.pull != "always" {
+    if embedded::is_name(&request.image) && flags.pull != "always" {
         let wanted = flags.platform.as_deref().map(crate::args::platform::parse_platform).transpose()?;
         if wanted.is_some_and(|wanted| wanted.rank(&Platform::host()).is_none()) {
             return Err(bad_input("the embedded image is for this machine's platform only"));
         }
         request.embedded = true;
-        return Ok(hello::ensure(store)?);
+        return Ok(embedded::ensure(store)?);
     }
     let image = crate::image::obtain::obtain(
         store,

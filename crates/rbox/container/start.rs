@@ -3,9 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use clap::Parser;
-use rbox_engine::monitor::StartOptions;
-use rbox_engine::protocol;
-use rbox_engine::record::{Container, Status};
+use rbox_engine::monitor::{StartOptions, protocol};
+use rbox_engine::record::container::{Container, Status};
 
 use crate::command::each::each;
 use crate::command::entry::Execute;
@@ -117,7 +116,7 @@ fn redraw(socket: &OwnedFd, rows: u16, columns: u16) {
     let other = (rows.saturating_add(1), columns.saturating_add(1));
     for (rows, columns) in [other, (rows, columns)] {
         let packet = protocol::ToMonitor::Resize(rows, columns).encode();
-        let _ = rbox_engine::attach::send_message(socket, &packet);
+        let _ = rbox_engine::control::attach::send_message(socket, &packet);
         if (rows, columns) == other {
             // Long enough for a program to look at the size in between: some draw only when it changed.
             std::thread::sleep(std::time::Duration::from_millis(20));

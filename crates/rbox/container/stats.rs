@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rbox_engine::processes::{said, stats};
-use rbox_engine::record::Container;
+use rbox_engine::control::stats::{said, stats};
+use rbox_engine::record::container::Container;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -83,7 +83,7 @@ fn headers() -> Headers {
 /// The counters of one container at one moment.
 struct Counted {
     container: Container,
-    stats: Option<rbox_engine::processes::Stats>,
+    stats: Option<rbox_engine::control::stats::Stats>,
     /// Bytes received and sent.
     network: (u64, u64),
 }

@@ -1,9 +1,10 @@
 //! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
 
 use clap::Parser;
-use rbox_engine::control::{self, Why};
+use rbox_engine::containers::stop_mark::Why;
+use rbox_engine::control::signal;
 use rbox_engine::monitor::StartOptions;
-use rbox_engine::record::Container;
+use rbox_engine::record::container::Container;
 use rbox_engine::spec::signal::Signal;
 
 use crate::args::patience::Patience;
@@ -42,7 +43,7 @@ impl Execute for Stop {
         let with = self.signal.as_deref().map(signal).transpose()?;
         let stop = |name: &String| -> anyhow::Result<()> {
             let container = global.container(name)?;
-            Ok(control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?)
+            Ok(signal::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?)
         };
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
         let results: Vec<_> = std::thread::scope(|scope| {
@@ -88,9 +89,9 @@ impl Execute for Kill {
                 );
             }
             if with == Signal::KILL {
-                control::kill_now(&global.paths, &container)?;
+                signal::kill_now(&global.paths, &container)?;
             } else {
-                control::signal(&global.paths, &container, with)?;
+                signal::signal(&global.paths, &container, with)?;
             }
             say(name)
         }))
@@ -116,7 +117,7 @@ impl Execute for Restart {
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;
-            control::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?;
+            signal::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?;
             drop(crate::session::start::start(global, &container.record, StartOptions::default())?);
             say(name)
         }))
@@ -139,7 +140,7 @@ impl Execute for Wait {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         Ok(each(&self.containers, |name| {
             let container = global.container(name)?;
-            let code = control::wait(&global.paths, &container)?;
+            let code = signal::wait(&global.paths, &container)?;
             say(&code.to_string())
         }))
     }
@@ -182,12 +183,12 @@ fn each_container(
 
 impl Execute for Pause {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        Ok(each_container(global, &self.containers, control::pause))
+        Ok(each_container(global, &self.containers, signal::pause))
     }
 }
 
 impl Execute for Unpause {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        Ok(each_container(global, &self.containers, control::unpause))
+        Ok(each_container(global, &self.containers, signal::unpause))
     }
 }

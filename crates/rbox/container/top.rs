@@ -5,7 +5,7 @@
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::processes::processes;
+use rbox_engine::control::stats::processes;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;

@@ -1,8 +1,8 @@
 //! `rbox update`: other limits and another restart policy for containers that exist.
 
 use clap::Parser;
+use rbox_engine::control::update::{Change, update};
 use rbox_engine::spec::resources::Resources;
-use rbox_engine::update::{Change, update};
 
 use crate::args::limits::LimitFlags;
 use crate::command::each::each;

@@ -2,9 +2,9 @@
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::filter::{Filters, PRUNE_KEYS};
 use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
+use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
 use rbox_engine::spec::Reference;
 
 use crate::args::pruning::{Deleted, Pruning};

@@ -1,7 +1,7 @@
 //! Networks by what the user calls them.
 
 use rbox_engine::network::Network;
-use rbox_engine::wiring::networks;
+use rbox_engine::networks::store::networks;
 
 use crate::command::global::Global;
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
-use rbox_engine::net::{self, Live, Place, Probe, Step, Target, Trace, World};
+use rbox_engine::packet::{self, Live, Place, Probe, Step, Target, Trace, World};
 use rbox_engine::spec::port::Protocol;
 use serde::Serialize;
 use serde_json::Value;
@@ -56,7 +56,7 @@ impl Execute for Net {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         global.running()?;
         let world = World::look(&global.paths)?;
-        let drawing = net::draw(&global.paths, &world, &Live::new(&global.paths), self.name.as_deref())?;
+        let drawing = packet::draw(&global.paths, &world, &Live::new(&global.paths), self.name.as_deref())?;
         let Some(drawing) = drawing else {
             let name = self.name.unwrap_or_default();
             anyhow::bail!("No such container or network: {name}");
@@ -123,14 +123,14 @@ impl Execute for NetTrace {
                     Place::Container(at) => world.nodes.get(*at).map(|node| node.pid),
                     Place::Host | Place::Outside => None,
                 };
-                (net::walk(&world, &kernel, &from, &target)?, pid)
+                (packet::walk(&world, &kernel, &from, &target)?, pid)
             }
             Err(why) => (Trace::not_running(&self.source, &target, why), None),
         };
         // A container that is paused, or does not run, connects to nothing.
         let sends = !trace.steps.iter().any(|step| step.step == "source" && !trace.reaches);
         let probe = match trace.address.filter(|_| self.probe && sends) {
-            Some(ip) => Some(net::probe(pid, SocketAddr::new(ip, target.port), trace.reaches)?),
+            Some(ip) => Some(packet::probe(pid, SocketAddr::new(ip, target.port), trace.reaches)?),
             None => None,
         };
         let text = match self.format {
@@ -215,7 +215,7 @@ fn ending(trace: &Trace) -> String {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use rbox_engine::net::{Rule, Stopped, Verdict};
+    use rbox_engine::packet::{Rule, Stopped, Verdict};
 
     fn trace() -> Trace {
         Trace {

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use rbox_engine::net::{ContainerDrawing, Drawing, NetworkDrawing};
+use rbox_engine::packet::{ContainerDrawing, Drawing, NetworkDrawing};
 
 use crate::network::net_tree::{listener, published, uplinks};
 use crate::output::escape;

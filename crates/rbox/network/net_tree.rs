@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use rbox_engine::net::{
+use rbox_engine::packet::{
     self, ContainerDrawing, Drawing, NamesDrawing, NetworkDrawing, PlaceDrawing, PortDrawing, RulesDrawing,
     Socket,
 };
@@ -191,7 +191,7 @@ pub(crate) fn listener(socket: &Socket) -> String {
 
 /// The host's links, and their addresses, in a line.
 pub(crate) fn uplinks(drawing: &Drawing) -> Vec<String> {
-    let one = |link: &net::LinkDrawing| {
+    let one = |link: &packet::LinkDrawing| {
         let down = if link.up { "" } else { " (down)" };
         format!("{} {}{down}", link.name, link.addresses.join(" "))
     };

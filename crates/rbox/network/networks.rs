@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::filter::{Filters, NETWORK_KEYS};
+use rbox_engine::containers::find;
+use rbox_engine::listing::filter::{Filters, NETWORK_KEYS};
 use rbox_engine::network::{Error, Network, NewNetwork};
+use rbox_engine::networks::change;
+use rbox_engine::networks::store::{self, is_live, live_endpoints, networks};
 use rbox_engine::spec::container::Attachment;
-use rbox_engine::wiring::{self, is_live, live_endpoints, networks};
-use rbox_engine::{connect, containers};
 use serde_json::{Value, json};
 
 use crate::args::network_flags::{ipv4, ipv6, link};
@@ -161,7 +162,7 @@ impl Execute for Connect {
             ..Attachment::default()
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
-        connect::connect(&global.paths, &global.container(&self.container)?, wanted, links)?;
+        change::connect(&global.paths, &global.container(&self.container)?, wanted, links)?;
         Ok(0)
     }
 }
@@ -181,7 +182,7 @@ pub(crate) struct Disconnect {
 
 impl Execute for Disconnect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        match connect::disconnect(&global.paths, &global.container(&self.container)?, &self.network) {
+        match change::disconnect(&global.paths, &global.container(&self.container)?, &self.network) {
             Err(rbox_engine::error::EngineError::Network(_)) if self.force => {}
             done => done?,
         }
@@ -217,9 +218,9 @@ impl Execute for Rm {
 
 fn remove(global: &Global, name: &str) -> Result<(), Error> {
     let network = networks(&global.paths).find(name)?;
-    wiring::remove(&global.paths, &network).map_err(|error| match error {
+    store::remove(&global.paths, &network).map_err(|error| match error {
         Error::NetworkInUse { network, owners } => {
-            let one = |id: &String| match containers::find(&global.paths, id) {
+            let one = |id: &String| match find::find(&global.paths, id) {
                 Ok(container) => {
                     format!("name:\"{}\" id:\"{}\"", container.record.name, container.record.id.short())
                 }

@@ -8,7 +8,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::Context;
-use rbox_engine::attach::{PollFd, PollFlags, Stream, is_file, poll, write_fd};
+use rbox_engine::control::attach::{PollFd, PollFlags, is_file, poll, write_fd};
+use rbox_engine::logs::Stream;
 
 use crate::command::error::Coded;
 

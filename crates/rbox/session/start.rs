@@ -1,9 +1,9 @@
 //! Starting a container for a command that may stay with it, and what that command ends with.
 
-use rbox_engine::control;
+use rbox_engine::control::signal;
+use rbox_engine::control::start::Started;
 use rbox_engine::monitor::StartOptions;
-use rbox_engine::record::{Container, ContainerRecord};
-use rbox_engine::start::Started;
+use rbox_engine::record::container::{Container, ContainerRecord};
 
 use crate::command::error::Coded;
 use crate::command::global::Global;
@@ -15,7 +15,7 @@ pub(crate) fn start(
     record: &ContainerRecord,
     options: StartOptions,
 ) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
-    match rbox_engine::start::start(&global.paths, record, options)? {
+    match rbox_engine::control::start::start(&global.paths, record, options)? {
         Started::Now(socket) => Ok(Some(socket)),
         Started::Already => Ok(None),
     }
@@ -27,7 +27,7 @@ pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) 
         let found = Container::read(&global.paths, &record.id).ok().flatten();
         if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
             // It may have ended meanwhile: then there is nobody to tell.
-            let _ = control::signal(&global.paths, &container, signal);
+            let _ = signal::signal(&global.paths, &container, signal);
         }
     }
 }

@@ -5,11 +5,13 @@ use std::io::Write;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::filter::PRUNE_KEYS;
+use rbox_engine::containers::trash;
+use rbox_engine::control::remove;
 use rbox_engine::image::Image;
+use rbox_engine::listing::filter::PRUNE_KEYS;
+use rbox_engine::oci::cgroup;
 use rbox_engine::spec::{Digest, Reference};
-use rbox_engine::teardown;
-use rbox_engine::volume::disk_usage;
+use rbox_engine::volume::store::disk_usage;
 use serde_json::{Value, json};
 
 use crate::args::pruning::{Pruning, confirmed};
@@ -143,7 +145,7 @@ fn images(global: &Global) -> anyhow::Result<Value> {
 fn containers(global: &Global) -> anyhow::Result<Value> {
     let containers = global.containers()?;
     // What it has written, as `ps -s` has it.
-    let size_of = |one: &rbox_engine::record::Container| {
+    let size_of = |one: &rbox_engine::record::container::Container| {
         disk_usage(&global.paths.container(&one.record.id).join("upper"))
     };
     let (mut size, mut stopped, mut active) = (0, 0, 0);
@@ -342,21 +344,21 @@ impl Execute for Reset {
         }
         let mut failures: Vec<String> = Vec::new();
         for container in global.containers()? {
-            if let Err(error) = teardown::remove(&global.paths, &container, true, true) {
+            if let Err(error) = remove::remove(&global.paths, &container, true, true) {
                 failures.push(error.to_string());
             }
         }
         // A container that could not be ended still stands on these.
         if failures.is_empty() {
-            if let Err(errors) = rbox_engine::wiring::networks(&global.paths).destroy() {
+            if let Err(errors) = rbox_engine::networks::store::networks(&global.paths).destroy() {
                 failures.extend(errors.iter().map(ToString::to_string));
             }
-            teardown::remove_group_parents(&global.paths);
+            cgroup::remove_group_parents(&global.paths);
             let _ = std::fs::remove_file(global.paths.boot_mark());
             for dir in [root, state] {
-                for name in rbox_engine::paths::own_directories() {
+                for name in rbox_engine::record::paths::own_directories() {
                     let path = dir.join(name);
-                    if let Err(error) = teardown::remove_tree(&path) {
+                    if let Err(error) = trash::remove_tree(&path) {
                         failures.push(error.with_causes());
                     }
                 }

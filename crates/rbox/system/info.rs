@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::Parser;
 use rbox_engine::host;
 use rbox_engine::network::NetworkStore;
-use rbox_engine::paths::Paths;
-use rbox_engine::record::Status;
+use rbox_engine::record::container::Status;
+use rbox_engine::record::paths::Paths;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -295,7 +295,7 @@ fn warnings(paths: &Paths, has_cgroups: bool) -> Vec<String> {
             "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridges"
         ));
     }
-    if rbox_engine::wiring::networks(paths).guard_missing().unwrap_or(false) {
+    if rbox_engine::networks::store::networks(paths).guard_missing().unwrap_or(false) {
         out.push(
             "this kernel has no nftables for bridges: containers of one network can send with each other's addresses"
                 .to_owned(),

@@ -3,16 +3,15 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use rbox_engine::error::EngineError;
-use rbox_engine::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
+use rbox_engine::listing::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
 use rbox_engine::spec::VolumeName;
-use rbox_engine::volume::{Volume, VolumeError, VolumeStore};
+use rbox_engine::volume::store::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
 use crate::args::pruning::{Deleted, Pruning};
 use crate::command::each::each;
 use crate::command::entry::Execute;
-use crate::command::error::bad_input;
+use crate::command::error::{bad_input, message};
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::output::table::{self, Format};
@@ -169,10 +168,10 @@ impl Execute for Rm {
             // What is no name is the name of no volume.
             let removed = match given.parse::<VolumeName>() {
                 Ok(name) => store.remove(&name, &|| global.volume_users()),
-                Err(_) => Err(VolumeError::Missing(given.to_owned()).into()),
+                Err(_) => Err(VolumeError::Missing(given.to_owned())),
             };
             match removed {
-                Err(EngineError::Volume(VolumeError::Missing(_))) if self.force => {}
+                Err(VolumeError::Missing(_)) if self.force => {}
                 other => other?,
             }
             say(given)
@@ -218,7 +217,7 @@ pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Re
     }
     deleted.end()?;
     for failure in pruned.failures {
-        warn(&failure.with_causes());
+        warn(&message(&failure.into()));
     }
     Ok(pruned.reclaimed)
 }

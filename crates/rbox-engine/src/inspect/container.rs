@@ -7,11 +7,11 @@ use rbox_spec::port::{ContainerPort, PublishedPort};
 use rbox_spec::resources::DeviceRate;
 use serde_json::{Map, Value, json};
 
-use super::{list, time};
-use crate::config::{READ_ONLY, masked};
-use crate::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
-use crate::record::{Container, ContainerRecord, Status};
-use crate::volume::{VolumeStore, disk_usage};
+use crate::inspect::{list, time};
+use crate::oci::config::{READ_ONLY, masked};
+use crate::record::container::{Container, ContainerRecord, Status};
+use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
+use crate::volume::store::{VolumeStore, disk_usage};
 
 /// The JSON of one container; with `size`, what its writable layer takes. `image_size` is then that of its
 /// image, in bytes.
@@ -45,7 +45,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "GraphDriver": graph_driver(record, &dir),
         "Mounts": mounts(paths, record),
         "Config": config(record),
-        "NetworkSettings": super::endpoint::network_settings(container, &ports(container)),
+        "NetworkSettings": crate::inspect::endpoint::network_settings(container, &ports(container)),
     });
     if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {
         let own = disk_usage(&dir.join("upper"));

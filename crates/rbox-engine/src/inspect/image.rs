@@ -3,7 +3,7 @@
 use rbox_image::Image;
 use serde_json::{Map, Value, json};
 
-use super::NEVER;
+use crate::inspect::NEVER;
 
 /// The JSON of one image.
 pub fn image(image: &Image) -> Value {

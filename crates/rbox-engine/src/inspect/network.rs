@@ -5,8 +5,8 @@ use rbox_network::Network;
 use rbox_spec::container::NetworkMode;
 use serde_json::{Map, Value, json};
 
-use super::time;
-use crate::record::Container;
+use crate::inspect::time;
+use crate::record::container::Container;
 
 /// The JSON of one network and of the containers, among all those given, that are on it.
 pub fn network(network: &Network, containers: &[Container]) -> Value {
@@ -61,7 +61,7 @@ fn on_network(network: &Network, containers: &[Container]) -> Value {
         let six = endpoint.and_then(|endpoint| endpoint.ip6);
         let entry = json!({
             "Name": record.name,
-            "EndpointID": endpoint.map_or_else(|| record.id.as_str().to_owned(), super::endpoint::id),
+            "EndpointID": endpoint.map_or_else(|| record.id.as_str().to_owned(), crate::inspect::endpoint::id),
             "MacAddress": text(endpoint.map(|endpoint| endpoint.mac.to_string())),
             "IPv4Address": text(endpoint.map(|endpoint| format!("{}/{}", endpoint.ip, endpoint.prefix))),
             "IPv6Address": text(six.map(|six| format!("{}/{}", six.ip, six.prefix))),

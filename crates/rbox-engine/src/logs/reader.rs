@@ -12,11 +12,11 @@ use rbox_sys::lock::{self, How};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
-use super::writer::numbered;
-use super::{LogEntry, number};
+use crate::logs::writer::numbered;
+use crate::logs::{LogEntry, number};
 
 /// A line of the file cannot be longer: [`super::MAX_ENTRY`] bytes of text, each at most six in JSON, and the rest.
-const MAX_LINE: usize = 6 * super::MAX_ENTRY + 512;
+const MAX_LINE: usize = 6 * crate::logs::MAX_ENTRY + 512;
 /// Bytes read at a time from the end when looking for the last lines.
 const BLOCK: usize = 64 * 1024;
 

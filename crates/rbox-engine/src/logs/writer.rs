@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rbox_sys::lock::{self, How};
 
-use super::{LogOptions, MAX_ENTRY, Stream, number};
+use crate::logs::{LogOptions, MAX_ENTRY, Stream, number};
 
 /// A batch is written out when it reaches this; a chatty container costs no more memory than this.
 const BATCH: usize = 32 * 1024;

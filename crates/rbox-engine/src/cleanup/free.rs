@@ -1,0 +1,48 @@
+//! What a container holds on the host, given back: control groups, cables, addresses, ports.
+
+use rbox_runtime::cgroup::{CgroupPaths, Hierarchy};
+use rbox_spec::id::ContainerId;
+
+use crate::networks::store::networks;
+use crate::oci::cgroup::{free_group, group_parent, group_path, now};
+use crate::record::container::{ContainerRecord, LiveState};
+use crate::record::file::read_json;
+use crate::record::paths::Paths;
+
+/// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
+pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
+    let mut failures = Vec::new();
+    free_group(&now(&live.cgroup), &mut failures);
+    let store = networks(paths);
+    for endpoint in &live.endpoints {
+        if let Err(errors) = store.detach(endpoint) {
+            failures.extend(errors.iter().map(ToString::to_string));
+        }
+    }
+    failures
+}
+
+/// Frees what a monitor that was killed before it wrote its record may have made: all of it has names that follow
+/// from the container's id.
+pub(crate) fn free_unrecorded(paths: &Paths, id: &ContainerId) {
+    if !paths.live_of(id).exists() {
+        return;
+    }
+    let record = [paths.container(id), paths.trash().join(id.as_str())]
+        .into_iter()
+        .find_map(|dir| read_json::<ContainerRecord>(&dir.join("config.json")).ok().flatten());
+    let path =
+        record.map_or_else(|| format!("{}/{id}", group_parent(paths)), |record| group_path(paths, &record));
+    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &path)) {
+        free_group(&everywhere, &mut Vec::new());
+    }
+    release_addresses(paths, id);
+}
+
+pub(crate) fn release_addresses(paths: &Paths, id: &ContainerId) {
+    let store = networks(paths);
+    // What cannot be freed now is taken back by the next container that looks for an address.
+    for network in store.list().unwrap_or_default() {
+        let _ = store.release_all(&network, id.as_str());
+    }
+}

@@ -1,0 +1,44 @@
+//! The image store with the containers that use what it has.
+
+use std::sync::Arc;
+
+use rbox_image::{ImageStore, ImageUser, ListUsers, StoreError, Users};
+
+use crate::containers::find;
+use crate::record::container::Container;
+use crate::record::paths::Paths;
+
+/// The image store. It deletes nothing that a container stands on.
+pub fn image_store(paths: &Paths) -> Result<ImageStore, StoreError> {
+    Ok(ImageStore::open(&paths.image())?.with_users(Arc::new(Containers(paths.clone()))))
+}
+
+/// The containers of these directories.
+#[derive(Debug)]
+struct Containers(Paths);
+
+impl ListUsers for Containers {
+    fn list(&self) -> Result<Users, Box<dyn std::error::Error + Send + Sync>> {
+        let mut users = Users::default();
+        for id in find::ids(&self.0)? {
+            match Container::read(&self.0, &id) {
+                Ok(Some(container)) => {
+                    let running = container.is_active();
+                    let record = container.record;
+                    match record.image_id.parse() {
+                        Ok(image) => {
+                            let (container, layers) = (id.as_str().to_owned(), record.layers);
+                            users.known.push(ImageUser { image, container, running, layers });
+                        }
+                        Err(_) => users.incomplete = true,
+                    }
+                }
+                // Another process is removing it.
+                Ok(None) => {}
+                // What cannot be read may stand on any layer.
+                Err(_) => users.incomplete = true,
+            }
+        }
+        Ok(users)
+    }
+}

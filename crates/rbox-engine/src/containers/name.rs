@@ -1,0 +1,129 @@
+//! The names of containers: links to their ids.
+
+use std::io;
+use std::os::unix::fs::symlink;
+
+use rbox_spec::ContainerName;
+use rbox_spec::id::ContainerId;
+use rbox_sys::durable::Lasting;
+use rustix::fs::FlockOperation;
+
+use crate::containers::unfinished::is_being_made;
+use crate::error::EngineError;
+use crate::record::container::{Container, ContainerRecord, Status, lasting};
+use crate::record::file::read_json;
+use crate::record::lock::Editing;
+use crate::record::paths::Paths;
+
+/// Who has a name, or is about to: a link whose record is gone names nobody.
+pub fn named(paths: &Paths, name: &ContainerName) -> Option<ContainerId> {
+    target(&paths.name(name)).filter(|id| is_there(paths, id))
+}
+
+/// Whether there is a container, or somebody is making it. It may come to its place while this looks: so that is asked twice.
+pub(crate) fn is_there(paths: &Paths, id: &ContainerId) -> bool {
+    let in_place = || std::fs::symlink_metadata(paths.container(id)).is_ok();
+    in_place() || is_being_made(paths, id) || in_place()
+}
+
+/// The id that a link of ours leads to. What has no such target is not ours.
+pub(crate) fn target(link: &std::path::Path) -> Option<ContainerId> {
+    std::fs::read_link(link).ok()?.to_str()?.parse().ok()
+}
+
+/// Gives `name` to the container `id`, which must be on disk already, in its place or as one that is being made.
+pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Result<(), EngineError> {
+    let link = paths.name(name);
+    for _ in 0..8 {
+        match symlink(id.as_str(), &link) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                crate::record::file::make_private(&paths.names())
+                    .map_err(EngineError::file("make directory", paths.names()))?;
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                if let Some(holder) = named(paths, name) {
+                    return Err(EngineError::NameTaken { name: name.clone(), id: holder });
+                }
+                // Its container is gone. Another process may be doing the same: then the next round sees.
+                if target(&link).is_some() {
+                    free_name(paths, name, |id| !is_there(paths, id));
+                } else if std::fs::symlink_metadata(&link).is_ok() {
+                    return Err(EngineError::Conflict(format!(
+                        "the name \"{name}\" cannot be taken: {} is not a link made by rbox; move it away",
+                        link.display()
+                    )));
+                }
+            }
+            Err(e) => return Err(EngineError::file("make", link)(e)),
+        }
+    }
+    Err(EngineError::Conflict(format!(
+        "the name \"{name}\" is being taken and given up all the time; try again"
+    )))
+}
+
+/// Gives a name up, if it is still this container's.
+pub fn release_name(paths: &Paths, name: &ContainerName, id: &ContainerId) {
+    free_name(paths, name, |holder| holder == id);
+}
+
+/// Takes a name's link away if it leads to one that `is_free` says so of. All who do this hold the lock: between the look and
+/// the removal nobody else can have removed the link and made another. Who does not get the lock leaves the link, which is
+/// then free for whoever wants the name.
+pub(crate) fn free_name(paths: &Paths, name: &ContainerName, is_free: impl Fn(&ContainerId) -> bool) {
+    let link = paths.name(name);
+    if !target(&link).is_some_and(|id| is_free(&id)) {
+        return;
+    }
+    let Ok(names) = std::fs::File::open(paths.names()) else { return };
+    let begin = std::time::Instant::now();
+    while rustix::fs::flock(&names, FlockOperation::NonBlockingLockExclusive).is_err() {
+        if begin.elapsed() > PATIENCE {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    if target(&link).is_some_and(|id| is_free(&id)) {
+        let _ = std::fs::remove_file(&link);
+    }
+}
+
+/// The lock is held for two system calls; longer only by a process that was stopped.
+pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Makes a name last that was taken or given up for this container.
+pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    if lasting(&record.host) == Lasting::Later {
+        return Ok(());
+    }
+    rbox_sys::durable::sync_dir(&paths.names()).map_err(EngineError::file("fsync", paths.names()))
+}
+
+/// Takes away names that lead to containers that are gone or have another name by now, as a kill leaves them, and gives
+/// containers their names again that a power cut or a hand has taken. `all`: all containers, as they were read.
+pub fn sweep_names(paths: &Paths, all: &[Container]) {
+    let known: std::collections::HashSet<&str> = all.iter().map(|c| c.record.name.as_str()).collect();
+    for Container { record, .. } in all.iter().filter(|container| container.status != Status::Dead) {
+        if std::fs::symlink_metadata(paths.name(&record.name)).is_err() {
+            let _ = take_name(paths, &record.name, &record.id);
+        }
+    }
+    for entry in std::fs::read_dir(paths.names()).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let Some(name) = name.to_str().filter(|name| !known.contains(name)) else { continue };
+        let (Ok(name), Some(id)) = (name.parse::<ContainerName>(), target(&entry.path())) else { continue };
+        if !is_there(paths, &id) {
+            release_name(paths, &name, &id);
+            continue;
+        }
+        // A rename takes the new name before the record has it, and holds this meanwhile. A damaged record keeps its name.
+        let Ok(Some(_editing)) = Editing::begin_within(paths, &id, std::time::Duration::ZERO) else {
+            continue;
+        };
+        let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"));
+        if record.is_ok_and(|record| record.is_some_and(|record| record.name != name)) {
+            release_name(paths, &name, &id);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! The process of a running container.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rbox_sys::{SysError, process};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::process::{WaitId, WaitIdOptions};
+
+use crate::error::EngineError;
+use crate::record::container::{self, Container, Status, process_is};
+
+/// A descriptor of the container's PID 1, checked to be that process and no later one with its number.
+pub fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
+    let live = container.live.as_ref().ok_or_else(|| not_running(container))?;
+    let pidfd = process::pidfd_open(live.pid).map_err(|_| not_running(container))?;
+    if process_is(live.pid, live.start_ticks) { Ok(pidfd) } else { Err(not_running(container)) }
+}
+
+pub(crate) fn not_running(container: &Container) -> EngineError {
+    EngineError::Conflict(format!("container {} is not running", container.record.id))
+}
+
+/// What lives only between two lives of a container cannot be done: Docker's refusal.
+pub(crate) fn refuse_restarting(container: &Container) -> Result<(), EngineError> {
+    if container.status == Status::Restarting {
+        return Err(EngineError::Conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.record.id
+        )));
+    }
+    Ok(())
+}
+
+/// Waits until the process has ended; false when it had not within `patience`.
+pub fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
+    let begin = Instant::now();
+    loop {
+        let left = patience.map(|patience| patience.saturating_sub(begin.elapsed()));
+        let timeout = left
+            .map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
+        match rustix::event::poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], timeout.as_ref()) {
+            Ok(0) => return false,
+            Ok(_) => return true,
+            Err(_) => {}
+        }
+    }
+}
+
+/// The root of a container that lives, by its first process.
+pub(crate) fn live_root(pid: i32) -> Result<OwnedFd, EngineError> {
+    let path = format!("/proc/{pid}/root");
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
+        .map_err(|e| SysError::new("open", path, e))?)
+}
+
+/// Waits for the process and gives its exit code: its own, or 128+n after signal n.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                return status
+                    .exit_status()
+                    .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+                    .unwrap_or(container::UNSEEN_EXIT);
+            }
+            Err(Errno::INTR) | Ok(None) => {}
+            Err(_) => return container::UNSEEN_EXIT,
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! A note that somebody asked for the end of a container, for whoever decides what follows.
+
+use std::path::PathBuf;
+
+use rbox_spec::id::ContainerId;
+
+use crate::monitor::protocol;
+use crate::record::paths::Paths;
+
+/// Who wants a container to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Somebody who named it: `unless-stopped` remembers that.
+    User,
+    /// The host goes down, and the container comes back with it.
+    Shutdown,
+}
+
+pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
+    paths.live_of(id).join("stop")
+}
+
+/// Tells the monitor of `id` not to start it again. Best effort: a container whose live directory is gone has ended.
+pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
+    // What a user said outlasts what a shutdown says.
+    if asked_to_end(paths, id) != Some(Why::User) {
+        let _ = std::fs::write(mark(paths, id), if why == Why::User { "user" } else { "shutdown" });
+    }
+    // A monitor that waits looks for the file when somebody connects.
+    drop(protocol::connect(&paths.live_of(id)));
+}
+
+/// Whether somebody asked for its end since it was started.
+pub(crate) fn asked_to_end(paths: &Paths, id: &ContainerId) -> Option<Why> {
+    let text = std::fs::read(mark(paths, id)).ok()?;
+    Some(if text == b"shutdown" { Why::Shutdown } else { Why::User })
+}
+
+/// Somebody starts it: what was asked before holds no more.
+pub(crate) fn forget_asked(paths: &Paths, id: &ContainerId) {
+    // It is not there but after an exit that found no room on disk.
+    let _ = std::fs::remove_file(mark(paths, id));
+}

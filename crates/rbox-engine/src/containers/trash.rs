@@ -1,0 +1,104 @@
+//! Records on their way out, and records half made: hidden first, then removed, and found again after a kill.
+
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rbox_spec::id::ContainerId;
+
+use crate::containers::unfinished::is_abandoned;
+use crate::containers::{name, volumes};
+use crate::error::EngineError;
+use crate::record::container::ContainerRecord;
+use crate::record::file::read_json;
+use crate::record::paths::Paths;
+
+/// Takes a record out of sight: its name is free and it is in no list from here on. What is left of it is
+/// deleted by [`empty_trash`].
+pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let trash = paths.trash();
+    let from = paths.container(&record.id);
+    let to = trash.join(record.id.as_str());
+    match std::fs::rename(&from, &to) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound && !trash.exists() => {
+            make_trash(&trash, &from)?;
+            std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
+        }
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // Half of it is there from a removal that failed: this is the rest.
+        Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            remove_tree(&to)?;
+            std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
+        }
+        other => other.map_err(EngineError::file("move to the trash", from))?,
+    }
+    name::release_name(paths, &record.name, &record.id);
+    Ok(())
+}
+
+/// The trash is made with the root. Where it is missing and the disk is full, what is to be removed makes room for it.
+pub(crate) fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> {
+    match crate::record::file::make_private(trash) {
+        Err(error) if crate::record::file::is_full(&error) => {
+            remove_tree(&going.join("upper"))?;
+            crate::record::file::make_private(trash)
+        }
+        other => other,
+    }
+    .map_err(EngineError::file("make directory", trash))
+}
+
+/// Deletes a record that was hidden, and its anonymous volumes when asked.
+pub(crate) fn delete_hidden(
+    paths: &Paths,
+    record: &ContainerRecord,
+    anonymous_volumes: bool,
+) -> Result<(), EngineError> {
+    // The volumes first: the record in the trash is what names them, should this be killed in between.
+    let volumes = if anonymous_volumes { volumes::remove_anonymous(paths, record) } else { Ok(()) };
+    remove_tree(&paths.trash().join(record.id.as_str())).and(volumes.map_err(EngineError::from))
+}
+
+/// Removes a container's live directory in one step: renamed away first, so that a start that comes meanwhile
+/// makes a new one and nothing of that is removed. The caller holds the lock in it.
+pub(crate) fn remove_live(paths: &Paths, id: &ContainerId) {
+    crate::networks::links::forget(paths, id);
+    let gone = paths.live().join(format!("{GONE}{id}.{}", std::process::id()));
+    if std::fs::rename(paths.live_of(id), &gone).is_ok() {
+        let _ = remove_tree(&gone);
+    }
+}
+
+/// A mark in a hidden record: the container's anonymous volumes go with it.
+pub(crate) const WITH_VOLUMES: &str = "with-volumes";
+
+/// The beginning of the names of directories that are being removed, or being made.
+pub(crate) const GONE: &str = ".gone-";
+
+/// Removes directories that a killed process had begun to remove, and records it had begun to make, with the names they had.
+pub(crate) fn sweep_unfinished(paths: &Paths) {
+    let each = |dir: &Path, gone: &dyn Fn(&str) -> bool, first: &dyn Fn(&Path)| {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            if gone(&entry.file_name().to_string_lossy()) {
+                first(&entry.path());
+                let _ = remove_tree(&entry.path());
+            }
+        }
+    };
+    rbox_sys::durable::sweep(&paths.temporaries());
+    each(&paths.live(), &|name| name.starts_with(GONE), &|_| {});
+    each(&paths.containers(), &is_abandoned, &|dir| {
+        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json")) {
+            name::release_name(paths, &record.name, &record.id);
+        }
+    });
+}
+
+/// Deletes a directory with all that is in it, whatever a container made of it.
+pub fn remove_tree(path: &Path) -> Result<(), EngineError> {
+    rbox_sys::removal::remove_tree(path).map_err(EngineError::file("remove", path))
+}
+
+pub(crate) fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
+    std::fs::read_to_string(paths.started_mark(id)).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,127 @@
+//! With the host: starting what is to run when it comes up, ending all when it goes down.
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rbox_runtime::cgroup::Hierarchy;
+
+use crate::containers::find;
+use crate::containers::stop_mark::Why;
+use crate::containers::trash::read_mark;
+use crate::control::signal;
+use crate::error::EngineError;
+use crate::monitor::{self, StartOptions, protocol};
+use crate::record::container::{Container, ContainerRecord};
+use crate::record::lock::Lock;
+use crate::record::paths::Paths;
+
+/// How many are started before the first of them is waited for: more only wait for the same disk.
+const AT_ONCE: usize = 4;
+
+/// Starts what its restart policy starts with the host and does not run, those first that were started first. `tell`
+/// hears of each how that went. Containers that nobody ever started stay as they are.
+///
+/// The caller has tidied (so each that ran has an exit), and has one thread.
+pub fn boot(
+    paths: &Paths,
+    tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
+) -> Result<(), EngineError> {
+    if let Ok(hierarchy) = Hierarchy::detect() {
+        // What is started from here is the host's, not that of the command that happens to start it.
+        hierarchy.enter_monitors()?;
+    }
+    let mut due: Vec<(Timestamp, ContainerRecord)> = find::list(paths)?
+        .into_iter()
+        .filter(is_due)
+        .filter_map(|c| Some((read_mark(paths, &c.record.id)?, c.record)))
+        .collect();
+    due.sort_by_key(|(started, _)| *started);
+    let mut begun: VecDeque<(ContainerRecord, OwnedFd)> = VecDeque::new();
+    for (_, record) in due {
+        if begun.len() >= AT_ONCE {
+            finish(&mut begun, tell);
+        }
+        match begin(paths, &record) {
+            Ok(Some(socket)) => begun.push_back((record, socket)),
+            Ok(None) => {}
+            Err(error) => tell(&record, Err(error)),
+        }
+    }
+    while !begun.is_empty() {
+        finish(&mut begun, tell);
+    }
+    Ok(())
+}
+
+/// Tells systemd that the unit is up (`sd_notify(3)`), and stays: systemd takes the group of a unit away in which nobody
+/// is, and the containers' groups are to be in it. A signal ends it, and nothing depends on it.
+pub fn stay() -> ! {
+    if let Some(address) = std::env::var_os("NOTIFY_SOCKET") {
+        notify(address.as_encoded_bytes());
+    }
+    loop {
+        // The monitors that were started here are this process's children, and somebody has to see their end.
+        match rustix::process::wait(rustix::process::WaitOptions::empty()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(_) => std::thread::park(),
+        }
+    }
+}
+
+/// Nobody is told that it failed: who waits for it gives up by itself.
+fn notify(address: &[u8]) {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let address = match address.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(address)),
+    };
+    if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
+        let _ = socket.send_to_addr(b"READY=1", &address);
+    }
+}
+
+fn is_due(container: &Container) -> bool {
+    let stopped = container.exit.as_ref().is_some_and(|exit| exit.stopped);
+    !container.is_active() && container.record.host.restart.starts_with_host(stopped)
+}
+
+/// The socket of its monitor; none when somebody else has just started it.
+fn begin(paths: &Paths, record: &ContainerRecord) -> Result<Option<OwnedFd>, EngineError> {
+    let lock = Lock::take_within(&paths.live_of(&record.id), Duration::from_secs(1))?;
+    lock.map(|lock| monitor::start(paths, record, lock, StartOptions::default())).transpose()
+}
+
+fn finish(
+    begun: &mut VecDeque<(ContainerRecord, OwnedFd)>,
+    tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
+) {
+    if let Some((record, socket)) = begun.pop_front() {
+        tell(&record, protocol::wait_started(socket));
+    }
+}
+
+/// Ends all that run, at once, as `stop` does, but does not remember it as somebody's wish: the next [`boot`] starts
+/// them again. `timeout`: seconds before SIGKILL, each container's own when none.
+pub fn shutdown(
+    paths: &Paths,
+    timeout: Option<i64>,
+    tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
+) -> Result<(), EngineError> {
+    let all = find::list_running(paths)?;
+    let results: Vec<_> = std::thread::scope(|scope| {
+        let stop = |one| signal::stop(paths, one, None, timeout, Why::Shutdown);
+        let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || stop(one))).collect();
+        threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
+    });
+    for (container, result) in all.iter().zip(results) {
+        match result {
+            Ok(result) => tell(&container.record, result),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    Ok(())
+}

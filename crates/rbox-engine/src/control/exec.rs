@@ -1,0 +1,174 @@
+//! A further process in a container that lives.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rbox_runtime::cgroup::{Cgroup, Hierarchy};
+use rbox_runtime::{JoinRequest, Stdio, join};
+use rbox_sys::process::{self, Side};
+
+use crate::containers::running::{self, live_root};
+use crate::error::EngineError;
+use crate::logs::Stream;
+use crate::monitor::streams::{self, Ends, unblock};
+use crate::oci::config::{self, Facts};
+use crate::oci::security::{capabilities, filter};
+use crate::oci::user;
+use crate::record::container::{Container, Status};
+
+/// What is to run.
+#[derive(Debug, Clone, Default)]
+pub struct ExecRequest {
+    /// The command and its arguments.
+    pub command: Vec<String>,
+    /// A terminal.
+    pub tty: bool,
+    /// `-e`, in order.
+    pub env: Vec<String>,
+    /// `-u`; the container's when none.
+    pub user: Option<String>,
+    /// `-w`; the container's when none.
+    pub working_dir: Option<String>,
+    /// All capabilities and no filter.
+    pub privileged: bool,
+}
+
+/// Its standard streams.
+#[derive(Clone, Copy, Debug)]
+pub enum ExecStdio {
+    /// Pipes.
+    Pipes {
+        /// One for its input too.
+        input: bool,
+    },
+    /// They lead nowhere.
+    Nowhere,
+    /// A terminal of the container of this size: rows, columns.
+    Terminal(Option<(u16, u16)>),
+}
+
+/// A process that runs in a container as this process's child.
+#[derive(Debug)]
+pub struct ExecProcess {
+    pidfd: OwnedFd,
+    /// Our ends of its streams. A terminal is its input and its output.
+    pub ends: Ends,
+}
+
+impl ExecProcess {
+    /// Readable once it has ended.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Waits for its end: its exit code, or 128+n after signal n.
+    pub fn wait(&self) -> i32 {
+        crate::containers::running::reap(self.pidfd.as_fd())
+    }
+
+    /// Lets it run on without this process. What keeps its terminal for it is left behind: a terminal without a master is hung up.
+    pub fn leave(self) {
+        if self.ends.outputs.is_empty() {
+            return;
+        }
+        if let Ok(Side::Child) = process::fork() {
+            crate::monitor::detach_from_caller();
+            self.swallow();
+            process::exit_now(0)
+        }
+    }
+
+    /// Reads its output until there is no more.
+    fn swallow(self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut outputs = self.ends.outputs;
+        let mut buffer = vec![0; 4096];
+        while !outputs.is_empty() {
+            let mut fds: Vec<PollFd<'_>> =
+                outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
+            let _ = poll(&mut fds, None);
+            outputs.retain(|(_, fd)| match rustix::io::read(fd, &mut buffer) {
+                Ok(length) => length > 0,
+                Err(error) => matches!(error, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR),
+            });
+        }
+    }
+}
+
+/// Runs the process with these streams. This process must be single-threaded and becomes its parent.
+pub fn exec(
+    container: &Container,
+    request: &ExecRequest,
+    stdio: ExecStdio,
+) -> Result<ExecProcess, EngineError> {
+    // Whatever the command line named was read by now; nothing of the caller goes along.
+    process::close_kept();
+    let record = &container.record;
+    if container.status == Status::Paused {
+        return Err(EngineError::Conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            record.name
+        )));
+    }
+    running::refuse_restarting(container)?;
+    let live = container
+        .live
+        .as_ref()
+        .ok_or_else(|| EngineError::Conflict(format!("container {} is not running", record.id)))?;
+    if request.command.is_empty() {
+        return Err(EngineError::Invalid("no command specified".into()));
+    }
+    let pidfd = running::pidfd(container)?;
+    let mut record = record.clone();
+    if request.privileged {
+        record.host.privileged = true;
+    }
+    let root = live_root(live.pid)?;
+    let user = request.user.as_deref().unwrap_or(&record.config.user);
+    // Docker's client ends with 1 here, and not as for a command that cannot be invoked.
+    let user = user::lookup(root.as_fd(), user, &record.host.group_add)
+        .map_err(|error| EngineError::NotExecuted { message: error.with_causes(), exit_code: 1 })?;
+    let capabilities = capabilities(&record)?;
+    let filter = filter(&record, capabilities)?;
+    record.config.tty = request.tty;
+    let mut env = config::environment(&record, &user);
+    config::merge_env(&mut env, &request.env);
+    let cwd = match request.working_dir.as_deref().unwrap_or(&record.config.working_dir) {
+        "" => "/",
+        path => path,
+    };
+    if !cwd.starts_with('/') {
+        return Err(EngineError::Invalid(format!(
+            "the working directory '{cwd}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
+    let program = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
+        .map_err(|e| EngineError::Invalid(e.to_string()))?;
+    if let Some(score) = program.oom_score_adj() {
+        // This process's own, which the one that joins inherits: it may not be able to write to /proc any more.
+        let own = "/proc/self/oom_score_adj";
+        std::fs::write(own, score.to_string()).map_err(EngineError::file("write", own))?;
+    }
+    let groups = live.cgroup.clone().with_later(Hierarchy::detect()?);
+    let cgroup = Cgroup::open_to_join(&groups)?;
+    let (stdio, mut ends) = match stdio {
+        ExecStdio::Pipes { input } => streams::pipes(input)?,
+        ExecStdio::Nowhere => (streams::nowhere()?, Ends::default()),
+        ExecStdio::Terminal(size) => (Stdio::Terminal { size }, Ends::default()),
+    };
+    let joined = join(JoinRequest {
+        pidfd: pidfd.as_fd(),
+        pid: live.pid,
+        process: &program,
+        cgroup: cgroup.clone_into(),
+        cgroup_tasks: cgroup.join_fds(),
+        seccomp: filter.as_ref(),
+        stdio,
+    })?;
+    if let Some(master) = joined.terminal {
+        unblock(&master)?;
+        ends.input = master.try_clone().ok();
+        ends.outputs.push((Stream::Stdout, master));
+    }
+    Ok(ExecProcess { pidfd: joined.pidfd, ends })
+}

@@ -1,0 +1,69 @@
+//! `rm`.
+
+use std::time::{Duration, Instant};
+
+use crate::cleanup::tidy::{discard, finish_dead};
+use crate::containers::trash::remove_live;
+use crate::error::EngineError;
+use crate::record::container::{Container, ContainerRecord};
+use crate::record::lock::Lock;
+use crate::record::paths::Paths;
+
+/// The lock of a container that does not run. One that was being started when it was looked at runs by now: with
+/// `force` it is ended.
+pub(crate) fn take_from_monitor(
+    paths: &Paths,
+    record: &ContainerRecord,
+    force: bool,
+) -> Result<Lock, EngineError> {
+    let dir = paths.live_of(&record.id);
+    let begin = Instant::now();
+    loop {
+        if let Some(lock) = Lock::take_within(&dir, Duration::from_millis(100))? {
+            return Ok(lock);
+        }
+        if let Some(now) = Container::read(paths, &record.id)?.filter(Container::is_active) {
+            if !force {
+                return Err(not_stopped(&now));
+            }
+            crate::control::signal::begin_kill(paths, &now);
+        }
+        if begin.elapsed() > Duration::from_secs(20) {
+            return Err(EngineError::Conflict(format!(
+                "container {} is busy: its monitor did not let go of it within 20 s",
+                record.name
+            )));
+        }
+    }
+}
+
+pub(crate) fn not_stopped(container: &Container) -> EngineError {
+    EngineError::Conflict(format!(
+        "cannot remove container \"{}\": container is {}: stop the container before removing or force remove",
+        container.record.name,
+        container.status.as_str()
+    ))
+}
+
+/// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
+pub fn remove(
+    paths: &Paths,
+    container: &crate::record::container::Container,
+    force: bool,
+    volumes: bool,
+) -> Result<(), EngineError> {
+    let record = &container.record;
+    if container.is_active() {
+        if !force {
+            return Err(not_stopped(container));
+        }
+        crate::control::signal::kill_now(paths, container)?;
+    }
+    let lock = take_from_monitor(paths, record, force)?;
+    // Its end need not be written down any more, and could not be on a full disk.
+    let _ = finish_dead(paths, &record.id);
+    let deleted = discard(paths, record, volumes)?;
+    remove_live(paths, &record.id);
+    drop(lock);
+    deleted
+}

@@ -1,0 +1,29 @@
+//! `rename`.
+
+use rbox_spec::ContainerName;
+
+use crate::containers::name::{release_name, settle_names, take_name};
+use crate::error::EngineError;
+use crate::record::container::{Container, ContainerRecord, keep, lasting};
+use crate::record::lock::Editing;
+use crate::record::paths::Paths;
+
+/// `rename`: the new name is taken before the old one is given up.
+pub fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
+    let id = &container.record.id;
+    let missing = || EngineError::NoContainer(id.to_string());
+    let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
+    let Container { record: current, live, .. } = Container::read(paths, id)?.ok_or_else(missing)?;
+    let former = current.name.clone();
+    let _mark = crate::networks::change::begin_change(paths, id)?;
+    take_name(paths, name, id)?;
+    let record = ContainerRecord { name: name.clone(), ..current };
+    let kept = keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host));
+    if kept.is_err() && former != *name {
+        release_name(paths, name, id);
+    }
+    kept?;
+    release_name(paths, &former, id);
+    settle_names(paths, &record)?;
+    live.map_or(Ok(()), |live| crate::networks::change::follow_name(paths, &record, live).map(drop))
+}

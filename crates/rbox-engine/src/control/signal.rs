@@ -1,0 +1,211 @@
+//! Signals, stopping, freezing, waiting: what is done to a container that lives.
+
+use std::time::{Duration, Instant};
+
+use rbox_runtime::cgroup::Cgroup;
+use rbox_spec::signal::Signal;
+use rbox_sys::process;
+
+use crate::error::EngineError;
+use crate::monitor::protocol::{self, FromMonitor};
+use crate::record::container::{Container, LiveState, Status};
+use crate::record::lock::Lock;
+use crate::record::paths::Paths;
+
+use crate::containers::running::not_running;
+use crate::containers::running::pidfd;
+use crate::containers::running::refuse_restarting;
+use crate::containers::running::wait_ended;
+pub use crate::containers::stop_mark::Why;
+use crate::containers::{find, stop_mark};
+
+/// Seconds `stop` waits when neither the user nor the container says.
+pub const STOP_TIMEOUT: i64 = 10;
+
+/// Sends a signal to PID 1. One that asks for its end keeps the restart policy from starting it again.
+pub fn signal(paths: &Paths, container: &Container, signal: Signal) -> Result<(), EngineError> {
+    let own: Option<Signal> = container.record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
+    let ends = [Signal::KILL, Signal::TERM, Signal::INT, Signal::QUIT];
+    if ends.contains(&signal) || own == Some(signal) {
+        stop_mark::ask_to_end(paths, &container.record.id, Why::User);
+        if container.status == Status::Restarting {
+            // There is no process to tell: that its monitor gives up is all.
+            return Ok(());
+        }
+    }
+    match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
+        Err(e) if e.errno as i32 == nix::libc::ESRCH => return Err(not_running(container)),
+        other => other?,
+    }
+    // As with Docker: a signal that may end it is to reach it now, and any may where none is set aside for that.
+    if own.is_none_or(|own| own == signal) || signal == Signal::KILL {
+        thaw(container)?;
+    }
+    Ok(())
+}
+
+/// Lets a container go on that was paused.
+fn thaw(container: &Container) -> Result<(), EngineError> {
+    match &container.live {
+        Some(live) if container.status == Status::Paused => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+        _ => Ok(()),
+    }
+}
+
+/// Sends SIGKILL without waiting: to several containers before any of them is waited for.
+pub fn begin_kill(paths: &Paths, container: &Container) {
+    stop_mark::ask_to_end(paths, &container.record.id, Why::User);
+    if let Ok(pidfd) = pidfd(container) {
+        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+    }
+}
+
+/// Ends every process of the container at once and waits for its monitor to have cleaned up.
+pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    stop_mark::ask_to_end(paths, &container.record.id, Why::User);
+    let between = await_life(paths, container)?;
+    let container = between.as_ref().unwrap_or(container);
+    let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
+    let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+    // A frozen v1 group does not die before it is thawed.
+    thaw(container)?;
+    wait_ended(&pidfd, None);
+    settle(paths, container)
+}
+
+/// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end.
+pub fn stop(
+    paths: &Paths,
+    container: &Container,
+    with: Option<Signal>,
+    timeout: Option<i64>,
+    why: Why,
+) -> Result<(), EngineError> {
+    if !container.is_active() {
+        return Ok(());
+    }
+    stop_mark::ask_to_end(paths, &container.record.id, why);
+    let between = await_life(paths, container)?;
+    let container = between.as_ref().unwrap_or(container);
+    let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
+    let record = &container.record;
+    let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
+    let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    thaw(container)?;
+    let _ = process::pidfd_send_signal(&pidfd, with.or(own).unwrap_or(Signal::TERM).number());
+    let patience = u64::try_from(wait).ok().map(Duration::from_secs);
+    if !wait_ended(&pidfd, patience) {
+        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+        wait_ended(&pidfd, None);
+    }
+    settle(paths, container)
+}
+
+/// A container whose monitor is about to start it again, as it is once that was given up, or carried out all the
+/// same because it had begun. None for any other.
+fn await_life(paths: &Paths, container: &Container) -> Result<Option<Container>, EngineError> {
+    let begin = Instant::now();
+    let mut now = None;
+    while now.as_ref().unwrap_or(container).status == Status::Restarting {
+        if begin.elapsed() > Duration::from_secs(30) {
+            return Err(EngineError::Conflict(format!(
+                "container {} is busy: its monitor did not give up starting it again within 30 s",
+                container.record.name
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+        match Container::read(paths, &container.record.id)? {
+            Some(read) => now = Some(read),
+            None => break,
+        }
+    }
+    Ok(now)
+}
+
+/// Waits until the monitor of an ended container has let go of it; without a monitor, tidies itself.
+pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    let id = &container.record.id;
+    let dir = paths.live_of(id);
+    let begin = Instant::now();
+    while dir.exists() && begin.elapsed() < Duration::from_secs(20) {
+        if let Some(lock) = Lock::take_within(&dir, Duration::from_millis(100))? {
+            return crate::cleanup::tidy::tidy_one(paths, id, lock);
+        }
+        // Who holds it may look after another life: somebody started the container again.
+        let ended = container.live.as_ref().map(|live| (live.pid, live.start_ticks));
+        let next = LiveState::read(paths, id).filter(|live| live.running && live.has_process());
+        if next.is_some_and(|live| ended != Some((live.pid, live.start_ticks))) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Waits for the exit and gives its code. A container that does not run gives its last one, 0 if it never ran.
+pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
+    let id = &container.record.id;
+    if container.is_active() {
+        if let Some(code) = told_by_monitor(paths, container) {
+            return Ok(code);
+        }
+        if let Ok(pidfd) = pidfd(container) {
+            wait_ended(pidfd, None);
+        }
+        // The exit is written before the rest is cleaned up; a removed container takes it along.
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_secs(10) {
+            match Container::read(paths, id)? {
+                Some(now) if !now.is_active() => {
+                    let started = container.live.as_ref().map(|l| l.started);
+                    if let Some(exit) = now.exit.filter(|exit| started.is_none() || exit.started == started) {
+                        return Ok(exit.exit_code);
+                    }
+                    if !Lock::is_held(&paths.live_of(id)) {
+                        settle(paths, container)?;
+                    }
+                }
+                Some(_) => {}
+                None => break,
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        return Ok(find::find(paths, id.as_str()).ok().and_then(|c| c.exit).map_or(0, |e| e.exit_code));
+    }
+    Ok(container.exit.as_ref().map_or(0, |exit| exit.exit_code))
+}
+
+/// Waits with the monitor, which tells the code also of a container that it then removes. None without a monitor.
+fn told_by_monitor(paths: &Paths, container: &Container) -> Option<i32> {
+    let socket = protocol::connect(&paths.live_of(&container.record.id)).ok()?;
+    let mut packet = vec![0_u8; protocol::CHUNK + 1];
+    loop {
+        let (length, _) = rbox_sys::channel::receive(&socket, &mut packet).ok()?;
+        if length == 0 {
+            return None;
+        }
+        if let Some(FromMonitor::Exited(code)) = FromMonitor::decode(&packet[..length]) {
+            return Some(code);
+        }
+    }
+}
+
+/// Freezes every process of the container.
+pub fn pause(container: &Container) -> Result<(), EngineError> {
+    let name = &container.record.name;
+    match (&container.live, container.status) {
+        (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
+        (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
+        (_, Status::Restarting) => refuse_restarting(container),
+        _ => Err(not_running(container)),
+    }
+}
+
+/// Lets them go on.
+pub fn unpause(container: &Container) -> Result<(), EngineError> {
+    let name = &container.record.name;
+    match (&container.live, container.status) {
+        (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+        (Some(_), _) => Err(EngineError::Conflict(format!("Container {name} is not paused"))),
+        _ => Err(not_running(container)),
+    }
+}

@@ -1,0 +1,83 @@
+//! Starting a container that exists, by several commands at once if need be: one starts it, the others find that it runs.
+
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rbox_sys::durable::{self, Lasting};
+
+use crate::error::EngineError;
+use crate::monitor::{self, StartOptions, protocol};
+use crate::record::container::{Container, ContainerRecord, ExitRecord, lasting};
+use crate::record::file::read_json;
+use crate::record::lock::Lock;
+use crate::record::paths::Paths;
+
+/// What a start came to.
+#[derive(Debug)]
+pub enum Started {
+    /// The program runs; this is the socket of its monitor.
+    Now(OwnedFd),
+    /// Somebody else had started it meanwhile, which is as good.
+    Already,
+}
+
+/// How long another's start, or the end of the life before, is waited for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Starts the container of `record`, and comes back when its program runs. For a command that does not attach it will be known
+/// after a power cut that it ran.
+pub fn start(paths: &Paths, record: &ContainerRecord, options: StartOptions) -> Result<Started, EngineError> {
+    let asked = Timestamp::now();
+    let Some((lock, current)) = take(paths, record)? else { return Ok(Started::Already) };
+    let record = current.as_ref().unwrap_or(record);
+    if !options.attach && ran_since(paths, record, asked) {
+        return Ok(Started::Already);
+    }
+    let socket = monitor::start(paths, record, lock, options)?;
+    protocol::wait_started(&socket)?;
+    if !options.attach && lasting(&record.host) == Lasting::Now {
+        let mark = paths.started_mark(&record.id);
+        match durable::sync(&mark) {
+            // It is removed already.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            other => other.map_err(EngineError::file("fsync", mark))?,
+        }
+    }
+    Ok(Started::Now(socket))
+}
+
+/// The right to start it, and its record as it is by now when it was waited for. None when it runs.
+fn take(
+    paths: &Paths,
+    record: &ContainerRecord,
+) -> Result<Option<(Lock, Option<ContainerRecord>)>, EngineError> {
+    let dir = paths.live_of(&record.id);
+    if let Some(lock) = Lock::try_take(&dir)? {
+        return Ok(Some((lock, None)));
+    }
+    let begin = Instant::now();
+    loop {
+        let lock = Lock::take_within(&dir, Duration::from_millis(50))?;
+        // What was known before the wait may be otherwise by now.
+        let now = Container::read(paths, &record.id)?
+            .ok_or_else(|| EngineError::NoContainer(record.id.to_string()))?;
+        match lock {
+            Some(lock) => return Ok(Some((lock, Some(now.record)))),
+            None if now.is_active() => return Ok(None),
+            None if begin.elapsed() > PATIENCE => {
+                let name = &record.name;
+                return Err(EngineError::Conflict(format!(
+                    "container {name} is busy: another command or its monitor holds it"
+                )));
+            }
+            None => {}
+        }
+    }
+}
+
+/// Whether another command started it after this one was asked to, and its life is over already.
+fn ran_since(paths: &Paths, record: &ContainerRecord, asked: Timestamp) -> bool {
+    let exit = read_json::<ExitRecord>(&paths.container(&record.id).join("exit.json")).ok().flatten();
+    exit.and_then(|exit| exit.started).is_some_and(|started| started > asked)
+}

@@ -1,0 +1,256 @@
+//! From an image and the user's words to a container's record.
+
+pub mod check;
+pub mod network;
+pub mod request;
+
+use std::collections::HashSet;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+
+use jiff::Timestamp;
+use rbox_image::{Image, ImageStore};
+use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode};
+use rbox_spec::id::ContainerId;
+use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_sys::durable::{self, Lasting};
+use rbox_sys::removal::remove_tree;
+
+use crate::cleanup::tidy;
+use crate::containers::unfinished::unfinished_record;
+use crate::containers::{name, random_name, volumes};
+use crate::create::check::check;
+use crate::create::request::CreateRequest;
+use crate::error::EngineError;
+use crate::oci::config::{device_rules, merge_env};
+use crate::record::container::{ContainerRecord, lasting};
+use crate::record::file::RecordError;
+use crate::record::paths::Paths;
+
+/// Writes down a new container of `image`. Nothing of it runs.
+pub fn create(
+    paths: &Paths,
+    store: &ImageStore,
+    image: &Image,
+    request: CreateRequest,
+) -> Result<ContainerRecord, EngineError> {
+    crate::create::network::check(&request)?;
+    let id = new_id()?;
+    let named = request.name.is_some();
+    let mut record = assemble(id, image, request)?;
+    crate::networks::resolve::resolve(paths, &mut record)?;
+    check(&record)?;
+    // The image cannot be removed between here and the record that shows its use.
+    let _pin = store.pin(image).map_err(image_error)?;
+    // The record names the volumes before they are made, so that a kill leaves none that nothing names.
+    volumes::name_anonymous(&mut record)?;
+    let written = write_record(paths, &mut record, named)
+        .and_then(|()| volumes::ensure_all(paths, &record).map_err(EngineError::from));
+    if written.is_err() {
+        // The place first: a name may be given up only when nothing is there that has it.
+        let _ = tidy::discard(paths, &record, true);
+        let _ = remove_tree(&unfinished_record(paths, &record.id));
+        name::release_name(paths, &record.name, &record.id);
+    }
+    written.map(|()| record)
+}
+
+/// A store's error as the engine's.
+pub fn image_error(error: rbox_image::StoreError) -> EngineError {
+    EngineError::Image(error)
+}
+
+fn new_id() -> Result<ContainerId, EngineError> {
+    loop {
+        let mut bytes = [0_u8; 32];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| rbox_sys::SysError::new("getrandom", "32 bytes".into(), e))?;
+        let id = ContainerId::from_bytes(&bytes);
+        // The short id is the host name, and resolvers take one of digits alone for an address (one id in 300).
+        if id.short().bytes().any(|b| b.is_ascii_alphabetic()) {
+            return Ok(id);
+        }
+    }
+}
+
+/// Lays the user's words over the image's configuration.
+fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<ContainerRecord, EngineError> {
+    let of_image = &image.config.config;
+    let (entrypoint, cmd) = command_of(of_image, &request);
+    let mut env = of_image.env.clone();
+    merge_env(&mut env, &request.env);
+    let mut labels = of_image.labels.clone();
+    labels.extend(request.labels);
+    let mut exposed: Vec<String> = of_image.exposed_ports.keys().cloned().collect();
+    exposed.extend(request.expose);
+    // What is published is exposed, too, as Docker's client has it.
+    exposed.extend(request.host.ports.iter().map(|mapping| mapping.container().to_string()));
+    exposed.sort();
+    exposed.dedup();
+    let mut host = request.host;
+    add_image_volumes(&mut host, of_image.volumes.keys())?;
+    host.resources.all_devices = host.privileged;
+    host.resources.device_cgroup_rules.extend(device_rules(&host.devices));
+    let short = id.short().to_owned();
+    let hostname = match request.hostname.filter(|name| !name.is_empty()) {
+        Some(name) => name,
+        None if host.network == NetworkMode::Host || host.uts_host => host_name(),
+        None => short,
+    };
+    Ok(ContainerRecord {
+        name: request.name.unwrap_or_else(|| random_name::generate(0)),
+        created: Timestamp::now(),
+        image: request.image,
+        image_id: image.id.to_string(),
+        image_manifest: image.manifest_digest.to_string(),
+        platform: image.platform.to_string(),
+        layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
+        embedded: request.embedded,
+        config: ContainerConfig {
+            hostname,
+            domainname: request.domainname.unwrap_or_default(),
+            umask: request.umask,
+            user: request.user.unwrap_or_else(|| of_image.user.clone()),
+            tty: request.tty,
+            open_stdin: request.open_stdin,
+            attached: request.attached,
+            env,
+            entrypoint,
+            cmd,
+            working_dir: clean_path(request.working_dir.as_ref().unwrap_or(&of_image.working_dir)),
+            labels,
+            exposed_ports: exposed,
+            volumes: of_image.volumes.keys().cloned().collect(),
+            stop_signal: request.stop_signal.or_else(|| of_image.stop_signal.clone()),
+            stop_timeout: request.stop_timeout.or(of_image.stop_timeout),
+        },
+        host,
+        id,
+    })
+}
+
+/// `/a/./b/../c` as `/a/c`, which is how Docker reads a working directory. What is not absolute is left for `check`.
+fn clean_path(path: &str) -> String {
+    if !path.starts_with('/') {
+        return path.to_owned();
+    }
+    let mut clean = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    format!("/{}", clean.join("/"))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// Docker's rule: an entrypoint of the user's takes the image's command away too.
+fn command_of(image: &rbox_image::RunConfig, request: &CreateRequest) -> (Vec<String>, Vec<String>) {
+    match &request.entrypoint {
+        Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), request.command.clone()),
+        Some(entrypoint) => (vec![entrypoint.clone()], request.command.clone()),
+        None => {
+            let cmd = if request.command.is_empty() {
+                image.cmd.clone().unwrap_or_default()
+            } else {
+                request.command.clone()
+            };
+            (image.entrypoint.clone().unwrap_or_default(), cmd)
+        }
+    }
+}
+
+/// An anonymous volume for each `VOLUME` of the image that the user mounts nothing on.
+fn add_image_volumes<'a>(
+    host: &mut HostConfig,
+    targets: impl Iterator<Item = &'a String>,
+) -> Result<(), EngineError> {
+    let mut taken: HashSet<String> = host.mounts.iter().map(|mount| mount.target.clone()).collect();
+    for target in targets {
+        let spec = MountSpec::parse_volume(target, "/")
+            .map_err(|e| EngineError::Invalid(format!("the image's VOLUME {target:?}: {e}")))?;
+        if !matches!(spec.kind, MountKind::Volume { anonymous: true, .. }) || spec.read_only {
+            return Err(EngineError::Invalid(format!("the image's VOLUME {target:?} is not a path")));
+        }
+        if taken.insert(spec.target.clone()) {
+            host.mounts.push(spec);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a name for the record, then puts the record in its place: whoever sees it sees it whole, and by a name that is its own.
+/// A name that the user did not give (`named`) is another when it is taken.
+fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
+    // Made under another name, which tells who makes it: a name that leads to it is held as long as that process lives.
+    let dir = unfinished_record(paths, &record.id);
+    let make = |path: &Path, mode| {
+        std::fs::DirBuilder::new()
+            .mode(mode)
+            .recursive(true)
+            .create(path)
+            .map_err(EngineError::file("make directory", path))
+    };
+    if !paths.containers().is_dir() {
+        make(&paths.root, 0o700)?;
+        make(&paths.containers(), 0o700)?;
+        make(&paths.names(), 0o700)?;
+    }
+    make(&dir, 0o700)?;
+    make(&dir.join("work"), 0o700)?;
+    // The upper directory's mode is that of the container's `/`.
+    make(&dir.join("upper"), 0o755)?;
+    take_some_name(paths, record, named, &dir.join("config.json"))?;
+    let place = paths.container(&record.id);
+    std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
+    settle(paths, record)
+}
+
+/// Writes the record, then takes the name that it has: should this be killed, the record tells which name to give up.
+fn take_some_name(
+    paths: &Paths,
+    record: &mut ContainerRecord,
+    named: bool,
+    config: &Path,
+) -> Result<(), EngineError> {
+    let mut attempt = 0;
+    loop {
+        write_first(config, record)?;
+        match name::take_name(paths, &record.name, &record.id) {
+            Err(EngineError::NameTaken { .. }) if !named && attempt < 1000 => {
+                attempt += 1;
+                record.name = random_name::generate(attempt);
+                std::fs::remove_file(config).map_err(EngineError::file("remove", config))?;
+            }
+            other => return other,
+        }
+    }
+}
+
+/// Writes `config.json` into a directory that nobody else knows.
+fn write_first(path: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
+    let format = |source| RecordError::Format { path: path.to_owned(), source };
+    let text = serde_json::to_vec(record).map_err(format)?;
+    rbox_sys::trace::call(
+        "write",
+        || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
+        || durable::write_new(path, &text, lasting(&record.host)),
+    )
+    .map_err(EngineError::file("write", path))
+}
+
+/// From here on a power cut does not take the container away.
+fn settle(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    if lasting(&record.host) == Lasting::Later {
+        return Ok(());
+    }
+    for dir in [paths.container(&record.id), paths.containers()] {
+        durable::sync_dir(&dir).map_err(EngineError::file("fsync", dir))?;
+    }
+    name::settle_names(paths, record)
+}

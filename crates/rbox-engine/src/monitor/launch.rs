@@ -1,0 +1,275 @@
+//! From a record to a process: the main flow, top to bottom.
+//!
+//! All of it runs in the monitor, which is one thread and stays the process's parent.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rbox_network::{Dns, Endpoint};
+use rbox_runtime::cgroup::{Cgroup, Hierarchy};
+use rbox_runtime::rootfs::overlay::Overlay;
+use rbox_runtime::{Launch, Running, Stdio, create};
+use rbox_spec::mount::MountKind;
+use rbox_sys::{file, trace};
+use rustix::fs::OFlags;
+
+use crate::error::EngineError;
+use crate::networks::attach;
+use crate::networks::files::{self, Shared};
+use crate::networks::ports::HeldPort;
+use crate::oci::cgroup::group_path;
+use crate::oci::config::{self, Facts, GivenFile, INIT_PATH};
+use crate::oci::security::{capabilities, filter};
+use crate::oci::user;
+use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
+use crate::record::file::write_json;
+use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
+use crate::volume::populate::populate;
+use crate::volume::store::VolumeStore;
+
+/// A container whose program runs, and what its monitor must keep open.
+pub(crate) struct Launched {
+    pub(crate) running: Running,
+    pub(crate) live: LiveState,
+    /// The root mount: held, so that the kernel has nothing to unmount before the exit is seen.
+    pub(crate) root: OwnedFd,
+    /// What keeps the published host ports ours.
+    pub(crate) held_ports: Vec<HeldPort>,
+    /// Its name server.
+    pub(crate) dns: Option<Dns>,
+}
+
+/// What a start has from the life before, when the monitor starts a container again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Again<'a> {
+    /// How the life before ended.
+    pub(crate) exit: Option<&'a ExitRecord>,
+    /// The places on networks, with addresses and ports, that it had.
+    pub(crate) endpoints: &'a [Endpoint],
+}
+
+/// A launch that failed, with what it had got hold of by then.
+#[derive(Debug)]
+pub(crate) struct Aborted {
+    pub(crate) error: EngineError,
+    pub(crate) live: Option<LiveState>,
+}
+
+/// Starts the record's process on these streams.
+/// `again`: of a container that its monitor starts again.
+pub(crate) fn launch(
+    paths: &Paths,
+    record: &ContainerRecord,
+    stdio: Stdio,
+    again: Again<'_>,
+) -> Result<Launched, Box<Aborted>> {
+    let mut live = LiveState {
+        pid: 0,
+        start_ticks: 0,
+        monitor: rustix::process::getpid().as_raw_nonzero().get(),
+        started: Timestamp::now(),
+        cgroup: rbox_runtime::cgroup::CgroupPaths::default(),
+        endpoints: Vec::new(),
+        published: Vec::new(),
+        running: false,
+        restart_count: again.exit.map_or(0, |exit| exit.restart_count),
+        between: again.exit.cloned(),
+    };
+    match carry_out(paths, record, stdio, &mut live, again) {
+        Ok(made) => Ok(Launched {
+            running: made.running,
+            live,
+            root: made.root,
+            held_ports: made.held_ports,
+            dns: made.dns,
+        }),
+        Err(error) => Err(Box::new(Aborted { error, live: Some(live) })),
+    }
+}
+
+/// What a launch comes to, but for the live state.
+struct Made {
+    running: Running,
+    root: OwnedFd,
+    held_ports: Vec<HeldPort>,
+    dns: Option<Dns>,
+}
+
+fn carry_out(
+    paths: &Paths,
+    record: &ContainerRecord,
+    stdio: Stdio,
+    live: &mut LiveState,
+    again: Again<'_>,
+) -> Result<Made, EngineError> {
+    let live_dir = paths.live_of(&record.id);
+    let hierarchy = Hierarchy::detect()?;
+    let cgroup = Cgroup::create(hierarchy, &group_path(paths, record), &record.host.resources)?;
+    live.cgroup = cgroup.paths().clone();
+
+    let root = trace::step(
+        "stack the layers",
+        "The image's layers, read-only, below one directory for changes.",
+        || mount_root(paths, record, &live_dir),
+    )?;
+    let volumes = ready_volumes(paths, record, root.as_fd())?;
+    let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
+    let capabilities = capabilities(record)?;
+    let filter = filter(record, capabilities)?;
+
+    let held_ports = attach::plan(paths, record, live, again.endpoints)?;
+    let shared = files::shared(paths, record)?;
+    let given_files = given_files(paths, record, live, shared.as_ref())?;
+    let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
+
+    let groups: Vec<(String, PathBuf)> =
+        cgroup.paths().v1.iter().map(|(names, path)| (names.clone(), path.clone())).collect();
+    let created = create(Launch {
+        spec: &config,
+        root: root.as_fd(),
+        stage: &live_dir,
+        cgroup: cgroup.clone_into(),
+        cgroup_tasks: cgroup.join_fds(),
+        cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
+        netns: shared.as_ref().map(|shared| shared.netns.as_fd()),
+        seccomp: filter.as_ref(),
+        stdio,
+    })?;
+    live.pid = created.pid();
+    live.start_ticks = process_start(live.pid).map_or(0, |(ticks, _)| ticks);
+    // Written before the network is touched: a kill from here on leaves all of it to be found.
+    write_json(&live_dir.join("state.json"), live)?;
+
+    let mut created = created;
+    let dns = match attach::attach(paths, record, live, &mut created) {
+        // A process that is gone has no network to wire: its own reason is the one to tell.
+        Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
+        Ok(dns) => dns,
+    };
+    tell_hello(paths, record, live);
+    let running = created.start()?;
+    live.running = true;
+    live.between = None;
+    write_json(&live_dir.join("state.json"), live)?;
+    // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
+    let mark = paths.started_mark(&record.id);
+    std::fs::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
+    Ok(Made { running, root, held_ports, dns })
+}
+
+fn open_dir(path: &Path) -> Result<File, EngineError> {
+    File::options()
+        .read(true)
+        .custom_flags(OFlags::DIRECTORY.bits() as i32)
+        .open(path)
+        .map_err(EngineError::file("open", path))
+}
+
+fn mount_root(paths: &Paths, record: &ContainerRecord, live_dir: &Path) -> Result<OwnedFd, EngineError> {
+    let dir = paths.container(&record.id);
+    let mut lowers = record.layers.clone();
+    if lowers.is_empty() {
+        // An image without layers: overlayfs wants one, so it gets one that is empty.
+        let empty = dir.join("lower");
+        match std::fs::create_dir(&empty) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(EngineError::file("make directory", empty)(error));
+            }
+            _ => lowers.push(empty),
+        }
+    }
+    let overlay = Overlay {
+        lowers: &lowers,
+        upper: &dir.join("upper"),
+        work: &dir.join("work"),
+        volatile: record.host.auto_remove,
+        stage: live_dir,
+    };
+    Ok(overlay.mount()?)
+}
+
+/// The directory of each volume; a new one gets what the image has at its target.
+fn ready_volumes(
+    paths: &Paths,
+    record: &ContainerRecord,
+    root: BorrowedFd<'_>,
+) -> Result<Vec<(String, PathBuf)>, EngineError> {
+    let store = VolumeStore::new(&paths.volumes());
+    let mut ready = Vec::new();
+    for mount in &record.host.mounts {
+        match &mount.kind {
+            MountKind::Volume { name: Some(name), anonymous, no_copy } => {
+                // It was made with the container; one that was removed by hand since is made again.
+                let volume =
+                    store.ensure(name, *anonymous, BTreeMap::new(), rbox_sys::durable::Lasting::Later)?;
+                let target = Path::new(&mount.target);
+                if !no_copy
+                    && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+                {
+                    populate(image.as_fd(), open_dir(&volume.mountpoint)?.as_fd())?;
+                }
+                ready.push((mount.target.clone(), volume.mountpoint));
+            }
+            MountKind::Bind { source, create, .. } if *create && !Path::new(source).exists() => {
+                std::fs::create_dir_all(source).map_err(EngineError::file("make directory", source))?;
+            }
+            _ => {}
+        }
+    }
+    Ok(ready)
+}
+
+/// hosts, hostname and resolv.conf, and the small init. What the container can write stands in its own directory on disk, with
+/// its other changes: on the state directory it could fill the host's memory.
+fn given_files(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &LiveState,
+    shared: Option<&Shared>,
+) -> Result<Vec<GivenFile>, EngineError> {
+    let mut given = Vec::new();
+    // Whoever has the network has the files that tell of it.
+    let of_network = shared.map_or(&record.id, |shared| &shared.owner);
+    for (target, name) in NETWORK_FILES {
+        let source = paths.given_file(of_network, name);
+        if shared.is_none() {
+            let text = match name {
+                HOSTS => files::hosts(paths, record, live)?,
+                HOSTNAME => format!("{}\n", record.config.hostname),
+                _ => files::resolv_conf(record)?,
+            };
+            std::fs::write(&source, text).map_err(EngineError::file("write", &source))?;
+        } else if !source.exists() {
+            continue;
+        }
+        given.push(GivenFile { target, source, read_only: false });
+    }
+    if record.embedded {
+        let source = paths.given_file(&record.id, HOST_VIEW);
+        std::fs::write(&source, "").map_err(EngineError::file("write", &source))?;
+        given.push(GivenFile { target: HOST_VIEW_INSIDE, source, read_only: true });
+    }
+    if record.host.init {
+        given.push(GivenFile { target: INIT_PATH, source: crate::own_file::path()?, read_only: true });
+    }
+    Ok(given)
+}
+
+const NETWORK_FILES: [(&str, &str); 3] =
+    [("/etc/hosts", HOSTS), ("/etc/hostname", HOSTNAME), ("/etc/resolv.conf", RESOLV_CONF)];
+const HOST_VIEW: &str = "host-view";
+/// Where the embedded image finds what the host sees of its container.
+const HOST_VIEW_INSIDE: &str = "/host-view";
+
+/// Tells the embedded image's process how the host sees it: the file was empty until its pid was known.
+fn tell_hello(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
+    if record.embedded {
+        // Without it the program tells only its own view.
+        let _ =
+            std::fs::write(paths.given_file(&record.id, HOST_VIEW), crate::embedded::host_view(record, live));
+    }
+}

@@ -1,0 +1,632 @@
+//! The process that stays with a container: its streams, its log, its exit.
+//!
+//! It is forked from the command, not executed, and is one thread around one poll(2). It keeps the container's
+//! lock for as long as there is something to look after.
+
+pub(crate) mod clients;
+pub(crate) mod launch;
+pub(crate) mod oom;
+pub mod protocol;
+pub mod reaper;
+pub(crate) mod restart;
+pub(crate) mod streams;
+
+use std::collections::VecDeque;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rbox_network::Endpoint;
+use rbox_runtime::cgroup::Hierarchy;
+use rbox_runtime::{Running, Stdio};
+use rbox_spec::container::LogDriver;
+use rbox_spec::id::ContainerId;
+use rbox_sys::durable::Lasting;
+use rbox_sys::process::{self, Side};
+use rbox_sys::{channel, trace};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::io::Errno;
+
+use crate::cleanup::{free, tidy};
+use crate::containers::running::reap;
+use crate::containers::stop_mark::{self, Why};
+use crate::containers::trash;
+use crate::error::EngineError;
+use crate::logs::{LogOptions, LogWriter, Stream};
+use crate::monitor::clients::{Client, Clients, Heard};
+use crate::monitor::launch::{Aborted, Again, Launched, launch};
+use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
+use crate::monitor::restart::Backoff;
+use crate::monitor::streams::{Ends, unblock};
+use crate::networks::serve::Served;
+use crate::record::container::{ContainerRecord, ExitRecord, LiveState, keep, settle_exit};
+use crate::record::file::{read_json, write_json};
+use crate::record::lock::{Editing, Lock};
+use crate::record::paths::Paths;
+
+/// How a container is started.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StartOptions {
+    /// The caller attaches: its end of input is the program's end of input.
+    pub attach: bool,
+    /// The caller's terminal: rows and columns.
+    pub size: Option<(u16, u16)>,
+}
+
+/// Starts a container: forks its monitor and gives the socket on which it tells how that went. The caller holds
+/// the lock and gives it away.
+pub fn start(
+    paths: &Paths,
+    record: &ContainerRecord,
+    lock: Lock,
+    options: StartOptions,
+) -> Result<OwnedFd, EngineError> {
+    let (ours, theirs) = channel::pair()?;
+    match fork_monitor()? {
+        Side::Parent(()) => Ok(ours),
+        Side::Child => {
+            drop(ours);
+            lock.keep_until_exit();
+            stop_mark::forget_asked(paths, &record.id);
+            run(paths, record, theirs, options);
+            process::exit_now(0)
+        }
+    }
+}
+
+/// Forks. Where systemd delegated a unit to rbox the monitor is born in that, so that it does not end with the session
+/// or the service of the command that started it.
+fn fork_monitor() -> Result<Side<()>, EngineError> {
+    let group = Hierarchy::detect().ok().and_then(Hierarchy::monitors);
+    if let Some(Ok(side)) = group.map(|g| process::clone3(process::CloneFlags::empty(), Some(g.as_fd()))) {
+        return Ok(match side {
+            Side::Child => Side::Child,
+            Side::Parent(_) => Side::Parent(()),
+        });
+    }
+    Ok(match process::fork()? {
+        Side::Child => Side::Child,
+        Side::Parent(_) => Side::Parent(()),
+    })
+}
+
+/// The monitor's life.
+fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions) {
+    detach_from_caller();
+    trace::set_actor("monitor");
+    let (stdio, ends) = match open_streams(record, options.size) {
+        Ok(streams) => streams,
+        Err(error) => return report_failure(paths, record, &client, &error, None),
+    };
+    match launch(paths, record, stdio, Again::default()) {
+        Err(aborted) => report_failure(paths, record, &client, &aborted.error, aborted.live.as_ref()),
+        Ok(launched) => {
+            trace::disable();
+            // There before anybody hears that it runs: they may want to attach.
+            let listener = listen(&paths.live_of(&record.id)).ok();
+            let post = Post { listener, clients: Clients::default(), size: options.size };
+            let mut monitor = Monitor::new(paths, record.clone(), post, ends);
+            let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
+            if options.attach {
+                monitor.post.clients.add(Client::new(client, true));
+            } else {
+                drop(client);
+            }
+            match monitor.watch(launched) {
+                Next::Again(ended) => go_on(paths, *ended),
+                Next::Over(clients) => clients.linger(),
+            }
+        }
+    }
+}
+
+/// What stays from one life of a container to the next.
+struct Post {
+    listener: Option<OwnedFd>,
+    clients: Clients,
+    /// The terminal's size as it was told when somebody started it.
+    size: Option<(u16, u16)>,
+}
+
+/// What comes after a life of a container.
+enum Next {
+    /// Another one.
+    Again(Box<Ended>),
+    /// Nothing is left but those who have not got everything yet.
+    Over(Clients),
+}
+
+/// A container that ended and is to be started again.
+struct Ended {
+    record: ContainerRecord,
+    post: Post,
+    exit: ExitRecord,
+    /// The places on networks that it had.
+    endpoints: Vec<Endpoint>,
+    /// How long it ran.
+    ran: Duration,
+}
+
+/// Starts it again and again, until its policy has enough, somebody wants it to end, or its record is gone.
+fn go_on(paths: &Paths, mut ended: Ended) {
+    let mut backoff = Backoff::default();
+    loop {
+        let pause = backoff.next(ended.ran);
+        if !ended.post.wait(paths, &ended.record, pause) {
+            return ended.give_up(paths);
+        }
+        let (record, editing) = restart::current_held(paths, &ended.record);
+        let restarts = ended.exit.restart_count;
+        let again = Again { exit: Some(&ended.exit), endpoints: &ended.endpoints };
+        let launched = match open_streams(&record, ended.post.size) {
+            Ok((stdio, ends)) => launch(paths, &record, stdio, again).map(|launched| (launched, ends)),
+            Err(error) => Err(Box::new(Aborted { error, live: None })),
+        };
+        drop(editing);
+        ended = match launched {
+            Ok((launched, ends)) => {
+                let monitor = Monitor::new(paths, record, ended.post, ends);
+                match monitor.watch(launched) {
+                    Next::Again(ended) => *ended,
+                    Next::Over(clients) => return clients.linger(),
+                }
+            }
+            Err(aborted) => {
+                let Aborted { error, live } = *aborted;
+                let exit = ExitRecord {
+                    restart_count: restarts,
+                    ..ExitRecord::untold(error.exit_code(), error.to_string(), ended.exit.started)
+                };
+                let mut failed = Ended { record, exit, ran: Duration::ZERO, ..ended };
+                let due = restart::is_due(paths, &failed.record, failed.exit.exit_code, restarts);
+                failed.exit.restart_count += u32::from(due);
+                if let Some(live) = live {
+                    free::free(paths, &live);
+                    failed.say_between(paths, live);
+                }
+                let _ = tidy::write_exit(paths, &failed.record.id, &failed.exit);
+                if !due {
+                    return failed.give_up(paths);
+                }
+                failed
+            }
+        };
+    }
+}
+
+impl Post {
+    /// Waits out the pause before a restart. False when somebody wants the container to end, or its record is gone.
+    fn wait(&mut self, paths: &Paths, record: &ContainerRecord, pause: Duration) -> bool {
+        let begin = Instant::now();
+        loop {
+            if stop_mark::asked_to_end(paths, &record.id).is_some() || !paths.container(&record.id).exists() {
+                return false;
+            }
+            let left = pause.saturating_sub(begin.elapsed());
+            if left.is_zero() {
+                return true;
+            }
+            let timeout = timespec(left);
+            let mut fds: Vec<PollFd<'_>> =
+                (0..self.clients.len()).filter_map(|index| self.clients.poll_fd(index, true)).collect();
+            if let Some(listener) = &self.listener {
+                fds.push(PollFd::new(listener, PollFlags::IN));
+            }
+            let _ = rustix::event::poll(&mut fds, Some(&timeout));
+            let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
+            drop(fds);
+            let of_clients = &ready[..self.clients.len()];
+            self.clients.turn_without_program(of_clients);
+            self.accept();
+        }
+    }
+
+    /// Takes in those who connected.
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else { return };
+        while let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
+            self.clients.add(Client::new(socket, false));
+        }
+    }
+
+    /// Nobody can connect from here on, and whoever did before hears of the exit with the others: somebody who is
+    /// not taken in would see a monitor that is gone without a word.
+    fn close(&mut self) {
+        if let Some(listener) = &self.listener {
+            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
+        }
+        self.accept();
+        self.listener = None;
+    }
+}
+
+impl Ended {
+    /// Says that it is between two lives, to whoever looks.
+    fn say_between(&self, paths: &Paths, live: LiveState) {
+        let between = LiveState { between: Some(self.exit.clone()), running: false, ..live };
+        // On a full tmpfs the last thing that was said stays.
+        let _ = write_json(&paths.live_of(&self.record.id).join("state.json"), &between);
+    }
+
+    /// It stays as it is: said on disk, then to those who wait, and the live directory goes.
+    fn give_up(mut self, paths: &Paths) {
+        let id = &self.record.id;
+        self.exit.stopped = stop_mark::asked_to_end(paths, id) == Some(Why::User);
+        let on_disk =
+            !paths.container(id).exists() || tidy::write_exit(paths, id, &self.exit).unwrap_or(true);
+        self.post.close();
+        self.post.clients.say_last(&FromMonitor::Exited(self.exit.exit_code));
+        if on_disk {
+            settle_exit(paths, id);
+            trash::remove_live(paths, id);
+        }
+        self.post.clients.linger();
+    }
+}
+
+/// A session of its own, and no descriptor of the caller's: a shell that waits for the end of our output gets it.
+pub(crate) fn detach_from_caller() {
+    process::close_kept();
+    process::set_name(c"rbox-monitor");
+    let _ = rustix::process::setsid();
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    let _ = rustix::process::chdir("/");
+}
+
+/// Pipes for the program's streams, or a terminal that it will open itself.
+fn open_streams(record: &ContainerRecord, size: Option<(u16, u16)>) -> Result<(Stdio, Ends), EngineError> {
+    if record.config.tty {
+        return Ok((Stdio::Terminal { size }, Ends::default()));
+    }
+    streams::pipes(record.config.open_stdin)
+}
+
+fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
+}
+
+/// A container that did not come to be: all it had is freed, the reason is kept and told.
+fn report_failure(
+    paths: &Paths,
+    record: &ContainerRecord,
+    client: &OwnedFd,
+    error: &EngineError,
+    live: Option<&LiveState>,
+) {
+    if let Some(live) = live {
+        free::free(paths, live);
+    }
+    let message = error.with_causes();
+    if record.host.auto_remove {
+        let _ = trash::hide_record(paths, record);
+        let _ = trash::delete_hidden(paths, record, true);
+    } else {
+        let path = paths.container(&record.id).join("exit.json");
+        let before = read_json::<ExitRecord>(&path).ok().flatten();
+        let not_executed = matches!(error, EngineError::NotExecuted { .. });
+        let exit = ExitRecord::failed_start(before, error.exit_code(), not_executed, message.clone());
+        let _ = keep(paths, &path, &exit, Lasting::Later);
+    }
+    trash::remove_live(paths, &record.id);
+    let _ = channel::send(client, &FromMonitor::Failed(error.exit_code(), message).encode(), None);
+}
+
+struct Monitor<'a> {
+    log: Option<LogWriter>,
+    outputs: Vec<(Stream, OwnedFd)>,
+    /// Where input goes: the pipe, or the terminal.
+    input: Option<OwnedFd>,
+    input_pending: VecDeque<u8>,
+    close_input: bool,
+    post: Post,
+    buffer: Vec<u8>,
+    paths: &'a Paths,
+    record: ContainerRecord,
+}
+
+/// What a descriptor that is ready belongs to.
+enum Ready {
+    Exit,
+    Output(usize),
+    Input,
+    Listener,
+    Client(usize, PollFlags),
+}
+
+impl<'a> Monitor<'a> {
+    fn new(paths: &'a Paths, record: ContainerRecord, post: Post, ends: Ends) -> Self {
+        let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
+        Self {
+            log: match record.host.log_driver {
+                LogDriver::JsonFile => LogWriter::open(&paths.log(&record.id), log_options).ok(),
+                LogDriver::None => None,
+            },
+            outputs: ends.outputs,
+            input: ends.input,
+            input_pending: VecDeque::new(),
+            close_input: false,
+            post,
+            buffer: vec![0; CHUNK],
+            paths,
+            record,
+        }
+    }
+
+    /// One life of the container, to its end. What is left to do when it is to be started again.
+    fn watch(mut self, launched: Launched) -> Next {
+        let begin = Instant::now();
+        let Launched { mut running, live, root, held_ports, dns } = launched;
+        let mut served = Served::new(self.paths, &self.record, &live, dns, held_ports);
+        if let Some(master) = running.terminal.take() {
+            let _ = unblock(&master);
+            self.input = master.try_clone().ok();
+            self.outputs.push((Stream::Stdout, master));
+        }
+        while !self.turn(running.pidfd.as_fd(), &mut served) {}
+        self.finish(&running, live, root, served, begin)
+    }
+
+    /// Waits for something to do and does it. True once the program has ended.
+    fn turn(&mut self, pidfd: BorrowedFd<'_>, served: &mut Served<'a>) -> bool {
+        let stalled = self.post.clients.must_wait();
+        let (ready, asked) = self.wait(pidfd, served, stalled);
+        served.turn(&asked);
+        let mut ended = false;
+        // Clients last and from the end, so that removing one moves none that is still to come.
+        for event in ready.into_iter().rev() {
+            match event {
+                Ready::Exit => ended = true,
+                Ready::Output(index) => self.read_output(index),
+                Ready::Input => self.write_input(),
+                Ready::Listener => self.post.accept(),
+                Ready::Client(index, events) => self.serve_client(index, events, served),
+            }
+        }
+        ended
+    }
+
+    /// What is ready, and which descriptors of what is served are. `stalled`: a client must take what it was told first.
+    fn wait(&self, pidfd: BorrowedFd<'_>, served: &Served<'_>, stalled: bool) -> (Vec<Ready>, Vec<bool>) {
+        let mut kinds = vec![Ready::Exit];
+        let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
+        if let Some(listener) = &self.post.listener {
+            kinds.push(Ready::Listener);
+            fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Some(input) = self.input.as_ref().filter(|_| !self.input_pending.is_empty()) {
+            kinds.push(Ready::Input);
+            fds.push(PollFd::new(input, PollFlags::OUT));
+        }
+        if !stalled {
+            for (index, (_, fd)) in self.outputs.iter().enumerate() {
+                kinds.push(Ready::Output(index));
+                fds.push(PollFd::new(fd, PollFlags::IN));
+            }
+        }
+        // Input is taken only as fast as the program reads it.
+        let wants_input = self.input_pending.len() < 4 * CHUNK;
+        for index in 0..self.post.clients.len() {
+            if let Some(fd) = self.post.clients.poll_fd(index, wants_input) {
+                kinds.push(Ready::Client(index, PollFlags::empty()));
+                fds.push(fd);
+            }
+        }
+        served.poll_fds(&mut fds);
+        let timeouts = [served.timeout(), self.post.clients.timeout()];
+        let timeout = timeouts.into_iter().flatten().min().map(timespec);
+        let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
+        let mut events = fds.iter().map(|fd| if failed { PollFlags::empty() } else { fd.revents() });
+        let own = kinds.into_iter().zip(events.by_ref()).filter(|(_, events)| !events.is_empty());
+        let own = own.map(|(kind, events)| match kind {
+            Ready::Client(index, _) => Ready::Client(index, events),
+            other => other,
+        });
+        (own.collect(), events.map(|events| !events.is_empty()).collect())
+    }
+
+    fn read_output(&mut self, index: usize) {
+        let Some((stream, fd)) = self.outputs.get(index) else { return };
+        let stream = *stream;
+        match rustix::io::read(fd, &mut self.buffer) {
+            Ok(length) if length > 0 => {
+                let buffer = std::mem::take(&mut self.buffer);
+                self.tell(stream, &buffer[..length]);
+                self.buffer = buffer;
+            }
+            Err(Errno::AGAIN | Errno::INTR) => {}
+            // The end of a pipe; EIO is the end of a terminal.
+            _ => {
+                self.outputs.remove(index);
+            }
+        }
+    }
+
+    /// Output goes to the log and to everybody attached.
+    fn tell(&mut self, stream: Stream, bytes: &[u8]) {
+        if let Some(log) = &mut self.log {
+            // A full disk loses log lines, never the program.
+            let _ = log.write(stream, bytes, Timestamp::now());
+        }
+        self.post.clients.say(&FromMonitor::Output(stream, bytes));
+    }
+
+    fn drop_client(&mut self, index: usize) {
+        let client = self.post.clients.remove(index);
+        if client.owns_input {
+            self.end_input();
+        }
+    }
+
+    fn serve_client(&mut self, index: usize, events: PollFlags, served: &mut Served<'a>) {
+        if events.contains(PollFlags::OUT) && !self.post.clients.flush(index) {
+            return self.drop_client(index);
+        }
+        if events.intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR) {
+            self.read_client(index, served);
+        }
+    }
+
+    fn read_client(&mut self, index: usize, served: &mut Served<'a>) {
+        let owns_input = self.post.clients.owns_input(index);
+        let mut packet = vec![0_u8; CHUNK + 1];
+        let (length, passed) = match self.post.clients.receive(index, &mut packet) {
+            Heard::Message(length, passed) => (length, passed),
+            Heard::Nothing => return,
+            Heard::End => return self.drop_client(index),
+        };
+        match ToMonitor::decode(&packet[..length]) {
+            Some(ToMonitor::Input(bytes)) if self.input.is_some() && !self.close_input => {
+                self.input_pending.extend(bytes);
+                self.write_input();
+            }
+            Some(ToMonitor::EndOfInput) if owns_input => self.end_input(),
+            Some(ToMonitor::Resize(rows, columns)) => self.resize(rows, columns),
+            Some(ToMonitor::Hold(port)) => served.hold(self.paths, &self.record.id, (port, passed)),
+            Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
+            _ => {}
+        }
+    }
+
+    fn write_input(&mut self) {
+        while let Some(input) = &self.input
+            && !self.input_pending.is_empty()
+        {
+            let (bytes, _) = self.input_pending.as_slices();
+            match rustix::io::write(input, bytes) {
+                Ok(length) => drop(self.input_pending.drain(..length)),
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return,
+                // The program closed its input.
+                Err(_) => {
+                    self.input_pending.clear();
+                    self.input = None;
+                }
+            }
+        }
+        if self.close_input {
+            self.input = None;
+        }
+    }
+
+    /// No more input after what still waits. A terminal has no such end.
+    fn end_input(&mut self) {
+        if self.record.config.tty {
+            return;
+        }
+        self.close_input = true;
+        self.write_input();
+    }
+
+    fn resize(&self, rows: u16, columns: u16) {
+        if let Some((_, master)) = self.outputs.first().filter(|_| self.record.config.tty) {
+            let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let _ = rustix::termios::tcsetwinsize(master, size);
+        }
+    }
+
+    /// The program has ended: the rest of its output, then the exit on disk, then to everybody who waits, and
+    /// only then the cleaning up. What is needed to start it again, when it is to be.
+    fn finish(
+        mut self,
+        running: &Running,
+        live: LiveState,
+        root: OwnedFd,
+        served: Served<'a>,
+        begin: Instant,
+    ) -> Next {
+        let exit_code = reap(running.pidfd.as_fd());
+        self.drain();
+        if let Some(log) = &mut self.log {
+            let _ = log.finish(Timestamp::now());
+        }
+        let (paths, record) = (self.paths, &self.record);
+        // What commands changed while it ran is on disk; from here on they find that it has ended.
+        let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
+        let live = current_live(paths, &record.id).unwrap_or(live);
+        let oom_killed =
+            rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
+        let again = restart::is_due(paths, record, exit_code, live.restart_count);
+        let exit = ExitRecord {
+            exit_code,
+            oom_killed,
+            error: oom_killed.then(|| oom::told(&record.id)).flatten().unwrap_or_default(),
+            started: Some(live.started),
+            finished: Timestamp::now(),
+            restart_count: live.restart_count + u32::from(again),
+            stopped: stop_mark::asked_to_end(paths, &record.id) == Some(Why::User),
+        };
+        let auto_remove = record.host.auto_remove;
+        let mut on_disk = true;
+        if again {
+            // Said first: from its exit on it is restarting, and at no moment exited.
+            let between = LiveState { between: Some(exit.clone()), ..live.clone() };
+            let _ = write_json(&paths.live_of(&record.id).join("state.json"), &between);
+        }
+        if auto_remove {
+            // The name is free again before anybody hears of the exit.
+            let _ = trash::hide_record(paths, record);
+        } else {
+            on_disk = tidy::write_exit(paths, &record.id, &exit).unwrap_or(true);
+        }
+        if !again {
+            self.post.close();
+        }
+        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
+        // Its name server's sockets are of the container's network namespace, and would keep that.
+        drop(served);
+        let _ = free::free(paths, &live);
+        drop(editing);
+        drop(root);
+        if again {
+            return Next::Again(Box::new(Ended {
+                record: self.record,
+                post: self.post,
+                exit,
+                endpoints: live.endpoints,
+                ran: begin.elapsed(),
+            }));
+        }
+        if auto_remove {
+            let _ = trash::delete_hidden(paths, &self.record, true);
+        }
+        if on_disk {
+            // Who asked for the end waits for the lock, and with it for this; who waits for the exit has it already.
+            if !auto_remove {
+                settle_exit(paths, &self.record.id);
+            }
+            trash::remove_live(paths, &self.record.id);
+        }
+        Next::Over(self.post.clients)
+    }
+
+    /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is
+    /// there is read until there is no more; a client that is behind gets all of it later.
+    fn drain(&mut self) {
+        // Somebody outside of the container may have been passed its pipe, and may write on: some 64 MiB are enough.
+        for _ in 0..1 << 11 {
+            let Some((_, fd)) = self.outputs.first() else { return };
+            match rustix::io::read(fd, &mut self.buffer) {
+                Ok(length) if length > 0 => {
+                    let (stream, buffer) = (self.outputs[0].0, std::mem::take(&mut self.buffer));
+                    self.tell(stream, &buffer[..length]);
+                    self.buffer = buffer;
+                }
+                Err(Errno::INTR) => {}
+                _ => drop(self.outputs.remove(0)),
+            }
+        }
+    }
+}
+
+/// How long the end of a container waits for a command that is just changing its record.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The live state as commands left it, when it is still of this life.
+fn current_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
+    let live = LiveState::read(paths, id)?;
+    (live.running && live.monitor == rustix::process::getpid().as_raw_nonzero().get()).then_some(live)
+}

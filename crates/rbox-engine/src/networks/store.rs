@@ -1,0 +1,59 @@
+//! The networks there are, and which of them containers are on.
+
+use std::time::{Duration, Instant};
+
+use rbox_network::{Endpoint, Names, Network, NetworkStore};
+
+use crate::containers::find;
+use crate::record::container::Container;
+use crate::record::paths::Paths;
+
+/// The networks of these paths.
+pub fn networks(paths: &Paths) -> NetworkStore {
+    NetworkStore::open(
+        &paths.root.join("network"),
+        &paths.state.join("network"),
+        Names::for_state(&paths.state),
+    )
+}
+
+/// The endpoints of all containers that live.
+pub fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
+    find::list_running(paths)
+        .unwrap_or_default()
+        .into_iter()
+        .flat_map(|c| c.live.map(|live| live.endpoints).unwrap_or_default())
+        .collect()
+}
+
+/// Whether an address held in this container's name is in use: its record is there and somebody has its lock, or
+/// its process lives.
+pub fn is_live(paths: &Paths, id: &str) -> bool {
+    let Ok(id) = id.parse() else { return false };
+    crate::record::lock::Lock::is_held(&paths.live_of(&id))
+        || Container::read(paths, &id).ok().flatten().is_some_and(|c| c.is_running())
+}
+
+/// Removes a user's network. Containers that have ended give their addresses back soon after: that is waited for.
+pub fn remove(paths: &Paths, network: &Network) -> Result<(), rbox_network::Error> {
+    let begin = Instant::now();
+    loop {
+        match networks(paths).remove(network, &|id| is_live(paths, id)) {
+            Err(rbox_network::Error::NetworkInUse { owners, .. })
+                if begin.elapsed() < Duration::from_secs(10)
+                    && !owners.iter().any(|id| is_active(paths, id)) =>
+            {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// Whether a container runs, or its monitor is starting it.
+pub(crate) fn is_active(paths: &Paths, id: &str) -> bool {
+    let Ok(id) = id.parse() else { return false };
+    let Ok(Some(container)) = Container::read(paths, &id) else { return false };
+    container.is_active()
+        || (container.exit.is_none() && crate::record::lock::Lock::is_held(&paths.live_of(&id)))
+}

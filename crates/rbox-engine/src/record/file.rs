@@ -1,0 +1,105 @@
+//! One file of a record: written whole, read with a limit.
+
+use std::io::{self, Error, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use rbox_sys::plain;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// Makes a directory of ours and those above it, for root only: below the roots are records with environments, and
+/// file systems of images with set-user-ID programs.
+pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+/// Whether a write failed for want of room.
+pub(crate) fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
+}
+
+/// A record that could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// The file system refused.
+    #[error("{action} {path}: {}", plain(source))]
+    Io {
+        /// `read`, `write`, …
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its text is not what rbox writes.
+    #[error("read {path}: {source}")]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// A directory is not one to keep records in.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl RecordError {
+    /// For `map_err` on file operations.
+    pub(crate) fn io(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// Writes `value` as JSON so that readers see the old file or the new one, whole. For live state, which no power cut survives.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
+    let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
+    let text =
+        serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    rbox_sys::trace::call(
+        "write",
+        || format!("{}, {} bytes", rbox_sys::trace::quoted(&temporary), text.len()),
+        || std::fs::write(&temporary, &text),
+    )
+    .map_err(|source| {
+        let _ = std::fs::remove_file(&temporary);
+        io_error("write")(source)
+    })?;
+    std::fs::rename(&temporary, path).map_err(io_error("rename to"))
+}
+
+/// Reads a JSON file; none when it is not there.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+    let text = match read_file(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
+    };
+    serde_json::from_slice(&text)
+        .map(Some)
+        .map_err(|source| RecordError::Format { path: path.to_owned(), source })
+}
+
+/// Reads a file of ours. What somebody else put in its place is not waited for (a FIFO), and not read without end.
+pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    use std::io::Read as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+    let file = std::fs::File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a file"));
+    }
+    let mut text = Vec::new();
+    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > MOST_BYTES {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+    }
+    Ok(text)
+}
+
+/// No record is larger: a container has at most some megabytes of environment and labels.
+pub(crate) const MOST_BYTES: u64 = 64 << 20;

@@ -1,0 +1,248 @@
+//! Where everything lies on disk. Two roots: what survives a reboot, and live state on tmpfs (law 7).
+//!
+//! ```text
+//! <root>, /var/lib/rbox              <state>, /run/rbox
+//!   image/            the store        containers/<id>/
+//!   containers/<id>/                     lock         held by the monitor for its life
+//!     config.json     the record         state.json   pid, cgroup, address while it lives
+//!     exit.json       the last exit      monitor.sock attach and resize
+//!     started         when it started
+//!     upper/ work/    overlay
+//!     hosts hostname resolv.conf       network/       addresses in use
+//!     <id>-json.log   output
+//!   names/<name>      link to the id
+//!   volumes/  network/
+//!   trash/            records being removed
+//!   tmp/              records being written
+//! ```
+
+use std::fs::{File, Permissions};
+use std::io::{Error, ErrorKind};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rbox_spec::ContainerName;
+use rbox_spec::id::ContainerId;
+
+use crate::record::file::{RecordError, is_full, make_private};
+
+/// The two roots, and the names made from them.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// What survives a reboot.
+    pub root: PathBuf,
+    /// Live state, on tmpfs.
+    pub state: PathBuf,
+}
+
+/// Root of what survives a reboot, when neither `--root` nor `RBOX_ROOT` says otherwise.
+pub const DEFAULT_ROOT: &str = "/var/lib/rbox";
+/// Root of live state, when neither `--state` nor `RBOX_STATE` says otherwise.
+pub const DEFAULT_STATE: &str = "/run/rbox";
+
+/// A container's /etc/hosts, below its directory.
+pub(crate) const HOSTS: &str = "hosts";
+/// Its /etc/hostname.
+pub(crate) const HOSTNAME: &str = "hostname";
+/// Its /etc/resolv.conf.
+pub(crate) const RESOLV_CONF: &str = "resolv.conf";
+
+/// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
+/// room on a full disk.
+const IN_ROOT: [&str; 7] = ["containers", "image", "names", "network", "tmp", "trash", "volumes"];
+/// What it makes below the state directory.
+const IN_STATE: [&str; 5] = ["changing", "containers", "links", "locks", "network"];
+/// Directories of older versions, which may still be there.
+const FORMER: [&str; 2] = ["names", "networks"];
+
+/// The names of all directories that are rbox's below its two roots.
+pub fn own_directories() -> impl Iterator<Item = &'static str> {
+    IN_ROOT.into_iter().chain(IN_STATE).chain(FORMER)
+}
+
+impl Paths {
+    /// Makes the two roots and the directories in them, as far as they are missing, and closes them to everybody but root: what
+    /// lies below may be set-user-ID (layers, volumes, the trash) or secret (environments). Each command does this, whoever made
+    /// the directories and with whatever mode.
+    pub fn prepare(&self) -> Result<(), RecordError> {
+        for (dir, below) in [(&self.root, &IN_ROOT[..]), (&self.state, &IN_STATE[..])] {
+            prepare_root(dir)?;
+            let mut made = false;
+            for name in below {
+                made |= close(&dir.join(name))?;
+            }
+            if made {
+                // Best effort: the first record that must last syncs more than this.
+                let _ = rbox_sys::durable::sync_dir(dir);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where records are written before they are renamed to their place.
+    pub fn temporaries(&self) -> PathBuf {
+        self.root.join("tmp")
+    }
+
+    /// The image store.
+    pub fn image(&self) -> PathBuf {
+        self.root.join("image")
+    }
+    /// All containers' records.
+    pub fn containers(&self) -> PathBuf {
+        self.root.join("containers")
+    }
+    /// One container's record directory.
+    pub fn container(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(id.as_str())
+    }
+    /// One container's log file.
+    pub fn log(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join(format!("{id}-json.log"))
+    }
+    /// A file that is mounted into one container, which may write it: on disk, beside its other changes.
+    pub(crate) fn given_file(&self, id: &ContainerId, name: &str) -> PathBuf {
+        self.container(id).join(name)
+    }
+    /// When one container was last started, on disk: live state on tmpfs does not survive a reboot.
+    pub fn started_mark(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("started")
+    }
+    /// Made once a boot, when the records were compared with what a reboot took away.
+    pub fn boot_mark(&self) -> PathBuf {
+        self.state.join("swept")
+    }
+    /// All names in use, each a link to an id.
+    pub fn names(&self) -> PathBuf {
+        self.root.join("names")
+    }
+    /// The link of one name.
+    pub fn name(&self, name: &ContainerName) -> PathBuf {
+        self.names().join(name)
+    }
+    /// Volumes.
+    pub fn volumes(&self) -> PathBuf {
+        self.root.join("volumes")
+    }
+    /// Records on their way out.
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+    /// Live state of all containers.
+    pub fn live(&self) -> PathBuf {
+        self.state.join("containers")
+    }
+    /// Live state of one container.
+    pub fn live_of(&self, id: &ContainerId) -> PathBuf {
+        self.live().join(id.as_str())
+    }
+}
+
+/// Makes a root, or closes it. One that holds other things than rbox's keeps its mode, as others may have to reach those; then
+/// nobody else may be able to move what is in it.
+fn prepare_root(dir: &Path) -> Result<(), RecordError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if let Some(parent) = dir.parent() {
+                std::fs::create_dir_all(parent).map_err(RecordError::io("make directory", parent))?;
+            }
+            return close(dir).map(drop);
+        }
+        other => other.map_err(RecordError::io("look at", dir))?,
+    };
+    let mode = meta.mode();
+    let for_others = mode & 0o077;
+    if for_others == 0 || !meta.is_dir() {
+        return close(dir).map(drop);
+    }
+    let is_own = |entry: std::fs::DirEntry| {
+        let name = entry.file_name();
+        name == "swept" || name == "lost+found" || own_directories().any(|own| name == own)
+    };
+    let mut entries = std::fs::read_dir(dir).map_err(RecordError::io("list", dir))?.flatten();
+    if entries.all(is_own) {
+        return close(dir).map(drop);
+    }
+    let sticky = mode & 0o1000 != 0;
+    if mode & 0o022 != 0 && !sticky {
+        return Err(RecordError::Refused(format!(
+            "{}: others can write to it (mode {:04o}) and it holds more than rbox's data: use a directory of its own, or chmod go-w",
+            dir.display(),
+            mode & 0o7777
+        )));
+    }
+    Ok(())
+}
+
+/// Makes a directory that only root can enter, or makes one such that is there. Whether it was made. A full disk is no error:
+/// what is missing then is told by whoever needs it.
+fn close(dir: &Path) -> Result<bool, RecordError> {
+    let meta = match std::fs::metadata(dir) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return match make_private(dir) {
+                Ok(()) => Ok(true),
+                Err(error) if is_full(&error) && dir.parent().is_some_and(Path::is_dir) => Ok(false),
+                Err(error) => Err(RecordError::io("make directory", dir)(error)),
+            };
+        }
+        other => other.map_err(RecordError::io("look at", dir))?,
+    };
+    let refuse = |why: &str| Err(RecordError::io("use", dir)(Error::other(why)));
+    if !meta.is_dir() {
+        return refuse("it is not a directory");
+    }
+    if meta.mode() & 0o7777 == 0o700 && meta.uid() == rustix::process::geteuid().as_raw() {
+        return Ok(false);
+    }
+    // Looked at again by descriptor: what is closed is what was found to be ours.
+    let file = File::open(dir).map_err(RecordError::io("open", dir))?;
+    let meta = file.metadata().map_err(RecordError::io("look at", dir))?;
+    if meta.uid() != rustix::process::geteuid().as_raw() {
+        return refuse("it belongs to another user");
+    }
+    file.set_permissions(Permissions::from_mode(0o700)).map_err(RecordError::io("close to others", dir))?;
+    Ok(false)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn roots_are_closed_whatever_they_were() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+        let open = |path: &Path, mode| {
+            std::fs::create_dir_all(path).unwrap();
+            std::fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+        };
+        for wrong in [0o755, 0o777, 0o1777, 0o701, 0] {
+            let paths =
+                Paths { root: dir.path().join(format!("root{wrong:o}")), state: dir.path().join("state") };
+            open(&paths.root, wrong);
+            for below in ["containers", "image", "volumes", "trash"] {
+                open(&paths.root.join(below), wrong);
+            }
+            paths.prepare().unwrap();
+            for path in IN_ROOT.map(|name| paths.root.join(name)).iter().chain([&paths.root, &paths.state]) {
+                assert_eq!(mode(path), 0o700, "{wrong:o}: {}", path.display());
+            }
+        }
+        // A directory that others use stays as it is, and what is in it is closed.
+        let shared = Paths { root: dir.path().join("shared"), state: dir.path().join("state") };
+        open(&shared.root, 0o755);
+        std::fs::write(shared.root.join("theirs"), "").unwrap();
+        shared.prepare().unwrap();
+        assert_eq!((mode(&shared.root), mode(&shared.containers())), (0o755, 0o700));
+        // But not when they can put another directory in place of ours.
+        open(&shared.root, 0o777);
+        assert!(shared.prepare().unwrap_err().to_string().contains("others can write to it (mode 0777)"));
+        open(&shared.root, 0o1777);
+        shared.prepare().unwrap();
+        // Nor is a directory taken that is another user's.
+        std::os::unix::fs::chown(shared.containers(), Some(1000), None).unwrap();
+        let refused = shared.prepare().unwrap_err().to_string();
+        assert!(refused.ends_with("containers: it belongs to another user"), "{refused}");
+    }
+}

@@ -1,0 +1,535 @@
+//! Named and anonymous volumes: directories of the host that outlive containers.
+//!
+//! ```text
+//! volumes/<name>/volume.json            the record
+//! volumes/<name>/_data/                 what is mounted
+//! volumes/.tmp/new-….PID.START gone-…   being made or removed; swept when that process is dead
+//! ```
+//!
+//! A volume appears whole and goes whole: it is made under another name and renamed, and renamed before it is
+//! deleted. A container's record names its volumes before they are made, so a kill leaves none that nothing names.
+//!
+//! Whether a volume is used follows from the containers' records. [`VolumeStore::remove`] is the one place that decides
+//! it: it locks the volume's directory, then reads the records, then removes. [`VolumeStore::create`] waits for that
+//! lock before it says that a volume is there. So a container whose record is written before its volumes are asked
+//! for either keeps the old one or gets a new one, and never one that is about to go.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rbox_spec::VolumeName;
+use rbox_spec::id::ContainerId;
+use rbox_sys::durable::{self, Lasting};
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::plain;
+use rbox_sys::removal::remove_tree;
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::listing::filter::{FilterError, Filters};
+use crate::record::container::{process_is, process_start};
+use crate::record::file::RecordError;
+
+pub use crate::volume::populate::{PopulateError, populate};
+pub use rbox_sys::usage::disk_usage;
+
+/// The label Docker gives to a volume that nobody named.
+const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
+/// Where what is being made and what is being removed is: beside the volumes and not among them, so that looking for
+/// leftovers, which many commands do, reads none of the volumes.
+const TEMPORARIES: &str = ".tmp";
+/// The beginnings of their names.
+const NEW: &str = "new-";
+const GONE: &str = "gone-";
+
+/// What could not be done with a volume.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Who uses it could not be read.
+    #[error(transparent)]
+    Users(#[from] RecordError),
+    /// An option of the `local` driver that rbox does not carry out.
+    #[error(
+        "create {name}: invalid option: \"{option}\": rbox's volumes are directories and take no options; mount it on the host and use -v HOSTDIR:TARGET"
+    )]
+    Option {
+        /// The volume.
+        name: String,
+        /// The key refused.
+        option: String,
+    },
+    /// A driver other than `local`.
+    #[error(
+        "create {name}: error looking up volume plugin {driver}: plugin \"{driver}\" not found (rbox has the driver local)"
+    )]
+    Driver {
+        /// The volume.
+        name: String,
+        /// The driver asked for.
+        driver: String,
+    },
+    /// No such volume.
+    #[error("get {0}: no such volume")]
+    Missing(String),
+    /// Containers mount it.
+    #[error("remove {name}: volume is in use - [{}]", containers.join(", "))]
+    InUse {
+        /// The volume.
+        name: VolumeName,
+        /// Their ids.
+        containers: Vec<String>,
+    },
+    /// The file system refused.
+    #[error("{action} {path}: {}", plain(source))]
+    Io {
+        /// `create`, `read`, `rename`, …
+        action: &'static str,
+        /// What on.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something of the volume's name that rbox did not make.
+    #[error("create {name}: {path} is in the way and is not a volume; move it away or use another name")]
+    Foreign {
+        /// The volume.
+        name: VolumeName,
+        /// What is there.
+        path: PathBuf,
+    },
+    /// A filter that was refused.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Record {
+    created: Timestamp,
+    anonymous: bool,
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+}
+
+/// A volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Volume {
+    /// Its name; 64 hex digits when nobody named it.
+    pub name: VolumeName,
+    /// Nobody named it: `rm -v`, `--rm` and `prune` take it away.
+    pub anonymous: bool,
+    /// When it was made.
+    pub created: Timestamp,
+    /// The user's labels.
+    pub labels: BTreeMap<String, String>,
+    /// The directory that is mounted.
+    pub mountpoint: PathBuf,
+    /// Why its record could not be read. It is used all the same, as one that was named and has no labels: what it
+    /// holds is worth more than its record.
+    pub damage: Option<String>,
+}
+
+/// Docker's JSON for a volume, with its keys and order.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct VolumeJson {
+    created_at: String,
+    driver: &'static str,
+    labels: Option<BTreeMap<String, String>>,
+    mountpoint: String,
+    name: String,
+    options: Option<BTreeMap<String, String>>,
+    scope: &'static str,
+}
+
+impl Volume {
+    /// As `volume inspect` shows it.
+    pub fn to_json(&self) -> VolumeJson {
+        let labels = self.all_labels();
+        VolumeJson {
+            created_at: self.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            driver: "local",
+            labels: (!labels.is_empty()).then_some(labels),
+            mountpoint: self.mountpoint.display().to_string(),
+            name: self.name.to_string(),
+            options: None,
+            scope: "local",
+        }
+    }
+
+    /// The user's labels, and Docker's own on a volume that nobody named.
+    pub fn all_labels(&self) -> BTreeMap<String, String> {
+        let mut labels = self.labels.clone();
+        if self.anonymous {
+            labels.insert(ANONYMOUS_LABEL.into(), String::new());
+        }
+        labels
+    }
+
+    /// Bytes its files take on disk.
+    pub fn size(&self) -> u64 {
+        disk_usage(&self.mountpoint)
+    }
+}
+
+/// The volumes below one directory.
+#[derive(Debug, Clone)]
+pub struct VolumeStore {
+    dir: PathBuf,
+}
+
+/// What a `prune` took away.
+#[derive(Debug, Default)]
+pub struct Pruned {
+    /// Names.
+    pub names: Vec<VolumeName>,
+    /// Bytes that were freed.
+    pub reclaimed: u64,
+    /// Why others could not be removed.
+    pub failures: Vec<VolumeError>,
+}
+
+impl VolumeStore {
+    /// The volumes in `dir`, which need not exist yet.
+    pub fn new(dir: &Path) -> Self {
+        Self { dir: dir.to_owned() }
+    }
+
+    fn place(&self, name: &VolumeName) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The directory of a volume that is mounted.
+    pub fn mountpoint(&self, name: &VolumeName) -> PathBuf {
+        self.place(name).join("_data")
+    }
+
+    /// Makes a volume, or gives the one that has this name. With no name it is anonymous.
+    pub fn create(
+        &self,
+        name: Option<&VolumeName>,
+        labels: BTreeMap<String, String>,
+    ) -> Result<Volume, VolumeError> {
+        match name {
+            Some(name) => self.ensure(name, false, labels, Lasting::Now),
+            None => self.ensure(&random_name()?, true, labels, Lasting::Now),
+        }
+    }
+
+    /// The volume of this name, which is made when it is missing.
+    pub(crate) fn ensure(
+        &self,
+        name: &VolumeName,
+        anonymous: bool,
+        labels: BTreeMap<String, String>,
+        lasting: Lasting,
+    ) -> Result<Volume, VolumeError> {
+        // A removal that runs at the same time may take it away between the two, and another process may make it.
+        for _ in 0..16 {
+            if let Some(volume) = self.settled(name)? {
+                if volume.damage.is_some() {
+                    // The user names it again: its record is made good. What it held is not known any more.
+                    let record = Record { created: volume.created, anonymous, labels };
+                    self.mend(name, &record, lasting)?;
+                }
+                return Ok(volume);
+            }
+            let record = Record { created: Timestamp::now(), anonymous, labels: labels.clone() };
+            self.make(name, &record, lasting)?;
+        }
+        Err(VolumeError::Foreign { name: name.clone(), path: self.place(name) })
+    }
+
+    /// Writes the record of a volume whose own is damaged.
+    fn mend(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
+        let place = self.place(name);
+        durable::sweep(&place);
+        durable::replace(&place, &place.join("volume.json"), &text_of(record, &place)?, lasting)
+            .map_err(io_error("write", &place))
+    }
+
+    /// Makes the volume under another name and renames it; one that is there by then stays.
+    fn make(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
+        let building = self.temporary(NEW)?;
+        let made = || -> Result<(), VolumeError> {
+            let data = building.join("_data");
+            // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
+            DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
+            DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
+            let text = text_of(record, &building)?;
+            durable::write_new(&building.join("volume.json"), &text, lasting)
+                .map_err(io_error("write", &building))
+        };
+        let place = self.place(name);
+        let renamed = made().and_then(|()| match fs::rename(&building, &place) {
+            // Another process made it meanwhile: the name is its volume.
+            Err(error) if exists(&error) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+                Err(VolumeError::Foreign { name: name.clone(), path: place.clone() })
+            }
+            other => other.map_err(io_error("rename to", &place)),
+        });
+        if renamed.is_err() || building.exists() {
+            let _ = remove_tree(&building);
+        }
+        renamed?;
+        if lasting == Lasting::Now {
+            durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
+        }
+        Ok(())
+    }
+
+    /// A name of this process's own for something that is being made or removed.
+    fn temporary(&self, beginning: &str) -> Result<PathBuf, VolumeError> {
+        let pid = rustix::process::getpid().as_raw_nonzero().get();
+        let ticks = process_start(pid).map_or(0, |(ticks, _)| ticks);
+        let temporaries = self.dir.join(TEMPORARIES);
+        make_private_dir(&self.dir)?;
+        make_private_dir(&temporaries)?;
+        let suffix = random_name()?.as_str().get(..16).unwrap_or_default().to_owned();
+        Ok(temporaries.join(format!("{beginning}{suffix}.{pid}.{ticks}")))
+    }
+
+    /// The volume of this name, after a removal that is under way.
+    fn settled(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
+        match self.lock(name, How::Shared)? {
+            Some(_lock) => self.get(name),
+            None => Ok(None),
+        }
+    }
+
+    /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
+    fn lock(&self, name: &VolumeName, how: How) -> Result<Option<File>, VolumeError> {
+        let place = self.place(name);
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = match rustix::fs::open(&place, flags, Mode::empty()) {
+            Ok(dir) => File::from(dir),
+            Err(Errno::NOENT) => return Ok(None),
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return Err(VolumeError::Foreign { name: name.clone(), path: place });
+            }
+            Err(error) => return Err(io_error("open", &place)(error.into())),
+        };
+        // Who removes it lets go before its files are deleted.
+        lock::take(&dir, how, Patience::MOMENT).map_err(io_error("lock", &place))?;
+        let same = match (dir.metadata(), fs::symlink_metadata(&place)) {
+            (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
+            _ => false,
+        };
+        Ok(same.then_some(dir))
+    }
+
+    /// Refuses what the `local` driver here cannot do; for `volume create -d … -o …`.
+    pub fn check_driver(name: &str, driver: &str, options: &[String]) -> Result<(), VolumeError> {
+        if driver != "local" {
+            return Err(VolumeError::Driver { name: name.to_owned(), driver: driver.to_owned() });
+        }
+        match options.first() {
+            Some(option) => {
+                let option = option.split('=').next().unwrap_or_default().to_owned();
+                Err(VolumeError::Option { name: name.to_owned(), option })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The volume of this name; none when there is none. One whose record is damaged is there, and says so.
+    pub fn get(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
+        let place = self.place(name);
+        let path = place.join("volume.json");
+        let (record, damage) = match fs::read(&path) {
+            Ok(text) => match serde_json::from_slice::<Record>(&text) {
+                Ok(record) => (Some(record), None),
+                Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
+            },
+            Err(error) => (None, Some(format!("read {}: {}", path.display(), plain(error)))),
+        };
+        let mountpoint = place.join("_data");
+        let Some(record) = record else {
+            // Only a directory with data in it is a volume: others may put here what they like.
+            let Some(made) = fs::metadata(&mountpoint).ok().filter(fs::Metadata::is_dir) else {
+                return Ok(None);
+            };
+            let created =
+                made.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_default();
+            let labels = BTreeMap::new();
+            return Ok(Some(Volume {
+                name: name.clone(),
+                anonymous: false,
+                created,
+                labels,
+                mountpoint,
+                damage,
+            }));
+        };
+        Ok(Some(Volume {
+            name: name.clone(),
+            anonymous: record.anonymous,
+            created: record.created,
+            labels: record.labels,
+            mountpoint,
+            damage: None,
+        }))
+    }
+
+    /// All volumes, by name.
+    pub fn list(&self) -> Result<Vec<Volume>, VolumeError> {
+        let entries = match fs::read_dir(&self.dir) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(source) => return Err(VolumeError::Io { action: "read", path: self.dir.clone(), source }),
+        };
+        let mut volumes = Vec::new();
+        for entry in entries {
+            let entry = entry.map_err(io_error("read", &self.dir))?;
+            // What is no volume's name is skipped: `.tmp`, and what others put here.
+            let name = entry.file_name().to_str().and_then(|name| name.parse::<VolumeName>().ok());
+            if let Some(volume) = name.map(|name| self.get(&name)).transpose()?.flatten() {
+                volumes.push(volume);
+            }
+        }
+        volumes.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(volumes)
+    }
+
+    /// The volumes that pass the filters of `volume ls`.
+    pub fn filtered(&self, filters: &Filters, users: &VolumeUsers) -> Result<Vec<Volume>, VolumeError> {
+        let dangling = filters.boolean("dangling")?;
+        let mut volumes = self.list()?;
+        volumes.retain(|volume| {
+            filters.matches("name", volume.name.as_str())
+                && filters.matches("driver", "local")
+                && filters.labels(&volume.all_labels())
+                && dangling.is_none_or(|wanted| users.of(&volume.name).is_empty() == wanted)
+        });
+        Ok(volumes)
+    }
+
+    /// Removes a volume that no container mounts, with all it holds. `users` reads the containers' records: it is asked
+    /// when nobody can take the volume into use any more.
+    pub fn remove(&self, name: &VolumeName, users: UsersNow<'_>) -> Result<(), VolumeError> {
+        let lock = self.lock(name, How::Exclusive).or_else(|error| match error {
+            // Not a volume, so not ours to remove.
+            VolumeError::Foreign { .. } => Ok(None),
+            error => Err(error),
+        })?;
+        let missing = || VolumeError::Missing(name.to_string());
+        let lock = lock.ok_or_else(missing)?;
+        if self.get(name)?.is_none() {
+            return Err(missing());
+        }
+        let containers = users()?.of(name);
+        if !containers.is_empty() {
+            return Err(VolumeError::InUse { name: name.clone(), containers });
+        }
+        let place = self.place(name);
+        let going = self.temporary(GONE)?;
+        fs::rename(&place, &going).map_err(io_error("rename", &place))?;
+        drop(lock);
+        remove_tree(&going).map_err(io_error("remove", &going))
+    }
+
+    /// Removes the volumes that no container mounts: anonymous ones, with `all` named ones too. One that cannot be
+    /// removed does not keep the others from it.
+    pub fn prune(&self, filters: &Filters, all: bool, users: UsersNow<'_>) -> Result<Pruned, VolumeError> {
+        let mut pruned = Pruned::default();
+        let before = users()?;
+        for volume in self.list()? {
+            let wanted = (all || volume.anonymous) && filters.labels(&volume.all_labels());
+            if !wanted || !before.of(&volume.name).is_empty() {
+                continue;
+            }
+            let size = volume.size();
+            match self.remove(&volume.name, users) {
+                Ok(()) => {
+                    pruned.names.push(volume.name);
+                    pruned.reclaimed += size;
+                }
+                // It was taken into use, or away, since it was listed.
+                Err(VolumeError::InUse { .. } | VolumeError::Missing(_)) => {}
+                Err(error) => pruned.failures.push(error),
+            }
+        }
+        Ok(pruned)
+    }
+
+    /// Deletes what killed processes left half made or half removed. Failures are the next sweep's work.
+    pub(crate) fn sweep(&self) {
+        for entry in fs::read_dir(self.dir.join(TEMPORARIES)).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE)) else { continue };
+            let mut maker = rest.split('.').skip(1).map(str::parse::<u64>);
+            let at_work = match (maker.next(), maker.next()) {
+                (Some(Ok(pid)), Some(Ok(ticks))) => {
+                    i32::try_from(pid).is_ok_and(|pid| process_is(pid, ticks))
+                }
+                _ => false,
+            };
+            if !at_work {
+                let _ = remove_tree(&entry.path());
+            }
+        }
+    }
+}
+
+/// Reads who mounts what, now.
+pub type UsersNow<'a> = &'a dyn Fn() -> Result<VolumeUsers, RecordError>;
+
+/// Who mounts what: the ids of the containers that have each volume.
+#[derive(Debug, Default)]
+pub struct VolumeUsers {
+    by_name: HashMap<VolumeName, Vec<String>>,
+    /// Containers whose record is damaged, each with what is left of its text.
+    pub(crate) damaged: Vec<(String, String)>,
+}
+
+impl VolumeUsers {
+    pub(crate) fn add(&mut self, name: &VolumeName, id: &ContainerId) {
+        self.by_name.entry(name.clone()).or_default().push(id.as_str().to_owned());
+    }
+
+    /// The ids of the containers that mount `name`; a damaged record that has the name in it counts.
+    pub fn of(&self, name: &VolumeName) -> Vec<String> {
+        let mut ids = self.by_name.get(name).cloned().unwrap_or_default();
+        let mentions = self.damaged.iter().filter(|(_, text)| text.contains(&format!("\"{name}\"")));
+        ids.extend(mentions.map(|(id, _)| id.clone()));
+        ids
+    }
+}
+
+fn text_of(record: &Record, place: &Path) -> Result<Vec<u8>, VolumeError> {
+    serde_json::to_vec(record).map_err(|error| io_error("write", place)(error.into()))
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), VolumeError> {
+    // 0701: a container's other users pass through to a volume's data, and list nothing.
+    match DirBuilder::new().recursive(true).mode(0o701).create(dir) {
+        Err(error) if !exists(&error) => Err(io_error("create", dir)(error)),
+        _ => Ok(()),
+    }
+}
+
+fn exists(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty)
+}
+
+fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> VolumeError {
+    let path = path.to_owned();
+    move |source| VolumeError::Io { action, path: path.clone(), source }
+}
+
+pub(crate) fn random_name() -> Result<VolumeName, VolumeError> {
+    let mut random = [0_u8; 32];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut random))
+        .map_err(io_error("read", Path::new("/dev/urandom")))?;
+    Ok((&ContainerId::from_bytes(&random)).into())
+}
+
+#[cfg(test)]
+mod tests;
