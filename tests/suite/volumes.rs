@@ -310,6 +310,8 @@ fn what_is_swapped_while_a_volume_is_filled() {
                 }
             }
         });
+        // Also when an assertion fails: the scope waits for the other thread.
+        let _end = End(done);
         for (kind, _) in SWAPPED {
             for _ in 0..(rounds(20) / 4).max(3) {
                 let volume = t.name("v");
@@ -321,9 +323,17 @@ fn what_is_swapped_while_a_volume_is_filled() {
                 assert_eq!(look(), before, "{kind}: what is the host's was changed");
             }
         }
-        done.store(true, Ordering::Relaxed);
     });
     assert_eq!(std::fs::read_to_string(&canary).unwrap(), "the host's");
     assert_eq!(std::fs::read_dir(&beside).unwrap().count(), 0);
     t.ok(["rmi", image]);
+}
+
+/// Tells a thread to end when it is dropped.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
