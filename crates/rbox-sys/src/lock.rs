@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn what_is_done_about_it() {
         let holder = |pid, stopped| Holder { pid, name: "rbox".into(), stopped };
-        let said = |holders: &[Holder]| held(holders, Duration::from_secs(60));
+        let said = |holders: &[Holder]| held(holders, Duration::from_mins(1));
         assert!(said(&[]).contains("60 s (lslocks"));
         assert!(said(&[holder(7, false)]).contains("process 7 (rbox) has held the lock for 60 s"));
         assert!(

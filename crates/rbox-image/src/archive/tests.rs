@@ -80,7 +80,7 @@ fn docker_archive(tags: &[&str], layers: &[Vec<u8>]) -> Tar {
 }
 
 /// An archive as Docker wrote it before version 1.10: layers as id, parent and file, and `repositories`.
-fn legacy_archive(chain: &[(&str, &str, &[u8])], repositories: serde_json::Value) -> Tar {
+fn legacy_archive(chain: &[(&str, &str, &[u8])], repositories: &serde_json::Value) -> Tar {
     let mut tar = Tar::new();
     for (id, parent, layer) in chain {
         let mut json = json!({"id": id, "created": "2015-03-04T05:06:07.000000008Z", "container": "c0ffee",
@@ -213,7 +213,7 @@ fn archives_with_repositories_only_load() {
     let chain: [(&str, &str, &[u8]); 5] =
         [(&b, &a, &empty), (&a, "", &one), (&c, &b, &two), (&d, &c, &empty), ("packed", &c, &packed)];
     let names = json!({"old/app": {"1.0": d, "latest": d}, "localhost:5000/base": {"x": b}});
-    let loaded = home.load(Drip(&legacy_archive(&chain, names).end())).unwrap();
+    let loaded = home.load(Drip(&legacy_archive(&chain, &names).end())).unwrap();
     let head = home.store.get("old/app:1.0").unwrap();
     let mut said = lines(&loaded);
     said.sort();
@@ -257,10 +257,10 @@ fn hostile_archives_with_repositories_only_are_refused() {
     let layer = layer(1);
     let data: &[u8] = &layer;
     let name = |id: &str| json!({"a": {"1": id}});
-    let one = |repositories: serde_json::Value| legacy_archive(&[("x", "", data)], repositories).end();
+    let one = |repositories: serde_json::Value| legacy_archive(&[("x", "", data)], &repositories).end();
     let chain = |links: &[(&str, &str)]| {
         let links: Vec<_> = links.iter().map(|(id, parent)| (*id, *parent, data)).collect();
-        legacy_archive(&links, name("x")).end()
+        legacy_archive(&links, &name("x")).end()
     };
     let json_of = |json: &str| {
         let tar = Tar::new().with("x/json", json).with("x/layer.tar", data);
@@ -279,7 +279,7 @@ fn hostile_archives_with_repositories_only_are_refused() {
         ("a circle beside it", chain(&[("x", ""), ("y", "z"), ("z", "y")]), "parents of layer y lead back"),
         (
             "no end",
-            legacy_archive(&[("x", "y", data), ("y", "z", data), ("z", "y", data)], json!({})).end(),
+            legacy_archive(&[("x", "y", data), ("y", "z", data), ("z", "y", data)], &json!({})).end(),
             "lead back",
         ),
         (
@@ -317,11 +317,11 @@ fn hostile_archives_with_repositories_only_are_refused() {
     for (what, archive, why) in cases {
         let home = Home::new();
         let refused = home.load(&archive[..]).map(|loaded| lines(&loaded)).unwrap_err();
-        let causes: Vec<_> =
+        let told: Vec<_> =
             std::iter::successors(Some(&refused as &dyn std::error::Error), |error| error.source())
                 .map(ToString::to_string)
                 .collect();
-        let shown = causes.join(": ");
+        let shown = told.join(": ");
         assert!(shown.contains(why), "{what}: {shown}");
         assert!(!shown.contains(['\u{1b}', '\r', '\n']), "{what}: {shown:?}");
         assert!(home.store.list().unwrap().is_empty(), "{what}");
