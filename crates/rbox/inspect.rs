@@ -3,6 +3,8 @@
 use clap::{Parser, ValueEnum};
 use rbox_engine::error::EngineError;
 use rbox_engine::inspect;
+use rbox_engine::network::Error as NetworkError;
+use rbox_engine::networks::store::networks;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -207,13 +209,11 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Re
             Ok(Some(serde_json::to_value(volume.to_json())?))
         }
         Kind::Network => {
-            let networks = crate::network::find::all(global)?;
-            let Some(network) =
-                networks.iter().find(|network| crate::network::find::is_called(network, name))
-            else {
-                return Ok(None);
+            let network = match networks(&global.paths).find(name) {
+                Err(NetworkError::NoNetwork(_)) => return Ok(None),
+                found => found?,
             };
-            Ok(Some(inspect::network(network, &global.containers()?)))
+            Ok(Some(inspect::network(&network, &global.containers()?)))
         }
     }
 }

@@ -1,8 +1,10 @@
 //! What programs written for Docker 28 read and match: keys, words, exit codes.
 
+use std::path::Path;
+
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, PYTHON, Test};
+use crate::harness::{BUSYBOX, Cmd, OwnRoots, PYTHON, Test};
 
 /// The keys of an object, in their order.
 fn keys(value: &Value) -> Vec<&str> {
@@ -104,6 +106,233 @@ fn templates_see_types() {
     assert!(!state.contains("Health"), "{state}");
     // The raw keys are there too, in loops.
     assert!(t.ok(["inspect", "-f", "{{range $k, $v := .State}}{{$k}} {{end}}", &name]).contains("OOMKilled"));
+}
+
+/// What the command attached to, and a host port as it was given: none, any (0), a range.
+#[test]
+fn inspect_tells_what_was_asked_for() {
+    let Some(t) = Test::start() else { return };
+    let attached = "{{.Config.AttachStdin}} {{.Config.AttachStdout}} {{.Config.AttachStderr}} {{.Config.StdinOnce}} {{.Platform}}";
+    for (args, expected) in [
+        (&["create"][..], "false true true false linux"),
+        (&["create", "-i"], "true true true true linux"),
+        (&["run"], "false true true false linux"),
+        (&["run", "-i"], "true true true true linux"),
+        (&["run", "-d"], "false false false false linux"),
+        (&["run", "-d", "-i"], "false false false false linux"),
+        (&["run", "-a", "stdout"], "false true false false linux"),
+        (&["run", "-a", "stderr", "-i"], "true false true true linux"),
+    ] {
+        let name = t.name("a");
+        t.cmd([args, &["--network", "none", "--name", &name, BUSYBOX, "true"]].concat()).run().ok();
+        assert_eq!(t.ok(["inspect", "-f", attached, &name]), expected, "{args:?}");
+        t.ok(["rm", "-f", &name]);
+    }
+    for (given, ip, port) in [
+        ("127.0.0.1:0:80", "127.0.0.1", "0"),
+        ("0:80", "", "0"),
+        ("127.0.0.1::80", "127.0.0.1", ""),
+        ("80", "", ""),
+        ("127.0.0.1:38080:80", "127.0.0.1", "38080"),
+        ("38080-38081:80", "", "38080-38081"),
+    ] {
+        let name = t.name("p");
+        t.ok(["create", "--name", &name, "-p", given, BUSYBOX]);
+        let bindings = t.ok(["inspect", "-f", "{{json .HostConfig.PortBindings}}", &name]);
+        assert_eq!(bindings, format!(r#"{{"80/tcp":[{{"HostIp":"{ip}","HostPort":"{port}"}}]}}"#), "{given}");
+        t.ok(["rm", &name]);
+    }
+    // 0 is any free port, also at the second start.
+    let name = t.name("z");
+    t.sleeper(&name, ["-p", "127.0.0.1:0:80"]);
+    t.ok(["restart", "-t", "0", &name]);
+    assert!(t.ok(["port", &name, "80"]).starts_with("127.0.0.1:"));
+}
+
+/// Words that programs match.
+#[test]
+fn networks_are_refused_in_dockers_words() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("n");
+    t.ok(["network", "create", "--subnet", "10.93.7.0/24", &name]);
+    let words = "no configured subnet or ip-range contain the IP address 10.93.8.9";
+    t.rbox(["run", "--rm", "--network", &name, "--ip", "10.93.8.9", BUSYBOX, "true"]).refused(125, &[words]);
+    let box_name = t.name("c");
+    t.sleeper(&box_name, []);
+    let refused = t.rbox(["network", "connect", "--ip", "10.93.8.9", &name, &box_name]);
+    assert!(refused.stderr.contains(words), "{refused:?}");
+    // With seventeen of them two begin alike.
+    let names: Vec<String> = (0..17).map(|number| format!("{name}-{number}")).collect();
+    let mut ids: Vec<String> =
+        names.iter().map(|name| t.ok(["network", "create", "--internal", name])).collect();
+    ids.sort();
+    let alike = ids.windows(2).find(|pair| pair[0][..1] == pair[1][..1]).unwrap();
+    let begin = &alike[0][..1];
+    let out = t.rbox(["network", "inspect", begin]).code(1);
+    assert!(
+        out.stderr.contains(&format!("network {begin} is ambiguous ("))
+            && out.stderr.contains(" matches found based on ID prefix)"),
+        "{out:?}"
+    );
+    for name in &names {
+        t.ok(["network", "rm", name]);
+    }
+}
+
+/// Every row, column and key of Docker's; what images share counts once.
+#[test]
+#[allow(clippy::too_many_lines)] // One story.
+fn disk_usage_is_dockers() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "df", &t.suite.registry);
+    let run = |args: &[&str]| own.run(args).ok();
+    let header = "TYPE            TOTAL     ACTIVE    SIZE      RECLAIMABLE";
+    let empty = run(&["system", "df"]);
+    let nothing = ["Images", "Containers", "Local Volumes", "Build Cache"]
+        .map(|kind| format!("{kind:<16}0         0         0B        0B"));
+    assert_eq!(empty, [&[header.to_owned()], &nothing[..]].concat().join("\n"));
+    // One image; a second one that has its layer and one of its own; a third that shares nothing.
+    run(&["pull", "-q", BUSYBOX]);
+    run(&[
+        "run",
+        "--name",
+        "used",
+        "--network",
+        "none",
+        "-v",
+        "data:/d",
+        "-v",
+        "/anonymous",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "head -c 1000000 /dev/zero >/written; head -c 2345678 /dev/zero >/d/x",
+    ]);
+    run(&["volume", "create", "idle"]);
+    let dir = t.dir("archives");
+    let layered = layered_archive(&own, &dir);
+    run(&["load", "-q", "-i", &layered]);
+    let sizes = |name: &str| -> u64 { run(&["image", "inspect", "-f", "{{.Size}}", name]).parse().unwrap() };
+    let (below, both) = (sizes(BUSYBOX), sizes("layered:1"));
+    assert_eq!(both - below, 3_000_000);
+    let usage: Vec<Value> = run(&["system", "df", "--format", "json"])
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    for row in &usage {
+        assert_eq!(keys(row), ["Active", "Reclaimable", "Size", "TotalCount", "Type"]);
+    }
+    let row = |at: usize| {
+        let text = |key: &str| usage[at][key].as_str().unwrap().to_owned();
+        [text("TotalCount"), text("Active"), text("Size"), text("Reclaimable")]
+    };
+    // As Docker counts it, what the used image shares is reclaimable.
+    assert_eq!(row(0), ["2", "1", &sum(both), &format!("{} (100%)", sum(both))]);
+    assert_eq!(row(1), ["1", "0", "1MB", "1MB (100%)"]);
+    assert_eq!(row(2), ["3", "2", "2.346MB", "0B (0%)"]);
+    assert_eq!(row(3), ["0", "0", "0B", "0B"]);
+    let whole: Value = serde_json::from_str(&run(&["system", "df", "-v", "--format", "json"])).unwrap();
+    assert_eq!(keys(&whole), ["Images", "Containers", "Volumes", "BuildCache"]);
+    assert_eq!(
+        keys(&whole["Images"][0]),
+        words(
+            "Containers CreatedAt CreatedSince Digest ID Repository SharedSize Size Tag UniqueSize VirtualSize"
+        )
+    );
+    assert_eq!(
+        keys(&whole["Containers"][0]),
+        words(
+            "Command CreatedAt ID Image Labels LocalVolumes Mounts Names Networks Platform Ports RunningFor Size State Status"
+        )
+    );
+    assert_eq!(
+        keys(&whole["Volumes"][0]),
+        words("Availability Driver Group Labels Links Mountpoint Name Scope Size Status")
+    );
+    let columns = "{{range .Images}}{{.Repository}} {{.SharedSize}} {{.UniqueSize}} {{.Containers}} {{len .ID}}\n{{end}}";
+    let mut lines: Vec<String> =
+        run(&["system", "df", "-v", "--format", columns]).lines().map(str::to_owned).collect();
+    lines.sort();
+    let shared = sum(below);
+    assert_eq!(lines, [format!("busybox {shared} 0B 1 71"), format!("layered {shared} 3MB 0 71"),]);
+    let volumes = run(&["system", "df", "-v", "--format", "{{range .Volumes}}{{.Links}} {{.Size}},{{end}}"]);
+    let mut volumes: Vec<&str> = volumes.split_terminator(',').collect();
+    volumes.sort_unstable();
+    assert_eq!(volumes, ["0 0B", "1 0B", "1 2.346MB"]);
+    let tables = run(&["system", "df", "-v"]);
+    let titles: Vec<&str> =
+        tables.lines().filter(|line| line.contains("usage:") || line.contains("SIZE")).collect();
+    let split: Vec<Vec<&str>> = titles
+        .iter()
+        .map(|line| line.split("  ").map(str::trim).filter(|w| !w.is_empty()).collect())
+        .collect();
+    assert_eq!(
+        split,
+        [
+            vec!["Images space usage:"],
+            vec![
+                "REPOSITORY",
+                "TAG",
+                "IMAGE ID",
+                "CREATED",
+                "SIZE",
+                "SHARED SIZE",
+                "UNIQUE SIZE",
+                "CONTAINERS"
+            ],
+            vec!["Containers space usage:"],
+            vec!["CONTAINER ID", "IMAGE", "COMMAND", "LOCAL VOLUMES", "SIZE", "CREATED", "STATUS", "NAMES"],
+            vec!["Local Volumes space usage:"],
+            vec!["VOLUME NAME", "LINKS", "SIZE"],
+            vec!["Build cache usage: 0B"],
+            vec!["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"],
+        ]
+    );
+    let used = tables.lines().find(|line| line.ends_with(" used")).unwrap_or_default();
+    let cells: Vec<&str> = used.split("   ").map(str::trim).filter(|cell| !cell.is_empty()).collect();
+    assert_eq!(cells[3..5], ["2", "1MB"], "local volumes, and its own size alone: {tables}");
+    // The container is the last that needs the image.
+    run(&["rm", "used"]);
+    assert_eq!(
+        run(&["system", "df", "--format", "{{.Type}} {{.Active}} {{.Reclaimable}}"]).lines().nth(2),
+        Some("Local Volumes 0 2.346MB (100%)")
+    );
+}
+
+/// Bytes with four digits, as Docker's client tells sums.
+fn sum(bytes: u64) -> String {
+    let text = format!("{:.3}", bytes as f64 / 1e6);
+    let text: String = text.chars().take(5).collect();
+    format!("{}MB", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+/// An archive of an image that has busybox's layers and one of three million bytes.
+fn layered_archive(own: &OwnRoots, dir: &Path) -> String {
+    let path = |name: &str| dir.join(name).display().to_string();
+    own.run(&["save", "-o", &path("box.tar"), BUSYBOX]).ok();
+    let script = r"
+import hashlib,io,json,sys,tarfile
+source,target=sys.argv[1:]
+old=tarfile.open(source)
+read=lambda name: old.extractfile(name).read()
+entry=json.loads(read('manifest.json'))[0]
+config=json.loads(read(entry['Config']))
+layer=io.BytesIO()
+with tarfile.open(fileobj=layer,mode='w') as tar:
+    info=tarfile.TarInfo('more'); info.size=3000000
+    tar.addfile(info,io.BytesIO(bytes(3000000)))
+layer=layer.getvalue()
+config['rootfs']['diff_ids'].append('sha256:'+hashlib.sha256(layer).hexdigest())
+files={'c.json':json.dumps(config).encode(),'more.tar':layer}
+for name in entry['Layers']: files[name]=read(name)
+files['manifest.json']=json.dumps([{'Config':'c.json','RepoTags':['layered:1'],'Layers':entry['Layers']+['more.tar']}]).encode()
+with tarfile.open(target,'w') as tar:
+    for name,data in files.items():
+        info=tarfile.TarInfo(name); info.size=len(data)
+        tar.addfile(info,io.BytesIO(data))
+";
+    Cmd::new("python3", ["-c", script, &path("box.tar"), &path("layered.tar")]).run().ok();
+    path("layered.tar")
 }
 
 #[test]

@@ -157,9 +157,13 @@ fn locks_are_taken_in_one_place() {
 /// Who polls without a time waits for what the user asked to wait for, and nothing else.
 #[test]
 fn polls_have_an_end() {
-    const FOR_THE_USER: [(&str, &str); 3] = [
+    const FOR_THE_USER: [(&str, &str); 4] = [
         ("rbox/session/client.rs", "the program's streams, and its end"),
         ("rbox/args/pruning.rs", "the user's answer"),
+        (
+            "rbox-engine/src/monitor/clients.rs",
+            "a client that has not taken its output: nothing of the container is held",
+        ),
         ("rbox-engine/src/control/exec.rs", "the output of a program that was left"),
     ];
     for (path, line, code) in code() {

@@ -2,6 +2,8 @@
 
 use crate::harness::{BUSYBOX, Cmd, OwnRoots, PYTHON, Test, has, skipped};
 
+static MADE: std::sync::atomic::AtomicU8 = std::sync::atomic::AtomicU8::new(0);
+
 /// A link of the host with an address, gone when dropped.
 struct Link(String);
 
@@ -11,7 +13,8 @@ impl Link {
             skipped("ip is not installed");
             return None;
         }
-        let link = Self(format!("rbtl{}", std::process::id()));
+        let number = MADE.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let link = Self(format!("rbtl{}{number}", std::process::id()));
         Cmd::new("ip", ["link", "add", &link.0, "type", "veth", "peer", "name", &format!("{}p", link.0)])
             .run()
             .ok();
@@ -66,6 +69,32 @@ fn subnets_that_the_host_uses_are_refused() {
         .refused(125, &["10.81.0.0/24 overlaps 10.81.0.0/16", &link.0]);
     Cmd::new("ip", ["address", "del", "10.81.0.7/16", "dev", &link.0]).run().ok();
     t.ok(["run", "--rm", "--network", &name, BUSYBOX, "true"]);
+}
+
+/// The default network has no options: what helps is another one, or another subnet.
+#[test]
+fn a_host_that_moves_onto_the_default_subnet() {
+    let Some(t) = Test::start() else { return };
+    let Some(link) = Link::new(&[]) else { return };
+    let own = OwnRoots::new(&t, "roots", &t.suite.registry);
+    own.run(&["run", "--rm", BUSYBOX, "true"]).ok();
+    let of = |format: &str| own.run(&["network", "inspect", "-f", format, "bridge"]).ok();
+    let bridge = of("{{index .Options \"com.docker.network.bridge.name\"}}");
+    let router = of("{{(index .IPAM.Config 0).Gateway}}");
+    // As after a reboot.
+    Cmd::new("ip", ["link", "delete", &bridge]).run().ok();
+    let address = format!("{}.7/16", router.rsplit_once('.').unwrap().0);
+    Cmd::new("ip", ["address", "add", &address, "dev", &link.0]).run().ok();
+    let file = format!("network/networks/{bridge}.json");
+    let refused = own.run(&["run", "--rm", BUSYBOX, "true"]);
+    assert!(!refused.stderr.contains("rbox.overlap"), "{refused:?}");
+    refused.refused(125, &["overlaps", &link.0, "--network NAME", &file]);
+    own.run(&["network", "create", "--subnet", "10.94.0.0/24", "other"]).ok();
+    own.run(&["run", "--rm", "--network", "other", BUSYBOX, "true"]).ok();
+    own.run(&["network", "rm", "other"]).ok();
+    std::fs::remove_file(own.root.join(file)).unwrap();
+    own.run(&["run", "--rm", BUSYBOX, "true"]).ok();
+    assert_ne!(of("{{(index .IPAM.Config 0).Gateway}}"), router);
 }
 
 #[test]

@@ -59,7 +59,7 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
     ] {
         ok(args);
     }
-    let id = ok(&["create", "--name", "c", BUSYBOX]);
+    let id = ok(&["create", "--name", "first", BUSYBOX]);
     let pinned = ok(&["inspect", "-f", "{{.Id}}", "pinned:1"]);
     let bridge = format!("rb-{}", ok(&["network", "inspect", "-f", "{{slice .Id 0 12}}", "lab"]));
     let locks: [PathBuf; 8] = [
@@ -78,9 +78,9 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
         (networks, 1, &["network", "rm", "lab"]),
         (networks, 1, &["network", "reconcile"]),
         (addresses, 125, &["run", "--rm", "--network", "lab", BUSYBOX, "true"]),
-        (record, 1, &["rename", "c", "d"]),
-        (record, 1, &["update", "--restart", "no", "c"]),
-        (record, 1, &["network", "connect", "lab", "c"]),
+        (record, 1, &["rename", "first", "second"]),
+        (record, 1, &["update", "--restart", "no", "first"]),
+        (record, 1, &["network", "connect", "lab", "first"]),
         (asked, 1, &["volume", "create", "asked"]),
         (asked, 1, &["volume", "rm", "asked"]),
         (asked, 125, &["create", "-v", "asked:/x", BUSYBOX]),
@@ -100,7 +100,7 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
     }
     // They did nothing, and once the holders are gone all goes on.
     drop(holders);
-    ok(&["rename", "c", "d"]);
+    ok(&["rename", "first", "second"]);
     ok(&["volume", "rm", "asked"]);
     ok(&["run", "--rm", "--network", "lab", "-v", "fill:/data", &filled]);
     ok(&["rmi", "pinned:1"]);

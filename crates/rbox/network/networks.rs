@@ -19,7 +19,6 @@ use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::{NOT_DONE, bad_input, report};
 use crate::command::global::Global;
-use crate::network::find::all;
 use crate::output::lines::say;
 use crate::output::table::{self, Format};
 use crate::output::template::Headers;
@@ -339,7 +338,7 @@ impl Execute for Ls {
             );
             crate::output::table::write_all(&mut std::io::stderr(), &line)?;
         }
-        let mut networks = all(global)?;
+        let mut networks = networks(&global.paths).list()?;
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         let kind = |network: &Network| if network.is_builtin() { "builtin" } else { "custom" };
         if let Some(other) =

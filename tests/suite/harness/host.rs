@@ -196,8 +196,10 @@ fn files(suite: &Suite) -> BTreeSet<String> {
         }
     }
     found.extend(names(&suite.state.join("links")).into_iter().map(|n| format!("state/links/{n}")));
-    for dir in ["containers", "names", "trash", "volumes"] {
-        found.extend(names(&suite.root.join(dir)).into_iter().map(|n| format!("root/{dir}/{n}")));
+    for dir in ["containers", "names", "trash", "volumes", "volumes/.tmp"] {
+        // `.tmp` stays, what is made in it goes.
+        let all = names(&suite.root.join(dir)).into_iter().filter(|name| name != ".tmp");
+        found.extend(all.map(|n| format!("root/{dir}/{n}")));
     }
     found.extend(names(&suite.state.join("containers")).into_iter().map(|n| format!("state/containers/{n}")));
     // An address is a file named for it, and so is what a name leads to.
