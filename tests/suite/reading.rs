@@ -130,17 +130,21 @@ const CRATES: [&str; 6] =
     ["rbox-engine", "rbox-namespace", "rbox-network", "rbox-rootfs", "rbox-runtime", "rbox"];
 
 /// Files there that read others whole, and whose those are.
-const READERS: [(&str, &str); 19] = [
+const READERS: [(&str, &str); 20] = [
     ("rbox-engine/src/embedded.rs", "the host's own /proc and /sys"),
     ("rbox-engine/src/logs/writer.rs", "the log, which the monitor writes"),
     ("rbox-engine/src/networks/port_owner.rs", "a process's name, which has 15 letters"),
     ("rbox-engine/src/networks/sockets.rs", "a process's name, which has 15 letters"),
-    ("rbox-engine/src/net/world.rs", "the host's settings"),
-    ("rbox-engine/src/record/container.rs", "records, which nobody but root reaches"),
-    ("rbox-engine/src/monitor/restart.rs", "a mark in the state directory"),
-    ("rbox-engine/src/cleanup/tidy.rs", "a mark in the record"),
+    ("rbox-engine/src/packet/world.rs", "the host's settings"),
+    ("rbox-engine/src/record/file.rs", "records, which nobody but root reaches"),
+    ("rbox-engine/src/containers/stop_mark.rs", "a mark in the state directory"),
+    ("rbox-engine/src/containers/trash.rs", "a mark in the record"),
+    (
+        "rbox-engine/src/containers/volumes.rs",
+        "what is left of a damaged record, which nobody but root reaches",
+    ),
     ("rbox-engine/src/volume/store.rs", "records of volumes, beside what containers reach"),
-    ("rbox-engine/src/networks/attach.rs", "the host's /etc/resolv.conf"),
+    ("rbox-engine/src/networks/files.rs", "the host's /etc/resolv.conf"),
     ("rbox-network/src/address.rs", "addresses in the state directory"),
     ("rbox-network/src/dns/upstream.rs", "the host's /etc/resolv.conf"),
     ("rbox-network/src/host.rs", "the host's settings"),

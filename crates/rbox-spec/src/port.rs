@@ -385,7 +385,7 @@ mod tests {
         assert_eq!(shown("127.0.0.1::80"), ["127.0.0.1::80/tcp"]);
         assert_eq!(shown("[::1]:8080:80"), ["[::1]:8080:80/tcp"]);
         assert_eq!(shown("::1:8080:80"), ["[::1]:8080:80/tcp"]);
-        assert_eq!(shown("0:80/SCTP"), ["80/sctp"]);
+        assert_eq!(shown("0:80/SCTP"), ["0:80/sctp"]);
         assert_eq!(shown(":80"), ["80/tcp"]);
         assert_eq!(shown("8000-8002:80-82"), ["8000:80/tcp", "8001:81/tcp", "8002:82/tcp"]);
         assert_eq!(shown("8000-8002:80"), ["8000-8002:80/tcp"]);

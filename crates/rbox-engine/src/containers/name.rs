@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 use rbox_sys::durable::Lasting;
-use rustix::fs::FlockOperation;
+use rbox_sys::lock::{self, How, Patience};
 
 use crate::containers::unfinished::is_being_made;
 use crate::error::EngineError;
@@ -77,12 +77,8 @@ pub(crate) fn free_name(paths: &Paths, name: &ContainerName, is_free: impl Fn(&C
         return;
     }
     let Ok(names) = std::fs::File::open(paths.names()) else { return };
-    let begin = std::time::Instant::now();
-    while rustix::fs::flock(&names, FlockOperation::NonBlockingLockExclusive).is_err() {
-        if begin.elapsed() > PATIENCE {
-            return;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(1));
+    if lock::take(&names, How::Exclusive, PATIENCE).is_err() {
+        return;
     }
     if target(&link).is_some_and(|id| is_free(&id)) {
         let _ = std::fs::remove_file(&link);
@@ -90,7 +86,7 @@ pub(crate) fn free_name(paths: &Paths, name: &ContainerName, is_free: impl Fn(&C
 }
 
 /// The lock is held for two system calls; longer only by a process that was stopped.
-pub(crate) const PATIENCE: std::time::Duration = std::time::Duration::from_secs(2);
+const PATIENCE: Patience = Patience::of(std::time::Duration::from_secs(2));
 
 /// Makes a name last that was taken or given up for this container.
 pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
