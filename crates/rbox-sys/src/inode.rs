@@ -97,11 +97,14 @@ fn own_fds() -> Result<OwnedFd, Errno> {
     Ok(own)
 }
 
+/// Its number is the same on all architectures that rbox runs on; the C library's crate has no name for it on aarch64.
+const SYS_FCHMODAT2: libc::c_long = 452;
+
 fn fchmodat2(fd: impl AsFd, mode: Mode) -> Result<(), Errno> {
     // SAFETY: the path is a static empty string, and the call reads nothing else of ours.
     let result = unsafe {
         libc::syscall(
-            libc::SYS_fchmodat2,
+            SYS_FCHMODAT2,
             fd.as_fd().as_raw_fd(),
             c"".as_ptr(),
             mode.as_raw_mode(),
