@@ -107,6 +107,7 @@ fn carry_out(
     again: Again<'_>,
 ) -> Result<Made, EngineError> {
     let live_dir = paths.live_of(&record.id);
+    let stage = make_stage(&live_dir)?;
     let hierarchy = Hierarchy::detect()?;
     let cgroup = Cgroup::create(hierarchy, &group_path(paths, record), &record.host.resources)?;
     live.cgroup = cgroup.paths().clone();
@@ -114,7 +115,7 @@ fn carry_out(
     let root = trace::step(
         "stack the layers",
         "The image's layers, read-only, below one directory for changes.",
-        || mount_root(paths, record, &live_dir),
+        || mount_root(paths, record, &stage),
     )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
     let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
@@ -131,7 +132,7 @@ fn carry_out(
     let created = create(Launch {
         spec: &config,
         root: root.as_fd(),
-        stage: &live_dir,
+        stage: &stage,
         cgroup: cgroup.clone_into(),
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
@@ -161,6 +162,18 @@ fn carry_out(
     Ok(Made { running, root, held_ports, dns })
 }
 
+/// Where mounts are made that kernels before 6.7 can only make by a path. Not the live directory itself: a mount would hide its
+/// lock for that moment, and whoever looks for it would make and take another, in the container's tree.
+fn make_stage(live_dir: &Path) -> Result<PathBuf, EngineError> {
+    let stage = live_dir.join("stage");
+    match std::fs::create_dir(&stage) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(EngineError::file("make directory", stage)(error))
+        }
+        _ => Ok(stage),
+    }
+}
+
 fn open_dir(path: &Path) -> Result<File, EngineError> {
     File::options()
         .read(true)
@@ -169,7 +182,7 @@ fn open_dir(path: &Path) -> Result<File, EngineError> {
         .map_err(EngineError::file("open", path))
 }
 
-fn mount_root(paths: &Paths, record: &ContainerRecord, live_dir: &Path) -> Result<OwnedFd, EngineError> {
+fn mount_root(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<OwnedFd, EngineError> {
     let dir = paths.container(&record.id);
     let mut lowers = record.layers.clone();
     if lowers.is_empty() {
@@ -187,7 +200,7 @@ fn mount_root(paths: &Paths, record: &ContainerRecord, live_dir: &Path) -> Resul
         upper: &dir.join("upper"),
         work: &dir.join("work"),
         volatile: record.host.auto_remove,
-        stage: live_dir,
+        stage,
     };
     Ok(overlay.mount()?)
 }
