@@ -14,7 +14,7 @@ use crate::record::file::read_json;
 use crate::record::paths::Paths;
 
 /// Takes a record out of sight: its name is free and it is in no list from here on. What is left of it is
-/// deleted by [`empty_trash`].
+/// deleted by [`delete_hidden`], or after a kill by the next command that tidies.
 pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
     let trash = paths.trash();
     let from = paths.container(&record.id);
