@@ -1,17 +1,16 @@
 //! A container's day: stop, kill, rm, restart, wait, rename, port, attach, pause, top, prune.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, patience, rounds, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, rounds, wait_until};
 
 #[test]
 fn stop_asks_first() {
     let Some(t) = Test::start() else { return };
     let name = t.name("s");
     t.sleeper(&name, []);
-    let began = Instant::now();
     assert_eq!(t.ok(["stop", &name]), name);
-    assert!(began.elapsed() < patience(Duration::from_secs(5)), "{:?}", began.elapsed());
+    // One that was killed, when its time to stop was over, would have 137.
     assert_eq!(t.ok(["inspect", "-f", "{{.State.ExitCode}} {{.State.Status}}", &name]), "0 exited");
     // A second stop has nothing to do and says so by succeeding.
     assert_eq!(t.ok(["stop", &name]), name);

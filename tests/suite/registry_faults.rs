@@ -122,7 +122,7 @@ fn configurations_out_of_all_proportion() {
         let file = archive(&dir, "many/x:1", &["base.tar"], &config);
         let start = Instant::now();
         t.rbox(["load", "-q", "-i", file.to_str().unwrap()]).refused(1, &[word]);
-        assert!(start.elapsed() < patience(Duration::from_secs(10)), "{word}: {:?}", start.elapsed());
+        assert!(start.elapsed() < patience(Duration::from_mins(1)), "{word}: {:?}", start.elapsed());
     }
     let config = json!({"Env": env(10_000), "Volumes": volumes(50), "Cmd": ["/none"]});
     let file = archive(&dir, "many/x:1", &["base.tar"], &config);
@@ -130,7 +130,7 @@ fn configurations_out_of_all_proportion() {
     let start = Instant::now();
     // It has no program to run: all the rest is done by then.
     t.rbox(["run", "--rm", "many/x:1"]).code(127);
-    assert!(start.elapsed() < patience(Duration::from_secs(10)), "{:?}", start.elapsed());
+    assert!(start.elapsed() < patience(Duration::from_mins(1)), "{:?}", start.elapsed());
     for config in [json!({"env": ["A=b"]}), json!({"Env": [], "ENV": []})] {
         let file = archive(&dir, "many/y:1", &["base.tar"], &config);
         t.rbox(["load", "-q", "-i", file.to_str().unwrap()]).refused(1, &["ambiguous", "take for \"Env\""]);

@@ -419,7 +419,7 @@ fn stop_signal_and_timeout_are_used() {
     let began = Instant::now();
     t.ok(["stop", &name]);
     assert!(
-        began.elapsed() >= Duration::from_millis(900) && began.elapsed() < patience(Duration::from_secs(8)),
+        began.elapsed() >= Duration::from_millis(900) && began.elapsed() < patience(Duration::from_secs(9)),
         "{:?}",
         began.elapsed()
     );
@@ -435,17 +435,6 @@ fn pull_policy() {
     t.ok(["run", "--rm", "--pull", "missing", BUSYBOX, "true"]);
     t.rbox(["run", "--rm", "--pull", "sometimes", BUSYBOX, "true"]).refused(125, &["sometimes"]);
     t.rbox(["run", "--rm", "no-such-image:anywhere", "true"]).code(125);
-}
-
-#[test]
-fn time_from_start_to_end_is_short() {
-    let Some(t) = Test::start() else { return };
-    let began = Instant::now();
-    for _ in 0..10 {
-        t.ok(["run", "--rm", BUSYBOX, "true"]);
-    }
-    // A debug build on a busy machine: a tenth of what a daemon takes is still far away from a hang.
-    assert!(began.elapsed() < patience(Duration::from_secs(10)), "{:?} for ten", began.elapsed());
 }
 
 #[test]

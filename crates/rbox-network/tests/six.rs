@@ -7,7 +7,9 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use rbox_network::{Network, Wish};
-use support::{Container, HOST, HOST6, PEER, PEER6, World, alone, ask, get, published, run, wish};
+use support::{
+    Container, HOST, HOST6, PEER, PEER6, World, alone, ask, get, is_refused, published, run, unanswered, wish,
+};
 
 /// A container with these ports on `network`.
 fn start(world: &World, network: &Network, name: &str, ports: &[&str]) -> Container {
@@ -59,16 +61,11 @@ fn published_ports_are_reached_from_everywhere() {
 
             // The host at [::1]: where bridge netfilter is on for IPv6, the kernel cannot (relay.rs has what can). It is
             // refused, not left waiting.
-            let at_once = std::time::Instant::now();
-            let (tcp1, udp1) = (get("[::1]:8080"), ask("[::1]:5353"));
             if netfilter {
-                assert_eq!((tcp1, udp1), (None, None));
-                assert!(at_once.elapsed() < Duration::from_millis(400));
+                assert!(is_refused("[::1]:8080") && unanswered("[::1]:5353"));
             } else {
-                assert_eq!(
-                    (tcp1.as_deref(), udp1.as_deref()),
-                    (Some(gateway.as_str()), Some(gateway.as_str()))
-                );
+                assert_eq!(get("[::1]:8080").as_deref(), Some(gateway.as_str()));
+                assert_eq!(ask("[::1]:5353").as_deref(), Some(gateway.as_str()));
             }
 
             world.peer.serve(9000);
@@ -140,7 +137,7 @@ fn what_is_not_published_is_not_reached() {
         world.peer.run(&format!("ip -6 route add {} via {HOST6}", six.subnet6.unwrap()));
         assert_eq!(world.peer.get(&format!("[{ip}]:80")), None, "past the published port");
         assert_eq!(world.peer.get(&format!("[{ip}]:81")), None);
-        assert_eq!(world.peer.ask(&format!("[{ip}]:81")), None);
+        assert!(world.peer.unanswered(&format!("[{ip}]:81")));
         assert!(get(&format!("[{ip}]:81")).is_some(), "the host itself may");
         let table = &world.store.names().table;
         run(&format!("nft flush chain ip6 {table} guard"));
@@ -171,11 +168,13 @@ fn spoofed_sources_are_dropped() {
             });
             listener.recv_from(&mut [0; 8]).is_ok()
         };
-        assert!(heard("fd00:172:31::77"), "in the subnet");
+        // A busy machine takes its time; what is stopped is so each time.
+        let is_let_in = |source: &str| (0..10).any(|_| heard(source));
+        assert!(is_let_in("fd00:172:31::77"), "in the subnet");
         assert!(!heard("2001:db8:99::9"));
         assert!(!heard(PEER6));
         run(&format!("nft flush chain ip6 {table} guard"));
-        assert!(heard("2001:db8:99::9"), "so the test can fail");
+        assert!(is_let_in("2001:db8:99::9"), "so the test can fail");
     });
 }
 

@@ -108,6 +108,11 @@ impl Namespace {
         self.enter(move || ask(&to))
     }
 
+    pub fn unanswered(&self, to: &str) -> bool {
+        let to = to.to_owned();
+        self.enter(move || unanswered(&to))
+    }
+
     /// Serves TCP and UDP on `port`: answers with the client's address.
     pub fn serve(&self, port: u16) {
         self.enter(move || serve(port));
@@ -121,23 +126,45 @@ impl Drop for Namespace {
     }
 }
 
+/// How long an answer that must come is waited for: far longer than a busy machine takes.
+const LONG: Duration = Duration::from_secs(30);
+
+/// How long one that must not come is listened for.
+const SHORT: Duration = Duration::from_millis(500);
+
 /// Connects by TCP and returns what is sent: the address the server sees. A first packet that is lost is sent again after
 /// a second.
 pub fn get(to: &str) -> Option<String> {
     let to: SocketAddr = to.parse().unwrap();
     let mut stream = TcpStream::connect_timeout(&to, Duration::from_millis(2500)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    stream.set_read_timeout(Some(LONG)).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;
     Some(text)
 }
 
-/// Sends a datagram and returns the answer: the address the server sees.
+/// Sends a datagram and returns the answer that must come, the address the server sees; nothing when it is refused.
 pub fn ask(to: &str) -> Option<String> {
+    ask_for(to, LONG)
+}
+
+/// Whether a datagram to there gets no answer.
+pub fn unanswered(to: &str) -> bool {
+    ask_for(to, SHORT).is_none()
+}
+
+/// Whether a connection to there is refused, and not left waiting.
+pub fn is_refused(to: &str) -> bool {
+    let to: SocketAddr = to.parse().unwrap();
+    TcpStream::connect_timeout(&to, LONG)
+        .is_err_and(|error| error.kind() == std::io::ErrorKind::ConnectionRefused)
+}
+
+fn ask_for(to: &str, patience: Duration) -> Option<String> {
     let any =
         if to.starts_with('[') { Ipv6Addr::UNSPECIFIED.into() } else { IpAddr::V4(Ipv4Addr::UNSPECIFIED) };
     let socket = UdpSocket::bind((any, 0)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket.set_read_timeout(Some(patience)).unwrap();
     socket.connect(to).ok()?;
     socket.send(b"?").ok()?;
     let mut buffer = [0; 64];

@@ -464,7 +464,7 @@ fn many_links_to_walk_do_not_take_for_ever() {
     let begun = Instant::now();
     let made = scratch.unpack("root", &Tar::of(&items).end()[..]);
     assert!(made.is_err(), "{made:?}");
-    assert!(begun.elapsed().as_secs() < 5, "{:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{:?}", begun.elapsed());
 }
 
 #[test]
