@@ -183,10 +183,10 @@ fn locks_are_taken_in_one_place() {
     assert!(clippy.contains("std::fs::File::lock\"") && clippy.contains("std::fs::File::lock_shared\""));
 }
 
-/// Who polls without a time waits for what the user asked to wait for, and nothing else.
+/// Who polls without a time waits for what the user asked to wait for, and nothing else; other processes are waited for by `rbox_sys::waiting`.
 #[test]
 fn polls_have_an_end() {
-    const FOR_THE_USER: [(&str, &str); 4] = [
+    const FOR_THE_USER: [(&str, &str); 5] = [
         ("rbox/session/client.rs", "the program's streams, and its end"),
         ("rbox/args/pruning.rs", "the user's answer"),
         (
@@ -194,8 +194,19 @@ fn polls_have_an_end() {
             "a client that has not taken its output: nothing of the container is held",
         ),
         ("rbox-engine/src/control/exec.rs", "the output of a program that was left"),
+        ("rbox-engine/src/control/signal.rs", "the end of a container, for `wait`"),
+    ];
+    const FOR_A_CHILD: [(&str, &str); 3] = [
+        ("rbox-sys/src/waiting.rs", "one whose end was waited for"),
+        ("rbox-engine/src/containers/running.rs", "one whose end was seen"),
+        ("rbox-engine/src/control/boot.rs", "monitors, and this is all that it is for"),
     ];
     for (path, line, code) in code() {
+        let child =
+            ["waitid(", "process::wait(", ".wait_with_output(", ".output()", ".status()", "child.wait("];
+        let waits = child.iter().any(|call| code.contains(call)) && !code.contains("buffers().output()");
+        let allowed = FOR_A_CHILD.iter().any(|(file, _)| path.ends_with(file));
+        assert!(allowed || !waits, "{}:{line}: {code}: use rbox_sys::waiting", path.display());
         let endless = code.contains("poll(") && (code.contains(", None)") || code.contains("{ None }"));
         let allowed = FOR_THE_USER.iter().any(|(file, _)| path.ends_with(file));
         assert!(allowed || !endless, "{}:{line}: {code}", path.display());

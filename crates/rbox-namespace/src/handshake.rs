@@ -15,6 +15,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rbox_sys::waiting::{self, Patience, StandsStill, Who};
 use rbox_sys::{SysError, channel};
 
 /// What the child tells.
@@ -55,6 +56,8 @@ const READY: char = 'R';
 const PROCESS: char = 'P';
 const FAILED: char = 'F';
 const GO: u8 = b'G';
+/// How long the child may take from one message to the next. It mounts what was opened before, and reads the program.
+const PATIENCE: Patience = Patience::MOMENT;
 /// An error line with paths in it; longer ones are cut by the child.
 const MESSAGE_MAX: usize = 8192;
 
@@ -64,6 +67,9 @@ pub enum HandshakeError {
     /// The socket failed.
     #[error("handshake with the container's first process: {0}")]
     Socket(#[from] SysError),
+    /// It says nothing.
+    #[error("the container's first process is not ready: {0}")]
+    Silent(#[from] StandsStill),
     /// A message that may not come now.
     #[error("handshake with the container's first process: unexpected message {0:?}")]
     Order(char),
@@ -89,8 +95,9 @@ pub fn pair() -> Result<(Parent, ChildEnd), HandshakeError> {
 }
 
 impl Parent {
-    /// Waits for the child's next message.
-    pub fn hear(&mut self) -> Result<Told, HandshakeError> {
+    /// Waits for the next message of the child `who`, as long as that works.
+    pub fn hear(&mut self, who: BorrowedFd<'_>) -> Result<Told, HandshakeError> {
+        waiting::readable(&self.socket, Who::Pidfd(who), PATIENCE)?;
         let mut buffer = [0_u8; MESSAGE_MAX];
         let (length, fd) = match channel::receive(&self.socket, &mut buffer) {
             Ok(received) => received,
@@ -139,6 +146,9 @@ impl ChildEnd {
         self.say(PROCESS, &[], Some(pidfd))
     }
     /// Waits to be let go. False when the parent is gone: then nobody wants this container.
+    ///
+    /// Without an end: the parent may wait for its turn at locks and addresses meanwhile. Nobody waits for this process but the parent,
+    /// and whoever waits for that finds it when it stands still.
     pub fn wait_go(&self) -> Result<bool, HandshakeError> {
         let mut buffer = [0_u8; 8];
         let (length, _) = channel::receive(&self.socket, &mut buffer)?;
@@ -183,13 +193,18 @@ impl Failure {
 mod tests {
     use super::*;
 
+    /// This process, which says it all itself.
+    fn own() -> OwnedFd {
+        rbox_sys::process::pidfd_open(std::process::id() as i32).unwrap()
+    }
+
     #[test]
     fn messages_come_in_order_only() {
         let (mut parent, child) = pair().unwrap();
         child.ready().unwrap();
         child.netlink(std::io::stderr().as_fd()).unwrap();
-        assert!(matches!(parent.hear(), Ok(Told::Ready)));
-        assert!(matches!(parent.hear(), Err(HandshakeError::Order('N'))));
+        assert!(matches!(parent.hear(own().as_fd()), Ok(Told::Ready)));
+        assert!(matches!(parent.hear(own().as_fd()), Err(HandshakeError::Order('N'))));
     }
 
     #[test]
@@ -198,14 +213,14 @@ mod tests {
         let mut failure =
             Failure { step: "mount proc".into(), message: "fsopen: EPERM".into(), errno: 1, is_exec: false };
         child.fail(&failure);
-        let Told::Failed(seen) = parent.hear().unwrap() else { panic!() };
+        let Told::Failed(seen) = parent.hear(own().as_fd()).unwrap() else { panic!() };
         assert_eq!(seen, failure);
         failure.message = "x".repeat(100_000);
         child.fail(&failure);
-        let Told::Failed(seen) = parent.hear().unwrap() else { panic!() };
+        let Told::Failed(seen) = parent.hear(own().as_fd()).unwrap() else { panic!() };
         assert!(seen.message.len() < 9000 && seen.step == "mount proc");
         drop(child);
-        assert!(matches!(parent.hear(), Ok(Told::Closed)));
+        assert!(matches!(parent.hear(own().as_fd()), Ok(Told::Closed)));
     }
 
     #[test]

@@ -7,8 +7,7 @@ use oci_spec::runtime::Spec;
 use rbox_namespace::handshake::{self, Parent, Told};
 use rbox_security::seccomp::Filter;
 use rbox_sys::process::{self, Child, Side};
-use rbox_sys::trace;
-use rustix::process::{WaitId, WaitIdOptions};
+use rbox_sys::{trace, waiting};
 
 use crate::error::RuntimeError;
 use crate::init::{self, Init};
@@ -103,7 +102,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
             drop(child);
             let child = Unstarted(Some(made));
             let netlink = if namespaces.has("net") {
-                match parent.hear()? {
+                match child.hear(&mut parent)? {
                     Told::Netlink(socket) => Some(socket),
                     Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
                     _ => return Err(RuntimeError::Killed),
@@ -126,7 +125,7 @@ impl Created {
     /// namespace. Waits until it is ready or has failed.
     pub fn failure(&mut self) -> Option<RuntimeError> {
         loop {
-            match self.handshake.hear() {
+            match self.child.hear(&mut self.handshake) {
                 Ok(Told::Failed(failure)) => return Some(RuntimeError::Init(failure)),
                 Ok(Told::Terminal(_)) => {}
                 _ => return None,
@@ -139,7 +138,7 @@ impl Created {
         let mut terminal = None;
         let mut let_go = false;
         loop {
-            match self.handshake.hear()? {
+            match self.child.hear(&mut self.handshake)? {
                 Told::Terminal(master) => terminal = Some(master),
                 Told::Ready => {
                     self.handshake.go()?;
@@ -156,11 +155,18 @@ impl Created {
     }
 }
 
+impl Unstarted {
+    fn hear(&self, handshake: &mut Parent) -> Result<Told, RuntimeError> {
+        let child = self.0.as_ref().ok_or(RuntimeError::Killed)?;
+        Ok(handshake.hear(child.pidfd.as_fd())?)
+    }
+}
+
 impl Drop for Unstarted {
     fn drop(&mut self) {
         let Some(child) = &self.0 else { return };
         // A process that was never let go has done nothing anybody waits for.
         let _ = process::pidfd_send_signal(&child.pidfd, nix::libc::SIGKILL);
-        let _ = rustix::process::waitid(WaitId::PidFd(child.pidfd.as_fd()), WaitIdOptions::EXITED);
+        let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
     }
 }

@@ -15,7 +15,7 @@ use oci_spec::runtime::Process;
 use rbox_namespace::handshake::{self, ChildEnd, Parent, Told};
 use rbox_security::seccomp::Filter;
 use rbox_sys::process::{self, CloneFlags, Side};
-use rbox_sys::{SysError, trace};
+use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::OFlags;
 
 use crate::create::Stdio;
@@ -73,43 +73,49 @@ pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
             drop(child);
             // Our copies of the program's ends: while we have them its pipes do not end.
             drop(request);
-            let heard = hear_out(&mut parent);
+            let mut program = None;
+            let heard = hear_out(&mut parent, &made.pidfd, &mut program);
             if heard.is_err() {
-                let _ = process::pidfd_send_signal(&made.pidfd, nix::libc::SIGKILL);
-            }
-            reap(&made.pidfd);
-            heard
-        }
-    }
-}
-
-/// The handshake from our side, to its end: the program runs, or why not.
-fn hear_out(parent: &mut Parent) -> Result<Joined, RuntimeError> {
-    let (mut terminal, mut program) = (None, None);
-    loop {
-        match (parent.hear()?, program) {
-            (Told::Terminal(master), none) => (terminal, program) = (Some(master), none),
-            (Told::Ready, none) => {
-                parent.go()?;
-                program = none;
-            }
-            (Told::Process(pidfd), _) => program = Some(pidfd),
-            (Told::Closed, Some(pidfd)) => return Ok(Joined { pidfd, terminal }),
-            (Told::Failed(failure), program) => {
-                if let Some(pidfd) = program {
-                    reap(&pidfd);
+                // The program comes first: one that was stopped from inside would stay for ever.
+                for pidfd in program.iter().chain([&made.pidfd]) {
+                    let _ = process::pidfd_send_signal(pidfd, nix::libc::SIGKILL);
                 }
-                return Err(RuntimeError::Init(failure));
             }
-            (Told::Closed | Told::Netlink(_), _) => return Err(RuntimeError::Killed),
+            waiting::reap(made.pidfd.as_fd(), waiting::GONE);
+            match (heard, program) {
+                (Ok(terminal), Some(pidfd)) => Ok(Joined { pidfd, terminal }),
+                (Ok(_), None) => Err(RuntimeError::Killed),
+                (Err(error), program) => {
+                    if let Some(pidfd) = program {
+                        waiting::reap(pidfd.as_fd(), waiting::GONE);
+                    }
+                    Err(error)
+                }
+            }
         }
     }
 }
 
-fn reap(pidfd: &OwnedFd) {
-    use rustix::process::{WaitId, WaitIdOptions, waitid};
-    let interrupted = Err(rustix::io::Errno::INTR);
-    while waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED).map(|_| ()) == interrupted {}
+/// The handshake from our side, to its end: the program runs, with this terminal, or why not. `program` becomes the process that was
+/// made to become it.
+fn hear_out(
+    parent: &mut Parent,
+    joiner: &OwnedFd,
+    program: &mut Option<OwnedFd>,
+) -> Result<Option<OwnedFd>, RuntimeError> {
+    let mut terminal = None;
+    loop {
+        // Processes inside see the program's from its first moment, and may stop it.
+        let who = program.as_ref().unwrap_or(joiner);
+        match parent.hear(who.as_fd())? {
+            Told::Terminal(master) => terminal = Some(master),
+            Told::Ready => parent.go()?,
+            Told::Process(pidfd) => *program = Some(pidfd),
+            Told::Closed if program.is_some() => return Ok(terminal),
+            Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
+            Told::Closed | Told::Netlink(_) => return Err(RuntimeError::Killed),
+        }
+    }
 }
 
 fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {

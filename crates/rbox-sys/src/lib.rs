@@ -17,5 +17,6 @@ pub mod removal;
 pub mod seccomp;
 pub mod trace;
 pub mod usage;
+pub mod waiting;
 
 pub use error::{SysError, action, plain, told};

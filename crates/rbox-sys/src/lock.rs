@@ -19,6 +19,9 @@ use std::time::{Duration, Instant};
 use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
+pub use crate::waiting::Patience;
+use crate::waiting::{Seen, look};
+
 /// Whether others may hold it at the same time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum How {
@@ -28,27 +31,6 @@ pub enum How {
     Exclusive,
 }
 
-/// How long a lock is waited for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    whole: Duration,
-    stopped: Duration,
-}
-
-impl Patience {
-    /// Under it small files are read and written, and the kernel is asked. A minute: hundreds may be waiting for their turn.
-    pub const MOMENT: Self = Self { whole: Duration::from_mins(1), stopped: STOPPED };
-    /// Under it a layer may be fetched or unpacked, a volume be filled, trees be deleted. An hour.
-    pub const WORK: Self = Self { whole: Duration::from_hours(1), stopped: STOPPED };
-
-    /// Another time, for both.
-    pub const fn of(time: Duration) -> Self {
-        Self { whole: time, stopped: time }
-    }
-}
-
-/// How long holders are stopped before they are given up.
-const STOPPED: Duration = Duration::from_secs(10);
 /// How often it is looked at who holds a lock.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pauses between two attempts.
@@ -71,7 +53,7 @@ pub fn take(file: impl AsFd, how: How, patience: Patience) -> io::Result<()> {
         if looked.elapsed() >= LOOK.min(patience.stopped / 2) {
             looked = Instant::now();
             let holders = holders(&file);
-            let all = !holders.is_empty() && holders.iter().all(|holder| holder.stopped);
+            let all = !holders.is_empty() && holders.iter().all(Seen::is_stopped);
             stopped = all.then(|| stopped.unwrap_or(looked));
         }
         let given_up = stopped.is_some_and(|since| since.elapsed() >= patience.stopped);
@@ -98,20 +80,13 @@ pub fn try_take(file: impl AsFd, how: How) -> Result<bool, Errno> {
     }
 }
 
-/// A process that holds a lock.
-struct Holder {
-    pid: u32,
-    name: String,
-    stopped: bool,
-}
-
 /// Who holds the lock of a file, as far as the kernel tells.
-fn holders(file: impl AsFd) -> Vec<Holder> {
+fn holders(file: impl AsFd) -> Vec<Seen> {
     let Ok(stat) = rustix::fs::fstat(file.as_fd()) else { return Vec::new() };
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     let exact = format!("{major:02x}:{minor:02x}:{}", stat.st_ino);
     let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
-    let on = |exact: bool, place: &str| -> Vec<Holder> {
+    let on = |exact: bool, place: &str| -> Vec<Seen> {
         let mut pids: Vec<u32> = locks
             .lines()
             .filter_map(|line| {
@@ -125,25 +100,15 @@ fn holders(file: impl AsFd) -> Vec<Holder> {
             .collect();
         pids.sort_unstable();
         pids.dedup();
-        pids.into_iter().filter_map(holder).collect()
+        pids.into_iter().filter_map(look).collect()
     };
     let found = on(true, &exact);
     // btrfs and overlayfs tell fstat(2) another device.
     if found.is_empty() { on(false, &format!(":{}", stat.st_ino)) } else { found }
 }
 
-/// None when it is gone.
-fn holder(pid: u32) -> Option<Holder> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
-    let stat = String::from_utf8_lossy(&stat);
-    let (begin, end) = (stat.find('(')?, stat.rfind(')')?);
-    let state = stat.get(end + 1..)?.trim_start().chars().next()?;
-    let name = stat.get(begin + 1..end)?.escape_debug().to_string();
-    Some(Holder { pid, name, stopped: matches!(state, 'T' | 't') })
-}
-
 /// Why a wait ended, and what to do about it.
-fn held(holders: &[Holder], waited: Duration) -> String {
+fn held(holders: &[Seen], waited: Duration) -> String {
     let waited = waited.as_secs().max(1);
     let Some(first) = holders.first() else {
         return format!(
@@ -155,7 +120,7 @@ fn held(holders: &[Holder], waited: Duration) -> String {
         others => format!(" and {others} more"),
     };
     let (pid, name) = (first.pid, &first.name);
-    if first.stopped {
+    if first.is_stopped() {
         return format!(
             "process {pid} ({name}){others} holds the lock and is stopped: let it go on (kill -CONT {pid}) or end it (kill -KILL {pid})"
         );
@@ -210,8 +175,8 @@ mod tests {
 
     #[test]
     fn what_is_done_about_it() {
-        let holder = |pid, stopped| Holder { pid, name: "rbox".into(), stopped };
-        let said = |holders: &[Holder]| held(holders, Duration::from_mins(1));
+        let holder = |pid, stopped| Seen { pid, name: "rbox".into(), state: if stopped { 'T' } else { 'S' } };
+        let said = |holders: &[Seen]| held(holders, Duration::from_mins(1));
         assert!(said(&[]).contains("60 s (lslocks"));
         assert!(said(&[holder(7, false)]).contains("process 7 (rbox) has held the lock for 60 s"));
         assert!(

@@ -3,15 +3,17 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
 use rbox_engine::control::boot;
 use rbox_engine::error::EngineError;
+use rbox_engine::host::{Patience, run_program};
 use rbox_engine::record::container::ContainerRecord;
 use rbox_engine::record::paths::{DEFAULT_ROOT, DEFAULT_STATE};
 
-use crate::args::patience::Patience;
+use crate::args::patience::Patience as Seconds;
 use crate::command::entry::Execute;
 use crate::command::error::{NOT_DONE, report};
 use crate::command::global::Global;
@@ -50,7 +52,7 @@ impl Execute for Boot {
 )]
 pub(crate) struct Shutdown {
     #[command(flatten)]
-    patience: Patience,
+    patience: Seconds,
 }
 
 impl Execute for Shutdown {
@@ -140,9 +142,14 @@ fn write(root: &Path, text: &str) -> anyhow::Result<PathBuf> {
     }
 }
 
+/// How long systemd may take. It starts the containers that are to run with the host, one after the other; it goes on with that
+/// when it is not waited for any more.
+const SYSTEMCTL: Patience = Patience::of_working(Duration::from_mins(10));
+
 fn systemctl(args: &[&str]) -> anyhow::Result<()> {
     let line = format!("systemctl {}", args.join(" "));
-    let out = Command::new("systemctl").args(args).output().with_context(|| format!("run {line}"))?;
+    let out = run_program(Command::new("systemctl").args(args), &[], SYSTEMCTL)
+        .with_context(|| format!("run {line}"))?;
     if !out.status.success() {
         let said = String::from_utf8_lossy(&out.stderr);
         anyhow::bail!("{line}: {}: {}", out.status, said.trim());

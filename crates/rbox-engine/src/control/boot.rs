@@ -1,7 +1,6 @@
 //! With the host: starting what is to run when it comes up, ending all when it goes down.
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -12,7 +11,7 @@ use crate::containers::stop_mark::Why;
 use crate::containers::trash::read_mark;
 use crate::control::signal;
 use crate::error::EngineError;
-use crate::monitor::{self, StartOptions, protocol};
+use crate::monitor::{self, StartOptions, Starting};
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
 use crate::record::paths::Paths;
@@ -38,13 +37,13 @@ pub fn boot(
         .filter_map(|c| Some((read_mark(paths, &c.record.id)?, c.record)))
         .collect();
     due.sort_by_key(|(started, _)| *started);
-    let mut begun: VecDeque<(ContainerRecord, OwnedFd)> = VecDeque::new();
+    let mut begun: VecDeque<(ContainerRecord, Starting)> = VecDeque::new();
     for (_, record) in due {
         if begun.len() >= AT_ONCE {
             finish(&mut begun, tell);
         }
         match begin(paths, &record) {
-            Ok(Some(socket)) => begun.push_back((record, socket)),
+            Ok(Some(starting)) => begun.push_back((record, starting)),
             Ok(None) => {}
             Err(error) => tell(&record, Err(error)),
         }
@@ -62,7 +61,8 @@ pub fn stay() -> ! {
         notify(address.as_encoded_bytes());
     }
     loop {
-        // The monitors that were started here are this process's children, and somebody has to see their end.
+        // Without an end: this is all it is for. The monitors that were started here are this process's children, and somebody has to
+        // see their end.
         match rustix::process::wait(rustix::process::WaitOptions::empty()) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => std::thread::park(),
@@ -89,18 +89,18 @@ fn is_due(container: &Container) -> bool {
     !container.is_active() && container.record.host.restart.starts_with_host(stopped)
 }
 
-/// The socket of its monitor; none when somebody else has just started it.
-fn begin(paths: &Paths, record: &ContainerRecord) -> Result<Option<OwnedFd>, EngineError> {
+/// Its monitor; none when somebody else has just started it.
+fn begin(paths: &Paths, record: &ContainerRecord) -> Result<Option<Starting>, EngineError> {
     let lock = Lock::take_within(&paths.live_of(&record.id), Duration::from_secs(1))?;
     lock.map(|lock| monitor::start(paths, record, lock, StartOptions::default())).transpose()
 }
 
 fn finish(
-    begun: &mut VecDeque<(ContainerRecord, OwnedFd)>,
+    begun: &mut VecDeque<(ContainerRecord, Starting)>,
     tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
 ) {
-    if let Some((record, socket)) = begun.pop_front() {
-        tell(&record, protocol::wait_started(socket));
+    if let Some((record, starting)) = begun.pop_front() {
+        tell(&record, starting.wait().map(drop));
     }
 }
 

@@ -77,7 +77,7 @@ impl ExecProcess {
         }
     }
 
-    /// Reads its output until there is no more.
+    /// Reads its output until there is no more. Without an end: as long as the program, for which alone this process is there.
     fn swallow(self) {
         use rustix::event::{PollFd, PollFlags, poll};
         let mut outputs = self.ends.outputs;

@@ -1,10 +1,13 @@
 //! Signals, stopping, freezing, waiting: what is done to a container that lives.
 
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rbox_runtime::cgroup::Cgroup;
 use rbox_spec::signal::Signal;
-use rbox_sys::process;
+use rbox_sys::waiting::{self, Patience, Who};
+use rbox_sys::{channel, process};
+use rustix::event::{PollFd, PollFlags};
 
 use crate::error::EngineError;
 use crate::monitor::protocol::{self, FromMonitor};
@@ -69,7 +72,7 @@ pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError>
     let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     // A frozen v1 group does not die before it is thawed.
     thaw(container)?;
-    wait_ended(&pidfd, None);
+    await_killed(container, &pidfd)?;
     settle(paths, container)
 }
 
@@ -96,9 +99,20 @@ pub fn stop(
     let patience = u64::try_from(wait).ok().map(Duration::from_secs);
     if !wait_ended(&pidfd, patience) {
         let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
-        wait_ended(&pidfd, None);
+        await_killed(container, &pidfd)?;
     }
     settle(paths, container)
+}
+
+/// How long PID 1 may take to end after SIGKILL: every process of its namespace ends before it does.
+const KILLED: Patience = Patience::of(Duration::from_secs(30));
+
+/// Waits for the end of a PID 1 that was sent SIGKILL, which one that waits in the kernel does not hear.
+fn await_killed(container: &Container, pidfd: &OwnedFd) -> Result<(), EngineError> {
+    waiting::readable(pidfd, Who::Pidfd(pidfd.as_fd()), KILLED).map_err(|still| {
+        let name = &container.record.name;
+        EngineError::Conflict(format!("tried to kill container {name}, but it did not end: {still}"))
+    })
 }
 
 /// A container whose monitor is about to start it again, as it is once that was given up, or carried out all the
@@ -145,7 +159,7 @@ pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
 pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
     let id = &container.record.id;
     if container.is_active() {
-        if let Some(code) = told_by_monitor(paths, container) {
+        if let Some(code) = told_by_monitor(paths, container)? {
             return Ok(code);
         }
         if let Ok(pidfd) = pidfd(container) {
@@ -175,18 +189,42 @@ pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
 }
 
 /// Waits with the monitor, which tells the code also of a container that it then removes. None without a monitor.
-fn told_by_monitor(paths: &Paths, container: &Container) -> Option<i32> {
-    let socket = protocol::connect(&paths.live_of(&container.record.id)).ok()?;
+fn told_by_monitor(paths: &Paths, container: &Container) -> Result<Option<i32>, EngineError> {
+    let Ok(socket) = protocol::connect(&paths.live_of(&container.record.id)) else { return Ok(None) };
+    let program = container.live.as_ref().map(|live| live.monitor).zip(pidfd(container).ok());
     let mut packet = vec![0_u8; protocol::CHUNK + 1];
     loop {
-        let (length, _) = rbox_sys::channel::receive(&socket, &mut packet).ok()?;
-        if length == 0 {
-            return None;
+        if let Some((monitor, pidfd)) = &program {
+            await_word(container, &socket, pidfd, *monitor)?;
         }
+        let Ok((length @ 1.., _)) = channel::receive(&socket, &mut packet) else { return Ok(None) };
         if let Some(FromMonitor::Exited(code)) = FromMonitor::decode(&packet[..length]) {
-            return Some(code);
+            return Ok(Some(code));
         }
     }
+}
+
+/// Waits for the next word of the monitor. Without an end while the program runs; once that has ended, the monitor has to tell.
+fn await_word(
+    container: &Container,
+    socket: &OwnedFd,
+    program: &OwnedFd,
+    monitor: i32,
+) -> Result<(), EngineError> {
+    loop {
+        let mut fds = [PollFd::new(socket, PollFlags::IN), PollFd::new(program, PollFlags::IN)];
+        match rustix::event::poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            Ok(_) if fds[0].revents().is_empty() => break,
+            _ => return Ok(()),
+        }
+    }
+    waiting::readable(socket, Who::Pid(monitor), Patience::MOMENT).map_err(|still| {
+        let name = &container.record.name;
+        EngineError::Conflict(format!(
+            "container {name} has ended, but its monitor does not say how: {still}"
+        ))
+    })
 }
 
 /// Freezes every process of the container.

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rbox_sys::durable::{self, Lasting};
 
 use crate::error::EngineError;
-use crate::monitor::{self, StartOptions, protocol};
+use crate::monitor::{self, StartOptions};
 use crate::record::container::{Container, ContainerRecord, ExitRecord, lasting};
 use crate::record::file::read_json;
 use crate::record::lock::Lock;
@@ -34,8 +34,7 @@ pub fn start(paths: &Paths, record: &ContainerRecord, options: StartOptions) -> 
     if !options.attach && ran_since(paths, record, asked) {
         return Ok(Started::Already);
     }
-    let socket = monitor::start(paths, record, lock, options)?;
-    protocol::wait_started(&socket)?;
+    let socket = monitor::start(paths, record, lock, options)?.wait()?;
     if !options.attach && lasting(&record.host) == Lasting::Now {
         let mark = paths.started_mark(&record.id);
         match durable::sync(&mark) {

@@ -195,8 +195,8 @@ impl Clients {
         }
     }
 
-    /// Waits until everybody has got what waits for them, or is gone. Nothing of the container is kept for this: a pager that
-    /// shows the first page may take its time.
+    /// Waits until everybody has got what waits for them, or is gone. Without an end: nothing of the container is kept for this, nobody
+    /// waits for it, and a pager that shows the first page may take its time.
     pub(crate) fn linger(mut self) {
         while self.len() > 0 {
             let mut fds: Vec<PollFd<'_>> =

@@ -23,6 +23,7 @@ use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
 use rbox_sys::durable::Lasting;
 use rbox_sys::process::{self, Side};
+use rbox_sys::waiting::{self, Patience, Who};
 use rbox_sys::{channel, trace};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -53,17 +54,37 @@ pub struct StartOptions {
     pub size: Option<(u16, u16)>,
 }
 
-/// Starts a container: forks its monitor and gives the socket on which it tells how that went. The caller holds
-/// the lock and gives it away.
+/// A monitor that starts its container.
+#[derive(Debug)]
+pub struct Starting {
+    socket: OwnedFd,
+    /// This process's child, so the number is its own.
+    pid: i32,
+}
+
+impl Starting {
+    /// Waits until the program runs: the socket to attach by, or why not. As long as the monitor works: it may have to fill a volume, or
+    /// to wait for another command that does.
+    pub fn wait(self) -> Result<OwnedFd, EngineError> {
+        waiting::readable(&self.socket, Who::Pid(self.pid), Patience::WORK).map_err(|still| {
+            let message = format!("the container's monitor has not started it: {still}");
+            EngineError::Monitor { message, exit_code: 125 }
+        })?;
+        protocol::hear_started(&self.socket)?;
+        Ok(self.socket)
+    }
+}
+
+/// Starts a container: forks its monitor, which tells how that went. The caller holds the lock and gives it away.
 pub fn start(
     paths: &Paths,
     record: &ContainerRecord,
     lock: Lock,
     options: StartOptions,
-) -> Result<OwnedFd, EngineError> {
+) -> Result<Starting, EngineError> {
     let (ours, theirs) = channel::pair()?;
     match fork_monitor()? {
-        Side::Parent(()) => Ok(ours),
+        Side::Parent(pid) => Ok(Starting { socket: ours, pid }),
         Side::Child => {
             drop(ours);
             lock.keep_until_exit();
@@ -76,18 +97,15 @@ pub fn start(
 
 /// Forks. Where systemd delegated a unit to rbox the monitor is born in that, so that it does not end with the session
 /// or the service of the command that started it.
-fn fork_monitor() -> Result<Side<()>, EngineError> {
+fn fork_monitor() -> Result<Side<i32>, EngineError> {
     let group = Hierarchy::detect().ok().and_then(Hierarchy::monitors);
     if let Some(Ok(side)) = group.map(|g| process::clone3(process::CloneFlags::empty(), Some(g.as_fd()))) {
         return Ok(match side {
             Side::Child => Side::Child,
-            Side::Parent(_) => Side::Parent(()),
+            Side::Parent(child) => Side::Parent(child.pid),
         });
     }
-    Ok(match process::fork()? {
-        Side::Child => Side::Child,
-        Side::Parent(_) => Side::Parent(()),
-    })
+    Ok(process::fork()?)
 }
 
 /// The monitor's life.

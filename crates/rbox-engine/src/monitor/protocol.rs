@@ -160,8 +160,8 @@ pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
     Ok(socket)
 }
 
-/// Waits for the first message after a start: the program runs, or why not.
-pub fn wait_started(socket: impl AsFd) -> Result<(), EngineError> {
+/// The first message after a start, which is there: the program runs, or why not.
+pub(crate) fn hear_started(socket: impl AsFd) -> Result<(), EngineError> {
     let mut packet = vec![0_u8; CHUNK + 1];
     let (length, _) = channel::receive(&socket, &mut packet)?;
     match FromMonitor::decode(&packet[..length]) {

@@ -1,12 +1,14 @@
 //! Credentials as `docker login` keeps them: `~/.docker/config.json` and the programs it names.
 use std::collections::BTreeMap;
-use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::Command;
+use std::time::Duration;
 use std::{env, fmt, fs, io};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use rbox_rootfs::plain;
+use rbox_rootfs::waiting::{self, Patience};
 use serde::Deserialize;
 
 use super::error::RegistryError;
@@ -176,6 +178,9 @@ impl Entry {
     }
 }
 
+/// How long a helper may take: it may ask the user for a password.
+const HELPER: Patience = Patience::of_working(Duration::from_mins(5));
+
 /// Runs `docker-credential-<name> get`, which reads a server and writes JSON.
 fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
     if !is_helper(name) {
@@ -183,18 +188,8 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
     }
     let program = format!("docker-credential-{name}");
     let failed = |what: &str, error: &dyn fmt::Display| format!("{what} {program}: {error}");
-    let mut child = Command::new(&program)
-        .arg("get")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|error| failed("run", &error))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // A helper that does not read says why by its exit.
-        let _ = stdin.write_all(server.as_bytes());
-    }
-    let output = child.wait_with_output().map_err(|error| failed("wait for", &error))?;
+    let output = waiting::run(Command::new(&program).arg("get"), server.as_bytes(), HELPER)
+        .map_err(|error| failed("run", &plain(error)))?;
     if !output.status.success() {
         // The protocol has it on standard output; a helper that fails otherwise says so where programs do.
         let said =
