@@ -81,10 +81,18 @@ fn networks(suite: &Suite) -> Vec<Network> {
     seen.iter().map(|(id, bridge)| Network { id: id.clone(), bridge: bridge.clone() }).collect()
 }
 
-/// State directories of other runs of rbox that are busy on this host.
+/// State directories of other runs of rbox that are busy on this host: those of suites that run side by side with this one, and
+/// those of the pairs of roots that their tests have to themselves.
 fn other_states(suite: &Suite) -> Vec<PathBuf> {
-    let entries = fs::read_dir("/run").into_iter().flatten().flatten();
-    entries.map(|e| e.path()).filter(|p| *p != suite.state).collect()
+    let entries = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let beside = suite.scratch.parent().unwrap_or(Path::new("/"));
+    let scratches = entries(beside).filter(|path| path.to_string_lossy().ends_with("-scratch"));
+    let own =
+        scratches.filter(|path| *path != suite.scratch).flat_map(|path| entries(&path).collect::<Vec<_>>());
+    entries(Path::new("/run"))
+        .filter(|path| *path != suite.state)
+        .chain(own.map(|dir| dir.join("state")))
+        .collect()
 }
 
 /// Groups that were there when the test began: of other runs of rbox on this host.
