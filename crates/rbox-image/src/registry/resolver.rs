@@ -166,8 +166,15 @@ impl Conf {
                 match query(*server, name, kind, self.timeout) {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
+                        let why = match error.kind() {
+                            // What a socket says whose time to read is over.
+                            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                                format!("no answer within {} s", self.timeout.as_secs())
+                            }
+                            _ => error.to_string(),
+                        };
                         problem =
-                            io::Error::new(error.kind(), format!("name server {server} for {name}: {error}"));
+                            io::Error::new(error.kind(), format!("name server {server} for {name}: {why}"));
                     }
                 }
             }
@@ -329,5 +336,17 @@ mod tests {
         thread.join().unwrap();
         let Answer::Addresses(found) = answer else { panic!("no address") };
         assert_eq!(found, ["10.1.2.3".parse::<IpAddr>().unwrap()], "the forged answer is not taken");
+    }
+
+    #[test]
+    fn a_server_that_is_silent_is_named() {
+        let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let mut conf = Conf::parse("options timeout:1 attempts:1\n");
+        conf.servers = vec![silent.local_addr().unwrap()];
+        let error = conf.ask_kind("a.test", TYPE::A).map(|_| ()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!("name server {} for a.test: no answer within 1 s", conf.servers[0])
+        );
     }
 }
