@@ -102,6 +102,50 @@ fn codes_of_exec_are_dockers() {
     t.rbox(["exec", &name, "true"]).refused(1, &["not running"]);
 }
 
+/// The command of an exec is killed: its program goes on until it ends by itself.
+#[test]
+fn a_program_of_exec_outlives_its_command() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("left");
+    t.sleeper(&name, []);
+    let script = |n: usize| {
+        format!(
+            "echo begun; until [ -e /go ]; do sleep 0.1; done; for i in 1 2 3; do echo out; echo err >&2; sleep 0.1; done; \
+             head -c 300000 /dev/zero; cat; echo $? > /ended{n}.new; mv /ended{n}.new /ended{n}"
+        )
+    };
+    for (n, flags) in [&["-i"][..], &[], &["-t"], &["-u", "1000"]].into_iter().enumerate() {
+        t.ok(["exec", &name, "sh", "-c", "rm -f /go; chmod 777 /"]);
+        let mut args = vec!["exec"];
+        args.extend(flags);
+        let script = if flags == ["-t"] { script(n).replace("cat;", "") } else { script(n) };
+        args.extend([&name, "sh", "-c", &script]);
+        let mut child = t.cmd(args).spawn_on(Stdio::piped(), Stdio::piped(), Stdio::null());
+        let mut said = [0; 5];
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+        assert_eq!(&said, b"begun");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        t.ok(["exec", &name, "touch", "/go"]);
+        let ended = format!("/ended{n}");
+        wait_until("the program has ended by itself", || {
+            t.rbox(["exec", &name, "cat", &ended]).stdout == "0\n"
+        });
+    }
+    // Nothing is kept of those that ended.
+    let state = std::fs::read(
+        t.suite.state.join("containers").join(t.ok(["inspect", "-f", "{{.Id}}", &name])).join("state.json"),
+    );
+    let state: serde_json::Value = serde_json::from_slice(&state.unwrap()).unwrap();
+    let open = format!("/proc/{}/fd", state["monitor"]);
+    let count = || std::fs::read_dir(&open).unwrap().count();
+    let before = count();
+    for _ in 0..20 {
+        t.ok(["exec", &name, "echo", "x"]);
+    }
+    wait_until("the monitor has closed what it kept", || count() <= before);
+}
+
 /// Joining processes, seen by one that may trace all it sees: none may more than the container may.
 #[test]
 fn joiners_are_confined_before_they_are_seen() {

@@ -74,7 +74,7 @@ impl Execute for Exec {
             privileged: self.privileged,
         };
         let container = global.container(&self.container)?;
-        coded(self.carry_out(&container, &request, &keys).map_err(|error| match error.downcast() {
+        coded(self.carry_out(global, &container, &request, &keys).map_err(|error| match error.downcast() {
             // It is not running, or paused: as with Docker, this is not the command's failure.
             Ok(error @ EngineError::Conflict(_)) => {
                 Coded { message: error.to_string(), code: NOT_DONE }.into()
@@ -88,6 +88,7 @@ impl Execute for Exec {
 impl Exec {
     fn carry_out(
         &self,
+        global: &Global,
         container: &rbox_engine::record::container::Container,
         request: &ExecRequest,
         detach_keys: &[u8],
@@ -99,7 +100,7 @@ impl Exec {
         } else {
             ExecStdio::Pipes { input: self.interactive }
         };
-        let process = exec(container, request, stdio)?;
+        let process = exec(&global.paths, container, request, stdio)?;
         if self.detach {
             process.leave();
             return Ok(0);

@@ -9,11 +9,13 @@ use rbox_sys::process::{self, Side};
 use crate::containers::running::{self, live_root};
 use crate::error::EngineError;
 use crate::logs::Stream;
+use crate::monitor::protocol;
 use crate::monitor::streams::{self, Ends, unblock};
 use crate::oci::config::{self, Facts};
 use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
 use crate::record::container::{Container, Status};
+use crate::record::paths::Paths;
 
 /// What is to run.
 #[derive(Debug, Clone, Default)]
@@ -52,6 +54,9 @@ pub struct ExecProcess {
     pidfd: OwnedFd,
     /// Our ends of its streams. A terminal is its input and its output.
     pub ends: Ends,
+    /// Its end tells the monitor to go on reading.
+    #[allow(dead_code, reason = "it is closed with this")]
+    command: Option<OwnedFd>,
 }
 
 impl ExecProcess {
@@ -96,6 +101,7 @@ impl ExecProcess {
 
 /// Runs the process with these streams. This process must be single-threaded and becomes its parent.
 pub fn exec(
+    paths: &Paths,
     container: &Container,
     request: &ExecRequest,
     stdio: ExecStdio,
@@ -170,5 +176,12 @@ pub fn exec(
         ends.input = master.try_clone().ok();
         ends.outputs.push((Stream::Stdout, master));
     }
-    Ok(ExecProcess { pidfd: joined.pidfd, ends })
+    // The program runs by now: nothing waits for this.
+    let outputs = ends.outputs.iter().map(|(_, fd)| fd.as_fd());
+    let command = if ends.outputs.is_empty() {
+        None
+    } else {
+        protocol::keep_output(&paths.live_of(&container.record.id), outputs)
+    };
+    Ok(ExecProcess { pidfd: joined.pidfd, ends, command })
 }

@@ -79,6 +79,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
+    }
+
     fn is_full(&self) -> bool {
         self.hears == Hears::All && self.waiting > BUFFER
     }

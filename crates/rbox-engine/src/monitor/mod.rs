@@ -4,6 +4,7 @@
 //! lock for as long as there is something to look after.
 
 pub(crate) mod clients;
+pub(crate) mod kept;
 pub(crate) mod launch;
 pub(crate) mod oom;
 pub mod protocol;
@@ -35,6 +36,7 @@ use crate::containers::trash;
 use crate::error::EngineError;
 use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::monitor::clients::{Client, Clients, Heard};
+use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::monitor::restart::Backoff;
@@ -340,6 +342,7 @@ struct Monitor<'a> {
     input: Option<OwnedFd>,
     input_pending: VecDeque<u8>,
     close_input: bool,
+    kept: Kept,
     post: Post,
     buffer: Vec<u8>,
     paths: &'a Paths,
@@ -367,6 +370,7 @@ impl<'a> Monitor<'a> {
             input: ends.input,
             input_pending: VecDeque::new(),
             close_input: false,
+            kept: Kept::default(),
             post,
             buffer: vec![0; CHUNK],
             paths,
@@ -391,8 +395,9 @@ impl<'a> Monitor<'a> {
     /// Waits for something to do and does it. True once the program has ended.
     fn turn(&mut self, pidfd: BorrowedFd<'_>, served: &mut Served<'a>) -> bool {
         let stalled = self.post.clients.must_wait();
-        let (ready, asked) = self.wait(pidfd, served, stalled);
+        let (ready, left, asked) = self.wait(pidfd, served, stalled);
         served.turn(&asked);
+        self.kept.turn(&left, &mut self.buffer);
         let mut ended = false;
         // Clients last and from the end, so that removing one moves none that is still to come.
         for event in ready.into_iter().rev() {
@@ -407,8 +412,14 @@ impl<'a> Monitor<'a> {
         ended
     }
 
-    /// What is ready, and which descriptors of what is served are. `stalled`: a client must take what it was told first.
-    fn wait(&self, pidfd: BorrowedFd<'_>, served: &Served<'_>, stalled: bool) -> (Vec<Ready>, Vec<bool>) {
+    /// What is ready, and which descriptors of what is kept and of what is served are. `stalled`: a client must take what it was told
+    /// first.
+    fn wait(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        served: &Served<'_>,
+        stalled: bool,
+    ) -> (Vec<Ready>, Vec<bool>, Vec<bool>) {
         let mut kinds = vec![Ready::Exit];
         let mut fds = vec![PollFd::from_borrowed_fd(pidfd, PollFlags::IN)];
         if let Some(listener) = &self.post.listener {
@@ -433,6 +444,7 @@ impl<'a> Monitor<'a> {
                 fds.push(fd);
             }
         }
+        let kept = self.kept.poll_fds(&mut fds);
         served.poll_fds(&mut fds);
         let timeouts = [served.timeout(), self.post.clients.timeout()];
         let timeout = timeouts.into_iter().flatten().min().map(timespec);
@@ -443,7 +455,9 @@ impl<'a> Monitor<'a> {
             Ready::Client(index, _) => Ready::Client(index, events),
             other => other,
         });
-        (own.collect(), events.map(|events| !events.is_empty()).collect())
+        let own = own.collect();
+        let mut others = events.map(|events| !events.is_empty());
+        (own, others.by_ref().take(kept).collect(), others.collect())
     }
 
     fn read_output(&mut self, index: usize) {
@@ -504,6 +518,12 @@ impl<'a> Monitor<'a> {
             Some(ToMonitor::EndOfInput) if owns_input => self.end_input(),
             Some(ToMonitor::Resize(rows, columns)) => self.resize(rows, columns),
             Some(ToMonitor::Hold(port)) => served.hold(self.paths, &self.record.id, (port, passed)),
+            Some(ToMonitor::Keep) => {
+                let command = self.post.clients.remove(index).into_socket();
+                if let Some(stream) = passed {
+                    self.kept.add(command, stream);
+                }
+            }
             Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
             _ => {}
         }

@@ -1,6 +1,6 @@
 //! What a monitor and those attached to it say to each other: one message a packet, its kind in the first byte.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -42,6 +42,9 @@ pub enum ToMonitor<'a> {
     Resize(u16, u16),
     /// A host port to keep, with the socket that does it.
     Hold(PublishedPort),
+    /// This sender is no client, but a command that reads the output of its own program: here is a copy of a descriptor it reads
+    /// from, for when it is gone.
+    Keep,
     /// The records tell of other networks or names, or of fewer ports.
     Follow,
 }
@@ -91,6 +94,7 @@ impl ToMonitor<'_> {
             }
             // Ports always have a text; of an empty one the monitor would make nothing.
             Self::Hold(port) => [b"h".to_vec(), serde_json::to_vec(port).unwrap_or_default()].concat(),
+            Self::Keep => vec![b'k'],
             Self::Follow => vec![b'f'],
         }
     }
@@ -104,6 +108,7 @@ impl ToMonitor<'_> {
             b'c' => ToMonitor::EndOfInput,
             b'w' => ToMonitor::Resize(number(0)?, number(2)?),
             b'h' => ToMonitor::Hold(serde_json::from_slice(body).ok()?),
+            b'k' => ToMonitor::Keep,
             b'f' => ToMonitor::Follow,
             _ => return None,
         })
@@ -160,6 +165,22 @@ pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
     Ok(socket)
 }
 
+/// Hands the monitor copies of what this command reads its own program's output from, and gives the socket whose end tells the monitor
+/// that this command is gone. None without a monitor, or where that is behind: nothing waits for it here.
+pub(crate) fn keep_output<'a>(
+    dir: &Path,
+    streams: impl IntoIterator<Item = BorrowedFd<'a>>,
+) -> Option<OwnedFd> {
+    let (_dir, address) = address(dir).ok()?;
+    let socket = socket().ok()?;
+    rustix::io::ioctl_fionbio(&socket, true).ok()?;
+    rustix::net::connect(&socket, &address).ok()?;
+    for stream in streams {
+        channel::send(&socket, &ToMonitor::Keep.encode(), Some(stream)).ok()?;
+    }
+    Some(socket)
+}
+
 /// The first message after a start, which is there: the program runs, or why not.
 pub(crate) fn hear_started(socket: impl AsFd) -> Result<(), EngineError> {
     let mut packet = vec![0_u8; CHUNK + 1];
@@ -200,6 +221,7 @@ mod tests {
             ToMonitor::EndOfInput,
             ToMonitor::Resize(24, 80),
             ToMonitor::Hold(port),
+            ToMonitor::Keep,
             ToMonitor::Follow,
         ] {
             assert_eq!(ToMonitor::decode(&message.encode()), Some(message));
