@@ -15,6 +15,7 @@
 //! for either keeps the old one or gets a new one, and never one that is about to go.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
@@ -46,6 +47,8 @@ const TEMPORARIES: &str = ".tmp";
 /// The beginnings of their names.
 const NEW: &str = "new-";
 const GONE: &str = "gone-";
+/// Random hex digits in them.
+const SUFFIX: usize = 16;
 
 /// What could not be done with a volume.
 #[derive(Debug, thiserror::Error)]
@@ -290,7 +293,7 @@ impl VolumeStore {
         let temporaries = self.dir.join(TEMPORARIES);
         make_private_dir(&self.dir)?;
         make_private_dir(&temporaries)?;
-        let suffix = random_name()?.as_str().get(..16).unwrap_or_default().to_owned();
+        let suffix = random_name()?.as_str().get(..SUFFIX).unwrap_or_default().to_owned();
         Ok(temporaries.join(format!("{beginning}{suffix}.{pid}.{ticks}")))
     }
 
@@ -387,7 +390,9 @@ impl VolumeStore {
         for entry in entries {
             let entry = entry.map_err(io_error("read", &self.dir))?;
             // What is no volume's name is skipped: `.tmp`, and what others put here.
-            let name = entry.file_name().to_str().and_then(|name| name.parse::<VolumeName>().ok());
+            let name = entry.file_name();
+            self.sweep_older(&name);
+            let name = name.to_str().and_then(|name| name.parse::<VolumeName>().ok());
             if let Some(volume) = name.map(|name| self.get(&name)).transpose()?.flatten() {
                 volumes.push(volume);
             }
@@ -463,18 +468,33 @@ impl VolumeStore {
             let name = entry.file_name();
             let name = name.to_string_lossy();
             let Some(rest) = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE)) else { continue };
-            let mut maker = rest.split('.').skip(1).map(str::parse::<u64>);
-            let at_work = match (maker.next(), maker.next()) {
-                (Some(Ok(pid)), Some(Ok(ticks))) => {
-                    i32::try_from(pid).is_ok_and(|pid| process_is(pid, ticks))
-                }
-                _ => false,
-            };
-            if !at_work {
+            let maker = rest.split_once('.').and_then(|(_, maker)| read_maker(maker));
+            if !maker.is_some_and(|(pid, ticks)| process_is(pid, ticks)) {
                 let _ = remove_tree(&entry.path());
             }
         }
     }
+
+    /// The same of an older version, which made and removed volumes beside the others, where things of others may be too: only
+    /// what has a whole name of ours, by a process that is gone.
+    fn sweep_older(&self, name: &OsStr) {
+        let ours = || {
+            let name = name.to_str()?.strip_prefix('.')?;
+            let rest = name.strip_prefix(NEW).or_else(|| name.strip_prefix(GONE))?;
+            let (suffix, maker) = rest.split_once('.')?;
+            let hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+            (suffix.len() == SUFFIX && suffix.bytes().all(hex)).then(|| read_maker(maker))?
+        };
+        if ours().is_some_and(|(pid, ticks)| !process_is(pid, ticks)) {
+            let _ = remove_tree(&self.dir.join(name));
+        }
+    }
+}
+
+/// `PID.START` at the end of a temporary name.
+fn read_maker(text: &str) -> Option<(i32, u64)> {
+    let (pid, ticks) = text.split_once('.')?;
+    Some((pid.parse().ok()?, ticks.parse().ok()?))
 }
 
 /// Reads who mounts what, now.

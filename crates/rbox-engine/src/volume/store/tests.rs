@@ -112,6 +112,38 @@ fn what_a_kill_left_is_swept_and_work_in_progress_is_not() {
     assert_eq!(left(&store.dir), [".tmp", "data", "foreign"].map(|name| store.dir.join(name)));
 }
 
+/// An older version made them among the volumes.
+#[test]
+fn of_an_older_versions_leftovers_only_what_is_surely_ours_is_swept() {
+    let (_dir, store) = store();
+    store.create(Some(&name("data")), BTreeMap::new()).unwrap();
+    let mut dead = std::process::Command::new("true").spawn().unwrap();
+    dead.wait().unwrap();
+    let dead = dead.id();
+    let alive = std::process::id() as i32;
+    let ticks = process_start(alive).unwrap().0;
+    let swept = [format!(".new-0123456789abcdef.{dead}.1"), format!(".gone-0123456789abcdef.{alive}.1")];
+    let kept = [
+        format!(".new-0123456789abcdef.{alive}.{ticks}"),
+        format!(".new-0123456789abcde.{dead}.1"),
+        format!(".new-0123456789abcdeg.{dead}.1"),
+        format!(".gone-0123456789abcdef.{dead}"),
+        format!(".gone-0123456789abcdef.{dead}.1.1"),
+        format!(".old-0123456789abcdef.{dead}.1"),
+        ".new-theirs".into(),
+    ];
+    for left in swept.iter().chain(&kept) {
+        fs::create_dir_all(store.dir.join(left).join("_data")).unwrap();
+    }
+    assert_eq!(store.list().unwrap().len(), 1);
+    for name in swept {
+        assert!(!store.dir.join(&name).exists(), "{name}");
+    }
+    for name in kept {
+        assert!(store.dir.join(&name).exists(), "{name}");
+    }
+}
+
 /// Of one that is damaged the data counts; the others have nothing to do with it.
 #[test]
 fn a_damaged_record_is_that_volumes_alone() {
