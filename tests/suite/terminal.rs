@@ -128,3 +128,22 @@ fn a_terminal_is_asked_for_where_there_is_none() {
     let out = t.rbox(["run", "--rm", "-t", BUSYBOX, "sh", "-c", "tty; echo err >&2"]).code(0);
     assert_eq!(out.stdout, "/dev/pts/0\r\nerr\r\n");
 }
+
+/// /dev/console is the terminal's: a device that is to be there is covered by it, a directory is refused.
+#[test]
+fn the_terminal_is_the_console() {
+    let Some(t) = Test::start() else { return };
+    let script = "test -t 0 && tty; stat -c %t:%T /dev/console /dev/pts/0; echo seen >/dev/console";
+    let flags = ["run", "--rm", "-t", "--network", "none"];
+    let shown =
+        t.cmd(flags).args(&["--device", "/dev/null:/dev/console", BUSYBOX, "sh", "-c", script]).run().ok();
+    let lines: Vec<&str> = shown.lines().map(str::trim_end).collect();
+    assert_eq!((lines[0], lines[3]), ("/dev/pts/0", "seen"), "{shown:?}");
+    assert_eq!(lines[1], lines[2], "{shown:?}");
+    for mount in ["/dev/console", "name:/dev/console", "/var:/dev/console"] {
+        let out = t.cmd(flags).args(&["-v", mount, BUSYBOX, "true"]).run();
+        assert!(!out.stderr.contains("/stage"), "{out:?}");
+        out.refused(125, &["/dev/console is a directory", "without -t"]);
+        t.ok(["run", "--rm", "--network", "none", "-v", mount, BUSYBOX, "true"]);
+    }
+}

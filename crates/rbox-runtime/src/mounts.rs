@@ -226,7 +226,13 @@ impl<'a> Mounts<'a> {
             Err(error) if error.errno != Errno::EEXIST => return Err(error.into()),
             _ => {}
         }
-        Ok(Some(open_beneath(dev, name, OFlags::PATH, 0)?))
+        let place = open_beneath(dev, name, OFlags::PATH, 0)?;
+        if kind_of(&place)?.is_dir() {
+            return Err(StepError::new(
+                "/dev/console is a directory inside the container, by a volume or mount, where the terminal belongs (run without -t)",
+            ));
+        }
+        Ok(Some(place))
     }
 
     /// Makes paths read-only and masks others.
