@@ -5,7 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, rounds, skipped, wait_until};
 
 /// What must not change, and a secret that must not be read.
 struct Canary {
@@ -370,4 +370,63 @@ while True:
         let host = line.contains("rbox") || line.contains("/run/rbt") || line.starts_with("root ");
         assert!(!host, "PID 1 sees `{line}` of those who join:\n{seen}");
     }
+}
+
+/// The same by one that knows the number of the next process and asks for nothing but that: with the same user and no less
+/// capabilities it may look into whatever is dumpable.
+#[test]
+fn those_who_join_are_not_dumpable() {
+    let Some(t) = Test::start() else { return };
+    let program = "
+import os
+pid, end, refused, here, turns, seen = 2, 22, 0, False, 0, set()
+print('on', flush=True)
+while pid < end:
+    turns += 1
+    try:
+        seen.add(os.readlink(f'/proc/{pid}/exe'))
+        pid, here = pid + 1, False
+    except PermissionError:
+        refused, here = refused + 1, True
+    except OSError:
+        if here: pid, here = pid + 1, False
+        # One that came and went between two looks.
+        elif turns % 100 == 0: pid = max(pid, int(open('/proc/sys/kernel/ns_last_pid').read()) + 1)
+print('refused', refused, *sorted(seen), flush=True)
+";
+    let mut looked = 0;
+    for user in ["0", "1000"] {
+        let name = t.name(user);
+        t.ok(["run", "-d", "--name", &name, "-u", user, PYTHON, "python3", "-c", program]);
+        wait_until("it looks out", || t.ok(["logs", &name]) == "on");
+        wait_until("it has looked at all", || {
+            t.rbox(["exec", &name, "true"]);
+            t.status(&name) == "exited"
+        });
+        let said = t.ok(["logs", &name]);
+        let mut words = said.lines().last().unwrap_or_default().split(' ').skip(1);
+        looked += words.next().and_then(|refused| refused.parse::<u32>().ok()).unwrap();
+        assert!(words.all(|exe| exe.ends_with("/true")), "as user {user}: {said}");
+    }
+    if looked == 0 {
+        skipped("it was never quick enough to see one before the program was executed");
+    }
+}
+
+/// Nor is the monitor, whose memory they are made from: /proc shows it as root's, and not as its own group's.
+#[test]
+fn a_monitor_is_not_dumpable() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let id = t.cmd(["run", "-d", "--name", &name, BUSYBOX, "sleep", "1000"]).group(12345).run().ok();
+    let state = std::fs::read(t.suite.state.join("containers").join(id).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let of_monitor = format!("/proc/{}", state["monitor"]);
+    let status = std::fs::read_to_string(format!("{of_monitor}/status")).unwrap();
+    assert_eq!(crate::harness::fields(&status)["Gid"].split_whitespace().next(), Some("12345"));
+    let meta = std::fs::metadata(format!("{of_monitor}/fd")).unwrap();
+    assert_eq!(
+        (std::os::unix::fs::MetadataExt::uid(&meta), std::os::unix::fs::MetadataExt::gid(&meta)),
+        (0, 0)
+    );
 }

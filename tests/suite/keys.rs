@@ -1,6 +1,6 @@
 //! The caller's keys stay the caller's.
 
-use crate::harness::{PYTHON, Test};
+use crate::harness::{PYTHON, Test, binary, has, skipped, wait_until};
 
 /// Keys are not in a namespace: a program without the filter looks for a key that another one has put in its session.
 #[test]
@@ -29,7 +29,7 @@ else: print('none', libc.syscall(add, what, name, b'secret', 6, session) > 0)
         &format!("{program}\nimport time; sys.stdout.flush(); time.sleep(1000)"),
         &key,
     ]);
-    crate::harness::wait_until("the key is there", || !t.ok(["logs", &name]).is_empty());
+    wait_until("the key is there", || !t.ok(["logs", &name]).is_empty());
     assert_eq!(t.ok(["logs", &name]), "none True");
     for _ in 0..2 {
         assert_eq!(t.ok(["exec", &name, "python3", "-c", program, &key]), "none True");
@@ -38,4 +38,42 @@ else: print('none', libc.syscall(add, what, name, b'secret', 6, session) > 0)
         t.ok(["run", "--rm", "--security-opt", "seccomp=unconfined", PYTHON, "python3", "-c", program, &key]),
         "none True"
     );
+}
+
+/// Nor do they go along when the caller has a session keyring of its own, as every login has.
+#[test]
+fn a_logins_keys_stay_behind() {
+    let Some(t) = Test::start() else { return };
+    if !has("python3") {
+        return skipped("python3 is not installed");
+    }
+    let calls = "
+import ctypes, os, platform, sys
+libc = ctypes.CDLL(None, use_errno=True)
+add, ctl = (248, 250) if platform.machine() == 'x86_64' else (217, 219)
+";
+    let login = format!(
+        "{calls}
+if libc.syscall(ctl, 1, None) < 0 or libc.syscall(add, b'user', b'rbox-login', b'secret', 6, -3) < 0: sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])"
+    );
+    let look = format!(
+        "{calls}print('found' if libc.syscall(ctl, 10, -3, b'user', b'rbox-login', 0) > 0 else 'none')"
+    );
+    let with_keys = |args: &[&str]| {
+        let binary = binary().display().to_string();
+        t.program("python3", ["-c", &login, &binary]).args(args).run()
+    };
+    let name = t.name("c");
+    let flags = ["--security-opt", "seccomp=unconfined", "--name", &name, PYTHON];
+    let ran = with_keys(
+        &[&["run", "-d"], &flags[..], &["sh", "-c", "python3 -c \"$0\"; sleep 1000", &look]].concat(),
+    );
+    if ran.code == 77 {
+        return skipped("this kernel has no keys");
+    }
+    ran.ok();
+    wait_until("it has looked", || !t.ok(["logs", &name]).is_empty());
+    assert_eq!(t.ok(["logs", &name]), "none");
+    assert_eq!(with_keys(&["exec", &name, "python3", "-c", &look]).ok(), "none");
 }

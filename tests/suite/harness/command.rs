@@ -82,6 +82,12 @@ impl Cmd {
         self
     }
 
+    /// Runs in another group.
+    pub(crate) fn group(mut self, id: u32) -> Self {
+        self.command.gid(id);
+        self
+    }
+
     /// Standard input: these bytes and then end of file. Without this it is empty.
     pub(crate) fn input(mut self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(bytes.into());
