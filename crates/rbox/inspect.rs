@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
 use crate::command::entry::Execute;
-use crate::command::error::{BadInput, NOT_DONE, report};
+use crate::command::error::{BadInput, Coded, NOT_DONE, report};
 use crate::command::global::Global;
 use crate::image::images::image_size;
 use crate::output::escape;
@@ -87,12 +87,30 @@ inspect_one_kind!(
     "Display detailed information on one or more volumes",
     "Examples:\n  rbox volume inspect data\n  rbox volume inspect -f '{{.Mountpoint}}' data"
 );
-inspect_one_kind!(
-    InspectNetwork,
-    Network,
-    "Display detailed information on one or more networks",
-    "Examples:\n  rbox network inspect bridge\n  rbox network inspect -f '{{(index .IPAM.Config 0).Subnet}}' bridge"
-);
+/// Display detailed information on one or more networks
+#[derive(Debug, Parser)]
+#[command(
+    name = "inspect",
+    after_help = "Examples:\n  rbox network inspect bridge\n  rbox network inspect -f '{{(index .IPAM.Config 0).Subnet}}' bridge"
+)]
+pub(crate) struct InspectNetwork {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Nothing more: what Docker adds is of networks of several hosts
+    #[arg(short, long)]
+    verbose: bool,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+impl Execute for InspectNetwork {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let Self { format, verbose: _, names } = self;
+        show(global, &names, Some(Kind::Network), format.as_deref(), false)
+    }
+}
 
 /// Display detailed information on one or more containers
 #[derive(Debug, Parser)]
@@ -118,6 +136,14 @@ impl Execute for InspectContainer {
     }
 }
 
+/// What Docker's client ends with when the template of an inspect cannot be parsed: sysexits.h, `EX_USAGE`.
+const BAD_TEMPLATE: u8 = 64;
+
+/// The template of `inspect -f`.
+pub(crate) fn parse(text: &str) -> Result<Template, Coded> {
+    Template::parse(text).map_err(|error| Coded { message: error.to_string(), code: BAD_TEMPLATE })
+}
+
 fn show(
     global: &Global,
     names: &[String],
@@ -128,7 +154,7 @@ fn show(
     let mut out = std::io::stdout();
     let template = match format {
         None | Some("" | "json") => None,
-        Some(text) => Some(Template::parse(text)?),
+        Some(text) => Some(parse(text)?),
     };
     let mut found = Vec::new();
     let (mut code, mut printed) = (0, false);

@@ -116,6 +116,8 @@ fn inspect_tells_what_was_asked_for() {
     for (args, expected) in [
         (&["create"][..], "false true true false linux"),
         (&["create", "-i"], "true true true true linux"),
+        (&["create", "-a", "STDOUT"], "false true false false linux"),
+        (&["create", "--attach=stderr", "-i"], "true false true true linux"),
         (&["run"], "false true true false linux"),
         (&["run", "-i"], "true true true true linux"),
         (&["run", "-d"], "false false false false linux"),
@@ -128,6 +130,7 @@ fn inspect_tells_what_was_asked_for() {
         assert_eq!(t.ok(["inspect", "-f", attached, &name]), expected, "{args:?}");
         t.ok(["rm", "-f", &name]);
     }
+    t.rbox(["create", "-a", "stdlog", BUSYBOX]).refused(125, &["valid streams are STDIN, STDOUT and STDERR"]);
     for (given, ip, port) in [
         ("127.0.0.1:0:80", "127.0.0.1", "0"),
         ("0:80", "", "0"),
@@ -160,7 +163,11 @@ fn networks_are_refused_in_dockers_words() {
     let box_name = t.name("c");
     t.sleeper(&box_name, []);
     let refused = t.rbox(["network", "connect", "--ip", "10.93.8.9", &name, &box_name]);
-    assert!(refused.stderr.contains(words), "{refused:?}");
+    refused.refused(1, &[words]);
+    // The range is for addresses that nobody asks for.
+    let range = t.name("range");
+    t.ok(["network", "create", "--subnet", "10.94.0.0/16", "--ip-range", "10.94.1.0/24", &range]);
+    t.ok(["run", "--rm", "--network", &range, "--ip", "10.94.7.7", BUSYBOX, "true"]);
     // With seventeen of them two begin alike.
     let names: Vec<String> = (0..17).map(|number| format!("{name}-{number}")).collect();
     let mut ids: Vec<String> =
@@ -352,7 +359,7 @@ fn template_errors_are_dockers() {
     ] {
         t.rbox(["inspect", "-f", template, &name]).refused(1, &[said]);
     }
-    t.rbox(["inspect", "-f", "{{.Id", &name]).refused(125, &["template parsing error: template: :1"]);
+    t.rbox(["inspect", "-f", "{{.Id", &name]).refused(64, &["template parsing error: template: :1"]);
     t.rbox(["ps", "-a", "--format", "{{.Nope}}"]).refused(1, &["template parsing error", "<.Nope>"]);
     // Without anything to print there is an empty line, as Docker's client has it.
     assert_eq!(t.rbox(["inspect", "-f", "{{.Id}}", "no-such"]).code(1).stdout, "\n");

@@ -120,7 +120,13 @@ fn formats_and_types() {
     let out = t.rbox(["inspect", "no-such-thing"]).code(1);
     assert!(out.stdout.starts_with("[]"), "Docker prints an empty list: {}", out.stdout);
     assert!(out.stderr.to_lowercase().contains("no such object: no-such-thing"), "{}", out.stderr);
-    t.rbox(["inspect", "-f", "{{.Nonsense", &name]).refused(125, &["template"]);
+    // As Docker's client, every inspect.
+    for group in ["container", "image", "network", "volume", "context"] {
+        t.rbox([group, "inspect", "-f", "{{.Nonsense", "default"])
+            .refused(64, &["template parsing error: template: :1:"]);
+    }
+    t.rbox(["inspect", "-f", "{{", &name]).refused(64, &["template parsing error: template: :1:"]);
+    assert_eq!(t.ok(["network", "inspect", "-v", "-f", "{{.Name}}", "bridge"]), "bridge");
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn connect_with_a_link() {
     assert!(finds(&t, &name, "store") && hosts(&name).contains(&wanted()), "{}", hosts(&name));
     let two = t.name("two");
     t.ok(["network", "create", &two]);
-    t.rbox(["network", "connect", "--link", "no-such", &two, &name]).refused(125, &["no-such"]);
+    t.rbox(["network", "connect", "--link", "no-such", &two, &name]).refused(1, &["no-such"]);
     t.rbox(["network", "connect", "--link", ":x", &two, &name]).refused(125, &[":x"]);
     assert!(endpoint(&t, &name, &two).is_null());
 }
@@ -129,9 +129,9 @@ fn connect_and_disconnect_refuse() {
         (&["connect", &lab, &name], 1, &[&exists]),
         (&["connect", "no-such", &name], 1, &["network no-such not found"]),
         (&["connect", &lab, "no-such"], 1, &["no such container: no-such"]),
-        (&["connect", "--ip", "10.207.9.9", &other, &name], 125, &["10.207.9.9"]),
-        (&["connect", "--ip", "x", &other, &name], 125, &["\"x\""]),
-        (&["connect", "host", &name], 125, &["host"]),
+        (&["connect", "--ip", "10.207.9.9", &other, &name], 1, &["10.207.9.9"]),
+        (&["connect", "--ip", "x", &other, &name], 1, &["\"x\""]),
+        (&["connect", "host", &name], 1, &["host"]),
         (&["connect", &other], 125, &["container"]),
         (&["disconnect", &other, &name], 1, &["is not connected to", &other]),
         (&["disconnect", "no-such", &name], 1, &["no-such"]),

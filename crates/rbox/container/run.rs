@@ -73,6 +73,9 @@ pub(crate) struct Run {
 pub(crate) struct Create {
     #[command(flatten)]
     flags: ContainerFlags,
+    /// Attach only to these of its streams: stdin, stdout, stderr
+    #[arg(short, long, value_name = "STREAM")]
+    attach: Vec<String>,
     /// The image: NAME[:TAG], NAME@DIGEST or an id
     image: String,
     /// The command and its arguments; the image's own when left out
@@ -82,8 +85,8 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let attached = Attached::output_and(self.flags.interactive);
-        let record = coded(make(global, &self.flags, attached, &self.image, &self.command))?;
+        let make = |attached| make(global, &self.flags, attached, &self.image, &self.command);
+        let record = coded(streams(&self.flags, &self.attach).and_then(|streams| make(streams.attached)))?;
         say(record.id.as_str())?;
         Ok(0)
     }
@@ -109,27 +112,30 @@ struct Streams {
     attached: Attached,
 }
 
+/// `--attach`: all but input without it, input with `-i` anyway.
+fn streams(flags: &ContainerFlags, attach: &[String]) -> anyhow::Result<Streams> {
+    let stdin = flags.interactive;
+    if attach.is_empty() {
+        return Ok(Streams { shown: Shown::ALL, attached: Attached::output_and(stdin) });
+    }
+    let named: Vec<String> = attach.iter().map(|name| name.to_lowercase()).collect();
+    if named.iter().any(|name| !["stdin", "stdout", "stderr"].contains(&name.as_str())) {
+        return Err(bad_input("valid streams are STDIN, STDOUT and STDERR"));
+    }
+    let has = |name: &str| named.iter().any(|named| named == name);
+    // What is written to a terminal is one stream.
+    let stdout = has("stdout") || (flags.tty && has("stderr"));
+    let attached = Attached { stdin: stdin || has("stdin"), stdout: has("stdout"), stderr: has("stderr") };
+    Ok(Streams { shown: Shown { stdout, stderr: has("stderr") }, attached })
+}
+
 impl Run {
-    /// `--attach`: all but input without it, input with `-i` anyway.
     fn streams(&self) -> anyhow::Result<Streams> {
-        let stdin = self.flags.interactive;
-        if self.attach.is_empty() {
-            let attached = if self.detach { Attached::NONE } else { Attached::output_and(stdin) };
-            return Ok(Streams { shown: Shown::ALL, attached });
+        match (self.detach, self.attach.is_empty()) {
+            (true, true) => Ok(Streams { shown: Shown::ALL, attached: Attached::NONE }),
+            (true, false) => Err(bad_input("conflicting options: cannot specify both --attach and --detach")),
+            (false, _) => streams(&self.flags, &self.attach),
         }
-        if self.detach {
-            return Err(bad_input("conflicting options: cannot specify both --attach and --detach"));
-        }
-        let named: Vec<String> = self.attach.iter().map(|name| name.to_lowercase()).collect();
-        if named.iter().any(|name| !["stdin", "stdout", "stderr"].contains(&name.as_str())) {
-            return Err(bad_input("valid streams are STDIN, STDOUT and STDERR"));
-        }
-        let has = |name: &str| named.iter().any(|named| named == name);
-        // What is written to a terminal is one stream.
-        let stdout = has("stdout") || (self.flags.tty && has("stderr"));
-        let attached =
-            Attached { stdin: stdin || has("stdin"), stdout: has("stdout"), stderr: has("stderr") };
-        Ok(Streams { shown: Shown { stdout, stderr: has("stderr") }, attached })
     }
 
     fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {

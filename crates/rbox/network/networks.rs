@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::containers::find;
+use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, NETWORK_KEYS};
 use rbox_engine::network::{Error, Network, NewNetwork};
 use rbox_engine::networks::change;
@@ -17,7 +18,7 @@ use crate::args::network_flags::{ipv4, ipv6, link};
 use crate::args::pruning::{Deleted, Pruning};
 use crate::command::each::each;
 use crate::command::entry::Execute;
-use crate::command::error::{NOT_DONE, bad_input, report};
+use crate::command::error::{Coded, NOT_DONE, bad_input, report};
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::output::table::{self, Format};
@@ -152,17 +153,21 @@ pub(crate) struct Connect {
 
 impl Execute for Connect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        // Docker's daemon refuses these, also an address that is none, and not its client.
+        let refused = |error: anyhow::Error| Coded { message: error.to_string(), code: NOT_DONE };
         let wanted = Attachment {
             network: self.network,
             aliases: self.alias,
-            ip: self.ip.as_deref().map(ipv4).transpose()?,
-            ip6: self.ip6.as_deref().map(ipv6).transpose()?,
+            ip: self.ip.as_deref().map(ipv4).transpose().map_err(refused)?,
+            ip6: self.ip6.as_deref().map(ipv6).transpose().map_err(refused)?,
             priority: self.gw_priority,
             ..Attachment::default()
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
-        change::connect(&global.paths, &global.container(&self.container)?, wanted, links)?;
-        Ok(0)
+        match change::connect(&global.paths, &global.container(&self.container)?, wanted, links) {
+            Err(EngineError::Invalid(message)) => Err(Coded { message, code: NOT_DONE }.into()),
+            done => Ok(done.map(|()| 0)?),
+        }
     }
 }
 
@@ -182,7 +187,7 @@ pub(crate) struct Disconnect {
 impl Execute for Disconnect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         match change::disconnect(&global.paths, &global.container(&self.container)?, &self.network) {
-            Err(rbox_engine::error::EngineError::Network(_)) if self.force => {}
+            Err(EngineError::Network(_)) if self.force => {}
             done => done?,
         }
         Ok(0)

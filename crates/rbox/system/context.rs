@@ -9,7 +9,7 @@ use crate::command::global::Global;
 use crate::inspect::pretty;
 use crate::output::lines::say;
 use crate::output::table::{self, Format};
-use crate::output::template::{Headers, Template};
+use crate::output::template::Headers;
 
 /// The one context.
 pub(crate) const DEFAULT: &str = "default";
@@ -98,7 +98,7 @@ impl Execute for Inspect {
             None | Some("") => say(&pretty(&found)?)?,
             Some("json") => say(&serde_json::to_string(&found)?)?,
             Some(text) => {
-                let template = Template::parse(text)?;
+                let template = crate::inspect::parse(text)?;
                 for one in &found {
                     say(&template.render(one)?)?;
                 }
