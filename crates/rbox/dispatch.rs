@@ -4,10 +4,12 @@
 //! read by hand, and only the command they name is built; the whole tree is made for `--help`, completions and
 //! manual pages.
 
+use rbox_engine::engine::Engine;
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
@@ -20,6 +22,7 @@ use crate::command::error::NOT_DONE;
 use crate::command::error::bad_input;
 use crate::command::error::report;
 pub(crate) use crate::command::global::Global;
+use crate::command::global::Warnings;
 use crate::command::interspersed::{booleans, end_options};
 use crate::commands::{COMMANDS, GROUPS};
 use crate::lacking;
@@ -82,7 +85,7 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
     }
     if !NO_ROOT.contains(&own) {
-        global.paths.prepare()?;
+        global.engine.paths().prepare()?;
     }
     (entry.run)(&matches, &global)
 }
@@ -137,7 +140,9 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     }
     // A monitor works from /, so both must hold from everywhere.
     let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    Ok((Global { paths: Paths { root: absolute(root), state: absolute(state) }, tree }, &words[at..]))
+    let paths = Paths { root: absolute(root), state: absolute(state) };
+    let engine = Engine::open(paths, Arc::new(Warnings));
+    Ok((Global { engine, tree }, &words[at..]))
 }
 
 /// The arguments of one command; none when its help was asked for and printed.
@@ -287,7 +292,8 @@ mod tests {
     fn global_options() {
         let line = words("--root /a --state=/b ps -a");
         let (global, rest) = read_global(&line).unwrap();
-        assert_eq!((global.paths.root, global.paths.state), (PathBuf::from("/a"), PathBuf::from("/b")));
+        let Paths { root, state } = global.engine.paths();
+        assert_eq!((root, state), (&PathBuf::from("/a"), &PathBuf::from("/b")));
         assert_eq!(rest, words("ps -a"));
         for line in ["--context default ps", "-c default ps", "--context=default ps"] {
             assert_eq!(read_global(&words(line)).unwrap().1, words("ps"), "{line}");

@@ -4,7 +4,6 @@ use clap::{Parser, ValueEnum};
 use rbox_engine::error::EngineError;
 use rbox_engine::inspect;
 use rbox_engine::network::Error as NetworkError;
-use rbox_engine::networks::store::networks;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -220,26 +219,26 @@ fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyho
 fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Result<Option<Value>> {
     match kind {
         Kind::Container => {
-            let container = match global.container(name) {
+            let container = match global.engine.container(name) {
                 Err(EngineError::NoContainer(_)) => return Ok(None),
                 other => other?,
             };
             let size = size.then(|| image_size(global, &container)).transpose()?;
-            Ok(Some(inspect::container(&global.paths, &container, size)))
+            Ok(Some(inspect::container(global.engine.paths(), &container, size)))
         }
-        Kind::Image => Ok(global.images()?.find(name)?.as_ref().map(inspect::image)),
+        Kind::Image => Ok(global.engine.images()?.find(name)?.as_ref().map(inspect::image)),
         Kind::Volume => {
             let Ok(name) = name.parse() else { return Ok(None) };
-            let Some(volume) = global.volumes().get(&name)? else { return Ok(None) };
+            let Some(volume) = global.engine.volumes().get(&name)? else { return Ok(None) };
             crate::volume::volumes::warn_of_damage(&volume);
             Ok(Some(serde_json::to_value(volume.to_json())?))
         }
         Kind::Network => {
-            let network = match networks(&global.paths).find(name) {
+            let network = match global.engine.networks().find(name) {
                 Err(NetworkError::NoNetwork(_)) => return Ok(None),
                 found => found?,
             };
-            Ok(Some(inspect::network(&network, &global.containers()?)))
+            Ok(Some(inspect::network(&network, &global.engine.containers()?)))
         }
     }
 }

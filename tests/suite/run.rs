@@ -54,6 +54,7 @@ fn what_cannot_be_executed_ends_with_126_and_127() {
     t.rbox(["run", "--rm", BUSYBOX, "/etc/passwd"]).refused(126, &["/etc/passwd", "permission denied"]);
     t.rbox(["run", "--rm", BUSYBOX, "/etc"]).refused(126, &["/etc"]);
     let users = format!("{}/rbox/users", t.suite.registry);
+    t.ok(["pull", "-q", &users]);
     t.rbox(["run", "--rm", &users, "/opt/app/badinterp"]).refused(127, &["/opt/app/badinterp"]);
 }
 

@@ -86,6 +86,15 @@ pub enum EngineError {
     /// The image is not to be had.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),
+    /// The image could not be pulled.
+    #[error(transparent)]
+    Pull(#[from] rbox_image::PullError),
+    /// The file that says which registries there are is no good.
+    #[error(transparent)]
+    Registries(#[from] rbox_image::RegistriesError),
+    /// A filter is none.
+    #[error(transparent)]
+    Filter(#[from] crate::listing::filter::FilterError),
     /// The monitor said so; the text is its error.
     #[error("{message}")]
     Monitor {
@@ -107,16 +116,7 @@ impl EngineError {
 
     /// The error and what caused it as one line, for where only text gets through: the record and the monitor's socket.
     pub fn with_causes(&self) -> String {
-        let mut line = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(cause) = next {
-            let text = plain(cause);
-            if !line.contains(&text) {
-                line = format!("{line}: {text}");
-            }
-            next = cause.source();
-        }
-        plain(line)
+        chain(self)
     }
 
     /// For `map_err` on file operations.
@@ -145,4 +145,18 @@ impl From<RuntimeError> for EngineError {
             other => Self::Runtime(other),
         }
     }
+}
+
+/// An error and what caused it as one line, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = plain(cause);
+        if !line.contains(&text) {
+            line = format!("{line}: {text}");
+        }
+        next = cause.source();
+    }
+    plain(line)
 }

@@ -7,6 +7,7 @@ pub mod containers;
 pub mod control;
 pub mod create;
 pub mod embedded;
+pub mod engine;
 pub mod error;
 pub mod explain;
 pub mod host;

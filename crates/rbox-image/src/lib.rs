@@ -29,7 +29,8 @@ pub mod fuzzing {
 
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
-pub use registry::Registries;
+pub use registry::{Registries, RegistriesError};
 pub use store::{
-    Image, ImageStore, ImageUser, Layer, ListUsers, Listing, Pin, Removed, StoreError, Transaction, Users,
+    Image, ImageStore, ImageUser, Layer, ListUsers, Listing, Pin, Pruned, Removed, StoreError, Transaction,
+    Users,
 };

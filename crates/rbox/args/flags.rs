@@ -1,5 +1,7 @@
 //! The options of `run` and `create`, and what they mean to the engine.
 
+use crate::args::platform::parse_platform;
+use rbox_engine::engine::{ImageRequest, PullPolicy};
 use std::collections::BTreeMap;
 
 use rbox_engine::create::request::CreateRequest;
@@ -122,13 +124,13 @@ pub(crate) struct ContainerFlags {
     pid: Option<String>,
     /// Platform of the image, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
-    pub(crate) platform: Option<String>,
+    platform: Option<String>,
     /// All capabilities and devices, no seccomp filter, no masks
     #[arg(long)]
     privileged: bool,
     /// When to pull the image: always, missing or never
     #[arg(long, value_name = "WHEN", default_value = "missing", hide_default_value = true, value_parser = ["always", "missing", "never"])]
-    pub(crate) pull: String,
+    pull: String,
     /// Print nothing about pulling
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -186,6 +188,17 @@ pub(crate) struct ContainerFlags {
 }
 
 impl ContainerFlags {
+    /// The image, and when it is pulled.
+    pub(crate) fn image_request(&self, image: &str) -> anyhow::Result<ImageRequest> {
+        let pull = match self.pull.as_str() {
+            "always" => PullPolicy::Always,
+            "never" => PullPolicy::Never,
+            _ => PullPolicy::Missing,
+        };
+        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        Ok(ImageRequest { name: image.to_owned(), pull, platform })
+    }
+
     /// What the engine is asked to create. All that can be refused by its form is refused here.
     pub(crate) fn request(&self, image: &str, command: &[String]) -> anyhow::Result<CreateRequest> {
         if matches!(&self.name, Some(name) if name.is_empty()) {

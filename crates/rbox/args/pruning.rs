@@ -74,29 +74,8 @@ const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
 const SIGWINCH: i32 = 28;
 
-/// The list of what was removed, told as it goes: a heading before the first, an empty line after the last, and nothing
-/// when there is none.
-pub(crate) struct Deleted {
-    what: &'static str,
-    told: bool,
-}
-
-impl Deleted {
-    /// A list under `Deleted WHAT:`.
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, told: false }
-    }
-
-    /// One that is gone.
-    pub(crate) fn say(&mut self, line: &str) -> anyhow::Result<()> {
-        if !std::mem::replace(&mut self.told, true) {
-            say(&format!("Deleted {}:", self.what))?;
-        }
-        say(line)
-    }
-
-    /// After the last.
-    pub(crate) fn end(self) -> anyhow::Result<()> {
-        if self.told { say("") } else { Ok(()) }
-    }
+/// Prints what was removed: a heading, the names, and an empty line; nothing when there is none.
+pub(crate) fn say_deleted<'a>(what: &str, all: impl Iterator<Item = &'a str>) -> anyhow::Result<()> {
+    let lines: Vec<&str> = all.collect();
+    if lines.is_empty() { Ok(()) } else { say(&format!("Deleted {what}:\n{}\n", lines.join("\n"))) }
 }

@@ -34,9 +34,9 @@ pub(crate) struct Boot {
 impl Execute for Boot {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         // Those that ran when the host went down are given an exit.
-        global.containers()?;
+        global.engine.containers()?;
         let mut told = Told { doing: "start", code: 0 };
-        boot::boot(&global.paths, &mut |record, result| told.one(record, result))?;
+        boot::boot(global.engine.paths(), &mut |record, result| told.one(record, result))?;
         if self.stay {
             boot::stay();
         }
@@ -57,9 +57,11 @@ pub(crate) struct Shutdown {
 
 impl Execute for Shutdown {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        global.running()?;
+        global.engine.running()?;
         let mut told = Told { doing: "stop", code: 0 };
-        boot::shutdown(&global.paths, self.patience.timeout, &mut |record, result| told.one(record, result))?;
+        boot::shutdown(global.engine.paths(), self.patience.timeout, &mut |record, result| {
+            told.one(record, result);
+        })?;
         Ok(told.code)
     }
 }
@@ -160,14 +162,15 @@ fn systemctl(args: &[&str]) -> anyhow::Result<()> {
 /// The unit for `program` and these directories.
 fn unit(program: &Path, global: &Global) -> anyhow::Result<String> {
     let mut line = quoted(program)?;
-    for (flag, dir, default) in
-        [("--root", &global.paths.root, DEFAULT_ROOT), ("--state", &global.paths.state, DEFAULT_STATE)]
-    {
+    for (flag, dir, default) in [
+        ("--root", &global.engine.paths().root, DEFAULT_ROOT),
+        ("--state", &global.engine.paths().state, DEFAULT_STATE),
+    ] {
         if dir != Path::new(default) {
             line = format!("{line} {flag} {}", quoted(dir)?);
         }
     }
-    let root = quoted(&global.paths.root)?;
+    let root = quoted(&global.engine.paths().root)?;
     Ok(format!(
         "# Made by rbox system unit.
 [Unit]
@@ -211,6 +214,9 @@ fn quoted(path: &Path) -> anyhow::Result<String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
+    use rbox_engine::engine::{Engine, Nobody};
     use rbox_engine::record::paths::Paths;
 
     use super::*;
@@ -218,7 +224,7 @@ mod tests {
     #[test]
     fn the_unit_names_what_is_not_usual() {
         let global = |root: &str, state: &str| Global {
-            paths: Paths { root: root.into(), state: state.into() },
+            engine: Engine::open(Paths { root: root.into(), state: state.into() }, Arc::new(Nobody)),
             tree: clap::Command::default,
         };
         let usual = unit(Path::new("/usr/bin/rbox"), &global(DEFAULT_ROOT, DEFAULT_STATE)).unwrap();

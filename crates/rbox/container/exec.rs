@@ -73,7 +73,7 @@ impl Execute for Exec {
             working_dir: self.workdir.clone(),
             privileged: self.privileged,
         };
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         coded(self.carry_out(global, &container, &request, &keys).map_err(|error| match error.downcast() {
             // It is not running, or paused: as with Docker, this is not the command's failure.
             Ok(error @ EngineError::Conflict(_)) => {
@@ -100,7 +100,7 @@ impl Exec {
         } else {
             ExecStdio::Pipes { input: self.interactive }
         };
-        let process = exec(&global.paths, container, request, stdio)?;
+        let process = exec(global.engine.paths(), container, request, stdio)?;
         if self.detach {
             process.leave();
             return Ok(0);

@@ -47,14 +47,14 @@ pub(crate) struct Logs {
 impl Execute for Logs {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let query = self.query()?;
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         if container.record.host.log_driver == LogDriver::None {
             anyhow::bail!(
                 "configured logging driver does not support reading: the container has --log-driver none"
             );
         }
         let id = &container.record.id;
-        let reader = LogReader::new(&global.paths.log(id));
+        let reader = LogReader::new(&global.engine.paths().log(id));
         let mut printer = Printer {
             timestamps: self.timestamps,
             inside_line: [false; 2],
@@ -67,7 +67,7 @@ impl Execute for Logs {
         let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
         let done = if self.follow && container.is_active() {
             let monitor = container.live.as_ref().and_then(monitor_fd);
-            let live = global.paths.live_of(id);
+            let live = global.engine.paths().live_of(id);
             let check = || !Lock::is_held(&live);
             let ended = Ended { fd: monitor.as_ref().map(AsFd::as_fd), check: &check };
             reader.follow(&query, &ended, &mut sink)

@@ -32,7 +32,7 @@ pub(crate) struct Pid {
 
 impl Execute for Pid {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         let Some(live) = &container.live else {
             anyhow::bail!("container {} is not running", container.record.id);
         };

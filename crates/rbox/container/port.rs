@@ -25,7 +25,7 @@ pub(crate) struct Port {
 
 impl Execute for Port {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         let mut published = container.live.as_ref().map_or_else(Vec::new, |live| live.published.clone());
         published.sort_by_key(|port| (port.container_port, port.proto, port.host_ip, port.host_port));
         let Some(wanted) = &self.port else { return tell(&published) };
@@ -64,7 +64,8 @@ impl Execute for Add {
         for text in &self.ports {
             wanted.extend(PortMapping::parse(text).map_err(bad_input)?);
         }
-        let published = change::publish(&global.paths, &global.container(&self.container)?, &wanted)?;
+        let published =
+            change::publish(global.engine.paths(), &global.engine.container(&self.container)?, &wanted)?;
         tell(&published)
     }
 }
@@ -98,9 +99,9 @@ impl Execute for Rm {
                 .transpose()?;
             wanted.push((inside.parse().map_err(bad_input)?, host));
         }
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         for (inside, host) in wanted {
-            change::unpublish(&global.paths, &container, inside, host)?;
+            change::unpublish(global.engine.paths(), &container, inside, host)?;
         }
         Ok(0)
     }

@@ -61,13 +61,14 @@ const COLUMNS: &str =
 impl Execute for Ps {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, CONTAINER_KEYS)?;
-        let created =
-            |name: &str| -> anyhow::Result<Timestamp> { Ok(find::find(&global.paths, name)?.record.created) };
+        let created = |name: &str| -> anyhow::Result<Timestamp> {
+            Ok(find::find(global.engine.paths(), name)?.record.created)
+        };
         let filter = ContainerFilter::new::<anyhow::Error>(filters, created)?;
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filter.wants_all();
         let ancestors = Ancestors::read(global, &self.filter)?;
-        let mut containers = if all { global.containers()? } else { global.running()? };
+        let mut containers = if all { global.engine.containers()? } else { global.engine.running()? };
         containers.retain(|one| accepts(&filter, one, &ancestors));
         if let Ok(most) = usize::try_from(last)
             && most > 0
@@ -171,7 +172,9 @@ impl View<'_> {
     }
 
     fn size(&self, container: &Container) -> anyhow::Result<String> {
-        let own = |global: &Global| disk_usage(&global.paths.container(&container.record.id).join("upper"));
+        let own = |global: &Global| {
+            disk_usage(&global.engine.paths().container(&container.record.id).join("upper"))
+        };
         let (own, image) = match self.sizes {
             Sizes::None => return Ok("0B".to_owned()),
             Sizes::Own(global) => return Ok(human_size(own(global))),
@@ -261,7 +264,7 @@ impl Ancestors {
         for item in filters {
             let Some((key, value)) = item.split_once('=') else { continue };
             if key.trim().eq_ignore_ascii_case("ancestor")
-                && let Some(image) = global.images()?.find(value.trim()).map_err(bad_input)?
+                && let Some(image) = global.engine.images()?.find(value.trim()).map_err(bad_input)?
             {
                 let layers = image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
                 found.push((value.trim().to_owned(), image.id.to_string(), layers));

@@ -20,12 +20,12 @@ pub(crate) struct Rename {
 
 impl Execute for Rename {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         let name: ContainerName = self.new_name.parse().map_err(bad_input)?;
         if name == container.record.name {
             anyhow::bail!("Renaming a container with the same name as its current name");
         }
-        rename::rename(&global.paths, &container, &name)?;
+        rename::rename(global.engine.paths(), &container, &name)?;
         Ok(0)
     }
 }

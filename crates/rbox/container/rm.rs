@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use jiff::Timestamp;
-use rbox_engine::control::remove;
+use rbox_engine::engine::RemoveRequest;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::record::container::ContainerRecord;
-use rbox_engine::volume::store::disk_usage;
+use rbox_engine::spec::id::ContainerId;
 
-use crate::args::pruning::{Deleted, Pruning};
+use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::global::Global;
@@ -42,7 +40,7 @@ impl Execute for Rm {
         use rbox_engine::error::EngineError;
         if self.link {
             return Ok(each(&self.containers, |path| {
-                rbox_engine::networks::change::unlink(&global.paths, path)?;
+                rbox_engine::networks::change::unlink(global.engine.paths(), path)?;
                 say(path)
             }));
         }
@@ -50,15 +48,15 @@ impl Execute for Rm {
         if self.force {
             // All at once, so that the kernel takes them down together; each is waited for below.
             for name in &self.containers {
-                if let Ok(container) = global.container(name) {
-                    rbox_engine::control::signal::begin_kill(&global.paths, &container);
+                if let Ok(container) = global.engine.container(name) {
+                    rbox_engine::control::signal::begin_kill(global.engine.paths(), &container);
                     ended.insert(name.as_str(), container);
                 }
             }
         }
         Ok(each(&self.containers, |name| {
             let known = ended.remove(name);
-            let container = match (global.container(name), known) {
+            let container = match (global.engine.container(name), known) {
                 // Made with --rm, its monitor was faster: what is left to do is to wait for that.
                 (Err(EngineError::NoContainer(_)), Some(known)) => known,
                 // With -f a container that is not there is told, and no failure, as Docker has it.
@@ -68,17 +66,9 @@ impl Execute for Rm {
                 }
                 (found, _) => found?,
             };
-            remove::remove(&global.paths, &container, self.force, self.volumes)?;
-            release_layers(global, &container.record);
+            global.engine.remove(&container, RemoveRequest { force: self.force, volumes: self.volumes })?;
             say(name)
         }))
-    }
-}
-
-/// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it.
-fn release_layers(global: &Global, record: &ContainerRecord) {
-    if let Ok(store) = global.images() {
-        let _ = store.release(record.image_id.parse().ok(), &record.layers);
     }
 }
 
@@ -105,28 +95,9 @@ impl Execute for Prune {
     }
 }
 
-/// Removes the containers that do not run and pass the filters, tells which, and gives the bytes that were freed.
+/// Removes the containers that do not run and pass the filters, prints which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<u64> {
-    let until = filters.until(Timestamp::now())?;
-    let mut reclaimed = 0;
-    let mut deleted = Deleted::new("Containers");
-    for container in global.containers()? {
-        let record = &container.record;
-        let wanted = !container.is_active()
-            && filters.labels(&record.config.labels)
-            && until.is_none_or(|until| record.created < until);
-        if !wanted {
-            continue;
-        }
-        let size = disk_usage(&global.paths.container(&record.id).join("upper"));
-        // One that was started since it was listed is refused, and stays.
-        if remove::remove(&global.paths, &container, false, false).is_err() {
-            continue;
-        }
-        release_layers(global, record);
-        deleted.say(record.id.as_str())?;
-        reclaimed += size;
-    }
-    deleted.end()?;
-    Ok(reclaimed)
+    let pruned = global.engine.prune_containers(filters)?;
+    say_deleted("Containers", pruned.ids.iter().map(ContainerId::as_str))?;
+    Ok(pruned.reclaimed)
 }

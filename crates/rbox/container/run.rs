@@ -1,20 +1,17 @@
 //! `rbox run` and `rbox create`: an image becomes a container, and for `run` the container's program runs.
 
+use crate::image::progress::{Out, Progress};
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::create::create;
 use rbox_engine::create::request::CreateRequest;
-use rbox_engine::embedded;
-use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::monitor::StartOptions;
-use rbox_engine::networks::store::networks;
 use rbox_engine::record::container::ContainerRecord;
-use rbox_engine::spec::Platform;
-use rbox_engine::spec::container::{Attached, Attachment as Wanted, NetworkMode};
+use rbox_engine::spec::container::Attached;
 
 use crate::args::flags::ContainerFlags;
 use crate::command::entry::Execute;
@@ -186,71 +183,14 @@ fn make(
 ) -> anyhow::Result<ContainerRecord> {
     let mut request = CreateRequest { attached, ..flags.request(image, command)? };
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
-    let store = global.images()?;
-    let image = obtain(&store, flags, &mut request)?;
-    let record = create(&global.paths, &store, &image, request)?;
+    let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
+    let obtained = engine.obtain_image(&flags.image_request(image)?)?;
+    request.embedded = obtained.is_embedded;
+    let record = engine.create(request, &obtained.image)?;
     if let Some(file) = cid_file {
         file.write(record.id.as_str())?;
     }
-    warn_of_lost_ports(global, &record)?;
     Ok(record)
-}
-
-/// Docker's words for ports that cannot be published because the container has the host's network, or no way out of its own.
-fn warn_of_lost_ports(global: &Global, record: &ContainerRecord) -> std::io::Result<()> {
-    let host = &record.host;
-    if host.ports.is_empty() && !host.publish_all {
-        return Ok(());
-    }
-    let store = networks(&global.paths);
-    let is_internal = |wanted: &Wanted| {
-        store.attached(&wanted.network_id, &wanted.network).is_ok_and(|network| network.internal)
-    };
-    let why = match host.network {
-        NetworkMode::Host => "using host network mode",
-        NetworkMode::None => "the container has no network",
-        NetworkMode::Bridge if host.attachments.iter().all(is_internal) => "all its networks are internal",
-        _ => return Ok(()),
-    };
-    let line = format!("WARNING: Published ports are discarded when {why}\n");
-    crate::output::table::write_all(&mut std::io::stderr(), &line)
-}
-
-fn obtain(store: &ImageStore, flags: &ContainerFlags, request: &mut CreateRequest) -> anyhow::Result<Image> {
-    if embedded::is_name(&request.image) && flags.pull != "always" {
-        let wanted = flags.platform.as_deref().map(crate::args::platform::parse_platform).transpose()?;
-        if wanted.is_some_and(|wanted| wanted.rank(&Platform::host()).is_none()) {
-            return Err(bad_input("the embedded image is for this machine's platform only"));
-        }
-        request.embedded = true;
-        return Ok(embedded::ensure(store)?);
-    }
-    let image = crate::image::obtain::obtain(
-        store,
-        &request.image,
-        &flags.pull,
-        flags.platform.as_deref(),
-        flags.quiet,
-    )?;
-    if flags.platform.is_none() {
-        warn_of_foreign(&image.platform)?;
-    }
-    Ok(image)
-}
-
-/// Docker's words for an image that was pulled for another machine, when nobody asked for that in this command. Its programs
-/// may run all the same, where the kernel's `binfmt_misc` has a handler for them.
-fn warn_of_foreign(image: &Platform) -> std::io::Result<()> {
-    let host = Platform::host();
-    // What variants this machine has is for its processor to say.
-    if host.rank(&Platform::new(&image.os, &image.architecture, None)).is_some() {
-        return Ok(());
-    }
-    let line = format!(
-        "WARNING: The requested image's platform ({image}) does not match the detected host platform ({host}) and no specific \
-         platform was requested\n"
-    );
-    crate::output::table::write_all(&mut std::io::stderr(), &line)
 }
 
 /// A file that gets the container's id. It is made before the container, so that an old one is never overwritten.

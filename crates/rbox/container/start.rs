@@ -41,7 +41,7 @@ impl Execute for Start {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         if !self.attach && !self.interactive {
             return Ok(each(&self.containers, |name| {
-                let container = global.container(name)?;
+                let container = global.engine.container(name)?;
                 if !container.is_active() {
                     drop(start(global, &container.record, StartOptions::default())?);
                 }
@@ -52,7 +52,7 @@ impl Execute for Start {
             return Err(bad_input("you cannot start and attach multiple containers at once"));
         };
         let keys = client::parse_detach_keys(&self.detach_keys)?;
-        let container = global.container(name)?;
+        let container = global.engine.container(name)?;
         let record = &container.record;
         if container.is_running() {
             return attach_to(global, &container, self.interactive, &keys, true);
@@ -62,7 +62,7 @@ impl Execute for Start {
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
         let Some(socket) = coded(start(global, record, StartOptions { attach: true, size }))? else {
-            return attach_to(global, &global.container(name)?, self.interactive, &keys, true);
+            return attach_to(global, &global.engine.container(name)?, self.interactive, &keys, true);
         };
         carry(global, &container, socket, input, &keys, true)
     }
@@ -91,7 +91,7 @@ pub(crate) struct Attach {
 impl Execute for Attach {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let keys = client::parse_detach_keys(&self.detach_keys)?;
-        let container = global.container(&self.container)?;
+        let container = global.engine.container(&self.container)?;
         match container.status {
             Status::Running => attach_to(global, &container, !self.no_stdin, &keys, self.sig_proxy),
             Status::Restarting => refuse_restarting(&container).map(|()| 0),
@@ -133,8 +133,8 @@ fn attach_to(
 ) -> anyhow::Result<u8> {
     let input = input && container.record.config.open_stdin;
     client::require_terminal(input, container.record.config.tty)?;
-    let socket = protocol::connect(&global.paths.live_of(&container.record.id)).map_err(|_| {
-        let now = Container::read(&global.paths, &container.record.id).ok().flatten();
+    let socket = protocol::connect(&global.engine.paths().live_of(&container.record.id)).map_err(|_| {
+        let now = Container::read(global.engine.paths(), &container.record.id).ok().flatten();
         let message = if now.is_some_and(|now| now.is_active()) {
             format!("container {} has no monitor to attach to: it was killed", container.record.name)
         } else {

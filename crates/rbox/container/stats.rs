@@ -130,11 +130,11 @@ fn host_memory() -> u64 {
 impl Stats {
     fn chosen(&self, global: &Global) -> anyhow::Result<Vec<Container>> {
         if self.containers.is_empty() {
-            let mut all = global.containers()?;
+            let mut all = global.engine.containers()?;
             all.retain(|one| self.all || one.is_running());
             return Ok(all);
         }
-        Ok(self.containers.iter().map(|name| global.container(name)).collect::<Result<_, _>>()?)
+        Ok(self.containers.iter().map(|name| global.engine.container(name)).collect::<Result<_, _>>()?)
     }
 
     fn row(&self, now: &Counted, before: &Reading, at: Instant) -> Value {

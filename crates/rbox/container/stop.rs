@@ -1,9 +1,9 @@
 //! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
 
 use clap::Parser;
-use rbox_engine::containers::stop_mark::Why;
 use rbox_engine::control::signal;
-use rbox_engine::monitor::StartOptions;
+use rbox_engine::engine::StopRequest;
+use rbox_engine::error::EngineError;
 use rbox_engine::record::container::Container;
 use rbox_engine::spec::signal::Signal;
 
@@ -42,8 +42,10 @@ impl Execute for Stop {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let with = self.signal.as_deref().map(signal).transpose()?;
         let stop = |name: &String| -> anyhow::Result<()> {
-            let container = global.container(name)?;
-            Ok(signal::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?)
+            let container = global.engine.container(name)?;
+            Ok(global
+                .engine
+                .stop(&container, StopRequest { signal: with, timeout: self.patience.timeout })?)
         };
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
         let results: Vec<_> = std::thread::scope(|scope| {
@@ -81,18 +83,13 @@ impl Execute for Kill {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let with = signal(&self.signal)?;
         Ok(each(&self.containers, |name| {
-            let container = global.container(name)?;
-            if !container.is_active() {
-                anyhow::bail!(
-                    "cannot kill container: {name}: container {} is not running",
-                    container.record.id
-                );
-            }
-            if with == Signal::KILL {
-                signal::kill_now(&global.paths, &container)?;
-            } else {
-                signal::signal(&global.paths, &container, with)?;
-            }
+            let container = global.engine.container(name)?;
+            global.engine.kill(&container, with).map_err(|error| match error {
+                EngineError::Conflict(why) => {
+                    EngineError::Conflict(format!("cannot kill container: {name}: {why}"))
+                }
+                error => error,
+            })?;
             say(name)
         }))
     }
@@ -116,9 +113,10 @@ impl Execute for Restart {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
-            let container = global.container(name)?;
-            signal::stop(&global.paths, &container, with, self.patience.timeout, Why::User)?;
-            drop(crate::session::start::start(global, &container.record, StartOptions::default())?);
+            let container = global.engine.container(name)?;
+            global
+                .engine
+                .restart(&container, StopRequest { signal: with, timeout: self.patience.timeout })?;
             say(name)
         }))
     }
@@ -139,9 +137,8 @@ pub(crate) struct Wait {
 impl Execute for Wait {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         Ok(each(&self.containers, |name| {
-            let container = global.container(name)?;
-            let code = signal::wait(&global.paths, &container)?;
-            say(&code.to_string())
+            let container = global.engine.container(name)?;
+            say(&global.engine.wait(&container)?.to_string())
         }))
     }
 }
@@ -176,7 +173,7 @@ fn each_container(
     work: impl Fn(&Container) -> Result<(), rbox_engine::error::EngineError>,
 ) -> u8 {
     each(names, |name| {
-        work(&global.container(name)?)?;
+        work(&global.engine.container(name)?)?;
         say(name)
     })
 }

@@ -32,7 +32,7 @@ impl Execute for Update {
             return Err(bad_input("you must provide one or more flags when using this command"));
         }
         Ok(each(&self.containers, |name| {
-            update(&global.paths, &global.container(name)?, &change)?;
+            update(global.engine.paths(), &global.engine.container(name)?, &change)?;
             say(name)
         }))
     }

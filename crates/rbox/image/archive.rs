@@ -51,7 +51,7 @@ impl Execute for Load {
                 let _ = write_all(&mut io::stderr(), &line);
             }
         };
-        for loaded in archive::load(&global.images()?, source, &mut progress)? {
+        for loaded in archive::load(&global.engine.images()?, source, &mut progress)? {
             for line in loaded.lines() {
                 say(&line)?;
             }
@@ -102,7 +102,7 @@ pub(crate) struct Save {
 
 impl Execute for Save {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.images()?;
+        let store = global.engine.images()?;
         let form = match self.format {
             Form::DockerArchive => SaveFormat::DockerArchive,
             Form::OciArchive => SaveFormat::OciArchive,
@@ -197,10 +197,11 @@ impl Execute for Import {
             path.as_deref(),
             "requested import from stdin, but stdin is a terminal; redirect a tar archive",
         )?;
-        let image = archive::import(&global.images()?, source, &options).map_err(|error| match error {
-            ArchiveError::Change(_) => bad_input(error),
-            other => other.into(),
-        })?;
+        let image =
+            archive::import(&global.engine.images()?, source, &options).map_err(|error| match error {
+                ArchiveError::Change(_) => bad_input(error),
+                other => other.into(),
+            })?;
         say(&image.id.to_string())?;
         Ok(0)
     }

@@ -38,7 +38,7 @@ pub(crate) struct History {
 
 impl Execute for History {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.images()?;
+        let store = global.engine.images()?;
         let image = store.get(&self.image)?;
         let now = Timestamp::now();
         let mut layers = image.layers.iter();

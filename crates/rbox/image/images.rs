@@ -55,10 +55,10 @@ impl Execute for Images {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let mut given = self.filter.clone();
         given.extend(self.reference.iter().map(|reference| format!("reference={reference}")));
-        let filter = ImageFilter::read(&global.images()?, &given)?;
+        let filter = ImageFilter::read(&global.engine.images()?, &given)?;
         let now = Timestamp::now();
         let mut rows = Vec::new();
-        for image in global.listed_images()? {
+        for image in global.engine.listed_images()? {
             if filter.accepts(&image) {
                 self.add_rows(&image, &filter, now, &mut rows);
             }
@@ -197,5 +197,5 @@ impl ImageFilter {
 /// Bytes of the image a container was made of; 0 when it is gone.
 pub(crate) fn image_size(global: &Global, container: &Container) -> anyhow::Result<u64> {
     let Ok(id) = container.record.image_id.parse() else { return Ok(0) };
-    Ok(global.images()?.find_id(&id)?.map_or(0, |image| image.size))
+    Ok(global.engine.images()?.find_id(&id)?.map_or(0, |image| image.size))
 }

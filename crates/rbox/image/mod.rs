@@ -3,6 +3,6 @@
 pub(crate) mod archive;
 pub(crate) mod history;
 pub(crate) mod images;
-pub(crate) mod obtain;
+pub(crate) mod progress;
 pub(crate) mod pull;
 pub(crate) mod rmi;

@@ -3,12 +3,13 @@
 use clap::Parser;
 use rbox_engine::image::{PullOptions, Registries, tags};
 use rbox_engine::spec::Reference;
+use std::sync::Arc;
 
 use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
-use crate::image::obtain::{Out, fetch_told};
+use crate::image::progress::{Out, Progress, status};
 use crate::output::lines::say;
 
 /// Download an image from a registry
@@ -36,17 +37,16 @@ impl Execute for Pull {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let reference = Reference::parse(&self.image).map_err(bad_input)?;
         let platform = self.platform.as_deref().map(parse_platform).transpose()?;
-        let store = global.images()?;
         // Who asks for an image that is there wants it whole.
         let options = PullOptions { platform, verify: true, ..PullOptions::default() };
         if self.all_tags && !reference.is_name_only() {
             return Err(bad_input("tag can't be used with --all-tags/-a"));
         }
-        let shown = if self.quiet { None } else { Some(Out::Stdout) };
+        let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stdout, self.quiet)));
         if self.all_tags {
             let mut newer = false;
             for tag in tags(&Registries::load()?, &reference, &options)? {
-                newer |= !fetch_told(&store, &reference.with_tag(&tag)?, &options, shown)?.up_to_date;
+                newer |= !engine.pull(&reference.with_tag(&tag)?, &options)?.up_to_date;
             }
             self.tell_status(&reference, !newer)?;
             say(&reference.name())?;
@@ -56,7 +56,7 @@ impl Execute for Pull {
             say("Using default tag: latest")?;
         }
         let reference = reference.with_default_tag();
-        let pulled = fetch_told(&store, &reference, &options, shown)?;
+        let pulled = engine.pull(&reference, &options)?;
         self.tell_status(&reference, pulled.up_to_date)?;
         say(&reference.full())?;
         Ok(0)
@@ -65,7 +65,6 @@ impl Execute for Pull {
 
 impl Pull {
     fn tell_status(&self, reference: &Reference, up_to_date: bool) -> anyhow::Result<()> {
-        let what = if up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
-        if self.quiet { Ok(()) } else { say(&format!("Status: {what} {}", reference.familiar())) }
+        if self.quiet { Ok(()) } else { say(&status(reference, up_to_date)) }
     }
 }

@@ -1,13 +1,12 @@
 //! `rbox rmi`, `tag` and `image prune`.
 
 use clap::Parser;
-use jiff::Timestamp;
 use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
 use rbox_engine::spec::Reference;
 
-use crate::args::pruning::{Deleted, Pruning};
+use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -38,7 +37,7 @@ pub(crate) struct Rmi {
 
 impl Execute for Rmi {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.images()?;
+        let store = global.engine.images()?;
         Ok(each(&self.images, |name| {
             if !store.has(name)? {
                 // Docker tells of one that is not there, and with -f does not fail.
@@ -72,7 +71,7 @@ pub(crate) struct Tag {
 
 impl Execute for Tag {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.images()?;
+        let store = global.engine.images()?;
         let target = Reference::parse(&self.target)
             .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
         store.tag(&store.get(&self.source)?, &target)?;
@@ -114,18 +113,15 @@ impl Execute for Prune {
 
 /// Removes unused images, tells which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
-    let until = filters.until(Timestamp::now())?;
-    let pruned = global.images()?.prune(all, |image| {
-        filters.labels(&image.config.config.labels)
-            && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
-    })?;
-    let mut deleted = Deleted::new("Images");
-    for removed in &pruned.removed {
-        deleted.say(&match removed {
+    let pruned = global.engine.prune_images(filters, all)?;
+    let removed: Vec<String> = pruned
+        .removed
+        .iter()
+        .map(|one| match one {
             Removed::Untagged(name) => format!("untagged: {name}"),
             Removed::Deleted(digest) => format!("deleted: {digest}"),
-        })?;
-    }
-    deleted.end()?;
+        })
+        .collect();
+    say_deleted("Images", removed.iter().map(String::as_str))?;
     Ok(pruned.freed)
 }

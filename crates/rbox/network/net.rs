@@ -54,9 +54,14 @@ pub(crate) struct Net {
 
 impl Execute for Net {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        global.running()?;
-        let world = World::look(&global.paths)?;
-        let drawing = packet::draw(&global.paths, &world, &Live::new(&global.paths), self.name.as_deref())?;
+        global.engine.running()?;
+        let world = World::look(global.engine.paths())?;
+        let drawing = packet::draw(
+            global.engine.paths(),
+            &world,
+            &Live::new(global.engine.paths()),
+            self.name.as_deref(),
+        )?;
         let Some(drawing) = drawing else {
             let name = self.name.unwrap_or_default();
             anyhow::bail!("No such container or network: {name}");
@@ -114,9 +119,9 @@ impl Execute for NetTrace {
         if self.probe && (self.source == "outside" || target.protocol != Protocol::Tcp) {
             return Err(bad_input("--probe makes TCP connections, from a container or from host"));
         }
-        global.running()?;
-        let world = World::look(&global.paths)?;
-        let kernel = Live::new(&global.paths);
+        global.engine.running()?;
+        let world = World::look(global.engine.paths())?;
+        let kernel = Live::new(global.engine.paths());
         let (trace, pid) = match place(global, &world, &self.source)? {
             Ok(from) => {
                 let pid = match &from {
@@ -156,7 +161,7 @@ fn place(global: &Global, world: &World, source: &str) -> anyhow::Result<Result<
         "outside" => return Ok(Ok(Place::Outside)),
         _ => {}
     }
-    let container = global.container(source).map_err(bad_input)?;
+    let container = global.engine.container(source).map_err(bad_input)?;
     let found = world.node(container.record.id.as_str()).map(Place::Container);
     Ok(found.ok_or(container.status.as_str()))
 }

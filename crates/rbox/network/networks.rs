@@ -10,12 +10,12 @@ use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, NETWORK_KEYS};
 use rbox_engine::network::{Error, Network, NewNetwork};
 use rbox_engine::networks::change;
-use rbox_engine::networks::store::{self, is_live, live_endpoints, networks};
+use rbox_engine::networks::store::{self, is_live, live_endpoints};
 use rbox_engine::spec::container::Attachment;
 use serde_json::{Value, json};
 
 use crate::args::network_flags::{ipv4, ipv6, link};
-use crate::args::pruning::{Deleted, Pruning};
+use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, bad_input, report};
@@ -89,7 +89,7 @@ impl Execute for Create {
             labels: self.label.iter().map(|text| pair(text)).collect(),
             options: options(&self.opt)?,
         };
-        let network = networks(&global.paths).create(&asked, &|| live_endpoints(&global.paths));
+        let network = global.engine.networks().create(&asked, &|| live_endpoints(global.engine.paths()));
         say(&network.map_err(as_input)?.id)?;
         Ok(0)
     }
@@ -164,7 +164,12 @@ impl Execute for Connect {
             ..Attachment::default()
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
-        match change::connect(&global.paths, &global.container(&self.container)?, wanted, links) {
+        match change::connect(
+            global.engine.paths(),
+            &global.engine.container(&self.container)?,
+            wanted,
+            links,
+        ) {
             Err(EngineError::Invalid(message)) => Err(Coded { message, code: NOT_DONE }.into()),
             done => Ok(done.map(|()| 0)?),
         }
@@ -186,7 +191,11 @@ pub(crate) struct Disconnect {
 
 impl Execute for Disconnect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        match change::disconnect(&global.paths, &global.container(&self.container)?, &self.network) {
+        match change::disconnect(
+            global.engine.paths(),
+            &global.engine.container(&self.container)?,
+            &self.network,
+        ) {
             Err(EngineError::Network(_)) if self.force => {}
             done => done?,
         }
@@ -209,7 +218,7 @@ pub(crate) struct Rm {
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         // A container whose monitor was killed gives its address back first.
-        global.running()?;
+        global.engine.running()?;
         Ok(each(&self.networks, |name| {
             match remove(global, name) {
                 Err(Error::NoNetwork(_)) if self.force => return Ok(()),
@@ -221,10 +230,10 @@ impl Execute for Rm {
 }
 
 fn remove(global: &Global, name: &str) -> Result<(), Error> {
-    let network = networks(&global.paths).find(name)?;
-    store::remove(&global.paths, &network).map_err(|error| match error {
+    let network = global.engine.networks().find(name)?;
+    store::remove(global.engine.paths(), &network).map_err(|error| match error {
         Error::NetworkInUse { network, owners } => {
-            let one = |id: &String| match find::find(&global.paths, id) {
+            let one = |id: &String| match find::find(global.engine.paths(), id) {
                 Ok(container) => {
                     format!("name:\"{}\" id:\"{}\"", container.record.name, container.record.id.short())
                 }
@@ -258,33 +267,10 @@ impl Execute for Prune {
     }
 }
 
-/// Removes the users' networks that no container is on, running or not, and tells which.
+/// Removes the users' networks that no container is on, running or not, and prints which.
 pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<()> {
-    let until = filters.until(Timestamp::now())?;
-    let used = in_use(global)?;
-    let mut deleted = Deleted::new("Networks");
-    for network in networks(&global.paths).records()? {
-        let created = Timestamp::try_from(network.created).unwrap_or(Timestamp::UNIX_EPOCH);
-        let wanted = !used.contains(&network.id)
-            && filters.labels(&network.labels)
-            && until.is_none_or(|until| created < until);
-        // One that is taken since it was listed is refused, and stays.
-        if !wanted || remove(global, &network.id).is_err() {
-            continue;
-        }
-        deleted.say(&network.name)?;
-    }
-    deleted.end()
-}
-
-/// The ids of the networks that containers are on, running or not.
-fn in_use(global: &Global) -> anyhow::Result<HashSet<String>> {
-    let containers = global.containers()?;
-    Ok(containers
-        .into_iter()
-        .flat_map(|c| c.record.host.attachments)
-        .map(|wanted| wanted.network_id)
-        .collect())
+    let pruned = global.engine.prune_networks(filters)?;
+    say_deleted("Networks", pruned.names.iter().map(String::as_str))
 }
 
 /// Make bridges, rules and published ports right again, whatever happened to them
@@ -297,9 +283,9 @@ pub(crate) struct Reconcile {}
 
 impl Execute for Reconcile {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        global.running()?;
-        let live = live_endpoints(&global.paths);
-        match networks(&global.paths).reconcile(&live, &|id| is_live(&global.paths, id)) {
+        global.engine.running()?;
+        let live = live_endpoints(global.engine.paths());
+        match global.engine.networks().reconcile(&live, &|id| is_live(global.engine.paths(), id)) {
             Ok(()) => Ok(0),
             Err(errors) => {
                 for error in errors {
@@ -335,7 +321,7 @@ pub(crate) struct Ls {
 impl Execute for Ls {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, NETWORK_KEYS)?;
-        for error in networks(&global.paths).damaged()? {
+        for error in global.engine.networks().damaged()? {
             let why = crate::command::error::message(&anyhow::Error::from(error));
             let line = format!(
                 "rbox: warning: a network's record is damaged: {}\n",
@@ -343,7 +329,7 @@ impl Execute for Ls {
             );
             crate::output::table::write_all(&mut std::io::stderr(), &line)?;
         }
-        let mut networks = networks(&global.paths).list()?;
+        let mut networks = global.engine.networks().list()?;
         networks.sort_by(|a, b| a.name.cmp(&b.name));
         let kind = |network: &Network| if network.is_builtin() { "builtin" } else { "custom" };
         if let Some(other) =
@@ -352,7 +338,7 @@ impl Execute for Ls {
             return Err(bad_input(format!("invalid filter: 'type'='{other}': builtin or custom")));
         }
         let dangling = filters.boolean("dangling")?;
-        let used = if dangling.is_some() { in_use(global)? } else { HashSet::new() };
+        let used = if dangling.is_some() { global.engine.networks_in_use()? } else { HashSet::new() };
         networks.retain(|network| {
             filters.equals("type", kind(network))
                 && dangling

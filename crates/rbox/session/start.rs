@@ -15,7 +15,7 @@ pub(crate) fn start(
     record: &ContainerRecord,
     options: StartOptions,
 ) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
-    match rbox_engine::control::start::start(&global.paths, record, options)? {
+    match global.engine.start(record, options)? {
         Started::Now(socket) => Ok(Some(socket)),
         Started::Already => Ok(None),
     }
@@ -24,10 +24,10 @@ pub(crate) fn start(
 /// Passes a signal on to the container's PID 1, whoever that is by then.
 pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) -> impl Fn(i32) + 'a {
     move |signal| {
-        let found = Container::read(&global.paths, &record.id).ok().flatten();
+        let found = Container::read(global.engine.paths(), &record.id).ok().flatten();
         if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
             // It may have ended meanwhile: then there is nobody to tell.
-            let _ = signal::signal(&global.paths, &container, signal);
+            let _ = signal::signal(global.engine.paths(), &container, signal);
         }
     }
 }
@@ -45,7 +45,7 @@ pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended
             Err(Coded { message, code: 125 }.into())
         }
         Ended::Lost => {
-            let container = Container::read(&global.paths, &record.id)?;
+            let container = Container::read(global.engine.paths(), &record.id)?;
             // An end that is on record is an end, whoever told it.
             if let Some(exit) = container.as_ref().filter(|c| c.live.is_none()).and_then(|c| c.exit.as_ref())
             {

@@ -1,12 +1,12 @@
 //! `rbox system df`, `prune` and `reset`: the disk as a whole.
 
+use rbox_engine::engine::RemoveRequest;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::containers::trash;
-use rbox_engine::control::remove;
 use rbox_engine::image::Image;
 use rbox_engine::listing::filter::PRUNE_KEYS;
 use rbox_engine::oci::cgroup;
@@ -105,12 +105,12 @@ struct ImageUsage {
 
 /// All images, and the bytes of their layers, each once.
 fn image_usage(global: &Global) -> anyhow::Result<(Vec<ImageUsage>, u64)> {
-    let store = global.images()?;
+    let store = global.engine.images()?;
     let mut containers: HashMap<String, usize> = HashMap::new();
-    for container in global.containers()? {
+    for container in global.engine.containers()? {
         *containers.entry(container.record.image_id).or_default() += 1;
     }
-    let images = global.listed_images()?;
+    let images = global.engine.listed_images()?;
     // An image may have a layer twice.
     let of = |image: &Image| -> HashSet<Digest> { image.layers.iter().map(|layer| layer.diff_id).collect() };
     let mut layers: HashMap<Digest, (u64, usize)> = HashMap::new();
@@ -143,10 +143,10 @@ fn images(global: &Global) -> anyhow::Result<Value> {
 }
 
 fn containers(global: &Global) -> anyhow::Result<Value> {
-    let containers = global.containers()?;
+    let containers = global.engine.containers()?;
     // What it has written, as `ps -s` has it.
     let size_of = |one: &rbox_engine::record::container::Container| {
-        disk_usage(&global.paths.container(&one.record.id).join("upper"))
+        disk_usage(&global.engine.paths().container(&one.record.id).join("upper"))
     };
     let (mut size, mut stopped, mut active) = (0, 0, 0);
     for one in &containers {
@@ -162,8 +162,8 @@ fn containers(global: &Global) -> anyhow::Result<Value> {
 }
 
 fn volumes(global: &Global) -> anyhow::Result<Value> {
-    let users = global.volume_users()?;
-    let volumes = global.volumes().list()?;
+    let users = global.engine.volume_users()?;
+    let volumes = global.engine.volumes().list()?;
     let (mut size, mut unused, mut active) = (0, 0, 0);
     for volume in &volumes {
         let bytes = volume.size();
@@ -190,9 +190,10 @@ impl Usage {
         let now = Timestamp::now();
         let images = image_usage(global)?.0.iter().map(|one| image_row(one, full, now)).collect();
         let view = ps::View { full, sizes: ps::Sizes::Own(global), now };
-        let containers = global.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
-        let users = global.volume_users()?;
-        let volumes = global.volumes().list()?;
+        let containers =
+            global.engine.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
+        let users = global.engine.volume_users()?;
+        let volumes = global.engine.volumes().list()?;
         let volumes = volumes.iter().map(|one| volumes::row(one, users.of(&one.name).len(), true)).collect();
         Ok(Self { images, containers, volumes })
     }
@@ -333,7 +334,7 @@ pub(crate) struct Reset {
 
 impl Execute for Reset {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let (root, state) = (&global.paths.root, &global.paths.state);
+        let (root, state) = (&global.engine.paths().root, &global.engine.paths().state);
         let warning = format!(
             "WARNING! This will end and remove all containers, and remove all images, volumes and networks in\n  {}\n  {}",
             root.display(),
@@ -343,18 +344,19 @@ impl Execute for Reset {
             return Ok(0);
         }
         let mut failures: Vec<String> = Vec::new();
-        for container in global.containers()? {
-            if let Err(error) = remove::remove(&global.paths, &container, true, true) {
+        for container in global.engine.containers()? {
+            if let Err(error) = global.engine.remove(&container, RemoveRequest { force: true, volumes: true })
+            {
                 failures.push(error.to_string());
             }
         }
         // A container that could not be ended still stands on these.
         if failures.is_empty() {
-            if let Err(errors) = rbox_engine::networks::store::networks(&global.paths).destroy() {
+            if let Err(errors) = global.engine.networks().destroy() {
                 failures.extend(errors.iter().map(ToString::to_string));
             }
-            cgroup::remove_group_parents(&global.paths);
-            let _ = std::fs::remove_file(global.paths.boot_mark());
+            cgroup::remove_group_parents(global.engine.paths());
+            let _ = std::fs::remove_file(global.engine.paths().boot_mark());
             for dir in [root, state] {
                 for name in rbox_engine::record::paths::own_directories() {
                     let path = dir.join(name);

@@ -140,7 +140,7 @@ impl Execute for Info {
 }
 
 fn gather(global: &Global) -> anyhow::Result<Value> {
-    let containers = global.containers()?;
+    let containers = global.engine.containers()?;
     let count = |status: Status| containers.iter().filter(|one| one.status == status).count();
     let (running, paused) = (count(Status::Running) + count(Status::Restarting), count(Status::Paused));
     let file = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
@@ -162,12 +162,12 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
     let has = |name: &str| controllers.iter().any(|controller| controller == name);
     let (has_memory, has_cpu) = (has("memory"), has("cpu"));
     let mut out = json!({
-        "ID": id(&global.paths),
+        "ID": id(global.engine.paths()),
         "Containers": containers.len(),
         "ContainersRunning": running,
         "ContainersPaused": paused,
         "ContainersStopped": containers.len() - running - paused,
-        "Images": global.images()?.list()?.len(),
+        "Images": global.engine.images()?.list()?.len(),
         "Driver": "overlay2",
         "DriverStatus": [],
         "Plugins": {
@@ -220,7 +220,7 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
 /// The second half of `info`: less of the host, more of rbox. Where Docker has parts that rbox has not, they are off.
 fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Value {
     json!({
-        "DockerRootDir": global.paths.root.display().to_string(),
+        "DockerRootDir": global.engine.paths().root.display().to_string(),
         "HttpProxy": "",
         "HttpsProxy": "",
         "NoProxy": "",
@@ -247,7 +247,7 @@ fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Val
         "InitCommit": { "ID": "" },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "CDISpecDirs": [],
-        "Warnings": warnings(&global.paths, has_cgroups),
+        "Warnings": warnings(global.engine.paths(), has_cgroups),
         "ClientInfo": {
             "Debug": false,
             "Version": env!("CARGO_PKG_VERSION"),
@@ -256,7 +256,7 @@ fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Val
             "Warnings": null,
         },
         "CgroupControllers": controllers,
-        "StateDir": global.paths.state.display().to_string(),
+        "StateDir": global.engine.paths().state.display().to_string(),
     })
 }
 

@@ -8,7 +8,7 @@ use rbox_engine::spec::VolumeName;
 use rbox_engine::volume::store::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
-use crate::args::pruning::{Deleted, Pruning};
+use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::{bad_input, message};
@@ -50,7 +50,7 @@ impl Execute for Create {
             .collect();
         let name = self.name.as_deref().filter(|name| !name.is_empty());
         let name: Option<VolumeName> = name.map(str::parse).transpose().map_err(bad_input)?;
-        let volume = global.volumes().create(name.as_ref(), labels)?;
+        let volume = global.engine.volumes().create(name.as_ref(), labels)?;
         if volume.damage.is_some() {
             warn(&format!(
                 "the record of volume {} was damaged and is written anew; its labels are lost",
@@ -83,8 +83,8 @@ pub(crate) struct Ls {
 impl Execute for Ls {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, VOLUME_KEYS)?;
-        let users = global.volume_users()?;
-        let volumes = global.volumes().filtered(&filters, &users)?;
+        let users = global.engine.volume_users()?;
+        let volumes = global.engine.volumes().filtered(&filters, &users)?;
         volumes.iter().for_each(warn_of_damage);
         let sizes = self.format.as_deref().is_some_and(|format| format.contains(".Size"));
         let rows: Vec<Value> =
@@ -163,11 +163,11 @@ pub(crate) struct Rm {
 
 impl Execute for Rm {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.volumes();
+        let store = global.engine.volumes();
         Ok(each(&self.volumes, |given| {
             // What is no name is the name of no volume.
             let removed = match given.parse::<VolumeName>() {
-                Ok(name) => store.remove(&name, &|| global.volume_users()),
+                Ok(name) => store.remove(&name, &|| global.engine.volume_users()),
                 Err(_) => Err(VolumeError::Missing(given.to_owned())),
             };
             match removed {
@@ -210,12 +210,8 @@ impl Execute for Prune {
 
 /// Removes unused volumes, tells which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
-    let pruned = global.volumes().prune(filters, all, &|| global.volume_users())?;
-    let mut deleted = Deleted::new("Volumes");
-    for name in &pruned.names {
-        deleted.say(name.as_str())?;
-    }
-    deleted.end()?;
+    let pruned = global.engine.prune_volumes(filters, all)?;
+    say_deleted("Volumes", pruned.names.iter().map(VolumeName::as_str))?;
     for failure in pruned.failures {
         warn(&message(&failure.into()));
     }

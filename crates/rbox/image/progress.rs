@@ -1,4 +1,4 @@
-//! An image for a command that needs one: pulled when `--pull` says so, with what is seen of it on the way.
+//! What is seen of a pull while it goes on.
 
 use std::collections::HashMap;
 use std::io::IsTerminal;
@@ -6,13 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
-use rbox_engine::image::{
-    Image, ImageStore, LayerState, PullEvent, PullOptions, PullProgress, Pulled, Registries, StoreError, pull,
-};
+use rbox_engine::engine::{Event, Observer};
+use rbox_engine::image::{LayerState, PullEvent};
 use rbox_engine::spec::{Digest, Reference};
 
-use crate::args::platform::parse_platform;
-use crate::command::error::bad_input;
+use crate::command::global::Warnings;
 use crate::output::escape;
 use crate::output::table::write_all;
 
@@ -43,83 +41,85 @@ impl Out {
     }
 }
 
-/// The image that `run` and `create` want: the one in the store, or pulled as `policy` (`always`, `missing`,
-/// `never`) says.
-pub(crate) fn obtain(
-    store: &ImageStore,
-    name: &str,
-    policy: &str,
-    platform: Option<&str>,
-    quiet: bool,
-) -> anyhow::Result<Image> {
-    let platform = platform.map(parse_platform).transpose()?;
-    let fits = |image: &Image| platform.as_ref().is_none_or(|wanted| wanted.rank(&image.platform).is_some());
-    if policy != "always" {
-        let found = match store.find(name) {
-            // Pulled again, it is whole.
-            Err(StoreError::Broken { .. }) if policy != "never" => None,
-            found => found?,
+/// Shows a pull: bars on a terminal that can move its cursor, a line for each change otherwise, nothing when it is to be quiet.
+/// What else happens is for [`Warnings`].
+pub(crate) struct Progress {
+    out: Out,
+    shown: Shown,
+}
+
+enum Shown {
+    Nothing,
+    Lines(Lines),
+    Bars(Bars),
+}
+
+impl Progress {
+    /// A pull that is told on `out`.
+    pub(crate) fn on(out: Out, quiet: bool) -> Self {
+        let shown = match quiet {
+            true => Shown::Nothing,
+            false if out.has_cursor() => Shown::Bars(Bars::new(out)),
+            false => Shown::Lines(Lines { out }),
         };
-        match found {
-            Some(image) if fits(&image) && store.is_complete(&image) => return Ok(image),
-            Some(image) if policy == "never" && !fits(&image) => {
-                anyhow::bail!("image {name} is for {}, which is not the platform asked for", image.platform);
-            }
-            _ if policy == "never" => return Ok(store.get(name)?),
-            _ => {}
+        Self { out, shown }
+    }
+
+    /// A reader that went away does not end the pull.
+    fn line(&self, line: &str) {
+        if !matches!(self.shown, Shown::Nothing) {
+            let _ = self.out.line(line);
         }
     }
-    let reference = Reference::parse(name).map_err(bad_input)?.with_default_tag();
-    let options = PullOptions { platform, ..PullOptions::default() };
-    if quiet {
-        return Ok(fetch_told(store, &reference, &options, None)?.image);
-    }
-    let tell = |line: String| write_all(&mut std::io::stderr(), &format!("{line}\n"));
-    if policy != "always" {
-        tell(format!("Unable to find image '{}' locally", reference.familiar()))?;
-    }
-    let pulled = fetch_told(store, &reference, &options, Some(Out::Stderr))?;
-    let what = if pulled.up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
-    tell(format!("Status: {what} {}", reference.familiar()))?;
-    Ok(pulled.image)
 }
 
-/// Pulls and tells how far it is, and the digest: bars on a terminal that can move its cursor, a line for each change
-/// otherwise.
-pub(crate) fn fetch_told(
-    store: &ImageStore,
-    reference: &Reference,
-    options: &PullOptions,
-    out: Option<Out>,
-) -> anyhow::Result<Pulled> {
-    let registries = Registries::load()?;
-    let fetch = |progress: &dyn PullProgress| pull(store, &registries, reference, options, progress);
-    let Some(out) = out else { return Ok(fetch(&Silent)?) };
-    let pulled = if out.has_cursor() {
-        let bars = Bars::new(out);
-        let pulled = fetch(&bars);
-        bars.finish();
-        pulled?
-    } else {
-        fetch(&Lines { out })?
-    };
-    out.line(&format!("Digest: {}", pulled.digest))?;
-    Ok(pulled)
+impl Observer for Progress {
+    fn event(&self, event: Event<'_>) {
+        match event {
+            Event::ImageMissing(reference) => {
+                self.line(&format!("Unable to find image '{}' locally", reference.familiar()));
+            }
+            Event::Pull(event) => match &self.shown {
+                Shown::Nothing => {}
+                Shown::Lines(lines) => lines.event(event),
+                Shown::Bars(bars) => bars.event(event),
+            },
+            Event::Pulled { reference, pulled } => {
+                if let Shown::Bars(bars) = &self.shown {
+                    bars.finish();
+                }
+                self.line(&format!("Digest: {}", pulled.digest));
+                // `pull` has its own last lines.
+                if self.out == Out::Stderr {
+                    self.line(&status(reference, pulled.up_to_date));
+                }
+            }
+            other => Warnings.event(other),
+        }
+    }
 }
 
-/// Tells nothing.
-pub(crate) struct Silent;
+impl Drop for Progress {
+    /// After a pull that failed the bars stay as they are, above the error.
+    fn drop(&mut self) {
+        if let Shown::Bars(bars) = &self.shown {
+            bars.finish();
+        }
+    }
+}
 
-impl PullProgress for Silent {
-    fn event(&self, _: PullEvent<'_>) {}
+/// Docker's last line about a pull.
+pub(crate) fn status(reference: &Reference, up_to_date: bool) -> String {
+    let what = if up_to_date { "Image is up to date for" } else { "Downloaded newer image for" };
+    format!("Status: {what} {}", reference.familiar())
 }
 
 /// A line when a layer comes to a new state.
-pub(crate) struct Lines {
+struct Lines {
     out: Out,
 }
 
-pub(crate) fn line_of(state: LayerState) -> Option<&'static str> {
+fn line_of(state: LayerState) -> Option<&'static str> {
     match state {
         LayerState::Waiting => Some("Pulling fs layer"),
         LayerState::AlreadyExists => Some("Already exists"),
@@ -129,7 +129,7 @@ pub(crate) fn line_of(state: LayerState) -> Option<&'static str> {
     }
 }
 
-impl PullProgress for Lines {
+impl Lines {
     fn event(&self, event: PullEvent<'_>) {
         let line = match event {
             PullEvent::Message(text) => escape::text(text).into_owned(),
@@ -144,7 +144,7 @@ impl PullProgress for Lines {
 }
 
 /// One bar a layer, in the order the layers were first told.
-pub(crate) struct Bars {
+struct Bars {
     all: MultiProgress,
     layers: Mutex<HashMap<Digest, ProgressBar>>,
 }
@@ -184,7 +184,7 @@ pub(crate) fn style(template: &str) -> ProgressStyle {
     plain.progress_chars("=> ")
 }
 
-impl PullProgress for Bars {
+impl Bars {
     fn event(&self, event: PullEvent<'_>) {
         let (digest, state) = match event {
             PullEvent::Message(text) => {

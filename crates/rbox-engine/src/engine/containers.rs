@@ -1,0 +1,194 @@
+//! Containers by name, and what is done with one.
+
+use rbox_image::Image;
+use rbox_spec::container::NetworkMode;
+use rbox_spec::signal::Signal;
+
+use crate::cleanup::tidy::tidy;
+use crate::containers::volumes::volume_users;
+use crate::containers::{find, name};
+use crate::control::{remove, signal, start};
+use crate::create::request::CreateRequest;
+use crate::engine::{Engine, Event};
+use crate::error::EngineError;
+use crate::monitor::StartOptions;
+use crate::record::container::{Container, ContainerRecord};
+use crate::record::file::RecordError;
+use crate::volume::store::VolumeUsers;
+
+/// How a container is stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StopRequest {
+    /// The signal that asks it to; else the container's own, else SIGTERM.
+    pub signal: Option<Signal>,
+    /// Seconds until SIGKILL; else the container's own, else ten. A negative one waits without end.
+    pub timeout: Option<i64>,
+}
+
+/// How a container is removed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RemoveRequest {
+    /// Also one that runs: it is killed first.
+    pub force: bool,
+    /// Its anonymous volumes too.
+    pub volumes: bool,
+}
+
+impl Engine {
+    /// All containers, newest first, after what kills left behind was tidied up.
+    ///
+    /// # Errors
+    /// The directory of records cannot be read.
+    pub fn containers(&self) -> Result<Vec<Container>, EngineError> {
+        self.tidy();
+        let all = find::list(&self.paths)?;
+        name::sweep_names(&self.paths, &all);
+        Ok(all)
+    }
+
+    /// Those that run, newest first.
+    ///
+    /// # Errors
+    /// The directory of records cannot be read.
+    pub fn running(&self) -> Result<Vec<Container>, EngineError> {
+        self.tidy();
+        find::list_running(&self.paths)
+    }
+
+    /// The container of this name, id or unique beginning of an id, as it is now.
+    ///
+    /// # Errors
+    /// There is none, or more than one; or its record cannot be read.
+    pub fn container(&self, name: &str) -> Result<Container, EngineError> {
+        let container = find::find(&self.paths, name)?;
+        // Only one whose end nobody wrote down has something to tidy up: it seems not to run any more, and has no exit. After
+        // a boot that may be any.
+        let seems_alive = self.paths.live_of(&container.record.id).exists();
+        if container.is_active() || (!seems_alive && self.paths.boot_mark().exists()) {
+            return Ok(container);
+        }
+        self.tidy();
+        find::find(&self.paths, container.record.id.as_str())
+    }
+
+    /// Which containers mount which volume.
+    ///
+    /// # Errors
+    /// A record cannot be read.
+    pub fn volume_users(&self) -> Result<VolumeUsers, RecordError> {
+        volume_users(&self.paths)
+    }
+
+    /// Makes a container of an image. Nothing of it runs.
+    ///
+    /// # Errors
+    /// The request asks for what cannot be, the name is taken, or the record cannot be written.
+    pub fn create(&self, request: CreateRequest, image: &Image) -> Result<ContainerRecord, EngineError> {
+        let record = crate::create::create(&self.paths, &self.images()?, image, request)?;
+        if let Some(why) = self.discards_ports(&record) {
+            self.event(Event::PortsDiscarded { record: &record, why });
+        }
+        Ok(record)
+    }
+
+    /// Why a container's ports are published nowhere, if they are not.
+    fn discards_ports(&self, record: &ContainerRecord) -> Option<&'static str> {
+        let host = &record.host;
+        if host.ports.is_empty() && !host.publish_all {
+            return None;
+        }
+        let store = self.networks();
+        let mut networks = host.attachments.iter();
+        match host.network {
+            NetworkMode::Host => Some("using host network mode"),
+            NetworkMode::None => Some("the container has no network"),
+            NetworkMode::Bridge
+                if networks.all(|wanted| {
+                    let network = store.attached(&wanted.network_id, &wanted.network);
+                    network.is_ok_and(|network| network.internal)
+                }) =>
+            {
+                Some("all its networks are internal")
+            }
+            _ => None,
+        }
+    }
+
+    /// Starts a container, and comes back when its program runs.
+    ///
+    /// # Errors
+    /// What it needs is not there any more, or its program cannot be executed.
+    pub fn start(
+        &self,
+        record: &ContainerRecord,
+        options: StartOptions,
+    ) -> Result<start::Started, EngineError> {
+        start::start(&self.paths, record, options)
+    }
+
+    /// Stops a container; one that does not run has stopped already.
+    ///
+    /// # Errors
+    /// It does not end, or its monitor does not clean up after it.
+    pub fn stop(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
+        let why = crate::containers::stop_mark::Why::User;
+        signal::stop(&self.paths, container, request.signal, request.timeout, why)
+    }
+
+    /// Stops a container if it runs, and starts it.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`] and [`Engine::start`].
+    pub fn restart(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
+        self.stop(container, request)?;
+        self.start(&container.record, StartOptions::default()).map(drop)
+    }
+
+    /// Sends a signal to a container's first process. After SIGKILL it has ended when this comes back.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn kill(&self, container: &Container, with: Signal) -> Result<(), EngineError> {
+        if !container.is_active() {
+            return Err(EngineError::Conflict(format!("container {} is not running", container.record.id)));
+        }
+        if with == Signal::KILL {
+            signal::kill_now(&self.paths, container)
+        } else {
+            signal::signal(&self.paths, container, with)
+        }
+    }
+
+    /// Waits until a container does not run any more; its exit code.
+    ///
+    /// # Errors
+    /// Its record cannot be read, or it was removed meanwhile.
+    pub fn wait(&self, container: &Container) -> Result<i32, EngineError> {
+        signal::wait(&self.paths, container)
+    }
+
+    /// Removes a container, and what of its image only it still used.
+    ///
+    /// # Errors
+    /// It runs, or its files cannot be removed.
+    pub fn remove(&self, container: &Container, request: RemoveRequest) -> Result<(), EngineError> {
+        remove::remove(&self.paths, container, request.force, request.volumes)?;
+        self.release_layers(&container.record);
+        Ok(())
+    }
+
+    /// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it up.
+    fn release_layers(&self, record: &ContainerRecord) {
+        if let Ok(store) = self.images() {
+            let _ = store.release(record.image_id.parse().ok(), &record.layers);
+        }
+    }
+
+    /// Tidies up what kills left behind. What cannot be tidied up is the next command's work; it must not keep this one from
+    /// showing what there is, nor from removing it.
+    fn tidy(&self) {
+        for error in tidy(&self.paths) {
+            self.event(Event::NotTidied(&error));
+        }
+    }
+}

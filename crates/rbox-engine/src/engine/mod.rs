@@ -1,0 +1,131 @@
+//! The one door for all who use containers: the command line, and whoever comes after it. An [`Engine`] is opened once from
+//! its directories; its methods take requests and give answers. It prints nothing, and knows no exit codes and no flags.
+
+mod containers;
+mod images;
+mod prune;
+
+use std::fmt;
+use std::sync::Arc;
+
+use rbox_image::{ImageStore, PullEvent, Pulled, StoreError};
+use rbox_network::NetworkStore;
+use rbox_spec::{Platform, Reference};
+
+use crate::containers::images::image_store;
+use crate::error::EngineError;
+use crate::networks::store::networks;
+use crate::record::container::ContainerRecord;
+use crate::record::paths::Paths;
+use crate::volume::store::VolumeStore;
+
+pub use containers::{RemoveRequest, StopRequest};
+pub use images::{ImageRequest, ObtainedImage, PullPolicy};
+pub use prune::{PrunedContainers, PrunedNetworks};
+
+/// What happens while the engine works, for those who show it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// What a killed command left behind could not be tidied up. The next command tries again.
+    NotTidied(&'a EngineError),
+    /// An image that was listed cannot be read.
+    ImageDamaged {
+        /// Its name or id.
+        name: &'a str,
+        /// What is wrong with it.
+        error: &'a StoreError,
+    },
+    /// The image is not in the store, and is pulled.
+    ImageMissing(&'a Reference),
+    /// A pull has come so far.
+    Pull(PullEvent<'a>),
+    /// A pull is done.
+    Pulled {
+        /// What was asked for.
+        reference: &'a Reference,
+        /// What it came to.
+        pulled: &'a Pulled,
+    },
+    /// The image is for another kind of machine, and nobody asked for that.
+    ForeignImage {
+        /// The image's.
+        image: &'a Platform,
+        /// This machine's.
+        host: &'a Platform,
+    },
+    /// The container's ports are published nowhere.
+    PortsDiscarded {
+        /// The container.
+        record: &'a ContainerRecord,
+        /// Why not, in Docker's words.
+        why: &'static str,
+    },
+}
+
+/// Shows what happens, or keeps it.
+pub trait Observer: Send + Sync {
+    /// Takes one event. A pull calls this from several threads at once.
+    fn event(&self, event: Event<'_>);
+}
+
+/// One that looks at nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Nobody;
+
+impl Observer for Nobody {
+    fn event(&self, _: Event<'_>) {}
+}
+
+/// A container engine: its directories, and who watches.
+#[derive(Clone)]
+pub struct Engine {
+    paths: Paths,
+    observer: Arc<dyn Observer>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("paths", &self.paths).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// The engine of these directories. Nothing is read or made yet.
+    pub fn open(paths: Paths, observer: Arc<dyn Observer>) -> Self {
+        Self { paths, observer }
+    }
+
+    /// The same with another observer.
+    #[must_use]
+    pub fn watched_by(&self, observer: Arc<dyn Observer>) -> Self {
+        Self { paths: self.paths.clone(), observer }
+    }
+
+    /// Where everything is.
+    pub fn paths(&self) -> &Paths {
+        &self.paths
+    }
+
+    /// The image store.
+    ///
+    /// # Errors
+    /// Its directory cannot be made or read, or is another version's.
+    pub fn images(&self) -> Result<ImageStore, StoreError> {
+        image_store(&self.paths)
+    }
+
+    /// The volumes.
+    pub fn volumes(&self) -> VolumeStore {
+        VolumeStore::new(&self.paths.volumes())
+    }
+
+    /// The networks.
+    pub fn networks(&self) -> NetworkStore {
+        networks(&self.paths)
+    }
+
+    fn event(&self, event: Event<'_>) {
+        self.observer.event(event);
+    }
+}
