@@ -141,6 +141,7 @@ fn errors_say_what_was_tried() {
         .env("RBOX_STATE", &t.suite.state)
         .run()
         .refused(1, &[file.to_str().unwrap()]);
+    Cmd::new(binary(), ["--root", "/proc/none", "ps"]).run().refused(1, &["/proc/none"]);
     Cmd::new(binary(), ["pull", "busybox"])
         .env("RBOX_ROOT", dir.join("r"))
         .env("RBOX_STATE", dir.join("s"))

@@ -13,6 +13,7 @@ mod catalogue;
 mod compat;
 mod crafted;
 mod crash;
+mod damage;
 mod disk_full;
 mod docs;
 mod embedded;

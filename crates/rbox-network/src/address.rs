@@ -12,6 +12,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::own;
 use rbox_sys::trace;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
@@ -150,7 +151,7 @@ impl Addresses {
                 return Ok(Ok(()));
             }
         }
-        let owner = std::fs::read_to_string(self.directory.join(ip.to_string())).unwrap_or_default();
+        let owner = own::read_text(&self.directory.join(ip.to_string())).unwrap_or_default();
         Ok(Err(owner))
     }
 
@@ -176,7 +177,7 @@ impl Addresses {
         for entry in entries {
             let entry = entry.map_err(|e| Error::file("read", &self.directory, e))?;
             let Some(ip) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-            match std::fs::read_to_string(entry.path()) {
+            match own::read_text(&entry.path()) {
                 Ok(owner) => owners.push((ip, owner)),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => return Err(Error::file("read", entry.path(), error)),
@@ -218,7 +219,7 @@ impl Addresses {
     fn unlink_if(&self, ip: IpAddr, condition: impl Fn(&str) -> bool) -> Result<bool> {
         let name = ip.to_string();
         let failed = |what, errno: Errno| Error::file(what, self.directory.join(&name), errno);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let fd = match rustix::fs::openat(&self.fd, &name, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(false),
             opened => opened.map_err(|errno| failed("open", errno))?,
@@ -243,12 +244,12 @@ impl Addresses {
 
     /// Where to begin: after the last address given. Only a hint, so it is neither locked nor believed.
     fn read_hint(&self, pool: &Pool) -> u32 {
-        let read = std::fs::read_to_string(self.hint(pool)).ok();
+        let read = own::read_text(&self.hint(pool)).ok();
         read.and_then(|text| text.trim().parse().ok()).unwrap_or(0)
     }
 
     fn write_hint(&self, pool: &Pool, next: u32) {
-        let written = std::fs::write(self.hint(pool), next.to_string());
+        let written = own::write(&self.hint(pool), next.to_string());
         // Without the hint the next allocation walks from the start.
         drop(written);
     }

@@ -157,7 +157,7 @@ impl NameStore {
 
     /// Whose address `ip` is, when `entry` is a link of the same file.
     fn owner(&self, ip: IpAddr, entry: &Path) -> Option<String> {
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = File::from(rustix::fs::open(entry, flags, Mode::empty()).ok()?);
         let entry = rustix::fs::fstat(&file).ok()?;
         same(&self.current(ip)?, &entry).then(|| read_id(file).ok()).flatten()
@@ -190,7 +190,7 @@ impl NameStore {
     fn unlink_if(directory: &Path, entry: &str, condition: impl Fn(&Stat, &str) -> bool) -> Result<bool> {
         let path = directory.join(entry);
         let failed = |what, errno: Errno| Error::file(what, &path, errno);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
         let file = match rustix::fs::open(&path, flags, Mode::empty()) {
             Err(Errno::NOENT) => return Ok(false),
             opened => File::from(opened.map_err(|errno| failed("open", errno))?),

@@ -7,4 +7,4 @@ pub mod layer;
 pub mod overlay;
 pub mod tree;
 
-pub use rbox_sys::{lock, plain, removal, waiting};
+pub use rbox_sys::{lock, own, plain, removal, waiting};

@@ -11,6 +11,7 @@ pub mod file;
 pub mod inode;
 pub mod lock;
 pub mod mount;
+pub mod own;
 pub mod process;
 pub mod reading;
 pub mod removal;

@@ -58,14 +58,15 @@ pub(crate) fn clipped(message: &str) -> Cow<'_, str> {
 pub(crate) fn message(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain() {
-        let cause = cause.to_string();
+        // Before the comparison: what a message quotes of its cause is plain already.
+        let cause = rbox_engine::plain(cause);
         if text.is_empty() {
             text = cause;
         } else if !text.contains(&cause) {
             let _ = write!(text, ": {cause}");
         }
     }
-    rbox_engine::plain(&text)
+    text
 }
 
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {

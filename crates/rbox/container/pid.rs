@@ -34,7 +34,7 @@ impl Execute for Pid {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let container = global.engine.container(&self.container)?;
         let Some(live) = &container.live else {
-            anyhow::bail!("container {} is not running", container.record.id);
+            anyhow::bail!(rbox_engine::containers::running::not_running(&container));
         };
         if self.quiet && self.format.is_none() {
             crate::output::lines::say(&live.pid.to_string())?;

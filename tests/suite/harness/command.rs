@@ -250,6 +250,13 @@ impl Output {
         for raw in RAW {
             assert!(!out.stderr.contains(raw), "`{}` says `{raw}`:\n{}", out.line, out.stderr);
         }
+        let parts: Vec<&str> = out.stderr.trim_end().split(": ").collect();
+        assert!(
+            parts.windows(2).all(|pair| pair[0] != pair[1]),
+            "`{}` says a cause twice:\n{}",
+            out.line,
+            out.stderr
+        );
         let said = out.stderr.to_lowercase();
         for word in words {
             assert!(

@@ -70,7 +70,7 @@ pub fn tidy(paths: &Paths) -> Vec<EngineError> {
         Lock::try_take(&dir)?.map_or(Ok(()), |lock| tidy_one(paths, id, lock))
     });
     if !mark.exists()
-        && let Err(error) = std::fs::write(&mark, "")
+        && let Err(error) = rbox_sys::own::write(&mark, "")
     {
         failures.push(EngineError::file("write", mark)(error));
     }
@@ -202,7 +202,7 @@ pub(crate) fn discard(
 ) -> Result<Result<(), EngineError>, EngineError> {
     if volumes {
         // Should this be killed, whoever empties the trash knows. A full disk has no room for it, and need not.
-        let _ = std::fs::write(paths.container(&record.id).join(WITH_VOLUMES), "");
+        let _ = rbox_sys::own::write(&paths.container(&record.id).join(WITH_VOLUMES), "");
     }
     hide_record(paths, record)?;
     Ok(delete_hidden(paths, record, volumes || record.host.auto_remove))

@@ -19,8 +19,16 @@ pub fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
     if process_is(live.pid, live.start_ticks) { Ok(pidfd) } else { Err(not_running(container)) }
 }
 
-pub(crate) fn not_running(container: &Container) -> EngineError {
-    EngineError::Conflict(format!("container {} is not running", container.record.id))
+/// Why a container without a process cannot do what wants one.
+pub fn not_running(container: &Container) -> EngineError {
+    let id = &container.record.id;
+    if container.status == Status::Dead {
+        return EngineError::Conflict(format!(
+            "the record of container {id} cannot be read, so it can only be removed: rbox rm -f {}",
+            id.short()
+        ));
+    }
+    EngineError::Conflict(format!("container {id} is not running"))
 }
 
 /// What lives only between two lives of a container cannot be done: Docker's refusal.

@@ -24,7 +24,7 @@ pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
     // What a user said outlasts what a shutdown says.
     if asked_to_end(paths, id) != Some(Why::User) {
-        let _ = std::fs::write(mark(paths, id), if why == Why::User { "user" } else { "shutdown" });
+        let _ = rbox_sys::own::write(&mark(paths, id), if why == Why::User { "user" } else { "shutdown" });
     }
     // A monitor that waits looks for the file when somebody connects.
     drop(protocol::connect(&paths.live_of(id)));
@@ -32,7 +32,7 @@ pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
 
 /// Whether somebody asked for its end since it was started.
 pub(crate) fn asked_to_end(paths: &Paths, id: &ContainerId) -> Option<Why> {
-    let text = std::fs::read(mark(paths, id)).ok()?;
+    let text = rbox_sys::own::read(&mark(paths, id), 1 << 10).ok()?;
     Some(if text == b"shutdown" { Why::Shutdown } else { Why::User })
 }
 

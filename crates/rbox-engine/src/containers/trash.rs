@@ -100,5 +100,5 @@ pub fn remove_tree(path: &Path) -> Result<(), EngineError> {
 }
 
 pub(crate) fn read_mark(paths: &Paths, id: &ContainerId) -> Option<Timestamp> {
-    std::fs::read_to_string(paths.started_mark(id)).ok()?.trim().parse().ok()
+    rbox_sys::own::read_text(&paths.started_mark(id)).ok()?.trim().parse().ok()
 }

@@ -1,7 +1,6 @@
 //! The volumes of containers: who mounts what, and the anonymous ones that come and go with their container.
 
 use std::collections::BTreeMap;
-use std::fs;
 
 use rbox_spec::VolumeName;
 use rbox_spec::mount::MountKind;
@@ -9,7 +8,7 @@ use rbox_sys::durable::Lasting;
 
 use crate::containers::find;
 use crate::record::container::ContainerRecord;
-use crate::record::file::{RecordError, read_json};
+use crate::record::file::{MOST_BYTES, RecordError, read_json};
 use crate::record::paths::Paths;
 use crate::volume::store::{VolumeError, VolumeStore, VolumeUsers, random_name};
 
@@ -26,7 +25,7 @@ pub fn volume_users(paths: &Paths) -> Result<VolumeUsers, RecordError> {
             }
             Ok(None) => {}
             Err(_) => {
-                let text = fs::read(&path).unwrap_or_default();
+                let text = rbox_sys::own::read(&path, MOST_BYTES).unwrap_or_default();
                 users.damaged.push((id.as_str().to_owned(), String::from_utf8_lossy(&text).into_owned()));
             }
         }

@@ -116,10 +116,7 @@ pub fn exec(
         )));
     }
     running::refuse_restarting(container)?;
-    let live = container
-        .live
-        .as_ref()
-        .ok_or_else(|| EngineError::Conflict(format!("container {} is not running", record.id)))?;
+    let live = container.live.as_ref().ok_or_else(|| running::not_running(container))?;
     if request.command.is_empty() {
         return Err(EngineError::Invalid("no command specified".into()));
     }

@@ -2,10 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use rbox_spec::signal::Signal;
+use rbox_sys::process;
+
 use crate::cleanup::tidy::{discard, finish_dead};
+use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::remove_live;
 use crate::error::EngineError;
-use crate::record::container::{Container, ContainerRecord};
+use crate::record::container::{Container, ContainerRecord, LiveState, Status};
 use crate::record::lock::Lock;
 use crate::record::paths::Paths;
 
@@ -45,6 +49,23 @@ pub(crate) fn not_stopped(container: &Container) -> EngineError {
     ))
 }
 
+/// Ends the process of a container whose record cannot be read: nothing else can be done to it.
+fn end_unreadable(paths: &Paths, container: &Container, force: bool) -> Result<(), EngineError> {
+    let id = &container.record.id;
+    let Some(live) = LiveState::read(paths, id).filter(LiveState::has_process) else { return Ok(()) };
+    if !force {
+        return Err(not_stopped(container));
+    }
+    stop_mark::ask_to_end(paths, id, Why::User);
+    // Looked at again, with the descriptor in hand: its number may be another process's by now.
+    if let Ok(pidfd) = process::pidfd_open(live.pid)
+        && live.has_process()
+    {
+        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+    }
+    Ok(())
+}
+
 /// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
 pub fn remove(
     paths: &Paths,
@@ -58,6 +79,8 @@ pub fn remove(
             return Err(not_stopped(container));
         }
         crate::control::signal::kill_now(paths, container)?;
+    } else if container.status == Status::Dead {
+        end_unreadable(paths, container, force)?;
     }
     let lock = take_from_monitor(paths, record, force)?;
     // Its end need not be written down any more, and could not be on a full disk.

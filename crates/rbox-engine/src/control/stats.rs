@@ -7,8 +7,7 @@ use crate::error::EngineError;
 use crate::record::container::{Container, LiveState};
 
 fn live(container: &Container) -> Result<&LiveState, EngineError> {
-    let not_running = || EngineError::Conflict(format!("container {} is not running", container.record.id));
-    container.live.as_ref().ok_or_else(not_running)
+    container.live.as_ref().ok_or_else(|| crate::containers::running::not_running(container))
 }
 
 /// The processes of a container that runs, as the host counts them.

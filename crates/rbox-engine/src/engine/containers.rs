@@ -150,7 +150,7 @@ impl Engine {
     /// It does not run.
     pub fn kill(&self, container: &Container, with: Signal) -> Result<(), EngineError> {
         if !container.is_active() {
-            return Err(EngineError::Conflict(format!("container {} is not running", container.record.id)));
+            return Err(crate::containers::running::not_running(container));
         }
         if with == Signal::KILL {
             signal::kill_now(&self.paths, container)

@@ -147,7 +147,7 @@ impl LogReader {
         let mut absent = 0;
         for n in 0.. {
             let path = if n == 0 { self.path.clone() } else { numbered(&self.path, n) };
-            let file = match File::open(path) {
+            let file = match rbox_sys::own::open_to_read(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     // While the files are renamed one name is free.

@@ -44,7 +44,8 @@ impl LogWriter {
         let mut file = open_file(path)?;
         let size = file.metadata()?.len();
         let number = number::of(&file).unwrap_or_else(|| {
-            let before = File::open(numbered(path, 1)).ok().and_then(|file| number::of(&file));
+            let before =
+                rbox_sys::own::open_to_read(&numbered(path, 1)).ok().and_then(|file| number::of(&file));
             let next = before.map_or(1, |number| number + 1);
             number::give(&file, next);
             next
@@ -183,11 +184,11 @@ pub(super) fn numbered(path: &Path, n: u32) -> PathBuf {
 
 /// Whether a follower is at this file.
 fn is_read(path: &Path) -> bool {
-    File::open(path).is_ok_and(|file| lock::try_take(&file, How::Exclusive) == Ok(false))
+    rbox_sys::own::open_to_read(path).is_ok_and(|file| lock::try_take(&file, How::Exclusive) == Ok(false))
 }
 
 fn open_file(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).append(true).create(true).mode(0o640).open(path)
+    rbox_sys::own::open(path, OpenOptions::new().read(true).append(true).create(true).mode(0o640))
 }
 
 fn ignore_missing(result: io::Result<()>) -> io::Result<()> {

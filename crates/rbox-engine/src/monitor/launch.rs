@@ -158,7 +158,7 @@ fn carry_out(
     write_json(&live_dir.join("state.json"), live)?;
     // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
     let mark = paths.started_mark(&record.id);
-    std::fs::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
+    rbox_sys::own::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
     Ok(Made { running, root, held_ports, dns })
 }
 
@@ -255,7 +255,7 @@ fn given_files(
                 HOSTNAME => format!("{}\n", record.config.hostname),
                 _ => files::resolv_conf(record)?,
             };
-            std::fs::write(&source, text).map_err(EngineError::file("write", &source))?;
+            rbox_sys::own::write(&source, text).map_err(EngineError::file("write", &source))?;
         } else if !source.exists() {
             continue;
         }
@@ -263,7 +263,7 @@ fn given_files(
     }
     if record.embedded {
         let source = paths.given_file(&record.id, HOST_VIEW);
-        std::fs::write(&source, "").map_err(EngineError::file("write", &source))?;
+        rbox_sys::own::write(&source, "").map_err(EngineError::file("write", &source))?;
         given.push(GivenFile { target: HOST_VIEW_INSIDE, source, read_only: true });
     }
     if record.host.init {
@@ -282,7 +282,9 @@ const HOST_VIEW_INSIDE: &str = "/host-view";
 fn tell_hello(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
     if record.embedded {
         // Without it the program tells only its own view.
-        let _ =
-            std::fs::write(paths.given_file(&record.id, HOST_VIEW), crate::embedded::host_view(record, live));
+        let _ = rbox_sys::own::write(
+            &paths.given_file(&record.id, HOST_VIEW),
+            crate::embedded::host_view(record, live),
+        );
     }
 }

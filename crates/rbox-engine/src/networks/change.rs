@@ -499,7 +499,7 @@ pub fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
 pub(crate) fn begin_change(paths: &Paths, id: &ContainerId) -> Result<Changing, EngineError> {
     let (dir, mark) = (paths.state.join("changing"), mark(paths, id));
     crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
-    std::fs::write(&mark, "").map_err(EngineError::file("write", &mark))?;
+    rbox_sys::own::write(&mark, "").map_err(EngineError::file("write", &mark))?;
     Ok(Changing(mark))
 }
 

@@ -68,7 +68,7 @@ fn mark(paths: &Paths, record: &ContainerRecord, link: &Link) -> Result<(), Engi
     let dir = marks(paths, &target);
     crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", &dir))?;
     let path = dir.join(record.id.as_str());
-    std::fs::write(&path, "").map_err(EngineError::file("write", path))
+    rbox_sys::own::write(&path, "").map_err(EngineError::file("write", path))
 }
 
 /// Takes the marks of a container that has ended.
@@ -131,7 +131,7 @@ pub(crate) fn edit_hosts(paths: &Paths, id: &ContainerId, change: impl FnOnce(&s
     let path = paths.given_file(id, crate::record::paths::HOSTS);
     // Without it, or with one that the container has made something else of, the name server has the answer.
     if let Some(text) = read_hosts(&path) {
-        let _ = std::fs::write(&path, change(&text));
+        let _ = rbox_sys::own::write(&path, change(&text));
     }
 }
 

@@ -63,7 +63,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordErro
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(&temporary), text.len()),
-        || std::fs::write(&temporary, &text),
+        || rbox_sys::own::write(&temporary, &text),
     )
     .map_err(|source| {
         let _ = std::fs::remove_file(&temporary);
@@ -86,19 +86,7 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordEr
 
 /// Reads a file of ours. What somebody else put in its place is not waited for (a FIFO), and not read without end.
 pub(crate) fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    use std::io::Read as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-    let file = std::fs::File::options().read(true).custom_flags(flags.bits() as i32).open(path)?;
-    if !file.metadata()?.is_file() {
-        return Err(io::Error::other("it is not a file"));
-    }
-    let mut text = Vec::new();
-    file.take(MOST_BYTES + 1).read_to_end(&mut text)?;
-    if text.len() as u64 > MOST_BYTES {
-        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
-    }
-    Ok(text)
+    rbox_sys::own::read(path, MOST_BYTES)
 }
 
 /// No record is larger: a container has at most some megabytes of environment and labels.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use rbox_spec::id::ContainerId;
 use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::own;
 
 use crate::record::file::RecordError;
 use crate::record::paths::Paths;
@@ -26,13 +27,15 @@ impl Lock {
     pub fn try_take(dir: &Path) -> Result<Option<Self>, RecordError> {
         let path = dir.join("lock");
         loop {
-            let file = match File::options().create(true).truncate(false).write(true).read(true).open(&path) {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                    crate::record::file::make_private(dir).map_err(RecordError::io("make directory", dir))?;
-                    continue;
-                }
-                other => other.map_err(RecordError::io("open", &path))?,
-            };
+            let file =
+                match own::open(&path, File::options().create(true).truncate(false).write(true).read(true)) {
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        crate::record::file::make_private(dir)
+                            .map_err(RecordError::io("make directory", dir))?;
+                        continue;
+                    }
+                    other => other.map_err(RecordError::io("open", &path))?,
+                };
             match lock::try_take(&file, How::Exclusive) {
                 Ok(true) if is_at(&file, &path) => return Ok(Some(Self { file })),
                 // The holder removed the directory between our open and our lock: this is another file.
@@ -61,7 +64,7 @@ impl Lock {
 
     /// Whether somebody holds the lock of `dir`; a directory that is not there is held by nobody.
     pub fn is_held(dir: &Path) -> bool {
-        let Ok(file) = File::options().read(true).open(dir.join("lock")) else { return false };
+        let Ok(file) = own::open_to_read(&dir.join("lock")) else { return false };
         lock::try_take(&file, How::Shared) == Ok(false)
     }
 

@@ -344,7 +344,7 @@ impl VolumeStore {
     pub fn get(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
         let place = self.place(name);
         let path = place.join("volume.json");
-        let (record, damage) = match fs::read(&path) {
+        let (record, damage) = match rbox_sys::own::read(&path, crate::record::file::MOST_BYTES) {
             Ok(text) => match serde_json::from_slice::<Record>(&text) {
                 Ok(record) => (Some(record), None),
                 Err(error) => (None, Some(format!("read {}: {error}", path.display()))),

@@ -1,7 +1,6 @@
 //! `save`: images of the store as one archive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read, Write};
 
 use rbox_spec::{Digest, Reference};
@@ -230,7 +229,7 @@ impl<W: Write> Archive<'_, W> {
             return Ok(());
         }
         let path = self.store.blob_path(digest);
-        let file = File::open(&path).map_err(|source| io_error("open", &path, source))?;
+        let file = rbox_rootfs::own::open_to_read(&path).map_err(|source| io_error("open", &path, source))?;
         let damaged =
             |found| ArchiveError::from(StoreError::Damaged { what: "layer", digest: *digest, found });
         let length = file.metadata().map_err(|source| io_error("stat", &path, source))?.len();

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use rbox_rootfs::lock::{self, How, Patience};
+use rbox_rootfs::own;
 use rbox_spec::Digest;
 
 use super::Job;
@@ -39,7 +40,7 @@ impl Partial {
             }
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false).mode(0o600);
-            let file = options.open(&path).map_err(io_error("open", &path))?;
+            let file = own::open(&path, &mut options).map_err(io_error("open", &path))?;
             if !lock::try_take(&file, How::Exclusive)
                 .map_err(io::Error::from)
                 .map_err(io_error("lock", &path))?
@@ -137,7 +138,7 @@ impl Job<'_> {
         }
         let Some(staging) = self.stage(batch, layer)? else { return Ok(true) };
         self.tell(&layer.digest, LayerState::Extracting);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
         let mut reader = HashingReader::new(file, layer.digest.algorithm());
         let unpacked = unpack_stream(&mut reader, layer.diff_id.algorithm(), Some(staging.root()));
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;

@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rbox_rootfs::lock::{self, How, Patience};
+use rbox_rootfs::own;
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::digest::Algorithm;
 use rbox_spec::{Digest, Reference};
@@ -178,7 +179,7 @@ impl Transaction<'_> {
         Self::make_parent(&path)?;
         // What is there may be what a lost write or a failing disk left.
         if self.store.has_blob_of(digest, bytes.len() as u64)
-            && fs::read(&path).is_ok_and(|there| there == bytes)
+            && own::read(&path, bytes.len() as u64).is_ok_and(|there| there == bytes)
         {
             return Ok(());
         }

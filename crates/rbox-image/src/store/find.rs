@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use rbox_rootfs::lock::{self, How, Patience};
+use rbox_rootfs::own;
 use rbox_spec::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
@@ -342,7 +343,7 @@ impl ImageStore {
 
     fn layer_record(&self, layer: &Layer) -> Option<LayerRecord> {
         let path = self.layer_path(&layer.diff_id).join("layer.json");
-        fs::read(path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        own::read(&path, MAX_DOCUMENT).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
     }
 
     /// How many layers lie below the highest one whose root is opaque.
@@ -369,7 +370,7 @@ impl ImageStore {
         limit: u64,
     ) -> Result<Vec<u8>, StoreError> {
         let path = self.blob_path(digest);
-        let file = File::open(&path).map_err(io_error("open", &path))?;
+        let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
         let mut bytes = Vec::with_capacity(4096);
         file.take(limit + 1).read_to_end(&mut bytes).map_err(io_error("read", &path))?;
         let damaged = |found| StoreError::Damaged { what, digest: *digest, found };
@@ -405,7 +406,7 @@ impl ImageStore {
         let mut whole = true;
         for layer in &image.layers {
             let path = self.blob_path(&layer.digest);
-            let file = match File::open(&path) {
+            let file = match own::open_to_read(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     whole = false;
@@ -442,7 +443,7 @@ impl ImageStore {
     pub fn pin(&self, image: &Image) -> Result<Pin, StoreError> {
         let path = self.blob_path(&image.id);
         let gone = || StoreError::NotFound(image.id.to_string());
-        let file = match File::open(&path) {
+        let file = match own::open_to_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(gone()),
             Err(source) => return Err(StoreError::Io { action: "open", path, source }),

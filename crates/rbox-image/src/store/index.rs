@@ -1,15 +1,17 @@
 //! index.json: which references there are, and which manifest each names.
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io;
 use std::path::Path;
 
+use rbox_rootfs::own;
 use rbox_spec::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
 use super::{ImageStore, IndexLock, NAME_ANNOTATION, StoreError, TAG_ANNOTATION};
 use crate::media::{Descriptor, DescriptorPlatform, OCI_INDEX};
 
+/// An index of ten thousand images has some 10 MB.
+const MOST_BYTES: u64 = 256 << 20;
 const ID: &str = "io.rbox.image.id";
 const SIZE: &str = "io.rbox.image.size";
 const HIDDEN: &str = "io.rbox.image.hidden-layers";
@@ -155,7 +157,7 @@ impl ImageStore {
     /// Reads index.json. A missing file is an empty index: the store may just be being made.
     pub(super) fn read_index(&self) -> Result<IndexFile, StoreError> {
         let path = self.index_path();
-        let bytes = match fs::read(&path) {
+        let bytes = match own::read(&path, MOST_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexFile::default()),
             Err(source) => return Err(StoreError::Io { action: "read", path, source }),

@@ -58,6 +58,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rbox_rootfs::lock::{self, How, Patience};
+use rbox_rootfs::own;
 use rbox_spec::Digest;
 
 pub use add::{Expected, StoredLayer, Transaction};
@@ -91,7 +92,7 @@ impl ImageStore {
         let store = Self { dir: dir.to_owned(), users: None };
         let layout = store.dir.join("oci-layout");
         // Written last, so its presence means that all else is there.
-        match fs::read_to_string(&layout) {
+        match own::read_text(&layout) {
             Ok(text) if text.contains("\"1.0.") => return Ok(store),
             Ok(found) => return Err(StoreError::Version { path: layout, found }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -164,14 +165,9 @@ impl ImageStore {
     /// One of the lock files, with its path.
     fn open_lock(&self, name: &str) -> Result<(File, PathBuf), StoreError> {
         let path = self.dir.join(name);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(false).read(true).write(true).mode(0o600);
+        let file = own::open(&path, &mut options).map_err(io_error("open", &path))?;
         Ok((file, path))
     }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io;
 
 use rbox_rootfs::lock::{self, How};
+use rbox_rootfs::own;
 use rbox_spec::{Digest, Reference};
 
 use super::find::chain_ids;
@@ -184,7 +185,7 @@ impl ImageStore {
     /// made of.
     fn claim(&self, image: &Doomed) -> Result<Option<File>, StoreError> {
         let path = self.blob_path(&image.id);
-        let file = match File::open(&path) {
+        let file = match own::open_to_read(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { action: "open", path, source }),

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use rbox_rootfs::lock::{self, How};
+use rbox_rootfs::own;
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::Digest;
 
 use super::remove::Doomed;
 use super::users::layer_name;
 use super::{Image, ImageStore, RemoveOptions, Removed, StoreError, io_error};
+use crate::media::MAX_DOCUMENT;
 
 /// How long what no image names stays for the next pull to use.
 const KEEP: Duration = Duration::from_hours(24);
@@ -227,7 +229,7 @@ fn disk_use(path: &Path, meta: &fs::Metadata) -> u64 {
     if !meta.is_dir() {
         return meta.blocks() * 512;
     }
-    let record = fs::read(path.join("layer.json")).ok();
+    let record = own::read(&path.join("layer.json"), MAX_DOCUMENT).ok();
     let record = record.and_then(|bytes| serde_json::from_slice::<super::find::LayerRecord>(&bytes).ok());
     record.map_or(0, |record| record.size)
 }

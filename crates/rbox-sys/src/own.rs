@@ -1,0 +1,98 @@
+//! Files of our own that stay in their place: locks, marks, records. The one way to open them.
+//!
+//! Somebody may have put another thing where such a file belongs: a FIFO, whose opening waits for ever, a link to a file of somebody
+//! else, a device. It is told as damage of that one file; no command waits for it or writes through it.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+/// Opens `path` with these options, if a regular file is there or is made. `options` must not truncate: use [`write()`].
+pub fn open(path: &Path, options: &mut OpenOptions) -> io::Result<File> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = options.custom_flags(flags.bits() as i32).open(path).map_err(|error| {
+        match error.raw_os_error().map(Errno::from_raw_os_error) {
+            // A link at the end of the path, and a FIFO or socket that nobody has open.
+            Some(Errno::LOOP | Errno::NXIO) => no_file(),
+            _ => error,
+        }
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(no_file()) }
+}
+
+fn no_file() -> io::Error {
+    io::Error::other("it is not a regular file")
+}
+
+/// Opens it for reading.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    open(path, File::options().read(true))
+}
+
+/// All of it, which is `most` bytes at most.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open_to_read(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
+    }
+    Ok(bytes)
+}
+
+/// All of a short one, such as a mark, as text.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    String::from_utf8(read(path, 1 << 16)?).map_err(|_| io::Error::other("it is not text"))
+}
+
+/// Makes it, or replaces its content: it stays the same file.
+pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
+    let mut file = open(path, File::options().write(true).create(true).truncate(false))?;
+    file.set_len(0)?;
+    file.write_all(bytes.as_ref())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_no_regular_file_is_neither_waited_for_nor_written_through() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            at("fifo"),
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR,
+            0,
+        )
+        .unwrap();
+        fs::create_dir(at("directory")).unwrap();
+        fs::write(at("other"), "another's").unwrap();
+        symlink(at("other"), at("link")).unwrap();
+        symlink(at("absent"), at("dangling")).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        for name in ["fifo", "directory", "link", "dangling", "socket", "/dev/zero"] {
+            assert!(read(&at(name), 10).is_err(), "read {name}");
+            if name != "/dev/zero" {
+                assert!(write(&at(name), "x").is_err(), "write {name}");
+            }
+            assert!(open(&at(name), File::options().read(true).write(true)).is_err(), "open {name}");
+        }
+        assert_eq!(fs::read_to_string(at("other")).unwrap(), "another's");
+        assert!(!at("absent").exists());
+        write(&at("file"), "longer").unwrap();
+        write(&at("file"), "short").unwrap();
+        assert_eq!(read_text(&at("file")).unwrap(), "short");
+        assert!(read(&at("file"), 4).is_err());
+        assert_eq!(read(&at("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+}

@@ -1,0 +1,165 @@
+//! Something else stands where a file of rbox's own belongs: nobody waits for it, nothing is written through it, and all that has no
+//! need of it works on.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, symlink};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::harness::{BUSYBOX, OwnRoots, Test};
+
+/// A pair of roots in which there is one of each thing; all without a network.
+struct World {
+    own: OwnRoots,
+    running: String,
+    /// A file that is nobody's business.
+    victim: PathBuf,
+}
+
+impl World {
+    fn make(t: &Test) -> Self {
+        let own = OwnRoots::new(t, "damage", &t.suite.registry);
+        own.run(&["pull", "-q", BUSYBOX]).ok();
+        own.run(&["volume", "create", "vol"]).ok();
+        own.run(&["network", "create", "lab"]).ok();
+        let running = own
+            .run(&[
+                "run",
+                "-d",
+                "--name",
+                "running",
+                "--network",
+                "lab",
+                "-v",
+                "vol:/v",
+                BUSYBOX,
+                "sleep",
+                "9999",
+            ])
+            .ok();
+        own.run(&["run", "--name", "ended", "--network", "none", BUSYBOX, "echo", "said"]).ok();
+        let victim = t.dir("victim").join("file");
+        fs::write(&victim, "another's").unwrap();
+        Self { own, running, victim }
+    }
+
+    /// Each file below the roots that is rbox's own: not what is a container's, an image's or a volume's.
+    fn files(&self) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut dirs = vec![self.own.root.clone(), self.own.state.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                let name = path.file_name().and_then(OsStr::to_str).unwrap();
+                if ["fs", "upper", "work", "_data", "trash", "tmp", "stage"].contains(&name) {
+                    continue;
+                }
+                let kind = fs::symlink_metadata(&path).unwrap().file_type();
+                if kind.is_dir() {
+                    dirs.push(path);
+                } else if kind.is_file() || kind.is_socket() {
+                    files.push(path);
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+
+    /// What a command does that has to end, whatever it says; or what is wrong with it.
+    fn ends(&self, args: &[&str]) -> Result<(), String> {
+        let mut running = self.own.cmd(args).spawn();
+        let limit = crate::harness::patience(Duration::from_secs(30));
+        let begin = std::time::Instant::now();
+        while !running.ended() {
+            if begin.elapsed() > limit {
+                running.signal("KILL");
+                return Err(format!("{args:?} hangs"));
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        let out = running.finish(Duration::from_secs(30));
+        if out.code == 101 || out.stderr.contains("panicked") {
+            return Err(format!("{args:?}: {out:?}"));
+        }
+        Ok(())
+    }
+
+    /// What goes wrong with `thing` in the place of the file.
+    fn with(&self, path: &Path, thing: &str) -> Vec<String> {
+        let aside = self.own.dir.join("aside");
+        let aside =
+            if path.starts_with(&self.own.root) { aside } else { self.own.state.with_extension("aside") };
+        fs::rename(path, &aside).unwrap();
+        match thing {
+            "fifo" => {
+                let done = std::process::Command::new("mkfifo").arg(path).status().unwrap();
+                assert!(done.success());
+            }
+            "link" => symlink(&self.victim, path).unwrap(),
+            _ => symlink("/none/at/all", path).unwrap(),
+        }
+        let mut wrong: Vec<String> = [
+            &["ps", "-a"][..],
+            &["run", "--rm", "--network", "lab", "-v", "vol:/v", BUSYBOX, "true"],
+            &["start", "ended"],
+            &["logs", "ended"],
+            &["exec", "running", "true"],
+            &["volume", "ls"],
+            &["network", "connect", "bridge", "running"],
+            &["network", "disconnect", "bridge", "running"],
+        ]
+        .into_iter()
+        .filter_map(|args| self.ends(args).err())
+        .collect();
+        if fs::read_to_string(&self.victim).unwrap() != "another's" {
+            wrong.push("what the link leads to was written".to_owned());
+            fs::write(&self.victim, "another's").unwrap();
+        }
+        if fs::symlink_metadata(path).is_ok() {
+            fs::remove_file(path).unwrap();
+        }
+        // Where the file's directory went, what is left of it went with it.
+        let _ = fs::rename(&aside, path);
+        let _ = fs::remove_file(&aside);
+        wrong.into_iter().map(|what| format!("{thing} at {}: {what}", path.display())).collect()
+    }
+}
+
+#[test]
+fn no_file_of_ours_is_waited_for_or_written_through() {
+    let Some(t) = Test::start() else { return };
+    let world = World::make(&t);
+    let mut wrong = Vec::new();
+    for path in world.files() {
+        for thing in ["fifo", "link", "dangling"] {
+            // A file that came and went with a command is none to try.
+            if path.exists() {
+                wrong.extend(world.with(&path, thing));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let ps = world.own.run(&["ps", "-a", "--format", "{{.Names}} {{.State}}"]).ok();
+    for line in ["running running", "ended exited"] {
+        assert!(ps.lines().any(|l| l == line), "{ps}");
+    }
+    assert!(world.own.run(&["inspect", "-f", "{{.Id}}", "running"]).ok() == world.running);
+    world.own.run(&["rm", "-f", "running", "ended"]).ok();
+}
+
+/// One whose record cannot be read says so, and not that it is not running while it runs.
+#[test]
+fn a_running_container_without_a_record_says_what_is_wrong() {
+    let Some(t) = Test::start() else { return };
+    let world = World::make(&t);
+    fs::write(world.own.root.join("containers").join(&world.running).join("config.json"), "").unwrap();
+    for (args, code) in
+        [(&["exec", "running", "true"][..], 1), (&["kill", "running"], 1), (&["top", "running"], 1)]
+    {
+        world.own.run(args).refused(code, &["record", "rm -f"]);
+    }
+    world.own.run(&["rm", "-f", &world.running]).ok();
+    world.own.run(&["rm", "-f", "ended"]).ok();
+}
