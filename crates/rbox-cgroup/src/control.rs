@@ -4,6 +4,7 @@ use crate::dir;
 use crate::error::{CgroupError, Result};
 use crate::group::Cgroup;
 use crate::hierarchy::Controller;
+use crate::members::{MAX_DEPTH, pids_of};
 use rbox_sys::SysError;
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, Signal};
@@ -12,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How long freezing, thawing and killing may take.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Nested groups deeper than this are not looked into; the kernel's own tools stop earlier.
-const MAX_DEPTH: usize = 32;
 
 impl Cgroup {
     /// Its processes as this pid namespace counts, those in groups below it included. Empty when it is gone.
@@ -132,26 +131,6 @@ fn oom_kills_v1(group: &Path, depth: usize) -> u64 {
     let own = dir::read(group, "memory.oom_control").ok().and_then(|text| dir::keyed(&text, "oom_kill"));
     let below = if depth < MAX_DEPTH { dir::children(group) } else { Vec::new() };
     own.unwrap_or(0) + below.iter().map(|child| oom_kills_v1(child, depth + 1)).sum::<u64>()
-}
-
-/// The processes of a group and all below it.
-pub(crate) fn pids_of(group: &Path) -> Vec<i32> {
-    let mut pids = Vec::new();
-    collect(group, 0, &mut pids);
-    pids.sort_unstable();
-    pids.dedup();
-    pids
-}
-
-fn collect(group: &Path, depth: usize, pids: &mut Vec<i32>) {
-    // 0 stands for a process this pid namespace cannot see.
-    let text = dir::read(group, "cgroup.procs").unwrap_or_default();
-    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()).filter(|pid| *pid > 0));
-    if depth < MAX_DEPTH {
-        for child in dir::children(group) {
-            collect(&child, depth + 1, pids);
-        }
-    }
 }
 
 /// Kills `pid` if it is still a member once it is held by a pidfd: its number may have gone to somebody else.

@@ -42,10 +42,16 @@ mod error;
 mod group;
 pub mod hierarchy;
 mod limits;
+mod members;
+mod paths;
+mod place;
 mod stats;
+mod tree;
 
 pub use error::CgroupError;
-pub use group::{Cgroup, CgroupPaths, check_path, remove_parents};
+pub use group::{Cgroup, remove_parents};
 pub use hierarchy::{Controller, Hierarchy};
 pub use limits::host_limits;
+pub use paths::CgroupPaths;
+pub use place::check_path;
 pub use stats::{CpuStats, IoStats, MemoryStats, PidsStats, Stats};

@@ -3,8 +3,8 @@
 
 use crate::dir;
 use crate::error::{CgroupError, Result};
-use crate::group::CgroupPaths;
 use crate::hierarchy::Controller;
+use crate::paths::CgroupPaths;
 use rbox_spec::Resources;
 use rbox_spec::hugetlb::{HugetlbLimit, PageSize};
 use rbox_spec::resources::{DeviceRate, HostLimits};

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rbox_sys::SysError;
 use rbox_sys::file::{make_device, make_link};
+use rustix::fs::FileType;
 
 /// The nodes every container has: name, major, minor (Documentation/admin-guide/devices.txt).
 pub const NODES: [(&str, u32, u32); 6] =
@@ -27,4 +28,12 @@ pub fn populate(dev: BorrowedFd<'_>) -> Result<(), SysError> {
         make_link(dev.as_fd(), name, to)?;
     }
     Ok(())
+}
+
+/// Whether this is a null device, by its type and numbers.
+pub fn is_null(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstat(fd).is_ok_and(|stat| {
+        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
+            && stat.st_rdev == rustix::fs::makedev(1, 3)
+    })
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use oci_spec::runtime::{LinuxDeviceType, Process};
 use rbox_namespace::NamespaceSet;
 use rbox_namespace::handshake::{ChildEnd, Failure};
-use rbox_rootfs::tree;
+use rbox_rootfs::{dev, tree};
 use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
 use rbox_sys::inode::Inode;
 use rbox_sys::mount;
@@ -21,8 +21,8 @@ use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
-use crate::create::{Launch, Stdio};
 use crate::credentials::{self, StepError};
+use crate::launch::{Launch, Stdio};
 use crate::mounts::Mounts;
 use crate::plan::PreparedMount;
 
@@ -392,7 +392,7 @@ pub(crate) fn take_streams(
     owner: Option<&Process>,
     null: impl FnOnce() -> Option<OwnedFd>,
 ) -> Result<(), StepError> {
-    let is_hosts_null = fds.each_ref().map(|fd| is_null(fd.as_fd()));
+    let is_hosts_null = fds.each_ref().map(|fd| dev::is_null(fd.as_fd()));
     let null = if is_hosts_null.contains(&true) { null() } else { None };
     for (fd, _) in fds.iter().zip(is_hosts_null).filter(|(_, is_null)| !is_null) {
         give_to_user(fd.as_fd(), owner);
@@ -407,7 +407,7 @@ pub(crate) fn take_streams(
 /// Opens the null device that a container has at `path` below `dir`; if it has something else there, one that it shares with nobody.
 pub(crate) fn open_null(dir: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
     fn open(dir: BorrowedFd<'_>, path: &Path, how: OFlags) -> Option<OwnedFd> {
-        open_in_root(dir, path, how, 0).ok().filter(|fd| is_null(fd.as_fd()))
+        open_in_root(dir, path, how, 0).ok().filter(|fd| dev::is_null(fd.as_fd()))
     }
     let how = OFlags::RDWR | OFlags::NOCTTY;
     // Looked at before it is opened, which does something to other devices, and again after.
@@ -438,13 +438,6 @@ fn device_at(
         return Ok(there);
     }
     Err(StepError::new(format!("device {}: something else is there already", shown.display())))
-}
-
-pub(crate) fn is_null(fd: BorrowedFd<'_>) -> bool {
-    rustix::fs::fstat(fd).is_ok_and(|stat| {
-        FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
-            && stat.st_rdev == rustix::fs::makedev(1, 3)
-    })
 }
 
 /// Makes these descriptors 0, 1 and 2. They may be among 0 to 2 themselves, so all are moved up first.

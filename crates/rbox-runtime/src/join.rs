@@ -18,13 +18,13 @@ use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::OFlags;
 
-use crate::create::Stdio;
 use crate::credentials::{self, StepError};
 use crate::error::RuntimeError;
 use crate::init::{
     begin_session, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_null, open_pty,
     take_streams,
 };
+use crate::launch::Stdio;
 
 /// What is to run, and where.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! One container from an OCI runtime config: create, start, exec, kill, delete.
+//! One container from an OCI runtime config: create, start, exec.
 //!
 //! [`create`] clones the first process into its namespaces and gives a [`Created`]; the network is attached to
 //! that; [`Created::start`] consumes it and the program runs. What the child does in between is the list of
@@ -16,12 +16,14 @@ mod credentials;
 mod error;
 mod init;
 mod join;
+mod launch;
 mod mounts;
 mod plan;
 
-pub use create::{Created, Launch, Running, Stdio, create};
+pub use create::{Created, Running, create};
 pub use error::RuntimeError;
 pub use join::{JoinRequest, Joined, join};
+pub use launch::{Launch, Stdio};
 pub use mounts::PROC_FILES;
 pub use plan::{Bind, PreparedMount, Source};
 pub use rbox_namespace::handshake::Failure;

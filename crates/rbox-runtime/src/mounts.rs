@@ -17,7 +17,6 @@ use rustix::fs::{FileType, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::credentials::StepError;
-use crate::init::is_null;
 use crate::plan::{PreparedMount, Source};
 
 /// Files of procfs that may have another file mounted on them: each tells of the machine's size and load, and lxcfs has them
@@ -248,7 +247,7 @@ impl<'a> Mounts<'a> {
         if self.null.is_none() {
             self.null = Some(self.null_out_of_sight()?);
         }
-        let Some(null) = self.null.as_ref().filter(|null| is_null(null.as_fd())) else {
+        let Some(null) = self.null.as_ref().filter(|null| dev::is_null(null.as_fd())) else {
             return Err(StepError::new("the device for masks is not the null device"));
         };
         for path in masked {

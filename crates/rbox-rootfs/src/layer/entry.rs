@@ -4,9 +4,9 @@
 
 use std::io::Read;
 
-use super::Limits;
 use super::error::{UnpackError, refused};
 use super::header::{Header, sparse_block};
+use super::limits::Limits;
 use super::pax;
 use super::sparse::{DataMap, MOST_SEGMENTS, Map, PaxForm, PaxSparse, Segment};
 use super::stream::{BLOCK, Stream, padding};

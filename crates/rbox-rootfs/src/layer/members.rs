@@ -3,9 +3,9 @@
 
 use std::io::{self, Read, Write};
 
-use super::Limits;
 use super::entry::{Entries, Kind};
 use super::error::UnpackError;
+use super::limits::Limits;
 use super::stream::padding;
 
 /// What a member is.

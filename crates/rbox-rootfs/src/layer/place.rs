@@ -9,8 +9,8 @@ use rbox_sys::removal::remove_at;
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
 
-use super::Limits;
 use super::error::{Name, UnpackError, refused, system};
+use super::limits::Limits;
 
 /// As many links as the kernel follows in one name.
 const MOST_LINKS: u32 = 40;

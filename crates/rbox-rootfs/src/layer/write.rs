@@ -11,9 +11,9 @@ use rustix::io::Errno;
 
 use super::entry::{Entries, Entry, Kind};
 use super::error::{UnpackError, refused, system};
+use super::limits::{Limits, Summary};
 use super::place::{DIRECTORY, Place, clean, split};
 use super::stream::padding;
-use super::{Limits, Summary};
 
 /// Prefix of a name that hides the rest of it in lower layers.
 const WHITEOUT: &[u8] = b".wh.";

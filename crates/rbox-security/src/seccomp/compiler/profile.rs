@@ -1,6 +1,6 @@
 //! A profile as JSON: Docker's schema, and the OCI runtime specification's where the two differ.
 
-use super::CompileError;
+use super::context::CompileError;
 use serde::Deserialize;
 
 /// A profile file.

@@ -5,8 +5,8 @@
 //! rule. Between rules for the same call it is libseccomp's: one without conditions wins over those with.
 
 use super::arch::{ARM_PRIVATE, Arch, X32_BIT};
+use super::context::{CompileError, Context};
 use super::profile::{Arg, Document, Rule, When};
-use super::{CompileError, Context};
 use rbox_spec::Capability;
 use std::collections::BTreeMap;
 
