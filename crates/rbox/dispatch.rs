@@ -203,7 +203,7 @@ pub(crate) fn tree() -> Command {
                 "Where images, containers and volumes are kept [env: RBOX_ROOT] [default: /var/lib/rbox]",
             ))
             .arg(clap::Arg::new("state").long("state").value_name("DIR").help(
-                "Where the state of what runs is kept, on tmpfs [env: RBOX_STATE] [default: /run/rbox]",
+                "State of running containers; should be on tmpfs [env: RBOX_STATE] [default: /run/rbox]",
             ));
     for entry in COMMANDS {
         if let Some(name) = entry.paths.iter().find(|path| !path.contains(' ')) {

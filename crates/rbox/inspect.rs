@@ -96,7 +96,7 @@ pub(crate) struct InspectNetwork {
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]
     format: Option<String>,
-    /// Nothing more: what Docker adds is of networks of several hosts
+    /// Accepted for compatibility with Docker; has no effect
     #[arg(short, long)]
     verbose: bool,
     /// Names or ids

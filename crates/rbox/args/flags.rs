@@ -23,7 +23,7 @@ pub(crate) struct ContainerFlags {
     limits: LimitFlags,
     #[command(flatten)]
     networks: NetworkFlags,
-    /// Add an annotation, which the runtime is handed (KEY=VALUE)
+    /// Add an annotation to the OCI configuration (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
     /// Add a capability
@@ -32,7 +32,7 @@ pub(crate) struct ContainerFlags {
     /// Drop a capability
     #[arg(long, value_name = "CAP")]
     cap_drop: Vec<String>,
-    /// Make its control group in this one: a path, or the name of a systemd slice
+    /// Parent control group: a path, or the name of a systemd slice
     #[arg(long, value_name = "GROUP")]
     cgroup_parent: Option<String>,
     /// Control groups it sees: private (only its own) or host

@@ -30,7 +30,7 @@ pub(crate) struct NetworkFlags {
     /// IPv6 address on the first network
     #[arg(long, value_name = "IP")]
     ip6: Option<String>,
-    /// Call another container by a name of this one's choice (CONTAINER[:ALIAS])
+    /// Give this container another name for that one (CONTAINER[:ALIAS])
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
     /// Ethernet address on the first network (such as 02:42:ac:11:00:02)

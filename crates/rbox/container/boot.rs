@@ -23,7 +23,7 @@ use crate::output::lines::say;
 #[derive(Debug, Parser)]
 #[command(
     name = "boot",
-    after_help = "Examples:\n  rbox system boot      # always, and unless-stopped when nobody had stopped it\n  rbox system unit      # the systemd unit that calls this when the host comes up"
+    after_help = "Examples:\n  rbox system boot      # policy always, and unless-stopped if it was not stopped by hand\n  rbox system unit      # the systemd unit that calls this when the host comes up"
 )]
 pub(crate) struct Boot {
     /// Then stay, so that the systemd unit keeps its control group
@@ -98,7 +98,7 @@ pub(crate) struct Unit {
     /// Root directory of the system it is installed in, when that is not this one
     #[arg(long, value_name = "DIR", requires = "install")]
     prefix: Option<PathBuf>,
-    /// Where rbox lies on that system
+    /// Path of rbox on that system
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
 }

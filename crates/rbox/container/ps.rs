@@ -25,7 +25,7 @@ use crate::output::units::{ago, created_at, ellipsis, human_duration, human_size
 #[derive(Debug, Parser)]
 #[command(
     name = "ps",
-    after_help = "Examples:\n  rbox ps                                  # what runs\n  rbox ps -a --filter status=exited        # what has ended\n  rbox ps -q --filter label=app=web        # only ids\n  rbox ps --format 'table {{.Names}}\\t{{.Status}}\\t{{.Ports}}'\n  rbox ps -a --format json"
+    after_help = "Examples:\n  rbox ps                                  # running containers\n  rbox ps -a --filter status=exited        # stopped containers\n  rbox ps -q --filter label=app=web        # only ids\n  rbox ps --format 'table {{.Names}}\\t{{.Status}}\\t{{.Ports}}'\n  rbox ps -a --format json\n\nFilters: id, name, label, status, exited, ancestor, before, since, volume, network, publish, expose."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Ps {

@@ -18,7 +18,7 @@ use crate::output::units::human_sum;
 #[derive(Debug, Parser)]
 #[command(
     name = "rm",
-    after_help = "Examples:\n  rbox rm job             # one that has ended\n  rbox rm -f -v web       # one that runs, with the volumes nobody named\n  rbox rm -f $(rbox ps -aq)"
+    after_help = "Examples:\n  rbox rm job             # a stopped container\n  rbox rm -f -v web       # a running one, with its anonymous volumes\n  rbox rm -f $(rbox ps -aq)"
 )]
 pub(crate) struct Rm {
     /// Force the removal of a running container (uses SIGKILL)

@@ -18,7 +18,7 @@ use crate::output::units::{bytes_size, human_size};
 #[derive(Debug, Parser)]
 #[command(
     name = "stats",
-    after_help = "Examples:\n  rbox stats                     # all that run, every second\n  rbox stats --no-stream web\n  rbox stats --no-stream --format '{{.Name}} {{.MemUsage}}'"
+    after_help = "Examples:\n  rbox stats                     # all running containers, every second\n  rbox stats --no-stream web\n  rbox stats --no-stream --format '{{.Name}} {{.MemUsage}}'"
 )]
 pub(crate) struct Stats {
     /// Show all containers (default shows just running)
@@ -33,7 +33,7 @@ pub(crate) struct Stats {
     /// Do not truncate output
     #[arg(long)]
     no_trunc: bool,
-    /// Names or ids; all that run when none is given
+    /// Names or ids; all running containers when none is given
     #[arg(value_name = "CONTAINER")]
     containers: Vec<String>,
 }

@@ -40,7 +40,7 @@ enum TracedAs {
   rbox net back                           # one network
   rbox net --format mermaid > net.mmd     # a flowchart, as Markdown shows it
   rbox net --format json web
-  rbox net trace web db:5432              # does it reach, and if not, why
+  rbox net trace web db:5432              # does a connection arrive, and if not, why
 
 A container called trace: rbox net -- trace"
 )]

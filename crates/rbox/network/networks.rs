@@ -31,23 +31,23 @@ use crate::output::units::created_at;
     name = "create",
     after_help = "Examples:
   rbox network create front
-  rbox network create --internal back                    # no way out, and none in
+  rbox network create --internal back                    # no default route, no published ports
   rbox network create --subnet 10.5.0.0/16 --gateway 10.5.0.1 --ip-range 10.5.1.0/24 lab
   rbox network create --ipv6 six                         # IPv6 beside IPv4; --subnet fd00:5::/64 to choose it
   rbox network create -o com.docker.network.driver.mtu=1400 vpn"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Create {
-    /// Keep it for Docker's sake: without a meaning here
+    /// Accepted for compatibility with Docker; has no effect
     #[arg(long)]
     attachable: bool,
     /// Driver of the network
     #[arg(short, long, default_value = "bridge", value_name = "DRIVER")]
     driver: String,
-    /// Address of the bridge, which is the containers' way out
+    /// Address of the bridge, the containers' default gateway
     #[arg(long, value_name = "IP")]
     gateway: Vec<IpAddr>,
-    /// No way out of the network, and none in
+    /// Internal network: no default route, no published ports
     #[arg(long)]
     internal: bool,
     /// Part of the subnet that containers are given addresses of
@@ -133,7 +133,7 @@ pub(crate) struct Connect {
     /// Further name on this network
     #[arg(long, value_name = "NAME")]
     alias: Vec<String>,
-    /// The way out leads through the network with the highest
+    /// The network with the highest priority gives the default route
     #[arg(long, value_name = "N", default_value_t = 0, allow_negative_numbers = true)]
     gw_priority: i32,
     /// IPv4 address
@@ -142,7 +142,7 @@ pub(crate) struct Connect {
     /// IPv6 address
     #[arg(long, value_name = "IP")]
     ip6: Option<String>,
-    /// Another container by a name of this one's choice
+    /// Another name for a container, known to this one only
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
     /// The network
@@ -180,7 +180,7 @@ impl Execute for Connect {
 #[derive(Debug, Parser)]
 #[command(name = "disconnect", after_help = "Examples:\n  rbox network disconnect back web")]
 pub(crate) struct Disconnect {
-    /// Go on when its cable cannot be taken away: the end of the container does that
+    /// Disconnect even if the link cannot be removed now; it goes when the container ends
     #[arg(short, long)]
     force: bool,
     /// The network
@@ -273,11 +273,11 @@ pub(crate) fn prune(global: &Global, filters: &Filters) -> anyhow::Result<()> {
     say_deleted("Networks", pruned.names.iter().map(String::as_str))
 }
 
-/// Make bridges, rules and published ports right again, whatever happened to them
+/// Restore the bridges, rules and published ports of all networks
 #[derive(Debug, Parser)]
 #[command(
     name = "reconcile",
-    after_help = "Examples:\n  nft flush ruleset; rbox network reconcile     # what runs is reachable again\n\nEach start does so for its own networks."
+    after_help = "Examples:\n  nft flush ruleset; rbox network reconcile     # running containers are reachable again\n\nEach start does so for its own networks."
 )]
 pub(crate) struct Reconcile {}
 

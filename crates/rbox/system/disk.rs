@@ -276,7 +276,7 @@ fn cache_headers() -> Headers {
 #[derive(Debug, Parser)]
 #[command(
     name = "prune",
-    after_help = "Examples:\n  rbox system prune -f                   # stopped containers, images without a tag\n  rbox system prune -a -f --volumes      # all images no container uses, volumes nobody named\n  rbox system prune --filter until=24h"
+    after_help = "Examples:\n  rbox system prune -f                   # stopped containers, images without a tag\n  rbox system prune -a -f --volumes      # also all unused images and anonymous volumes\n  rbox system prune --filter until=24h"
 )]
 pub(crate) struct Prune {
     /// Remove all unused images, not just dangling ones

@@ -183,7 +183,7 @@ impl Execute for Rm {
 #[derive(Debug, Parser)]
 #[command(
     name = "prune",
-    after_help = "Examples:\n  rbox volume prune -f           # those nobody named\n  rbox volume prune -a -f        # named ones too\n  rbox volume prune --filter label!=keep"
+    after_help = "Examples:\n  rbox volume prune -f           # unused anonymous volumes\n  rbox volume prune -a -f        # named ones too\n  rbox volume prune --filter label!=keep"
 )]
 pub(crate) struct Prune {
     /// Remove all unused volumes, not just anonymous ones
