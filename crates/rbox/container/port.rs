@@ -13,7 +13,7 @@ use crate::output::lines::say;
 #[derive(Debug, Parser)]
 #[command(
     name = "port",
-    after_help = "Examples:\n  rbox port web          # 8000/tcp -> 0.0.0.0:8080\n  rbox port web 8000     # 0.0.0.0:8080\n  rbox port web 53/udp\n  rbox port add web 8443:443\n  rbox port rm web 443\n\nA container called add or rm: rbox container port add"
+    after_help = "Examples:\n  rbox port web          # 8000/tcp -> 0.0.0.0:8080\n  rbox port web 8000     # 0.0.0.0:8080\n  rbox port web 53/udp\n  rbox port add web 8443:443\n  rbox port rm web 443\n\nTo list the ports of a container called add or rm: rbox container port add"
 )]
 pub(crate) struct Port {
     /// Its name or id

@@ -19,7 +19,7 @@ use crate::output::units::{ago, created_at, human_size, human_sum};
 #[derive(Debug, Parser)]
 #[command(
     name = "images",
-    after_help = "Examples:\n  rbox images\n  rbox images python              # one repository\n  rbox images 'py*:3.*'           # or a pattern\n  rbox images -q --filter dangling=true\n  rbox images --digests --format 'table {{.Repository}}\\t{{.Digest}}'"
+    after_help = "Examples:\n  rbox images\n  rbox images python              # one repository\n  rbox images 'py*:3.*'           # or a pattern\n  rbox images -q --filter dangling=true\n  rbox images --digests --format 'table {{.Repository}}\\t{{.Digest}}'\n\nFilters: dangling, label, before, since, reference, until."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Images {

@@ -42,7 +42,7 @@ enum TracedAs {
   rbox net --format json web
   rbox net trace web db:5432              # does a connection arrive, and if not, why
 
-A container called trace: rbox net -- trace"
+To draw a container called trace: rbox net -- trace"
 )]
 pub(crate) struct Net {
     /// How it is drawn

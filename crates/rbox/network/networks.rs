@@ -301,7 +301,7 @@ impl Execute for Reconcile {
 #[derive(Debug, Parser)]
 #[command(
     name = "ls",
-    after_help = "Examples:\n  rbox network ls\n  rbox network ls -q --filter driver=bridge"
+    after_help = "Examples:\n  rbox network ls\n  rbox network ls -q --filter driver=bridge\n\nFilters: dangling, driver, id, label, name, scope, type."
 )]
 pub(crate) struct Ls {
     /// Provide filter values (e.g. "driver=bridge")

@@ -66,7 +66,7 @@ impl Execute for Create {
 #[derive(Debug, Parser)]
 #[command(
     name = "ls",
-    after_help = "Examples:\n  rbox volume ls\n  rbox volume ls -q --filter dangling=true\n  rbox volume ls --format '{{.Name}} {{.Mountpoint}}'"
+    after_help = "Examples:\n  rbox volume ls\n  rbox volume ls -q --filter dangling=true\n  rbox volume ls --format '{{.Name}} {{.Mountpoint}}'\n\nFilters: dangling, name, label, driver."
 )]
 pub(crate) struct Ls {
     /// Provide filter values (e.g. "dangling=true")
