@@ -32,7 +32,20 @@ use crate::subnet::{self, Subnet, Subnet6};
 /// Makes a directory and those above it, for root only, as all below rbox's roots is.
 pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt as _;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+    let mut left = 100;
+    loop {
+        match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
+            // Another process removed its last entry, and it, just when this one found it there.
+            Err(error)
+                if error.kind() == std::io::ErrorKind::AlreadyExists
+                    && left > 0
+                    && dir.symlink_metadata().map_or(true, |there| there.is_dir()) =>
+            {
+                left -= 1;
+            }
+            done => return done,
+        }
+    }
 }
 
 /// The names of what rbox makes on the host; they differ by state directory, so that two installations, or a test

@@ -59,6 +59,9 @@ pub enum ArchiveError {
         /// How large it may be.
         limit: u64,
     },
+    /// More names than any archive has.
+    #[error("the archive's images have more than {0} names")]
+    TooManyNames(usize),
     /// More files than any archive has.
     #[error("the archive has more than {0} files")]
     TooMany(usize),

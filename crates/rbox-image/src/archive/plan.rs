@@ -38,11 +38,15 @@ pub(super) struct Planned {
 /// images.
 const MOST_CONFIGS: u64 = 32 * MAX_CONFIG;
 
+/// More names than the images of any archive have together. Each is looked up and written down by itself.
+const MOST_NAMES: usize = 1000;
+
 /// The images found so far.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     images: Vec<Planned>,
     bytes: u64,
+    names: usize,
 }
 
 impl Plan {
@@ -58,6 +62,10 @@ impl Plan {
 
     pub(super) fn add(&mut self, image: Planned) -> Result<(), ArchiveError> {
         self.reserve(image.config.len())?;
+        self.names += image.references.len();
+        if self.names > MOST_NAMES {
+            return Err(ArchiveError::TooManyNames(MOST_NAMES));
+        }
         self.images.push(image);
         Ok(())
     }

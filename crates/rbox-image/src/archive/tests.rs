@@ -556,6 +556,10 @@ fn hostile_archives_are_refused() {
         ("a tar of something else", Tar::new().with("etc/passwd", "root").end()),
         ("a gzip of zeros", bomb),
         (
+            "20,000 names",
+            with(entry("c.json", (0..20_000).map(|n| format!("x:{n}")).collect(), json!(["l.tar"]))).end(),
+        ),
+        (
             "absolute name",
             with(entry("c.json", json!(["a:1"]), json!(["l.tar"]))).with("/etc/evil", "x").end(),
         ),

@@ -94,7 +94,11 @@ impl ImageStore {
         // Written last, so its presence means that all else is there.
         match own::read_text(&layout) {
             Ok(text) if text.contains("\"1.0.") => return Ok(store),
-            Ok(found) => return Err(StoreError::Version { path: layout, found }),
+            Ok(found) if found.contains("imageLayoutVersion") => {
+                return Err(StoreError::Version { path: layout, found });
+            }
+            // It says the same in every store: a damaged one is written again.
+            Ok(_) => store.remove_damaged(&layout)?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "read", path: layout, source }),
         }
@@ -113,6 +117,15 @@ impl ImageStore {
         }
         store.replace(&layout, LAYOUT.as_bytes())?;
         Ok(store)
+    }
+
+    /// Takes a damaged `oci-layout` away, under the index's lock so that no whole one goes.
+    fn remove_damaged(&self, layout: &Path) -> Result<(), StoreError> {
+        let _lock = self.lock_index()?;
+        match own::read_text(layout) {
+            Ok(text) if text.contains("imageLayoutVersion") => Ok(()),
+            _ => fs::remove_file(layout).map_err(io_error("remove", layout)),
+        }
     }
 
     /// The same store, which asks `users` before it deletes anything.

@@ -335,6 +335,22 @@ fn a_store_of_another_version_is_refused() {
 }
 
 #[test]
+fn a_damaged_layout_file_is_written_again() {
+    let (_dir, store) = fresh();
+    let image = TestImage::new(&[(tar_of(&[("n", b"1")]), "")], host_architecture());
+    add(&store, &image, &["n:1"]);
+    for damaged in ["", "garbage"] {
+        fs::write(store.dir().join("oci-layout"), damaged).unwrap();
+        let again = ImageStore::open(store.dir()).unwrap();
+        assert!(again.find("n:1").unwrap().is_some());
+        assert_eq!(
+            fs::read_to_string(store.dir().join("oci-layout")).unwrap(),
+            r#"{"imageLayoutVersion":"1.0.0"}"#
+        );
+    }
+}
+
+#[test]
 fn tidying_leaves_what_the_living_write() {
     let (dir, store) = fresh();
     add(&store, &TestImage::small(), &["a:1"]);
