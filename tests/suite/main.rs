@@ -57,5 +57,6 @@ mod streams_ways;
 mod terminal;
 mod together;
 mod update;
+mod upgrade;
 mod volumes;
 mod waits;

@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::SystemTime;
 
 use rbox_spec::NetworkName;
+use rbox_spec::record::{Record, Step, fill};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use crate::address::Pool;
 use crate::error::{Error, Result};
@@ -44,31 +46,36 @@ pub struct Network {
     /// The bridge's own address.
     pub gateway: Option<Ipv4Addr>,
     /// The part of the subnet that containers are given addresses of; all of it when none.
-    #[serde(default)]
     pub ip_range: Option<Subnet>,
     /// The IPv6 subnet, on a network that has IPv6.
-    #[serde(default)]
     pub subnet6: Option<Subnet6>,
     /// The bridge's own IPv6 address.
-    #[serde(default)]
     pub gateway6: Option<Ipv6Addr>,
     /// The Linux bridge; empty for host and none.
-    #[serde(default)]
     pub bridge: String,
     /// When it was made.
     pub created: SystemTime,
     /// Labels of a user-defined network.
-    #[serde(default)]
     pub labels: BTreeMap<String, String>,
     /// Options of the driver.
-    #[serde(default)]
     pub options: BTreeMap<String, String>,
     /// Whether it has no way out.
-    #[serde(default)]
     pub internal: bool,
     /// Whether containers may be attached by hand to what a swarm runs on it: kept, and without a meaning here.
-    #[serde(default)]
     pub attachable: bool,
+}
+
+impl Record for Network {
+    const STEPS: &'static [Step] = &[version_1];
+}
+
+/// Before there were versions, fields came one by one. What may be missing is read as none.
+fn version_1(record: &mut Map<String, Value>) {
+    fill(record, "bridge", "".into());
+    fill(record, "labels", Value::Object(Map::new()));
+    fill(record, "options", Value::Object(Map::new()));
+    fill(record, "internal", false.into());
+    fill(record, "attachable", false.into());
 }
 
 impl Network {

@@ -503,7 +503,7 @@ impl NetworkStore {
     fn write_record(&self, path: &Path, network: &Network) -> Result<()> {
         make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let temporary = self.root.join(format!(".{}.{}", network.bridge, std::process::id()));
-        let text = serde_json::to_vec_pretty(network)
+        let text = serde_json::to_vec_pretty(&rbox_spec::record::Versioned::new(network))
             .map_err(|e| Error::file("encode", path, std::io::Error::other(e)))?;
         let written = std::fs::File::create(&temporary).and_then(|mut file| {
             file.write_all(&text)?;
@@ -550,7 +550,7 @@ fn read_record(path: &Path) -> Result<Option<Network>> {
             Ok(None)
         }
         Err(error) => Err(Error::file("read", path, std::io::Error::other(error))),
-        Ok(text) => serde_json::from_slice(&text)
+        Ok(text) => rbox_spec::record::decode(&text)
             .map_err(std::io::Error::other)
             .and_then(|network| {
                 let wrong = || std::io::Error::other("its name, id or bridge is none that rbox gives");

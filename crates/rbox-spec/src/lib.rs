@@ -11,6 +11,7 @@ pub mod mount;
 pub mod name;
 pub mod platform;
 pub mod port;
+pub mod record;
 pub mod reference;
 pub mod resources;
 pub mod restart;

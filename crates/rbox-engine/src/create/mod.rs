@@ -235,7 +235,7 @@ fn take_some_name(
 /// Writes `config.json` into a directory that nobody else knows.
 fn write_first(path: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
     let format = |source| RecordError::Format { path: path.to_owned(), source };
-    let text = serde_json::to_vec(record).map_err(format)?;
+    let text = rbox_spec::record::encode(record).map_err(format)?;
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),

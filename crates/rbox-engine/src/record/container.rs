@@ -16,6 +16,7 @@ use rbox_spec::ContainerName;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
+use rbox_spec::record::Record;
 use rbox_spec::restart::RestartPolicy;
 use rbox_sys::durable::Lasting;
 use serde::{Deserialize, Serialize};
@@ -39,12 +40,10 @@ pub struct ContainerRecord {
     /// The digest of the manifest it was pulled by, when known.
     pub image_manifest: String,
     /// The image's platform: `linux/amd64`. Empty in records of older versions.
-    #[serde(default)]
     pub platform: String,
     /// The layers' directories, base first.
     pub layers: Vec<PathBuf>,
     /// It is of the image embedded in rbox, whose program is told what the host sees.
-    #[serde(default)]
     pub embedded: bool,
     /// What the process is.
     pub config: ContainerConfig,
@@ -66,17 +65,14 @@ pub struct LiveState {
     /// Its control groups.
     pub cgroup: CgroupPaths,
     /// Its places on networks.
-    #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// Ports the host passes on to it.
     pub published: Vec<PublishedPort>,
     /// The program runs: init's last step was carried out.
     pub running: bool,
     /// How often its monitor has started it again since somebody started it.
-    #[serde(default)]
     pub restart_count: u32,
     /// It has ended like this, and its monitor starts it again after a pause.
-    #[serde(default)]
     pub between: Option<ExitRecord>,
 }
 
@@ -88,17 +84,14 @@ pub struct ExitRecord {
     /// A process of it was killed for want of memory.
     pub oom_killed: bool,
     /// Why it could not be started, or empty.
-    #[serde(default)]
     pub error: String,
     /// When it started; none if it never did.
     pub started: Option<Timestamp>,
     /// When it ended.
     pub finished: Timestamp,
     /// How often it had been started again by then, the restart that follows this end included.
-    #[serde(default)]
     pub restart_count: u32,
     /// Somebody had asked for its end: `unless-stopped` does not start it with the host.
-    #[serde(default)]
     pub stopped: bool,
 }
 
@@ -194,14 +187,9 @@ pub struct Container {
 
 /// Writes `value` as JSON below the root, so that readers, and the next boot, see the old file or the new one, whole. With
 /// [`Lasting::Now`] it is on disk when this returns.
-pub fn keep<T: Serialize>(
-    paths: &Paths,
-    path: &Path,
-    value: &T,
-    lasting: Lasting,
-) -> Result<(), RecordError> {
-    let text =
-        serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+pub fn keep<T: Record>(paths: &Paths, path: &Path, value: &T, lasting: Lasting) -> Result<(), RecordError> {
+    let text = rbox_spec::record::encode(value)
+        .map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),

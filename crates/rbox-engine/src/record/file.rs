@@ -4,9 +4,8 @@ use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rbox_spec::record::{Record, decode, encode};
 use rbox_sys::plain;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 
 /// Makes a directory of ours and those above it, for root only: below the roots are records with environments, and
 /// file systems of images with set-user-ID programs.
@@ -54,10 +53,9 @@ impl RecordError {
 }
 
 /// Writes `value` as JSON so that readers see the old file or the new one, whole. For live state, which no power cut survives.
-pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordError> {
+pub fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), RecordError> {
     let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
-    let text =
-        serde_json::to_vec(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    let text = encode(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
     // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     rbox_sys::trace::call(
@@ -72,16 +70,14 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), RecordErro
     std::fs::rename(&temporary, path).map_err(io_error("rename to"))
 }
 
-/// Reads a JSON file; none when it is not there.
-pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, RecordError> {
+/// Reads a JSON file, of this version or an older one; none when it is not there.
+pub fn read_json<T: Record>(path: &Path) -> Result<Option<T>, RecordError> {
     let text = match read_file(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
     };
-    serde_json::from_slice(&text)
-        .map(Some)
-        .map_err(|source| RecordError::Format { path: path.to_owned(), source })
+    decode(&text).map(Some).map_err(|source| RecordError::Format { path: path.to_owned(), source })
 }
 
 /// Reads a file of ours. What somebody else put in its place is not waited for (a FIFO), and not read without end.

@@ -4,3 +4,4 @@ pub mod container;
 pub mod file;
 pub mod lock;
 pub mod paths;
+mod upgrade;

@@ -114,8 +114,16 @@ pub enum VolumeError {
 struct Record {
     created: Timestamp,
     anonymous: bool,
-    #[serde(default)]
     labels: BTreeMap<String, String>,
+}
+
+impl rbox_spec::record::Record for Record {
+    const STEPS: &'static [rbox_spec::record::Step] = &[version_1];
+}
+
+/// Before there were versions, labels came to records that had none.
+fn version_1(record: &mut serde_json::Map<String, serde_json::Value>) {
+    rbox_spec::record::fill(record, "labels", serde_json::Value::Object(serde_json::Map::new()));
 }
 
 /// A volume.
@@ -345,7 +353,7 @@ impl VolumeStore {
         let place = self.place(name);
         let path = place.join("volume.json");
         let (record, damage) = match rbox_sys::own::read(&path, crate::record::file::MOST_BYTES) {
-            Ok(text) => match serde_json::from_slice::<Record>(&text) {
+            Ok(text) => match rbox_spec::record::decode::<Record>(&text) {
                 Ok(record) => (Some(record), None),
                 Err(error) => (None, Some(format!("read {}: {error}", path.display()))),
             },
@@ -523,7 +531,7 @@ impl VolumeUsers {
 }
 
 fn text_of(record: &Record, place: &Path) -> Result<Vec<u8>, VolumeError> {
-    serde_json::to_vec(record).map_err(|error| io_error("write", place)(error.into()))
+    rbox_spec::record::encode(record).map_err(|error| io_error("write", place)(error.into()))
 }
 
 fn make_private_dir(dir: &Path) -> Result<(), VolumeError> {

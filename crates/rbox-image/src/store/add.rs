@@ -103,7 +103,7 @@ impl Staging {
     pub(crate) fn write_record(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
         let path = self.path.join("layer.json");
         let json = |source| StoreError::Json { path: path.clone(), source };
-        let bytes = serde_json::to_vec(&LayerRecord::from(unpacked)).map_err(json)?;
+        let bytes = rbox_spec::record::encode(&LayerRecord::from(unpacked)).map_err(json)?;
         fs::write(&path, bytes).map_err(io_error("write", &path))
     }
 

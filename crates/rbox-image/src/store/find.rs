@@ -130,6 +130,11 @@ pub(super) struct LayerRecord {
     pub(super) opaque: bool,
 }
 
+impl rbox_spec::record::Record for LayerRecord {
+    /// Version 1 has a number, and no more.
+    const STEPS: &'static [rbox_spec::record::Step] = &[|_| {}];
+}
+
 impl From<&Unpacked> for LayerRecord {
     fn from(unpacked: &Unpacked) -> Self {
         Self { diff_id: unpacked.diff_id, size: unpacked.size, opaque: unpacked.root_opaque }
@@ -343,7 +348,7 @@ impl ImageStore {
 
     fn layer_record(&self, layer: &Layer) -> Option<LayerRecord> {
         let path = self.layer_path(&layer.diff_id).join("layer.json");
-        own::read(&path, MAX_DOCUMENT).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok())
+        own::read(&path, MAX_DOCUMENT).ok().and_then(|bytes| rbox_spec::record::decode(&bytes).ok())
     }
 
     /// How many layers lie below the highest one whose root is opaque.

@@ -230,7 +230,7 @@ fn disk_use(path: &Path, meta: &fs::Metadata) -> u64 {
         return meta.blocks() * 512;
     }
     let record = own::read(&path.join("layer.json"), MAX_DOCUMENT).ok();
-    let record = record.and_then(|bytes| serde_json::from_slice::<super::find::LayerRecord>(&bytes).ok());
+    let record = record.and_then(|bytes| rbox_spec::record::decode::<super::find::LayerRecord>(&bytes).ok());
     record.map_or(0, |record| record.size)
 }
 

@@ -1,0 +1,87 @@
+//! How a container's records of older versions become those of this one: one function a step, named after the version
+//! it leads to. A field that comes to a record gets its value for older ones here, not by `serde(default)`.
+
+use rbox_spec::record::{Record, Step, fill};
+use serde_json::{Map, Value};
+
+use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
+
+impl Record for ContainerRecord {
+    const STEPS: &'static [Step] = &[container_1];
+}
+
+impl Record for LiveState {
+    const STEPS: &'static [Step] = &[live_1];
+}
+
+impl Record for ExitRecord {
+    const STEPS: &'static [Step] = &[exit_1];
+}
+
+/// Before there were versions, fields came one by one.
+fn container_1(record: &mut Map<String, Value>) {
+    fill(record, "platform", "".into());
+    fill(record, "embedded", false.into());
+}
+
+fn live_1(record: &mut Map<String, Value>) {
+    fill(record, "endpoints", Value::Array(Vec::new()));
+    fill(record, "restart_count", 0.into());
+    fill(record, "between", Value::Null);
+    if let Some(Value::Object(between)) = record.get_mut("between") {
+        exit_1(between);
+    }
+}
+
+fn exit_1(record: &mut Map<String, Value>) {
+    fill(record, "error", "".into());
+    fill(record, "restart_count", 0.into());
+    fill(record, "stopped", false.into());
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn records_without_a_version_get_what_came_later() {
+        let exit =
+            json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z"});
+        let exit_now = json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z",
+            "error": "", "restart_count": 0, "stopped": false});
+        let table: [(&str, Step, Value, Value); 5] = [
+            (
+                "container",
+                container_1,
+                json!({"id": "x"}),
+                json!({"id": "x", "platform": "", "embedded": false}),
+            ),
+            (
+                "container that has them",
+                container_1,
+                json!({"platform": "linux/amd64", "embedded": true}),
+                json!({"platform": "linux/amd64", "embedded": true}),
+            ),
+            ("exit", exit_1, exit.clone(), exit_now.clone()),
+            (
+                "live",
+                live_1,
+                json!({"pid": 7}),
+                json!({"pid": 7, "endpoints": [], "restart_count": 0, "between": null}),
+            ),
+            (
+                "live between two lives",
+                live_1,
+                json!({"restart_count": 2, "between": exit}),
+                json!({"endpoints": [], "restart_count": 2, "between": exit_now}),
+            ),
+        ];
+        for (name, step, before, wanted) in table {
+            let Value::Object(mut record) = before else { panic!("{name}") };
+            step(&mut record);
+            assert_eq!(Value::Object(record), wanted, "{name}");
+        }
+    }
+}
