@@ -347,17 +347,21 @@ mod tests {
     #[test]
     fn a_slip_in_a_command_is_told_with_what_was_meant() {
         for (line, said) in [
-            ("rum busybox", "'rum' is not a rbox command: did you mean run? See 'rbox --help'"),
+            ("rum busybox", "'rum' is not an rbox command: did you mean run? See 'rbox --help'"),
             (
                 "container stat x",
-                "'container stat' is not a rbox command: did you mean container start or container stats? See 'rbox container --help'",
+                "'container stat' is not an rbox command: did you mean container start or container stats? See 'rbox container --help'",
             ),
-            ("push x", "'push' is a docker command that rbox does not have; see 'rbox --help'"),
+            ("swarm x", "'swarm' is a docker command that rbox does not have; see 'rbox --help'"),
+            (
+                "push x",
+                "'push' is a docker command that rbox does not have; 'rbox save' writes an image that other tools can push",
+            ),
             (
                 "-H tcp://x ps",
                 "docker's flag -H is not supported: rbox has no daemon to connect to; see 'rbox --help'",
             ),
-            ("bogus", "'bogus' is not a rbox command; see 'rbox --help'"),
+            ("bogus", "'bogus' is not an rbox command; see 'rbox --help'"),
             ("run --gpus all x", "docker's flag --gpus is not supported by rbox run; see 'rbox run --help'"),
             (
                 "ps --al",

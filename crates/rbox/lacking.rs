@@ -53,6 +53,18 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "volume update",
 ];
 
+/// What to do where a command is missing.
+const INSTEAD: &[(&str, &str)] = &[
+    (
+        "build",
+        "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
+    ),
+    ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
+    ("export", "'rbox exec NAME tar -c /' gives a container's files"),
+    ("login", "'rbox pull' reads the credentials in ~/.docker/config.json, and asks the helpers it names"),
+    ("push", "'rbox save' writes an image that other tools can push"),
+];
+
 /// Docker's flags that rbox has not, by command.
 const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
     ("run", OF_RUN),
@@ -120,7 +132,12 @@ pub(crate) fn command(name: &str) -> String {
     if COMMANDS_OF_DOCKER.contains(&name.split(' ').next().unwrap_or(name))
         || COMMANDS_OF_DOCKER.contains(&name)
     {
-        return format!("'{name}' is a docker command that rbox does not have; see 'rbox --help'");
+        let first = name.split(' ').next_back().unwrap_or(name);
+        let instead = INSTEAD
+            .iter()
+            .find(|(lacking, _)| *lacking == first)
+            .map_or("see 'rbox --help'", |(_, hint)| hint);
+        return format!("'{name}' is a docker command that rbox does not have; {instead}");
     }
     let group = name.split_once(' ').map(|(group, _)| group);
     let of_group = |path: &&str| path.split_once(' ').map(|(group, _)| group) == group;
@@ -138,7 +155,7 @@ pub(crate) fn command(name: &str) -> String {
     let best = near.first().map(|(distance, _)| *distance);
     near.retain(|(distance, _)| Some(*distance) == best);
     let names: Vec<&str> = near.iter().map(|(_, path)| *path).collect();
-    let mut line = format!("'{name}' is not a rbox command");
+    let mut line = format!("'{name}' is not an rbox command");
     let known = group.is_some_and(|group| GROUPS.iter().any(|(known, _)| *known == group));
     let help = group.filter(|_| known).map_or_else(String::new, |group| format!("{group} "));
     let _ = if names.is_empty() {

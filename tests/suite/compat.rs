@@ -445,6 +445,7 @@ fn what_tools_ask_first() {
     }
     let line = "{{.Swarm.LocalNodeState}} {{index .Plugins.Network 0}} {{.DefaultRuntime}} {{.LiveRestoreEnabled}} {{len .ID}}";
     assert_eq!(t.ok(["info", "-f", line]), "inactive bridge rbox true 36");
+    assert_eq!(t.ok(["info", "-f", "{{len .RegistryConfig.Mirrors}}"]), "1", "the suite's registry");
     assert_eq!(
         t.ok(["system", "df", "--format", "{{.Type}}"]),
         "Images\nContainers\nLocal Volumes\nBuild Cache"

@@ -74,7 +74,7 @@ impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         if self.driver != "bridge" {
             return Err(bad_input(format!(
-                "network driver {:?} is not there: bridge is the one",
+                "network driver {:?} is not supported: rbox has only bridge",
                 self.driver
             )));
         }

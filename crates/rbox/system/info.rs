@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::Parser;
 use rbox_engine::host;
+use rbox_engine::image::Registries;
 use rbox_engine::network::NetworkStore;
 use rbox_engine::record::container::Status;
 use rbox_engine::record::paths::Paths;
@@ -161,6 +162,9 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
         cgroups.iter().flat_map(|cgroups| &cgroups.controllers).map(|(name, _)| name.clone()).collect();
     let has = |name: &str| controllers.iter().any(|controller| controller == name);
     let (has_memory, has_cpu) = (has("memory"), has("cpu"));
+    // A file that cannot be used is for the pull to refuse.
+    let registries = Registries::load().unwrap_or_default();
+    let mirrors = registries.mirrors("docker.io");
     let mut out = json!({
         "ID": id(global.engine.paths()),
         "Containers": containers.len(),
@@ -202,9 +206,9 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
         "RegistryConfig": {
             "InsecureRegistryCIDRs": [],
             "IndexConfigs": {
-                "docker.io": { "Name": "docker.io", "Mirrors": [], "Secure": true, "Official": true },
+                "docker.io": { "Name": "docker.io", "Mirrors": mirrors, "Secure": true, "Official": true },
             },
-            "Mirrors": [],
+            "Mirrors": mirrors,
         },
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory * 1024,

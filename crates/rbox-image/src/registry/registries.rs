@@ -106,6 +106,11 @@ pub struct Endpoint {
 }
 
 impl Registries {
+    /// The mirrors of a registry, as the file names them.
+    pub fn mirrors(&self, registry: &str) -> &[String] {
+        self.settings.get(registry).map_or(&[], |settings| &settings.mirrors)
+    }
+
     /// Where the file is: as the environment says, else [`DEFAULT_FILE`].
     pub fn file() -> PathBuf {
         named().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE))
