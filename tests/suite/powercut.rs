@@ -257,7 +257,8 @@ fn remove_groups(id: &str) -> bool {
 /// Cuts the power while a command is at work.
 fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> String {
     let name = format!("c{n}");
-    let lines: [&[&str]; 8] = [
+    let network = format!("{name}-net");
+    let lines: [&[&str]; 15] = [
         &["volume", "create", &name],
         &["create", "--name", &name, "-v", "/a", BUSYBOX, "true"],
         &["run", "-d", "--network", "none", "--name", &name, BUSYBOX, "sleep", "100"],
@@ -266,8 +267,28 @@ fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> St
         &["update", "--restart", "always", "keep"],
         &["network", "create", &name],
         &["pull", "-q", PULLED],
+        &["tag", BUSYBOX, &name],
+        &["rm", "-v", &name],
+        &["rm", "-f", &name],
+        &["rmi", &name],
+        &["volume", "rm", &name],
+        &["network", "rm", &name],
+        &["network", "connect", &network, &name],
     ];
     let args = lines[random.below(lines.len() as u64) as usize];
+    // What is to be removed, or changed, has to be there.
+    match *args {
+        ["rm", "-f", _] => drop(host.run(&name, "no")),
+        ["rm", ..] => drop(host.ok(&["create", "--name", &name, "-v", "/a", BUSYBOX, "true"])),
+        ["rmi", _] => drop(host.import(&name)),
+        ["volume", "rm", _] => drop(host.ok(&["volume", "create", &name])),
+        ["network", "rm", _] => drop(host.ok(&["network", "create", &name])),
+        ["network", "connect", ..] => {
+            host.ok(&["network", "create", &network]);
+            host.create(&name);
+        }
+        _ => {}
+    }
     host.own.run(&["rmi", PULLED]);
     let running = host.own.cmd(args).spawn();
     std::thread::sleep(Duration::from_micros(random.below(25_000)));
