@@ -45,20 +45,22 @@ pub fn take(file: impl AsFd, how: How, patience: Patience) -> io::Result<()> {
     let begin = Instant::now();
     let mut stopped: Option<Instant> = None;
     let mut looked = begin;
+    let mut holders = Vec::new();
     loop {
         if try_take(&file, how)? {
             return Ok(());
         }
         let waited = begin.elapsed();
-        if looked.elapsed() >= LOOK.min(patience.stopped / 2) {
+        let given_up = stopped.is_some_and(|since| since.elapsed() >= patience.stopped);
+        let ends = given_up || waited >= patience.whole;
+        if ends || looked.elapsed() >= LOOK.min(patience.stopped / 2) {
             looked = Instant::now();
-            let holders = holders(&file);
+            look_again(&mut holders, &file);
             let all = !holders.is_empty() && holders.iter().all(Seen::is_stopped);
             stopped = all.then(|| stopped.unwrap_or(looked));
         }
-        let given_up = stopped.is_some_and(|since| since.elapsed() >= patience.stopped);
-        if given_up || waited >= patience.whole {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, held(&holders(&file), waited)));
+        if ends {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, held(&holders, waited)));
         }
         std::thread::sleep((waited / 8).clamp(SHORTEST, LONGEST));
     }
@@ -78,6 +80,13 @@ pub fn try_take(file: impl AsFd, how: How) -> Result<bool, Errno> {
             Err(errno) => return Err(errno),
         }
     }
+}
+
+/// Brings up to date who holds the lock of a file. The kernel's list is read in pieces, and a line falls between two of them
+/// when another lock is released just then: so a list in which nobody holds this one says nothing.
+fn look_again(known: &mut Vec<Seen>, file: impl AsFd) {
+    let found = holders(&file);
+    *known = if found.is_empty() { known.iter().filter_map(|seen| look(seen.pid)).collect() } else { found };
 }
 
 /// Who holds the lock of a file, as far as the kernel tells.
@@ -155,6 +164,37 @@ mod tests {
         );
         drop(ours);
         take(&theirs, How::Exclusive, short).unwrap();
+    }
+
+    /// Others release theirs while the kernel's list is read, and lines fall out of it.
+    #[test]
+    fn a_holder_that_a_list_lacks_is_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let locked = |name: String| {
+            let file = File::create(dir.path().join(name)).unwrap();
+            assert!(try_take(&file, How::Exclusive).unwrap());
+            file
+        };
+        let many: Vec<File> = (0..300).map(|n| locked(format!("{n}"))).collect();
+        let ends = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                    drop((0..20).map(|n| locked(format!("other-{n}"))).collect::<Vec<_>>());
+                }
+            });
+            let mut known = Vec::new();
+            while known.is_empty() {
+                look_again(&mut known, &many[150]);
+            }
+            let lacking = (0..2000).filter(|_| {
+                look_again(&mut known, &many[150]);
+                known.is_empty()
+            });
+            let lacking = lacking.count();
+            ends.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert_eq!(lacking, 0);
+        });
     }
 
     #[test]
