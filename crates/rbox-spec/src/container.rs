@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
+use crate::docker::{fields, list, set};
 use crate::mac::Mac;
-use crate::mount::MountSpec;
-use crate::port::PortMapping;
+use crate::mount::{GivenBy, MountSpec};
+use crate::port::{PortMapping, port_bindings};
 use crate::resources::Resources;
 use crate::restart::RestartPolicy;
 use crate::ulimit::Ulimit;
@@ -57,6 +59,40 @@ impl ContainerConfig {
             "" => self.hostname.clone(),
             domain => format!("{}.{domain}", self.hostname),
         }
+    }
+
+    /// `Config` in Docker's `inspect`; `image` as the user named it.
+    pub fn as_docker(&self, image: &str) -> Value {
+        let mut fields = fields(json!({
+            "Hostname": self.hostname,
+            "Domainname": self.domainname,
+            "User": self.user,
+            "AttachStdin": self.attached.stdin,
+            "AttachStdout": self.attached.stdout,
+            "AttachStderr": self.attached.stderr,
+        }));
+        let mut add = |key: &str, value: Value| fields.insert(key.to_owned(), value);
+        if !self.exposed_ports.is_empty() {
+            add("ExposedPorts", set(&self.exposed_ports));
+        }
+        add("Tty", self.tty.into());
+        add("OpenStdin", self.open_stdin.into());
+        add("StdinOnce", (self.open_stdin && self.attached.stdin).into());
+        add("Env", self.env.clone().into());
+        add("Cmd", list(&self.cmd));
+        add("Image", image.into());
+        add("Volumes", set(&self.volumes));
+        add("WorkingDir", self.working_dir.clone().into());
+        add("Entrypoint", list(&self.entrypoint));
+        add("OnBuild", Value::Null);
+        add("Labels", json!(self.labels));
+        if let Some(signal) = &self.stop_signal {
+            add("StopSignal", signal.clone().into());
+        }
+        if let Some(timeout) = self.stop_timeout {
+            add("StopTimeout", timeout.into());
+        }
+        fields.into()
     }
 }
 
@@ -251,6 +287,90 @@ impl HostConfig {
             }
         }
     }
+
+    /// `HostConfig` in Docker's `inspect`, but for the paths that are masked and sealed. Keys at the end are left out when they are
+    /// not used.
+    pub fn as_docker(&self) -> Map<String, Value> {
+        let mut fields = fields(json!({
+            "Binds": list(&self.mounts.iter().filter_map(MountSpec::as_bind).collect::<Vec<_>>()),
+            "ContainerIDFile": self.cid_file.clone().unwrap_or_default(),
+            "LogConfig": { "Type": self.log_driver.as_str(), "Config": self.log_opts },
+            "NetworkMode": self.network_mode(),
+            "PortBindings": port_bindings(&self.ports),
+            "RestartPolicy": {
+                "Name": self.restart.name(),
+                "MaximumRetryCount": self.restart.max_retries(),
+            },
+            "AutoRemove": self.auto_remove,
+            "VolumeDriver": "",
+            "VolumesFrom": null,
+            "ConsoleSize": [0, 0],
+            "CapAdd": list(&self.cap_add),
+            "CapDrop": list(&self.cap_drop),
+            "CgroupnsMode": if self.cgroupns_host { "host" } else { "private" },
+            "Dns": self.dns,
+            "DnsOptions": self.dns_options,
+            "DnsSearch": self.dns_search,
+            "ExtraHosts": list(&self.extra_hosts),
+            "GroupAdd": list(&self.group_add),
+            "IpcMode": self.ipc.as_str(),
+            "Cgroup": "",
+            "Links": list(&self.links.iter().map(Link::as_docker).collect::<Vec<_>>()),
+            "OomScoreAdj": self.oom_score_adj.unwrap_or(0),
+            "PidMode": if self.pid_host { "host" } else { "" },
+            "Privileged": self.privileged,
+            "PublishAllPorts": self.publish_all,
+            "ReadonlyRootfs": self.read_only,
+            "SecurityOpt": list(&self.security_options()),
+            "UTSMode": if self.uts_host { "host" } else { "" },
+            "UsernsMode": self.userns,
+            "ShmSize": self.shm_size.unwrap_or(64 << 20),
+            "Runtime": "rbox",
+            "Isolation": "",
+        }));
+        fields.extend(self.resources.as_docker());
+        fields.insert("CgroupParent".into(), self.cgroup_parent.clone().unwrap_or_default().into());
+        fields.insert("Devices".into(), self.devices.iter().map(DeviceSpec::as_docker).collect());
+        fields.insert("Ulimits".into(), json!(self.ulimits));
+        let tmpfs: Map<String, Value> = self
+            .mounts
+            .iter()
+            .filter_map(|mount| Some((mount.target.clone(), mount.as_tmpfs_options()?.into())))
+            .collect();
+        if !tmpfs.is_empty() {
+            fields.insert("Tmpfs".into(), tmpfs.into());
+        }
+        let given: Vec<Value> = self
+            .mounts
+            .iter()
+            .filter(|mount| mount.given_by == GivenBy::Mount)
+            .map(MountSpec::as_docker)
+            .collect();
+        if !given.is_empty() {
+            fields.insert("Mounts".into(), given.into());
+        }
+        if !self.sysctls.is_empty() {
+            fields.insert("Sysctls".into(), json!(self.sysctls));
+        }
+        if !self.annotations.is_empty() {
+            fields.insert("Annotations".into(), json!(self.annotations));
+        }
+        if self.init {
+            fields.insert("Init".into(), true.into());
+        }
+        fields
+    }
+
+    /// `--security-opt`, as given.
+    fn security_options(&self) -> Vec<String> {
+        let seccomp = match &self.seccomp {
+            SeccompMode::Default => None,
+            SeccompMode::Unconfined => Some("seccomp=unconfined".to_owned()),
+            SeccompMode::Profile(text) => Some(format!("seccomp={text}")),
+        };
+        let privileges = self.no_new_privileges.then(|| "no-new-privileges".to_owned());
+        seccomp.into_iter().chain(privileges).collect()
+    }
 }
 
 /// A network that a container is on, and what it wants there.
@@ -297,6 +417,13 @@ pub struct Link {
     pub alias: String,
 }
 
+impl Link {
+    /// As Docker has it: `/db:/db`.
+    fn as_docker(&self) -> String {
+        format!("/{}:/{}", self.name, self.alias)
+    }
+}
+
 /// `--security-opt seccomp=…`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -319,6 +446,16 @@ pub struct DeviceSpec {
     pub container: String,
     /// Some of `r`, `w`, `m`.
     pub permissions: String,
+}
+
+impl DeviceSpec {
+    fn as_docker(&self) -> Value {
+        json!({
+            "PathOnHost": self.host,
+            "PathInContainer": self.container,
+            "CgroupPermissions": self.permissions,
+        })
+    }
 }
 
 /// `--device` of another form.

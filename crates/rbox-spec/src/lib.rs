@@ -4,6 +4,7 @@
 pub mod capability;
 pub mod container;
 pub mod digest;
+pub mod docker;
 pub mod hugetlb;
 pub mod id;
 pub mod mac;

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 use crate::name::{InvalidName, VolumeName};
 
@@ -165,6 +166,65 @@ pub enum GivenBy {
 }
 
 impl MountSpec {
+    /// As `-v` takes it, when it was given with that and has a name.
+    pub fn as_bind(&self) -> Option<String> {
+        if self.given_by != GivenBy::Volume || matches!(self.kind, MountKind::Volume { anonymous: true, .. })
+        {
+            return None;
+        }
+        let mode = if self.read_only { ":ro" } else { "" };
+        Some(format!("{}:{}{mode}", self.kind.source()?, self.target))
+    }
+
+    /// The options of `--tmpfs`, as it takes them, when it was given with that.
+    pub fn as_tmpfs_options(&self) -> Option<String> {
+        let MountKind::Tmpfs { size, mode, options } = &self.kind else { return None };
+        if self.given_by != GivenBy::Tmpfs {
+            return None;
+        }
+        let mut all: Vec<String> = if self.read_only { vec!["ro".to_owned()] } else { Vec::new() };
+        all.extend(options.iter().cloned());
+        all.extend(size.map(|size| format!("size={size}")));
+        all.extend(mode.map(|mode| format!("mode={mode:o}")));
+        Some(all.join(","))
+    }
+
+    /// As Docker's API has a mount of `--mount`: what is not said is left out.
+    pub fn as_docker(&self) -> Value {
+        let mut out = Map::new();
+        let (kind, source) = match &self.kind {
+            MountKind::Bind { source, .. } => ("bind", source.as_str()),
+            MountKind::Volume { anonymous, .. } => {
+                ("volume", if *anonymous { "" } else { self.kind.source().unwrap_or_default() })
+            }
+            MountKind::Tmpfs { .. } => ("tmpfs", ""),
+        };
+        out.insert("Type".into(), kind.into());
+        if !source.is_empty() {
+            out.insert("Source".into(), source.into());
+        }
+        out.insert("Target".into(), self.target.clone().into());
+        if self.read_only {
+            out.insert("ReadOnly".into(), true.into());
+        }
+        match &self.kind {
+            MountKind::Bind { propagation, .. } if !propagation.is_empty() => {
+                out.insert("BindOptions".into(), json!({ "Propagation": propagation }));
+            }
+            MountKind::Volume { no_copy: true, .. } => {
+                out.insert("VolumeOptions".into(), json!({ "NoCopy": true }));
+            }
+            MountKind::Tmpfs { size, mode, .. } if size.is_some() || mode.is_some() => {
+                let mut options = Map::new();
+                options.extend(size.map(|size| ("SizeBytes".to_owned(), size.into())));
+                options.extend(mode.map(|mode| ("Mode".to_owned(), mode.into())));
+                out.insert("TmpfsOptions".into(), options.into());
+            }
+            _ => {}
+        }
+        out.into()
+    }
+
     /// `-v [SOURCE:]TARGET[:OPTIONS]`: an absolute or `./` source is a bind, another is a volume's name.
     /// `cwd` resolves relative sources, as Docker's client does.
     pub fn parse_volume(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {

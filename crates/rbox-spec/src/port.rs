@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 
 /// Why a port specification was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -233,6 +234,32 @@ impl Display for PortMapping {
             None => {}
         }
         write!(f, "{}/{}", self.container_port, self.proto)
+    }
+}
+
+/// What was asked for, by container port: `PortBindings` in Docker's API.
+pub fn port_bindings(mappings: &[PortMapping]) -> Value {
+    let mut out = Map::new();
+    for mapping in mappings {
+        let port = match mapping.host_ports {
+            Some((first, last)) if first == last => first.to_string(),
+            Some((first, last)) => format!("{first}-{last}"),
+            None if mapping.zero => "0".to_owned(),
+            None => String::new(),
+        };
+        let ip = mapping.host_ip.map(|ip| ip.to_string()).unwrap_or_default();
+        push_binding(&mut out, mapping.container(), json!({ "HostIp": ip, "HostPort": port }));
+    }
+    out.sort_keys();
+    out.into()
+}
+
+/// Adds one to the host ports of a container port.
+pub fn push_binding(bindings: &mut Map<String, Value>, port: ContainerPort, host: Value) {
+    if let Some(items) = bindings.entry(port.to_string()).or_insert_with(|| json!([])).as_array_mut() {
+        items.push(host);
+    } else {
+        bindings.insert(port.to_string(), json!([host]));
     }
 }
 

@@ -2,9 +2,11 @@
 //!
 //! Field names in JSON are those of Docker's `HostConfig`. Checks and wording are Docker's.
 
+use crate::docker::{fields, list};
 use crate::hugetlb::{HugetlbError, HugetlbLimit, PageSize};
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
@@ -146,6 +148,51 @@ impl Resources {
     /// What a container gets that asks for nothing.
     pub fn defaults() -> Self {
         Self { pids_limit: Some(DEFAULT_PIDS_LIMIT), ..Self::default() }
+    }
+
+    /// The part of `HostConfig` in `inspect` that tells of limits, with Docker's keys in their order. `CgroupParent`, `Devices` and
+    /// `Ulimits`, which stand among them, are the caller's to fill in.
+    pub fn as_docker(&self) -> Map<String, Value> {
+        let rates = |rates: &[DeviceRate]| -> Value {
+            rates.iter().map(|rate| json!({ "Path": rate.path, "Rate": rate.rate })).collect()
+        };
+        let swap = self.memory_swap.unwrap_or_else(|| self.memory.map_or(0, |memory| (memory * 2) as i64));
+        let rules: Vec<String> = self.device_cgroup_rules.iter().map(ToString::to_string).collect();
+        let mut fields = fields(json!({
+            "CpuShares": self.cpu_shares.unwrap_or(0),
+            "Memory": self.memory.unwrap_or(0),
+            "NanoCpus": self.nano_cpus.unwrap_or(0),
+            "CgroupParent": "",
+            "BlkioWeight": self.blkio_weight.unwrap_or(0),
+            "BlkioWeightDevice": [],
+            "BlkioDeviceReadBps": rates(&self.device_read_bps),
+            "BlkioDeviceWriteBps": rates(&self.device_write_bps),
+            "BlkioDeviceReadIOps": rates(&self.device_read_iops),
+            "BlkioDeviceWriteIOps": rates(&self.device_write_iops),
+            "CpuPeriod": self.cpu_period.unwrap_or(0),
+            "CpuQuota": self.cpu_quota.unwrap_or(0),
+            "CpuRealtimePeriod": 0,
+            "CpuRealtimeRuntime": 0,
+            "CpusetCpus": self.cpuset_cpus.clone().unwrap_or_default(),
+            "CpusetMems": self.cpuset_mems.clone().unwrap_or_default(),
+            "Devices": null,
+            "DeviceCgroupRules": list(&rules),
+            "DeviceRequests": null,
+            "MemoryReservation": self.memory_reservation.unwrap_or(0),
+            "MemorySwap": swap,
+            "MemorySwappiness": self.memory_swappiness,
+            "OomKillDisable": self.oom_kill_disable,
+            "PidsLimit": self.pids_limit.filter(|limit| *limit > 0),
+            "Ulimits": null,
+            "CpuCount": 0,
+            "CpuPercent": 0,
+            "IOMaximumIOps": 0,
+            "IOMaximumBandwidth": 0,
+        }));
+        if !self.hugetlb_limits.is_empty() {
+            fields.insert("HugetlbLimits".into(), json!(self.hugetlb_limits));
+        }
+        fields
     }
 
     /// Whether the device filter is the default one.

@@ -5,7 +5,9 @@ use rbox_engine::engine::{ImageRequest, PullPolicy};
 use std::collections::BTreeMap;
 
 use rbox_engine::create::request::CreateRequest;
-use rbox_engine::spec::container::{Attached, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode};
+use rbox_engine::spec::container::{
+    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode,
+};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
@@ -215,21 +217,30 @@ impl ContainerFlags {
             command: command.to_vec(),
             entrypoint: self.entrypoint.clone(),
             name,
-            hostname: self.hostname.clone(),
-            domainname: self.domainname.clone(),
+            embedded: false,
+            config: self.config()?,
+            host: self.host()?,
+        })
+    }
+
+    /// What the process is, as far as the user says.
+    fn config(&self) -> anyhow::Result<ContainerConfig> {
+        let text = |given: &Option<String>| given.clone().unwrap_or_default();
+        Ok(ContainerConfig {
+            hostname: text(&self.hostname),
+            domainname: text(&self.domainname),
             umask: self.umask.as_deref().map(umask).transpose()?,
-            user: self.user.clone(),
-            working_dir: self.workdir.clone(),
+            user: text(&self.user),
+            working_dir: text(&self.workdir),
             env: environment(&self.env_file, &self.env)?,
             labels: self.labels()?,
-            expose: self.expose.clone(),
+            exposed_ports: self.expose.clone(),
             tty: self.tty,
             open_stdin: self.interactive,
             attached: Attached::output_and(self.interactive),
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
-            embedded: false,
-            host: self.host()?,
+            ..ContainerConfig::default()
         })
     }
 

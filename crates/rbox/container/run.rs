@@ -8,7 +8,6 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::create::request::CreateRequest;
 use rbox_engine::monitor::StartOptions;
 use rbox_engine::record::container::ContainerRecord;
 use rbox_engine::spec::container::Attached;
@@ -181,7 +180,8 @@ fn make(
     image: &str,
     command: &[String],
 ) -> anyhow::Result<ContainerRecord> {
-    let mut request = CreateRequest { attached, ..flags.request(image, command)? };
+    let mut request = flags.request(image, command)?;
+    request.config.attached = attached;
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
     let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
     let obtained = engine.obtain_image(&flags.image_request(image)?)?;

@@ -9,10 +9,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use rbox_image::{Image, ImageStore};
+use rbox_image::{Image, ImageStore, RunConfig};
 use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode};
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::port::PortMapping;
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::removal::remove_tree;
 
@@ -73,60 +74,58 @@ fn new_id() -> Result<ContainerId, EngineError> {
     }
 }
 
-/// Lays the user's words over the image's configuration.
+/// Lays what the user said over the image's configuration.
 fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<ContainerRecord, EngineError> {
-    let of_image = &image.config.config;
-    let (entrypoint, cmd) = command_of(of_image, &request);
-    let mut env = of_image.env.clone();
-    merge_env(&mut env, &request.env);
-    let mut labels = of_image.labels.clone();
-    labels.extend(request.labels);
-    let mut exposed: Vec<String> = of_image.exposed_ports.keys().cloned().collect();
-    exposed.extend(request.expose);
-    // What is published is exposed, too, as Docker's client has it.
-    exposed.extend(request.host.ports.iter().map(|mapping| mapping.container().to_string()));
-    exposed.sort();
-    exposed.dedup();
-    let mut host = request.host;
-    add_image_volumes(&mut host, of_image.volumes.keys())?;
+    let (entrypoint, cmd) = command_of(&image.config.config, &request);
+    let CreateRequest { name, image: image_name, embedded, config, mut host, .. } = request;
+    add_image_volumes(&mut host, image.config.config.volumes.keys())?;
     host.resources.all_devices = host.privileged;
     host.resources.device_cgroup_rules.extend(device_rules(&host.devices));
-    let short = id.short().to_owned();
-    let hostname = match request.hostname.filter(|name| !name.is_empty()) {
-        Some(name) => name,
-        None if host.network == NetworkMode::Host || host.uts_host => host_name(),
-        None => short,
-    };
+    let mut config =
+        ContainerConfig { entrypoint, cmd, ..over_image(&image.config.config, config, &host.ports) };
+    if config.hostname.is_empty() {
+        let is_hosts = host.network == NetworkMode::Host || host.uts_host;
+        config.hostname = if is_hosts { host_name() } else { id.short().to_owned() };
+    }
     Ok(ContainerRecord {
-        name: request.name.unwrap_or_else(|| random_name::generate(0)),
+        name: name.unwrap_or_else(|| random_name::generate(0)),
         created: Timestamp::now(),
-        image: request.image,
+        image: image_name,
         image_id: image.id.to_string(),
         image_manifest: image.manifest_digest.to_string(),
         platform: image.platform.to_string(),
         layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
-        embedded: request.embedded,
-        config: ContainerConfig {
-            hostname,
-            domainname: request.domainname.unwrap_or_default(),
-            umask: request.umask,
-            user: request.user.unwrap_or_else(|| of_image.user.clone()),
-            tty: request.tty,
-            open_stdin: request.open_stdin,
-            attached: request.attached,
-            env,
-            entrypoint,
-            cmd,
-            working_dir: clean_path(request.working_dir.as_ref().unwrap_or(&of_image.working_dir)),
-            labels,
-            exposed_ports: exposed,
-            volumes: of_image.volumes.keys().cloned().collect(),
-            stop_signal: request.stop_signal.or_else(|| of_image.stop_signal.clone()),
-            stop_timeout: request.stop_timeout.or(of_image.stop_timeout),
-        },
+        embedded,
+        config,
         host,
         id,
     })
+}
+
+/// The user's configuration with what only the image says. Lists and tables have both.
+fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping]) -> ContainerConfig {
+    let or_image = |user: String, image: &str| if user.is_empty() { image.to_owned() } else { user };
+    let mut env = image.env.clone();
+    merge_env(&mut env, &user.env);
+    let mut labels = image.labels.clone();
+    labels.extend(user.labels);
+    let mut exposed_ports: Vec<String> = image.exposed_ports.keys().cloned().collect();
+    exposed_ports.extend(user.exposed_ports);
+    // What is published is exposed, too, as Docker's client has it.
+    exposed_ports.extend(published.iter().map(|mapping| mapping.container().to_string()));
+    exposed_ports.sort();
+    exposed_ports.dedup();
+    ContainerConfig {
+        user: or_image(user.user, &image.user),
+        env,
+        working_dir: clean_path(&or_image(user.working_dir, &image.working_dir)),
+        labels,
+        exposed_ports,
+        volumes: image.volumes.keys().cloned().collect(),
+        stop_signal: user.stop_signal.or_else(|| image.stop_signal.clone()),
+        stop_timeout: user.stop_timeout.or(image.stop_timeout),
+        ..user
+    }
 }
 
 /// `/a/./b/../c` as `/a/c`, which is how Docker reads a working directory. What is not absolute is left for `check`.
@@ -150,7 +149,7 @@ fn host_name() -> String {
 }
 
 /// Docker's rule: an entrypoint of the user's takes the image's command away too.
-fn command_of(image: &rbox_image::RunConfig, request: &CreateRequest) -> (Vec<String>, Vec<String>) {
+fn command_of(image: &RunConfig, request: &CreateRequest) -> (Vec<String>, Vec<String>) {
     match &request.entrypoint {
         Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), request.command.clone()),
         Some(entrypoint) => (vec![entrypoint.clone()], request.command.clone()),

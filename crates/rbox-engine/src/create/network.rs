@@ -8,14 +8,14 @@ use crate::networks::resolve::refuse;
 
 /// Refuses options that have no meaning with the network mode: Docker's words.
 pub(crate) fn check(request: &CreateRequest) -> Result<(), EngineError> {
-    let host = &request.host;
+    let (config, host) = (&request.config, &request.host);
     let conflict = |what: &str| refuse(format!("conflicting options: {what}"));
-    if host.uts_host && (request.hostname.is_some() || request.domainname.is_some()) {
+    if host.uts_host && !(config.hostname.is_empty() && config.domainname.is_empty()) {
         return conflict("hostname and the UTS mode");
     }
     match host.network {
         NetworkMode::Container(_) => {
-            if request.hostname.is_some() {
+            if !config.hostname.is_empty() {
                 return conflict("hostname and the network mode");
             }
             if !host.links.is_empty() {
@@ -32,7 +32,7 @@ pub(crate) fn check(request: &CreateRequest) -> Result<(), EngineError> {
             if !host.ports.is_empty() || host.publish_all {
                 return conflict("port publishing and the container type network mode");
             }
-            if !request.expose.is_empty() {
+            if !config.exposed_ports.is_empty() {
                 return conflict("port exposing and the container type network mode");
             }
         }

@@ -4,8 +4,8 @@ use rbox_network::Endpoint;
 use rbox_spec::container::{Attachment, NetworkMode};
 use serde_json::{Map, Value, json};
 
-use crate::inspect::list;
 use crate::record::container::Container;
+use rbox_spec::docker::list;
 
 /// `NetworkSettings`, with its `Ports`.
 pub(super) fn network_settings(container: &Container, ports: &Value) -> Value {

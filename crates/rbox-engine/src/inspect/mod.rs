@@ -13,7 +13,6 @@ pub use crate::inspect::image::image;
 pub use crate::inspect::network::network;
 
 use jiff::Timestamp;
-use serde_json::Value;
 
 /// What Docker writes for a moment that has not come.
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
@@ -21,9 +20,4 @@ pub const NEVER: &str = "0001-01-01T00:00:00Z";
 /// RFC 3339 with the nanoseconds there are.
 fn time(time: Option<Timestamp>) -> String {
     time.map_or_else(|| NEVER.to_owned(), |time| time.to_string())
-}
-
-/// A list, or `null` where Docker shows that for an empty one.
-fn list(items: &[String]) -> Value {
-    if items.is_empty() { Value::Null } else { items.into() }
 }
