@@ -4,7 +4,7 @@
 //! read by hand, and only the command they name is built; the whole tree is made for `--help`, completions and
 //! manual pages.
 
-use rbox_engine::engine::Engine;
+use rbox_engine::engine::{DEFAULT_ROOT, DEFAULT_STATE, Engine, Paths};
 use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -13,7 +13,6 @@ use std::sync::Arc;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
-use rbox_engine::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 
 use crate::command::entry::Entry;
 use crate::command::error::Coded;

@@ -224,7 +224,7 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Re
                 other => other?,
             };
             let size = size.then(|| image_size(global, &container)).transpose()?;
-            Ok(Some(inspect::container(global.engine.paths(), &container, size)))
+            Ok(Some(global.engine.inspect(&container, size)))
         }
         Kind::Image => Ok(global.engine.images()?.find(name)?.as_ref().map(inspect::image)),
         Kind::Volume => {

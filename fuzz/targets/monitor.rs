@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use rbox_engine::monitor::protocol::{FromMonitor, ToMonitor};
+use rbox_engine::session::{FromMonitor, ToMonitor};
 
 fuzz_target!(|packet: &[u8]| {
     if let Some(message) = FromMonitor::decode(packet) {

@@ -123,6 +123,27 @@ fn unsafe_is_in_rbox_sys_only() {
     }
 }
 
+/// What stands where on disk is read in one file; what the kernel calls its files below /proc and /sys is not ours.
+#[test]
+fn names_on_disk_stand_in_one_file() {
+    const OF_THE_KERNEL: [&str; 3] = ["networks/port_owner.rs", "networks/sockets.rs", "packet/world.rs"];
+    let is_name = |text: &str| {
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    };
+    for (path, line, code) in code() {
+        let place = path.to_string_lossy();
+        let Some((_, file)) = place.split_once("rbox-engine/src/") else { continue };
+        let joined = code.split(".join(\"").skip(1).filter_map(|rest| rest.split('"').next());
+        let named: Vec<_> = joined.filter(|text| is_name(text)).collect();
+        let allowed = file == "record/paths.rs" || OF_THE_KERNEL.contains(&file);
+        assert!(
+            allowed || named.is_empty(),
+            "{}:{line}: {named:?}: give it a name in record/paths.rs",
+            path.display()
+        );
+    }
+}
+
 /// A container decides how deep a tree is and what flags its files have: only `rbox_sys::removal` is made for that.
 #[test]
 fn trees_are_removed_by_one_function() {

@@ -82,7 +82,7 @@ pub enum EngineError {
     Volume(#[from] crate::volume::store::VolumeError),
     /// A volume could not be filled from the image.
     #[error(transparent)]
-    Populate(#[from] crate::volume::store::PopulateError),
+    Populate(#[from] crate::volume::populate::PopulateError),
     /// The image is not to be had.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),

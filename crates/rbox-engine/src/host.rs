@@ -2,6 +2,8 @@
 
 use rbox_runtime::cgroup::Hierarchy;
 
+pub use crate::control::boot::stay;
+pub use crate::control::stats::{read, said};
 pub use rbox_sys::waiting::{Patience, run as run_program};
 
 /// The control groups of this host.

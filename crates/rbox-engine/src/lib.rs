@@ -2,10 +2,10 @@
 #![forbid(unsafe_code)]
 
 pub mod caller;
-pub mod cleanup;
-pub mod containers;
-pub mod control;
-pub mod create;
+mod cleanup;
+mod containers;
+mod control;
+mod create;
 pub mod embedded;
 pub mod engine;
 pub mod error;
@@ -13,14 +13,15 @@ pub mod explain;
 pub mod host;
 pub mod inspect;
 pub mod listing;
-pub mod logs;
-pub mod monitor;
-pub mod networks;
-pub mod oci;
+mod logs;
+mod monitor;
+mod networks;
+mod oci;
 pub mod own_file;
 pub mod packet;
-pub mod record;
-pub mod volume;
+mod record;
+pub mod session;
+mod volume;
 
 // What a command line needs of the crates below, so that it has one door.
 pub use crate::containers::images::image_store;

@@ -3,11 +3,13 @@
 
 use std::sync::{Arc, Mutex};
 
-use rbox_engine::create::request::CreateRequest;
-use rbox_engine::engine::{Engine, Event, ImageRequest, Nobody, Observer, PullPolicy, RemoveRequest};
+use rbox_engine::engine::{
+    CreateRequest, Engine, Event, ImageRequest, LogQuery, Nobody, Observer, Paths, PullPolicy, RemoveRequest,
+    UpdateRequest,
+};
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::record::paths::Paths;
+
 use rbox_engine::spec::container::NetworkMode;
 
 /// Keeps what it is told.
@@ -73,9 +75,26 @@ fn from_an_image_to_nothing() {
     let idle = engine.kill(&container, "KILL".parse().unwrap()).unwrap_err();
     assert!(idle.to_string().ends_with("is not running"), "{idle}");
 
+    let idle = engine.pause(&container).unwrap_err();
+    assert!(idle.to_string().ends_with("is not running"), "{idle}");
+
+    engine.rename(&container, &"third".parse().unwrap()).unwrap();
+    let mut wanted = UpdateRequest::default();
+    wanted.limits.memory = Some(64 << 20);
+    engine.update(&container, &wanted).unwrap();
+    let now = engine.current(&first.id).unwrap();
+    assert_eq!((now.record.name.as_str(), now.record.host.resources.memory), ("third", Some(64 << 20)));
+    assert_eq!(engine.inspect(&now, None)["HostConfig"]["Memory"], 64 << 20);
+    assert_eq!(engine.written(&now.record), 0);
+    engine.logs(&now, &LogQuery::default(), true, &mut |_| panic!("it has written nothing")).unwrap();
+    assert!(engine.attach(&now).is_err());
+
     engine.remove(&container, RemoveRequest::default()).unwrap();
+    assert!(engine.current(&first.id).is_none());
     let pruned = engine.prune_containers(&Filters::parse::<&str>(&[], PRUNE_KEYS).unwrap()).unwrap();
     assert_eq!((pruned.ids.len(), names(&engine).len()), (1, 0));
     let images = engine.watched_by(Arc::new(Nobody)).prune_images(&Filters::default(), true).unwrap();
     assert!(!images.removed.is_empty() && engine.listed_images().unwrap().is_empty());
+    engine.reset().unwrap();
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
 }

@@ -1,10 +1,9 @@
 //! The options of `run` and `create`, and what they mean to the engine.
 
 use crate::args::platform::parse_platform;
-use rbox_engine::engine::{ImageRequest, PullPolicy};
+use rbox_engine::engine::{CreateRequest, ImageRequest, PullPolicy};
 use std::collections::BTreeMap;
 
-use rbox_engine::create::request::CreateRequest;
 use rbox_engine::spec::container::{
     Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode,
 };
@@ -432,7 +431,7 @@ fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
             ("seccomp", Some(path)) => {
                 let text = std::fs::read_to_string(path)
                     .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
-                rbox_engine::create::check::check_seccomp(&text)
+                rbox_engine::engine::check_seccomp(&text)
                     .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
                 seccomp = SeccompMode::Profile(text);
             }

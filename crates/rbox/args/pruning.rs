@@ -4,8 +4,8 @@ use std::io::{BufRead, Write};
 use std::os::fd::AsFd;
 
 use clap::Args;
-use rbox_engine::control::attach::{PollFd, PollFlags, SignalFd, Taken, poll};
 use rbox_engine::listing::filter::Filters;
+use rbox_engine::session::{PollFd, PollFlags, SignalFd, Taken, poll};
 
 use crate::command::error::Coded;
 use crate::output::lines::say;

@@ -7,11 +7,9 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::control::boot;
+use rbox_engine::engine::{ContainerRecord, DEFAULT_ROOT, DEFAULT_STATE};
 use rbox_engine::error::EngineError;
 use rbox_engine::host::{Patience, run_program};
-use rbox_engine::record::container::ContainerRecord;
-use rbox_engine::record::paths::{DEFAULT_ROOT, DEFAULT_STATE};
 
 use crate::args::patience::Patience as Seconds;
 use crate::command::entry::Execute;
@@ -33,12 +31,10 @@ pub(crate) struct Boot {
 
 impl Execute for Boot {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        // Those that ran when the host went down are given an exit.
-        global.engine.containers()?;
         let mut told = Told { doing: "start", code: 0 };
-        boot::boot(global.engine.paths(), &mut |record, result| told.one(record, result))?;
+        global.engine.boot(&mut |record, result| told.one(record, result))?;
         if self.stay {
-            boot::stay();
+            rbox_engine::host::stay();
         }
         Ok(told.code)
     }
@@ -57,11 +53,8 @@ pub(crate) struct Shutdown {
 
 impl Execute for Shutdown {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        global.engine.running()?;
         let mut told = Told { doing: "stop", code: 0 };
-        boot::shutdown(global.engine.paths(), self.patience.timeout, &mut |record, result| {
-            told.one(record, result);
-        })?;
+        global.engine.shutdown(self.patience.timeout, &mut |record, result| told.one(record, result))?;
         Ok(told.code)
     }
 }
@@ -216,8 +209,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use std::sync::Arc;
 
-    use rbox_engine::engine::{Engine, Nobody};
-    use rbox_engine::record::paths::Paths;
+    use rbox_engine::engine::{Engine, Nobody, Paths};
 
     use super::*;
 

@@ -1,7 +1,7 @@
 //! `rbox exec`: a further process in a container that runs.
 
 use clap::Parser;
-use rbox_engine::control::exec::{ExecRequest, ExecStdio, exec};
+use rbox_engine::engine::{Container, ExecRequest, ExecStdio};
 use rbox_engine::error::EngineError;
 
 use crate::args::flags::environment;
@@ -89,7 +89,7 @@ impl Exec {
     fn carry_out(
         &self,
         global: &Global,
-        container: &rbox_engine::record::container::Container,
+        container: &Container,
         request: &ExecRequest,
         detach_keys: &[u8],
     ) -> anyhow::Result<u8> {
@@ -100,7 +100,7 @@ impl Exec {
         } else {
             ExecStdio::Pipes { input: self.interactive }
         };
-        let process = exec(global.engine.paths(), container, request, stdio)?;
+        let process = global.engine.exec(container, request, stdio)?;
         if self.detach {
             process.leave();
             return Ok(0);

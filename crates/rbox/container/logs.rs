@@ -1,14 +1,13 @@
 //! `rbox logs`: what a container has written.
 
 use std::io::{self, IsTerminal, Write};
-use std::os::fd::AsFd;
 
 use clap::Parser;
 use jiff::Timestamp;
+use rbox_engine::engine::{LogEntry, LogQuery, MAX_ENTRY};
+use rbox_engine::error::EngineError;
 use rbox_engine::listing::moment;
-use rbox_engine::logs::{Ended, LogEntry, LogQuery, LogReader, MAX_ENTRY, Stream, monitor_fd};
-use rbox_engine::record::lock::Lock;
-use rbox_engine::spec::container::LogDriver;
+use rbox_engine::session::Stream;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -48,13 +47,6 @@ impl Execute for Logs {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let query = self.query()?;
         let container = global.engine.container(&self.container)?;
-        if container.record.host.log_driver == LogDriver::None {
-            anyhow::bail!(
-                "configured logging driver does not support reading: the container has --log-driver none"
-            );
-        }
-        let id = &container.record.id;
-        let reader = LogReader::new(&global.engine.paths().log(id));
         let mut printer = Printer {
             timestamps: self.timestamps,
             inside_line: [false; 2],
@@ -65,18 +57,9 @@ impl Execute for Logs {
             ],
         };
         let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
-        let done = if self.follow && container.is_active() {
-            let monitor = container.live.as_ref().and_then(monitor_fd);
-            let live = global.engine.paths().live_of(id);
-            let check = || !Lock::is_held(&live);
-            let ended = Ended { fd: monitor.as_ref().map(AsFd::as_fd), check: &check };
-            reader.follow(&query, &ended, &mut sink)
-        } else {
-            reader.read(&query, &mut sink)
-        };
-        match done {
+        match global.engine.logs(&container, &query, self.follow, &mut sink) {
             // `rbox logs … | head`: the reader has what it wanted.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(0),
+            Err(EngineError::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(0),
             other => Ok(other.map(|()| 0)?),
         }
     }

@@ -4,7 +4,6 @@
 //! tells them all (proc(5), `NSpid`).
 
 use clap::Parser;
-use rbox_engine::control::stats::processes;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -33,14 +32,12 @@ pub(crate) struct Pid {
 impl Execute for Pid {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let container = global.engine.container(&self.container)?;
-        let Some(live) = &container.live else {
-            anyhow::bail!(rbox_engine::containers::running::not_running(&container));
-        };
-        if self.quiet && self.format.is_none() {
+        let pids = global.engine.processes(&container)?;
+        if let (true, None, Some(live)) = (self.quiet, &self.format, &container.live) {
             crate::output::lines::say(&live.pid.to_string())?;
             return Ok(0);
         }
-        let mut all: Vec<Process> = processes(&container)?.into_iter().filter_map(Process::read).collect();
+        let mut all: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
         all.sort_by_key(|process| process.inside.last().copied().unwrap_or(0));
         let rows: Vec<Value> = all.iter().map(row).collect();
         let format = Format::parse(

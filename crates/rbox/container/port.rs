@@ -1,7 +1,6 @@
 //! `rbox port`: a container's published ports, and more or fewer of them while it runs.
 
 use clap::Parser;
-use rbox_engine::networks::change;
 use rbox_engine::spec::port::{ContainerPort, PortMapping, PublishedPort};
 
 use crate::command::entry::Execute;
@@ -64,8 +63,7 @@ impl Execute for Add {
         for text in &self.ports {
             wanted.extend(PortMapping::parse(text).map_err(bad_input)?);
         }
-        let published =
-            change::publish(global.engine.paths(), &global.engine.container(&self.container)?, &wanted)?;
+        let published = global.engine.publish(&global.engine.container(&self.container)?, &wanted)?;
         tell(&published)
     }
 }
@@ -101,7 +99,7 @@ impl Execute for Rm {
         }
         let container = global.engine.container(&self.container)?;
         for (inside, host) in wanted {
-            change::unpublish(global.engine.paths(), &container, inside, host)?;
+            global.engine.unpublish(&container, inside, host)?;
         }
         Ok(0)
     }

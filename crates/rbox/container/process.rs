@@ -1,6 +1,6 @@
 //! One process as proc(5) tells of it.
 
-use rbox_engine::control::stats::read;
+use rbox_engine::host::read;
 
 /// The kernel's unit of CPU time for user space: `USER_HZ`, 100 a second on every architecture rbox runs on.
 pub(crate) const TICKS: u64 = 100;

@@ -4,13 +4,11 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::containers::find;
+use rbox_engine::engine::{Container, ContainerRecord, Status};
 use rbox_engine::listing::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
-use rbox_engine::record::container::{Container, ContainerRecord, Status};
 use rbox_engine::spec::container::NetworkMode;
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::port::{ContainerPort, PublishedPort, ports_column};
-use rbox_engine::volume::store::disk_usage;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -61,9 +59,8 @@ const COLUMNS: &str =
 impl Execute for Ps {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let filters = Filters::parse(&self.filter, CONTAINER_KEYS)?;
-        let created = |name: &str| -> anyhow::Result<Timestamp> {
-            Ok(find::find(global.engine.paths(), name)?.record.created)
-        };
+        let created =
+            |name: &str| -> anyhow::Result<Timestamp> { Ok(global.engine.container(name)?.record.created) };
         let filter = ContainerFilter::new::<anyhow::Error>(filters, created)?;
         let last = if self.latest { 1 } else { self.last };
         let all = self.all || last > 0 || filter.wants_all();
@@ -172,9 +169,7 @@ impl View<'_> {
     }
 
     fn size(&self, container: &Container) -> anyhow::Result<String> {
-        let own = |global: &Global| {
-            disk_usage(&global.engine.paths().container(&container.record.id).join("upper"))
-        };
+        let own = |global: &Global| global.engine.written(&container.record);
         let (own, image) = match self.sizes {
             Sizes::None => return Ok("0B".to_owned()),
             Sizes::Own(global) => return Ok(human_size(own(global))),

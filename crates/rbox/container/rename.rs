@@ -1,7 +1,6 @@
 //! `rbox rename`.
 
 use clap::Parser;
-use rbox_engine::control::rename;
 use rbox_engine::spec::ContainerName;
 
 use crate::command::entry::Execute;
@@ -25,7 +24,7 @@ impl Execute for Rename {
         if name == container.record.name {
             anyhow::bail!("Renaming a container with the same name as its current name");
         }
-        rename::rename(global.engine.paths(), &container, &name)?;
+        global.engine.rename(&container, &name)?;
         Ok(0)
     }
 }

@@ -40,7 +40,7 @@ impl Execute for Rm {
         use rbox_engine::error::EngineError;
         if self.link {
             return Ok(each(&self.containers, |path| {
-                rbox_engine::networks::change::unlink(global.engine.paths(), path)?;
+                global.engine.unlink(path)?;
                 say(path)
             }));
         }
@@ -49,7 +49,7 @@ impl Execute for Rm {
             // All at once, so that the kernel takes them down together; each is waited for below.
             for name in &self.containers {
                 if let Ok(container) = global.engine.container(name) {
-                    rbox_engine::control::signal::begin_kill(global.engine.paths(), &container);
+                    global.engine.begin_kill(&container);
                     ended.insert(name.as_str(), container);
                 }
             }

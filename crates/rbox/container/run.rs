@@ -8,8 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::monitor::StartOptions;
-use rbox_engine::record::container::ContainerRecord;
+use rbox_engine::engine::{ContainerRecord, StartOptions};
 use rbox_engine::spec::container::Attached;
 
 use crate::args::flags::ContainerFlags;

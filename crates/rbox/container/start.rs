@@ -3,8 +3,8 @@
 use std::os::fd::OwnedFd;
 
 use clap::Parser;
-use rbox_engine::monitor::{StartOptions, protocol};
-use rbox_engine::record::container::{Container, Status};
+use rbox_engine::engine::{Container, StartOptions, Status};
+use rbox_engine::session::{ToMonitor, send_message};
 
 use crate::command::each::each;
 use crate::command::entry::Execute;
@@ -115,8 +115,8 @@ const STOPPED: &str = "You cannot attach to a stopped container, start it first"
 fn redraw(socket: &OwnedFd, rows: u16, columns: u16) {
     let other = (rows.saturating_add(1), columns.saturating_add(1));
     for (rows, columns) in [other, (rows, columns)] {
-        let packet = protocol::ToMonitor::Resize(rows, columns).encode();
-        let _ = rbox_engine::control::attach::send_message(socket, &packet);
+        let packet = ToMonitor::Resize(rows, columns).encode();
+        let _ = send_message(socket, &packet);
         if (rows, columns) == other {
             // Long enough for a program to look at the size in between: some draw only when it changed.
             std::thread::sleep(std::time::Duration::from_millis(20));
@@ -133,9 +133,8 @@ fn attach_to(
 ) -> anyhow::Result<u8> {
     let input = input && container.record.config.open_stdin;
     client::require_terminal(input, container.record.config.tty)?;
-    let socket = protocol::connect(&global.engine.paths().live_of(&container.record.id)).map_err(|_| {
-        let now = Container::read(global.engine.paths(), &container.record.id).ok().flatten();
-        let message = if now.is_some_and(|now| now.is_active()) {
+    let socket = global.engine.attach(container).map_err(|_| {
+        let message = if global.engine.current(&container.record.id).is_some_and(|now| now.is_active()) {
             format!("container {} has no monitor to attach to: it was killed", container.record.name)
         } else {
             // It ended just now.

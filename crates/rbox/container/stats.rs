@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use rbox_engine::control::stats::{said, stats};
-use rbox_engine::record::container::Container;
+use rbox_engine::engine::{Container, Engine};
+use rbox_engine::host::said;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -48,10 +48,10 @@ impl Execute for Stats {
             "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
         );
         let clear = std::io::stdout().is_terminal() && !self.no_stream;
-        let mut before = Reading::take(self.chosen(global)?);
+        let mut before = Reading::take(&global.engine, self.chosen(global)?);
         loop {
             std::thread::sleep(PERIOD);
-            let now = Reading::take(self.chosen(global)?);
+            let now = Reading::take(&global.engine, self.chosen(global)?);
             let rows: Vec<Value> = now.containers.iter().map(|one| self.row(one, &before, now.at)).collect();
             if clear {
                 // Home, and what was there before is wiped.
@@ -83,7 +83,7 @@ fn headers() -> Headers {
 /// The counters of one container at one moment.
 struct Counted {
     container: Container,
-    stats: Option<rbox_engine::control::stats::Stats>,
+    stats: Option<rbox_engine::engine::Stats>,
     /// Bytes received and sent.
     network: (u64, u64),
 }
@@ -94,9 +94,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(containers: Vec<Container>) -> Self {
+    fn take(engine: &Engine, containers: Vec<Container>) -> Self {
         let count = |container: Container| Counted {
-            stats: stats(&container).ok(),
+            stats: engine.stats(&container).ok(),
             network: container.live.as_ref().map_or((0, 0), |live| network(live.pid)),
             container,
         };

@@ -1,10 +1,8 @@
 //! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
 
 use clap::Parser;
-use rbox_engine::control::signal;
-use rbox_engine::engine::StopRequest;
+use rbox_engine::engine::{Container, StopRequest};
 use rbox_engine::error::EngineError;
-use rbox_engine::record::container::Container;
 use rbox_engine::spec::signal::Signal;
 
 use crate::args::patience::Patience;
@@ -180,12 +178,12 @@ fn each_container(
 
 impl Execute for Pause {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        Ok(each_container(global, &self.containers, signal::pause))
+        Ok(each_container(global, &self.containers, |one| global.engine.pause(one)))
     }
 }
 
 impl Execute for Unpause {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        Ok(each_container(global, &self.containers, signal::unpause))
+        Ok(each_container(global, &self.containers, |one| global.engine.unpause(one)))
     }
 }

@@ -5,7 +5,6 @@
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::control::stats::processes;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -35,7 +34,8 @@ impl Execute for Top {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let columns = columns(&self.options).map_err(bad_input)?;
         let container = global.engine.container(&self.container)?;
-        let mut all: Vec<Process> = processes(&container)?.into_iter().filter_map(Process::read).collect();
+        let pids = global.engine.processes(&container)?;
+        let mut all: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
         all.sort_by_key(|process| (process.start_ticks, process.pid));
         let host = Host::read();
         let titles: Vec<&str> = columns.iter().map(|(_, title)| title.as_str()).collect();

@@ -1,7 +1,7 @@
 //! `rbox update`: other limits and another restart policy for containers that exist.
 
 use clap::Parser;
-use rbox_engine::control::update::{Change, update};
+use rbox_engine::engine::UpdateRequest;
 use rbox_engine::spec::resources::Resources;
 
 use crate::args::limits::LimitFlags;
@@ -27,12 +27,12 @@ pub(crate) struct Update {
 
 impl Execute for Update {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let change = Change { limits: self.limits.resources()?, restart: self.limits.restart()? };
-        if change.limits == Resources::default() && change.restart.is_none() {
+        let request = UpdateRequest { limits: self.limits.resources()?, restart: self.limits.restart()? };
+        if request.limits == Resources::default() && request.restart.is_none() {
             return Err(bad_input("you must provide one or more flags when using this command"));
         }
         Ok(each(&self.containers, |name| {
-            update(global.engine.paths(), &global.engine.container(name)?, &change)?;
+            global.engine.update(&global.engine.container(name)?, &request)?;
             say(name)
         }))
     }

@@ -5,7 +5,7 @@ use std::ffi::CString;
 use std::os::unix::ffi::OsStringExt;
 use std::process::ExitCode;
 
-use rbox_engine::monitor::reaper::{Reaper, wait_any};
+use rbox_engine::session::{Reaper, wait_any};
 
 /// `docker-init -- COMMAND [ARG…]`.
 pub(crate) fn main() -> ExitCode {

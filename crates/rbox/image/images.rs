@@ -2,9 +2,9 @@
 
 use clap::Parser;
 use jiff::Timestamp;
+use rbox_engine::engine::Container;
 use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::listing::filter::{Filters, IMAGE_KEYS, glob};
-use rbox_engine::record::container::Container;
 use rbox_engine::spec::Reference;
 use serde_json::{Value, json};
 

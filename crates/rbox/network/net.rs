@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use clap::{Parser, ValueEnum};
-use rbox_engine::packet::{self, Live, Place, Probe, Step, Target, Trace, World};
+use rbox_engine::packet::{self, Place, Probe, Step, Target, Trace, World};
 use rbox_engine::spec::port::Protocol;
 use serde::Serialize;
 use serde_json::Value;
@@ -55,13 +55,7 @@ pub(crate) struct Net {
 impl Execute for Net {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         global.engine.running()?;
-        let world = World::look(global.engine.paths())?;
-        let drawing = packet::draw(
-            global.engine.paths(),
-            &world,
-            &Live::new(global.engine.paths()),
-            self.name.as_deref(),
-        )?;
+        let drawing = global.engine.draw_networks(self.name.as_deref())?;
         let Some(drawing) = drawing else {
             let name = self.name.unwrap_or_default();
             anyhow::bail!("No such container or network: {name}");
@@ -120,8 +114,7 @@ impl Execute for NetTrace {
             return Err(bad_input("--probe makes TCP connections, from a container or from host"));
         }
         global.engine.running()?;
-        let world = World::look(global.engine.paths())?;
-        let kernel = Live::new(global.engine.paths());
+        let (world, kernel) = global.engine.world()?;
         let (trace, pid) = match place(global, &world, &self.source)? {
             Ok(from) => {
                 let pid = match &from {

@@ -5,12 +5,9 @@ use std::net::IpAddr;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::containers::find;
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, NETWORK_KEYS};
 use rbox_engine::network::{Error, Network, NewNetwork};
-use rbox_engine::networks::change;
-use rbox_engine::networks::store::{self, is_live, live_endpoints};
 use rbox_engine::spec::container::Attachment;
 use serde_json::{Value, json};
 
@@ -89,7 +86,7 @@ impl Execute for Create {
             labels: self.label.iter().map(|text| pair(text)).collect(),
             options: options(&self.opt)?,
         };
-        let network = global.engine.networks().create(&asked, &|| live_endpoints(global.engine.paths()));
+        let network = global.engine.create_network(&asked);
         say(&network.map_err(as_input)?.id)?;
         Ok(0)
     }
@@ -164,12 +161,7 @@ impl Execute for Connect {
             ..Attachment::default()
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
-        match change::connect(
-            global.engine.paths(),
-            &global.engine.container(&self.container)?,
-            wanted,
-            links,
-        ) {
+        match global.engine.connect(&global.engine.container(&self.container)?, wanted, links) {
             Err(EngineError::Invalid(message)) => Err(Coded { message, code: NOT_DONE }.into()),
             done => Ok(done.map(|()| 0)?),
         }
@@ -191,11 +183,7 @@ pub(crate) struct Disconnect {
 
 impl Execute for Disconnect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        match change::disconnect(
-            global.engine.paths(),
-            &global.engine.container(&self.container)?,
-            &self.network,
-        ) {
+        match global.engine.disconnect(&global.engine.container(&self.container)?, &self.network) {
             Err(EngineError::Network(_)) if self.force => {}
             done => done?,
         }
@@ -231,18 +219,7 @@ impl Execute for Rm {
 
 fn remove(global: &Global, name: &str) -> Result<(), Error> {
     let network = global.engine.networks().find(name)?;
-    store::remove(global.engine.paths(), &network).map_err(|error| match error {
-        Error::NetworkInUse { network, owners } => {
-            let one = |id: &String| match find::find(global.engine.paths(), id) {
-                Ok(container) => {
-                    format!("name:\"{}\" id:\"{}\"", container.record.name, container.record.id.short())
-                }
-                Err(_) => format!("id:\"{id}\""),
-            };
-            Error::NetworkInUse { network, owners: owners.iter().map(one).collect() }
-        }
-        error => error,
-    })
+    global.engine.remove_network(&network)
 }
 
 /// Remove all unused networks
@@ -284,8 +261,7 @@ pub(crate) struct Reconcile {}
 impl Execute for Reconcile {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         global.engine.running()?;
-        let live = live_endpoints(global.engine.paths());
-        match global.engine.networks().reconcile(&live, &|id| is_live(global.engine.paths(), id)) {
+        match global.engine.reconcile_networks() {
             Ok(()) => Ok(0),
             Err(errors) => {
                 for error in errors {

@@ -6,10 +6,10 @@
 use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
-use rbox_engine::control::attach::{
-    PollFd, PollFlags, SignalFd, Taken, Termios, poll, read_fd, set_terminal, terminal_raw, terminal_size,
+use rbox_engine::session::{
+    PollFd, PollFlags, SignalFd, Taken, Termios, ToMonitor, poll, read_fd, set_terminal, terminal_raw,
+    terminal_size,
 };
-use rbox_engine::monitor::protocol::ToMonitor;
 
 use crate::command::error::{BadInput, Coded};
 use crate::session::output::{Output, Shown};

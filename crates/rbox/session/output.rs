@@ -8,8 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use anyhow::Context;
-use rbox_engine::control::attach::{PollFd, PollFlags, is_file, poll, write_fd};
-use rbox_engine::logs::Stream;
+use rbox_engine::session::{PollFd, PollFlags, Stream, is_file, poll, write_fd};
 
 use crate::command::error::Coded;
 

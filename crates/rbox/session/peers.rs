@@ -5,11 +5,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use rbox_engine::control::attach::{
-    PollFd, PollFlags, read_fd, receive_message, send_message, set_terminal_size, write_fd,
+use rbox_engine::engine::ExecProcess;
+use rbox_engine::session::{
+    FromMonitor, PollFd, PollFlags, ToMonitor, read_fd, receive_message, send_message, set_terminal_size,
+    write_fd,
 };
-use rbox_engine::control::exec::ExecProcess;
-use rbox_engine::monitor::protocol::{FromMonitor, ToMonitor};
 
 use crate::command::error::Coded;
 use crate::session::output::Output;
@@ -41,12 +41,8 @@ pub(crate) struct MonitorPeer {
 
 impl MonitorPeer {
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        rbox_engine::control::attach::unblock(&socket)?;
-        Ok(Self {
-            socket,
-            unsent: VecDeque::new(),
-            buffer: vec![0; rbox_engine::monitor::protocol::CHUNK + 1],
-        })
+        rbox_engine::session::unblock(&socket)?;
+        Ok(Self { socket, unsent: VecDeque::new(), buffer: vec![0; rbox_engine::session::CHUNK + 1] })
     }
 
     fn flush(&mut self) {
@@ -132,7 +128,7 @@ pub(crate) struct ProcessPeer {
 
 impl ProcessPeer {
     pub(crate) fn new(process: ExecProcess, tty: bool) -> Self {
-        let buffer = vec![0; rbox_engine::monitor::protocol::CHUNK];
+        let buffer = vec![0; rbox_engine::session::CHUNK];
         Self { process, tty, unsent: VecDeque::new(), no_more_input: false, until: None, buffer }
     }
 

@@ -1,9 +1,6 @@
 //! Starting a container for a command that may stay with it, and what that command ends with.
 
-use rbox_engine::control::signal;
-use rbox_engine::control::start::Started;
-use rbox_engine::monitor::StartOptions;
-use rbox_engine::record::container::{Container, ContainerRecord};
+use rbox_engine::engine::{Container, ContainerRecord, StartOptions, Started};
 
 use crate::command::error::Coded;
 use crate::command::global::Global;
@@ -24,10 +21,10 @@ pub(crate) fn start(
 /// Passes a signal on to the container's PID 1, whoever that is by then.
 pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) -> impl Fn(i32) + 'a {
     move |signal| {
-        let found = Container::read(global.engine.paths(), &record.id).ok().flatten();
-        if let (Some(container), Ok(signal)) = (found, signal.to_string().parse()) {
+        if let (Some(container), Ok(signal)) = (global.engine.current(&record.id), signal.to_string().parse())
+        {
             // It may have ended meanwhile: then there is nobody to tell.
-            let _ = signal::signal(global.engine.paths(), &container, signal);
+            let _ = global.engine.kill(&container, signal);
         }
     }
 }
@@ -45,7 +42,7 @@ pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended
             Err(Coded { message, code: 125 }.into())
         }
         Ended::Lost => {
-            let container = Container::read(global.engine.paths(), &record.id)?;
+            let container = global.engine.current(&record.id);
             // An end that is on record is an end, whoever told it.
             if let Some(exit) = container.as_ref().filter(|c| c.live.is_none()).and_then(|c| c.exit.as_ref())
             {

@@ -1,17 +1,14 @@
 //! `rbox system df`, `prune` and `reset`: the disk as a whole.
 
-use rbox_engine::engine::RemoveRequest;
+use rbox_engine::engine::Container;
 use std::collections::{HashMap, HashSet};
 use std::io::Write;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::containers::trash;
 use rbox_engine::image::Image;
 use rbox_engine::listing::filter::PRUNE_KEYS;
-use rbox_engine::oci::cgroup;
 use rbox_engine::spec::{Digest, Reference};
-use rbox_engine::volume::store::disk_usage;
 use serde_json::{Value, json};
 
 use crate::args::pruning::{Pruning, confirmed};
@@ -145,9 +142,7 @@ fn images(global: &Global) -> anyhow::Result<Value> {
 fn containers(global: &Global) -> anyhow::Result<Value> {
     let containers = global.engine.containers()?;
     // What it has written, as `ps -s` has it.
-    let size_of = |one: &rbox_engine::record::container::Container| {
-        disk_usage(&global.engine.paths().container(&one.record.id).join("upper"))
-    };
+    let size_of = |one: &Container| global.engine.written(&one.record);
     let (mut size, mut stopped, mut active) = (0, 0, 0);
     for one in &containers {
         let bytes = size_of(one);
@@ -343,32 +338,7 @@ impl Execute for Reset {
         if !self.force && !confirmed(&warning)? {
             return Ok(0);
         }
-        let mut failures: Vec<String> = Vec::new();
-        for container in global.engine.containers()? {
-            if let Err(error) = global.engine.remove(&container, RemoveRequest { force: true, volumes: true })
-            {
-                failures.push(error.to_string());
-            }
-        }
-        // A container that could not be ended still stands on these.
-        if failures.is_empty() {
-            if let Err(errors) = global.engine.networks().destroy() {
-                failures.extend(errors.iter().map(ToString::to_string));
-            }
-            cgroup::remove_group_parents(global.engine.paths());
-            let _ = std::fs::remove_file(global.engine.paths().boot_mark());
-            for dir in [root, state] {
-                for name in rbox_engine::record::paths::own_directories() {
-                    let path = dir.join(name);
-                    if let Err(error) = trash::remove_tree(&path) {
-                        failures.push(error.with_causes());
-                    }
-                }
-                // Theirs only if nothing else lies in it.
-                let _ = std::fs::remove_dir(dir);
-            }
-        }
-        if !failures.is_empty() {
+        if let Err(failures) = global.engine.reset() {
             anyhow::bail!("reset: {}", failures.join("; "));
         }
         Ok(0)

@@ -3,11 +3,10 @@
 use std::fmt::Write as _;
 
 use clap::Parser;
+use rbox_engine::engine::{Engine, Paths, Status};
 use rbox_engine::host;
 use rbox_engine::image::Registries;
 use rbox_engine::network::NetworkStore;
-use rbox_engine::record::container::Status;
-use rbox_engine::record::paths::Paths;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -251,7 +250,7 @@ fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Val
         "InitCommit": { "ID": "" },
         "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
         "CDISpecDirs": [],
-        "Warnings": warnings(global.engine.paths(), has_cgroups),
+        "Warnings": warnings(&global.engine, has_cgroups),
         "ClientInfo": {
             "Debug": false,
             "Version": env!("CARGO_PKG_VERSION"),
@@ -284,7 +283,7 @@ fn id(paths: &Paths) -> String {
 }
 
 /// What will not work here, and why.
-fn warnings(paths: &Paths, has_cgroups: bool) -> Vec<String> {
+fn warnings(engine: &Engine, has_cgroups: bool) -> Vec<String> {
     let mut out = Vec::new();
     if !has_cgroups {
         out.push("no control groups are mounted: containers cannot be limited".to_owned());
@@ -299,7 +298,7 @@ fn warnings(paths: &Paths, has_cgroups: bool) -> Vec<String> {
             "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridges"
         ));
     }
-    if rbox_engine::networks::store::networks(paths).guard_missing().unwrap_or(false) {
+    if engine.networks().guard_missing().unwrap_or(false) {
         out.push(
             "this kernel has no nftables for bridges: containers of one network can send with each other's addresses"
                 .to_owned(),

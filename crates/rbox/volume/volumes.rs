@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
+use rbox_engine::engine::{Volume, VolumeError, VolumeStore};
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
 use rbox_engine::spec::VolumeName;
-use rbox_engine::volume::store::{Volume, VolumeError, VolumeStore};
 use serde_json::{Value, json};
 
 use crate::args::pruning::{Pruning, say_deleted};

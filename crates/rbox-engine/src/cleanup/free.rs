@@ -7,7 +7,7 @@ use crate::networks::store::networks;
 use crate::oci::cgroup::{free_group, group_parent, group_path, now};
 use crate::record::container::{ContainerRecord, LiveState};
 use crate::record::file::read_json;
-use crate::record::paths::Paths;
+use crate::record::paths::{CONFIG, Paths};
 
 /// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
 pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
@@ -30,7 +30,7 @@ pub(crate) fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     }
     let record = [paths.container(id), paths.trash().join(id.as_str())]
         .into_iter()
-        .find_map(|dir| read_json::<ContainerRecord>(&dir.join("config.json")).ok().flatten());
+        .find_map(|dir| read_json::<ContainerRecord>(&dir.join(CONFIG)).ok().flatten());
     let path =
         record.map_or_else(|| format!("{}/{id}", group_parent(paths)), |record| group_path(paths, &record));
     if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &path)) {

@@ -1,4 +1,4 @@
 //! Giving back what containers held, and making records true after kills.
 
-pub mod free;
-pub mod tidy;
+pub(crate) mod free;
+pub(crate) mod tidy;

@@ -21,7 +21,7 @@ use crate::error::EngineError;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
 use crate::record::file::{RecordError, read_json, write_json};
 use crate::record::lock::Lock;
-use crate::record::paths::Paths;
+use crate::record::paths::{CONFIG, EXIT, Paths, STATE};
 use crate::volume::store;
 
 /// Deletes what a killed process left of one container in the trash.
@@ -29,7 +29,7 @@ fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     // Its monitor or another command may be at it: that one holds the lock.
     let Some(_lock) = Lock::try_take(&paths.live_of(id))? else { return Ok(()) };
     let dir = paths.trash().join(id.as_str());
-    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json")) {
+    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join(CONFIG)) {
         // A kill between hiding the record and this leaves the name.
         name::release_name(paths, &record.name, id);
         if record.host.auto_remove || dir.join(WITH_VOLUMES).exists() {
@@ -47,7 +47,7 @@ fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
 ///
 /// What could not be tidied is given back, each thing's failure by itself: none keeps another from being tidied, nor the command
 /// from what it was called for.
-pub fn tidy(paths: &Paths) -> Vec<EngineError> {
+pub(crate) fn tidy(paths: &Paths) -> Vec<EngineError> {
     let mut failures: Vec<EngineError> = Vec::new();
     let mut each =
         |dir: &Path, work: &dyn Fn(&ContainerId) -> Result<(), EngineError>| match find::entries(dir) {
@@ -80,12 +80,12 @@ pub fn tidy(paths: &Paths) -> Vec<EngineError> {
 /// Once a boot: a container that ran when the host went down is given an exit, and one of `--rm` is removed.
 fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     let Some(started) = read_mark(paths, id) else { return Ok(()) };
-    let exit_path = paths.container(id).join("exit.json");
+    let exit_path = paths.exit(id);
     let told = read_json::<ExitRecord>(&exit_path).ok().flatten().is_some_and(|e| e.started == Some(started));
     if told || paths.live_of(id).exists() {
         return Ok(());
     }
-    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+    let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
     if let Some(record) = record.filter(|record| record.host.auto_remove) {
         hide_record(paths, &record)?;
         return delete_hidden(paths, &record, true);
@@ -109,19 +109,19 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
     let young = std::fs::metadata(&dir)
         .and_then(|meta| meta.modified())
         .is_ok_and(|at| at.elapsed().is_ok_and(|age| age < Duration::from_secs(2)));
-    let has_record = paths.container(id).join("config.json").exists();
-    if young && has_record && !dir.join("state.json").exists() {
+    let has_record = paths.config(id).exists();
+    if young && has_record && !dir.join(STATE).exists() {
         return Ok(());
     }
     finish_dead(paths, id)?;
     // A damaged record is told where containers are listed.
-    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+    let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
     if let Some(record) = record.filter(|r| r.host.auto_remove) {
         hide_record(paths, &record)?;
         delete_hidden(paths, &record, true)?;
     }
     // An exit that found no room on disk waits here.
-    if !dir.join("exit.json").exists() || read_exit(paths, id) {
+    if !dir.join(EXIT).exists() || read_exit(paths, id) {
         remove_live(paths, id);
     }
     Ok(())
@@ -130,8 +130,7 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
 /// Whether the exit that waits in the live directory is on disk.
 fn read_exit(paths: &Paths, id: &ContainerId) -> bool {
     let at = |path: &Path| read_json::<ExitRecord>(path).ok().flatten().and_then(|exit| exit.started);
-    at(&paths.container(id).join("exit.json")) == at(&paths.live_of(id).join("exit.json"))
-        || !paths.container(id).exists()
+    at(&paths.exit(id)) == at(&paths.waiting_exit(id)) || !paths.container(id).exists()
 }
 
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
@@ -146,10 +145,10 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
         release_addresses(paths, id);
     }
     let dir = paths.container(id);
-    let exit_path = dir.join("exit.json");
+    let exit_path = dir.join(EXIT);
     let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
     let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
-    let waiting = read_json::<ExitRecord>(&paths.live_of(id).join("exit.json")).ok().flatten();
+    let waiting = read_json::<ExitRecord>(&paths.waiting_exit(id)).ok().flatten();
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
         return match keep(paths, &exit_path, &exit, Lasting::Now) {
             // It waits on.
@@ -175,7 +174,7 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
 
 /// `why`, and that nobody was there to start a container again that has a restart policy.
 fn with_policy(paths: &Paths, id: &ContainerId, why: String) -> String {
-    let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+    let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
     match record.map(|record| record.host.restart) {
         None | Some(RestartPolicy::No) => why,
         Some(policy) => format!("{why} or could start it again (restart policy {policy})"),
@@ -185,9 +184,9 @@ fn with_policy(paths: &Paths, id: &ContainerId, why: String) -> String {
 /// Writes an exit down: beside the record, or on a full disk in the live directory, until there is room.
 /// Whether it is where it stays.
 pub(crate) fn write_exit(paths: &Paths, id: &ContainerId, exit: &ExitRecord) -> Result<bool, EngineError> {
-    let path = paths.container(id).join("exit.json");
+    let path = paths.exit(id);
     let Err(error) = keep(paths, &path, exit, Lasting::Later) else { return Ok(true) };
-    match write_json(&paths.live_of(id).join("exit.json"), exit) {
+    match write_json(&paths.waiting_exit(id), exit) {
         Ok(()) => Ok(false),
         Err(_) => Err(error.into()),
     }

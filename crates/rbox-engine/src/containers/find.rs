@@ -16,13 +16,13 @@ use crate::record::file::RecordError;
 use crate::record::paths::Paths;
 
 /// All containers, newest first. Records that another process is removing are left out.
-pub fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
+pub(crate) fn list(paths: &Paths) -> Result<Vec<Container>, EngineError> {
     read_all(paths, ids(paths)?)
 }
 
 /// Those that live, newest first. Only they have a directory on tmpfs, so this does not read a thousand records of
 /// containers that ended.
-pub fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError> {
+pub(crate) fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError> {
     let mut all = read_all(paths, entries(&paths.live())?)?;
     all.retain(Container::is_active);
     Ok(all)
@@ -39,7 +39,7 @@ fn read_all(paths: &Paths, ids: Vec<ContainerId>) -> Result<Vec<Container>, Engi
 }
 
 /// The ids of all records.
-pub fn ids(paths: &Paths) -> Result<Vec<ContainerId>, RecordError> {
+pub(crate) fn ids(paths: &Paths) -> Result<Vec<ContainerId>, RecordError> {
     entries(&paths.containers())
 }
 
@@ -70,7 +70,7 @@ fn named_by_ids(
 }
 
 /// The container of this name, id, or unique beginning of an id.
-pub fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
+pub(crate) fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
     let id = find_id(paths, text)?;
     Container::read(paths, &id)?.ok_or_else(|| EngineError::NoContainer(text.to_owned()))
 }

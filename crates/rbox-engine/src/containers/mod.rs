@@ -1,11 +1,11 @@
 //! Containers by name and id, and what each has on the host.
 
-pub mod find;
+pub(crate) mod find;
 pub(crate) mod images;
-pub mod name;
-pub mod random_name;
-pub mod running;
-pub mod stop_mark;
-pub mod trash;
-pub mod unfinished;
-pub mod volumes;
+pub(crate) mod name;
+pub(crate) mod random_name;
+pub(crate) mod running;
+pub(crate) mod stop_mark;
+pub(crate) mod trash;
+pub(crate) mod unfinished;
+pub(crate) mod volumes;

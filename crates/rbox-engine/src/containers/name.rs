@@ -16,7 +16,7 @@ use crate::record::lock::Editing;
 use crate::record::paths::Paths;
 
 /// Who has a name, or is about to: a link whose record is gone names nobody.
-pub fn named(paths: &Paths, name: &ContainerName) -> Option<ContainerId> {
+pub(crate) fn named(paths: &Paths, name: &ContainerName) -> Option<ContainerId> {
     target(&paths.name(name)).filter(|id| is_there(paths, id))
 }
 
@@ -32,7 +32,7 @@ pub(crate) fn target(link: &std::path::Path) -> Option<ContainerId> {
 }
 
 /// Gives `name` to the container `id`, which must be on disk already, in its place or as one that is being made.
-pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Result<(), EngineError> {
+pub(crate) fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Result<(), EngineError> {
     let link = paths.name(name);
     for _ in 0..8 {
         match symlink(id.as_str(), &link) {
@@ -64,7 +64,7 @@ pub fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -> Resul
 }
 
 /// Gives a name up, if it is still this container's.
-pub fn release_name(paths: &Paths, name: &ContainerName, id: &ContainerId) {
+pub(crate) fn release_name(paths: &Paths, name: &ContainerName, id: &ContainerId) {
     free_name(paths, name, |holder| holder == id);
 }
 
@@ -98,7 +98,7 @@ pub(crate) fn settle_names(paths: &Paths, record: &ContainerRecord) -> Result<()
 
 /// Takes away names that lead to containers that are gone or have another name by now, as a kill leaves them, and gives
 /// containers their names again that a power cut or a hand has taken. `all`: all containers, as they were read.
-pub fn sweep_names(paths: &Paths, all: &[Container]) {
+pub(crate) fn sweep_names(paths: &Paths, all: &[Container]) {
     let known: std::collections::HashSet<&str> = all.iter().map(|c| c.record.name.as_str()).collect();
     for Container { record, .. } in all.iter().filter(|container| container.status != Status::Dead) {
         if std::fs::symlink_metadata(paths.name(&record.name)).is_err() {
@@ -117,7 +117,7 @@ pub fn sweep_names(paths: &Paths, all: &[Container]) {
         let Ok(Some(_editing)) = Editing::begin_within(paths, &id, std::time::Duration::ZERO) else {
             continue;
         };
-        let record = read_json::<ContainerRecord>(&paths.container(&id).join("config.json"));
+        let record = read_json::<ContainerRecord>(&paths.config(&id));
         if record.is_ok_and(|record| record.is_some_and(|record| record.name != name)) {
             release_name(paths, &name, &id);
         }

@@ -4,7 +4,7 @@ use rbox_spec::ContainerName;
 
 /// A name in the style `adjective_surname`. After some tries that were taken, `attempt` (from 0) above 3 adds a
 /// digit, so that a host with every plain name in use still gets new ones.
-pub fn generate(attempt: u32) -> ContainerName {
+pub(crate) fn generate(attempt: u32) -> ContainerName {
     let pick =
         |words: &'static [&'static str]| words.get(fastrand::usize(..words.len())).copied().unwrap_or("");
     // All words make a name: the first round is the last.

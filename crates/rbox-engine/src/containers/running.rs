@@ -13,14 +13,14 @@ use crate::error::EngineError;
 use crate::record::container::{self, Container, Status, process_is};
 
 /// A descriptor of the container's PID 1, checked to be that process and no later one with its number.
-pub fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
+pub(crate) fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
     let live = container.live.as_ref().ok_or_else(|| not_running(container))?;
     let pidfd = process::pidfd_open(live.pid).map_err(|_| not_running(container))?;
     if process_is(live.pid, live.start_ticks) { Ok(pidfd) } else { Err(not_running(container)) }
 }
 
 /// Why a container without a process cannot do what wants one.
-pub fn not_running(container: &Container) -> EngineError {
+pub(crate) fn not_running(container: &Container) -> EngineError {
     let id = &container.record.id;
     if container.status == Status::Dead {
         return EngineError::Conflict(format!(
@@ -43,7 +43,7 @@ pub(crate) fn refuse_restarting(container: &Container) -> Result<(), EngineError
 }
 
 /// Waits until the process has ended; false when it had not within `patience`.
-pub fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
+pub(crate) fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
     let begin = Instant::now();
     loop {
         let left = patience.map(|patience| patience.saturating_sub(begin.elapsed()));

@@ -5,11 +5,11 @@ use std::path::PathBuf;
 use rbox_spec::id::ContainerId;
 
 use crate::monitor::protocol;
-use crate::record::paths::Paths;
+use crate::record::paths::{Paths, STOP};
 
 /// Who wants a container to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub(crate) enum Why {
     /// Somebody who named it: `unless-stopped` remembers that.
     User,
     /// The host goes down, and the container comes back with it.
@@ -17,7 +17,7 @@ pub enum Why {
 }
 
 pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
-    paths.live_of(id).join("stop")
+    paths.live_of(id).join(STOP)
 }
 
 /// Tells the monitor of `id` not to start it again. Best effort: a container whose live directory is gone has ended.

@@ -11,7 +11,7 @@ use crate::containers::{name, volumes};
 use crate::error::EngineError;
 use crate::record::container::ContainerRecord;
 use crate::record::file::read_json;
-use crate::record::paths::Paths;
+use crate::record::paths::{CONFIG, Paths, UPPER};
 
 /// Takes a record out of sight: its name is free and it is in no list from here on. What is left of it is
 /// deleted by [`delete_hidden`], or after a kill by the next command that tidies.
@@ -40,7 +40,7 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
 pub(crate) fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> {
     match crate::record::file::make_private(trash) {
         Err(error) if crate::record::file::is_full(&error) => {
-            remove_tree(&going.join("upper"))?;
+            remove_tree(&going.join(UPPER))?;
             crate::record::file::make_private(trash)
         }
         other => other,
@@ -88,14 +88,14 @@ pub(crate) fn sweep_unfinished(paths: &Paths) {
     rbox_sys::durable::sweep(&paths.temporaries());
     each(&paths.live(), &|name| name.starts_with(GONE), &|_| {});
     each(&paths.containers(), &is_abandoned, &|dir| {
-        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join("config.json")) {
+        if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join(CONFIG)) {
             name::release_name(paths, &record.name, &record.id);
         }
     });
 }
 
 /// Deletes a directory with all that is in it, whatever a container made of it.
-pub fn remove_tree(path: &Path) -> Result<(), EngineError> {
+pub(crate) fn remove_tree(path: &Path) -> Result<(), EngineError> {
     rbox_sys::removal::remove_tree(path).map_err(EngineError::file("remove", path))
 }
 

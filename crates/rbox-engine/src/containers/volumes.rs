@@ -13,10 +13,10 @@ use crate::record::paths::Paths;
 use crate::volume::store::{VolumeError, VolumeStore, VolumeUsers, random_name};
 
 /// Reads all containers' records.
-pub fn volume_users(paths: &Paths) -> Result<VolumeUsers, RecordError> {
+pub(crate) fn volume_users(paths: &Paths) -> Result<VolumeUsers, RecordError> {
     let mut users = VolumeUsers::default();
     for id in find::ids(paths)? {
-        let path = paths.container(&id).join("config.json");
+        let path = paths.config(&id);
         match read_json::<ContainerRecord>(&path) {
             Ok(Some(record)) => {
                 for (name, _) in volumes_of(&record) {

@@ -23,7 +23,7 @@ const AT_ONCE: usize = 4;
 /// hears of each how that went. Containers that nobody ever started stay as they are.
 ///
 /// The caller has tidied (so each that ran has an exit), and has one thread.
-pub fn boot(
+pub(crate) fn boot(
     paths: &Paths,
     tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
 ) -> Result<(), EngineError> {
@@ -106,7 +106,7 @@ fn finish(
 
 /// Ends all that run, at once, as `stop` does, but does not remember it as somebody's wish: the next [`boot`] starts
 /// them again. `timeout`: seconds before SIGKILL, each container's own when none.
-pub fn shutdown(
+pub(crate) fn shutdown(
     paths: &Paths,
     timeout: Option<i64>,
     tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),

@@ -100,7 +100,7 @@ impl ExecProcess {
 }
 
 /// Runs the process with these streams. This process must be single-threaded and becomes its parent.
-pub fn exec(
+pub(crate) fn exec(
     paths: &Paths,
     container: &Container,
     request: &ExecRequest,

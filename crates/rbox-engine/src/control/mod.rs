@@ -1,11 +1,10 @@
 //! What is done to containers that exist.
 
-pub mod attach;
-pub mod boot;
-pub mod exec;
-pub mod remove;
-pub mod rename;
-pub mod signal;
-pub mod start;
-pub mod stats;
-pub mod update;
+pub(crate) mod boot;
+pub(crate) mod exec;
+pub(crate) mod remove;
+pub(crate) mod rename;
+pub(crate) mod signal;
+pub(crate) mod start;
+pub(crate) mod stats;
+pub(crate) mod update;

@@ -67,7 +67,7 @@ fn end_unreadable(paths: &Paths, container: &Container, force: bool) -> Result<(
 }
 
 /// Removes a container: ends it first when `force`, and takes its anonymous volumes along when `volumes`.
-pub fn remove(
+pub(crate) fn remove(
     paths: &Paths,
     container: &crate::record::container::Container,
     force: bool,

@@ -9,7 +9,7 @@ use crate::record::lock::Editing;
 use crate::record::paths::Paths;
 
 /// `rename`: the new name is taken before the old one is given up.
-pub fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
+pub(crate) fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
@@ -18,7 +18,7 @@ pub fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Res
     let _mark = crate::networks::change::begin_change(paths, id)?;
     take_name(paths, name, id)?;
     let record = ContainerRecord { name: name.clone(), ..current };
-    let kept = keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host));
+    let kept = keep(paths, &paths.config(id), &record, lasting(&record.host));
     if kept.is_err() && former != *name {
         release_name(paths, name, id);
     }

@@ -19,14 +19,14 @@ use crate::containers::running::not_running;
 use crate::containers::running::pidfd;
 use crate::containers::running::refuse_restarting;
 use crate::containers::running::wait_ended;
-pub use crate::containers::stop_mark::Why;
+pub(crate) use crate::containers::stop_mark::Why;
 use crate::containers::{find, stop_mark};
 
 /// Seconds `stop` waits when neither the user nor the container says.
-pub const STOP_TIMEOUT: i64 = 10;
+pub(crate) const STOP_TIMEOUT: i64 = 10;
 
 /// Sends a signal to PID 1. One that asks for its end keeps the restart policy from starting it again.
-pub fn signal(paths: &Paths, container: &Container, signal: Signal) -> Result<(), EngineError> {
+pub(crate) fn signal(paths: &Paths, container: &Container, signal: Signal) -> Result<(), EngineError> {
     let own: Option<Signal> = container.record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
     let ends = [Signal::KILL, Signal::TERM, Signal::INT, Signal::QUIT];
     if ends.contains(&signal) || own == Some(signal) {
@@ -56,7 +56,7 @@ fn thaw(container: &Container) -> Result<(), EngineError> {
 }
 
 /// Sends SIGKILL without waiting: to several containers before any of them is waited for.
-pub fn begin_kill(paths: &Paths, container: &Container) {
+pub(crate) fn begin_kill(paths: &Paths, container: &Container) {
     stop_mark::ask_to_end(paths, &container.record.id, Why::User);
     if let Ok(pidfd) = pidfd(container) {
         let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
@@ -64,7 +64,7 @@ pub fn begin_kill(paths: &Paths, container: &Container) {
 }
 
 /// Ends every process of the container at once and waits for its monitor to have cleaned up.
-pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+pub(crate) fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError> {
     stop_mark::ask_to_end(paths, &container.record.id, Why::User);
     let between = await_life(paths, container)?;
     let container = between.as_ref().unwrap_or(container);
@@ -77,7 +77,7 @@ pub fn kill_now(paths: &Paths, container: &Container) -> Result<(), EngineError>
 }
 
 /// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end.
-pub fn stop(
+pub(crate) fn stop(
     paths: &Paths,
     container: &Container,
     with: Option<Signal>,
@@ -137,7 +137,7 @@ fn await_life(paths: &Paths, container: &Container) -> Result<Option<Container>,
 }
 
 /// Waits until the monitor of an ended container has let go of it; without a monitor, tidies itself.
-pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+pub(crate) fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
     let id = &container.record.id;
     let dir = paths.live_of(id);
     let begin = Instant::now();
@@ -156,7 +156,7 @@ pub fn settle(paths: &Paths, container: &Container) -> Result<(), EngineError> {
 }
 
 /// Waits for the exit and gives its code. A container that does not run gives its last one, 0 if it never ran.
-pub fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
+pub(crate) fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineError> {
     let id = &container.record.id;
     if container.is_active() {
         if let Some(code) = told_by_monitor(paths, container)? {
@@ -228,7 +228,7 @@ fn await_word(
 }
 
 /// Freezes every process of the container.
-pub fn pause(container: &Container) -> Result<(), EngineError> {
+pub(crate) fn pause(container: &Container) -> Result<(), EngineError> {
     let name = &container.record.name;
     match (&container.live, container.status) {
         (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
@@ -239,7 +239,7 @@ pub fn pause(container: &Container) -> Result<(), EngineError> {
 }
 
 /// Lets them go on.
-pub fn unpause(container: &Container) -> Result<(), EngineError> {
+pub(crate) fn unpause(container: &Container) -> Result<(), EngineError> {
     let name = &container.record.name;
     match (&container.live, container.status) {
         (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),

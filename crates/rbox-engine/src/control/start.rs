@@ -27,7 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Starts the container of `record`, and comes back when its program runs. For a command that does not attach it will be known
 /// after a power cut that it ran.
-pub fn start(paths: &Paths, record: &ContainerRecord, options: StartOptions) -> Result<Started, EngineError> {
+pub(crate) fn start(
+    paths: &Paths,
+    record: &ContainerRecord,
+    options: StartOptions,
+) -> Result<Started, EngineError> {
     let asked = Timestamp::now();
     let Some((lock, current)) = take(paths, record)? else { return Ok(Started::Already) };
     let record = current.as_ref().unwrap_or(record);
@@ -77,6 +81,6 @@ fn take(
 
 /// Whether another command started it after this one was asked to, and its life is over already.
 fn ran_since(paths: &Paths, record: &ContainerRecord, asked: Timestamp) -> bool {
-    let exit = read_json::<ExitRecord>(&paths.container(&record.id).join("exit.json")).ok().flatten();
+    let exit = read_json::<ExitRecord>(&paths.exit(&record.id)).ok().flatten();
     exit.and_then(|exit| exit.started).is_some_and(|started| started > asked)
 }

@@ -11,12 +11,12 @@ fn live(container: &Container) -> Result<&LiveState, EngineError> {
 }
 
 /// The processes of a container that runs, as the host counts them.
-pub fn processes(container: &Container) -> Result<Vec<i32>, EngineError> {
+pub(crate) fn processes(container: &Container) -> Result<Vec<i32>, EngineError> {
     Ok(Cgroup::open(&live(container)?.cgroup)?.pids()?)
 }
 
 /// What a container that runs has used so far.
-pub fn stats(container: &Container) -> Result<Stats, EngineError> {
+pub(crate) fn stats(container: &Container) -> Result<Stats, EngineError> {
     Ok(Cgroup::open(&live(container)?.cgroup)?.stats())
 }
 

@@ -11,7 +11,7 @@ use crate::record::paths::Paths;
 
 /// What is to change; what is absent stays.
 #[derive(Clone, Debug, Default)]
-pub struct Change {
+pub struct UpdateRequest {
     /// Limits. 0 and the empty text stand for no change, as Docker has it.
     pub limits: Resources,
     /// The restart policy.
@@ -20,7 +20,11 @@ pub struct Change {
 
 /// Changes the record of a container and, while it runs, its control group. A value that is refused, by the rules of
 /// [`Resources::validate`] or by the kernel, changes nothing.
-pub fn update(paths: &Paths, container: &Container, change: &Change) -> Result<(), EngineError> {
+pub(crate) fn update(
+    paths: &Paths,
+    container: &Container,
+    change: &UpdateRequest,
+) -> Result<(), EngineError> {
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
@@ -42,7 +46,7 @@ pub fn update(paths: &Paths, container: &Container, change: &Change) -> Result<(
         Some(live) if limits != Resources::default() => write_limits(&record, &live, &limits)?,
         _ => {}
     }
-    Ok(keep(paths, &paths.container(id).join("config.json"), &record, lasting(&record.host))?)
+    Ok(keep(paths, &paths.config(id), &record, lasting(&record.host))?)
 }
 
 /// Of the limits that hold now, those that `change` touches: a pair that goes into one file goes whole.

@@ -1,8 +1,8 @@
 //! From an image and the user's words to a container's record.
 
-pub mod check;
-pub mod network;
-pub mod request;
+pub(crate) mod check;
+pub(crate) mod network;
+pub(crate) mod request;
 
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt;
@@ -26,10 +26,10 @@ use crate::error::EngineError;
 use crate::oci::config::{device_rules, merge_env};
 use crate::record::container::{ContainerRecord, lasting};
 use crate::record::file::RecordError;
-use crate::record::paths::Paths;
+use crate::record::paths::{CONFIG, Paths, UPPER, WORK};
 
 /// Writes down a new container of `image`. Nothing of it runs.
-pub fn create(
+pub(crate) fn create(
     paths: &Paths,
     store: &ImageStore,
     image: &Image,
@@ -57,7 +57,7 @@ pub fn create(
 }
 
 /// A store's error as the engine's.
-pub fn image_error(error: rbox_image::StoreError) -> EngineError {
+pub(crate) fn image_error(error: rbox_image::StoreError) -> EngineError {
     EngineError::Image(error)
 }
 
@@ -201,10 +201,10 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Res
         make(&paths.names(), 0o700)?;
     }
     make(&dir, 0o700)?;
-    make(&dir.join("work"), 0o700)?;
+    make(&dir.join(WORK), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
-    make(&dir.join("upper"), 0o755)?;
-    take_some_name(paths, record, named, &dir.join("config.json"))?;
+    make(&dir.join(UPPER), 0o755)?;
+    take_some_name(paths, record, named, &dir.join(CONFIG))?;
     let place = paths.container(&record.id);
     std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;
     settle(paths, record)

@@ -1,20 +1,23 @@
 //! Containers by name, and what is done with one.
 
 use rbox_image::Image;
+use rbox_spec::ContainerName;
 use rbox_spec::container::NetworkMode;
+use rbox_spec::id::ContainerId;
 use rbox_spec::signal::Signal;
 
 use crate::cleanup::tidy::tidy;
 use crate::containers::volumes::volume_users;
 use crate::containers::{find, name};
-use crate::control::{remove, signal, start};
+use crate::control::update::UpdateRequest;
+use crate::control::{remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
 use crate::monitor::StartOptions;
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::file::RecordError;
-use crate::volume::store::VolumeUsers;
+use crate::volume::store::{VolumeUsers, disk_usage};
 
 /// How a container is stopped.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,6 +72,21 @@ impl Engine {
         }
         self.tidy();
         find::find(&self.paths, container.record.id.as_str())
+    }
+
+    /// A container as it is now, by its id. None when it was removed.
+    pub fn current(&self, id: &ContainerId) -> Option<Container> {
+        Container::read(&self.paths, id).ok().flatten()
+    }
+
+    /// The bytes that a container has written to its layer.
+    pub fn written(&self, record: &ContainerRecord) -> u64 {
+        disk_usage(&self.paths.upper(&record.id))
+    }
+
+    /// What `inspect` shows of a container. With `image_size`, the bytes of its image, its sizes too.
+    pub fn inspect(&self, container: &Container, image_size: Option<u64>) -> serde_json::Value {
+        crate::inspect::container(&self.paths, container, image_size)
     }
 
     /// Which containers mount which volume.
@@ -157,6 +175,43 @@ impl Engine {
         } else {
             signal::signal(&self.paths, container, with)
         }
+    }
+
+    /// Sends SIGKILL to a container's first process without waiting for its end: to several before one of them is waited for.
+    pub fn begin_kill(&self, container: &Container) {
+        signal::begin_kill(&self.paths, container);
+    }
+
+    /// Freezes every process of a container.
+    ///
+    /// # Errors
+    /// It does not run, or is paused already.
+    pub fn pause(&self, container: &Container) -> Result<(), EngineError> {
+        signal::pause(container)
+    }
+
+    /// Lets the processes of a paused container go on.
+    ///
+    /// # Errors
+    /// It is not paused.
+    pub fn unpause(&self, container: &Container) -> Result<(), EngineError> {
+        signal::unpause(container)
+    }
+
+    /// Gives a container another name.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn rename(&self, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
+        rename::rename(&self.paths, container, name)
+    }
+
+    /// Gives a container other limits or another restart policy, at once when it runs.
+    ///
+    /// # Errors
+    /// A value is refused; then nothing has changed.
+    pub fn update(&self, container: &Container, request: &UpdateRequest) -> Result<(), EngineError> {
+        update::update(&self.paths, container, request)
     }
 
     /// Waits until a container does not run any more; its exit code.

@@ -2,23 +2,32 @@
 //! its directories; its methods take requests and give answers. It prints nothing, and knows no exit codes and no flags.
 
 mod containers;
+mod host;
 mod images;
+mod networks;
+mod processes;
 mod prune;
 
 use std::fmt;
 use std::sync::Arc;
 
 use rbox_image::{ImageStore, PullEvent, Pulled, StoreError};
-use rbox_network::NetworkStore;
 use rbox_spec::{Platform, Reference};
 
 use crate::containers::images::image_store;
 use crate::error::EngineError;
-use crate::networks::store::networks;
-use crate::record::container::ContainerRecord;
-use crate::record::paths::Paths;
-use crate::volume::store::VolumeStore;
 
+pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
+pub use crate::control::start::Started;
+pub use crate::control::stats::Stats;
+pub use crate::control::update::UpdateRequest;
+pub use crate::create::check::check_seccomp;
+pub use crate::create::request::CreateRequest;
+pub use crate::logs::{LogEntry, LogQuery, MAX_ENTRY};
+pub use crate::monitor::StartOptions;
+pub use crate::record::container::{Container, ContainerRecord, Status};
+pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
+pub use crate::volume::store::{Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
 pub use prune::{PrunedContainers, PrunedNetworks};
@@ -118,11 +127,6 @@ impl Engine {
     /// The volumes.
     pub fn volumes(&self) -> VolumeStore {
         VolumeStore::new(&self.paths.volumes())
-    }
-
-    /// The networks.
-    pub fn networks(&self) -> NetworkStore {
-        networks(&self.paths)
     }
 
     fn event(&self, event: Event<'_>) {

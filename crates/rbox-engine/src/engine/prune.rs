@@ -1,10 +1,7 @@
 //! Removing what nobody uses. Volumes and images have it in their stores.
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use rbox_image::Pruned;
-use rbox_network::Network;
 use rbox_spec::id::ContainerId;
 
 use crate::engine::{Engine, RemoveRequest};
@@ -44,7 +41,7 @@ impl Engine {
             if !wanted {
                 continue;
             }
-            let size = disk_usage(&self.paths.container(&record.id).join("upper"));
+            let size = disk_usage(&self.paths.upper(&record.id));
             // One that was started since it was listed is refused, and stays.
             if self.remove(&container, RemoveRequest::default()).is_ok() {
                 pruned.ids.push(record.id.clone());
@@ -73,24 +70,6 @@ impl Engine {
             }
         }
         Ok(pruned)
-    }
-
-    /// The ids of the networks that containers are on, running or not.
-    ///
-    /// # Errors
-    /// The records cannot be read.
-    pub fn networks_in_use(&self) -> Result<HashSet<String>, EngineError> {
-        let attachments =
-            self.containers()?.into_iter().flat_map(|container| container.record.host.attachments);
-        Ok(attachments.map(|wanted| wanted.network_id).collect())
-    }
-
-    /// Removes a network that no container is on.
-    ///
-    /// # Errors
-    /// A container is on it, or it cannot be taken down.
-    pub fn remove_network(&self, network: &Network) -> Result<(), EngineError> {
-        Ok(crate::networks::store::remove(&self.paths, network)?)
     }
 
     /// Removes the volumes that no container mounts: anonymous ones, with `all` named ones too.

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::inspect::time;
 use crate::oci::config::{READ_ONLY, masked};
 use crate::record::container::{Container, ContainerRecord, Status};
-use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
+use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF, UPPER};
 use crate::volume::store::{VolumeStore, disk_usage};
 
 /// The JSON of one container; with `size`, what its writable layer takes. `image_size` is then that of its
@@ -47,7 +47,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "NetworkSettings": crate::inspect::endpoint::network_settings(container, &ports(container)),
     });
     if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {
-        let own = disk_usage(&dir.join("upper"));
+        let own = disk_usage(&dir.join(UPPER));
         fields.insert("SizeRw".into(), own.into());
         fields.insert("SizeRootFs".into(), (own + image_size).into());
     }

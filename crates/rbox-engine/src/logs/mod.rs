@@ -14,11 +14,12 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-pub use crate::logs::reader::{Ended, LogQuery, LogReader};
-pub use crate::logs::writer::LogWriter;
+pub use crate::logs::reader::LogQuery;
+pub(crate) use crate::logs::reader::{Ended, LogReader};
+pub(crate) use crate::logs::writer::LogWriter;
 
 /// A descriptor that becomes readable when the monitor that writes a container's log ends; none when it is gone.
-pub fn monitor_fd(live: &crate::record::container::LiveState) -> Option<std::os::fd::OwnedFd> {
+pub(crate) fn monitor_fd(live: &crate::record::container::LiveState) -> Option<std::os::fd::OwnedFd> {
     rbox_sys::process::pidfd_open(live.monitor).ok()
 }
 
@@ -75,7 +76,7 @@ impl<'a> LogEntry<'a> {
 
 /// How large the files of one container may grow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LogOptions {
+pub(crate) struct LogOptions {
     /// Bytes of one file; none for no limit.
     pub max_size: Option<u64>,
     /// Files kept, the current one included; at least 1.
@@ -91,7 +92,7 @@ impl Default for LogOptions {
 
 /// A `--log-opt` that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidLogOption {
+pub(crate) enum InvalidLogOption {
     /// A key the driver does not know.
     #[error("unknown log opt '{0}' for json-file log driver")]
     Unknown(String),
@@ -106,7 +107,7 @@ pub enum InvalidLogOption {
 impl LogOptions {
     /// Reads `--log-opt` pairs: `max-size` (`10m`, `-1` for no limit) and `max-file`. Keys that only decorate
     /// Docker's entries are taken and have no effect.
-    pub fn from_options(options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
+    pub(crate) fn from_options(options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
         let mut out = Self::default();
         for (key, value) in options {
             let shown = || value.escape_debug().to_string();

@@ -32,7 +32,7 @@ pub struct LogQuery {
 }
 
 /// How a follower learns that no more will be written.
-pub struct Ended<'a> {
+pub(crate) struct Ended<'a> {
     /// Becomes readable at the end (a pidfd of the monitor), so that the end is seen at once.
     pub fd: Option<BorrowedFd<'a>>,
     /// Whether it has ended; asked at each wake-up and at least twice a second.
@@ -41,18 +41,18 @@ pub struct Ended<'a> {
 
 /// Reads a container's log files as one.
 #[derive(Debug)]
-pub struct LogReader {
+pub(crate) struct LogReader {
     path: PathBuf,
 }
 
 impl LogReader {
     /// For the log whose current file is at `path`. It may not exist yet: that is an empty log.
-    pub fn new(path: &Path) -> Self {
+    pub(crate) fn new(path: &Path) -> Self {
         Self { path: path.to_owned() }
     }
 
     /// Gives what `query` asks for to `sink`, oldest first. The sink ends the reading with an error.
-    pub fn read(
+    pub(crate) fn read(
         &self,
         query: &LogQuery,
         sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
@@ -61,7 +61,7 @@ impl LogReader {
     }
 
     /// [`read`](Self::read), and then what is written later, until it has `ended`. Goes along with rotation.
-    pub fn follow(
+    pub(crate) fn follow(
         &self,
         query: &LogQuery,
         ended: &Ended<'_>,

@@ -24,7 +24,7 @@ const BEHIND_FILES: u64 = 256;
 
 /// Appends a container's output to its log file and rotates it.
 #[derive(Debug)]
-pub struct LogWriter {
+pub(crate) struct LogWriter {
     path: PathBuf,
     options: LogOptions,
     file: File,
@@ -40,7 +40,7 @@ pub struct LogWriter {
 
 impl LogWriter {
     /// Opens or makes the file at `path`, readable by root only.
-    pub fn open(path: &Path, options: LogOptions) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, options: LogOptions) -> io::Result<Self> {
         let mut file = open_file(path)?;
         let size = file.metadata()?.len();
         let number = number::of(&file).unwrap_or_else(|| {
@@ -76,7 +76,7 @@ impl LogWriter {
     /// its end, for [`MAX_ENTRY`] bytes, or for [`finish`](Self::finish).
     ///
     /// After an error (a full disk) the lines of this call are lost and the next call tries again.
-    pub fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp) -> io::Result<()> {
+    pub(crate) fn write(&mut self, stream: Stream, data: &[u8], now: Timestamp) -> io::Result<()> {
         for piece in data.split_inclusive(|byte| *byte == b'\n') {
             self.piece(stream, piece, now)?;
         }
@@ -84,7 +84,7 @@ impl LogWriter {
     }
 
     /// Writes what waits for its line's end. For a stream that was closed.
-    pub fn finish(&mut self, now: Timestamp) -> io::Result<()> {
+    pub(crate) fn finish(&mut self, now: Timestamp) -> io::Result<()> {
         for stream in [Stream::Stdout, Stream::Stderr] {
             let rest = std::mem::take(&mut self.partial[stream as usize]);
             if !rest.is_empty() {

@@ -27,7 +27,7 @@ use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
 use crate::record::file::write_json;
-use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF};
+use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE, UPPER, WORK};
 use crate::volume::populate::populate;
 use crate::volume::store::VolumeStore;
 
@@ -143,7 +143,7 @@ fn carry_out(
     live.pid = created.pid();
     live.start_ticks = process_start(live.pid).map_or(0, |(ticks, _)| ticks);
     // Written before the network is touched: a kill from here on leaves all of it to be found.
-    write_json(&live_dir.join("state.json"), live)?;
+    write_json(&live_dir.join(STATE), live)?;
 
     let mut created = created;
     let dns = match attach::attach(paths, record, live, &mut created) {
@@ -155,7 +155,7 @@ fn carry_out(
     let running = created.start()?;
     live.running = true;
     live.between = None;
-    write_json(&live_dir.join("state.json"), live)?;
+    write_json(&live_dir.join(STATE), live)?;
     // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
     let mark = paths.started_mark(&record.id);
     rbox_sys::own::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
@@ -165,7 +165,7 @@ fn carry_out(
 /// Where mounts are made that kernels before 6.7 can only make by a path. Not the live directory itself: a mount would hide its
 /// lock for that moment, and whoever looks for it would make and take another, in the container's tree.
 fn make_stage(live_dir: &Path) -> Result<PathBuf, EngineError> {
-    let stage = live_dir.join("stage");
+    let stage = live_dir.join(STAGE);
     match std::fs::create_dir(&stage) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(EngineError::file("make directory", stage)(error))
@@ -187,7 +187,7 @@ fn mount_root(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<O
     let mut lowers = record.layers.clone();
     if lowers.is_empty() {
         // An image without layers: overlayfs wants one, so it gets one that is empty.
-        let empty = dir.join("lower");
+        let empty = dir.join(LOWER);
         match std::fs::create_dir(&empty) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
                 return Err(EngineError::file("make directory", empty)(error));
@@ -197,8 +197,8 @@ fn mount_root(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<O
     }
     let overlay = Overlay {
         lowers: &lowers,
-        upper: &dir.join("upper"),
-        work: &dir.join("work"),
+        upper: &dir.join(UPPER),
+        work: &dir.join(WORK),
         volatile: record.host.auto_remove,
         stage,
     };

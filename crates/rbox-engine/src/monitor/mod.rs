@@ -7,8 +7,8 @@ pub(crate) mod clients;
 pub(crate) mod kept;
 pub(crate) mod launch;
 pub(crate) mod oom;
-pub mod protocol;
-pub mod reaper;
+pub(crate) mod protocol;
+pub(crate) mod reaper;
 pub(crate) mod restart;
 pub(crate) mod streams;
 
@@ -58,7 +58,7 @@ pub struct StartOptions {
 
 /// A monitor that starts its container.
 #[derive(Debug)]
-pub struct Starting {
+pub(crate) struct Starting {
     socket: OwnedFd,
     /// This process's child, so the number is its own.
     pid: i32,
@@ -67,7 +67,7 @@ pub struct Starting {
 impl Starting {
     /// Waits until the program runs: the socket to attach by, or why not. As long as the monitor works: it may have to fill a volume, or
     /// to wait for another command that does.
-    pub fn wait(self) -> Result<OwnedFd, EngineError> {
+    pub(crate) fn wait(self) -> Result<OwnedFd, EngineError> {
         waiting::readable(&self.socket, Who::Pid(self.pid), Patience::WORK).map_err(|still| {
             let message = format!("the container's monitor has not started it: {still}");
             EngineError::Monitor { message, exit_code: 125 }
@@ -78,7 +78,7 @@ impl Starting {
 }
 
 /// Starts a container: forks its monitor, which tells how that went. The caller holds the lock and gives it away.
-pub fn start(
+pub(crate) fn start(
     paths: &Paths,
     record: &ContainerRecord,
     lock: Lock,
@@ -265,7 +265,7 @@ impl Ended {
     fn say_between(&self, paths: &Paths, live: LiveState) {
         let between = LiveState { between: Some(self.exit.clone()), running: false, ..live };
         // On a full tmpfs the last thing that was said stays.
-        let _ = write_json(&paths.live_of(&self.record.id).join("state.json"), &between);
+        let _ = write_json(&paths.live_state(&self.record.id), &between);
     }
 
     /// It stays as it is: said on disk, then to those who wait, and the live directory goes.
@@ -325,7 +325,7 @@ fn report_failure(
         let _ = trash::hide_record(paths, record);
         let _ = trash::delete_hidden(paths, record, true);
     } else {
-        let path = paths.container(&record.id).join("exit.json");
+        let path = paths.exit(&record.id);
         let before = read_json::<ExitRecord>(&path).ok().flatten();
         let not_executed = matches!(error, EngineError::NotExecuted { .. });
         let exit = ExitRecord::failed_start(before, error.exit_code(), not_executed, message.clone());
@@ -602,7 +602,7 @@ impl<'a> Monitor<'a> {
         if again {
             // Said first: from its exit on it is restarting, and at no moment exited.
             let between = LiveState { between: Some(exit.clone()), ..live.clone() };
-            let _ = write_json(&paths.live_of(&record.id).join("state.json"), &between);
+            let _ = write_json(&paths.live_state(&record.id), &between);
         }
         if auto_remove {
             // The name is free again before anybody hears of the exit.

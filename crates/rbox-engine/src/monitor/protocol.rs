@@ -148,7 +148,7 @@ pub(crate) fn listen(dir: &Path) -> Result<OwnedFd, EngineError> {
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects to the monitor of the live directory `dir`.
-pub fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
+pub(crate) fn connect(dir: &Path) -> Result<OwnedFd, EngineError> {
     let (_dir, address) = address(dir)?;
     let socket = socket()?;
     let failed = |source: std::io::Error| EngineError::file("connect to the monitor in", dir)(source);

@@ -21,7 +21,7 @@ pub(crate) fn is_due(paths: &Paths, record: &ContainerRecord, exit_code: i32, re
 
 /// The record as it is now: `update` and `rename` may have changed it since the monitor began.
 pub(crate) fn current(paths: &Paths, record: &ContainerRecord) -> ContainerRecord {
-    let path = paths.container(&record.id).join("config.json");
+    let path = paths.config(&record.id);
     read_json(&path).ok().flatten().unwrap_or_else(|| record.clone())
 }
 

@@ -40,7 +40,7 @@ struct Change<'a> {
 
 /// The mark of a container that is being changed.
 fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
-    paths.state.join("changing").join(id.as_str())
+    paths.changing().join(id.as_str())
 }
 
 impl<'a> Change<'a> {
@@ -133,13 +133,13 @@ impl<'a> Change<'a> {
     }
 
     fn write_record(&self) -> Result<(), EngineError> {
-        let path = self.paths.container(&self.record.id).join("config.json");
+        let path = self.paths.config(&self.record.id);
         Ok(keep(self.paths, &path, &self.record, lasting(&self.record.host))?)
     }
 
     fn write_live(&self) -> Result<(), EngineError> {
         match &self.live {
-            Some(live) => Ok(write_json(&self.paths.live_of(&self.record.id).join("state.json"), live)?),
+            Some(live) => Ok(write_json(&self.paths.live_state(&self.record.id), live)?),
             None => Ok(()),
         }
     }
@@ -203,7 +203,7 @@ impl<'a> Change<'a> {
 
 /// Puts the container on a network. The first of a running one that has a way out has its published ports, too: these were
 /// given up when the last such network was left, or never taken when there was none. `links` are further ones of the container.
-pub fn connect(
+pub(crate) fn connect(
     paths: &Paths,
     container: &Container,
     mut wanted: Attachment,
@@ -328,7 +328,7 @@ fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Erro
 
 /// Takes the container off a network. Ports published through it are published through the one that its way out leads
 /// through then, and are given up when there is none.
-pub fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result<(), EngineError> {
+pub(crate) fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result<(), EngineError> {
     let mut change = Change::begin(paths, container)?;
     change.own_network()?;
     let attachments = &change.record.host.attachments;
@@ -360,7 +360,7 @@ pub fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result
 }
 
 /// Publishes ports of a container that exists. What they are published as; empty for one that does not run.
-pub fn publish(
+pub(crate) fn publish(
     paths: &Paths,
     container: &Container,
     wanted: &[PortMapping],
@@ -400,7 +400,7 @@ pub fn publish(
 }
 
 /// Takes back the published ports of a container that lead to `inside`, or of these only the one on `host_port`.
-pub fn unpublish(
+pub(crate) fn unpublish(
     paths: &Paths,
     container: &Container,
     inside: ContainerPort,
@@ -443,7 +443,7 @@ pub fn unpublish(
 
 /// Finishes what commands that were killed had begun with containers that live on.
 pub(crate) fn mend(paths: &Paths) {
-    for id in crate::containers::find::marks(&paths.state.join("changing")).unwrap_or_default() {
+    for id in crate::containers::find::marks(&paths.changing()).unwrap_or_default() {
         // Somebody may be at it: that one has the right.
         let Ok(Some(editing)) = Editing::begin_within(paths, &id, Duration::ZERO) else {
             if !paths.container(&id).exists() {
@@ -472,7 +472,7 @@ impl Change<'_> {
 }
 
 /// `rm --link CONTAINER/ALIAS`: the container knows the other one by that alias no more.
-pub fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
+pub(crate) fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
     let conflict = |message: String| Err(EngineError::Conflict(message));
     let Some((parent, alias)) = path.trim_start_matches('/').split_once('/') else {
         return conflict(format!("Conflict, cannot remove the default link name of the container: {path}"));
@@ -497,7 +497,7 @@ pub fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
 /// Notes that the container `id` is being changed: until the guard goes, and when the command is killed until the next one
 /// has mended it.
 pub(crate) fn begin_change(paths: &Paths, id: &ContainerId) -> Result<Changing, EngineError> {
-    let (dir, mark) = (paths.state.join("changing"), mark(paths, id));
+    let (dir, mark) = (paths.changing(), mark(paths, id));
     crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
     rbox_sys::own::write(&mark, "").map_err(EngineError::file("write", &mark))?;
     Ok(Changing(mark))
@@ -525,6 +525,6 @@ pub(crate) fn follow_name(
         store.rename(endpoint, &names)?;
         endpoint.names = names;
     }
-    write_json(&paths.live_of(&record.id).join("state.json"), &live)?;
+    write_json(&paths.live_state(&record.id), &live)?;
     Ok(live)
 }

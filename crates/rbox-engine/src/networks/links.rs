@@ -16,7 +16,7 @@ use crate::record::container::{Container, ContainerRecord, LiveState};
 use crate::record::paths::Paths;
 
 fn marks(paths: &Paths, target: &ContainerId) -> PathBuf {
-    paths.state.join("links").join(target.as_str())
+    paths.links().join(target.as_str())
 }
 
 /// The lines for /etc/hosts: each link's address with its names. A container of the default network only cannot be started
@@ -73,7 +73,7 @@ fn mark(paths: &Paths, record: &ContainerRecord, link: &Link) -> Result<(), Engi
 
 /// Takes the marks of a container that has ended.
 pub(crate) fn forget(paths: &Paths, id: &ContainerId) {
-    for entry in std::fs::read_dir(paths.state.join("links")).into_iter().flatten().flatten() {
+    for entry in std::fs::read_dir(paths.links()).into_iter().flatten().flatten() {
         // Not there is what is wanted; a directory that others have marks in stays.
         let _ = std::fs::remove_file(entry.path().join(id.as_str()));
         let _ = std::fs::remove_dir(entry.path());

@@ -75,7 +75,7 @@ impl<'a> Served<'a> {
     /// The container joined a network, left one, has another name, or fewer ports: told by the records. A port that is
     /// published no more is given up.
     pub(crate) fn follow(&mut self, paths: &'a Paths, id: &ContainerId) {
-        let record = read_json::<ContainerRecord>(&paths.container(id).join("config.json")).ok().flatten();
+        let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
         if let (Some(record), Some(live)) = (record, LiveState::read(paths, id)) {
             self.names = dns::known_names(paths, &record, &live);
             if let Some(dns) = &mut self.dns {

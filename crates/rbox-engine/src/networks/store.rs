@@ -9,16 +9,12 @@ use crate::record::container::Container;
 use crate::record::paths::Paths;
 
 /// The networks of these paths.
-pub fn networks(paths: &Paths) -> NetworkStore {
-    NetworkStore::open(
-        &paths.root.join("network"),
-        &paths.state.join("network"),
-        Names::for_state(&paths.state),
-    )
+pub(crate) fn networks(paths: &Paths) -> NetworkStore {
+    NetworkStore::open(&paths.network(), &paths.live_network(), Names::for_state(&paths.state))
 }
 
 /// The endpoints of all containers that live.
-pub fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
+pub(crate) fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
     find::list_running(paths)
         .unwrap_or_default()
         .into_iter()
@@ -28,14 +24,14 @@ pub fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
 
 /// Whether an address held in this container's name is in use: its record is there and somebody has its lock, or
 /// its process lives.
-pub fn is_live(paths: &Paths, id: &str) -> bool {
+pub(crate) fn is_live(paths: &Paths, id: &str) -> bool {
     let Ok(id) = id.parse() else { return false };
     crate::record::lock::Lock::is_held(&paths.live_of(&id))
         || Container::read(paths, &id).ok().flatten().is_some_and(|c| c.is_running())
 }
 
 /// Removes a user's network. Containers that have ended give their addresses back soon after: that is waited for.
-pub fn remove(paths: &Paths, network: &Network) -> Result<(), rbox_network::Error> {
+pub(crate) fn remove(paths: &Paths, network: &Network) -> Result<(), rbox_network::Error> {
     let begin = Instant::now();
     loop {
         match networks(paths).remove(network, &|id| is_live(paths, id)) {

@@ -35,7 +35,7 @@ pub(crate) fn slice_path(parent: &str) -> String {
 }
 
 /// Removes the parents of the control groups, when nothing is left in them.
-pub fn remove_group_parents(paths: &Paths) {
+pub(crate) fn remove_group_parents(paths: &Paths) {
     if let Ok(hierarchy) = Hierarchy::detect() {
         for parent in [group_parent(paths), Names::for_state(&paths.state).table] {
             rbox_runtime::cgroup::remove_parents(hierarchy, &parent);

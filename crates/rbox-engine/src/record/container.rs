@@ -22,7 +22,7 @@ use rbox_sys::durable::Lasting;
 use serde::{Deserialize, Serialize};
 
 use crate::record::file::{RecordError, read_json};
-use crate::record::paths::Paths;
+use crate::record::paths::{CONFIG, EXIT, Paths};
 
 /// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ impl LiveState {
     /// The live state of a container, of this life or of one that was cut off. A damaged one is as good as none: a kill cannot
     /// damage it, but a full tmpfs can.
     pub(crate) fn read(paths: &Paths, id: &ContainerId) -> Option<Self> {
-        read_json(&paths.live_of(id).join("state.json")).ok().flatten()
+        read_json(&paths.live_state(id)).ok().flatten()
     }
 
     /// Whether its process lives, be it still on its way to the program.
@@ -187,7 +187,12 @@ pub struct Container {
 
 /// Writes `value` as JSON below the root, so that readers, and the next boot, see the old file or the new one, whole. With
 /// [`Lasting::Now`] it is on disk when this returns.
-pub fn keep<T: Record>(paths: &Paths, path: &Path, value: &T, lasting: Lasting) -> Result<(), RecordError> {
+pub(crate) fn keep<T: Record>(
+    paths: &Paths,
+    path: &Path,
+    value: &T,
+    lasting: Lasting,
+) -> Result<(), RecordError> {
     let text = rbox_spec::record::encode(value)
         .map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
     rbox_sys::trace::call(
@@ -199,21 +204,21 @@ pub fn keep<T: Record>(paths: &Paths, path: &Path, value: &T, lasting: Lasting) 
 }
 
 /// Whether the files of this container have to be on disk when a command returns. One of `--rm` does not outlive the host.
-pub fn lasting(host: &HostConfig) -> Lasting {
+pub(crate) fn lasting(host: &HostConfig) -> Lasting {
     if host.auto_remove { Lasting::Later } else { Lasting::Now }
 }
 
 /// Makes a container's exit last, which was written without waiting for the disk.
 pub(crate) fn settle_exit(paths: &Paths, id: &ContainerId) {
     // It may be removed already, or wait for room.
-    let _ = rbox_sys::durable::sync(&paths.container(id).join("exit.json"));
+    let _ = rbox_sys::durable::sync(&paths.exit(id));
 }
 
 impl Container {
     /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
-        let read = || read_json::<ContainerRecord>(&dir.join("config.json"));
+        let read = || read_json::<ContainerRecord>(&dir.join(CONFIG));
         // The directory comes and goes with all that is in it: it may have come after the first look.
         let record = match read() {
             Ok(None) if std::fs::symlink_metadata(&dir).is_ok() => read(),
@@ -224,7 +229,7 @@ impl Container {
             Ok(None) if std::fs::symlink_metadata(&dir).is_err() => return Ok(None),
             Ok(None) => {
                 let source = io::Error::from(io::ErrorKind::NotFound);
-                let error = RecordError::Io { action: "read", path: dir.join("config.json"), source };
+                let error = RecordError::Io { action: "read", path: dir.join(CONFIG), source };
                 return Ok(Some(Self::unreadable(id, &error)));
             }
             // One damaged record must not hide all the others, and must be removable.
@@ -275,7 +280,7 @@ impl Container {
     ) -> (Option<LiveState>, Option<ExitRecord>, bool) {
         let mut tries = 100;
         // Written again and again: a damaged one is as good as none.
-        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join("exit.json")).unwrap_or_default();
+        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join(EXIT)).unwrap_or_default();
         loop {
             // In this order: an exit that is written between the two belongs to the life that was read.
             let live = LiveState::read(paths, id);
@@ -333,12 +338,12 @@ impl Container {
 }
 
 /// Whether `pid` is still the process that started at `ticks`, and not a zombie.
-pub fn process_is(pid: i32, ticks: u64) -> bool {
+pub(crate) fn process_is(pid: i32, ticks: u64) -> bool {
     process_start(pid).is_some_and(|(start, zombie)| start == ticks && !zombie)
 }
 
 /// A process's start time in clock ticks since boot, and whether it is a zombie (proc(5): stat fields 22 and 3).
-pub fn process_start(pid: i32) -> Option<(u64, bool)> {
+pub(crate) fn process_start(pid: i32) -> Option<(u64, bool)> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The command name may hold spaces and parentheses; the last `)` ends it.
     let rest = &text[text.rfind(')')? + 1..];
@@ -349,4 +354,4 @@ pub fn process_start(pid: i32) -> Option<(u64, bool)> {
 }
 
 /// The exit code told for a container whose end nobody saw.
-pub const UNSEEN_EXIT: i32 = 255;
+pub(crate) const UNSEEN_EXIT: i32 = 255;

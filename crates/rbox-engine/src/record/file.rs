@@ -53,7 +53,7 @@ impl RecordError {
 }
 
 /// Writes `value` as JSON so that readers see the old file or the new one, whole. For live state, which no power cut survives.
-pub fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), RecordError> {
+pub(crate) fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), RecordError> {
     let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
     let text = encode(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
     // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
@@ -71,7 +71,7 @@ pub fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), RecordError> 
 }
 
 /// Reads a JSON file, of this version or an older one; none when it is not there.
-pub fn read_json<T: Record>(path: &Path) -> Result<Option<T>, RecordError> {
+pub(crate) fn read_json<T: Record>(path: &Path) -> Result<Option<T>, RecordError> {
     let text = match read_file(path) {
         Ok(text) => text,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),

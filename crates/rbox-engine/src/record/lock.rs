@@ -14,18 +14,18 @@ use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::own;
 
 use crate::record::file::RecordError;
-use crate::record::paths::Paths;
+use crate::record::paths::{LOCK, Paths};
 
 /// The exclusive right to change a container's live state.
 #[derive(Debug)]
-pub struct Lock {
+pub(crate) struct Lock {
     file: File,
 }
 
 impl Lock {
     /// Takes the lock of the live directory `dir`, which is made when missing. None when somebody holds it.
-    pub fn try_take(dir: &Path) -> Result<Option<Self>, RecordError> {
-        let path = dir.join("lock");
+    pub(crate) fn try_take(dir: &Path) -> Result<Option<Self>, RecordError> {
+        let path = dir.join(LOCK);
         loop {
             let file =
                 match own::open(&path, File::options().create(true).truncate(false).write(true).read(true)) {
@@ -47,7 +47,7 @@ impl Lock {
     }
 
     /// Takes the lock, waiting at most `patience`. None when it was held all that time.
-    pub fn take_within(dir: &Path, patience: Duration) -> Result<Option<Self>, RecordError> {
+    pub(crate) fn take_within(dir: &Path, patience: Duration) -> Result<Option<Self>, RecordError> {
         let begin = Instant::now();
         let mut pause = Duration::from_micros(200);
         loop {
@@ -63,13 +63,13 @@ impl Lock {
     }
 
     /// Whether somebody holds the lock of `dir`; a directory that is not there is held by nobody.
-    pub fn is_held(dir: &Path) -> bool {
-        let Ok(file) = own::open_to_read(&dir.join("lock")) else { return false };
+    pub(crate) fn is_held(dir: &Path) -> bool {
+        let Ok(file) = own::open_to_read(&dir.join(LOCK)) else { return false };
         lock::try_take(&file, How::Shared) == Ok(false)
     }
 
     /// Keeps the lock without a value to hold it: until this process ends.
-    pub fn keep_until_exit(self) {
+    pub(crate) fn keep_until_exit(self) {
         std::mem::forget(self.file);
     }
 }

@@ -1,7 +1,7 @@
 //! All that is on disk of a container: where it is, what it holds, how it is written.
 
-pub mod container;
-pub mod file;
-pub mod lock;
-pub mod paths;
+pub(crate) mod container;
+pub(crate) mod file;
+pub(crate) mod lock;
+pub(crate) mod paths;
 mod upgrade;

@@ -40,6 +40,28 @@ pub const DEFAULT_ROOT: &str = "/var/lib/rbox";
 /// Root of live state, when neither `--state` nor `RBOX_STATE` says otherwise.
 pub const DEFAULT_STATE: &str = "/run/rbox";
 
+/// What a container is, in its directory below `containers/`: [`ContainerRecord`](crate::record::container::ContainerRecord).
+pub(crate) const CONFIG: &str = "config.json";
+/// How it ended last, there too; beside [`STATE`] as long as the disk is full.
+pub(crate) const EXIT: &str = "exit.json";
+/// What lives of it, in its directory below the state directory.
+pub(crate) const STATE: &str = "state.json";
+/// Held by who looks after it, in the same directory.
+pub(crate) const LOCK: &str = "lock";
+/// Its end was asked for: there.
+pub(crate) const STOP: &str = "stop";
+/// Where its root is put together, there.
+pub(crate) const STAGE: &str = "stage";
+/// What it has written: the upper directory of its overlay.
+pub(crate) const UPPER: &str = "upper";
+/// The overlay's own directory, on the same file system.
+pub(crate) const WORK: &str = "work";
+/// The empty lower directory of an image without layers.
+pub(crate) const LOWER: &str = "lower";
+/// What a volume is, in its directory below `volumes/`.
+pub(crate) const VOLUME: &str = "volume.json";
+/// What is in a volume, beside that.
+pub(crate) const DATA: &str = "_data";
 /// A container's /etc/hosts, below its directory.
 pub(crate) const HOSTS: &str = "hosts";
 /// Its /etc/hostname.
@@ -56,7 +78,7 @@ const IN_STATE: [&str; 5] = ["changing", "containers", "links", "locks", "networ
 const FORMER: [&str; 2] = ["names", "networks"];
 
 /// The names of all directories that are rbox's below its two roots.
-pub fn own_directories() -> impl Iterator<Item = &'static str> {
+pub(crate) fn own_directories() -> impl Iterator<Item = &'static str> {
     IN_ROOT.into_iter().chain(IN_STATE).chain(FORMER)
 }
 
@@ -95,6 +117,18 @@ impl Paths {
     /// One container's record directory.
     pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.containers().join(id.as_str())
+    }
+    /// What a container is.
+    pub(crate) fn config(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join(CONFIG)
+    }
+    /// How it ended last.
+    pub(crate) fn exit(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join(EXIT)
+    }
+    /// What it has written.
+    pub(crate) fn upper(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join(UPPER)
     }
     /// One container's log file.
     pub fn log(&self, id: &ContainerId) -> PathBuf {
@@ -135,6 +169,30 @@ impl Paths {
     /// Live state of one container.
     pub fn live_of(&self, id: &ContainerId) -> PathBuf {
         self.live().join(id.as_str())
+    }
+    /// What lives of one container.
+    pub(crate) fn live_state(&self, id: &ContainerId) -> PathBuf {
+        self.live_of(id).join(STATE)
+    }
+    /// How it ended, as long as there is no room for that on disk.
+    pub(crate) fn waiting_exit(&self, id: &ContainerId) -> PathBuf {
+        self.live_of(id).join(EXIT)
+    }
+    /// Marks of the containers whose networks are being changed, each named by an id.
+    pub(crate) fn changing(&self) -> PathBuf {
+        self.state.join("changing")
+    }
+    /// Who has a link to whom: a directory for each container that is linked to.
+    pub(crate) fn links(&self) -> PathBuf {
+        self.state.join("links")
+    }
+    /// What the networks keep.
+    pub(crate) fn network(&self) -> PathBuf {
+        self.root.join("network")
+    }
+    /// What the networks keep until the host goes down.
+    pub(crate) fn live_network(&self) -> PathBuf {
+        self.state.join("network")
     }
 }
 

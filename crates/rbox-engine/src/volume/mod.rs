@@ -1,4 +1,4 @@
 //! Volumes: directories of the host that outlive containers.
 
 pub(crate) mod populate;
-pub mod store;
+pub(crate) mod store;

@@ -34,7 +34,7 @@ pub struct PopulateError {
 
 /// Copies the content of the directory `image` into the directory `volume` when that is empty, and says
 /// whether it did. The volume's own mode and owner become those of `image`.
-pub fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, PopulateError> {
+pub(crate) fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, PopulateError> {
     let at_root =
         |action| move |source: Errno| PopulateError { action, path: ".".into(), source: source.into() };
     // Containers that share the volume may start together: one fills, the others wait and find it full. The lock

@@ -35,9 +35,9 @@ use serde::{Deserialize, Serialize};
 use crate::listing::filter::{FilterError, Filters};
 use crate::record::container::{process_is, process_start};
 use crate::record::file::RecordError;
+use crate::record::paths::{DATA, VOLUME};
 
-pub use crate::volume::populate::{PopulateError, populate};
-pub use rbox_sys::usage::disk_usage;
+pub(crate) use rbox_sys::usage::disk_usage;
 
 /// The label Docker gives to a volume that nobody named.
 const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
@@ -216,7 +216,7 @@ impl VolumeStore {
 
     /// The directory of a volume that is mounted.
     pub fn mountpoint(&self, name: &VolumeName) -> PathBuf {
-        self.place(name).join("_data")
+        self.place(name).join(DATA)
     }
 
     /// Makes a volume, or gives the one that has this name. With no name it is anonymous.
@@ -259,7 +259,7 @@ impl VolumeStore {
     fn mend(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
         let place = self.place(name);
         durable::sweep(&place);
-        durable::replace(&place, &place.join("volume.json"), &text_of(record, &place)?, lasting)
+        durable::replace(&place, &place.join(VOLUME), &text_of(record, &place)?, lasting)
             .map_err(io_error("write", &place))
     }
 
@@ -267,13 +267,12 @@ impl VolumeStore {
     fn make(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
         let building = self.temporary(NEW)?;
         let made = || -> Result<(), VolumeError> {
-            let data = building.join("_data");
+            let data = building.join(DATA);
             // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
             DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
             DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
             let text = text_of(record, &building)?;
-            durable::write_new(&building.join("volume.json"), &text, lasting)
-                .map_err(io_error("write", &building))
+            durable::write_new(&building.join(VOLUME), &text, lasting).map_err(io_error("write", &building))
         };
         let place = self.place(name);
         let renamed = made().and_then(|()| match fs::rename(&building, &place) {
@@ -351,7 +350,7 @@ impl VolumeStore {
     /// The volume of this name; none when there is none. One whose record is damaged is there, and says so.
     pub fn get(&self, name: &VolumeName) -> Result<Option<Volume>, VolumeError> {
         let place = self.place(name);
-        let path = place.join("volume.json");
+        let path = place.join(VOLUME);
         let (record, damage) = match rbox_sys::own::read(&path, crate::record::file::MOST_BYTES) {
             Ok(text) => match rbox_spec::record::decode::<Record>(&text) {
                 Ok(record) => (Some(record), None),
@@ -359,7 +358,7 @@ impl VolumeStore {
             },
             Err(error) => (None, Some(format!("read {}: {}", path.display(), plain(error)))),
         };
-        let mountpoint = place.join("_data");
+        let mountpoint = place.join(DATA);
         let Some(record) = record else {
             // Only a directory with data in it is a volume: others may put here what they like.
             let Some(made) = fs::metadata(&mountpoint).ok().filter(fs::Metadata::is_dir) else {
@@ -506,7 +505,7 @@ fn read_maker(text: &str) -> Option<(i32, u64)> {
 }
 
 /// Reads who mounts what, now.
-pub type UsersNow<'a> = &'a dyn Fn() -> Result<VolumeUsers, RecordError>;
+pub(crate) type UsersNow<'a> = &'a dyn Fn() -> Result<VolumeUsers, RecordError>;
 
 /// Who mounts what: the ids of the containers that have each volume.
 #[derive(Debug, Default)]

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 #![allow(clippy::unnecessary_wraps, reason = "these stand for what reads the records")]
 use crate::listing::filter::{PRUNE_KEYS, VOLUME_KEYS};
+use crate::record::paths::DATA;
 use crate::volume::store::*;
 
 fn name(text: &str) -> VolumeName {
@@ -96,7 +97,7 @@ fn what_a_kill_left_is_swept_and_work_in_progress_is_not() {
     let mut dead = std::process::Command::new("true").spawn().unwrap();
     dead.wait().unwrap();
     for left in [format!("new-a.{}.1", dead.id()), "gone-b".into(), "new-".into()] {
-        fs::create_dir_all(store.dir.join(TEMPORARIES).join(left).join("_data")).unwrap();
+        fs::create_dir_all(store.dir.join(TEMPORARIES).join(left).join(DATA)).unwrap();
     }
     let mine = store.temporary(NEW).unwrap();
     fs::create_dir(&mine).unwrap();
@@ -133,7 +134,7 @@ fn of_an_older_versions_leftovers_only_what_is_surely_ours_is_swept() {
         ".new-theirs".into(),
     ];
     for left in swept.iter().chain(&kept) {
-        fs::create_dir_all(store.dir.join(left).join("_data")).unwrap();
+        fs::create_dir_all(store.dir.join(left).join(DATA)).unwrap();
     }
     assert_eq!(store.list().unwrap().len(), 1);
     for name in swept {

@@ -13,7 +13,8 @@ use rustix::event::Timespec;
 use rustix::termios::{OptionalActions, Winsize};
 
 pub use crate::logs::Stream;
-pub use crate::monitor::protocol::{FromMonitor, ToMonitor};
+pub use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor};
+pub use crate::monitor::reaper::{Reaper, wait_any};
 pub use rustix::event::{PollFd, PollFlags};
 pub use rustix::termios::Termios;
 

@@ -1,0 +1,87 @@
+//! What runs in a container: further processes, its output, what it uses.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rbox_spec::container::LogDriver;
+
+use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
+use crate::control::stats::Stats;
+use crate::control::{exec, stats};
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::logs::{Ended, LogEntry, LogQuery, LogReader, monitor_fd};
+use crate::record::container::Container;
+use crate::record::lock::Lock;
+
+impl Engine {
+    /// Runs a further process in a container. This process must have one thread and becomes its parent.
+    ///
+    /// # Errors
+    /// The container does not run, or the program cannot be executed in it.
+    pub fn exec(
+        &self,
+        container: &Container,
+        request: &ExecRequest,
+        stdio: ExecStdio,
+    ) -> Result<ExecProcess, EngineError> {
+        exec::exec(&self.paths, container, request, stdio)
+    }
+
+    /// A connection to a container's monitor, which then sends what the program writes.
+    ///
+    /// # Errors
+    /// Its monitor is gone.
+    pub fn attach(&self, container: &Container) -> Result<OwnedFd, EngineError> {
+        crate::monitor::protocol::connect(&self.paths.live_of(&container.record.id))
+    }
+
+    /// Gives what a container has written to `sink`, oldest first, and with `follow` what it writes until it ends. The sink ends it
+    /// with an error, which comes back.
+    ///
+    /// # Errors
+    /// The container keeps no log, or its log cannot be read.
+    pub fn logs(
+        &self,
+        container: &Container,
+        query: &LogQuery,
+        follow: bool,
+        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+    ) -> Result<(), EngineError> {
+        let record = &container.record;
+        if record.host.log_driver == LogDriver::None {
+            return Err(EngineError::Conflict(
+                "configured logging driver does not support reading: the container has --log-driver none"
+                    .into(),
+            ));
+        }
+        let path = self.paths.log(&record.id);
+        let reader = LogReader::new(&path);
+        let read = if follow && container.is_active() {
+            let monitor = container.live.as_ref().and_then(monitor_fd);
+            let live = self.paths.live_of(&record.id);
+            let check = || !Lock::is_held(&live);
+            let ended = Ended { fd: monitor.as_ref().map(AsFd::as_fd), check: &check };
+            reader.follow(query, &ended, sink)
+        } else {
+            reader.read(query, sink)
+        };
+        read.map_err(EngineError::file("read", path))
+    }
+
+    /// The processes of a container that runs, as the host counts them.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn processes(&self, container: &Container) -> Result<Vec<i32>, EngineError> {
+        stats::processes(container)
+    }
+
+    /// What a container that runs has used so far.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn stats(&self, container: &Container) -> Result<Stats, EngineError> {
+        stats::stats(container)
+    }
+}
