@@ -1,5 +1,6 @@
 //! What can go wrong with a control group.
 
+use rbox_spec::Kind;
 use rbox_sys::SysError;
 use std::path::PathBuf;
 
@@ -72,6 +73,20 @@ pub enum CgroupError {
     /// All that failed while the group was taken away.
     #[error("delete cgroup: {}", .0.iter().map(|e| describe(e)).collect::<Vec<_>>().join("; "))]
     Delete(Vec<CgroupError>),
+}
+
+impl CgroupError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Mountinfo(error) | Self::Lock { source: error, .. } => Kind::of_io(error),
+            Self::NoHierarchy | Self::Unsupported { .. } => Kind::Unsupported,
+            Self::Path { .. } => Kind::Invalid,
+            Self::Limit { source, .. } | Self::Sys { source, .. } => Kind::of_errno(source.errno as i32),
+            Self::Timeout { .. } => Kind::Unavailable,
+            Self::Delete(errors) => errors.first().map_or(Kind::Internal, Self::kind),
+        }
+    }
 }
 
 /// The error and its causes in one line.

@@ -4,8 +4,9 @@ use std::io;
 use std::path::PathBuf;
 
 use rbox_runtime::RuntimeError;
-use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
+use rbox_spec::user::UserError;
+use rbox_spec::{ContainerName, Kind};
 use rbox_sys::plain;
 
 use crate::record::file::RecordError;
@@ -35,6 +36,20 @@ pub enum EngineError {
     /// The user asked for what cannot be.
     #[error("{0}")]
     Invalid(String),
+    /// What was read is not what it must be.
+    #[error("{0}")]
+    Damaged(String),
+    /// A container that was to be linked.
+    #[error("could not get container for {container}: {source}")]
+    Link {
+        /// As it was named.
+        container: String,
+        /// Why it cannot be linked.
+        source: Box<EngineError>,
+    },
+    /// The user that the process is to have.
+    #[error(transparent)]
+    User(#[from] UserError),
     /// The program could not be executed: the exit code says how.
     #[error("{message}")]
     NotExecuted {
@@ -100,12 +115,43 @@ pub enum EngineError {
     Monitor {
         /// Its error.
         message: String,
+        /// What that means.
+        kind: Kind,
         /// The exit code it stands for.
         exit_code: i32,
     },
 }
 
 impl EngineError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoContainer(_) => Kind::NotFound,
+            Self::Ambiguous(_) | Self::NameTaken { .. } | Self::Conflict(_) => Kind::Conflict,
+            Self::Invalid(_) => Kind::Invalid,
+            Self::Damaged(_) => Kind::Damaged,
+            Self::NotExecuted { .. } => Kind::NotExecuted,
+            Self::Monitor { kind, .. } => *kind,
+            Self::Link { source, .. } => source.kind(),
+            Self::User(error) => error.kind(),
+            Self::Record(error) => error.kind(),
+            Self::File { source, .. } => Kind::of_io(source),
+            Self::Call(error) => Kind::of_errno(error.errno as i32),
+            Self::Runtime(error) => error.kind(),
+            Self::Overlay(error) => error.kind(),
+            Self::Tree(error) => error.kind(),
+            Self::Cgroup(error) => error.kind(),
+            Self::Network(error) => error.kind(),
+            Self::Seccomp(error) => error.kind(),
+            Self::Volume(error) => error.kind(),
+            Self::Populate(error) => error.kind(),
+            Self::Image(error) => error.kind(),
+            Self::Pull(error) => error.kind(),
+            Self::Registries(error) => error.kind(),
+            Self::Filter(error) => error.kind(),
+        }
+    }
+
     /// What `run` and `exec` end with: 127 when the program is not there, 126 when it cannot be invoked, else 125.
     pub fn exit_code(&self) -> i32 {
         match self {

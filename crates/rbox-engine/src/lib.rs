@@ -12,6 +12,7 @@ pub mod error;
 pub mod explain;
 pub mod host;
 pub mod inspect;
+pub mod kind;
 pub mod listing;
 mod logs;
 mod monitor;

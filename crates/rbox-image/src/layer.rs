@@ -2,6 +2,7 @@
 //!
 //! Inflating and hashing the tar run on a thread of their own, unpacking on the caller's, so that with the download
 //! three steps of one layer overlap. Threads are joined before any function here returns.
+use rbox_spec::Kind;
 use std::io::{self, BufReader, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -41,6 +42,17 @@ pub enum LayerError {
     /// A thread could not be started.
     #[error("start a thread")]
     Thread(#[source] io::Error),
+}
+
+impl LayerError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Inflate(error) | Self::Thread(error) => Kind::of_io(error),
+            Self::Unpack(error) => error.kind(),
+            Self::DiffId { .. } => Kind::Damaged,
+        }
+    }
 }
 
 impl LayerError {

@@ -3,6 +3,7 @@
 //! A document is read only as the type its sender declared, and refused when it could be read as two
 //! (CVE-2021-41190). Sources: OCI image specification, `manifest.md`, `image-index.md`, `media-types.md`; Docker's
 //! "Image Manifest V2, Schema 2".
+use rbox_spec::Kind;
 use std::collections::BTreeMap;
 
 use rbox_spec::Digest;
@@ -243,6 +244,16 @@ pub enum DocumentError {
     /// Indexes inside indexes, without an end in sight.
     #[error("indexes are nested too deeply")]
     Nested,
+}
+
+impl DocumentError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Type(_) | Self::Schema1 | Self::LayerType(_) | Self::ForeignLayer(_) => Kind::Unsupported,
+            _ => Kind::Damaged,
+        }
+    }
 }
 
 /// The fields that tell one kind of document from the other. serde refuses a field that stands twice.

@@ -13,6 +13,7 @@
 //!
 //! [`ORDER`] is that picture as data; [`Parent::hear`] refuses anything else.
 
+use rbox_spec::Kind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_sys::waiting::{self, Patience, StandsStill, Who};
@@ -48,6 +49,18 @@ pub struct Failure {
     pub is_exec: bool,
 }
 
+impl Failure {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self { is_exec: true, .. } => Kind::NotExecuted,
+            // Not all steps fail in a call.
+            Self { errno: 0, .. } => Kind::Internal,
+            Self { errno, .. } => Kind::of_errno(*errno),
+        }
+    }
+}
+
 /// The kinds of message in the only order they may come, each at most once.
 pub const ORDER: [char; 4] = [NETLINK, TERMINAL, READY, PROCESS];
 const NETLINK: char = 'N';
@@ -73,6 +86,17 @@ pub enum HandshakeError {
     /// A message that may not come now.
     #[error("handshake with the container's first process: unexpected message {0:?}")]
     Order(char),
+}
+
+impl HandshakeError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Socket(error) => Kind::of_errno(error.errno as i32),
+            Self::Silent(_) => Kind::Unavailable,
+            Self::Order(_) => Kind::Internal,
+        }
+    }
 }
 
 /// The parent's end.

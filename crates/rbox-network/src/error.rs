@@ -1,5 +1,6 @@
 //! What can go wrong between a container and the wire.
 
+use rbox_spec::Kind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -75,6 +76,14 @@ pub enum Error {
     /// No such network.
     #[error("network {0} not found")]
     NoNetwork(String),
+    /// Several networks' ids begin so.
+    #[error("network {prefix} is ambiguous ({count} matches found based on ID prefix)")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: String,
+        /// How many ids begin so.
+        count: usize,
+    },
     /// A network of this name is there.
     #[error("network with name {0} already exists")]
     NetworkExists(String),
@@ -127,9 +136,38 @@ pub enum Error {
         "cannot publish on {0}: the container's network has no IPv6; publish on an IPv4 address, or create the network with --ipv6"
     )]
     Ipv6(String),
+    /// A network with IPv6 where the kernel has none.
+    #[error("network {0} has IPv6, and this host's kernel has none")]
+    NoIpv6(String),
     /// A value of `--add-host`, `--dns` and the like.
     #[error("{0}")]
     Invalid(String),
+}
+
+impl Error {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Kernel { errno, .. } | Self::PortTaken { errno, .. } => {
+                Kind::of_errno(errno.raw_os_error())
+            }
+            Self::File { source, .. } => Kind::of_io(source),
+            Self::NoAnswer { .. } => Kind::Unavailable,
+            Self::Answer { .. } => Kind::Internal,
+            Self::NoSubnet | Self::NoAddress { .. } | Self::BridgeFull(_) => Kind::NoSpace,
+            Self::AddressInUse { .. }
+            | Self::NetworkExists(_)
+            | Self::SubnetTaken(_)
+            | Self::RouteTaken { .. }
+            | Self::NetworkInUse { .. }
+            | Self::PortAllocated { .. }
+            | Self::Ambiguous { .. } => Kind::Conflict,
+            Self::NoNetwork(_) => Kind::NotFound,
+            Self::Predefined(_) => Kind::Denied,
+            Self::Ipv6(_) | Self::NoIpv6(_) => Kind::Unsupported,
+            Self::Invalid(_) => Kind::Invalid,
+        }
+    }
 }
 
 impl Error {

@@ -61,11 +61,7 @@ pub(crate) fn ensure_sysctls(network: &Network) -> Result<()> {
     // 127.0.0.1:PORT of the host leads to a container; the guard chain keeps others from using it.
     sysctl(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", network.bridge), "1")?;
     if !Path::new("/proc/sys/net/ipv6").exists() {
-        return if network.subnet6.is_none() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(format!("network {} has IPv6, and this host's kernel has none", network.name)))
-        };
+        return if network.subnet6.is_none() { Ok(()) } else { Err(Error::NoIpv6(network.name.clone())) };
     }
     let of_bridge = |key: &str| format!("/proc/sys/net/ipv6/conf/{}/{key}", network.bridge);
     if network.subnet6.is_none() {

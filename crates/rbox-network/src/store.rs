@@ -321,10 +321,7 @@ impl NetworkStore {
         match matching.as_slice() {
             [network] => Ok((*network).clone()),
             [] => Err(Error::NoNetwork(name.into())),
-            several => Err(Error::Invalid(format!(
-                "network {name} is ambiguous ({} matches found based on ID prefix)",
-                several.len()
-            ))),
+            several => Err(Error::Ambiguous { prefix: name.into(), count: several.len() }),
         }
     }
 

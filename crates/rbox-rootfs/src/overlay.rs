@@ -3,6 +3,7 @@
 //! The mount is made detached, by the process that will outlive the container's first process. It keeps the
 //! descriptor, so the kernel has nothing to take down when PID 1 ends and the exit is seen at once.
 
+use rbox_spec::Kind;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -49,6 +50,16 @@ pub enum OverlayError {
     /// A path with a byte that overlay's options cannot carry.
     #[error("mount overlay: the path {0} cannot stand in overlay's options")]
     Path(PathBuf),
+}
+
+impl OverlayError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Mount { source, .. } => Kind::of_errno(source.errno as i32),
+            Self::Path(_) => Kind::Unsupported,
+        }
+    }
 }
 
 impl Overlay<'_> {

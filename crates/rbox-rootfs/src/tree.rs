@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
+use rbox_spec::Kind;
 use rbox_sys::error::reason;
 use rbox_sys::file::{make_dir, open_beneath, open_in_root};
 use rbox_sys::{SysError, trace};
@@ -65,6 +66,14 @@ pub enum TreeError {
 }
 
 impl TreeError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Call(_) | Self::Place { .. } => Kind::of_errno(self.errno()),
+            Self::Kind { .. } | Self::Led { .. } | Self::NoDirectory { .. } => Kind::Conflict,
+        }
+    }
+
     /// The kernel's number for it, 0 when there is none.
     pub fn errno(&self) -> i32 {
         match self {

@@ -1,6 +1,7 @@
 //! Why a container's process did not come to be.
 
 use rbox_namespace::handshake::{Failure, HandshakeError};
+use rbox_spec::Kind;
 use rbox_sys::SysError;
 
 /// Errors of create, start and exec.
@@ -21,4 +22,17 @@ pub enum RuntimeError {
     /// The config asks for what it cannot have.
     #[error("{0}")]
     Config(String),
+}
+
+impl RuntimeError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Call(error) => Kind::of_errno(error.errno as i32),
+            Self::Handshake(error) => error.kind(),
+            Self::Init(failure) => failure.kind(),
+            Self::Killed => Kind::Unavailable,
+            Self::Config(_) => Kind::Invalid,
+        }
+    }
 }

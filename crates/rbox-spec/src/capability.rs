@@ -1,5 +1,6 @@
 //! Capabilities by name and as a set, with Docker's `--cap-add`/`--cap-drop` arithmetic. See capabilities(7).
 
+use crate::kind::Kind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
@@ -8,6 +9,13 @@ use std::str::FromStr;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("unknown capability: \"{0}\"")]
 pub struct UnknownCapability(pub String);
+
+impl UnknownCapability {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 macro_rules! capabilities {
     ($($variant:ident = $number:literal, $name:literal;)*) => {

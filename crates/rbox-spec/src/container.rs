@@ -1,5 +1,6 @@
 //! A container as the user asked for it: what `create` writes down and `start` carries out.
 
+use crate::kind::Kind;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -462,6 +463,13 @@ impl DeviceSpec {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid device specification: {0}: expected /dev/host[:/dev/container[:rwm]]")]
 pub struct InvalidDevice(String);
+
+impl InvalidDevice {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 impl std::str::FromStr for DeviceSpec {
     type Err = InvalidDevice;

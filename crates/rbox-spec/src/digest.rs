@@ -3,6 +3,7 @@
 //! A digest becomes part of paths in the store and of URLs sent to registries, so the type holds the
 //! bytes themselves: there is no way to build one that prints as anything but lower-case hexadecimal.
 //! Source: OCI image specification, `descriptor.md`, section "Digests".
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -72,6 +73,13 @@ pub enum DigestError {
     /// A character that is not a lower-case hexadecimal digit.
     #[error("invalid {0} digest: only the digits 0-9 and a-f are allowed")]
     Digit(Algorithm),
+}
+
+impl DigestError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 impl Digest {

@@ -1,5 +1,6 @@
 //! `--hugetlb-limit 2MB=64m`: how much memory a container may have in huge pages of one size.
 
+use crate::kind::Kind;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -15,6 +16,16 @@ pub enum HugetlbError {
     Unavailable(PageSize, String),
     #[error("a limit of {limit} bytes is no whole number of huge pages of {size}")]
     NotWhole { size: PageSize, limit: u64 },
+}
+
+impl HugetlbError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Unavailable(..) => Kind::Unsupported,
+            Self::Syntax(_) | Self::NotWhole { .. } => Kind::Invalid,
+        }
+    }
 }
 
 /// The size of a huge page in bytes. Displays as the kernel calls it in the names of files: `64KB`, `2MB`, `1GB`.

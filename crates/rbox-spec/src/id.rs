@@ -1,5 +1,6 @@
 //! A container's identity: 64 lower-case hex digits, of which 12 are shown.
 
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,6 +15,13 @@ pub struct ContainerId(String);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid container id {0:?}: it must be 64 hex digits")]
 pub struct InvalidId(String);
+
+impl InvalidId {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 impl ContainerId {
     /// The id that 32 random bytes stand for.

@@ -7,6 +7,7 @@ pub mod digest;
 pub mod docker;
 pub mod hugetlb;
 pub mod id;
+pub mod kind;
 pub mod mac;
 pub mod mount;
 pub mod name;
@@ -23,6 +24,7 @@ pub mod user;
 
 pub use capability::{CapSet, Capability};
 pub use digest::{Digest, DigestError};
+pub use kind::Kind;
 pub use name::{ContainerName, InvalidName, NetworkName, VolumeName};
 pub use platform::{Platform, PlatformError};
 pub use reference::{Reference, ReferenceError};

@@ -1,5 +1,6 @@
 //! Ethernet addresses.
 
+use crate::kind::Kind;
 use std::fmt::{self, Display, Formatter};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
@@ -15,6 +16,13 @@ pub struct Mac(pub [u8; 6]);
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invalid MAC address: {0:?}: write one such as 02:42:ac:1e:00:02 (no multicast address)")]
 pub struct InvalidMac(String);
+
+impl InvalidMac {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 impl Mac {
     /// The locally administered address that goes with an IPv4 address. A container that gets a used address

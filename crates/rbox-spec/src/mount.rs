@@ -1,5 +1,6 @@
 //! Mounts as users write them: `-v`, `--mount` and `--tmpfs`, in Docker's grammar.
 
+use crate::kind::Kind;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -129,6 +130,13 @@ pub enum InvalidMount {
         /// The whole argument.
         spec: String,
     },
+}
+
+impl InvalidMount {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 const PROPAGATION: [&str; 6] = ["private", "rprivate", "shared", "rshared", "slave", "rslave"];

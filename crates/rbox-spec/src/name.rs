@@ -4,6 +4,7 @@
 //! neither hidden nor `.` nor `..`, so it may be joined to a directory. A text may not: it becomes a name first, be it
 //! a user's word, a field of a record or an entry of a directory.
 
+use crate::kind::Kind;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -42,6 +43,13 @@ pub enum InvalidName {
         /// Its length.
         length: usize,
     },
+}
+
+impl InvalidName {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// What is wrong with a text.

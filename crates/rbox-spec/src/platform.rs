@@ -2,6 +2,7 @@
 //!
 //! Source: OCI image specification, `image-index.md` ("platform"), and the fallbacks that containerd's
 //! `platforms.Only` applies when an index has no exact match.
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -27,6 +28,13 @@ pub struct Platform {
 pub struct PlatformError {
     text: String,
     reason: &'static str,
+}
+
+impl PlatformError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 const SYSTEMS: &[&str] = &["linux", "windows", "darwin", "freebsd", "netbsd", "openbsd", "wasi", "wasip1"];

@@ -2,6 +2,7 @@
 //!
 //! The grammar is Docker's: `-p [[IP:][HOST]:]CONTAINER[/PROTO]`, where HOST and CONTAINER may be ranges.
 
+use crate::kind::Kind;
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -42,6 +43,13 @@ pub enum PortError {
         /// The host's range as written.
         host: String,
     },
+}
+
+impl PortError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// A transport protocol with ports.

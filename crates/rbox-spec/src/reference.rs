@@ -3,6 +3,7 @@
 //! `python:3.11-slim` is short (the "familiar" form) for `docker.io/library/python:3.11-slim` (the full form).
 //! The first component is a domain only if it has a dot, a colon or an upper-case letter, or is `localhost`.
 //! Source: the grammar in the documentation of `github.com/distribution/reference`.
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -65,6 +66,13 @@ pub enum ReferenceError {
     /// The digest is not one.
     #[error("invalid reference format: {0}")]
     Digest(#[from] DigestError),
+}
+
+impl ReferenceError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 impl Reference {

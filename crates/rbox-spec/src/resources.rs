@@ -4,6 +4,7 @@
 
 use crate::docker::{fields, list};
 use crate::hugetlb::{HugetlbError, HugetlbLimit, PageSize};
+use crate::kind::Kind;
 use crate::size::Size;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -79,6 +80,16 @@ pub enum ResourcesError {
     DeviceRule(String),
     #[error("invalid hugetlb-limit: {0}")]
     Hugetlb(#[from] HugetlbError),
+}
+
+impl ResourcesError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Hugetlb(error) => error.kind(),
+            _ => Kind::Invalid,
+        }
+    }
 }
 
 /// Limits of one container; what is absent is not limited.

@@ -1,5 +1,6 @@
 //! When an ended container is started again: `--restart`. Names and wording are Docker's.
 
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -37,6 +38,13 @@ pub enum InvalidRestart {
     /// Only on-failure counts.
     #[error("invalid restart policy: maximum retry count can only be used with 'on-failure'")]
     NotCounted,
+}
+
+impl InvalidRestart {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 impl RestartPolicy {

@@ -1,5 +1,6 @@
 //! Signals by name and number, as `kill -s`, `--stop-signal` and an image's `STOPSIGNAL` write them.
 
+use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
@@ -13,6 +14,13 @@ pub struct Signal(i32);
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("invalid signal: {0}")]
 pub struct InvalidSignal(String);
+
+impl InvalidSignal {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 const NAMES: [(&str, i32); 33] = [
     ("HUP", 1),

@@ -1,5 +1,6 @@
 //! Sizes in bytes: `64m`, `1.5g` as Docker's command line reads them, and Docker's two ways to print them.
 
+use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +17,13 @@ pub enum SizeError {
     /// More than 2^63 - 1 bytes, the most any kernel interface takes.
     #[error("invalid size: '{0}' is more than 8 EiB")]
     TooLarge(String),
+}
+
+impl SizeError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// A number of bytes. Parsed with binary units (`1k` = `1kb` = `1KiB` = 1024), as Docker's `RAMInBytes`.

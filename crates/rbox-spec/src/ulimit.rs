@@ -1,5 +1,6 @@
 //! `--ulimit nofile=1024:2048`: a resource limit of setrlimit(2), read as Docker reads it.
 
+use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -20,6 +21,13 @@ pub enum UlimitError {
     UnlimitedOverHard { hard: u64 },
     #[error("ulimit soft limit must be less than or equal to hard limit: {soft} > {hard}")]
     SoftOverHard { soft: u64, hard: u64 },
+}
+
+impl UlimitError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 macro_rules! limits {

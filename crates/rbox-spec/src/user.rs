@@ -3,6 +3,7 @@
 //! Every byte here comes from an image. So there is one parser, numbers are checked and never wrapped, and
 //! a line of the databases that is not well formed is no entry at all (rather than one with uid 0).
 
+use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -32,6 +33,17 @@ pub enum UserError {
     TooLarge(&'static str),
     #[error("user {0} is in more than {MAX_GROUPS} groups")]
     TooManyGroups(String),
+}
+
+impl UserError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NoUser(_) | Self::NoGroup(_) => Kind::NotFound,
+            Self::Syntax(_) | Self::Range => Kind::Invalid,
+            Self::TooLarge(_) | Self::TooManyGroups(_) => Kind::Unsupported,
+        }
+    }
 }
 
 /// A user or a group: digits are always a number, also where a name of digits exists.

@@ -93,7 +93,7 @@ impl Peer for MonitorPeer {
         match FromMonitor::decode(&self.buffer[..length]) {
             Some(FromMonitor::Output(stream, bytes)) => output.write(stream, bytes)?,
             Some(FromMonitor::Exited(code)) => return Ok(Some(Ended::Exit(code))),
-            Some(FromMonitor::Failed(code, message)) => {
+            Some(FromMonitor::Failed(code, _, message)) => {
                 return Err(Coded { message, code: u8::try_from(code).unwrap_or(125) }.into());
             }
             Some(FromMonitor::CutOff) => return Ok(Some(Ended::CutOff)),

@@ -172,9 +172,9 @@ fn add_image_volumes<'a>(
     let mut taken: HashSet<String> = host.mounts.iter().map(|mount| mount.target.clone()).collect();
     for target in targets {
         let spec = MountSpec::parse_volume(target, "/")
-            .map_err(|e| EngineError::Invalid(format!("the image's VOLUME {target:?}: {e}")))?;
+            .map_err(|e| EngineError::Damaged(format!("the image's VOLUME {target:?}: {e}")))?;
         if !matches!(spec.kind, MountKind::Volume { anonymous: true, .. }) || spec.read_only {
-            return Err(EngineError::Invalid(format!("the image's VOLUME {target:?} is not a path")));
+            return Err(EngineError::Damaged(format!("the image's VOLUME {target:?} is not a path")));
         }
         if taken.insert(spec.target.clone()) {
             host.mounts.push(spec);

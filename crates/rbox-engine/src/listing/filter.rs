@@ -2,6 +2,7 @@
 //!
 //! Values of one key are alternatives, except for `label`, where all must hold; keys must all hold.
 
+use rbox_spec::Kind;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -28,6 +29,13 @@ pub enum FilterError {
         /// What it takes.
         why: String,
     },
+}
+
+impl FilterError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// Keys of `ps`.

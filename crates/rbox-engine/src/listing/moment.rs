@@ -6,11 +6,19 @@
 use jiff::civil::{Date, DateTime};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
+use rbox_spec::Kind;
 
 /// A point in time that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("failed to parse value as time or duration: \"{0}\"")]
 pub struct InvalidMoment(String);
+
+impl InvalidMoment {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
 
 /// Reads a point in time; durations count back from `now`.
 pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {

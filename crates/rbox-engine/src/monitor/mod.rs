@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use rbox_network::Endpoint;
 use rbox_runtime::cgroup::Hierarchy;
 use rbox_runtime::{Running, Stdio};
+use rbox_spec::Kind;
 use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
 use rbox_sys::durable::Lasting;
@@ -70,7 +71,7 @@ impl Starting {
     pub(crate) fn wait(self) -> Result<OwnedFd, EngineError> {
         waiting::readable(&self.socket, Who::Pid(self.pid), Patience::WORK).map_err(|still| {
             let message = format!("the container's monitor has not started it: {still}");
-            EngineError::Monitor { message, exit_code: 125 }
+            EngineError::Monitor { message, kind: Kind::Unavailable, exit_code: 125 }
         })?;
         protocol::hear_started(&self.socket)?;
         Ok(self.socket)
@@ -332,7 +333,8 @@ fn report_failure(
         let _ = keep(paths, &path, &exit, Lasting::Later);
     }
     trash::remove_live(paths, &record.id);
-    let _ = channel::send(client, &FromMonitor::Failed(error.exit_code(), message).encode(), None);
+    let _ =
+        channel::send(client, &FromMonitor::Failed(error.exit_code(), error.kind(), message).encode(), None);
 }
 
 struct Monitor<'a> {

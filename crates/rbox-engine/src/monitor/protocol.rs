@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+use rbox_spec::Kind;
 use rbox_spec::port::PublishedPort;
 use rbox_sys::channel;
 use rustix::io::Errno;
@@ -27,8 +28,8 @@ pub enum FromMonitor<'a> {
     Exited(i32),
     /// You took nothing for too long: this is the last you get. The program runs on.
     CutOff,
-    /// The container did not come to be: the exit code that stands for it, and why.
-    Failed(i32, String),
+    /// The container did not come to be: the exit code that stands for it, what it means, and why.
+    Failed(i32, Kind, String),
 }
 
 /// To the monitor.
@@ -63,7 +64,9 @@ impl FromMonitor<'_> {
             }
             Self::Exited(code) => [b"X", &code.to_le_bytes()[..]].concat(),
             Self::CutOff => vec![b'B'],
-            Self::Failed(code, why) => [b"F", &code.to_le_bytes()[..], why.as_bytes()].concat(),
+            Self::Failed(code, kind, why) => {
+                [b"F", &code.to_le_bytes()[..], &[*kind as u8], why.as_bytes()].concat()
+            }
         }
     }
 
@@ -77,7 +80,10 @@ impl FromMonitor<'_> {
             b'e' => FromMonitor::Output(Stream::Stderr, body),
             b'X' => FromMonitor::Exited(code()?),
             b'B' => FromMonitor::CutOff,
-            b'F' => FromMonitor::Failed(code()?, String::from_utf8_lossy(&body[4..]).into_owned()),
+            b'F' => {
+                let kind = *Kind::ALL.get(usize::from(*body.get(4)?))?;
+                FromMonitor::Failed(code()?, kind, String::from_utf8_lossy(&body[5..]).into_owned())
+            }
             _ => return None,
         })
     }
@@ -187,9 +193,12 @@ pub(crate) fn hear_started(socket: impl AsFd) -> Result<(), EngineError> {
     let (length, _) = channel::receive(&socket, &mut packet)?;
     match FromMonitor::decode(&packet[..length]) {
         Some(FromMonitor::Started) => Ok(()),
-        Some(FromMonitor::Failed(exit_code, message)) => Err(EngineError::Monitor { message, exit_code }),
+        Some(FromMonitor::Failed(exit_code, kind, message)) => {
+            Err(EngineError::Monitor { message, kind, exit_code })
+        }
         _ => Err(EngineError::Monitor {
             message: "the container's monitor ended before the container was started (was it killed?)".into(),
+            kind: Kind::Unavailable,
             exit_code: 125,
         }),
     }
@@ -206,7 +215,7 @@ mod tests {
             FromMonitor::Output(Stream::Stderr, b"x"),
             FromMonitor::Exited(-1),
             FromMonitor::CutOff,
-            FromMonitor::Failed(127, "no".into()),
+            FromMonitor::Failed(127, Kind::NotExecuted, "no".into()),
         ] {
             assert_eq!(FromMonitor::decode(&message.encode()), Some(message));
         }

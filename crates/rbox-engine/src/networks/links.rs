@@ -64,7 +64,7 @@ fn addresses(paths: &Paths, live: &LiveState, link: &Link) -> Vec<IpAddr> {
 
 fn mark(paths: &Paths, record: &ContainerRecord, link: &Link) -> Result<(), EngineError> {
     let target =
-        link.container.parse().map_err(|error: InvalidId| EngineError::Invalid(error.to_string()))?;
+        link.container.parse().map_err(|error: InvalidId| EngineError::Damaged(error.to_string()))?;
     let dir = marks(paths, &target);
     crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", &dir))?;
     let path = dir.join(record.id.as_str());

@@ -16,8 +16,9 @@ pub(crate) fn refuse<T>(message: impl Into<String>) -> Result<T, EngineError> {
 /// Finds the containers that links name, and refuses aliases that are no names.
 pub(crate) fn resolve_links(paths: &Paths, links: &mut [Link]) -> Result<(), EngineError> {
     for link in links {
-        let other = find::find(paths, &link.container).map_err(|error| {
-            EngineError::Invalid(format!("could not get container for {}: {error}", link.container))
+        let other = find::find(paths, &link.container).map_err(|error| EngineError::Link {
+            container: link.container.clone(),
+            source: Box::new(error),
         })?;
         link.container = other.record.id.to_string();
         link.name = other.record.name.into();

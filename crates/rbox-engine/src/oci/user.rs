@@ -14,14 +14,14 @@ pub(crate) fn lookup(
     user: &str,
     further: &[String],
 ) -> Result<ResolvedUser, EngineError> {
-    let spec: UserSpec = user.parse().map_err(|e| EngineError::Invalid(format!("{e}")))?;
+    let spec: UserSpec = user.parse()?;
     let passwd = database(root, "/etc/passwd")?;
     let group = database(root, "/etc/group")?;
     let further: Vec<Identity> = further
         .iter()
         .map(|text| text.parse().map_err(|e| EngineError::Invalid(format!("--group-add: {e}"))))
         .collect::<Result<_, _>>()?;
-    resolve(&spec, &passwd, &group, &further).map_err(|e| EngineError::Invalid(e.to_string()))
+    Ok(resolve(&spec, &passwd, &group, &further)?)
 }
 
 /// A database file: a regular file of bounded size, or nothing.
@@ -30,6 +30,6 @@ fn database(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>, EngineError> {
         Ok(bytes) => Ok(bytes),
         // An image need not have one, and what leads nowhere is none.
         Err(ReadError::Call(error)) if error.call == "openat2" => Ok(Vec::new()),
-        Err(error) => Err(EngineError::Invalid(format!("{path} inside the container {error}"))),
+        Err(error) => Err(EngineError::Damaged(format!("{path} inside the container {error}"))),
     }
 }

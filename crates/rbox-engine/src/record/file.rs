@@ -1,5 +1,6 @@
 //! One file of a record: written whole, read with a limit.
 
+use rbox_spec::Kind;
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,17 @@ pub enum RecordError {
     /// A directory is not one to keep records in.
     #[error("{0}")]
     Refused(String),
+}
+
+impl RecordError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => Kind::of_io(source),
+            Self::Format { .. } => Kind::Damaged,
+            Self::Refused(_) => Kind::Invalid,
+        }
+    }
 }
 
 impl RecordError {

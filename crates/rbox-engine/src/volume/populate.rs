@@ -5,6 +5,7 @@
 //! moment ago. Every step goes from an open directory to one name in it and follows no link, and what is changed is
 //! changed by a descriptor of the thing itself ([`Inode`]). So nothing outside the two directories is read or written.
 
+use rbox_spec::Kind;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -30,6 +31,13 @@ pub struct PopulateError {
     path: String,
     #[source]
     source: io::Error,
+}
+
+impl PopulateError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        Kind::of_io(&self.source)
+    }
 }
 
 /// Copies the content of the directory `image` into the directory `volume` when that is empty, and says

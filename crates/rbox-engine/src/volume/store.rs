@@ -14,6 +14,7 @@
 //! lock before it says that a volume is there. So a container whose record is written before its volumes are asked
 //! for either keeps the old one or gets a new one, and never one that is about to go.
 
+use rbox_spec::Kind;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -108,6 +109,20 @@ pub enum VolumeError {
     /// A filter that was refused.
     #[error(transparent)]
     Filter(#[from] FilterError),
+}
+
+impl VolumeError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Users(error) => error.kind(),
+            Self::Filter(error) => error.kind(),
+            Self::Option { .. } => Kind::Unsupported,
+            Self::Driver { .. } | Self::Missing(_) => Kind::NotFound,
+            Self::InUse { .. } | Self::Foreign { .. } => Kind::Conflict,
+            Self::Io { source, .. } => Kind::of_io(source),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

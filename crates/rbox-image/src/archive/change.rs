@@ -3,6 +3,7 @@
 //! Source: Dockerfile reference; `docker import` takes CMD ENTRYPOINT ENV EXPOSE HEALTHCHECK LABEL ONBUILD STOPSIGNAL USER
 //! VOLUME WORKDIR.
 
+use rbox_spec::Kind;
 use rbox_spec::port::parse_expose;
 use rbox_spec::signal::Signal;
 use serde_json::Value;
@@ -17,6 +18,13 @@ pub struct ChangeError {
     pub change: String,
     /// What is wrong with it.
     pub why: String,
+}
+
+impl ChangeError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 /// Applies changes in their order.

@@ -1,5 +1,6 @@
 //! What can go wrong with an archive.
 
+use rbox_spec::Kind;
 use std::io;
 
 use rbox_rootfs::layer::{Name, UnpackError};
@@ -133,4 +134,23 @@ pub enum ArchiveError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl ArchiveError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read(error) | Self::Io { source: error, .. } | Self::Write(error) => Kind::of_io(error),
+            Self::Tar(error) => error.kind(),
+            Self::Document { source, .. } => source.kind(),
+            Self::Layer { source, .. } => source.kind(),
+            Self::Change(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Platform(_) => Kind::NotFound,
+            Self::System(_) | Self::TooLarge { .. } | Self::TooMany(_) | Self::TooManyNames(_) => {
+                Kind::Unsupported
+            }
+            _ => Kind::Damaged,
+        }
+    }
 }

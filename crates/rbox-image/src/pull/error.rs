@@ -1,4 +1,5 @@
 //! What can go wrong in a pull.
+use rbox_spec::Kind;
 use std::io;
 
 use rbox_spec::{Digest, Platform};
@@ -117,6 +118,25 @@ pub enum PullError {
     /// Given up because another layer failed.
     #[error("given up because another layer failed")]
     Abandoned,
+}
+
+impl PullError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Registry(error) => error.kind(),
+            Self::Config(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Mirrors { source, .. } => source.kind(),
+            Self::Document { source, .. } => source.kind(),
+            Self::Layer { source, .. } => source.kind(),
+            Self::Io { source, .. } => Kind::of_io(source),
+            Self::NoPlatform { .. } | Self::WrongPlatform { .. } => Kind::NotFound,
+            Self::Configuration { .. } | Self::Digest { .. } | Self::Size { .. } => Kind::Damaged,
+            Self::DiskFull { .. } => Kind::NoSpace,
+            Self::Abandoned => Kind::Unavailable,
+        }
+    }
 }
 
 impl PullError {

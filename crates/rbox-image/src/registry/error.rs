@@ -1,4 +1,5 @@
 //! What can go wrong between here and a registry.
+use rbox_spec::Kind;
 use std::time::Duration;
 
 use super::registries::RegistriesError;
@@ -143,6 +144,29 @@ pub enum RegistryError {
         /// Why.
         reason: String,
     },
+}
+
+impl RegistryError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::NotFound(_) | Self::NoRepository { .. } | Self::Status { status: 404, .. } => {
+                Kind::NotFound
+            }
+            Self::Denied { .. }
+            | Self::Auth { .. }
+            | Self::Credentials { .. }
+            | Self::Status { status: 401 | 403, .. } => Kind::Denied,
+            Self::Http { .. }
+            | Self::Tls { .. }
+            | Self::Timeout { .. }
+            | Self::Cut { .. }
+            | Self::Status { .. } => Kind::Unavailable,
+            Self::Redirect { .. } | Self::Protocol { .. } | Self::Range { .. } => Kind::Damaged,
+            Self::Document { source, .. } => source.kind(),
+            Self::Config(error) => error.kind(),
+        }
+    }
 }
 
 impl RegistryError {

@@ -17,6 +17,7 @@
 //! - `ca-file`: PEM certificates to trust, besides the system's, for this registry and for where it sends clients:
 //!   its token server (which sees its credentials anyway) and its storage (whose content is held to its digest).
 //! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
+use rbox_spec::Kind;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
@@ -90,6 +91,18 @@ pub enum RegistriesError {
     /// A registry's name is no host.
     #[error("{0:?} is not a registry host with an optional port")]
     Host(String),
+}
+
+impl RegistriesError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } => Kind::of_io(source),
+            Self::Json { .. } | Self::Entry { .. } => Kind::Damaged,
+            // No registry can be there.
+            Self::Host(_) => Kind::NotFound,
+        }
+    }
 }
 
 /// One place to ask for an image.

@@ -1,4 +1,5 @@
 //! What can go wrong in the store.
+use rbox_spec::Kind;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -91,6 +92,25 @@ pub enum StoreError {
     /// In use: Docker's wording.
     #[error("conflict: {0}")]
     Conflict(String),
+}
+
+impl StoreError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Io { source, .. } => Kind::of_io(source),
+            Self::Json { .. } | Self::Damaged { .. } | Self::MissingLayer(_) | Self::Broken { .. } => {
+                Kind::Damaged
+            }
+            Self::Version { .. } => Kind::Unsupported,
+            Self::Document { source, .. } => source.kind(),
+            Self::Layer(error) => error.kind(),
+            Self::NotFound(_) => Kind::NotFound,
+            Self::TagWithDigest | Self::TagLikeDigest => Kind::Invalid,
+            Self::Ambiguous { .. } | Self::Conflict(_) => Kind::Conflict,
+            Self::Users(_) => Kind::Internal,
+        }
+    }
 }
 
 impl StoreError {

@@ -1,5 +1,6 @@
 //! What unpacking a layer can refuse, and the words it does so in.
 
+use rbox_spec::Kind;
 use std::fmt;
 use std::io;
 
@@ -66,6 +67,18 @@ pub enum UnpackError {
         /// What it counts.
         of: &'static str,
     },
+}
+
+impl UnpackError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } | Self::Remove { source, .. } => Kind::of_io(source),
+            Self::System { source, .. } => Kind::of_errno(source.raw_os_error()),
+            Self::Truncated { .. } | Self::Header { .. } | Self::Refused { .. } => Kind::Damaged,
+            Self::Limit { .. } => Kind::Unsupported,
+        }
+    }
 }
 
 /// A name from an archive. Shown with everything but printable ASCII escaped, so that it can move no cursor.

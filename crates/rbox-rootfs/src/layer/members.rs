@@ -47,6 +47,16 @@ pub enum CopyError {
     Write(#[source] io::Error),
 }
 
+impl CopyError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> rbox_spec::Kind {
+        match self {
+            Self::Read(error) => error.kind(),
+            Self::Write(error) => rbox_spec::Kind::of_io(error),
+        }
+    }
+}
+
 /// The members of an archive, in its order.
 pub struct Members<'l, R> {
     entries: Entries<'l, R>,

@@ -13,6 +13,7 @@ use compiler::arch::Arch;
 use compiler::profile::Document;
 pub use compiler::{CompileError, Context, arch, compile, profile};
 use rbox_spec::CapSet;
+use rbox_spec::Kind;
 use rbox_sys::SysError;
 use std::borrow::Cow;
 use std::io::Read;
@@ -56,6 +57,17 @@ pub enum SeccompError {
     /// An architecture without tables here.
     #[error("seccomp filters for {} are not supported", std::env::consts::ARCH)]
     Arch,
+}
+
+impl SeccompError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Read { source, .. } => Kind::of_io(source),
+            Self::File { source, .. } | Self::Compile(source) => source.kind(),
+            Self::Kernel(_) | Self::Arch => Kind::Unsupported,
+        }
+    }
 }
 
 /// What `--security-opt seccomp=` names.

@@ -1,6 +1,7 @@
 //! What a profile is compiled for, and why it could not be.
 
 use rbox_spec::CapSet;
+use rbox_spec::Kind;
 
 use super::arch::Arch;
 
@@ -24,4 +25,13 @@ pub enum CompileError {
     /// Beyond the kernel's bound on a filter.
     #[error("the filter has {0} instructions, the kernel takes 4096")]
     TooLong(usize),
+}
+
+impl CompileError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Profile(_) | Self::TooLong(_) => Kind::Invalid,
+        }
+    }
 }
