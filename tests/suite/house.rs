@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::harness::project;
 
 mod imports;
+mod kinds;
 
 /// The table of docs/architecture.md: each crate, and the crates of the workspace it may use.
 fn may_use() -> BTreeMap<String, BTreeSet<String>> {

@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use rbox_engine::spec::Kind;
+
 use crate::output::{escape, table};
 
 /// rbox itself failed, or was asked for what it cannot do.
@@ -70,17 +72,13 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 }
 
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
-    use rbox_engine::error::EngineError;
-    use rbox_engine::listing::filter::FilterError;
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return coded.code;
     }
     let template = error.downcast_ref::<crate::output::template::Error>();
-    let input = error.is::<BadInput>()
-        || error.is::<FilterError>()
-        || matches!(template, Some(crate::output::template::Error::Parse(_)));
-    let invalid = matches!(error.downcast_ref::<EngineError>(), Some(EngineError::Invalid(_)));
-    if input || invalid { FAILED } else { NOT_DONE }
+    let input = error.is::<BadInput>() || matches!(template, Some(crate::output::template::Error::Parse(_)));
+    let kind = error.chain().find_map(rbox_engine::kind::kind_of);
+    if input || kind == Some(Kind::Invalid) { FAILED } else { NOT_DONE }
 }
 
 /// Errors of `run`, `create`, `start` and `exec` end with their own code, or 125.
@@ -94,4 +92,31 @@ pub(crate) fn coded<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
             .map_or(125, rbox_engine::error::EngineError::exit_code);
         Coded { message: message(&error), code: u8::try_from(code).unwrap_or(125) }.into()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rbox_engine::error::EngineError;
+
+    #[test]
+    fn codes_come_from_kinds() {
+        let invalid = || EngineError::Invalid("x".into());
+        let nothing = || EngineError::NoContainer("x".into());
+        let table = [
+            (anyhow::Error::from(invalid()), FAILED),
+            (anyhow::Error::from(invalid()).context("start it"), FAILED),
+            (anyhow::Error::from(nothing()), NOT_DONE),
+            (
+                anyhow::Error::from(EngineError::Link { container: "x".into(), source: invalid().into() }),
+                FAILED,
+            ),
+            (anyhow::Error::from(std::io::Error::from(std::io::ErrorKind::InvalidInput)), NOT_DONE),
+            (bad_input("x"), FAILED),
+            (Coded { message: "x".into(), code: 64 }.into(), 64),
+        ];
+        for (error, code) in table {
+            assert_eq!(exit_code(&error), code, "{error:?}");
+        }
+    }
 }

@@ -197,11 +197,7 @@ impl Execute for Import {
             path.as_deref(),
             "requested import from stdin, but stdin is a terminal; redirect a tar archive",
         )?;
-        let image =
-            archive::import(&global.engine.images()?, source, &options).map_err(|error| match error {
-                ArchiveError::Change(_) => bad_input(error),
-                other => other.into(),
-            })?;
+        let image = archive::import(&global.engine.images()?, source, &options)?;
         say(&image.id.to_string())?;
         Ok(0)
     }

@@ -4,12 +4,12 @@ use clap::Parser;
 use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::spec::Reference;
+use rbox_engine::spec::{Kind, Reference};
 
 use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
-use crate::command::error::bad_input;
+use crate::command::error::{Coded, NOT_DONE, bad_input};
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::output::units::human_sum;
@@ -74,7 +74,11 @@ impl Execute for Tag {
         let store = global.engine.images()?;
         let target = Reference::parse(&self.target)
             .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
-        store.tag(&store.get(&self.source)?, &target)?;
+        // The words are right, and no tag may be called so: Docker's daemon refuses that, not its client.
+        store.tag(&store.get(&self.source)?, &target).map_err(|error| match error.kind() {
+            Kind::Invalid => Coded { message: error.to_string(), code: NOT_DONE }.into(),
+            _ => anyhow::Error::from(error),
+        })?;
         Ok(0)
     }
 }

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, NETWORK_KEYS};
 use rbox_engine::network::{Error, Network, NewNetwork};
+use rbox_engine::spec::Kind;
 use rbox_engine::spec::container::Attachment;
 use serde_json::{Value, json};
 
@@ -92,10 +93,10 @@ impl Execute for Create {
     }
 }
 
-/// What the user's words cannot mean is bad input; the rest could not be done.
+/// IPv6 on a host without it is refused as input is.
 fn as_input(error: Error) -> anyhow::Error {
     match error {
-        Error::Invalid(_) => bad_input(error),
+        Error::NoIpv6(_) => bad_input(error),
         error => error.into(),
     }
 }
@@ -162,7 +163,7 @@ impl Execute for Connect {
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
         match global.engine.connect(&global.engine.container(&self.container)?, wanted, links) {
-            Err(EngineError::Invalid(message)) => Err(Coded { message, code: NOT_DONE }.into()),
+            Err(error) if error.kind() == Kind::Invalid => Err(refused(error.into()).into()),
             done => Ok(done.map(|()| 0)?),
         }
     }
