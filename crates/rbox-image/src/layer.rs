@@ -2,14 +2,13 @@
 //!
 //! Inflating and hashing the tar run on a thread of their own, unpacking on the caller's, so that with the download
 //! three steps of one layer overlap. Threads are joined before any function here returns.
-use rbox_spec::Kind;
 use std::io::{self, BufReader, Read};
 use std::os::fd::BorrowedFd;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rbox_rootfs::layer::{Limits, UnpackError, unpack};
-use rbox_spec::Digest;
 use rbox_spec::digest::Algorithm;
+use rbox_spec::{Digest, Kind};
 use rustix::io::Errno;
 
 use crate::bomb::{Proportion, ZSTD_WINDOW};

@@ -3,10 +3,9 @@
 //! A document is read only as the type its sender declared, and refused when it could be read as two
 //! (CVE-2021-41190). Sources: OCI image specification, `manifest.md`, `image-index.md`, `media-types.md`; Docker's
 //! "Image Manifest V2, Schema 2".
-use rbox_spec::Kind;
 use std::collections::BTreeMap;
 
-use rbox_spec::Digest;
+use rbox_spec::{Digest, Kind};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -13,9 +13,9 @@
 //!
 //! [`ORDER`] is that picture as data; [`Parent::hear`] refuses anything else.
 
-use rbox_spec::Kind;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rbox_spec::Kind;
 use rbox_sys::waiting::{self, Patience, StandsStill, Who};
 use rbox_sys::{SysError, channel};
 

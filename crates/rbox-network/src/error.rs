@@ -1,9 +1,9 @@
 //! What can go wrong between a container and the wire.
 
-use rbox_spec::Kind;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use rbox_spec::Kind;
 use rbox_sys::plain;
 use rustix::io::Errno;
 

@@ -3,12 +3,12 @@
 //! The mount is made detached, by the process that will outlive the container's first process. It keeps the
 //! descriptor, so the kernel has nothing to take down when PID 1 ends and the exit is seen at once.
 
-use rbox_spec::Kind;
 use std::collections::HashSet;
 use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
+use rbox_spec::Kind;
 use rbox_sys::SysError;
 use rbox_sys::error::told;
 use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount, takes_one_string};

@@ -1,9 +1,10 @@
 //! Capabilities by name and as a set, with Docker's `--cap-add`/`--cap-drop` arithmetic. See capabilities(7).
 
-use crate::kind::Kind;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
+
+use crate::kind::Kind;
 
 /// A name that is no capability, in Docker's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,6 +1,5 @@
 //! A container as the user asked for it: what `create` writes down and `start` carries out.
 
-use crate::kind::Kind;
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -8,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::docker::{fields, list, set};
+use crate::kind::Kind;
 use crate::mac::Mac;
 use crate::mount::{GivenBy, MountSpec};
 use crate::port::{PortMapping, port_bindings};

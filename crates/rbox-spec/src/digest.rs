@@ -3,11 +3,12 @@
 //! A digest becomes part of paths in the store and of URLs sent to registries, so the type holds the
 //! bytes themselves: there is no way to build one that prints as anything but lower-case hexadecimal.
 //! Source: OCI image specification, `descriptor.md`, section "Digests".
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::kind::Kind;
 
 /// The hash function of a [`Digest`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -1,10 +1,11 @@
 //! A container's identity: 64 lower-case hex digits, of which 12 are shown.
 
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
 
 /// 64 lower-case hex digits. It can hold nothing else, so it is safe as a file name.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

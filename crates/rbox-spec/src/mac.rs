@@ -1,11 +1,12 @@
 //! Ethernet addresses.
 
-use crate::kind::Kind;
 use std::fmt::{self, Display, Formatter};
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
 
 /// An Ethernet address: `02:42:ac:1e:00:02`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

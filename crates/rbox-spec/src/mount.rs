@@ -1,11 +1,11 @@
 //! Mounts as users write them: `-v`, `--mount` and `--tmpfs`, in Docker's grammar.
 
-use crate::kind::Kind;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::kind::Kind;
 use crate::name::{InvalidName, VolumeName};
 
 /// What stands at the mount's source.

@@ -4,7 +4,6 @@
 //! neither hidden nor `.` nor `..`, so it may be joined to a directory. A text may not: it becomes a name first, be it
 //! a user's word, a field of a record or an entry of a directory.
 
-use crate::kind::Kind;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
@@ -12,6 +11,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::id::ContainerId;
+use crate::kind::Kind;
 
 /// The longest name: that of a file.
 const MOST: usize = 255;

@@ -2,11 +2,12 @@
 //!
 //! Source: OCI image specification, `image-index.md` ("platform"), and the fallbacks that containerd's
 //! `platforms.Only` applies when an index has no exact match.
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
 
 /// An operating system, an architecture, and the variant of that architecture if it has any.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

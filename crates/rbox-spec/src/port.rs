@@ -2,13 +2,14 @@
 //!
 //! The grammar is Docker's: `-p [[IP:][HOST]:]CONTAINER[/PROTO]`, where HOST and CONTAINER may be ranges.
 
-use crate::kind::Kind;
 use std::fmt::{self, Display, Formatter, Write as _};
 use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use crate::kind::Kind;
 
 /// Why a port specification was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

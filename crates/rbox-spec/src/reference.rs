@@ -3,13 +3,13 @@
 //! `python:3.11-slim` is short (the "familiar" form) for `docker.io/library/python:3.11-slim` (the full form).
 //! The first component is a domain only if it has a dot, a colon or an upper-case letter, or is `localhost`.
 //! Source: the grammar in the documentation of `github.com/distribution/reference`.
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::{Digest, DigestError};
+use crate::kind::Kind;
 
 /// The domain meant when a reference names none.
 pub const DEFAULT_DOMAIN: &str = "docker.io";

@@ -1,10 +1,11 @@
 //! When an ended container is started again: `--restart`. Names and wording are Docker's.
 
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
 
 /// What follows the end of a container.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,10 +1,11 @@
 //! Signals by name and number, as `kill -s`, `--stop-signal` and an image's `STOPSIGNAL` write them.
 
-use crate::kind::Kind;
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use crate::kind::Kind;
 
 /// A signal number, 1 to 64 (signal(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

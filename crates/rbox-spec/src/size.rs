@@ -1,9 +1,10 @@
 //! Sizes in bytes: `64m`, `1.5g` as Docker's command line reads them, and Docker's two ways to print them.
 
-use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+use crate::kind::Kind;
 
 /// Why a size was refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -1,9 +1,10 @@
 //! `--ulimit nofile=1024:2048`: a resource limit of setrlimit(2), read as Docker reads it.
 
-use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+use crate::kind::Kind;
 
 /// Why a `--ulimit` value was refused, in Docker's words.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,10 +3,11 @@
 //! Every byte here comes from an image. So there is one parser, numbers are checked and never wrapped, and
 //! a line of the databases that is not well formed is no entry at all (rather than one with uid 0).
 
-use crate::kind::Kind;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
+
+use crate::kind::Kind;
 
 /// The most bytes of an image's passwd or group file that are read. Larger ones are refused.
 pub const MAX_DATABASE_BYTES: usize = 4 << 20;

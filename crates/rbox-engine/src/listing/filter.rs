@@ -2,10 +2,10 @@
 //!
 //! Values of one key are alternatives, except for `label`, where all must hold; keys must all hold.
 
-use rbox_spec::Kind;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rbox_spec::Kind;
 use regex::Regex;
 
 use crate::listing::moment;

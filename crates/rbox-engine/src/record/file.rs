@@ -1,10 +1,10 @@
 //! One file of a record: written whole, read with a limit.
 
-use rbox_spec::Kind;
 use std::io::{self, Error, ErrorKind};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use rbox_spec::Kind;
 use rbox_spec::record::{Record, decode, encode};
 use rbox_sys::plain;
 

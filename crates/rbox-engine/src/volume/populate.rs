@@ -5,12 +5,12 @@
 //! moment ago. Every step goes from an open directory to one name in it and follows no link, and what is changed is
 //! changed by a descriptor of the thing itself ([`Inode`]). So nothing outside the two directories is read or written.
 
-use rbox_spec::Kind;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use rbox_spec::Kind;
 use rbox_sys::inode::Inode;
 use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::plain;

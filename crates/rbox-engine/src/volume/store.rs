@@ -14,7 +14,6 @@
 //! lock before it says that a volume is there. So a container whose record is written before its volumes are asked
 //! for either keeps the old one or gets a new one, and never one that is about to go.
 
-use rbox_spec::Kind;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File};
@@ -23,8 +22,8 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use rbox_spec::VolumeName;
 use rbox_spec::id::ContainerId;
+use rbox_spec::{Kind, VolumeName};
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::plain;

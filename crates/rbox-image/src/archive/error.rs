@@ -1,10 +1,9 @@
 //! What can go wrong with an archive.
 
-use rbox_spec::Kind;
 use std::io;
 
 use rbox_rootfs::layer::{Name, UnpackError};
-use rbox_spec::{Digest, ReferenceError};
+use rbox_spec::{Digest, Kind, ReferenceError};
 
 use super::change::ChangeError;
 use crate::layer::LayerError;

@@ -1,8 +1,7 @@
 //! What can go wrong in a pull.
-use rbox_spec::Kind;
 use std::io;
 
-use rbox_spec::{Digest, Platform};
+use rbox_spec::{Digest, Kind, Platform};
 
 use crate::layer::LayerError;
 use crate::media::DocumentError;

@@ -1,6 +1,7 @@
 //! What can go wrong between here and a registry.
-use rbox_spec::Kind;
 use std::time::Duration;
+
+use rbox_spec::Kind;
 
 use super::registries::RegistriesError;
 use crate::media::DocumentError;

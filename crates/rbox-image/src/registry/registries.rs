@@ -17,11 +17,11 @@
 //! - `ca-file`: PEM certificates to trust, besides the system's, for this registry and for where it sends clients:
 //!   its token server (which sees its credentials anyway) and its storage (whose content is held to its digest).
 //! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
-use rbox_spec::Kind;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use rbox_spec::Kind;
 use serde::Deserialize;
 
 use super::origin::{Origin, is_loopback};

@@ -1,9 +1,8 @@
 //! What can go wrong in the store.
-use rbox_spec::Kind;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use rbox_spec::Digest;
+use rbox_spec::{Digest, Kind};
 
 use crate::layer::LayerError;
 use crate::media::DocumentError;

@@ -1,9 +1,9 @@
 //! What unpacking a layer can refuse, and the words it does so in.
 
-use rbox_spec::Kind;
 use std::fmt;
 use std::io;
 
+use rbox_spec::Kind;
 use rustix::io::Errno;
 
 /// Why a layer could not be unpacked.

@@ -1,7 +1,6 @@
 //! What a profile is compiled for, and why it could not be.
 
-use rbox_spec::CapSet;
-use rbox_spec::Kind;
+use rbox_spec::{CapSet, Kind};
 
 use super::arch::Arch;
 
