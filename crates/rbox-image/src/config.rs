@@ -7,17 +7,10 @@
 use std::collections::BTreeMap;
 
 use rbox_spec::{Digest, Platform};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
+use crate::go_json::nullable;
 use crate::keys::{self, Shape};
-
-/// Go writes an absent list or map as `null`; both mean the empty value.
-pub(crate) fn nullable<'de, D: Deserializer<'de>, T: DeserializeOwned + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
-}
 
 /// The configuration of one image.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

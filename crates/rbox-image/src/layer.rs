@@ -12,9 +12,9 @@ use rbox_spec::{Digest, Kind};
 use rustix::io::Errno;
 
 use crate::bomb::{Proportion, ZSTD_WINDOW};
+use crate::disk::is_full;
 use crate::hash::Hasher;
 use crate::media::Compression;
-use crate::store::is_full;
 
 /// Bytes a message between two steps carries.
 pub const CHUNK: usize = 256 << 10;

@@ -10,6 +10,8 @@
 pub mod archive;
 mod bomb;
 pub mod config;
+mod disk;
+mod go_json;
 pub mod hash;
 mod keys;
 pub mod layer;
@@ -23,7 +25,8 @@ mod testing;
 /// What the fuzzer (fuzz/) reaches that nothing else needs.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    pub use crate::registry::client::fuzzing::{answers, redirect};
+    pub use crate::registry::answer::fuzzing::redirect;
+    pub use crate::registry::client::fuzzing::answers;
     pub use crate::registry::credentials::fuzzing as credential;
 }
 

@@ -9,7 +9,7 @@ use rbox_spec::{Digest, Kind};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::config::nullable;
+use crate::go_json::nullable;
 use crate::keys::{self, Shape as Keys};
 
 /// OCI image manifest.

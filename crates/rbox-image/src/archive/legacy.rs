@@ -13,10 +13,11 @@ use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ArchiveError;
-use super::plan::{Plan, Planned, PlannedLayer, json, parse_config, parse_reference, shown};
+use super::planned::{Plan, Planned, PlannedLayer, json, parse_config, parse_reference, shown};
 use super::spool::{Spool, io_error};
 use super::{CONFIG, LAYER, REPOSITORIES};
-use crate::config::{History, RootFs, nullable};
+use crate::config::{History, RootFs};
+use crate::go_json::nullable;
 use crate::keys::{self, Shape};
 use crate::layer::unpack_stream;
 use crate::media::{Compression, MAX_CONFIG, MAX_LAYERS};

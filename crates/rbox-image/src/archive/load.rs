@@ -8,7 +8,8 @@ use rbox_spec::{Digest, Platform, Reference};
 
 use super::compression::{inflate, open};
 use super::error::ArchiveError;
-use super::plan::{Planned, PlannedLayer, manifest_of, plan};
+use super::plan::{manifest_of, plan};
+use super::planned::{Planned, PlannedLayer};
 use super::spool::{Spool, io_error};
 use crate::layer::{LayerError, unpack_stream};
 use crate::media::{Descriptor, OCI_MANIFEST};

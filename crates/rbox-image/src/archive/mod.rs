@@ -15,6 +15,7 @@ mod import;
 mod legacy;
 mod load;
 mod plan;
+mod planned;
 mod save;
 mod spool;
 #[cfg(test)]

@@ -10,9 +10,9 @@ use rbox_rootfs::lock::{self, How, Patience};
 use rbox_rootfs::own;
 use rbox_spec::Digest;
 
-use super::Job;
 use super::batch::Batch;
 use super::error::PullError;
+use super::job::Job;
 use super::progress::LayerState;
 use crate::hash::{Hasher, HashingReader};
 use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_stream};

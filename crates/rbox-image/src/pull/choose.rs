@@ -2,12 +2,13 @@
 //! further indexes.
 use std::cell::Cell;
 
-use super::Job;
 use super::error::PullError;
+use super::job::Job;
 use crate::config::ImageConfig;
+use crate::hash::digest_of;
 use crate::media::{
-    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, DocumentError, Index, MOST_NESTED, Manifest,
-    OCI_INDEX, OCI_MANIFEST,
+    DOCKER_LIST, DOCKER_MANIFEST, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MOST_NESTED,
+    Manifest, OCI_INDEX, OCI_MANIFEST,
 };
 use crate::registry::Session;
 use crate::registry::client::Fetched;
@@ -94,6 +95,48 @@ impl Job<'_> {
             }
         }
         Ok(None)
+    }
+
+    fn config(
+        &self,
+        session: &Session<'_>,
+        transaction: &Transaction<'_>,
+        manifest: &Manifest,
+    ) -> Result<ImageConfig, PullError> {
+        let descriptor = &manifest.config;
+        if descriptor.size > MAX_CONFIG {
+            return Err(self.size(
+                "image configuration",
+                descriptor,
+                format!("at most {MAX_CONFIG} of a sane one"),
+            ));
+        }
+        let name = descriptor.digest.to_string();
+        let stored = self
+            .store
+            .has_blob(&descriptor.digest)
+            .then(|| self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok());
+        let intact = |bytes: &Vec<u8>| digest_of(descriptor.digest.algorithm(), bytes) == descriptor.digest;
+        let bytes = if let Some(bytes) = stored.flatten().filter(intact) {
+            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
+            bytes
+        } else {
+            let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
+            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
+            let found = digest_of(descriptor.digest.algorithm(), &bytes);
+            if found != descriptor.digest {
+                return Err(PullError::Digest {
+                    what: "image configuration",
+                    want: descriptor.digest,
+                    found,
+                });
+            }
+            bytes
+        };
+        let config = ImageConfig::parse(&bytes)
+            .map_err(|source| PullError::Configuration { digest: descriptor.digest, source })?;
+        transaction.add_blob_as(&descriptor.digest, &bytes)?;
+        Ok(config)
     }
 
     fn fetch_document(&self, session: &Session<'_>, descriptor: &Descriptor) -> Result<Fetched, PullError> {

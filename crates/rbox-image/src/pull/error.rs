@@ -3,10 +3,11 @@ use std::io;
 
 use rbox_spec::{Digest, Kind, Platform};
 
+use crate::disk::is_full;
 use crate::layer::LayerError;
 use crate::media::DocumentError;
 use crate::registry::{RegistriesError, RegistryError};
-use crate::store::{StoreError, is_full};
+use crate::store::StoreError;
 
 /// A failed pull. Nothing of the image is visible after it.
 #[derive(Debug, thiserror::Error)]

@@ -8,6 +8,8 @@ mod choose;
 mod error;
 #[cfg(test)]
 mod faults;
+mod job;
+mod options;
 mod progress;
 #[cfg(test)]
 mod tests;
@@ -17,51 +19,18 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use rbox_spec::{Digest, Platform, Reference};
+use rbox_spec::{Digest, Reference};
 
 use crate::config::ImageConfig;
-use crate::hash::digest_of;
-use crate::media::{Descriptor, MAX_CONFIG, Manifest};
-use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
+use crate::registry::{Client, Registries, RegistryError, Session};
 use crate::store::{Image, ImageStore, Layer, StoreError, Transaction};
 
 use batch::Batch;
 use choose::Chosen;
 pub use error::PullError;
+use job::Job;
+pub use options::PullOptions;
 pub use progress::{LayerState, NoProgress, PullEvent, PullProgress};
-
-/// How to pull.
-#[derive(Debug, Clone)]
-pub struct PullOptions {
-    /// The platform wanted; the host's if not given.
-    pub platform: Option<Platform>,
-    /// Whom to say we are.
-    pub credentials: Credentials,
-    /// How long to wait for a registry.
-    pub timeouts: Timeouts,
-    /// Attempts at one request, or without a byte of progress at one download.
-    pub attempts: u32,
-    /// Pause before the second attempt; doubled for each one after.
-    pub backoff: Duration,
-    /// Layers at once.
-    pub parallel: usize,
-    /// Read the layers of an image that is there already, and fetch those again that are damaged.
-    pub verify: bool,
-}
-
-impl Default for PullOptions {
-    fn default() -> Self {
-        Self {
-            platform: None,
-            credentials: Credentials::docker(),
-            timeouts: Timeouts::default(),
-            attempts: 5,
-            backoff: Duration::from_secs(1),
-            parallel: 3,
-            verify: false,
-        }
-    }
-}
 
 /// A pulled image.
 #[derive(Debug, Clone)]
@@ -72,15 +41,6 @@ pub struct Pulled {
     pub digest: Digest,
     /// Whether the store had it already.
     pub up_to_date: bool,
-}
-
-/// All that the steps of one pull share.
-struct Job<'a> {
-    store: &'a ImageStore,
-    reference: &'a Reference,
-    options: &'a PullOptions,
-    progress: &'a dyn PullProgress,
-    abandoned: AtomicBool,
 }
 
 /// Pulls an image. Asks for `:latest` if the reference has neither tag nor digest.
@@ -174,25 +134,6 @@ impl Job<'_> {
         Ok(Pulled { image, digest, up_to_date: false })
     }
 
-    fn name(&self) -> String {
-        match self.reference.digest() {
-            Some(digest) => digest.to_string(),
-            None => self.reference.tag().unwrap_or("latest").to_owned(),
-        }
-    }
-
-    fn say(&self, line: &str) {
-        self.progress.event(PullEvent::Message(line));
-    }
-
-    fn tell(&self, digest: &Digest, state: LayerState) {
-        self.progress.event(PullEvent::Layer { digest, state });
-    }
-
-    fn platform(&self) -> Platform {
-        self.options.platform.clone().unwrap_or_else(Platform::host)
-    }
-
     /// Whether the store has what the registry has: one HEAD for a tag, nothing at all for a digest.
     fn up_to_date(&self, session: &Session<'_>) -> Result<Option<Pulled>, PullError> {
         let image = match self.store.find(&self.reference.full()) {
@@ -224,48 +165,6 @@ impl Job<'_> {
         Ok(None)
     }
 
-    fn config(
-        &self,
-        session: &Session<'_>,
-        transaction: &Transaction<'_>,
-        manifest: &Manifest,
-    ) -> Result<ImageConfig, PullError> {
-        let descriptor = &manifest.config;
-        if descriptor.size > MAX_CONFIG {
-            return Err(self.size(
-                "image configuration",
-                descriptor,
-                format!("at most {MAX_CONFIG} of a sane one"),
-            ));
-        }
-        let name = descriptor.digest.to_string();
-        let stored = self
-            .store
-            .has_blob(&descriptor.digest)
-            .then(|| self.store.read_blob(&descriptor.digest, "image configuration", MAX_CONFIG).ok());
-        let intact = |bytes: &Vec<u8>| digest_of(descriptor.digest.algorithm(), bytes) == descriptor.digest;
-        let bytes = if let Some(bytes) = stored.flatten().filter(intact) {
-            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
-            bytes
-        } else {
-            let bytes = self.retry(&name, || session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
-            self.check_size("image configuration", descriptor, bytes.len() as u64)?;
-            let found = digest_of(descriptor.digest.algorithm(), &bytes);
-            if found != descriptor.digest {
-                return Err(PullError::Digest {
-                    what: "image configuration",
-                    want: descriptor.digest,
-                    found,
-                });
-            }
-            bytes
-        };
-        let config = ImageConfig::parse(&bytes)
-            .map_err(|source| PullError::Configuration { digest: descriptor.digest, source })?;
-        transaction.add_blob_as(&descriptor.digest, &bytes)?;
-        Ok(config)
-    }
-
     fn check_platform(&self, config: &ImageConfig) -> Result<(), PullError> {
         let (wanted, found) = (self.platform(), config.platform());
         // Without --platform an image for another architecture is fetched, as Docker does; another system cannot run at all.
@@ -277,15 +176,6 @@ impl Job<'_> {
             return Err(PullError::WrongPlatform { name: self.reference.familiar(), wanted, found });
         }
         Ok(())
-    }
-
-    fn check_size(&self, what: &'static str, descriptor: &Descriptor, found: u64) -> Result<(), PullError> {
-        if descriptor.size == found { Ok(()) } else { Err(self.size(what, descriptor, found.to_string())) }
-    }
-
-    #[allow(clippy::unused_self)] // Beside check_size, which is called the same way.
-    fn size(&self, what: &'static str, descriptor: &Descriptor, found: String) -> PullError {
-        PullError::Size { what, digest: descriptor.digest, want: descriptor.size, found }
     }
 
     /// Fetches what layers are missing, several at once.
@@ -333,41 +223,5 @@ impl Job<'_> {
         // What is finished stays, also if another layer failed: the next pull has it.
         let settled = batch.settle();
         failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(settled, Err)
-    }
-
-    /// Does something again while that may help.
-    fn retry<T>(
-        &self,
-        what: &str,
-        mut request: impl FnMut() -> Result<T, RegistryError>,
-    ) -> Result<T, PullError> {
-        let mut attempt = 1;
-        loop {
-            match request() {
-                Ok(value) => return Ok(value),
-                Err(error) if error.is_transient() && attempt < self.options.attempts => {
-                    self.pause(what, &error, attempt)?;
-                    attempt += 1;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-
-    /// Waits before the next attempt: as long as the registry asks, or twice as long each time.
-    fn pause(&self, what: &str, error: &RegistryError, attempt: u32) -> Result<(), PullError> {
-        let wait =
-            error.retry_after().unwrap_or_else(|| self.options.backoff * 2_u32.pow((attempt - 1).min(6)));
-        self.say(&format!("{what}: {}; trying again in {:.1} s", error::one_line(error), wait.as_secs_f64()));
-        let mut left = wait;
-        while !left.is_zero() {
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Err(PullError::Abandoned);
-            }
-            let nap = left.min(Duration::from_millis(100));
-            std::thread::sleep(nap);
-            left -= nap;
-        }
-        Ok(())
     }
 }

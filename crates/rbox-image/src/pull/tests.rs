@@ -9,6 +9,7 @@ use super::*;
 use crate::hash::sha256;
 use crate::media::OCI_MANIFEST;
 use crate::registry::registries::Settings;
+use crate::registry::{Credentials, Timeouts};
 use crate::testing::{FakeRegistry, Reply, Request, TestImage, host_architecture, noise, tar_of};
 
 pub(super) const SECRET: &str = "hunter2-very-secret";

@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::client::redirect;
+use super::answer::{redirect, retry_after};
 use super::credentials::Credential;
 use super::error::RegistryError;
 use super::origin::Origin;
@@ -243,7 +243,7 @@ impl Login<'_> {
                 });
             }
             status => {
-                let retry_after = super::client::retry_after(&response);
+                let retry_after = retry_after(&response);
                 return Err(RegistryError::Status {
                     method: "GET",
                     url: response.url,

@@ -3,6 +3,7 @@
 //! Why not `oci-client`: it is async, so it would bring a thread pool into a program that must be single-threaded when it
 //! clones; and it sends credentials to whatever token server a registry names. Here they are bound to an origin
 //! (see [`auth`]), redirects are followed by hand, and nothing goes from HTTPS to HTTP.
+pub(crate) mod answer;
 pub mod auth;
 pub mod client;
 pub mod credentials;

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rbox_spec::{Digest, Kind};
 
+use crate::disk::is_full;
 use crate::layer::LayerError;
 use crate::media::DocumentError;
 
@@ -121,11 +122,6 @@ impl StoreError {
             _ => false,
         }
     }
-}
-
-/// Whether an I/O error means that there is no space (ENOSPC, EDQUOT).
-pub fn is_full(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// `map_err(io_error("rename", path))`

@@ -1,17 +1,17 @@
 //! index.json: which references there are, and which manifest each names.
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::Path;
 
-use rbox_rootfs::own;
 use rbox_spec::{Digest, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::{ImageStore, IndexLock, NAME_ANNOTATION, StoreError, TAG_ANNOTATION};
+use super::error::StoreError;
 use crate::media::{Descriptor, DescriptorPlatform, OCI_INDEX};
 
-/// An index of ten thousand images has some 10 MB.
-const MOST_BYTES: u64 = 256 << 20;
+/// Name of the full reference in an index.json descriptor's annotations.
+pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
+/// Name of the tag in an index.json descriptor's annotations.
+pub const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
 const ID: &str = "io.rbox.image.id";
 const SIZE: &str = "io.rbox.image.size";
 const HIDDEN: &str = "io.rbox.image.hidden-layers";
@@ -150,34 +150,6 @@ pub(super) fn set_reference(entry: &mut Descriptor, reference: Option<&Reference
 pub(super) fn clear_source(entry: &mut Descriptor) {
     if let Some(notes) = &mut entry.annotations {
         notes.remove(SOURCE);
-    }
-}
-
-impl ImageStore {
-    /// Reads index.json. A missing file is an empty index: the store may just be being made.
-    pub(super) fn read_index(&self) -> Result<IndexFile, StoreError> {
-        let path = self.index_path();
-        let bytes = match own::read(&path, MOST_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexFile::default()),
-            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
-        };
-        serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
-    }
-
-    /// Changes index.json under its lock. Nothing is written if `change` fails.
-    pub(super) fn change_index<T>(
-        &self,
-        change: impl FnOnce(&mut IndexFile, &IndexLock) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        let lock = self.lock_index()?;
-        let mut index = self.read_index()?;
-        let before = index.entries.clone();
-        let value = change(&mut index, &lock)?;
-        if index.entries != before {
-            self.write_index(&lock, &index)?;
-        }
-        Ok(value)
     }
 }
 

@@ -62,20 +62,19 @@ use rbox_rootfs::own;
 use rbox_spec::Digest;
 
 pub use add::{Expected, StoredLayer, Transaction};
-pub use error::{StoreError, is_full};
+pub use error::StoreError;
 pub use find::{Broken, Image, Layer, Listing, Pin};
+pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
 pub use remove::{RemoveOptions, Removed};
 pub use sweep::Pruned;
 pub use users::{ImageUser, ListUsers, Users};
 
 pub(crate) use add::{Finished, Staging};
 pub(crate) use error::io_error;
+use index::IndexFile;
 
-/// Name of the full reference in an index.json descriptor's annotations.
-pub const NAME_ANNOTATION: &str = "io.containerd.image.name";
-/// Name of the tag in an index.json descriptor's annotations.
-pub const TAG_ANNOTATION: &str = "org.opencontainers.image.ref.name";
-
+/// An index of ten thousand images has some 10 MB.
+const MOST_INDEX_BYTES: u64 = 256 << 20;
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const RESERVE: u64 = 64 << 10;
 
@@ -113,7 +112,7 @@ impl ImageStore {
             return Ok(store);
         }
         if !store.index_path().exists() {
-            store.write_index(&lock, &index::IndexFile::default())?;
+            store.write_index(&lock, &IndexFile::default())?;
         }
         store.replace(&layout, LAYOUT.as_bytes())?;
         Ok(store)
@@ -199,7 +198,33 @@ impl ImageStore {
         sync_parent(path)
     }
 
-    fn write_index(&self, _lock: &IndexLock, index: &index::IndexFile) -> Result<(), StoreError> {
+    /// Reads index.json. A missing file is an empty index: the store may just be being made.
+    fn read_index(&self) -> Result<IndexFile, StoreError> {
+        let path = self.index_path();
+        let bytes = match own::read(&path, MOST_INDEX_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexFile::default()),
+            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
+        };
+        serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
+    }
+
+    /// Changes index.json under its lock. Nothing is written if `change` fails.
+    fn change_index<T>(
+        &self,
+        change: impl FnOnce(&mut IndexFile, &IndexLock) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let lock = self.lock_index()?;
+        let mut index = self.read_index()?;
+        let before = index.entries.clone();
+        let value = change(&mut index, &lock)?;
+        if index.entries != before {
+            self.write_index(&lock, &index)?;
+        }
+        Ok(value)
+    }
+
+    fn write_index(&self, _lock: &IndexLock, index: &IndexFile) -> Result<(), StoreError> {
         let path = self.index_path();
         let bytes = index.to_bytes(&path)?;
         let reserve = self.dir.join("reserve");
