@@ -21,6 +21,7 @@ mod exec;
 mod explain;
 mod foreign;
 mod groups;
+mod health;
 mod hostile;
 mod house;
 mod images;

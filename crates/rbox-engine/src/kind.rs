@@ -44,6 +44,8 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::ReferenceError,
         spec::capability::UnknownCapability,
         spec::container::InvalidDevice,
+        spec::health::InvalidHealthcheck,
+        spec::health::InvalidOnUnhealthy,
         spec::hugetlb::HugetlbError,
         spec::id::InvalidId,
         spec::mac::InvalidMac,

@@ -6,6 +6,7 @@
 //! Source: OCI image specification, `config.md`; Docker's fields from moby `image/spec/v1.3`.
 use std::collections::BTreeMap;
 
+use rbox_spec::health::Healthcheck;
 use rbox_spec::{Digest, Platform};
 use serde::{Deserialize, Serialize};
 
@@ -201,35 +202,6 @@ pub struct RunConfig {
     /// `SHELL`, used for the shell form of later instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shell: Option<Vec<String>>,
-}
-
-/// `HEALTHCHECK`. Durations are nanoseconds; zero means inherited.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub struct Healthcheck {
-    /// `["NONE"]`, `["CMD", args…]` or `["CMD-SHELL", command]`; empty: inherited.
-    #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
-    pub test: Vec<String>,
-    /// Time between two checks, in nanoseconds.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub interval: i64,
-    /// Time after which one check counts as hung, in nanoseconds.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub timeout: i64,
-    /// Time for the container to start before failures count, in nanoseconds.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub start_period: i64,
-    /// Time between checks during the start period, in nanoseconds.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub start_interval: i64,
-    /// Failures in a row that make the container unhealthy.
-    #[serde(skip_serializing_if = "is_zero")]
-    pub retries: i64,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref)] // serde's `skip_serializing_if` hands a reference over.
-const fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 /// The image's layers by the digest of their uncompressed tar.

@@ -30,7 +30,7 @@ pub mod fuzzing {
     pub use crate::registry::credentials::fuzzing as credential;
 }
 
-pub use config::{Healthcheck, History, ImageConfig, RunConfig};
+pub use config::{History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use registry::{Registries, RegistriesError};
 pub use store::{

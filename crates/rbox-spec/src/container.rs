@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::docker::{fields, list, set};
+use crate::health::{Healthcheck, OnUnhealthy};
 use crate::kind::Kind;
 use crate::mac::Mac;
 use crate::mount::{GivenBy, MountSpec};
@@ -51,6 +52,12 @@ pub struct ContainerConfig {
     pub stop_timeout: Option<i64>,
     /// `--umask`; 022 when none.
     pub umask: Option<u32>,
+    /// `HEALTHCHECK` and `--health-*`.
+    pub healthcheck: Option<Healthcheck>,
+    /// `--health-on-failure`.
+    pub on_unhealthy: OnUnhealthy,
+    /// `SHELL` of the image: what runs a check that is a line. Empty for `/bin/sh -c`.
+    pub shell: Vec<String>,
 }
 
 impl ContainerConfig {
@@ -60,6 +67,11 @@ impl ContainerConfig {
             "" => self.hostname.clone(),
             domain => format!("{}.{domain}", self.hostname),
         }
+    }
+
+    /// What its health checks run, if it has any.
+    pub fn health_command(&self) -> Option<Vec<String>> {
+        self.healthcheck.as_ref()?.command(&self.shell)
     }
 
     /// `Config` in Docker's `inspect`; `image` as the user named it.
@@ -81,6 +93,9 @@ impl ContainerConfig {
         add("StdinOnce", (self.open_stdin && self.attached.stdin).into());
         add("Env", self.env.clone().into());
         add("Cmd", list(&self.cmd));
+        if let Some(check) = &self.healthcheck {
+            add("Healthcheck", json!(check));
+        }
         add("Image", image.into());
         add("Volumes", set(&self.volumes));
         add("WorkingDir", self.working_dir.clone().into());
@@ -92,6 +107,9 @@ impl ContainerConfig {
         }
         if let Some(timeout) = self.stop_timeout {
             add("StopTimeout", timeout.into());
+        }
+        if !self.shell.is_empty() {
+            add("Shell", self.shell.clone().into());
         }
         fields.into()
     }

@@ -55,7 +55,8 @@ pub enum Who<'a> {
 }
 
 impl Who<'_> {
-    fn pid(self) -> Option<u32> {
+    /// Its number; none when it is gone.
+    pub fn pid(self) -> Option<u32> {
         match self {
             Self::Pid(pid) => u32::try_from(pid).ok(),
             Self::Pidfd(pidfd) => {

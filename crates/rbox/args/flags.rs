@@ -11,6 +11,7 @@ use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
 
+use crate::args::health_flags::HealthFlags;
 use crate::args::limits::{LimitFlags, size};
 use crate::args::network_flags::NetworkFlags;
 use crate::command::error::bad_input;
@@ -22,6 +23,8 @@ use crate::command::error::bad_input;
 pub(crate) struct ContainerFlags {
     #[command(flatten)]
     limits: LimitFlags,
+    #[command(flatten)]
+    health: HealthFlags,
     #[command(flatten)]
     networks: NetworkFlags,
     /// Add an annotation to the OCI configuration (KEY=VALUE)
@@ -225,7 +228,7 @@ impl ContainerFlags {
     /// What the process is, as far as the user says.
     fn config(&self) -> anyhow::Result<ContainerConfig> {
         let text = |given: &Option<String>| given.clone().unwrap_or_default();
-        Ok(ContainerConfig {
+        let mut config = ContainerConfig {
             hostname: text(&self.hostname),
             domainname: text(&self.domainname),
             umask: self.umask.as_deref().map(umask).transpose()?,
@@ -240,7 +243,9 @@ impl ContainerFlags {
             stop_signal: self.stop_signal.clone(),
             stop_timeout: self.stop_timeout,
             ..ContainerConfig::default()
-        })
+        };
+        self.health.apply(&mut config)?;
+        Ok(config)
     }
 
     fn labels(&self) -> anyhow::Result<BTreeMap<String, String>> {

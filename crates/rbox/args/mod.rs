@@ -1,6 +1,7 @@
 //! Arguments that several commands share, and what they become.
 
 pub(crate) mod flags;
+pub(crate) mod health_flags;
 pub(crate) mod limits;
 pub(crate) mod network_flags;
 pub(crate) mod patience;

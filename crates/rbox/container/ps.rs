@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Parser;
 use jiff::Timestamp;
-use rbox_engine::engine::{Container, ContainerRecord, Status};
+use rbox_engine::engine::{Container, ContainerRecord, HealthStatus, Status};
 use rbox_engine::listing::filter::{CONTAINER_KEYS, ContainerFacts, ContainerFilter, FilterPort, Filters};
 use rbox_engine::spec::container::NetworkMode;
 use rbox_engine::spec::mount::{MountKind, MountSpec};
@@ -186,7 +186,11 @@ pub(crate) fn status(container: &Container, now: Timestamp) -> String {
         format!("Up {}", human_duration(since(started, now)))
     };
     match (container.status, &container.exit) {
-        (Status::Running, _) => up(),
+        (Status::Running, _) => match container.health.as_ref().map(|health| health.status) {
+            None => up(),
+            Some(HealthStatus::Starting) => format!("{} (health: starting)", up()),
+            Some(status) => format!("{} ({})", up(), status.as_str()),
+        },
         (Status::Paused, _) => format!("{} (Paused)", up()),
         (Status::Dead, _) => "Dead".to_owned(),
         (Status::Removing, _) => "Removal In Progress".to_owned(),
@@ -314,7 +318,7 @@ fn accepts(filter: &ContainerFilter, container: &Container, ancestors: &Ancestor
         networks: &networks,
         published: &published,
         exposed: &exposed,
-        health: "none",
+        health: container.health.as_ref().map_or("none", |health| health.status.as_str()),
         descends_from: &|name| ancestors.holds(name, container),
     })
 }

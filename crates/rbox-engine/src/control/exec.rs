@@ -42,6 +42,8 @@ pub enum ExecStdio {
         /// One for its input too.
         input: bool,
     },
+    /// Pipes for its output, which is read by this process alone: should it be killed, the program is left without a reader.
+    Watched,
     /// They lead nowhere.
     Nowhere,
     /// A terminal of the container of this size: rows, columns.
@@ -76,7 +78,7 @@ impl ExecProcess {
             return;
         }
         if let Ok(Side::Child) = process::fork() {
-            crate::monitor::detach_from_caller();
+            crate::monitor::streams::detach_from_caller();
             self.swallow();
             process::exit_now(0)
         }
@@ -154,8 +156,10 @@ pub(crate) fn exec(
     }
     let groups = live.cgroup.clone().with_later(Hierarchy::detect()?);
     let cgroup = Cgroup::open_to_join(&groups)?;
+    let is_watched = matches!(stdio, ExecStdio::Watched);
     let (stdio, mut ends) = match stdio {
         ExecStdio::Pipes { input } => streams::pipes(input)?,
+        ExecStdio::Watched => streams::pipes(false)?,
         ExecStdio::Nowhere => (streams::nowhere()?, Ends::default()),
         ExecStdio::Terminal(size) => (Stdio::Terminal { size }, Ends::default()),
     };
@@ -175,7 +179,7 @@ pub(crate) fn exec(
     }
     // The program runs by now: nothing waits for this.
     let outputs = ends.outputs.iter().map(|(_, fd)| fd.as_fd());
-    let command = if ends.outputs.is_empty() {
+    let command = if is_watched || ends.outputs.is_empty() {
         None
     } else {
         protocol::keep_output(&paths.live_of(&container.record.id), outputs)

@@ -11,6 +11,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rbox_image::{Image, ImageStore, RunConfig};
 use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode};
+use rbox_spec::health::Healthcheck;
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::port::PortMapping;
@@ -124,8 +125,19 @@ fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping
         volumes: image.volumes.keys().cloned().collect(),
         stop_signal: user.stop_signal.or_else(|| image.stop_signal.clone()),
         stop_timeout: user.stop_timeout.or(image.stop_timeout),
+        healthcheck: health_of(image.healthcheck.as_ref(), user.healthcheck),
+        shell: image.shell.clone().unwrap_or_default(),
         ..user
     }
+}
+
+/// The user's health check with what only the image says. One that is switched off says no more than that.
+fn health_of(image: Option<&Healthcheck>, user: Option<Healthcheck>) -> Option<Healthcheck> {
+    let check = match user {
+        Some(user) => user.over(image),
+        None => image.cloned()?,
+    };
+    (check != Healthcheck::default()).then_some(check)
 }
 
 /// `/a/./b/../c` as `/a/c`, which is how Docker reads a working directory. What is not absolute is left for `check`.

@@ -26,6 +26,7 @@ pub use crate::create::request::CreateRequest;
 pub use crate::logs::{LogEntry, LogQuery, MAX_ENTRY};
 pub use crate::monitor::StartOptions;
 pub use crate::record::container::{Container, ContainerRecord, Status};
+pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 pub use crate::volume::store::{Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};

@@ -64,7 +64,7 @@ fn state(container: &Container) -> Value {
     let started = container.live.as_ref().map(|live| live.started).or(exit.and_then(|exit| exit.started));
     // While it runs, what is told of the last exit is when it was; its code is told again at the next.
     let ended = if container.is_running() { None } else { exit };
-    json!({
+    let mut out = json!({
         "Status": status.as_str(),
         "Running": container.is_active(),
         "Paused": status == Status::Paused,
@@ -76,7 +76,11 @@ fn state(container: &Container) -> Value {
         "Error": ended.map_or("", |exit| exit.error.as_str()),
         "StartedAt": time(started),
         "FinishedAt": time(exit.map(|exit| exit.finished)),
-    })
+    });
+    if let (Some(health), Some(fields)) = (&container.health, out.as_object_mut()) {
+        fields.insert("Health".into(), health.as_docker());
+    }
+    out
 }
 
 /// Whether the kernel killed a process of this life for want of memory: perhaps one of exec, and the container goes on.

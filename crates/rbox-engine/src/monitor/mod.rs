@@ -4,6 +4,7 @@
 //! lock for as long as there is something to look after.
 
 pub(crate) mod clients;
+pub(crate) mod health;
 pub(crate) mod kept;
 pub(crate) mod launch;
 pub(crate) mod oom;
@@ -37,11 +38,12 @@ use crate::containers::trash;
 use crate::error::EngineError;
 use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::monitor::clients::{Client, Clients, Heard};
+use crate::monitor::health::{Checks, Turned};
 use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::monitor::restart::Backoff;
-use crate::monitor::streams::{Ends, unblock};
+use crate::monitor::streams::{Ends, detach_from_caller, unblock};
 use crate::networks::serve::Served;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, keep, settle_exit};
 use crate::record::file::{read_json, write_json};
@@ -285,19 +287,6 @@ impl Ended {
     }
 }
 
-/// A session of its own, and no descriptor of the caller's: a shell that waits for the end of our output gets it.
-pub(crate) fn detach_from_caller() {
-    process::close_kept();
-    process::set_name(c"rbox-monitor");
-    let _ = rustix::process::setsid();
-    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
-        let _ = rustix::stdio::dup2_stdin(&null);
-        let _ = rustix::stdio::dup2_stdout(&null);
-        let _ = rustix::stdio::dup2_stderr(&null);
-    }
-    let _ = rustix::process::chdir("/");
-}
-
 /// Pipes for the program's streams, or a terminal that it will open itself.
 fn open_streams(record: &ContainerRecord, size: Option<(u16, u16)>) -> Result<(Stdio, Ends), EngineError> {
     if record.config.tty {
@@ -347,6 +336,7 @@ struct Monitor<'a> {
     kept: Kept,
     post: Post,
     buffer: Vec<u8>,
+    checks: Option<Checks<'a>>,
     paths: &'a Paths,
     record: ContainerRecord,
 }
@@ -357,6 +347,7 @@ enum Ready {
     Output(usize),
     Input,
     Listener,
+    Check,
     Client(usize, PollFlags),
 }
 
@@ -375,6 +366,7 @@ impl<'a> Monitor<'a> {
             kept: Kept::default(),
             post,
             buffer: vec![0; CHUNK],
+            checks: Checks::new(paths, &record),
             paths,
             record,
         }
@@ -400,6 +392,7 @@ impl<'a> Monitor<'a> {
         let (ready, left, asked) = self.wait(pidfd, served, stalled);
         served.turn(&asked);
         self.kept.turn(&left, &mut self.buffer);
+        self.check(pidfd, ready.iter().any(|event| matches!(event, Ready::Check)));
         let mut ended = false;
         // Clients last and from the end, so that removing one moves none that is still to come.
         for event in ready.into_iter().rev() {
@@ -408,6 +401,7 @@ impl<'a> Monitor<'a> {
                 Ready::Output(index) => self.read_output(index),
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.post.accept(),
+                Ready::Check => {}
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }
@@ -427,6 +421,10 @@ impl<'a> Monitor<'a> {
         if let Some(listener) = &self.post.listener {
             kinds.push(Ready::Listener);
             fds.push(PollFd::new(listener, PollFlags::IN));
+        }
+        if let Some(done) = self.checks.as_ref().and_then(Checks::poll_fd) {
+            kinds.push(Ready::Check);
+            fds.push(done);
         }
         if let Some(input) = self.input.as_ref().filter(|_| !self.input_pending.is_empty()) {
             kinds.push(Ready::Input);
@@ -448,7 +446,8 @@ impl<'a> Monitor<'a> {
         }
         let kept = self.kept.poll_fds(&mut fds);
         served.poll_fds(&mut fds);
-        let timeouts = [served.timeout(), self.post.clients.timeout()];
+        let of_checks = self.checks.as_ref().and_then(Checks::timeout);
+        let timeouts = [served.timeout(), self.post.clients.timeout(), of_checks];
         let timeout = timeouts.into_iter().flatten().min().map(timespec);
         let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
         let mut events = fds.iter().map(|fd| if failed { PollFlags::empty() } else { fd.revents() });
@@ -460,6 +459,13 @@ impl<'a> Monitor<'a> {
         let own = own.collect();
         let mut others = events.map(|events| !events.is_empty());
         (own, others.by_ref().take(kept).collect(), others.collect())
+    }
+
+    /// Makes the health check that is due, or takes in what one came to (`done`).
+    fn check(&mut self, pidfd: BorrowedFd<'_>, done: bool) {
+        if let Some(Turned::Kill) = self.checks.as_mut().and_then(|checks| checks.turn(done)) {
+            let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
+        }
     }
 
     fn read_output(&mut self, index: usize) {
@@ -584,6 +590,7 @@ impl<'a> Monitor<'a> {
             let _ = log.finish(Timestamp::now());
         }
         let (paths, record) = (self.paths, &self.record);
+        let health = self.checks.take().map(Checks::end);
         // What commands changed while it ran is on disk; from here on they find that it has ended.
         let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
         let live = current_live(paths, &record.id).unwrap_or(live);
@@ -610,6 +617,10 @@ impl<'a> Monitor<'a> {
             // The name is free again before anybody hears of the exit.
             let _ = trash::hide_record(paths, record);
         } else {
+            if let Some(health) = health {
+                // No more than what was seen of it: a full disk loses that.
+                let _ = keep(paths, &paths.last_health(&record.id), &health, Lasting::Later);
+            }
             on_disk = tidy::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
         if !again {

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_runtime::Stdio;
-use rbox_sys::SysError;
+use rbox_sys::{SysError, process};
 use rustix::pipe::PipeFlags;
 
 use crate::error::EngineError;
@@ -16,6 +16,19 @@ pub struct Ends {
     pub outputs: Vec<(Stream, OwnedFd)>,
     /// Its input, when it has any.
     pub input: Option<OwnedFd>,
+}
+
+/// A session of its own, and no descriptor of the caller's: a shell that waits for the end of our output gets it.
+pub(crate) fn detach_from_caller() {
+    process::close_kept();
+    process::set_name(c"rbox-monitor");
+    let _ = rustix::process::setsid();
+    if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+        let _ = rustix::stdio::dup2_stdin(&null);
+        let _ = rustix::stdio::dup2_stdout(&null);
+        let _ = rustix::stdio::dup2_stderr(&null);
+    }
+    let _ = rustix::process::chdir("/");
 }
 
 /// Pipes for the three, with nothing to read for a program that gets no input.

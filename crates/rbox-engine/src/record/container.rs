@@ -22,6 +22,7 @@ use rbox_sys::durable::Lasting;
 use serde::{Deserialize, Serialize};
 
 use crate::record::file::{RecordError, read_json};
+use crate::record::health::Health;
 use crate::record::paths::{CONFIG, EXIT, Paths};
 
 /// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
@@ -183,6 +184,8 @@ pub struct Container {
     pub live: Option<LiveState>,
     /// How it ended last, if it did.
     pub exit: Option<ExitRecord>,
+    /// What its health checks came to, if it has any and was started.
+    pub health: Option<Health>,
 }
 
 /// Writes `value` as JSON below the root, so that readers, and the next boot, see the old file or the new one, whole. With
@@ -267,7 +270,11 @@ impl Container {
         let between = live.as_ref().and_then(|l| l.between.clone()).filter(|_| status == Status::Restarting);
         let exit = between.or(exit);
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
-        Ok(Some(Self { record, status, live, exit }))
+        let health = record.config.health_command().and_then(|_| {
+            let path = if live.is_some() { paths.live_health(id) } else { paths.last_health(id) };
+            read_json(&path).ok().flatten()
+        });
+        Ok(Some(Self { record, status, live, exit, health }))
     }
 
     /// What is written of its life, and whether its process is there. One that has just ended has no exit yet: its monitor, which
@@ -317,7 +324,7 @@ impl Container {
             host: HostConfig::default(),
         };
         let exit = ExitRecord { finished: epoch, ..ExitRecord::untold(0, error.to_string(), None) };
-        Self { record, status: Status::Dead, live: None, exit: Some(exit) }
+        Self { record, status: Status::Dead, live: None, exit: Some(exit), health: None }
     }
 
     /// Whether its PID 1 lives.

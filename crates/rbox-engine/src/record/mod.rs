@@ -2,6 +2,7 @@
 
 pub(crate) mod container;
 pub(crate) mod file;
+pub(crate) mod health;
 pub(crate) mod lock;
 pub(crate) mod paths;
 mod upgrade;

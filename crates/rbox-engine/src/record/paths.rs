@@ -44,6 +44,8 @@ pub const DEFAULT_STATE: &str = "/run/rbox";
 pub(crate) const CONFIG: &str = "config.json";
 /// How it ended last, there too; beside [`STATE`] as long as the disk is full.
 pub(crate) const EXIT: &str = "exit.json";
+/// What its health checks came to: beside its live state while it runs, then beside its exit.
+pub(crate) const HEALTH: &str = "health.json";
 /// What lives of it, in its directory below the state directory.
 pub(crate) const STATE: &str = "state.json";
 /// Held by who looks after it, in the same directory.
@@ -173,6 +175,14 @@ impl Paths {
     /// What lives of one container.
     pub(crate) fn live_state(&self, id: &ContainerId) -> PathBuf {
         self.live_of(id).join(STATE)
+    }
+    /// What the health checks of one that runs came to.
+    pub(crate) fn live_health(&self, id: &ContainerId) -> PathBuf {
+        self.live_of(id).join(HEALTH)
+    }
+    /// What the health checks of one that ran came to.
+    pub(crate) fn last_health(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join(HEALTH)
     }
     /// How it ended, as long as there is no room for that on disk.
     pub(crate) fn waiting_exit(&self, id: &ContainerId) -> PathBuf {

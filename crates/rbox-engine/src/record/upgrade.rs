@@ -5,6 +5,7 @@ use rbox_spec::record::{Record, Step, fill};
 use serde_json::{Map, Value};
 
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
+use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
     const STEPS: &'static [Step] = &[container_1];
@@ -16,6 +17,14 @@ impl Record for LiveState {
 
 impl Record for ExitRecord {
     const STEPS: &'static [Step] = &[exit_1];
+}
+
+impl Record for Health {
+    const STEPS: &'static [Step] = &[];
+}
+
+impl Record for CheckResult {
+    const STEPS: &'static [Step] = &[];
 }
 
 /// Before there were versions, fields came one by one.

@@ -8,7 +8,9 @@ use rbox_spec::port::parse_expose;
 use rbox_spec::signal::Signal;
 use serde_json::Value;
 
-use crate::config::{Healthcheck, RunConfig};
+use rbox_spec::health::Healthcheck;
+
+use crate::config::RunConfig;
 
 /// A `--change` that is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
