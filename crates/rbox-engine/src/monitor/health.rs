@@ -215,20 +215,20 @@ fn make(paths: &Paths, id: &ContainerId, command: &[String], timeout: Duration) 
             });
         }
     };
-    let (exit_code, output) = match watch(&process, timeout, &mut output) {
-        Some(code) => (code, text(&output)),
-        None => {
-            // It stood still with the container. The signal waits for it, and nobody here for that.
-            let stood_still = is_paused();
-            kill(&process, !stood_still);
-            if stood_still {
-                return None;
-            }
-            let late = format!("Health check exceeded timeout ({})", go_text(timeout));
-            (-1, if output.is_empty() { late } else { format!("{late}: {}", text(&output)) })
-        }
+    let code = watch(&process, timeout, &mut output);
+    // It stood still with the container. The signal waits for it, and nobody here for that.
+    let stood_still = code.is_none() && is_paused();
+    if code.is_none() {
+        kill(&process, !stood_still);
+    }
+    let late = || format!("Health check exceeded timeout ({})", go_text(timeout));
+    let output = match code {
+        Some(_) => text(&output),
+        None if output.is_empty() => late(),
+        None => format!("{}: {}", late(), text(&output)),
     };
-    Some(CheckResult { start, end: Timestamp::now(), exit_code, output })
+    let result = CheckResult { start, end: Timestamp::now(), exit_code: code.unwrap_or(-1), output };
+    (!stood_still).then_some(result)
 }
 
 /// Reads what a check writes until it ends: its exit code. None when it has not by `timeout`.
