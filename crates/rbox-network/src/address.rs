@@ -79,7 +79,7 @@ impl Addresses {
         let open = || rustix::fs::open(&directory, flags, Mode::empty());
         let fd = match open() {
             Err(Errno::NOENT) => {
-                crate::store::make_private(&directory).map_err(|e| Error::file("create", &directory, e))?;
+                own::make_private(&directory).map_err(|e| Error::file("create", &directory, e))?;
                 open()
             }
             opened => opened,

@@ -13,6 +13,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::own;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
@@ -177,7 +178,7 @@ impl NameStore {
                     Self::unlink_if(directory, entry, |there, _| !same(there, &ours))?;
                 }
                 Err(Errno::NOENT) if self.current(ip).is_some() => {
-                    crate::store::make_private(directory).map_err(|e| Error::file("create", directory, e))?;
+                    own::make_private(directory).map_err(|e| Error::file("create", directory, e))?;
                 }
                 Err(errno) => return Err(Error::file("link", to, errno)),
             }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use rbox_sys::lock::{self, How, Patience};
-use rbox_sys::trace;
+use rbox_sys::{own, trace};
 
 use crate::address::Addresses;
 use crate::endpoint::Endpoint;
@@ -28,25 +28,6 @@ use crate::nft::{self, Table};
 use crate::overlap;
 use crate::socket::Netlink;
 use crate::subnet::{self, Subnet, Subnet6};
-
-/// Makes a directory and those above it, for root only, as all below rbox's roots is.
-pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    let mut left = 100;
-    loop {
-        match std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir) {
-            // Another process removed its last entry, and it, just when this one found it there.
-            Err(error)
-                if error.kind() == std::io::ErrorKind::AlreadyExists
-                    && left > 0
-                    && dir.symlink_metadata().map_or(true, |there| there.is_dir()) =>
-            {
-                left -= 1;
-            }
-            done => return done,
-        }
-    }
-}
 
 /// The names of what rbox makes on the host; they differ by state directory, so that two installations, or a test
 /// and an installation, do not meet.
@@ -283,7 +264,7 @@ impl NetworkStore {
 
     /// The lock of who makes or removes networks.
     fn lock(&self) -> Result<std::fs::File> {
-        make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
+        own::make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let file = std::fs::File::open(&self.root).map_err(|e| Error::file("open", &self.root, e))?;
         lock::take(&file, How::Exclusive, Patience::MOMENT)
             .map_err(|e| Error::file("lock", &self.root, e))?;
@@ -498,7 +479,7 @@ impl NetworkStore {
 
     /// Writes the record unless there is one: a complete file is given its name.
     fn write_record(&self, path: &Path, network: &Network) -> Result<()> {
-        make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
+        own::make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let temporary = self.root.join(format!(".{}.{}", network.bridge, std::process::id()));
         let text = serde_json::to_vec_pretty(&rbox_spec::record::Versioned::new(network))
             .map_err(|e| Error::file("encode", path, std::io::Error::other(e)))?;

@@ -1,11 +1,11 @@
-//! Files of our own that stay in their place: locks, marks, records. The one way to open them.
+//! Files of our own that stay in their place: locks, marks, records. The one way to open them, and to make the directories they are in.
 //!
 //! Somebody may have put another thing where such a file belongs: a FIFO, whose opening waits for ever, a link to a file of somebody
 //! else, a device. It is told as damage of that one file; no command waits for it or writes through it.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
 use rustix::fs::OFlags;
@@ -55,11 +55,35 @@ pub fn write(path: &Path, bytes: impl AsRef<[u8]>) -> io::Result<()> {
     file.write_all(bytes.as_ref())
 }
 
+/// Makes a directory and those above it, for root only: below rbox's roots are records with environments, and file systems of
+/// images with set-user-ID programs.
+pub fn make_private(dir: &Path) -> io::Result<()> {
+    make_directory(dir, 0o700)
+}
+
+/// Makes a directory and those above it with this mode; those that are there stay as they are.
+pub fn make_directory(dir: &Path, mode: u32) -> io::Result<()> {
+    let mut left = 100;
+    loop {
+        match DirBuilder::new().recursive(true).mode(mode).create(dir) {
+            // Another process removed it, just when this one found it there; or the one above it, just when this one had made that.
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound)
+                    && left > 0
+                    && dir.symlink_metadata().map_or(true, |there| there.is_dir()) =>
+            {
+                left -= 1;
+            }
+            done => return done,
+        }
+    }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
 
     use super::*;
 
@@ -94,5 +118,29 @@ mod tests {
         assert_eq!(read_text(&at("file")).unwrap(), "short");
         assert!(read(&at("file"), 4).is_err());
         assert_eq!(read(&at("none"), 4).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn directories_may_vanish_while_they_are_made() {
+        let top = tempfile::tempdir().unwrap();
+        let (above, dir) = (top.path().join("a"), top.path().join("a/b"));
+        let done = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = (fs::remove_dir(&dir), fs::remove_dir(&above));
+                    // Others do something in between.
+                    std::thread::sleep(std::time::Duration::from_micros(20));
+                }
+            });
+            let made: io::Result<()> = (0..50_000).try_for_each(|_| make_private(&dir));
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+            made.unwrap();
+        });
+        make_private(&dir).unwrap();
+        assert_eq!(fs::metadata(&dir).unwrap().permissions().mode() & 0o777, 0o700);
+        fs::write(top.path().join("file"), "").unwrap();
+        assert!(make_private(&top.path().join("file")).is_err());
+        assert!(make_private(&top.path().join("file/below")).is_err());
     }
 }

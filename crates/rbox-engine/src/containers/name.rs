@@ -38,7 +38,7 @@ pub(crate) fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -
         match symlink(id.as_str(), &link) {
             Ok(()) => return Ok(()),
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                crate::record::file::make_private(&paths.names())
+                rbox_sys::own::make_private(&paths.names())
                     .map_err(EngineError::file("make directory", paths.names()))?;
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {

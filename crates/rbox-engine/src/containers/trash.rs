@@ -38,10 +38,10 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
 
 /// The trash is made with the root. Where it is missing and the disk is full, what is to be removed makes room for it.
 pub(crate) fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> {
-    match crate::record::file::make_private(trash) {
+    match rbox_sys::own::make_private(trash) {
         Err(error) if crate::record::file::is_full(&error) => {
             remove_tree(&going.join(UPPER))?;
-            crate::record::file::make_private(trash)
+            rbox_sys::own::make_private(trash)
         }
         other => other,
     }

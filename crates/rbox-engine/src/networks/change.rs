@@ -498,7 +498,7 @@ pub(crate) fn unlink(paths: &Paths, path: &str) -> Result<(), EngineError> {
 /// has mended it.
 pub(crate) fn begin_change(paths: &Paths, id: &ContainerId) -> Result<Changing, EngineError> {
     let (dir, mark) = (paths.changing(), mark(paths, id));
-    crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
+    rbox_sys::own::make_private(&dir).map_err(EngineError::file("make directory", dir))?;
     rbox_sys::own::write(&mark, "").map_err(EngineError::file("write", &mark))?;
     Ok(Changing(mark))
 }

@@ -66,7 +66,7 @@ fn mark(paths: &Paths, record: &ContainerRecord, link: &Link) -> Result<(), Engi
     let target =
         link.container.parse().map_err(|error: InvalidId| EngineError::Damaged(error.to_string()))?;
     let dir = marks(paths, &target);
-    crate::record::file::make_private(&dir).map_err(EngineError::file("make directory", &dir))?;
+    rbox_sys::own::make_private(&dir).map_err(EngineError::file("make directory", &dir))?;
     let path = dir.join(record.id.as_str());
     rbox_sys::own::write(&path, "").map_err(EngineError::file("write", path))
 }

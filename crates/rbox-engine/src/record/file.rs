@@ -1,18 +1,11 @@
 //! One file of a record: written whole, read with a limit.
 
 use std::io::{self, Error, ErrorKind};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use rbox_spec::Kind;
 use rbox_spec::record::{Record, decode, encode};
 use rbox_sys::plain;
-
-/// Makes a directory of ours and those above it, for root only: below the roots are records with environments, and
-/// file systems of images with set-user-ID programs.
-pub(crate) fn make_private(dir: &Path) -> std::io::Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
 
 /// Whether a write failed for want of room.
 pub(crate) fn is_full(error: &Error) -> bool {

@@ -30,8 +30,7 @@ impl Lock {
             let file =
                 match own::open(&path, File::options().create(true).truncate(false).write(true).read(true)) {
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                        crate::record::file::make_private(dir)
-                            .map_err(RecordError::io("make directory", dir))?;
+                        rbox_sys::own::make_private(dir).map_err(RecordError::io("make directory", dir))?;
                         continue;
                     }
                     other => other.map_err(RecordError::io("open", &path))?,

@@ -24,7 +24,7 @@ use std::path::{Path, PathBuf};
 use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
 
-use crate::record::file::{RecordError, is_full, make_private};
+use crate::record::file::{RecordError, is_full};
 
 /// The two roots, and the names made from them.
 #[derive(Clone, Debug)]
@@ -247,7 +247,7 @@ fn prepare_root(dir: &Path) -> Result<(), RecordError> {
 fn close(dir: &Path) -> Result<bool, RecordError> {
     let meta = match std::fs::metadata(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return match make_private(dir) {
+            return match rbox_sys::own::make_private(dir) {
                 Ok(()) => Ok(true),
                 Err(error) if is_full(&error) && dir.parent().is_some_and(Path::is_dir) => Ok(false),
                 Err(error) => Err(RecordError::io("make directory", dir)(error)),

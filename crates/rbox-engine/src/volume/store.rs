@@ -26,8 +26,8 @@ use rbox_spec::id::ContainerId;
 use rbox_spec::{Kind, VolumeName};
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::lock::{self, How, Patience};
-use rbox_sys::plain;
 use rbox_sys::removal::remove_tree;
+use rbox_sys::{own, plain};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
@@ -549,10 +549,7 @@ fn text_of(record: &Record, place: &Path) -> Result<Vec<u8>, VolumeError> {
 
 fn make_private_dir(dir: &Path) -> Result<(), VolumeError> {
     // 0701: a container's other users pass through to a volume's data, and list nothing.
-    match DirBuilder::new().recursive(true).mode(0o701).create(dir) {
-        Err(error) if !exists(&error) => Err(io_error("create", dir)(error)),
-        _ => Ok(()),
-    }
+    own::make_directory(dir, 0o701).map_err(io_error("create", dir))
 }
 
 fn exists(error: &io::Error) -> bool {
