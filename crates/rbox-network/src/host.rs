@@ -1,6 +1,5 @@
 //! What networks need of the host: their bridges and its settings.
 
-use std::net::Ipv4Addr;
 use std::path::Path;
 
 use rbox_spec::mac::Mac;
@@ -10,7 +9,6 @@ use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
 use crate::network::Network;
 use crate::socket::Netlink;
-use crate::subnet::Subnet;
 use crate::{link, loopback6, overlap};
 
 /// Makes the network's bridge, or what is missing of it. `live` are the endpoints in use: those whose bridge somebody deleted
@@ -108,13 +106,4 @@ pub(crate) fn bridge_calls_iptables() -> bool {
         std::fs::read(Path::new("/proc/sys/net/bridge").join(key)).is_ok_and(|text| text.starts_with(b"1"))
     };
     calls("bridge-nf-call-iptables") || calls("bridge-nf-call-ip6tables")
-}
-
-/// The host's nameservers, which the subnet must not hide even when only the default route leads to them.
-pub(crate) fn nameservers() -> Vec<Subnet> {
-    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    text.lines()
-        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
-        .filter_map(|ip: Ipv4Addr| Subnet::new(ip, 32))
-        .collect()
 }

@@ -179,7 +179,7 @@ pub(crate) fn read_link(body: &[u8]) -> Option<SeenLink> {
     let mac = attribute(attributes, IFLA_ADDRESS).and_then(|bytes| bytes.try_into().ok()).map(Mac);
     Some(SeenLink {
         index: u32::from_ne_bytes([*i0, *i1, *i2, *i3]),
-        name: crate::nft::text(name),
+        name: crate::nft::encode::text(name),
         up: flags.contains(LinkFlags::Up),
         mac,
         addresses: Vec::new(),

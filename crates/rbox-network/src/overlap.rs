@@ -4,7 +4,6 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::error::{Error, Result};
-use crate::host::nameservers;
 use crate::link::{self, Destination};
 use crate::look::{Seen, SeenLink};
 use crate::network::{Network, OVERLAP};
@@ -52,6 +51,15 @@ pub(crate) fn refuse_routes(network: &Network) -> Result<()> {
 /// Refuses a subnet in which this host has an address on another link: what is on that link could not be reached any more.
 pub(crate) fn refuse_own_link(network: &Network) -> Result<()> {
     if network.may_overlap() { Ok(()) } else { refuse_links(network, &links(network)?) }
+}
+
+/// The host's nameservers, which the subnet must not hide even when only the default route leads to them.
+pub(crate) fn nameservers() -> Vec<Subnet> {
+    let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    text.lines()
+        .filter_map(|line| line.trim().strip_prefix("nameserver")?.trim().parse().ok())
+        .filter_map(|ip: Ipv4Addr| Subnet::new(ip, 32))
+        .collect()
 }
 
 /// The host's links but the network's bridge.

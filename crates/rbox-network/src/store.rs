@@ -21,11 +21,11 @@ use rbox_sys::{own, trace};
 use crate::address::Addresses;
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
-use crate::host::{ensure_bridge, ensure_sysctls, nameservers};
+use crate::host::{ensure_bridge, ensure_sysctls};
 use crate::link;
 use crate::network::{BRIDGE_NAME, DEFAULT_BRIDGE, Network, NewNetwork, names_files};
 use crate::nft::{self, Table};
-use crate::overlap;
+use crate::overlap::{self, nameservers};
 use crate::socket::Netlink;
 use crate::subnet::{self, Subnet, Subnet6};
 

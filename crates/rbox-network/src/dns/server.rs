@@ -1,26 +1,6 @@
-//! The name server of one container, at 127.0.0.11 in its network namespace.
-//!
-//! It answers for the names on the container's networks, and passes everything else on as it came. It belongs to the
-//! container's monitor: no thread of its own, no wait of its own, only descriptors for the monitor's one poll(2).
-//!
-//! ```text
-//!  container                        monitor                            host, or container for --dns
-//!  127.0.0.11:53 ─ nft ─▶ 127.0.0.11:P ─ ours? answer
-//!                                        else: other id, other port ─▶ 192.0.2.53:53
-//! ```
-//!
-//! All that comes in is hostile: from the container, and from whoever can send to the port a question was sent from.
-//! What waits is bounded in number, in size and in time.
+//! The sockets of a name server, and its turns in the poll of the monitor.
 
-pub(crate) mod ask;
-pub(crate) mod forward;
-pub(crate) mod local;
-pub(crate) mod lookup;
-pub(crate) mod message;
-pub(crate) mod tcp;
-pub(crate) mod upstream;
-
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -30,19 +10,15 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, netlink};
 
+use super::forward::{Forwarder, reply};
+use super::local::{self, Action, decide};
+use super::lookup::Lookup;
+use super::message::rcode;
+use super::tcp::{Clients, Context};
+use super::upstream::Upstreams;
+use super::{ADDRESS, LONGEST_QUERY};
 use crate::error::{Error, Result};
-use forward::{Forwarder, reply};
-use local::{Action, decide};
-use lookup::Lookup;
-use message::rcode;
-use tcp::{Clients, Context};
-use upstream::Upstreams;
 
-/// Where a container's resolver finds the server, as in Docker.
-pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
-
-/// A question is a name and a few options; longer ones are refused. What fits into a packet everywhere.
-const LONGEST_QUERY: u16 = 1232;
 /// The longest message there is.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 /// Questions taken in one turn, so that the monitor gets to its other work.

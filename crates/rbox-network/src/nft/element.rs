@@ -5,9 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use rbox_spec::mac::Mac;
 use rbox_spec::port::PublishedPort;
 
+use super::chain::ifname;
 use super::encode::{Attributes, Family, attribute, attributes};
 use super::guard;
-use super::ruleset::{BRIDGES, INTERNAL, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS, ifname};
+use super::ruleset::{BRIDGES, INTERNAL, PUBLISHED, PUBLISHED_AT, SAME, SUBNETS};
 use crate::endpoint::Endpoint;
 use crate::subnet::{Subnet, Subnet6};
 

@@ -11,21 +11,16 @@
 
 use rustix::io::Errno;
 
-use super::encode::{Attributes, Batch, Family, R0, Rule, attribute, attributes, kind, msg};
-use super::seen::{OtherChain, OtherHook};
-use super::table::{Table, get_chain, get_generation, read_generation};
-use super::text;
+use super::ask::{CHAIN, FILTER, TABLE, get_chain, get_generation, question, read_generation, rules_of};
+use super::encode::{Attributes, Batch, Family, R0, Rule, attribute, attributes, kind, msg, text};
+use super::table::Table;
 use crate::error::{Error, Result};
 use crate::socket::{APPEND, CREATE, DUMP, Message, Netlink, Request};
 
-/// The table and the chain that `iptables` calls filter and FORWARD.
-const FILTER: &str = "filter";
+/// The chain of that table which `iptables` calls FORWARD.
 const FORWARD: &str = "FORWARD";
-const DOCKER: &str = "DOCKER-USER";
 
-/// Attributes of a rule, `NFTA_RULE_*`, and the kind of its user data that is a comment.
-const TABLE: u16 = 1;
-const CHAIN: u16 = 2;
+/// Further attributes of a rule, `NFTA_RULE_*`, and the kind of its user data that is a comment.
 const HANDLE: u16 = 3;
 const EXPRESSIONS: u16 = 4;
 const USERDATA: u16 = 7;
@@ -36,11 +31,6 @@ const PATIENCE: usize = 100;
 
 /// How many rules are put into one transaction.
 const PORTION: usize = 200;
-
-/// Asks whether Docker uses `iptables` here.
-pub(super) fn question(family: Family) -> Request {
-    get_chain(family, FILTER, DOCKER)
-}
 
 /// A rule of ours in FORWARD.
 struct Passage {
@@ -146,6 +136,28 @@ impl Table<'_> {
     }
 }
 
+/// A chain of another table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OtherChain {
+    /// Which packets it sees.
+    pub hook: OtherHook,
+    /// Its family, or none for all.
+    pub is_ip6: Option<bool>,
+    /// `family table chain`.
+    pub name: String,
+}
+
+/// Where a chain of another table is hooked in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OtherHook {
+    /// What is for the host itself.
+    Input,
+    /// What passes through the host.
+    Forward,
+    /// What the host sends.
+    Output,
+}
+
 /// The base chains of other tables that drop what they do not accept on the way between links, by their policy or
 /// their last rule, as `family table chain`: their owner has to let the bridge through. Not that of Docker's
 /// firewall, which rbox opens itself.
@@ -246,21 +258,6 @@ fn missing<'a>(passages: &[Passage], bridges: &[&'a str]) -> Vec<(&'a str, bool)
 
 fn in_forward(family: Family) -> Attributes {
     Attributes::message(family).text(TABLE, FILTER).text(CHAIN, FORWARD)
-}
-
-/// The rules of a chain, in order; none when it is not there.
-pub(super) fn rules_of(socket: &mut Netlink, family: u8, table: &str, chain: &str) -> Result<Vec<Message>> {
-    let request = Request {
-        kind: kind(msg::GETRULE),
-        flags: DUMP,
-        body: Attributes::of_number(family).text(TABLE, table).text(CHAIN, chain).into_body(),
-        told: format!("NFT_MSG_GETRULE {table} {chain}"),
-        accept: None,
-    };
-    match socket.ask(&request) {
-        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(Vec::new()),
-        answer => answer,
-    }
 }
 
 /// The expressions of a rule: name, with its NUL, and attributes.

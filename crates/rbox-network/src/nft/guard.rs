@@ -24,8 +24,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use rbox_spec::mac::Mac;
 
+use super::chain::{Chain, Set, datatype, ifname};
 use super::encode::{Family, R0, R4, R6, Rule};
-use super::ruleset::{Chain, Set, datatype, ifname};
 use crate::link::link_local;
 
 /// The ports that are guarded.

@@ -1,8 +1,10 @@
 //! rbox's own nftables tables: encoded here, sent over netlink, with no `nft` program at run time.
 //!
-//! `encode` speaks the wire format, `ruleset` and `guard` hold the rules, `element` what is put into their sets, `table`
+//! `encode` speaks the wire format, `chain` says what chains and sets are, `ruleset` and `guard` hold the rules, `ask` has what is asked of the kernel, `element` what is put into their sets, `table`
 //! applies and checks them, `seen` reads them back; `firewall` is about others' tables, `dns` about one inside a container.
 
+mod ask;
+mod chain;
 mod dns;
 mod element;
 pub(crate) mod encode;
@@ -15,14 +17,10 @@ mod table;
 pub use dns::redirect_dns;
 pub(crate) use element::{Member, Network, Published};
 pub(crate) use firewall::forward_drops;
+pub use firewall::{OtherChain, OtherHook};
 pub(crate) use seen::rules;
-pub use seen::{BetweenRules, GuardRules, OtherChain, OtherHook, PublishedElement, Rules};
+pub use seen::{BetweenRules, GuardRules, PublishedElement, Rules};
 pub(crate) use table::{Table, guard_missing};
-
-/// Text as the kernel gives it: up to its NUL.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes.split(|b| *b == 0).next().unwrap_or_default()).into_owned()
-}
 
 /// Reads `body` as an answer about elements, chains and rules, for the fuzzer.
 #[cfg(fuzzing)]

@@ -38,6 +38,7 @@
 //! by hashing. An accept here does not outrule another table's drop: on a host whose own forward policy is drop, its
 //! administrator lets the bridge through; for Docker's see [`super::firewall`].
 
+use super::chain::{Chain, Set, datatype, ifname};
 use super::encode::{Attributes, Batch, Family, R0, R4, Rule, msg};
 use crate::socket::{APPEND, CREATE};
 
@@ -50,16 +51,6 @@ pub(super) const PUBLISHED_AT: &str = "published_at";
 /// The chain that rbox makes and leaves alone.
 pub(super) const USER: &str = "user";
 
-/// nft's numbers for data types; a concatenation shifts the earlier ones left by six bits.
-pub(super) mod datatype {
-    pub(crate) const ADDRESS: u32 = 7;
-    pub(crate) const ADDRESS6: u32 = 8;
-    pub(crate) const HARDWARE: u32 = 9;
-    pub(crate) const PROTOCOL: u32 = 12;
-    pub(crate) const SERVICE: u32 = 13;
-    pub(crate) const IFNAME: u32 = 41;
-}
-
 const ESTABLISHED_RELATED: u32 = 2 | 4;
 const DNATED: u32 = 1 << 5;
 
@@ -69,44 +60,6 @@ const INPUT: u32 = 1;
 const FORWARD: u32 = 2;
 const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
-
-/// An interface name as sets and registers hold it.
-pub(super) fn ifname(name: &str) -> [u8; 16] {
-    let mut bytes = [0; 16];
-    for (to, from) in bytes.iter_mut().zip(name.bytes().take(15)) {
-        *to = from;
-    }
-    bytes
-}
-
-/// Where a chain is hooked into the kernel.
-struct Hook {
-    kind: &'static str,
-    number: u32,
-    priority: i32,
-}
-
-/// A chain and its rules; without a hook it is the administrator's, made once and never touched again.
-pub(super) struct Chain {
-    name: &'static str,
-    hook: Option<Hook>,
-    rules: Vec<Rule>,
-}
-
-impl Chain {
-    pub(super) fn filter(name: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Self {
-        Self { name, hook: Some(Hook { kind: "filter", number, priority }), rules }
-    }
-
-    fn nat(name: &'static str, number: u32, priority: i32, rules: Vec<Rule>) -> Self {
-        Self { name, hook: Some(Hook { kind: "nat", number, priority }), rules }
-    }
-
-    /// How many rules it has to have; none when that is not ours to say.
-    fn count(&self) -> Option<u32> {
-        self.hook.as_ref().map(|_| self.rules.len() as u32)
-    }
-}
 
 /// The chains with a hook and how many rules each has: what [`chains`] makes, without making it at every start.
 pub(super) fn counts(family: Family, loopback: bool) -> Vec<(&'static str, u32)> {
@@ -222,15 +175,6 @@ impl Rule {
         self.mask(&prefix(0xff, 0xc0)).compare(R0, differ, &prefix(0xfe, 0x80))
     }
 }
-
-/// A set or map to be made: name, flags, type and length of the key, type and length of a map's values.
-pub(super) struct Set(
-    pub(super) &'static str,
-    pub(super) u32,
-    pub(super) u32,
-    pub(super) u32,
-    pub(super) Option<(u32, u32)>,
-);
 
 fn sets(family: Family) -> Vec<Set> {
     use datatype::{ADDRESS, ADDRESS6, IFNAME, PROTOCOL, SERVICE};

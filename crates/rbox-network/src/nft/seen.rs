@@ -6,11 +6,11 @@ use rbox_spec::mac::Mac;
 use rbox_spec::port::Protocol;
 use rustix::io::Errno;
 
-use super::encode::{Attributes, Family, attribute, attributes, kind, msg};
-use super::firewall::{self, rules_of};
+use super::ask::rules_of;
+use super::encode::{Attributes, Family, attribute, attributes, kind, msg, text};
+use super::firewall::{self, OtherChain};
 use super::guard::{GUESTS, GUESTS6, LINKS};
 use super::ruleset::{BRIDGES, INTERNAL, PUBLISHED, PUBLISHED_AT, SAME, USER};
-use super::text;
 use crate::error::Result;
 use crate::socket::{DUMP, Netlink, Request};
 
@@ -64,28 +64,6 @@ pub struct GuardRules {
     pub links: Vec<String>,
     /// Which port speaks for which addresses.
     pub guests: Vec<(String, Mac, IpAddr)>,
-}
-
-/// A chain of another table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtherChain {
-    /// Which packets it sees.
-    pub hook: OtherHook,
-    /// Its family, or none for all.
-    pub is_ip6: Option<bool>,
-    /// `family table chain`.
-    pub name: String,
-}
-
-/// Where a chain of another table is hooked in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtherHook {
-    /// What is for the host itself.
-    Input,
-    /// What passes through the host.
-    Forward,
-    /// What the host sends.
-    Output,
 }
 
 /// Reads the tables called `table`.

@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use rustix::io::Errno;
 
+use super::ask::{get_chain, get_generation, question, read_generation, rules_in};
 use super::element::{Element, Member, Network, Purpose, listed};
-use super::encode::{Attributes, Batch, Family, attribute, kind, msg};
+use super::encode::{Attributes, Batch, Family, kind, msg};
 use super::ruleset::{BRIDGES, INTERNAL, SUBNETS, add_table, set_rules};
-use super::{firewall, guard, ruleset};
+use super::{guard, ruleset};
 use crate::error::{Error, Result};
-use crate::socket::{CREATE, Message, Netlink, Request};
+use crate::socket::{CREATE, Netlink, Request};
 use crate::{conntrack, loopback6};
 
 /// The ruleset changed since its generation was read.
@@ -52,7 +53,7 @@ impl Table<'_> {
             }
         }
         let firewalls: Vec<Family> = network.families().collect();
-        requests.extend(firewalls.iter().map(|family| firewall::question(*family)));
+        requests.extend(firewalls.iter().map(|family| question(*family)));
         let answers = self.socket.ask_each(&requests)?;
         let (known, rest) = answers.split_at(elements.len());
         let (made, docker) = rest.split_at(counts.len());
@@ -323,40 +324,4 @@ const LACKING: [Errno; 3] = [Errno::NOENT, Errno::OPNOTSUPP, Errno::AFNOSUPPORT]
 /// Whether a published port is also at the loopback's address.
 fn has_loopback(family: Family) -> bool {
     family != Family::Ip6 || loopback6::is_translated()
-}
-
-/// Asks for one chain.
-pub(super) fn get_chain(family: Family, table: &str, chain: &str) -> Request {
-    Request {
-        kind: kind(msg::GETCHAIN),
-        flags: 0,
-        body: Attributes::message(family).text(1, table).text(3, chain).into_body(),
-        told: format!("NFT_MSG_GETCHAIN {family} {table} {chain}"),
-        accept: None,
-    }
-}
-
-/// How many rules are in the chain of an answer, to which nothing jumps.
-fn rules_in(answer: &Message) -> Option<u32> {
-    const USE: u16 = 6;
-    attribute(answer.body.get(4..)?, USE)?.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes))
-}
-
-/// Asks for the number of the last change to any table.
-pub(super) fn get_generation() -> Request {
-    Request {
-        kind: kind(msg::GETGEN),
-        flags: 0,
-        body: Attributes::any_family().into_body(),
-        told: "NFT_MSG_GETGEN".into(),
-        accept: None,
-    }
-}
-
-pub(super) fn read_generation(answer: &Result<Message, Errno>) -> Result<u32> {
-    let what = || "NFT_MSG_GETGEN".to_owned();
-    let message = answer.as_ref().map_err(|errno| Error::Kernel { what: what(), errno: *errno })?;
-    let id = message.body.get(4..).and_then(|body| attribute(body, 1)?.first_chunk::<4>().copied());
-    id.map(u32::from_be_bytes)
-        .ok_or_else(|| Error::Answer { what: what(), why: "no generation in it".into() })
 }

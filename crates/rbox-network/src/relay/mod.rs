@@ -15,6 +15,7 @@
 //! is bounded; memory is taken only for what the receiver is not ready for. SCTP is not relayed: its streams and
 //! message borders are more than bytes, and hosts where it is used rarely have a socket of it to hold.
 
+mod connect;
 mod tcp;
 mod udp;
 
@@ -26,7 +27,6 @@ use rbox_spec::port::{Protocol, PublishedPort};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::set_socket_reuseaddr;
-use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::error::Error;
 use crate::loopback6;
@@ -141,15 +141,5 @@ fn listen(socket: &OwnedFd) -> Result<(), Errno> {
             listening
         }
         done => done,
-    }
-}
-
-/// A socket that is connected to the container, or soon is.
-fn connect(to: SocketAddrV6, kind: SocketType) -> Result<OwnedFd, Errno> {
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = rustix::net::socket_with(AddressFamily::INET6, kind, flags, None)?;
-    match rustix::net::connect(&socket, &to) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(errno) => Err(errno),
     }
 }

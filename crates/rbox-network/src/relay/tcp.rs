@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use super::connect::connect;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::sockopt::{
@@ -110,7 +111,7 @@ impl Connections {
             let is_local = rustix::net::getsockname(&client)
                 .and_then(SocketAddrV6::try_from)
                 .is_ok_and(|address| *address.ip() == Ipv6Addr::LOCALHOST);
-            let server = if is_local { super::connect(to, SocketType::STREAM) } else { Err(Errno::ACCESS) };
+            let server = if is_local { connect(to, SocketType::STREAM) } else { Err(Errno::ACCESS) };
             let Ok(server) = server else {
                 abort(&client);
                 continue;

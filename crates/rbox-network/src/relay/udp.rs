@@ -4,6 +4,7 @@ use std::net::{Ipv6Addr, SocketAddrV6};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
+use super::connect::connect;
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, SocketType};
@@ -89,7 +90,7 @@ impl Flows {
         if let Some(known) = self.0.iter().position(|flow| flow.client == client) {
             return self.0.get_mut(known);
         }
-        let server = super::connect(to, SocketType::DGRAM).ok()?;
+        let server = connect(to, SocketType::DGRAM).ok()?;
         if self.0.len() >= FLOWS {
             let quietest = (0..self.0.len()).min_by_key(|index| self.0.get(*index).map(|flow| flow.until));
             quietest.map(|index| self.0.swap_remove(index));
