@@ -39,6 +39,17 @@ pub enum EngineError {
     /// What was read is not what it must be.
     #[error("{0}")]
     Damaged(String),
+    /// It was understood, and cannot be done here.
+    #[error("{0}")]
+    Unsupported(String),
+    /// The limits of a container that runs could not be changed.
+    #[error("cannot update container {name}: {source}")]
+    Update {
+        /// The container.
+        name: ContainerName,
+        /// Why not.
+        source: rbox_runtime::cgroup::CgroupError,
+    },
     /// A container that was to be linked.
     #[error("could not get container for {container}: {source}")]
     Link {
@@ -130,6 +141,8 @@ impl EngineError {
             Self::Ambiguous(_) | Self::NameTaken { .. } | Self::Conflict(_) => Kind::Conflict,
             Self::Invalid(_) => Kind::Invalid,
             Self::Damaged(_) => Kind::Damaged,
+            Self::Unsupported(_) => Kind::Unsupported,
+            Self::Update { source, .. } => source.kind(),
             Self::NotExecuted { .. } => Kind::NotExecuted,
             Self::Monitor { kind, .. } => *kind,
             Self::Link { source, .. } => source.kind(),

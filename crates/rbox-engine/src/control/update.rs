@@ -92,7 +92,7 @@ fn write_limits(record: &ContainerRecord, live: &LiveState, limits: &Resources) 
         group.forget_new(&before);
         return Ok(());
     }
-    done.map_err(|error| EngineError::Conflict(format!("cannot update container {}: {error}", record.name)))
+    done.map_err(|source| EngineError::Update { name: record.name.clone(), source })
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Engine {
         if embedded::is_name(&request.name) && request.pull != PullPolicy::Always {
             if request.platform.as_ref().is_some_and(|wanted| wanted.rank(&Platform::host()).is_none()) {
                 let why = "the embedded image is for this machine's platform only";
-                return Err(EngineError::Invalid(why.into()));
+                return Err(EngineError::Unsupported(why.into()));
             }
             return Ok(ObtainedImage { image: embedded::ensure(&store)?, is_embedded: true });
         }
