@@ -163,3 +163,57 @@ fn a_running_container_without_a_record_says_what_is_wrong() {
     world.own.run(&["rm", "-f", &world.running]).ok();
     world.own.run(&["rm", "-f", "ended"]).ok();
 }
+
+/// The list of images is made again from the images, and their names from the containers.
+#[test]
+fn a_damaged_list_of_images_is_made_again() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "images", &t.suite.registry);
+    let other = format!("{}/rbox/config", t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["pull", "-q", &other]).ok();
+    let id = own.run(&["image", "inspect", "-f", "{{.Id}}", &other]).ok();
+    let short: String = id.trim_start_matches("sha256:").chars().take(12).collect();
+    own.run(&["create", "--name", "made", BUSYBOX, "true"]).ok();
+    // By its id: that is no name.
+    own.run(&["create", "--name", "by-id", &short, "true"]).ok();
+    let image = own.root.join("image");
+    let (index, aside) = (image.join("index.json"), image.join("index.json.damaged"));
+    let whole = fs::read(&index).unwrap();
+    let half = whole[..whole.len() / 2].to_vec();
+    let texts: [(&str, Vec<u8>); 4] =
+        [("empty", Vec::new()), ("cut", half), ("binary", vec![0xff; 4096]), ("another", b"[1]".to_vec())];
+    for what in texts.iter().map(|(what, _)| *what).chain(["fifo", "link", "directory"]) {
+        fs::remove_file(&index).unwrap();
+        match what {
+            "fifo" => assert!(std::process::Command::new("mkfifo").arg(&index).status().unwrap().success()),
+            "link" => symlink("/etc/passwd", &index).unwrap(),
+            "directory" => fs::create_dir_all(index.join("a/b")).unwrap(),
+            _ => fs::write(&index, &texts.iter().find(|(name, _)| *name == what).unwrap().1).unwrap(),
+        }
+        let out = own.run(&["images", "--format", "{{.Repository}} {{.ID}}"]);
+        let warning = out.stderr.clone();
+        assert!(
+            warning.contains(aside.to_str().unwrap()) && warning.contains("1 of them have no name"),
+            "{what}: {warning}"
+        );
+        let mut listed: Vec<String> = out.ok().lines().map(str::to_owned).collect();
+        listed.sort();
+        assert_eq!(listed.len(), 2, "{what}: {listed:?}");
+        assert_eq!(listed[0], format!("<none> {short}"), "{what}");
+        assert!(listed[1].starts_with("busybox "), "{what}: {listed:?}");
+        // Told once; all goes on.
+        let again = own.run(&["run", "--rm", "--network", "none", BUSYBOX, "echo", "runs"]);
+        assert_eq!(again.stderr, "", "{what}");
+        assert_eq!(again.ok(), "runs", "{what}");
+        own.run(&["start", "-a", "made"]).ok();
+        assert!(fs::symlink_metadata(&aside).is_ok(), "{what}");
+    }
+    // By a change of it too.
+    fs::write(&index, "{").unwrap();
+    let out = own.run(&["tag", &short, "again:1"]);
+    assert!(out.stderr.contains("index.json.damaged"), "{}", out.stderr);
+    out.ok();
+    own.run(&["pull", "-q", &other]).ok();
+    own.run(&["rmi", "-f", "again:1", &other]).ok();
+}

@@ -34,6 +34,6 @@ pub use config::{History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use registry::{Registries, RegistriesError};
 pub use store::{
-    Image, ImageStore, ImageUser, Layer, ListUsers, Listing, Pin, Pruned, Removed, StoreError, Transaction,
-    Users,
+    Image, ImageStore, ImageUser, IndexMadeAgain, Layer, ListUsers, Listing, Notices, Pin, Pruned, Removed,
+    StoreError, Transaction, Users,
 };

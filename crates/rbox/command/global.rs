@@ -1,6 +1,7 @@
 //! What every command stands on: the engine, and how it reports what happens meanwhile.
 
 use rbox_engine::engine::{Engine, Event, Observer};
+use rbox_engine::image::IndexMadeAgain;
 
 use crate::output::escape;
 use crate::output::table::write_all;
@@ -26,6 +27,15 @@ impl Observer for Warnings {
                 let why = rbox_engine::error::chain(error);
                 let line = format!(
                     "image {name} is damaged: {why}; pull it again, or remove it with 'rbox rmi {name}'"
+                );
+                format!("rbox: warning: {}", escape::text(&line))
+            }
+            Event::IndexMadeAgain(notice) => {
+                let IndexMadeAgain { damage, aside, images, unnamed } = notice;
+                let line = format!(
+                    "the list of images was damaged ({}). It was set aside as {}, and made again from the {images} images that are here; {unnamed} of them have no name: pull or tag them again",
+                    rbox_engine::error::chain(damage),
+                    aside.display(),
                 );
                 format!("rbox: warning: {}", escape::text(&line))
             }

@@ -28,7 +28,8 @@ impl ListUsers for Containers {
                     match record.image_id.parse() {
                         Ok(image) => {
                             let (container, layers) = (id.as_str().to_owned(), record.layers);
-                            users.known.push(ImageUser { image, container, running, layers });
+                            let name = record.image;
+                            users.known.push(ImageUser { image, name, container, running, layers });
                         }
                         Err(_) => users.incomplete = true,
                     }

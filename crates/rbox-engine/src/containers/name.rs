@@ -43,6 +43,10 @@ pub(crate) fn take_name(paths: &Paths, name: &ContainerName, id: &ContainerId) -
             }
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 if let Some(holder) = named(paths, name) {
+                    // A rename that was cut off took it already.
+                    if holder == *id {
+                        return Ok(());
+                    }
                     return Err(EngineError::NameTaken { name: name.clone(), id: holder });
                 }
                 // Its container is gone. Another process may be doing the same: then the next round sees.
@@ -102,6 +106,7 @@ pub(crate) fn sweep_names(paths: &Paths, all: &[Container]) {
     let known: std::collections::HashSet<&str> = all.iter().map(|c| c.record.name.as_str()).collect();
     for Container { record, .. } in all.iter().filter(|container| container.status != Status::Dead) {
         if std::fs::symlink_metadata(paths.name(&record.name)).is_err() {
+            // Without room on the disk it keeps its former name, see below.
             let _ = take_name(paths, &record.name, &record.id);
         }
     }
@@ -118,8 +123,68 @@ pub(crate) fn sweep_names(paths: &Paths, all: &[Container]) {
             continue;
         };
         let record = read_json::<ContainerRecord>(&paths.config(&id));
-        if record.is_ok_and(|record| record.is_some_and(|record| record.name != name)) {
+        let has_another = |record: &ContainerRecord| {
+            record.name != name && named(paths, &record.name).as_ref() == Some(&id)
+        };
+        if record.is_ok_and(|record| record.as_ref().is_some_and(has_another)) {
             release_name(paths, &name, &id);
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A container of this name, and what has a name.
+    fn world(name: &str, links: &[&str]) -> (tempfile::TempDir, Paths, ContainerId) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { root: dir.path().join("root"), state: dir.path().join("state") };
+        let id = ContainerId::from_bytes(&[7; 32]);
+        std::fs::create_dir_all(paths.container(&id)).unwrap();
+        std::fs::create_dir_all(paths.names()).unwrap();
+        let record = serde_json::json!({
+            "record_version": 1, "id": id.as_str(), "name": name, "created": "2026-01-01T00:00:00Z", "image": "x",
+            "image_id": "", "image_manifest": "", "platform": "", "layers": [], "embedded": false, "config": {}, "host": {},
+        });
+        std::fs::write(paths.config(&id), record.to_string()).unwrap();
+        for link in links {
+            symlink(id.as_str(), paths.names().join(link)).unwrap();
+        }
+        (dir, paths, id)
+    }
+
+    fn left(paths: &Paths) -> Vec<String> {
+        let all = [Container::read(paths, &ContainerId::from_bytes(&[7; 32])).unwrap().unwrap()];
+        sweep_names(paths, &all);
+        let names = std::fs::read_dir(paths.names()).unwrap();
+        let mut names: Vec<_> =
+            names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_sweep_leaves_each_container_a_name() {
+        for (links, wanted) in
+            [(&["new"][..], &["new"][..]), (&["new", "old"], &["new"]), (&["old"], &["new"]), (&[], &["new"])]
+        {
+            let (_dir, paths, _) = world("new", links);
+            assert_eq!(left(&paths), wanted, "{links:?}");
+        }
+        // Its name is not to be had.
+        let (_dir, paths, _) = world("new", &["old"]);
+        std::fs::write(paths.names().join("new"), "").unwrap();
+        assert_eq!(left(&paths), ["new", "old"]);
+    }
+
+    #[test]
+    fn a_name_is_taken_twice_by_the_same() {
+        let (_dir, paths, id) = world("old", &["old", "new"]);
+        let new: ContainerName = "new".parse().unwrap();
+        take_name(&paths, &new, &id).unwrap();
+        let other = ContainerId::from_bytes(&[8; 32]);
+        assert!(matches!(take_name(&paths, &new, &other), Err(EngineError::NameTaken { .. })));
     }
 }

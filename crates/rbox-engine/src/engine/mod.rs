@@ -11,7 +11,7 @@ mod prune;
 use std::fmt;
 use std::sync::Arc;
 
-use rbox_image::{ImageStore, PullEvent, Pulled, StoreError};
+use rbox_image::{ImageStore, IndexMadeAgain, Notices, PullEvent, Pulled, StoreError};
 use rbox_spec::{Platform, Reference};
 
 use crate::containers::images::image_store;
@@ -46,6 +46,8 @@ pub enum Event<'a> {
         /// What is wrong with it.
         error: &'a StoreError,
     },
+    /// The list of images could not be read and was made again.
+    IndexMadeAgain(&'a IndexMadeAgain),
     /// The image is not in the store, and is pulled.
     ImageMissing(&'a Reference),
     /// A pull has come so far.
@@ -87,6 +89,21 @@ impl Observer for Nobody {
     fn event(&self, _: Event<'_>) {}
 }
 
+/// What the image store does unasked, as events.
+struct Noticed(Arc<dyn Observer>);
+
+impl fmt::Debug for Noticed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Noticed").finish()
+    }
+}
+
+impl Notices for Noticed {
+    fn index_made_again(&self, notice: &IndexMadeAgain) {
+        self.0.event(Event::IndexMadeAgain(notice));
+    }
+}
+
 /// A container engine: its directories, and who watches.
 #[derive(Clone)]
 pub struct Engine {
@@ -122,7 +139,7 @@ impl Engine {
     /// # Errors
     /// Its directory cannot be made or read, or is another version's.
     pub fn images(&self) -> Result<ImageStore, StoreError> {
-        image_store(&self.paths)
+        Ok(image_store(&self.paths)?.with_notices(Arc::new(Noticed(Arc::clone(&self.observer)))))
     }
 
     /// The volumes.

@@ -339,13 +339,66 @@ impl Transaction<'_> {
         references: &[Reference],
         source: Option<Digest>,
     ) -> Result<Image, StoreError> {
+        let whole = self.store.whole(digest, manifest, media_type)?;
+        self.add_blob_as(&digest, manifest)?;
+        let references: Vec<_> = references.iter().map(|r| r.clone().with_default_tag()).collect();
+        self.store.change_index(|index, _| {
+            if references.is_empty() {
+                put(index, whole.entry(source, None).into_descriptor());
+            }
+            for reference in &references {
+                put(index, whole.entry(source, Some(reference)).into_descriptor());
+            }
+            let found = index.entries.iter().find(|e| e.digest == digest);
+            found.map_or(Err(StoreError::NotFound(digest.to_string())), |e| self.store.load(index, e))
+        })
+    }
+}
+
+/// An image all of whose parts are in the store.
+pub(super) struct Whole {
+    manifest: Descriptor,
+    id: Digest,
+    size: u64,
+    hidden: usize,
+    platform: DescriptorPlatform,
+}
+
+impl Whole {
+    /// The image's id.
+    pub(super) const fn id(&self) -> Digest {
+        self.id
+    }
+
+    /// What index.json says of it, under one of its names.
+    pub(super) fn entry<'a>(&self, source: Option<Digest>, reference: Option<&'a Reference>) -> NewEntry<'a> {
+        NewEntry {
+            manifest: self.manifest.clone(),
+            id: self.id,
+            size: self.size,
+            hidden: self.hidden,
+            source,
+            reference,
+            platform: Some(self.platform.clone()),
+        }
+    }
+}
+
+impl ImageStore {
+    /// The image of a manifest, if its configuration, its blobs and its unpacked layers are here.
+    pub(super) fn whole(
+        &self,
+        digest: Digest,
+        manifest: &[u8],
+        media_type: &str,
+    ) -> Result<Whole, StoreError> {
         let refuse = |source| StoreError::Document { digest, source };
         let document = match Document::parse(manifest, media_type).map_err(refuse)? {
             Document::Manifest(document) => document,
             Document::Index(_) => return Err(refuse(DocumentError::Nested)),
         };
         let id = document.config.digest;
-        let bytes = self.store.read_blob(&id, "image configuration", MAX_CONFIG)?;
+        let bytes = self.read_blob(&id, "image configuration", MAX_CONFIG)?;
         if bytes.len() as u64 != document.config.size {
             return Err(StoreError::Damaged {
                 what: "image configuration",
@@ -358,41 +411,25 @@ impl Transaction<'_> {
             });
         }
         let config = ImageConfig::parse(&bytes)
-            .map_err(|source| StoreError::Json { path: self.store.blob_path(&id), source })?;
-        let layers = self.store.layers_of(&document, &config, &digest)?;
+            .map_err(|source| StoreError::Json { path: self.blob_path(&id), source })?;
+        let layers = self.layers_of(&document, &config, &digest)?;
         if let Some(layer) = layers.iter().find(|layer| {
-            !self.store.has_layer(&layer.diff_id) || !self.store.has_blob_of(&layer.digest, layer.blob_size)
+            !self.has_layer(&layer.diff_id) || !self.has_blob_of(&layer.digest, layer.blob_size)
         }) {
             return Err(StoreError::MissingLayer(layer.digest));
         }
-        self.add_blob_as(&digest, manifest)?;
-        let size = layers.iter().map(|layer| self.store.layer_size(layer)).sum();
-        let hidden = self.store.hidden_layers(&layers);
         let platform = config.platform();
-        let entry = |reference| NewEntry {
+        Ok(Whole {
             manifest: Descriptor::new(media_type, digest, manifest.len() as u64),
             id,
-            size,
-            hidden,
-            source,
-            reference,
-            platform: Some(DescriptorPlatform {
+            size: layers.iter().map(|layer| self.layer_size(layer)).sum(),
+            hidden: self.hidden_layers(&layers),
+            platform: DescriptorPlatform {
                 architecture: platform.architecture.clone(),
                 os: platform.os.clone(),
                 variant: platform.variant.clone(),
                 ..DescriptorPlatform::default()
-            }),
-        };
-        let references: Vec<_> = references.iter().map(|r| r.clone().with_default_tag()).collect();
-        self.store.change_index(|index, _| {
-            if references.is_empty() {
-                put(index, entry(None).into_descriptor());
-            }
-            for reference in &references {
-                put(index, entry(Some(reference)).into_descriptor());
-            }
-            let found = index.entries.iter().find(|e| e.digest == digest);
-            found.map_or(Err(StoreError::NotFound(digest.to_string())), |e| self.store.load(index, e))
+            },
         })
     }
 }

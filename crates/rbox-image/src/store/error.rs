@@ -95,6 +95,15 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether a file is there and is not what it must be: its text, or no file at all.
+    pub(super) fn is_damage_of_a_file(&self) -> bool {
+        match self {
+            Self::Json { .. } => true,
+            Self::Io { path, .. } => std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()),
+            _ => false,
+        }
+    }
+
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         match self {

@@ -12,6 +12,7 @@
 //! tmp/layer-<hex>/         a layer being unpacked
 //! tmp/new-…, tmp/dead-…    blobs and layers on their way in, or out
 //! index.lock, store.lock   only ever locked, never read
+//! index.json.damaged       an index.json that could not be read, and was made again
 //! reserve                  64 KiB of nothing, given up when index.json must be written on a full disk
 //! ```
 //! Annotations of a descriptor in index.json: `io.containerd.image.name` is the full reference, with a tag or (for an
@@ -46,6 +47,7 @@ mod error;
 mod find;
 mod index;
 mod remove;
+mod repair;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -66,6 +68,7 @@ pub use error::StoreError;
 pub use find::{Broken, Image, Layer, Listing, Pin};
 pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
 pub use remove::{RemoveOptions, Removed};
+pub use repair::{IndexMadeAgain, Notices};
 pub use sweep::Pruned;
 pub use users::{ImageUser, ListUsers, Users};
 
@@ -83,12 +86,13 @@ const RESERVE: u64 = 64 << 10;
 pub struct ImageStore {
     dir: PathBuf,
     users: Option<Arc<dyn ListUsers>>,
+    notices: Option<Arc<dyn Notices>>,
 }
 
 impl ImageStore {
     /// Opens the store at `dir`, making it (mode 0700) if it is not there.
     pub fn open(dir: &Path) -> Result<Self, StoreError> {
-        let store = Self { dir: dir.to_owned(), users: None };
+        let store = Self { dir: dir.to_owned(), users: None, notices: None };
         let layout = store.dir.join("oci-layout");
         // Written last, so its presence means that all else is there.
         match own::read_text(&layout) {
@@ -131,6 +135,12 @@ impl ImageStore {
     #[must_use]
     pub fn with_users(self, users: Arc<dyn ListUsers>) -> Self {
         Self { users: Some(users), ..self }
+    }
+
+    /// The same store, which tells `notices` what it does unasked.
+    #[must_use]
+    pub fn with_notices(self, notices: Arc<dyn Notices>) -> Self {
+        Self { notices: Some(notices), ..self }
     }
 
     /// The directory.
@@ -198,8 +208,16 @@ impl ImageStore {
         sync_parent(path)
     }
 
-    /// Reads index.json. A missing file is an empty index: the store may just be being made.
+    /// Reads index.json, and makes a damaged one again.
     fn read_index(&self) -> Result<IndexFile, StoreError> {
+        match self.parse_index() {
+            Err(error) if error.is_damage_of_a_file() => self.mend_index(&self.lock_index()?),
+            other => other,
+        }
+    }
+
+    /// Reads index.json. A missing file is an empty index: the store may just be being made.
+    fn parse_index(&self) -> Result<IndexFile, StoreError> {
         let path = self.index_path();
         let bytes = match own::read(&path, MOST_INDEX_BYTES) {
             Ok(bytes) => bytes,
@@ -215,7 +233,10 @@ impl ImageStore {
         change: impl FnOnce(&mut IndexFile, &IndexLock) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
         let lock = self.lock_index()?;
-        let mut index = self.read_index()?;
+        let mut index = match self.parse_index() {
+            Err(error) if error.is_damage_of_a_file() => self.mend_index(&lock)?,
+            other => other?,
+        };
         let before = index.entries.clone();
         let value = change(&mut index, &lock)?;
         if index.entries != before {

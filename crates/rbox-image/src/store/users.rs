@@ -13,6 +13,8 @@ use super::{ImageStore, StoreError};
 pub struct ImageUser {
     /// The image's id.
     pub image: Digest,
+    /// What the user called it.
+    pub name: String,
     /// The container's id.
     pub container: String,
     /// Whether it is running (or paused).

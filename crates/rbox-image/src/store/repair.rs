@@ -1,0 +1,116 @@
+//! index.json again, from what else there is, when it cannot be read.
+//!
+//! A kill or a power cut does not damage it. A bad disk does, or a hand. Then it is set aside, and made again from the manifests among
+//! the blobs whose images are whole. Their names stood nowhere else, but for those that containers were made by: the others have none
+//! until they are pulled or tagged again. Nothing is lost by that, and no command is stopped.
+use std::fmt::Debug;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rbox_rootfs::own;
+use rbox_rootfs::removal::remove_tree;
+use rbox_spec::{Digest, Reference};
+
+use super::index::{IndexFile, put};
+use super::{ImageStore, IndexLock, StoreError, io_error};
+use crate::media::{DOCKER_MANIFEST, MAX_DOCUMENT, OCI_MANIFEST};
+
+/// Hears what the store does that nobody asked for.
+pub trait Notices: Debug + Send + Sync {
+    /// index.json could not be read and was made again.
+    fn index_made_again(&self, notice: &IndexMadeAgain);
+}
+
+/// What was done about a damaged index.json.
+#[derive(Debug)]
+pub struct IndexMadeAgain {
+    /// Why it could not be read.
+    pub damage: StoreError,
+    /// Where it is now.
+    pub aside: PathBuf,
+    /// How many images were found.
+    pub images: usize,
+    /// How many of them have no name.
+    pub unnamed: usize,
+}
+
+impl ImageStore {
+    /// The index, made again. Another process may have done that by now.
+    pub(super) fn mend_index(&self, lock: &IndexLock) -> Result<IndexFile, StoreError> {
+        let damage = match self.parse_index() {
+            Err(error) if error.is_damage_of_a_file() => error,
+            other => return other,
+        };
+        let index = self.found_again()?;
+        let (path, aside) = (self.index_path(), self.dir().join("index.json.damaged"));
+        remove_tree(&aside).map_err(io_error("remove", &aside))?;
+        fs::rename(&path, &aside).map_err(io_error("rename", &path))?;
+        self.write_index(lock, &index)?;
+        if let Some(notices) = &self.notices {
+            let unnamed =
+                index.entries.iter().filter(|entry| super::index::full_name(entry).is_none()).count();
+            let images = index.entries.len();
+            notices.index_made_again(&IndexMadeAgain { damage, aside, images, unnamed });
+        }
+        Ok(index)
+    }
+
+    /// An index of all images that are whole.
+    fn found_again(&self) -> Result<IndexFile, StoreError> {
+        let users = self.users().map(|users| users.known).unwrap_or_default();
+        let mut index = IndexFile::default();
+        for (digest, bytes) in self.documents()? {
+            let types = [OCI_MANIFEST, DOCKER_MANIFEST];
+            let Some(whole) = types.into_iter().find_map(|kind| self.whole(digest, &bytes, kind).ok()) else {
+                continue;
+            };
+            let of_it = users.iter().filter(|user| user.image == whole.id());
+            // Somebody may have made a container by the image's id.
+            let names = of_it.filter(|user| {
+                let name = user.name.strip_prefix("sha256:").unwrap_or(&user.name);
+                !whole.id().hex().starts_with(name)
+            });
+            let mut names: Vec<Reference> = names
+                .filter_map(|user| Reference::parse(&user.name).ok())
+                .map(Reference::with_default_tag)
+                .collect();
+            names.sort();
+            names.dedup();
+            for name in &names {
+                put(&mut index, whole.entry(None, Some(name)).into_descriptor());
+            }
+            if names.is_empty() {
+                put(&mut index, whole.entry(None, None).into_descriptor());
+            }
+        }
+        Ok(index)
+    }
+
+    /// The blobs that may be manifests, with their digests.
+    fn documents(&self) -> Result<Vec<(Digest, Vec<u8>)>, StoreError> {
+        let mut found = Vec::new();
+        for algorithm in ["sha256", "sha512"] {
+            let dir = self.dir().join("blobs").join(algorithm);
+            let list = match fs::read_dir(&dir) {
+                Ok(list) => list,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(source) => return Err(StoreError::Io { action: "read", path: dir, source }),
+            };
+            for entry in list.flatten() {
+                let Some(digest) = digest_of(algorithm, &entry.path()) else { continue };
+                // Too large for a manifest, or no JSON object: a layer.
+                let Ok(bytes) = own::read(&entry.path(), MAX_DOCUMENT) else { continue };
+                if bytes.first() == Some(&b'{') {
+                    found.push((digest, bytes));
+                }
+            }
+        }
+        found.sort_by_key(|(digest, _)| digest.to_string());
+        Ok(found)
+    }
+}
+
+fn digest_of(algorithm: &str, path: &Path) -> Option<Digest> {
+    format!("{algorithm}:{}", path.file_name()?.to_str()?).parse().ok()
+}
