@@ -4,6 +4,8 @@
 //! child                                   parent
 //!   Netlink + socket of its netns    →      wires the network while the child mounts
 //!   Terminal + pty master            →      keeps it           (with a terminal)
+//!   Hooks                            →      runs those of its side       (with hooks only)
+//!                                    ←    Go
 //!   Ready                            →
 //!                                    ←    Go                   (once the network stands)
 //!   Process + pidfd                  →      of the process that goes on   (exec only)
@@ -26,6 +28,8 @@ pub enum Told {
     Netlink(OwnedFd),
     /// The master side of its terminal.
     Terminal(OwnedFd),
+    /// All is mounted, and the root is still the host's: hooks run now. It waits for [`Parent::go`].
+    Hooks,
     /// All is set up but the last steps; it waits for [`Parent::go`].
     Ready,
     /// The child has made this process, which becomes the program in its place.
@@ -62,9 +66,10 @@ impl Failure {
 }
 
 /// The kinds of message in the only order they may come, each at most once.
-pub const ORDER: [char; 4] = [NETLINK, TERMINAL, READY, PROCESS];
+pub const ORDER: [char; 5] = [NETLINK, TERMINAL, HOOKS, READY, PROCESS];
 const NETLINK: char = 'N';
 const TERMINAL: char = 'T';
+const HOOKS: char = 'H';
 const READY: char = 'R';
 const PROCESS: char = 'P';
 const FAILED: char = 'F';
@@ -102,14 +107,14 @@ impl HandshakeError {
 /// The parent's end.
 #[derive(Debug)]
 pub struct Parent {
-    socket: OwnedFd,
-    stage: usize,
+    pub(crate) socket: OwnedFd,
+    pub(crate) stage: usize,
 }
 
 /// The child's end.
 #[derive(Debug)]
 pub struct ChildEnd {
-    socket: OwnedFd,
+    pub(crate) socket: OwnedFd,
 }
 
 /// Makes both ends. Each side drops the other's, or the end of file never comes.
@@ -121,7 +126,12 @@ pub fn pair() -> Result<(Parent, ChildEnd), HandshakeError> {
 impl Parent {
     /// Waits for the next message of the child `who`, as long as that works.
     pub fn hear(&mut self, who: BorrowedFd<'_>) -> Result<Told, HandshakeError> {
-        waiting::readable(&self.socket, Who::Pidfd(who), PATIENCE)?;
+        self.hear_for(who, PATIENCE)
+    }
+
+    /// [`Parent::hear`] where the child may take this long: it runs hooks.
+    pub fn hear_for(&mut self, who: BorrowedFd<'_>, patience: Patience) -> Result<Told, HandshakeError> {
+        waiting::readable(&self.socket, Who::Pidfd(who), patience)?;
         let mut buffer = [0_u8; MESSAGE_MAX];
         let (length, fd) = match channel::receive(&self.socket, &mut buffer) {
             Ok(received) => received,
@@ -140,6 +150,7 @@ impl Parent {
         match (kind, fd) {
             (NETLINK, Some(fd)) => Ok(Told::Netlink(fd)),
             (TERMINAL, Some(fd)) => Ok(Told::Terminal(fd)),
+            (HOOKS, None) => Ok(Told::Hooks),
             (READY, None) => Ok(Told::Ready),
             (PROCESS, Some(fd)) => Ok(Told::Process(fd)),
             _ => Err(HandshakeError::Order(kind)),
@@ -160,6 +171,10 @@ impl ChildEnd {
     /// Hands the parent the terminal's master side.
     pub fn terminal(&self, master: BorrowedFd<'_>) -> Result<(), HandshakeError> {
         self.say(TERMINAL, &[], Some(master))
+    }
+    /// All is mounted; the hooks come.
+    pub fn hooks(&self) -> Result<(), HandshakeError> {
+        self.say(HOOKS, &[], None)
     }
     /// All but the last steps are done.
     pub fn ready(&self) -> Result<(), HandshakeError> {

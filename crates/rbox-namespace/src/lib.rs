@@ -3,5 +3,6 @@
 
 pub mod handshake;
 mod set;
+pub mod start;
 
 pub use set::{KINDS, NamespaceSet, inode};

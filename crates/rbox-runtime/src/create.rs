@@ -4,10 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_namespace::handshake::{self, Parent, Told};
 use rbox_sys::process::{self, Child, Side};
+use rbox_sys::waiting::Patience;
 use rbox_sys::{trace, waiting};
 
 use crate::error::RuntimeError;
 use crate::init::{self, Init};
+use crate::joined;
 use crate::launch::Launch;
 use crate::plan;
 
@@ -50,8 +52,11 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
         "clone into new namespaces",
         "One call makes the process, its namespaces and its place in the control group: no moment outside of them.",
         || match launch.netns {
-            Some(netns) => process::clone3_in_network(netns, namespaces.clone_flags(), launch.cgroup),
-            None => process::clone3(namespaces.clone_flags(), launch.cgroup),
+            _ if !launch.joined.is_empty() => {
+                joined::clone_into(launch.joined, namespaces.clone_flags(), launch.cgroup)
+            }
+            Some(netns) => Ok(process::clone3_in_network(netns, namespaces.clone_flags(), launch.cgroup)?),
+            None => Ok(process::clone3(namespaces.clone_flags(), launch.cgroup)?),
         },
     )?;
     match side {
@@ -94,6 +99,34 @@ impl Created {
         }
     }
 
+    /// Lets the process take its steps up to the point where it waits for another process to start it, with `hooks` run when it asks
+    /// for them, which may take it `patience`. `ready` is called when it is there; when that fails, or the process does, it is
+    /// ended.
+    pub(crate) fn leave(
+        mut self,
+        patience: Patience,
+        hooks: impl Fn() -> Result<(), RuntimeError>,
+        ready: impl FnOnce() -> Result<(), RuntimeError>,
+    ) -> Result<Running, RuntimeError> {
+        let mut terminal = None;
+        loop {
+            match self.child.hear_for(&mut self.handshake, patience)? {
+                Told::Terminal(master) => terminal = Some(master),
+                Told::Hooks => {
+                    hooks()?;
+                    self.handshake.go()?;
+                }
+                Told::Ready => break,
+                Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
+                Told::Closed | Told::Netlink(_) | Told::Process(_) => return Err(RuntimeError::Killed),
+            }
+        }
+        ready()?;
+        self.handshake.go()?;
+        let child = self.child.0.take().ok_or(RuntimeError::Killed)?;
+        Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal })
+    }
+
     /// Lets the process go: it takes its last steps and executes the program. Comes back when that worked.
     pub fn start(mut self) -> Result<Running, RuntimeError> {
         let mut terminal = None;
@@ -108,7 +141,9 @@ impl Created {
                 Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
                 // The channel closes by exec only after it was let go; before that the process was killed.
                 Told::Closed if let_go => break,
-                Told::Closed | Told::Netlink(_) | Told::Process(_) => return Err(RuntimeError::Killed),
+                Told::Closed | Told::Netlink(_) | Told::Process(_) | Told::Hooks => {
+                    return Err(RuntimeError::Killed);
+                }
             }
         }
         let child = self.child.0.take().ok_or(RuntimeError::Killed)?;
@@ -118,8 +153,12 @@ impl Created {
 
 impl Unstarted {
     fn hear(&self, handshake: &mut Parent) -> Result<Told, RuntimeError> {
+        self.hear_for(handshake, Patience::MOMENT)
+    }
+
+    fn hear_for(&self, handshake: &mut Parent, patience: Patience) -> Result<Told, RuntimeError> {
         let child = self.0.as_ref().ok_or(RuntimeError::Killed)?;
-        Ok(handshake.hear(child.pidfd.as_fd())?)
+        Ok(handshake.hear_for(child.pidfd.as_fd(), patience)?)
     }
 }
 

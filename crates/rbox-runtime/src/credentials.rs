@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use oci_spec::runtime::{PosixRlimitType, Process};
+use rbox_namespace::handshake::{ChildEnd, Failure};
 use rbox_security::seccomp::Filter;
 use rbox_spec::capability::{CapSet, Capability};
 use rbox_sys::{SysError, process, told, trace};
@@ -34,6 +35,13 @@ impl StepError {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), errno: 0, is_exec: false }
     }
+}
+
+/// Tells the parent which step failed, and ends.
+pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
+    let message = if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
+    channel.fail(&Failure { step: step.to_owned(), message, errno: error.errno, is_exec: error.is_exec });
+    process::exit_now(1)
 }
 
 /// Raises or lowers the limits the config names (setrlimit(2)).

@@ -5,26 +5,28 @@
 //! nothing opens anything under /proc after the root has changed.
 
 use std::ffi::CString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{LinuxDeviceType, Process};
+use oci_spec::runtime::{ContainerState, LinuxDeviceType, Process, State};
 use rbox_namespace::NamespaceSet;
-use rbox_namespace::handshake::{ChildEnd, Failure};
-use rbox_rootfs::{dev, tree};
-use rbox_sys::file::{make_device, open_beneath, open_in_root, write_beneath};
+use rbox_namespace::handshake::ChildEnd;
+use rbox_rootfs::tree;
+use rbox_sys::file::{make_device, open_in_root, write_beneath};
 use rbox_sys::inode::Inode;
 use rbox_sys::mount;
-use rbox_sys::mount::{Attr, attach, clone_tree, new_mount, set_attributes};
+use rbox_sys::mount::{Attr, attach, clone_tree, set_attributes};
 use rbox_sys::{SysError, process, told, trace};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::MountPropagationFlags;
 
-use crate::credentials::{self, StepError};
-use crate::launch::{Launch, Stdio};
+use crate::credentials::{self, StepError, fail};
+use crate::hooks;
+use crate::launch::{Later, Launch, Stdio};
 use crate::mounts::Mounts;
 use crate::plan::PreparedMount;
+use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, own_null, take_streams};
 
 /// Everything the steps need, and what one leaves for the next.
 pub(crate) struct Init<'a> {
@@ -32,6 +34,8 @@ pub(crate) struct Init<'a> {
     mounts: Mounts<'a>,
     namespaces: NamespaceSet,
     channel: ChildEnd,
+    /// The root of a mount namespace that was joined.
+    joined_root: Option<OwnedFd>,
     /// The slave side of the terminal.
     console: Option<OwnedFd>,
     /// The working directory, opened inside the root before the root is the only thing there is.
@@ -41,7 +45,7 @@ pub(crate) struct Init<'a> {
 type Run = fn(&mut Init<'_>) -> Result<(), StepError>;
 
 /// The steps in their order: name, why, and the work.
-const STEPS: [(&str, &str, Run); 16] = [
+const STEPS: [(&str, &str, Run); 17] = [
     (
         "hand over a netlink socket",
         "The parent wires the network through it while this process mounts.",
@@ -58,8 +62,11 @@ const STEPS: [(&str, &str, Run); 16] = [
         |init| init.own_cgroup_namespace(),
     ),
     ("part from the host's mounts", "What is mounted from here on stays in here.", |init| {
-        init.mounts.keep_peers()?;
-        Ok(mount::make_all_slave()?)
+        if init.launch.has_own_tree() {
+            init.mounts.keep_peers()?;
+            mount::make_all_slave()?;
+        }
+        Ok(())
     }),
     ("attach the root", "The stacked layers become a mount of this namespace.", |init| init.attach_root()),
     (
@@ -82,6 +89,9 @@ const STEPS: [(&str, &str, Run); 16] = [
         init.open_cwd()
     }),
     ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
+    ("run the hooks", "Programs of the config, while the host's files are in reach.", |init| {
+        init.run_hooks()
+    }),
     ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| {
         init.pivot_root()
     }),
@@ -92,6 +102,9 @@ const STEPS: [(&str, &str, Run); 16] = [
 /// Takes the steps, waits to be let go, confines itself and becomes the program.
 pub(crate) fn run(mut init: Init<'_>) -> ! {
     trace::set_actor("container");
+    if let Some(later) = &init.launch.later {
+        process::close_behind(later.lock);
+    }
     // Nobody inside may look into this process, a copy of a host process, before it is the program.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     rustix::process::umask(Mode::empty());
@@ -107,8 +120,35 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     let Some(process) = init.launch.spec.process() else {
         fail(&init.channel, "execute the program", &StepError::new("the config names no process"))
     };
+    if let Some(later) = init.launch.later.take() {
+        wait_for_start(&mut init, &later, process);
+    }
     let error = become_program(process, init.launch.seccomp);
     fail(&init.channel, "execute the program", &error)
+}
+
+/// Waits until another process starts the container; from then on that one is told what fails.
+fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>, process: &Process) {
+    // It may wait for days, and keeps nothing else open.
+    process::close_all_but(later.listener.socket());
+    match later.listener.accept() {
+        // The socket to the one who created was closed above, and is not to be closed again.
+        Ok(channel) => std::mem::forget(std::mem::replace(&mut init.channel, channel)),
+        Err(_) => process::exit_now(1),
+    }
+    let hooks = init.launch.hooks(|hooks| hooks.start_container().as_deref());
+    let state = inside(&later.state, ContainerState::Created);
+    let ran = hooks::run_confined("startContainer", hooks, &state, process, init.launch.seccomp);
+    if let Err(error) = ran {
+        fail(&init.channel, "run the hooks", &error);
+    }
+}
+
+/// The state as this process sees it.
+fn inside(state: &State, status: ContainerState) -> State {
+    let mut state = state.clone();
+    state.set_status(status).set_pid(Some(rustix::process::getpid().as_raw_nonzero().get()));
+    state
 }
 
 /// The last part. Comes back only with an error.
@@ -121,12 +161,6 @@ fn become_program(process: &Process, seccomp: Option<&rbox_security::seccomp::Fi
         Ok(()) => credentials::execute(process),
         Err(error) => error,
     }
-}
-
-pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
-    let message = if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
-    channel.fail(&Failure { step: step.to_owned(), message, errno: error.errno, is_exec: error.is_exec });
-    process::exit_now(1)
 }
 
 /// Moves this task into the groups whose `tasks` files these are (cgroups(7), version 1).
@@ -149,11 +183,11 @@ impl<'a> Init<'a> {
         channel: ChildEnd,
     ) -> Self {
         let mounts = Mounts::new(launch.root, launch.stage, mounts);
-        Self { launch, mounts, namespaces, channel, console: None, cwd: None }
+        Self { launch, mounts, namespaces, channel, joined_root: None, console: None, cwd: None }
     }
 
-    fn root(&self) -> BorrowedFd<'a> {
-        self.launch.root
+    fn root(&self) -> BorrowedFd<'_> {
+        self.joined_root.as_ref().map_or(self.launch.root, AsFd::as_fd)
     }
 
     fn hand_over_netlink(&mut self) -> Result<(), StepError> {
@@ -188,6 +222,12 @@ impl<'a> Init<'a> {
     }
 
     fn attach_root(&mut self) -> Result<(), StepError> {
+        if !self.launch.has_own_tree() {
+            let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let root = rustix::fs::open("/", how, Mode::empty());
+            self.joined_root = Some(root.map_err(|e| SysError::new("open", "\"/\"".into(), e))?);
+            return Ok(());
+        }
         let stage = told(
             "open",
             || format!("{}, O_PATH|O_DIRECTORY", trace::quoted(self.launch.stage)),
@@ -313,8 +353,27 @@ impl<'a> Init<'a> {
         Ok(())
     }
 
+    /// Those of the host run in the parent, and then those of this side here, with the umask they would have anywhere.
+    fn run_hooks(&mut self) -> Result<(), StepError> {
+        let Some(later) = &self.launch.later else { return Ok(()) };
+        if !self.launch.has_create_hooks() {
+            return Ok(());
+        }
+        self.channel.hooks().map_err(|e| StepError::new(e.to_string()))?;
+        if !self.channel.wait_go().unwrap_or(false) {
+            process::exit_now(1);
+        }
+        let hooks = self.launch.hooks(|hooks| hooks.create_container().as_deref());
+        let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
+        let ran = hooks::run("createContainer", hooks, &inside(&later.state, ContainerState::Creating));
+        rustix::process::umask(umask);
+        ran.map_err(StepError::new)
+    }
+
     fn pivot_root(&mut self) -> Result<(), StepError> {
-        mount::pivot_to(self.root())?;
+        if self.launch.has_own_tree() {
+            mount::pivot_to(self.root())?;
+        }
         if let Some(cwd) = &self.cwd {
             told("fchdir", || trace::fd(cwd), || rustix::process::fchdir(cwd))?;
         }
@@ -322,11 +381,13 @@ impl<'a> Init<'a> {
     }
 
     fn set_hostname(&mut self) -> Result<(), StepError> {
-        if let (Some(name), true) = (self.launch.spec.hostname(), self.namespaces.has("uts")) {
+        // Where it shares another's it has the name that the config gives, which is the other's to know.
+        let own = self.namespaces.has("uts") || self.launch.joins("uts");
+        if let (Some(name), true) = (self.launch.spec.hostname(), own) {
             told("sethostname", || trace::quoted(name), || rustix::system::sethostname(name.as_bytes()))?;
         }
         let domain = self.launch.spec.domainname().as_ref().filter(|name| !name.is_empty());
-        if let (Some(name), true) = (domain, self.namespaces.has("uts")) {
+        if let (Some(name), true) = (domain, own) {
             told("setdomainname", || trace::quoted(name), || rustix::system::setdomainname(name.as_bytes()))?;
         }
         Ok(())
@@ -350,77 +411,6 @@ impl<'a> Init<'a> {
     }
 }
 
-/// A new pair in the devpts instance `pts`: master and slave.
-pub(crate) fn open_pty(
-    pts: BorrowedFd<'_>,
-    size: Option<(u16, u16)>,
-) -> Result<(OwnedFd, OwnedFd), StepError> {
-    let master = open_beneath(pts, Path::new("ptmx"), OFlags::RDWR | OFlags::NOCTTY, 0)?;
-    told("ioctl", || format!("{}, TIOCSPTLCK, 0", master.as_raw_fd()), || rustix::pty::unlockpt(&master))?;
-    let slave = told(
-        "ioctl",
-        || format!("{}, TIOCGPTPEER", master.as_raw_fd()),
-        || {
-            rustix::pty::ioctl_tiocgptpeer(
-                &master,
-                rustix::pty::OpenptFlags::RDWR
-                    | rustix::pty::OpenptFlags::NOCTTY
-                    | rustix::pty::OpenptFlags::CLOEXEC,
-            )
-        },
-    )?;
-    if let Some((rows, columns)) = size {
-        let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-        let _ = rustix::termios::tcsetwinsize(&master, size);
-    }
-    Ok((master, slave))
-}
-
-/// Starts a session, of the terminal that this process has as its streams if there is one.
-pub(crate) fn begin_session(on_terminal: bool) -> Result<(), StepError> {
-    told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
-    if on_terminal {
-        told("ioctl", || "0, TIOCSCTTY, 0".into(), || rustix::process::ioctl_tiocsctty(std::io::stdin()))?;
-    }
-    Ok(())
-}
-
-/// Takes these streams, given to the user of `owner` if there is one. In place of the host's null device
-/// goes the container's own, which `null` opens: through a descriptor the program could change the mode of the host's.
-pub(crate) fn take_streams(
-    fds: &[OwnedFd; 3],
-    owner: Option<&Process>,
-    null: impl FnOnce() -> Option<OwnedFd>,
-) -> Result<(), StepError> {
-    let is_hosts_null = fds.each_ref().map(|fd| dev::is_null(fd.as_fd()));
-    let null = if is_hosts_null.contains(&true) { null() } else { None };
-    for (fd, _) in fds.iter().zip(is_hosts_null).filter(|(_, is_null)| !is_null) {
-        give_to_user(fd.as_fd(), owner);
-    }
-    let chosen = |at: usize| match &null {
-        Some(null) if is_hosts_null[at] => null.as_fd(),
-        _ => fds[at].as_fd(),
-    };
-    connect([chosen(0), chosen(1), chosen(2)])
-}
-
-/// Opens the null device that a container has at `path` below `dir`; if it has something else there, one that it shares with nobody.
-pub(crate) fn open_null(dir: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
-    fn open(dir: BorrowedFd<'_>, path: &Path, how: OFlags) -> Option<OwnedFd> {
-        open_in_root(dir, path, how, 0).ok().filter(|fd| dev::is_null(fd.as_fd()))
-    }
-    let how = OFlags::RDWR | OFlags::NOCTTY;
-    // Looked at before it is opened, which does something to other devices, and again after.
-    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).or_else(own_null)
-}
-
-/// A null device on a file system of its own.
-fn own_null() -> Option<OwnedFd> {
-    let alone = new_mount("tmpfs", &[], Attr::empty()).ok()?;
-    make_device(&alone, "null", 0o666, false, 1, 3).ok()?;
-    open_beneath(alone.as_fd(), Path::new("null"), OFlags::RDWR | OFlags::NOCTTY, 0).ok()
-}
-
 /// Refuses what stands at a device's place and is not that device.
 fn device_at(
     dir: &OwnedFd,
@@ -438,30 +428,6 @@ fn device_at(
         return Ok(there);
     }
     Err(StepError::new(format!("device {}: something else is there already", shown.display())))
-}
-
-/// Makes these descriptors 0, 1 and 2. They may be among 0 to 2 themselves, so all are moved up first.
-pub(crate) fn connect(fds: [BorrowedFd<'_>; 3]) -> Result<(), StepError> {
-    let mut high = Vec::with_capacity(3);
-    for fd in fds {
-        high.push(told(
-            "fcntl",
-            || format!("{}, F_DUPFD_CLOEXEC, 3", fd.as_raw_fd()),
-            || rustix::io::fcntl_dupfd_cloexec(fd, 3),
-        )?);
-    }
-    told("dup2", || format!("{}, 0", high[0].as_raw_fd()), || rustix::stdio::dup2_stdin(&high[0]))?;
-    told("dup2", || format!("{}, 1", high[1].as_raw_fd()), || rustix::stdio::dup2_stdout(&high[1]))?;
-    told("dup2", || format!("{}, 2", high[2].as_raw_fd()), || rustix::stdio::dup2_stderr(&high[2]))?;
-    Ok(())
-}
-
-/// Lets the program's user reopen its own streams by /dev/stdout. Where it may not, it simply cannot.
-pub(crate) fn give_to_user(fd: BorrowedFd<'_>, process: Option<&Process>) {
-    let uid = process.map_or(0, |p| p.user().uid());
-    if uid != 0 {
-        let _ = rustix::fs::fchown(fd, Some(rustix::fs::Uid::from_raw(uid)), None);
-    }
 }
 
 /// The place a file inside the root has, for exec's working directory.

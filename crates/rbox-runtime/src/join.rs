@@ -18,13 +18,11 @@ use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::OFlags;
 
-use crate::credentials::{self, StepError};
+use crate::credentials::{self, StepError, fail};
 use crate::error::RuntimeError;
-use crate::init::{
-    begin_session, connect, enter_groups, fail, give_to_user, open_dir_in_root, open_null, open_pty,
-    take_streams,
-};
+use crate::init::{enter_groups, open_dir_in_root};
 use crate::launch::Stdio;
+use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, take_streams};
 
 /// What is to run, and where.
 #[derive(Debug)]
@@ -113,7 +111,7 @@ fn hear_out(
             Told::Process(pidfd) => *program = Some(pidfd),
             Told::Closed if program.is_some() => return Ok(terminal),
             Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
-            Told::Closed | Told::Netlink(_) => return Err(RuntimeError::Killed),
+            Told::Closed | Told::Netlink(_) | Told::Hooks => return Err(RuntimeError::Killed),
         }
     }
 }

@@ -3,8 +3,11 @@
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Hook, Hooks, Spec, State};
+use rbox_namespace::start::Listener;
 use rbox_security::seccomp::Filter;
+
+use crate::joined::JoinedNamespace;
 
 /// All a container is made from.
 #[derive(Debug)]
@@ -24,10 +27,55 @@ pub struct Launch<'a> {
     pub cgroups_v1: Option<&'a [(String, PathBuf)]>,
     /// Another container's network namespace, to be in that one.
     pub netns: Option<BorrowedFd<'a>>,
+    /// The namespaces that the config has paths of.
+    pub joined: &'a [JoinedNamespace],
+    /// For a container that another process starts, later.
+    pub later: Option<Later<'a>>,
     /// The seccomp filter, compiled.
     pub seccomp: Option<&'a Filter>,
     /// Standard streams.
     pub stdio: Stdio,
+}
+
+/// What a container needs to be started by another process than the one that made it.
+#[derive(Debug)]
+pub struct Later<'a> {
+    /// The lock that the one who creates holds: not for this process to keep.
+    pub lock: BorrowedFd<'a>,
+    /// Where it waits to be started.
+    pub listener: Listener,
+    /// What its hooks are told; status and pid are filled in.
+    pub state: State,
+}
+
+impl Launch<'_> {
+    /// Whether the container's file systems are its own, and not those of a mount namespace that it joins.
+    pub(crate) fn has_own_tree(&self) -> bool {
+        !self.joins("mnt")
+    }
+
+    pub(crate) fn joins(&self, name: &str) -> bool {
+        self.joined.iter().any(|one| one.name() == name)
+    }
+
+    /// The hooks of one kind.
+    pub(crate) fn hooks(&self, kind: impl FnOnce(&Hooks) -> Option<&[Hook]>) -> &[Hook] {
+        self.spec.hooks().as_ref().and_then(kind).unwrap_or_default()
+    }
+
+    /// Those that run on the host's side while the container is made.
+    #[allow(deprecated, reason = "images and engines of years use prestart hooks")]
+    pub(crate) fn runtime_hooks(&self) -> [(&'static str, &[Hook]); 2] {
+        [
+            ("prestart", self.hooks(|hooks| hooks.prestart().as_deref())),
+            ("createRuntime", self.hooks(|hooks| hooks.create_runtime().as_deref())),
+        ]
+    }
+
+    pub(crate) fn has_create_hooks(&self) -> bool {
+        let inside = self.hooks(|hooks| hooks.create_container().as_deref());
+        !inside.is_empty() || self.runtime_hooks().iter().any(|(_, hooks)| !hooks.is_empty())
+    }
 }
 
 /// The program's standard streams.

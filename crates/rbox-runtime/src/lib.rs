@@ -1,8 +1,9 @@
-//! One container from an OCI runtime config: create, start, exec.
+//! One container from an OCI runtime config: create, start, exec, for its parent; and `create`, `start`, `state`, `kill`, `delete` of the OCI
+//! runtime specification, for anybody ([`oci`]).
 //!
 //! [`create`] clones the first process into its namespaces and gives a [`Created`]; the network is attached to
 //! that; [`Created::start`] consumes it and the program runs. What the child does in between is the list of
-//! steps in `init.rs`.
+//! steps in `init.rs`. A container of [`oci`] takes the same steps, and then waits at a socket for whoever starts it.
 #![forbid(unsafe_code)]
 
 // The parts a container is made of, for the engine: it reaches them through the runtime, and only there.
@@ -14,16 +15,21 @@ pub use rbox_security as security;
 mod create;
 mod credentials;
 mod error;
+mod hooks;
 mod init;
 mod join;
+mod joined;
 mod launch;
 mod mounts;
+pub mod oci;
 mod plan;
+mod streams;
 
 pub use create::{Created, Running, create};
 pub use error::RuntimeError;
 pub use join::{JoinRequest, Joined, join};
-pub use launch::{Launch, Stdio};
+pub use joined::{JoinedNamespace, open_namespaces};
+pub use launch::{Later, Launch, Stdio};
 pub use mounts::PROC_FILES;
 pub use plan::{Bind, PreparedMount, Source};
 pub use rbox_namespace::handshake::Failure;

@@ -41,7 +41,8 @@ impl Returned for Child {
 /// Clones this process into new namespaces and, when given, straight into a v2 control group (clone3(2)).
 ///
 /// The caller must be single-threaded: the child is a copy of this thread only, and a lock another thread
-/// held would stay locked in it for ever. That is checked.
+/// held would stay locked in it for ever. That is checked. With `CLONE_PARENT` among the flags it is a brother: a child of
+/// this process's parent.
 pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<Side<Child>, SysError> {
     let mut pidfd: i32 = -1;
     // A raw pointer, not a reference: the kernel writes here while the closure below is alive.
@@ -51,7 +52,10 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
     args.flags = u64::from(namespaces.bits() as u32) | libc::CLONE_PIDFD as u64;
     args.pidfd = pidfd as u64;
-    args.exit_signal = libc::SIGCHLD as u64;
+    // A brother takes its parent's, and the kernel refuses another.
+    if !namespaces.contains(CloneFlags::CLONE_PARENT) {
+        args.exit_signal = libc::SIGCHLD as u64;
+    }
     if let Some(cgroup) = cgroup {
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = cgroup.as_raw_fd() as u64;
@@ -208,6 +212,41 @@ pub fn pidfd_open(pid: i32) -> Result<OwnedFd, SysError> {
     told("pidfd_open", shown, || rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()))
 }
 
+/// A process's start time in clock ticks since boot, and whether it is a zombie (proc(5): stat fields 22 and 3).
+pub fn process_start(pid: i32) -> Option<(u64, bool)> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command name may hold spaces and parentheses; the last `)` ends it.
+    let rest = &text[text.rfind(')')? + 1..];
+    let mut fields = rest.split_ascii_whitespace();
+    let state = fields.next()?;
+    let start = fields.nth(18)?.parse().ok()?;
+    Some((start, matches!(state, "Z" | "X")))
+}
+
+/// The pid of the process behind `pidfd` as this process counts; none once it is gone (`fdinfo` of `pidfd_open(2)`).
+pub fn pid_of(pidfd: impl AsFd) -> Option<i32> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(path).ok()?;
+    info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok().filter(|pid| *pid > 0)
+}
+
+/// The namespace type behind a descriptor of nsfs, as its clone flag (`NS_GET_NSTYPE` of `ioctl_nsfs(2)`).
+#[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
+pub fn namespace_type(namespace: impl AsFd) -> Result<CloneFlags, SysError> {
+    const NS_GET_NSTYPE: u32 = 0xb703;
+    let namespace = namespace.as_fd();
+    told(
+        "ioctl",
+        || format!("{}, NS_GET_NSTYPE", crate::trace::fd(namespace)),
+        || {
+            // SAFETY: this request takes no argument and answers with a number.
+            let answer = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) };
+            Errno::result(answer)
+        },
+    )
+    .map(CloneFlags::from_bits_retain)
+}
+
 /// A copy of the descriptor `number` of the process behind `pidfd` (`pidfd_getfd(2)`, Linux 5.6). Who may trace that process may
 /// do so, else it ends with `EPERM`; with `EBADF` where the process has no such descriptor.
 pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, SysError> {
@@ -360,8 +399,17 @@ pub fn close_kept() {
 /// It owns nothing that it may use after this but `keep` and the standard streams: what is closed here must not be closed again
 /// by an owner, so the caller must not return.
 pub fn close_all_but(keep: BorrowedFd<'_>) {
-    // SAFETY: the only caller ends in execve or _exit, so no owner of a closed descriptor is dropped or used.
+    // SAFETY: the callers end in execve or _exit, so no owner of a closed descriptor is dropped or used.
     unsafe { close_all_between(&[keep.as_raw_fd() as u32]) };
+}
+
+/// Closes `fd` in a child of [`clone3`], which has a copy of every descriptor: a lock that the parent holds by it would be held by the
+/// child as well.
+///
+/// Its owner in the child must not be used or dropped any more, so the caller must not return.
+pub fn close_behind(fd: BorrowedFd<'_>) {
+    // SAFETY: the only caller ends in execve or _exit, so the owner of the descriptor is neither used nor dropped.
+    unsafe { libc::close(fd.as_raw_fd()) };
 }
 
 /// Closes from 3 up all but these, which are sorted.

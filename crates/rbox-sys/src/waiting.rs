@@ -9,7 +9,7 @@
 
 use std::fmt;
 use std::io::{self, Seek as _, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Command, ExitStatus, Output};
 use std::time::{Duration, Instant};
 
@@ -59,11 +59,7 @@ impl Who<'_> {
     pub fn pid(self) -> Option<u32> {
         match self {
             Self::Pid(pid) => u32::try_from(pid).ok(),
-            Self::Pidfd(pidfd) => {
-                let info =
-                    std::fs::read_to_string(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd())).ok()?;
-                info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
-            }
+            Self::Pidfd(pidfd) => crate::process::pid_of(pidfd).and_then(|pid| u32::try_from(pid).ok()),
         }
     }
 

@@ -137,6 +137,8 @@ fn carry_out(
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
         netns: shared.as_ref().map(|shared| shared.netns.as_fd()),
+        joined: &[],
+        later: None,
         seccomp: filter.as_ref(),
         stdio,
     })?;

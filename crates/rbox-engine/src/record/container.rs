@@ -19,6 +19,7 @@ use rbox_spec::port::PublishedPort;
 use rbox_spec::record::Record;
 use rbox_spec::restart::RestartPolicy;
 use rbox_sys::durable::Lasting;
+pub(crate) use rbox_sys::process::process_start;
 use serde::{Deserialize, Serialize};
 
 use crate::record::file::{RecordError, read_json};
@@ -347,17 +348,6 @@ impl Container {
 /// Whether `pid` is still the process that started at `ticks`, and not a zombie.
 pub(crate) fn process_is(pid: i32, ticks: u64) -> bool {
     process_start(pid).is_some_and(|(start, zombie)| start == ticks && !zombie)
-}
-
-/// A process's start time in clock ticks since boot, and whether it is a zombie (proc(5): stat fields 22 and 3).
-pub(crate) fn process_start(pid: i32) -> Option<(u64, bool)> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command name may hold spaces and parentheses; the last `)` ends it.
-    let rest = &text[text.rfind(')')? + 1..];
-    let mut fields = rest.split_ascii_whitespace();
-    let state = fields.next()?;
-    let start = fields.nth(18)?.parse().ok()?;
-    Some((start, matches!(state, "Z" | "X")))
 }
 
 /// The exit code told for a container whose end nobody saw.
