@@ -120,6 +120,30 @@ const OF_RUN: &[&str] = &[
     "volumes-from",
 ];
 
+/// What to do where a flag is missing.
+const INSTEAD_OF_FLAGS: &[(&str, &str)] = &[
+    ("blkio-weight-device", "--blkio-weight holds for all devices, --device-read-bps and the like for one"),
+    (
+        "cpu-rt-period",
+        "the kernel has no such limit under cgroup v2; --cpus and --cpuset-cpus limit processors",
+    ),
+    (
+        "cpu-rt-runtime",
+        "the kernel has no such limit under cgroup v2; --cpus and --cpuset-cpus limit processors",
+    ),
+    ("disable-content-trust", "leave it out: nothing but digests is verified anyway"),
+    ("gpus", "give each device node with --device, and the driver's libraries with -v"),
+    ("isolation", "leave it out: it is for Windows"),
+    ("kernel-memory", "leave it out: kernels have it no more, and -m counts the kernel's memory too"),
+    ("runtime", "leave it out: rbox runs containers itself"),
+    ("storage-opt", "a container's own layer has no limit of its size yet"),
+    ("volume-driver", "leave it out: volumes are directories of this host"),
+    (
+        "volumes-from",
+        "name the other container's volumes with -v (rbox inspect -f '{{json .Mounts}}' NAME shows them)",
+    ),
+];
+
 /// What to say of a word, or two, that lead to no command.
 pub(crate) fn command(name: &str) -> String {
     if COMMANDS_OF_DOCKER.contains(&name.split(' ').next().unwrap_or(name))
@@ -184,6 +208,21 @@ pub(crate) fn flag(error: &clap::Error, command: &str) -> Option<String> {
     let name = given.strip_prefix("--")?.split('=').next()?;
     let (_, flags) = FLAGS_OF_DOCKER.iter().find(|(of, _)| *of == command)?;
     flags.contains(&name).then(|| {
-        format!("docker's flag --{name} is not supported by rbox {command}; see 'rbox {command} --help'")
+        let instead = INSTEAD_OF_FLAGS.iter().find(|(lacking, _)| *lacking == name);
+        let hint = instead
+            .map_or_else(|| format!("see 'rbox {command} --help'"), |(_, instead)| (*instead).to_owned());
+        format!("docker's flag --{name} is not supported by rbox {command}; {hint}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hints_are_for_flags_that_are_lacking() {
+        for (name, _) in INSTEAD_OF_FLAGS {
+            assert!(FLAGS_OF_DOCKER.iter().any(|(_, flags)| flags.contains(name)), "{name}");
+        }
+    }
 }

@@ -126,6 +126,9 @@ fn the_unit_can_be_installed() {
         assert!(text.lines().any(|one| one == line), "no {line} in\n{text}");
     }
     let prefix = dir.display().to_string();
+    let absent = format!("{prefix}/absent");
+    t.rbox(["system", "unit", "--install", "--prefix", &absent]).refused(1, &["no such directory"]);
+    assert!(!std::path::Path::new(&absent).exists());
     let file = t.ok(["system", "unit", "--install", "--prefix", &prefix, "--program", "/usr/bin/env"]);
     assert_eq!(std::fs::read_to_string(&file).unwrap().trim_end(), text);
     let link = dir.join("etc/systemd/system/multi-user.target.wants/rbox.service");

@@ -131,7 +131,8 @@ pub(crate) fn host_view(record: &ContainerRecord, live: &LiveState) -> String {
         put("address", format!("{} (bridge {})", endpoint.gateway, endpoint.bridge));
         put("link", endpoint.host_link.clone());
     }
-    put("root", format!("{} layers below {}", record.layers.len(), "upper"));
+    let layers = if record.layers.len() == 1 { "layer" } else { "layers" };
+    put("root", format!("{} {layers} below upper", record.layers.len()));
     if let Some(group) = live.cgroup.unified.as_ref().or_else(|| live.cgroup.v1.values().next()) {
         put("cgroup", group.display().to_string());
     }

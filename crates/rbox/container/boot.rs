@@ -110,6 +110,7 @@ impl Execute for Unit {
             return say(text.trim_end()).map(|()| 0);
         }
         let root = self.prefix.as_deref().unwrap_or(Path::new("/"));
+        anyhow::ensure!(root.is_dir(), "--prefix {}: there is no such directory", root.display());
         let file = write(root, &text)?;
         say(&file.display().to_string())?;
         if self.prefix.is_none() && Path::new("/run/systemd/system").is_dir() {
