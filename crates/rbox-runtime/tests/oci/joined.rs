@@ -75,9 +75,9 @@ fn each_kind_alone_and_all_together() {
 }
 
 #[test]
-fn a_user_namespace_comes_first() {
+fn a_user_namespace_and_one_that_belongs_to_it() {
     let Some(mut world) = World::new("user") else { return };
-    // The network namespace belongs to the user namespace: only root of that may enter it once it is in there.
+    // Root of the host may enter both in either order; what is made new belongs to the user namespace.
     let other = Other::new(&["--user", "--net"]);
     for map in ["uid_map", "gid_map"] {
         fs::write(format!("/proc/{}/{map}", other.1), "0 0 65536").unwrap();
@@ -93,6 +93,8 @@ fn a_user_namespace_comes_first() {
         assert_eq!(inode(pid, name), inode(other.1, name), "{name}");
     }
     assert_ne!(inode(pid, "pid"), inode(other.1, "pid"));
+    let owner = ["--target", &pid.to_string(), "--user", "--pid", "--mount", "/bin/true"].map(str::to_owned);
+    assert!(Command::new("nsenter").args(owner).status().unwrap().success());
     assert_eq!(world.status("one"), "running");
     world.ok(&["delete", "--force", "one"]);
     world.has_nothing();

@@ -167,16 +167,19 @@ fn a_delete_that_is_killed_is_done_by_the_next() {
 #[test]
 fn delete_with_force_ends_all_of_it() {
     let Some(mut world) = World::new("force") else { return };
-    world.config["process"]["args"] = json!(["sh", "-c", "sleep 71001 & sleep 71002 & exec sleep 71003"]);
+    // A time that nobody else sleeps.
+    let time = format!("7{:09}", std::process::id());
+    let script = format!("sleep {time}1 & sleep {time}2 & exec sleep {time}3");
+    world.config["process"]["args"] = json!(["sh", "-c", script]);
     world.namespace("pid", Some("/proc/self/ns/pid"));
     let pid = world.create("one").unwrap();
     world.ok(&["start", "one"]);
     let comm = |pid: i32| fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    assert!(world::wait_until(|| comm(pid).contains("71003")));
+    assert!(world::wait_until(|| comm(pid).contains(&format!("{time}3"))));
     world.ok(&["delete", "--force", "one"]);
     let left = fs::read_dir("/proc").unwrap().flatten().filter(|entry| {
         let line = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        line.starts_with("sleep\x007100")
+        line.contains(&time)
     });
     assert_eq!(left.filter(|entry| !is_zombie(entry)).count(), 0);
     world.has_nothing();
