@@ -320,3 +320,29 @@ fn the_page_of_threats_names_what_is_there() {
         assert_eq!(mutated.contains(&(number + 1)), !none, "row {}: a mutation, or no defence", number + 1);
     }
 }
+
+/// A mutation that does not fit the sources any more shows nothing, and is only seen when somebody runs them all.
+#[test]
+fn mutations_fit_the_sources() {
+    for mutation in fs::read_dir(project().join("tests/mutants.d")).unwrap().flatten() {
+        // The lines of one change, to be found in the file: those with a `-` that follow each other.
+        let (mut file, mut wanted) = (String::new(), Vec::new());
+        let text = fs::read_to_string(mutation.path()).unwrap() + "\n@ end";
+        for line in text.lines() {
+            if let Some(old) = line.strip_prefix("- ") {
+                wanted.push(old.trim().to_owned());
+                continue;
+            }
+            if !wanted.is_empty() {
+                let source = fs::read_to_string(project().join(&file)).unwrap_or_default();
+                let lines: Vec<&str> = source.lines().map(str::trim).collect();
+                let found = lines.windows(wanted.len()).filter(|lines| *lines == wanted.as_slice()).count();
+                assert_eq!(found, 1, "{:?}: in {file}: {wanted:#?}", mutation.file_name());
+                wanted.clear();
+            }
+            if let Some(name) = line.strip_prefix("@ ") {
+                name.trim().clone_into(&mut file);
+            }
+        }
+    }
+}
