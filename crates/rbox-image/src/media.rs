@@ -220,7 +220,7 @@ pub enum DocumentError {
     /// A layer type that is not known.
     #[error("unsupported layer type {0:?}")]
     LayerType(String),
-    /// A layer that lives outside the registry.
+    /// A layer that is kept outside the registry.
     #[error("layer type {0:?} is kept outside the registry; such layers are not fetched")]
     ForeignLayer(String),
     /// An encrypted layer.

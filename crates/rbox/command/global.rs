@@ -32,10 +32,12 @@ impl Observer for Warnings {
             }
             Event::IndexMadeAgain(notice) => {
                 let IndexMadeAgain { damage, aside, images, unnamed } = notice;
+                let aside = aside
+                    .as_ref()
+                    .map_or_else(String::new, |aside| format!("set aside as {}, and ", aside.display()));
                 let line = format!(
-                    "the list of images was damaged ({}). It was set aside as {}, and made again from the {images} images that are here; {unnamed} of them have no name: pull or tag them again",
+                    "the list of images was damaged ({}). It was {aside}made again from the {images} images that are here; {unnamed} of them have no name: pull or tag them again",
                     rbox_engine::error::chain(damage),
-                    aside.display(),
                 );
                 format!("rbox: warning: {}", escape::text(&line))
             }

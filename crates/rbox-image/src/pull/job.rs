@@ -1,4 +1,4 @@
-//! What the steps of one pull share: what is pulled, to where, whom to tell, and how often to try.
+//! What the steps of one pull share: what is pulled, to where, who hears of it, and how often to try.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;

@@ -1,7 +1,7 @@
-//! What a pull tells while it goes on.
+//! The progress of a pull.
 use rbox_spec::Digest;
 
-/// Takes what a pull tells. Called from several threads at once.
+/// Takes the progress of a pull. Called from several threads at once.
 pub trait PullProgress: Sync {
     /// Something happened.
     fn event(&self, event: PullEvent<'_>);

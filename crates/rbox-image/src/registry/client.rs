@@ -312,7 +312,7 @@ impl Session<'_> {
     }
 }
 
-/// The first byte that a `Content-Range` tells of.
+/// The first byte that a `Content-Range` names.
 fn range_start(field: &str) -> Option<u64> {
     field.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
 }

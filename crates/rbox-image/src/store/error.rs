@@ -86,7 +86,7 @@ pub enum StoreError {
         /// What is wrong.
         source: Box<StoreError>,
     },
-    /// It cannot be told what is in use, so nothing may be deleted.
+    /// It is not known what is in use, so nothing may be deleted.
     #[error("list the containers that use images")]
     Users(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// In use: Docker's wording.
@@ -95,10 +95,11 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether a file is there and is not what it must be: its text, or no file at all.
+    /// Whether a file is not there, or not what it must be.
     pub(super) fn is_damage_of_a_file(&self) -> bool {
         match self {
             Self::Json { .. } => true,
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => true,
             Self::Io { path, .. } => std::fs::symlink_metadata(path).is_ok_and(|meta| !meta.is_file()),
             _ => false,
         }

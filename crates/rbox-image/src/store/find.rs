@@ -280,7 +280,7 @@ impl ImageStore {
         Ok(listing)
     }
 
-    /// Reads the image of an entry; one that is damaged is told with what to do about it.
+    /// Reads the image of an entry; one that is damaged is reported with what to do about it.
     pub(super) fn load(&self, index: &IndexFile, entry: &Descriptor) -> Result<Image, StoreError> {
         self.read_image(index, entry).map_err(|error| {
             let name = name_of(entry, noted_id(entry));

@@ -216,14 +216,10 @@ impl ImageStore {
         }
     }
 
-    /// Reads index.json. A missing file is an empty index: the store may just be being made.
+    /// Reads index.json, which is there once the store is made.
     fn parse_index(&self) -> Result<IndexFile, StoreError> {
         let path = self.index_path();
-        let bytes = match own::read(&path, MOST_INDEX_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(IndexFile::default()),
-            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
-        };
+        let bytes = own::read(&path, MOST_INDEX_BYTES).map_err(io_error("read", &path))?;
         serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
     }
 

@@ -42,7 +42,7 @@ impl std::fmt::Display for Removed {
 
 /// An image that is to be removed, as much of it as can be read: what is damaged must be removable too.
 pub(super) struct Doomed {
-    /// Its id; the manifest's digest if neither index.json nor the manifest tells the id.
+    /// Its id; the manifest's digest if neither index.json nor the manifest has the id.
     id: Digest,
     manifest: Digest,
     tags: BTreeSet<Reference>,

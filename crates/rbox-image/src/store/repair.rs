@@ -1,6 +1,6 @@
 //! index.json again, from what else there is, when it cannot be read.
 //!
-//! A kill or a power cut does not damage it. A bad disk does, or a hand. Then it is set aside, and made again from the manifests among
+//! A kill or a power cut does not damage it. A bad disk does, or a hand. Then it is set aside, if it is there, and made again from the manifests among
 //! the blobs whose images are whole. Their names stood nowhere else, but for those that containers were made by: the others have none
 //! until they are pulled or tagged again. Nothing is lost by that, and no command is stopped.
 use std::fmt::Debug;
@@ -11,9 +11,11 @@ use std::path::{Path, PathBuf};
 use rbox_rootfs::own;
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::{Digest, Reference};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::index::{IndexFile, put};
-use super::{ImageStore, IndexLock, StoreError, io_error};
+use super::{ImageStore, IndexLock, StoreError, io_error, sync_parent, write_synced};
 use crate::media::{DOCKER_MANIFEST, MAX_DOCUMENT, OCI_MANIFEST};
 
 /// Hears what the store does that nobody asked for.
@@ -27,8 +29,8 @@ pub trait Notices: Debug + Send + Sync {
 pub struct IndexMadeAgain {
     /// Why it could not be read.
     pub damage: StoreError,
-    /// Where it is now.
-    pub aside: PathBuf,
+    /// Where it is now; none when it was gone.
+    pub aside: Option<PathBuf>,
     /// How many images were found.
     pub images: usize,
     /// How many of them have no name.
@@ -43,10 +45,7 @@ impl ImageStore {
             other => return other,
         };
         let index = self.found_again()?;
-        let (path, aside) = (self.index_path(), self.dir().join("index.json.damaged"));
-        remove_tree(&aside).map_err(io_error("remove", &aside))?;
-        fs::rename(&path, &aside).map_err(io_error("rename", &path))?;
-        self.write_index(lock, &index)?;
+        let aside = self.exchange_index(lock, &index)?;
         if let Some(notices) = &self.notices {
             let unnamed =
                 index.entries.iter().filter(|entry| super::index::full_name(entry).is_none()).count();
@@ -54,6 +53,33 @@ impl ImageStore {
             notices.index_made_again(&IndexMadeAgain { damage, aside, images, unnamed });
         }
         Ok(index)
+    }
+
+    /// Puts a new index in the place of the damaged one, which may be anything, in one step: without an index there would be no images,
+    /// and the next removal would take their files. Only then the damaged one goes aside, if it is there: where to.
+    fn exchange_index(&self, _lock: &IndexLock, index: &IndexFile) -> Result<Option<PathBuf>, StoreError> {
+        let path = self.index_path();
+        let temporary = self.fresh("new-index");
+        write_synced(&temporary, &index.to_bytes(&path)?).map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            StoreError::Io { action: "write", path: path.clone(), source }
+        })?;
+        let (exchanged, was_there) = match renameat_with(CWD, &temporary, CWD, &path, RenameFlags::EXCHANGE) {
+            Err(Errno::NOENT) => (fs::rename(&temporary, &path), false),
+            other => (other.map_err(io::Error::from), true),
+        };
+        exchanged.map_err(|source| {
+            let _ = fs::remove_file(&temporary);
+            StoreError::Io { action: "rename to", path: path.clone(), source }
+        })?;
+        sync_parent(&path)?;
+        if !was_there {
+            return Ok(None);
+        }
+        let aside = self.dir().join("index.json.damaged");
+        remove_tree(&aside).map_err(io_error("remove", &aside))?;
+        fs::rename(&temporary, &aside).map_err(io_error("rename to", &aside))?;
+        Ok(Some(aside))
     }
 
     /// An index of all images that are whole.

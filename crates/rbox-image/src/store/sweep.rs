@@ -34,7 +34,7 @@ struct Live {
     blobs: BTreeSet<Digest>,
     /// The names of their directories.
     layers: BTreeSet<String>,
-    /// It cannot be told which blobs and layers else.
+    /// It is not known which other blobs and layers.
     unknown: bool,
 }
 

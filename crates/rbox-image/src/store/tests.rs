@@ -272,6 +272,32 @@ fn image_digest(image: &Image) -> Reference {
     "app".parse::<Reference>().unwrap().with_digest(image.manifest_digest)
 }
 
+/// Whoever is killed while it is made again leaves one of the two: with none there would be no images.
+#[test]
+fn the_list_of_images_is_there_at_each_moment() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1"]);
+    let (index, damaged) = (store.index_path(), store.dir().join("damaged"));
+    let ends = std::sync::atomic::AtomicBool::new(false);
+    let lacking = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut lacking = 0;
+            while !ends.load(std::sync::atomic::Ordering::Relaxed) {
+                lacking += u32::from(fs::symlink_metadata(&index).is_err());
+            }
+            lacking
+        });
+        for _ in 0..50 {
+            fs::write(&damaged, "{").unwrap();
+            fs::rename(&damaged, &index).unwrap();
+            assert!(store.find_id(&image.id).unwrap().is_some());
+        }
+        ends.store(true, std::sync::atomic::Ordering::Relaxed);
+        watching.join().unwrap()
+    });
+    assert_eq!(lacking, 0);
+}
+
 #[test]
 fn what_the_dead_left_is_tidied() {
     let (_dir, store) = fresh();
