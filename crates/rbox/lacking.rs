@@ -1,4 +1,4 @@
-//! What a wrong word may have meant: a command or flag of Docker's that rbox does not have is told as such, and a slip with
+//! What a wrong word may have meant: a command or flag of Docker's that rbox does not have is named as such, and a slip with
 //! what comes nearest.
 
 use std::fmt::Write as _;

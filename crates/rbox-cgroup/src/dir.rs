@@ -1,4 +1,4 @@
-//! A directory of cgroupfs: made, written, read and removed by path; each call is told to the trace.
+//! A directory of cgroupfs: made, written, read and removed by path; each call is traced.
 
 use crate::error::{CgroupError, Result};
 use rbox_sys::SysError;
@@ -65,7 +65,7 @@ pub(crate) fn write(group: &Path, file: &str, text: &str) -> std::result::Result
     )
 }
 
-/// The text of one file of a group. Not told: reading a group's state makes no container.
+/// The text of one file of a group. Not traced: reading a group's state makes no container.
 pub(crate) fn read(group: &Path, file: &str) -> std::io::Result<String> {
     std::fs::read_to_string(group.join(file))
 }

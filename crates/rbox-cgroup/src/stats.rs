@@ -32,7 +32,7 @@ pub struct MemoryStats {
     pub usage: u64,
     /// The cache the kernel would take back first; `docker stats` shows `usage` without it.
     pub inactive_file: u64,
-    /// The most there was; not told by v2 before 5.19.
+    /// The most there was; v2 has it since 5.19.
     pub max_usage: Option<u64>,
     /// The limit, when there is one.
     pub limit: Option<u64>,

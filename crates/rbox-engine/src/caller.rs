@@ -37,7 +37,7 @@ const CONTAINER: [(Rlimit, Resource, Option<u64>, Option<u64>); 11] = [
 ];
 
 /// Puts aside what the caller gave: to be called once, after the process has executed itself for the last time, and before
-/// it makes anything. What cannot be raised for want of a capability stays.
+/// it makes anything. What cannot be raised without a capability stays.
 pub fn put_aside() {
     let mask = rustix::process::umask(Mode::from_raw_mode(OWN_MASK));
     let _ = MASK.set(mask.as_raw_mode());

@@ -109,7 +109,7 @@ pub enum EngineError {
     /// A volume could not be filled from the image.
     #[error(transparent)]
     Populate(#[from] crate::volume::populate::PopulateError),
-    /// The image is not to be had.
+    /// The image is not available.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),
     /// The image could not be pulled.

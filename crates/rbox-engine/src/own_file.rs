@@ -34,7 +34,7 @@ pub fn run_from_read_only_mount() -> Result<(), EngineError> {
     let mount = clone_tree(rustix::fs::CWD, dir, false)?;
     set_attributes(&mount, Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?;
     let mut args: Vec<CString> = std::env::args_os().filter_map(text).collect();
-    // Where the file is: the link no longer tells.
+    // Where the file is: the link no longer shows that.
     if let (Some(first), Some(path)) = (args.first_mut(), text(path.clone().into_os_string())) {
         *first = path;
     }

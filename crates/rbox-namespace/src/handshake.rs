@@ -21,7 +21,7 @@ use rbox_spec::Kind;
 use rbox_sys::waiting::{self, Patience, StandsStill, Who};
 use rbox_sys::{SysError, channel};
 
-/// What the child tells.
+/// What the child reports.
 #[derive(Debug)]
 pub enum Told {
     /// A `NETLINK_ROUTE` socket in the child's network namespace.

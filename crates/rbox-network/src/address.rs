@@ -137,7 +137,7 @@ impl Addresses {
         Ok(None)
     }
 
-    /// Takes this address for `container`; the id of its owner when another lives with it.
+    /// Takes this address for `container`; the id of its owner when another container has it.
     pub(crate) fn take(
         &self,
         ip: IpAddr,

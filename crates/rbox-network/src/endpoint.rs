@@ -28,7 +28,7 @@ pub struct Endpoint {
     pub prefix: u8,
     /// The bridge's own address.
     pub gateway: Ipv4Addr,
-    /// Whether the way out is through this network: it is not through an internal one, and through one only.
+    /// Whether the default route is through this network: it is not through an internal one, and through one only.
     #[serde(default)]
     pub default_route: bool,
     /// Its IPv6 address, on a network that has IPv6.

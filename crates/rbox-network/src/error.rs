@@ -233,7 +233,7 @@ const REQUESTS: [(&str, &str); 20] = [
     ("socket(NETLINK_SOCK_DIAG)", "open a socket to list sockets"),
 ];
 
-/// A request as `--explain` shows it, told in words.
+/// A request as `--explain` shows it, in words.
 fn in_words(what: &str) -> String {
     REQUESTS.iter().fold(what.to_owned(), |told, (raw, words)| told.replace(raw, words))
 }

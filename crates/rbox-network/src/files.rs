@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use crate::error::{Error, Result};
 
-/// `--add-host NAME:IP`, where IP may be the word `host-gateway`: the bridge's address, or for want of one the host's
+/// `--add-host NAME:IP`, where IP may be the word `host-gateway`: the bridge's address, or without one the host's
 /// loopback.
 pub fn parse_add_host(text: &str, gateway: Option<Ipv4Addr>) -> Result<(String, IpAddr)> {
     let bad = |why: &str| Error::Invalid(format!("bad format for add-host: {text:?}: {why}"));

@@ -72,7 +72,7 @@ pub(crate) fn ensure_sysctls(network: &Network) -> Result<()> {
 }
 
 /// Lets IPv6 packets pass between links. A host that forwards takes no more router advertisements on links that take
-/// them only while it does not (`accept_ra` 1), and so would lose its own way out: those get the value that takes them
+/// them only while it does not (`accept_ra` 1), and so would lose its own default route: those get the value that takes them
 /// all the same (2).
 fn forward_ipv6() -> Result<()> {
     let forwarding = "/proc/sys/net/ipv6/conf/all/forwarding";

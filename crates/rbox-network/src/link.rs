@@ -132,7 +132,7 @@ fn default_route(index: u32, name: &str, gateway: IpAddr) -> Request {
 pub(crate) struct Link {
     pub(crate) index: u32,
     pub(crate) up: bool,
-    /// Whether the carrier is there and its users were told (`IF_OPER_UP`).
+    /// Whether the carrier is there and its users were notified (`IF_OPER_UP`).
     operational: bool,
 }
 
@@ -550,7 +550,7 @@ pub fn configure_inside(socket: OwnedFd, endpoints: &[Endpoint]) -> Result<()> {
     endpoints.iter().try_for_each(|endpoint| settle(&mut socket, endpoint))
 }
 
-/// Makes the way out of a container lead through `endpoint`, or, when none, nowhere, whatever it was before.
+/// Makes the default route of a container lead through `endpoint`; with none, removes it. What it was before does not matter.
 pub fn route_inside(socket: OwnedFd, endpoint: Option<&Endpoint>) -> Result<()> {
     let mut socket = Netlink::from_fd(socket);
     for family in [AddressFamily::Inet, AddressFamily::Inet6] {

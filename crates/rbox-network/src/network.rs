@@ -59,7 +59,7 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
-    /// Whether it has no way out.
+    /// Whether it has no default route.
     pub internal: bool,
     /// Whether containers may be attached by hand to what a swarm runs on it: kept, and without a meaning here.
     pub attachable: bool,

@@ -43,7 +43,7 @@ pub struct Wish {
     pub mac: Option<Mac>,
     /// What it is called, in lower case: its name first.
     pub names: Vec<String>,
-    /// Its way out leads through this network, unless that is internal.
+    /// Its default route leads through this network, unless that is internal.
     pub default_route: bool,
     /// Ports published through this network.
     pub ports: Vec<PublishedPort>,
@@ -100,7 +100,7 @@ impl NetworkStore {
         let ip6 = match ip6 {
             Ok(ip6) => ip6,
             Err(error) => {
-                // The reason that is told is the first one; a file that stays is found by its owner's end.
+                // The reason that is reported is the first one; a file that stays is found by its owner's end.
                 let _ = addresses.release(taken, &wish.container);
                 return Err(error);
             }
@@ -151,7 +151,7 @@ impl NetworkStore {
         });
         let wired = wired.and_then(|()| self.name(endpoint));
         if wired.is_err() {
-            // The reason that is told is the first one; what remains is found from the record.
+            // The reason that is reported is the first one; what remains is found from the record.
             let _ = self.unname(endpoint);
             let _ = Netlink::route().and_then(|mut socket| link::delete(&mut socket, &endpoint.host_link));
             let _ = self.dismiss(endpoint);
@@ -247,12 +247,12 @@ impl NetworkStore {
     }
 
     /// Takes the endpoint apart: names, ports, veth, guard, addresses. Can be repeated; goes on past failures and returns all.
-    /// The container should have ended: a veth whose network namespace lives on is deleted only after a second.
+    /// The container should have ended: a veth whose network namespace is kept is deleted only after a second.
     pub fn detach(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
         self.take_apart(endpoint, link::delete_if_left)
     }
 
-    /// The same for a container that lives on: its link goes at once.
+    /// The same for a container that keeps running: its link goes at once.
     pub fn disconnect(&self, endpoint: &Endpoint) -> Result<(), Vec<Error>> {
         self.take_apart(endpoint, link::delete)
     }

@@ -29,7 +29,7 @@ pub fn reserve(
 ) -> Result<(Vec<PublishedPort>, Vec<Option<OwnedFd>>)> {
     let mut all: Vec<Held> = Vec::with_capacity(mappings.len());
     for mapping in mappings {
-        // One that this container has asked for twice is held by itself, and no record tells that yet.
+        // One that this container has asked for twice is held by itself, and no record says that yet.
         let own = |port: &PublishedPort| {
             let clashes = |held: &&Held| held.0.clashes(port);
             let inside = all.iter().find(clashes).map(|(held, _): &Held| held.container());

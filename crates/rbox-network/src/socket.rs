@@ -38,7 +38,7 @@ const PORTION: usize = 32;
 /// How long an answer is waited for that the kernel should have given by now.
 const PATIENCE: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// One request of a batch and how `--explain` tells it.
+/// One request of a batch and how `--explain` shows it.
 #[derive(Clone)]
 pub(crate) struct Request {
     pub(crate) kind: u16,
@@ -146,7 +146,7 @@ impl Netlink {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Sends `requests` with one call. The number of the first, and how `--explain` tells them.
+    /// Sends `requests` with one call. The number of the first, and how `--explain` shows them.
     fn send_all<'a>(
         &mut self,
         requests: &'a [Request],

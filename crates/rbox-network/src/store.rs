@@ -93,7 +93,7 @@ impl NetworkStore {
         let network = read_record(&path)?
             .ok_or_else(|| Error::file("read", &path, std::io::Error::other("it has gone")))?;
         // At once, so that nobody else on this host, such as a second installation, finds the subnet free. When it cannot
-        // be made, the first container that needs it tells why.
+        // be made, the first container that needs it reports why.
         let _ = ensure_bridge(&network, &Vec::new);
         Ok(network)
     }
@@ -153,7 +153,7 @@ impl NetworkStore {
         let mut taken = link::taken(&mut Netlink::route()?)?;
         taken.extend(nameservers());
         taken.extend(self.records()?.iter().filter_map(|network| network.subnet));
-        // Its bridge may not be there yet, so no route tells of it.
+        // Its bridge may not be there yet, so no route shows it.
         taken.extend(read_record(&self.default_path())?.and_then(|network: Network| network.subnet));
         subnet::choose(&taken)
     }
@@ -377,7 +377,7 @@ impl NetworkStore {
     }
 
     /// The chains of the host's own firewall (`ip filter FORWARD`) that drop what they do not accept between links. An
-    /// accept of ours does not outrule them, so with one of these a container may have no way out: `info` and errors
+    /// accept of ours does not outrule them, so with one of these a container may have no default route: `info` and errors
     /// say so. Empty on most hosts; old iptables-legacy rules are not seen.
     pub fn forward_drops() -> Result<Vec<String>> {
         nft::forward_drops()

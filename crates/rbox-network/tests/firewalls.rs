@@ -147,7 +147,7 @@ fn beside_docker_nothing_is_to_be_done() {
         assert!(docker.get(&format!("{}:80", side.web.endpoint.ip)).is_none());
         assert!(docker.get(&format!("{PEER}:9000")).is_some());
 
-        // Where Docker tells administrators to put their rules, they hold for rbox's ports.
+        // Where Docker asks administrators to put their rules, they hold for rbox's ports.
         side.admin(&[
             &format!("iptables -I DOCKER-USER -i up0 -s {PEER} -p tcp --dport 80 -j DROP"),
             &format!("ip6tables -I DOCKER-USER -i up0 -s {PEER6} -p tcp --dport 80 -j DROP"),

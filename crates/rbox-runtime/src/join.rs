@@ -1,11 +1,11 @@
-//! A further process in a container that lives: exec.
+//! A further process in a running container: exec.
 //!
 //! A child of the caller enters everything the container has and confines itself. The PID namespace takes effect for its
 //! next child, so it makes one in its own place, a brother, which becomes the program.
 //!
 //! Processes in the container see only the brother, and one with `CAP_SYS_PTRACE` can seize it, read its memory and take its descriptors
 //! from its first moment. So by then it may no more than the container may: its limits, user, capabilities and filter are set, it has
-//! no descriptor but its streams and the socket on which it tells a failure, and rbox's environment is wiped. The child before it is
+//! no descriptor but its streams and the socket on which it reports a failure, and rbox's environment is wiped. The child before it is
 //! outside of the PID namespace, where no process inside can name it.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -44,7 +44,7 @@ pub struct Later<'a> {
     pub lock: BorrowedFd<'a>,
     /// Where it waits to be started.
     pub listener: Listener,
-    /// What its hooks are told; status and pid are filled in.
+    /// What its hooks get; status and pid are filled in.
     pub state: State,
 }
 

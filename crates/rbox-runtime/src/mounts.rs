@@ -285,7 +285,7 @@ fn inode(fd: impl AsFd) -> Result<u64, SysError> {
     Ok(rustix::fs::fstat(fd).map_err(|e| SysError::new("fstat", trace::fd(fd), e))?.st_ino)
 }
 
-/// How a mount is told: name and why.
+/// How a mount is shown: name and why.
 fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
     match source {
         Source::Fresh { kind, .. } => match (*kind, target.to_str()) {

@@ -408,7 +408,7 @@ pub struct Attachment {
     pub ip6: Option<Ipv6Addr>,
     /// The Ethernet address it wants.
     pub mac: Option<Mac>,
-    /// The way out leads through the network with the highest.
+    /// The default route leads through the network with the highest.
     pub priority: i32,
     /// Which of the container's links it has: the 2 of `eth2`. None before the first start.
     pub number: Option<usize>,

@@ -167,7 +167,7 @@ pub struct PortMapping {
     /// The host ports that will do, first and last; none means any free one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ports: Option<(u16, u16)>,
-    /// Whether any free port was asked for by the number 0, which `inspect` then tells.
+    /// Whether any free port was asked for by the number 0, which `inspect` then shows.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub zero: bool,
     /// The port inside the container.

@@ -14,7 +14,7 @@ use std::str::FromStr;
 
 /// The least memory a container can be given, bytes.
 pub const MIN_MEMORY: u64 = 6 << 20;
-/// The period a CPU quota is told for unless said otherwise, microseconds.
+/// The period that a CPU quota is for unless said otherwise, microseconds.
 pub const DEFAULT_CPU_PERIOD: u64 = 100_000;
 /// The processes and threads a container may have unless said otherwise.
 pub const DEFAULT_PIDS_LIMIT: i64 = 2048;
@@ -161,7 +161,7 @@ impl Resources {
         Self { pids_limit: Some(DEFAULT_PIDS_LIMIT), ..Self::default() }
     }
 
-    /// The part of `HostConfig` in `inspect` that tells of limits, with Docker's keys in their order. `CgroupParent`, `Devices` and
+    /// The part of `HostConfig` in `inspect` that shows limits, with Docker's keys in their order. `CgroupParent`, `Devices` and
     /// `Ulimits`, which stand among them, are the caller's to fill in.
     pub fn as_docker(&self) -> Map<String, Value> {
         let rates = |rates: &[DeviceRate]| -> Value {

@@ -139,7 +139,7 @@ pub struct ResolvedUser {
     /// For setgroups(2): the primary group first (without it, files denied to the group would open:
     /// CVE-2022-36109), then the others, each once.
     pub supplementary: Vec<u32>,
-    /// For `HOME`; `/` when passwd tells none.
+    /// For `HOME`; `/` when passwd has none.
     pub home: String,
     /// The name in passwd, when there is one.
     pub name: Option<String>,

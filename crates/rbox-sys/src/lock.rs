@@ -9,7 +9,7 @@
 //! - sooner when everybody who holds it has been stopped (SIGSTOP, Ctrl-Z) for ten seconds: nothing moves there, however long
 //!   the work under it may take.
 //!
-//! The error names the file, who holds it and what to do. The kernel tells holders by process id: one that runs in another
+//! The error names the file, who holds it and what to do. The kernel names holders by process id: one that runs in another
 //! PID namespace, or that got the lock by fork from one that is gone, stays unnamed.
 
 use std::io;
@@ -40,7 +40,7 @@ const LONGEST: Duration = Duration::from_millis(20);
 /// Takes the lock of an open file, waiting for it.
 ///
 /// # Errors
-/// When it was not to be had in time (`TimedOut`; the text says who holds it), and what the kernel refused.
+/// When it was not available in time (`TimedOut`; the text says who holds it), and what the kernel refused.
 pub fn take(file: impl AsFd, how: How, patience: Patience) -> io::Result<()> {
     let begin = Instant::now();
     let mut stopped: Option<Instant> = None;
@@ -89,7 +89,7 @@ fn look_again(known: &mut Vec<Seen>, file: impl AsFd) {
     *known = if found.is_empty() { known.iter().filter_map(|seen| look(seen.pid)).collect() } else { found };
 }
 
-/// Who holds the lock of a file, as far as the kernel tells.
+/// Who holds the lock of a file, as far as the kernel knows.
 fn holders(file: impl AsFd) -> Vec<Seen> {
     let Ok(stat) = rustix::fs::fstat(file.as_fd()) else { return Vec::new() };
     let (major, minor) = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));

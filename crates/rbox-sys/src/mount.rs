@@ -79,10 +79,10 @@ fn configure<'a>(
 }
 
 /// Whether this kernel's `fs` is of the old kind, which gathers its parameters into one string and looks at them
-/// when it is mounted: a parameter it does not know is then refused late, and the kernel's log tells of it. (overlay
+/// when it is mounted: a parameter it does not know is then refused late, and the kernel's log has the reason. (overlay
 /// before 6.5.) Such a file system refuses every parameter that is not text, whatever its name (fsconfig(2)).
 ///
-/// It asks the kernel and makes nothing, so it is not part of what is told.
+/// It asks the kernel and makes nothing, so it is not part of what is shown.
 pub fn takes_one_string(fs: &'static str) -> Result<bool, SysError> {
     let context = rustix::mount::fsopen(fs, FsOpenFlags::FSOPEN_CLOEXEC)
         .map_err(|errno| SysError::new("fsopen", format!("{}, FSOPEN_CLOEXEC", quoted(fs)), errno))?;

@@ -1,7 +1,7 @@
 //! Files of our own that stay in their place: locks, marks, records. The one way to open them, and to make the directories they are in.
 //!
 //! Somebody may have put another thing where such a file belongs: a FIFO, whose opening waits for ever, a link to a file of somebody
-//! else, a device. It is told as damage of that one file; no command waits for it or writes through it.
+//! else, a device. It is reported as damage of that one file; no command waits for it or writes through it.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};

@@ -410,7 +410,7 @@ fn reopen(done: &Level, closed: &Closed) -> Result<Level, Errno> {
 }
 
 /// Takes the flags away that keep `name` from being removed, its own and with `inside` its directory's. Best effort: the next
-/// attempt to remove it tells.
+/// attempt to remove it reports.
 fn unlock(dir: BorrowedFd<'_>, name: &CStr, inside: bool) {
     if inside {
         unlock_one(dir);

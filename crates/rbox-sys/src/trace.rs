@@ -1,4 +1,4 @@
-//! The system calls rbox makes, told as they are made: the sink behind `--explain`.
+//! The system calls rbox makes, shown as they are made: the sink behind `--explain`.
 //!
 //! Every wrapper in this crate, and every crate that issues a call through a safe library, goes through
 //! [`call`]. Work is grouped by [`step`]. So what is printed was done, with the arguments it was done with.
@@ -129,7 +129,7 @@ impl<A: Returned> Returned for Option<A> {
     }
 }
 
-/// Runs one system call; with a sink, tells its name, arguments, result and microseconds.
+/// Runs one system call; with a sink, records its name, arguments, result and microseconds.
 /// `args` is only called when somebody listens.
 pub fn call<T: Returned, E: Display>(
     name: &'static str,
@@ -192,7 +192,7 @@ pub fn flags(value: impl Debug) -> String {
     }
 }
 
-/// An fd argument with the path it stands for when the kernel tells one: `7</sys/fs/cgroup/rbox>`.
+/// An fd argument with the path it stands for when the kernel knows one: `7</sys/fs/cgroup/rbox>`.
 pub fn fd(value: impl AsFd) -> String {
     let raw = value.as_fd().as_raw_fd();
     match std::fs::read_link(format!("/proc/self/fd/{raw}")) {

@@ -132,7 +132,7 @@ pub fn readable(fd: impl AsFd, who: Who<'_>, patience: Patience) -> Result<(), S
         match rustix::event::poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&step)) {
             Ok(0) => {}
             Err(rustix::io::Errno::INTR) => continue,
-            // What is wrong with it is told by whoever reads from it.
+            // What is wrong with it is reported by whoever reads from it.
             Ok(_) | Err(_) => return Ok(()),
         }
         let seen = who.look();

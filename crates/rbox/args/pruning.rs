@@ -22,7 +22,7 @@ pub(crate) struct Pruning {
 }
 
 impl Pruning {
-    /// What is to go, told by filters of these keys.
+    /// What is to go, chosen by filters of these keys.
     pub(crate) fn filters(&self, keys: &[&str]) -> anyhow::Result<Filters> {
         Ok(Filters::parse(&self.filter, keys)?)
     }

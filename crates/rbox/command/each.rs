@@ -2,7 +2,7 @@
 
 use crate::command::error::{NOT_DONE, report};
 
-/// Does something to each of several things the user named. Each failure is told when it happens and the rest
+/// Does something to each of several things the user named. Each failure is reported when it happens and the rest
 /// is still done, as Docker's client does; then the exit code is 1.
 pub(crate) fn each(names: &[String], mut work: impl FnMut(&str) -> anyhow::Result<()>) -> u8 {
     let mut code = 0;

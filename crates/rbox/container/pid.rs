@@ -1,7 +1,7 @@
 //! `rbox pid`: each process of a container, by its number inside and outside.
 //!
 //! A process in a PID namespace has a number in each namespace from the host's down to its own; the kernel
-//! tells them all (proc(5), `NSpid`).
+//! shows them all (proc(5), `NSpid`).
 
 use clap::Parser;
 use serde_json::{Value, json};

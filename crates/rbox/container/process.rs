@@ -1,4 +1,4 @@
-//! One process as proc(5) tells of it.
+//! One process as proc(5) shows it.
 
 use rbox_engine::host::read;
 
@@ -55,7 +55,7 @@ impl Process {
         let file = |name: &str| read(&format!("/proc/{pid}/{name}"));
         let status = String::from_utf8_lossy(&file("status")?).into_owned();
         let stat = String::from_utf8_lossy(&file("stat")?).into_owned();
-        // Without arguments (it is ending) the name still tells.
+        // Without arguments (it is ending) the name is still there.
         let arguments = file("cmdline").unwrap_or_default();
         Self::parse(pid, &status, &stat, &arguments)
     }

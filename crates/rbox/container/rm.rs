@@ -59,7 +59,7 @@ impl Execute for Rm {
             let container = match (global.engine.container(name), known) {
                 // Made with --rm, its monitor was faster: what is left to do is to wait for that.
                 (Err(EngineError::NoContainer(_)), Some(known)) => known,
-                // With -f a container that is not there is told, and no failure, as Docker has it.
+                // With -f a container that is not there is reported, and is no failure, as Docker has it.
                 (Err(error @ EngineError::NoContainer(_)), None) if self.force => {
                     crate::command::error::report(&error.into());
                     return Ok(());

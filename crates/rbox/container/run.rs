@@ -103,7 +103,7 @@ impl Execute for Run {
 /// What `run` attaches.
 struct Streams {
     shown: Shown,
-    /// What `inspect` tells of it.
+    /// What `inspect` shows of it.
     attached: Attached,
 }
 

@@ -1,4 +1,4 @@
-//! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a container that lives.
+//! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a running container.
 
 use clap::Parser;
 use rbox_engine::engine::{Container, StopRequest};

@@ -14,7 +14,7 @@ use crate::command::global::Warnings;
 use crate::output::escape;
 use crate::output::table::write_all;
 
-/// Where the progress is told: `run` keeps standard output for the container.
+/// Where progress is shown: `run` keeps standard output for the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Out {
     /// `pull` itself.
@@ -55,7 +55,7 @@ enum Shown {
 }
 
 impl Progress {
-    /// A pull that is told on `out`.
+    /// A pull that is shown on `out`.
     pub(crate) fn on(out: Out, quiet: bool) -> Self {
         let shown = match quiet {
             true => Shown::Nothing,
@@ -143,7 +143,7 @@ impl Lines {
     }
 }
 
-/// One bar a layer, in the order the layers were first told.
+/// One bar a layer, in the order in which the layers came.
 struct Bars {
     all: MultiProgress,
     layers: Mutex<HashMap<Digest, ProgressBar>>,

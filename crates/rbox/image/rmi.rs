@@ -40,7 +40,7 @@ impl Execute for Rmi {
         let store = global.engine.images()?;
         Ok(each(&self.images, |name| {
             if !store.has(name)? {
-                // Docker tells of one that is not there, and with -f does not fail.
+                // Docker reports one that is not there, and with -f does not fail.
                 let missing = store.get(name).err().map_or_else(String::new, |error| error.to_string());
                 if self.force {
                     crate::command::error::report(&anyhow::anyhow!(missing));
@@ -115,7 +115,7 @@ impl Execute for Prune {
     }
 }
 
-/// Removes unused images, tells which, and gives the bytes that were freed.
+/// Removes unused images, prints which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
     let pruned = global.engine.prune_images(filters, all)?;
     let removed: Vec<String> = pruned

@@ -93,7 +93,7 @@ Exit code: 0 when it reaches, 1 when it is stopped, 125 for bad input. With --pr
 happened counts."
 )]
 pub(crate) struct NetTrace {
-    /// How it is told
+    /// How it is printed
     #[arg(long, value_enum, default_value = "text")]
     format: TracedAs,
     /// Also make the connection (TCP, for 2 seconds at most)

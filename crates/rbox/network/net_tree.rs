@@ -114,7 +114,7 @@ fn whole(drawing: &Drawing, container: &ContainerDrawing, place: &PlaceDrawing) 
             .iter()
             .any(|c| c.id == container.id && c.place.as_ref().is_some_and(|p| p.default_route))
     };
-    // On several networks, what is inside is told where its way out is.
+    // On several networks, what is inside is shown where its default route leads.
     if place.default_route || !drawing.networks.iter().any(is_told) {
         programs.extend(inside(container));
     }
@@ -123,7 +123,7 @@ fn whole(drawing: &Drawing, container: &ContainerDrawing, place: &PlaceDrawing) 
     Tree { text: cable(place), under: trees }
 }
 
-/// Who listens in a container, and whom it asks for names.
+/// What listens in a container, and which servers it asks for names.
 fn inside(container: &ContainerDrawing) -> Vec<Tree> {
     let mut all = Vec::new();
     if let Some(listeners) = &container.listeners {

@@ -33,12 +33,12 @@ pub(crate) fn human_size(bytes: u64) -> String {
     scaled(bytes, 1000.0, 3, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"])
 }
 
-/// The same with four digits, as Docker tells sums and the sizes of volumes: `4.262MB`.
+/// The same with four digits, as Docker prints sums and the sizes of volumes: `4.262MB`.
 pub(crate) fn human_sum(bytes: u64) -> String {
     scaled(bytes, 1000.0, 4, &["B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB"])
 }
 
-/// Bytes in binary units with four significant digits, as memory is told: `7.656MiB`.
+/// Bytes in binary units with four significant digits, as memory is printed: `7.656MiB`.
 pub(crate) fn bytes_size(bytes: u64) -> String {
     scaled(bytes, 1024.0, 4, &["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB"])
 }

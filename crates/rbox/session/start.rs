@@ -43,7 +43,7 @@ pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended
         }
         Ended::Lost => {
             let container = global.engine.current(&record.id);
-            // An end that is on record is an end, whoever told it.
+            // An end that is on record is an end, whoever reported it.
             if let Some(exit) = container.as_ref().filter(|c| c.live.is_none()).and_then(|c| c.exit.as_ref())
             {
                 return Ok(u8::try_from(exit.exit_code).unwrap_or(255));

@@ -292,7 +292,7 @@ fn warnings(engine: &Engine, has_cgroups: bool) -> Vec<String> {
     if !filesystems.lines().any(|line| line.trim_start_matches("nodev").trim() == "overlay") {
         out.push("overlay is not loaded: containers start once the kernel module overlay is".to_owned());
     }
-    // A list that cannot be had (no nf_tables) is no warning: the first container with a network tells that.
+    // A list that cannot be had (no nf_tables) is no warning: the first container with a network reports that.
     for chain in NetworkStore::forward_drops().unwrap_or_default() {
         out.push(format!(
             "the firewall chain {chain} drops what is forwarded: containers reach nothing outside until it accepts rbox's bridges"

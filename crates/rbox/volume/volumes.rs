@@ -208,7 +208,7 @@ impl Execute for Prune {
     }
 }
 
-/// Removes unused volumes, tells which, and gives the bytes that were freed.
+/// Removes unused volumes, prints which, and gives the bytes that were freed.
 pub(crate) fn prune(global: &Global, filters: &Filters, all: bool) -> anyhow::Result<u64> {
     let pruned = global.engine.prune_volumes(filters, all)?;
     say_deleted("Volumes", pruned.names.iter().map(VolumeName::as_str))?;

@@ -9,7 +9,7 @@ use crate::record::container::{ContainerRecord, LiveState};
 use crate::record::file::read_json;
 use crate::record::paths::{CONFIG, Paths};
 
-/// Frees what a container holds while it lives: processes, groups, network. The caller holds its lock.
+/// Frees what a running container holds: processes, groups, network. The caller holds its lock.
 pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
     let mut failures = Vec::new();
     free_group(&now(&live.cgroup), &mut failures);

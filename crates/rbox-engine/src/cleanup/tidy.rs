@@ -114,7 +114,7 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
         return Ok(());
     }
     finish_dead(paths, id)?;
-    // A damaged record is told where containers are listed.
+    // A damaged record is reported where containers are listed.
     let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
     if let Some(record) = record.filter(|r| r.host.auto_remove) {
         hide_record(paths, &record)?;

@@ -31,7 +31,7 @@ pub(crate) fn list_running(paths: &Paths) -> Result<Vec<Container>, EngineError>
 fn read_all(paths: &Paths, ids: Vec<ContainerId>) -> Result<Vec<Container>, EngineError> {
     let mut all = Vec::with_capacity(ids.len());
     for id in ids {
-        // A damaged record hides nothing but what it told of its own container.
+        // A damaged record hides nothing but its own container's data.
         all.extend(Container::read(paths, &id)?);
     }
     all.sort_by(|a, b| b.record.created.cmp(&a.record.created).then_with(|| a.record.id.cmp(&b.record.id)));

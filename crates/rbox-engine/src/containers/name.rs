@@ -173,7 +173,7 @@ mod tests {
             let (_dir, paths, _) = world("new", links);
             assert_eq!(left(&paths), wanted, "{links:?}");
         }
-        // Its name is not to be had.
+        // Its name is not available.
         let (_dir, paths, _) = world("new", &["old"]);
         std::fs::write(paths.names().join("new"), "").unwrap();
         assert_eq!(left(&paths), ["new", "old"]);

@@ -31,7 +31,7 @@ pub(crate) fn not_running(container: &Container) -> EngineError {
     EngineError::Conflict(format!("container {id} is not running"))
 }
 
-/// What lives only between two lives of a container cannot be done: Docker's refusal.
+/// A container that is between two runs cannot do this: Docker's refusal.
 pub(crate) fn refuse_restarting(container: &Container) -> Result<(), EngineError> {
     if container.status == Status::Restarting {
         return Err(EngineError::Conflict(format!(
@@ -57,7 +57,7 @@ pub(crate) fn wait_ended(pidfd: impl AsFd, patience: Option<Duration>) -> bool {
     }
 }
 
-/// The root of a container that lives, by its first process.
+/// The root of a running container, by its first process.
 pub(crate) fn live_root(pid: i32) -> Result<OwnedFd, EngineError> {
     let path = format!("/proc/{pid}/root");
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

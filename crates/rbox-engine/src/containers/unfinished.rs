@@ -1,4 +1,4 @@
-//! Records that are being made: under a name that tells who makes them, so that those of a dead maker are known.
+//! Records that are being made: under a name that says who makes them, so that those of a dead maker are known.
 
 use std::path::PathBuf;
 
@@ -9,14 +9,14 @@ use crate::record::paths::Paths;
 
 pub(crate) const NEW: &str = ".new-";
 
-/// Where this process makes the record of `id`: the name tells who makes it, so that a dead maker's is known.
+/// Where this process makes the record of `id`: the name says who makes it, so that a dead maker's is known.
 pub(crate) fn unfinished_record(paths: &Paths, id: &ContainerId) -> PathBuf {
     let pid = rustix::process::getpid().as_raw_nonzero().get();
     let ticks = process_start(pid).map_or(0, |(ticks, _)| ticks);
     paths.containers().join(format!("{NEW}{id}.{pid}.{ticks}"))
 }
 
-/// Whether a process that lives is making the record of `id`.
+/// Whether a running process is making the record of `id`.
 pub(crate) fn is_being_made(paths: &Paths, id: &ContainerId) -> bool {
     let of_id = format!("{NEW}{id}.");
     let listing = std::fs::read_dir(paths.containers()).into_iter().flatten().flatten();

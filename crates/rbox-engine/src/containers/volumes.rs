@@ -41,7 +41,7 @@ pub(crate) fn volumes_of(record: &ContainerRecord) -> impl Iterator<Item = (&Vol
     })
 }
 
-/// Gives each anonymous volume of a record its name, so that the record tells which is the container's.
+/// Gives each anonymous volume of a record its name, so that the record says which is the container's.
 pub(crate) fn name_anonymous(record: &mut ContainerRecord) -> Result<(), VolumeError> {
     for mount in &mut record.host.mounts {
         if let MountKind::Volume { name: name @ None, .. } = &mut mount.kind {

@@ -70,7 +70,7 @@ pub fn stay() -> ! {
     }
 }
 
-/// Nobody is told that it failed: who waits for it gives up by itself.
+/// Its failure is not reported: who waits for it gives up by itself.
 fn notify(address: &[u8]) {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::ffi::OsStrExt;

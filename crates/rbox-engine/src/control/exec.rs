@@ -1,4 +1,4 @@
-//! A further process in a container that lives.
+//! A further process in a running container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 

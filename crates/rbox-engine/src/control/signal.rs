@@ -1,4 +1,4 @@
-//! Signals, stopping, freezing, waiting: what is done to a container that lives.
+//! Signals, stopping, freezing, waiting: what is done to a running container.
 
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
@@ -188,7 +188,7 @@ pub(crate) fn wait(paths: &Paths, container: &Container) -> Result<i32, EngineEr
     Ok(container.exit.as_ref().map_or(0, |exit| exit.exit_code))
 }
 
-/// Waits with the monitor, which tells the code also of a container that it then removes. None without a monitor.
+/// Waits with the monitor, which reports the code also of a container that it then removes. None without a monitor.
 fn told_by_monitor(paths: &Paths, container: &Container) -> Result<Option<i32>, EngineError> {
     let Ok(socket) = protocol::connect(&paths.live_of(&container.record.id)) else { return Ok(None) };
     let program = container.live.as_ref().map(|live| live.monitor).zip(pidfd(container).ok());

@@ -20,7 +20,7 @@ pub(crate) fn stats(container: &Container) -> Result<Stats, EngineError> {
     Ok(Cgroup::open(&live(container)?.cgroup)?.stats())
 }
 
-/// What the kernel tells of a process below /proc: as long as the process makes it, so only so much of it is read. None
+/// What the kernel shows of a process below /proc: as long as the process makes it, so only so much of it is read. None
 /// when the process is gone.
 pub fn read(path: &str) -> Option<Vec<u8>> {
     const MOST: u64 = 16 << 20;

@@ -198,7 +198,7 @@ fn add_image_volumes<'a>(
 /// Takes a name for the record, then puts the record in its place: whoever sees it sees it whole, and by a name that is its own.
 /// A name that the user did not give (`named`) is another when it is taken.
 fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
-    // Made under another name, which tells who makes it: a name that leads to it is held as long as that process lives.
+    // Made under another name, which says who makes it: a name that leads to it is held as long as that process runs.
     let dir = unfinished_record(paths, &record.id);
     let make = |path: &Path, mode| {
         std::fs::DirBuilder::new()
@@ -222,7 +222,7 @@ fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Res
     settle(paths, record)
 }
 
-/// Writes the record, then takes the name that it has: should this be killed, the record tells which name to give up.
+/// Writes the record, then takes the name that it has: should this be killed, the record says which name to give up.
 fn take_some_name(
     paths: &Paths,
     record: &mut ContainerRecord,

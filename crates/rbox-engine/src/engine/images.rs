@@ -118,7 +118,7 @@ impl Engine {
     }
 }
 
-/// Passes on what a pull tells.
+/// Passes on the progress of a pull.
 struct Passed<'a>(&'a dyn Observer);
 
 impl PullProgress for Passed<'_> {

@@ -62,7 +62,7 @@ fn state(container: &Container) -> Value {
     let status = container.status;
     let exit = container.exit.as_ref();
     let started = container.live.as_ref().map(|live| live.started).or(exit.and_then(|exit| exit.started));
-    // While it runs, what is told of the last exit is when it was; its code is told again at the next.
+    // While it runs, only the time of the last exit is shown; its code is shown again at the next.
     let ended = if container.is_running() { None } else { exit };
     let mut out = json!({
         "Status": status.as_str(),
@@ -83,7 +83,7 @@ fn state(container: &Container) -> Value {
     out
 }
 
-/// Whether the kernel killed a process of this life for want of memory: perhaps one of exec, and the container goes on.
+/// Whether the kernel killed a process of this run because memory ran out: perhaps one of exec, and the container goes on.
 fn has_oom_kills(container: &Container) -> bool {
     let live = container.live.as_ref();
     live.is_some_and(|live| Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0))

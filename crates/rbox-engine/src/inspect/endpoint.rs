@@ -1,4 +1,4 @@
-//! The part of `inspect` that tells of a container's networks.
+//! The part of `inspect` that shows a container's networks.
 
 use rbox_network::Endpoint;
 use rbox_spec::container::{Attachment, NetworkMode};

@@ -41,7 +41,7 @@ impl Kept {
         fds.len() - before
     }
 
-    /// Does what is to be done for what was appended last: `ready` tells of each.
+    /// Does what is to be done for what was appended last: `ready` has each.
     pub(crate) fn turn(&mut self, ready: &[bool], buffer: &mut [u8]) {
         let mut ready = ready.iter().copied();
         self.0.retain_mut(|output| {

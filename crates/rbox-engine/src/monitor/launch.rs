@@ -158,7 +158,7 @@ fn carry_out(
     live.running = true;
     live.between = None;
     write_json(&live_dir.join(STATE), live)?;
-    // Live state goes with a reboot; this stays, and tells the next boot that the container ran.
+    // Live state goes with a reboot; this stays, and lets the next boot know that the container ran.
     let mark = paths.started_mark(&record.id);
     rbox_sys::own::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
     Ok(Made { running, root, held_ports, dns })
@@ -283,7 +283,7 @@ const HOST_VIEW_INSIDE: &str = "/host-view";
 /// Tells the embedded image's process how the host sees it: the file was empty until its pid was known.
 fn tell_hello(paths: &Paths, record: &ContainerRecord, live: &LiveState) {
     if record.embedded {
-        // Without it the program tells only its own view.
+        // Without it the program shows only its own view.
         let _ = rbox_sys::own::write(
             &paths.given_file(&record.id, HOST_VIEW),
             crate::embedded::host_view(record, live),

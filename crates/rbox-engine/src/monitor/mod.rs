@@ -80,7 +80,7 @@ impl Starting {
     }
 }
 
-/// Starts a container: forks its monitor, which tells how that went. The caller holds the lock and gives it away.
+/// Starts a container: forks its monitor, which reports how that went. The caller holds the lock and gives it away.
 pub(crate) fn start(
     paths: &Paths,
     record: &ContainerRecord,
@@ -147,7 +147,7 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
 struct Post {
     listener: Option<OwnedFd>,
     clients: Clients,
-    /// The terminal's size as it was told when somebody started it.
+    /// The terminal's size as it was when somebody started it.
     size: Option<(u16, u16)>,
 }
 
@@ -299,7 +299,7 @@ fn timespec(time: Duration) -> Timespec {
     Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
-/// A container that did not come to be: all it had is freed, the reason is kept and told.
+/// A container that did not come to be: all it had is freed, the reason is kept and reported.
 fn report_failure(
     paths: &Paths,
     record: &ContainerRecord,
@@ -654,7 +654,7 @@ impl<'a> Monitor<'a> {
         Next::Over(self.post.clients)
     }
 
-    /// What the program wrote before it ended. Nothing else of the container lives to write more, so what is
+    /// What the program wrote before it ended. Nothing else of the container is left to write more, so what is
     /// there is read until there is no more; a client that is behind gets all of it later.
     fn drain(&mut self) {
         // Somebody outside of the container may have been passed its pipe, and may write on: some 64 MiB are enough.

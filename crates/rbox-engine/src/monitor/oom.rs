@@ -1,4 +1,4 @@
-//! Which process the kernel killed for want of memory, from its log.
+//! Which process the kernel killed because memory ran out, from its log.
 
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -8,7 +8,7 @@ use rbox_spec::id::ContainerId;
 /// The kernel gives one record a read, and none is longer (`PRINTK_MESSAGE_MAX`).
 const RECORD: usize = 8192;
 
-/// What the kernel's log tells of the last such end in the control group of `id`, as a sentence. None where the log
+/// What the kernel's log says of the last such end in the control group of `id`, as a sentence. None where the log
 /// cannot be read, or has gone over it.
 pub(crate) fn told(id: &ContainerId) -> Option<String> {
     let mut log = std::fs::File::options()

@@ -63,7 +63,7 @@ pub(crate) fn plan(
     Ok(held)
 }
 
-/// Which of these networks the way out leads through: of those that have one that of the highest priority, and of equals the first by
+/// Which of these networks the default route leads through: of those that have one that of the highest priority, and of equals the first by
 /// name, as with Docker.
 pub(crate) fn way_out(networks: &[(&Attachment, Network)]) -> Option<usize> {
     let open = networks.iter().enumerate().filter(|(_, (_, network))| !network.internal);

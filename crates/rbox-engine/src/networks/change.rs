@@ -93,7 +93,7 @@ impl<'a> Change<'a> {
             live.published.iter().filter(|port| !is_asked(port)).copied().collect();
         self.take_back(&stray)?;
         if let Some((_, socket)) = self.inside()? {
-            // What led in by a network that is left does so by the one that the way out leads through now; and that is
+            // What led in by a network that is left does so by the one that has the default route now; and that is
             // made again, as nobody knows how far it was made.
             let mut homeless = Vec::new();
             if let Some(live) = &mut self.live {
@@ -165,8 +165,8 @@ impl<'a> Change<'a> {
         }
     }
 
-    /// Makes the way out lead where the priorities say, now that the networks are others, and the published ports with it:
-    /// what comes in through another network than the way out would be answered with the wrong address. `ports` have
+    /// Makes the default route lead where the priorities say, now that the networks are others, and the published ports with it:
+    /// what comes in through another network than the default route would be answered with the wrong address. `ports` have
     /// lost their network.
     fn route(&mut self, socket: OwnedFd, mut ports: Vec<PublishedPort>) -> Result<(), EngineError> {
         let found = self
@@ -201,7 +201,7 @@ impl<'a> Change<'a> {
     }
 }
 
-/// Puts the container on a network. The first of a running one that has a way out has its published ports, too: these were
+/// Puts the container on a network. The first of a running one that has a default route has its published ports, too: these were
 /// given up when the last such network was left, or never taken when there was none. `links` are further ones of the container.
 pub(crate) fn connect(
     paths: &Paths,
@@ -240,7 +240,7 @@ pub(crate) fn connect(
     settled
 }
 
-/// Puts a container that runs on the network, with its published ports where it had no way out before. Its monitor holds
+/// Puts a container that runs on the network, with its published ports where it had no default route before. Its monitor holds
 /// these from now on.
 fn enter(
     change: &mut Change<'_>,
@@ -326,7 +326,7 @@ fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Erro
     failures
 }
 
-/// Takes the container off a network. Ports published through it are published through the one that its way out leads
+/// Takes the container off a network. Ports published through it are published through the one that its default route leads
 /// through then, and are given up when there is none.
 pub(crate) fn disconnect(paths: &Paths, container: &Container, network: &str) -> Result<(), EngineError> {
     let mut change = Change::begin(paths, container)?;

@@ -1,7 +1,7 @@
 //! `--link`: another container by a name of this one's choice, in /etc/hosts and for the name server.
 //!
 //! The name server looks a link up anew for each question. /etc/hosts is text, so a container that starts tells those that
-//! have a link to it: `<state>/links/<its id>/<id of one that links to it>` is there while such a one lives.
+//! have a link to it: `<state>/links/<its id>/<id of one that links to it>` is there while such a container runs.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;

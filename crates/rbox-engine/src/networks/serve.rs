@@ -72,7 +72,7 @@ impl<'a> Served<'a> {
         self.ports.push(Port::new(port, &endpoints));
     }
 
-    /// The container joined a network, left one, has another name, or fewer ports: told by the records. A port that is
+    /// The container joined a network, left one, has another name, or fewer ports: as the records say. A port that is
     /// published no more is given up.
     pub(crate) fn follow(&mut self, paths: &'a Paths, id: &ContainerId) {
         let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();

@@ -23,7 +23,7 @@ pub(crate) fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
 }
 
 /// Whether an address held in this container's name is in use: its record is there and somebody has its lock, or
-/// its process lives.
+/// its process is running.
 pub(crate) fn is_live(paths: &Paths, id: &str) -> bool {
     let Ok(id) = id.parse() else { return false };
     crate::record::lock::Lock::is_held(&paths.live_of(&id))

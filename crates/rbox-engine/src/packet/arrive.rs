@@ -241,7 +241,7 @@ impl<'a> Walk<'a> {
                 return Ok(());
             }
         };
-        // A bridge that is made anew gets its ports back: what is told of every missing bridge is all.
+        // A bridge that is made anew gets its ports back: what is said of every missing bridge is all.
         let advice = if net.up { format!("rbox restart {name}") } else { String::new() };
         Err(self.stop("cable", &wrong, &format!("the cable of {name}"), &advice))
     }

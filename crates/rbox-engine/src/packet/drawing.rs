@@ -93,7 +93,7 @@ pub struct NetworkDrawing {
     pub subnet6: Option<String>,
     /// The bridge's IPv6 address.
     pub gateway6: Option<IpAddr>,
-    /// It has no way out, and none in.
+    /// Nothing leads out of it, and nothing in.
     pub internal: bool,
     /// Its containers do not reach each other.
     pub isolated: bool,
@@ -147,7 +147,7 @@ pub struct PlaceDrawing {
     pub connected: bool,
     /// It may send with its own addresses only.
     pub guarded: bool,
-    /// Its way out leads through this network.
+    /// Its default route leads through this network.
     pub default_route: bool,
     /// What is published through this network.
     pub ports: Vec<PortDrawing>,

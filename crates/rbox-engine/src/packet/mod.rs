@@ -1,6 +1,6 @@
 //! The way of a packet: drawn, and traced from a source to a destination.
 //!
-//! What is told comes from three places that must agree: the records (who is on which network), the kernel (links, routes,
+//! What is shown comes from three places that must agree: the records (who is on which network), the kernel (links, routes,
 //! sockets, what the nftables tables hold), and the rules as `rbox-network` writes them. [`World`] is all that was
 //! looked at once; [`Kernel`] answers what depends on where one stands. A trace walks over both and touches nothing;
 //! only `--probe` sends a packet.

@@ -208,7 +208,7 @@ impl Walk<'_> {
             self.ok("name", format!("{name} has the host's network"));
             return self.host_address(from);
         }
-        // What is published leads to the way out; the others are as good for the host.
+        // What is published leads to the default route's network; the others are as good for the host.
         let main = node.endpoints.iter().find(|e| e.default_route).or(node.endpoints.first());
         let Some(endpoint) = main else {
             let text = format!("{name} is on no network: it has no address but its own loopback");

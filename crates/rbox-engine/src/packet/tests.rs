@@ -180,7 +180,7 @@ impl Made {
         walk(&self.world, self, &from, &to.parse().unwrap()).unwrap()
     }
 
-    /// The step that decides, and the rule or the advice that is told.
+    /// The step that decides, and the rule or the advice that is given.
     fn ends(&self, from: &str, to: &str) -> (String, String) {
         let trace = self.walk(from, to);
         let last = trace.steps.last().unwrap();
@@ -487,7 +487,7 @@ fn what_is_missing_is_told() {
     let down = Cable { up: false, bridge: Some("rb-front".into()), isolated: false };
     made.world.cables.insert("rbweb0".into(), down);
     made.expect("lo", "web:80", "cable", "rbox restart web");
-    // Each network whose rules are damaged is told once, and what that means for the whole way once.
+    // Each network whose rules are damaged is reported once, and what that means for the whole way once.
     let mut made = Made::new();
     made.world.networks.iter_mut().for_each(|net| net.whole = false);
     let trace = made.walk("other", "host:8080");

@@ -47,7 +47,7 @@ pub(super) struct Walk<'a> {
     steps: Vec<Step>,
     pub(super) if_only: Vec<String>,
     address: Option<IpAddr>,
-    /// Something of rbox's is missing on the way, and was told.
+    /// Something of rbox's is missing on the way, and was reported.
     broken: BTreeSet<String>,
 }
 

@@ -93,7 +93,7 @@ impl World {
             _ => None,
         };
         let links = seen.links().to_vec();
-        // A bridge is for machines inside, be it of rbox or of another engine, unless the way out leads over it.
+        // A bridge is for machines inside, of rbox or of another engine, unless the default route leads over it.
         let outward = links.iter().map(|link| link.name.clone()).filter(|name| {
             default.as_ref() == Some(name)
                 || name != "lo" && !Path::new("/sys/class/net").join(name).join("bridge").exists()
@@ -142,7 +142,7 @@ impl World {
 
     /// Who has the address `ip` on the network of `bridge`.
     pub(crate) fn owner(&self, bridge: &str, ip: IpAddr) -> Option<(&Node, &Endpoint)> {
-        // One that shares another's network has the same endpoints: the owner is told.
+        // One that shares another's network has the same endpoints: the owner is shown.
         self.nodes.iter().filter(|node| node.shares.is_none()).find_map(|node| {
             let has = |e: &&Endpoint| e.bridge == bridge && e.addresses().any(|own| own == ip);
             Some((node, node.endpoints.iter().find(has)?))

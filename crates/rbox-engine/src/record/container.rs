@@ -1,10 +1,10 @@
-//! A container's records on disk: what was asked for, what lives now, how it ended.
+//! A container's records on disk: what was asked for, what is running now, how it ended.
 //!
 //! Each file is written to a temporary name and renamed, so a reader sees a whole one. What a command promised is synced
 //! before it returns ([`keep`]), so that a power cut finds a whole one too. The files are:
 //! `config.json` ([`ContainerRecord`], once at `create`), `state.json` ([`LiveState`], on tmpfs while a process
-//! lives), `exit.json` ([`ExitRecord`], at each exit). [`Status`] is derived from them and from the kernel;
-//! nothing on disk claims that a process lives.
+//! runs), `exit.json` ([`ExitRecord`], at each exit). [`Status`] is derived from them and from the kernel;
+//! nothing on disk claims that a process is running.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -45,7 +45,7 @@ pub struct ContainerRecord {
     pub platform: String,
     /// The layers' directories, base first.
     pub layers: Vec<PathBuf>,
-    /// It is of the image embedded in rbox, whose program is told what the host sees.
+    /// It is of the image embedded in rbox, whose program gets to know what the host sees.
     pub embedded: bool,
     /// What the process is.
     pub config: ContainerConfig,
@@ -53,12 +53,12 @@ pub struct ContainerRecord {
     pub host: HostConfig,
 }
 
-/// What lives now. On tmpfs: a reboot takes it away together with the processes.
+/// What is running now. On tmpfs: a reboot takes it away together with the processes.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LiveState {
     /// PID 1 of the container, as the host counts.
     pub pid: i32,
-    /// Start time of that process in clock ticks since boot (proc(5), field 22): a reused pid is told from it.
+    /// Start time of that process in clock ticks since boot (proc(5), field 22): a reused pid is recognised by it.
     pub start_ticks: u64,
     /// The monitor's pid.
     pub monitor: i32,
@@ -83,7 +83,7 @@ pub struct LiveState {
 pub struct ExitRecord {
     /// The process's own code, or 128+n after signal n.
     pub exit_code: i32,
-    /// A process of it was killed for want of memory.
+    /// A process of it was killed because memory ran out.
     pub oom_killed: bool,
     /// Why it could not be started, or empty.
     pub error: String,
@@ -104,12 +104,12 @@ impl LiveState {
         read_json(&paths.live_state(id)).ok().flatten()
     }
 
-    /// Whether its process lives, be it still on its way to the program.
+    /// Whether its process is running, also one that has not executed the program yet.
     pub(crate) fn has_process(&self) -> bool {
         process_is(self.pid, self.start_ticks)
     }
 
-    /// The endpoint that its way out leads through, or for want of one the first: what is published leads to it.
+    /// The endpoint of its default route, or without one the first: what is published leads to it.
     pub fn main_endpoint(&self) -> Option<&Endpoint> {
         self.endpoints.iter().find(|endpoint| endpoint.default_route).or(self.endpoints.first())
     }
@@ -145,9 +145,9 @@ impl ExitRecord {
 pub enum Status {
     /// Never started.
     Created,
-    /// Its PID 1 lives.
+    /// Its PID 1 is running.
     Running,
-    /// Its PID 1 lives, frozen.
+    /// Its PID 1 is running, frozen.
     Paused,
     /// It has ended; its monitor starts it again.
     Restarting,
@@ -181,7 +181,7 @@ pub struct Container {
     pub record: ContainerRecord,
     /// Where it is in its life.
     pub status: Status,
-    /// What lives, while it does.
+    /// Its live state, while it runs.
     pub live: Option<LiveState>,
     /// How it ended last, if it did.
     pub exit: Option<ExitRecord>,
@@ -219,7 +219,7 @@ pub(crate) fn settle_exit(paths: &Paths, id: &ContainerId) {
 }
 
 impl Container {
-    /// Reads one container's records and asks the kernel what of it lives. None when there is no such record.
+    /// Reads one container's records and asks the kernel what of it is running. None when there is no such record.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
         let read = || read_json::<ContainerRecord>(&dir.join(CONFIG));
@@ -328,7 +328,7 @@ impl Container {
         Self { record, status: Status::Dead, live: None, exit: Some(exit), health: None }
     }
 
-    /// Whether its PID 1 lives.
+    /// Whether its PID 1 is running.
     pub fn is_running(&self) -> bool {
         self.live.is_some()
     }
@@ -350,5 +350,5 @@ pub(crate) fn process_is(pid: i32, ticks: u64) -> bool {
     process_start(pid).is_some_and(|(start, zombie)| start == ticks && !zombie)
 }
 
-/// The exit code told for a container whose end nobody saw.
+/// The exit code of a container whose end nobody saw.
 pub(crate) const UNSEEN_EXIT: i32 = 255;

@@ -7,7 +7,7 @@ use rbox_spec::Kind;
 use rbox_spec::record::{Record, decode, encode};
 use rbox_sys::plain;
 
-/// Whether a write failed for want of room.
+/// Whether a write failed because no room was left.
 pub(crate) fn is_full(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }

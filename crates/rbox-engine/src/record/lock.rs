@@ -1,6 +1,6 @@
 //! One lock a container, held by descriptor: whoever dies releases it (flock(2), law 7).
 //!
-//! The monitor holds it while its container lives and until everything of it is cleaned up. So a lock that can
+//! The monitor holds it while its container runs and until everything of it is cleaned up. So a lock that can
 //! be had means that nobody looks after the container any more, and its holder may tidy.
 
 use std::fs::File;
@@ -93,7 +93,7 @@ impl Editing {
         Self::open(paths, id, |dir| lock::take(dir, How::Exclusive, Patience::MOMENT).map(|()| true))
     }
 
-    /// The same, waiting no longer than `patience`. None, too, when it was not to be had.
+    /// The same, waiting no longer than `patience`. None, too, when it was not available.
     pub(crate) fn begin_within(
         paths: &Paths,
         id: &ContainerId,

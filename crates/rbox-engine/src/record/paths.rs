@@ -4,7 +4,7 @@
 //! <root>, /var/lib/rbox              <state>, /run/rbox
 //!   image/            the store        containers/<id>/
 //!   containers/<id>/                     lock         held by the monitor for its life
-//!     config.json     the record         state.json   pid, cgroup, address while it lives
+//!     config.json     the record         state.json   pid, cgroup, address while it runs
 //!     exit.json       the last exit      monitor.sock attach and resize
 //!     started         when it started
 //!     upper/ work/    overlay
@@ -46,7 +46,7 @@ pub(crate) const CONFIG: &str = "config.json";
 pub(crate) const EXIT: &str = "exit.json";
 /// What its health checks came to: beside its live state while it runs, then beside its exit.
 pub(crate) const HEALTH: &str = "health.json";
-/// What lives of it, in its directory below the state directory.
+/// Its state while it runs, in its directory below the state directory.
 pub(crate) const STATE: &str = "state.json";
 /// Held by who looks after it, in the same directory.
 pub(crate) const LOCK: &str = "lock";
@@ -172,7 +172,7 @@ impl Paths {
     pub fn live_of(&self, id: &ContainerId) -> PathBuf {
         self.live().join(id.as_str())
     }
-    /// What lives of one container.
+    /// The state of one running container.
     pub(crate) fn live_state(&self, id: &ContainerId) -> PathBuf {
         self.live_of(id).join(STATE)
     }
@@ -192,7 +192,7 @@ impl Paths {
     pub(crate) fn changing(&self) -> PathBuf {
         self.state.join("changing")
     }
-    /// Who has a link to whom: a directory for each container that is linked to.
+    /// Links between containers: a directory for each container that is linked to.
     pub(crate) fn links(&self) -> PathBuf {
         self.state.join("links")
     }
@@ -243,7 +243,7 @@ fn prepare_root(dir: &Path) -> Result<(), RecordError> {
 }
 
 /// Makes a directory that only root can enter, or makes one such that is there. Whether it was made. A full disk is no error:
-/// what is missing then is told by whoever needs it.
+/// what is missing then is reported by whoever needs it.
 fn close(dir: &Path) -> Result<bool, RecordError> {
     let meta = match std::fs::metadata(dir) {
         Err(error) if error.kind() == ErrorKind::NotFound => {

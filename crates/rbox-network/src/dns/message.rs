@@ -118,7 +118,7 @@ fn read_name(message: &[u8], start: usize) -> Option<(Option<String>, usize)> {
     }
 }
 
-/// The length that an OPT record among the first additional records tells.
+/// The length in an OPT record among the first additional records.
 fn find_opt(message: &[u8], mut at: usize, records: u16) -> Option<u16> {
     for _ in 0..records.min(4) {
         let (_, end) = read_name(message, at)?;

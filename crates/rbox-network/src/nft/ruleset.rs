@@ -213,7 +213,7 @@ pub(super) fn add_table(batch: &mut Batch, family: Family, table: &str) {
             const KEY_BYTE_ORDER: [u8; 2] = [0, 4];
             body = body.bytes(13, &[&KEY_BYTE_ORDER[..], &1_u32.to_ne_bytes()].concat());
         }
-        // Ids are told apart by table.
+        // Ids differ by table.
         batch.push(msg::NEWSET, CREATE, body.u32(10, id as u32 + 1));
     }
 }

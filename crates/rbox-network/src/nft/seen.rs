@@ -1,4 +1,4 @@
-//! What the tables hold now, as the kernel tells it: for who asks why a packet goes where it goes.
+//! What the tables hold now, as the kernel reports it: for those who ask why a packet goes where it goes.
 
 use std::net::{IpAddr, SocketAddr};
 

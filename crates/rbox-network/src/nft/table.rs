@@ -18,7 +18,7 @@ use crate::{conntrack, loopback6};
 
 /// The ruleset changed since its generation was read.
 const RESTART: Errno = Errno::RESTART;
-/// An empty chain without a hook, by which a table of family ip tells that the kernel has no family bridge.
+/// An empty chain without a hook, by which a table of family ip shows that the kernel has no family bridge.
 const UNGUARDED: &str = "unguarded";
 /// How often a change is tried again because another process's came between the look and the change.
 const PATIENCE: usize = 100;

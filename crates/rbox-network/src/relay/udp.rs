@@ -76,7 +76,7 @@ impl Flows {
             let Some(flow) = self.of(client, to, now) else { continue };
             flow.until = now + IDLE;
             let datagram = buffer.get(..length).unwrap_or_default();
-            // That nobody listened to the one before is told once, in place of sending this one.
+            // That nobody listened to the one before is reported once, in place of sending this one.
             for _ in 0..2 {
                 if rustix::net::send(&flow.server, datagram, SendFlags::DONTWAIT) != Err(Errno::CONNREFUSED) {
                     break;

@@ -22,7 +22,7 @@
 //! | running | the process is there and does not listen: the socket is closed by execve |
 //! | stopped | it has ended, or whoever created it was killed before it was done |
 //!
-//! A pid that was given to another process is told by the start time, and signals go through a pidfd.
+//! A pid that was given to another process is recognised by the start time, and signals go through a pidfd.
 //!
 //! What the config cannot say stands in [`Bundle`]: limits (the caller makes [`Resources`](rbox_spec::Resources) of `linux.resources`) and the
 //! compiled filter of `linux.seccomp`. What rbox cannot do is refused by name before anything is made.

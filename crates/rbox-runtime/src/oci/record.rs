@@ -40,7 +40,7 @@ pub(super) struct Kept {
     id: String,
     bundle: PathBuf,
     annotations: HashMap<String, String>,
-    /// Its first process, and when that was started: a reused pid is told from it.
+    /// Its first process, and when that was started: a reused pid is recognised by it.
     pid: Option<i32>,
     start_ticks: u64,
     /// It was set up to its end.
@@ -221,7 +221,7 @@ impl Container {
         }
     }
 
-    /// The record, and the status that the kernel tells.
+    /// The record, and the status that the kernel reports.
     pub(super) fn look(&self) -> Result<Seen, RuntimeError> {
         let kept = self.read()?;
         if !kept.complete {

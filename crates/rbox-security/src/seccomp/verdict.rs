@@ -5,7 +5,7 @@ use super::compiler::arch::Arch;
 /// `SECCOMP_RET_ALLOW` and `SECCOMP_RET_LOG`: the call is made.
 const MADE: [u32; 2] = [0x7fff_0000, 0x7ffc_0000];
 
-/// Whether `program` lets the call of this number and these arguments through. No for anything that cannot be told.
+/// Whether `program` lets the call of this number and these arguments through. No for anything that cannot be known.
 pub(super) fn lets_through(program: &[u64], arch: Arch, nr: u32, args: &[u64]) -> bool {
     verdict(program, arch, nr, args).is_some_and(|verdict| MADE.contains(&(verdict & 0xffff_0000)))
 }

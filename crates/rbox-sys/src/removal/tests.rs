@@ -119,7 +119,7 @@ fn modes_and_flags_do_not_keep_anything() {
     assert!(!tree.exists());
 }
 
-/// A mount point stays, is told, and is not looked into; all else goes.
+/// A mount point stays, is reported, and is not looked into; all else goes.
 #[test]
 fn mount_points_are_not_crossed() {
     let place = Place::new("mounts");
@@ -146,7 +146,7 @@ fn mount_points_are_not_crossed() {
     assert!(!tree.exists());
 }
 
-/// What cannot be removed far down is told, and what is beside it goes, on the levels that were closed, too.
+/// What cannot be removed far down is reported, and what is beside it goes, on the levels that were closed, too.
 #[test]
 fn one_that_stays_deep_down_keeps_nothing_beside_it() {
     let place = Place::new("stuck");

@@ -1,6 +1,6 @@
 //! Architectures a filter speaks about and the numbers of their system calls.
 
-/// As the kernel tells it in `struct seccomp_data`.
+/// As the kernel reports it in `struct seccomp_data`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
     /// `x86_64`
