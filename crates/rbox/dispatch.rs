@@ -361,7 +361,14 @@ mod tests {
                 "docker's flag -H is not supported: rbox has no daemon to connect to; see 'rbox --help'",
             ),
             ("bogus", "'bogus' is not an rbox command; see 'rbox --help'"),
-            ("run --gpus all x", "docker's flag --gpus is not supported by rbox run; see 'rbox run --help'"),
+            (
+                "run --gpus all x",
+                "docker's flag --gpus is not supported by rbox run; give each device node with --device, and the driver's libraries with -v",
+            ),
+            (
+                "run --link-local-ip 1.2.3.4 x",
+                "docker's flag --link-local-ip is not supported by rbox run; see 'rbox run --help'",
+            ),
             (
                 "ps --al",
                 "unexpected argument '--al' found (a similar argument exists: '--all'); see 'rbox ps --help'",

@@ -166,15 +166,16 @@ impl Conf {
                 match query(*server, name, kind, self.timeout) {
                     Ok(answer) => return Ok(answer),
                     Err(error) => {
-                        let why = match error.kind() {
-                            // What a socket says whose time to read is over.
+                        let (kind, why) = match error.kind() {
+                            // What a socket says whose time to read is over. It was asked as often as may help: to a pull
+                            // that is no reason to try again.
                             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                                format!("no answer within {} s", self.timeout.as_secs())
+                                let why = format!("no answer within {} s", self.timeout.as_secs());
+                                (io::ErrorKind::HostUnreachable, why)
                             }
-                            _ => error.to_string(),
+                            kind => (kind, error.to_string()),
                         };
-                        problem =
-                            io::Error::new(error.kind(), format!("name server {server} for {name}: {why}"));
+                        problem = io::Error::new(kind, format!("name server {server} for {name}: {why}"));
                     }
                 }
             }
@@ -348,5 +349,7 @@ mod tests {
             error.to_string(),
             format!("name server {} for a.test: no answer within 1 s", conf.servers[0])
         );
+        // The pull takes that for a registry that is not there, and asks no more.
+        assert_eq!(error.kind(), io::ErrorKind::HostUnreachable);
     }
 }
