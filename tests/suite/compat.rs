@@ -547,12 +547,12 @@ fn namespaces_of_the_host_by_request() {
     crate::harness::wait_until("nothing is left", || !running("sleep\0876"));
 
     let name = t.name("own");
-    t.sleeper(&name, ["--domainname", "example.org", "-h", "box", "--ipc", "none"]);
+    t.sleeper(&name, ["--domainname", "example.org", "-h", "box", "--ipc", "none", "--annotation", "a.b=c"]);
     let script = "cat /proc/sys/kernel/domainname; hostname -f; ls -d /dev/shm 2>/dev/null; umask";
     assert_eq!(t.ok(["exec", &name, "sh", "-c", script]), "example.org\nbox.example.org\n0022");
     let shown =
         "{{.Config.Domainname}} {{.HostConfig.IpcMode}} {{.HostConfig.PidMode}}|{{.HostConfig.Annotations}}";
-    assert_eq!(t.ok(["inspect", "-f", shown, &name]), "example.org none |map[]");
+    assert_eq!(t.ok(["inspect", "-f", shown, &name]), "example.org none |map[a.b:c]");
 }
 
 fn rustix_nodename() -> String {

@@ -160,6 +160,12 @@ fn a_running_container_without_a_record_says_what_is_wrong() {
     {
         world.own.run(args).refused(code, &["record", "rm -f"]);
     }
+    for args in [&["stop", "running"][..], &["restart", "running"], &["start", "running"]] {
+        world.own.run(args).refused(1, &["record", "rm -f"]);
+    }
+    for args in [&["rename", "running", "new"][..], &["update", "-m", "100m", "running"]] {
+        world.own.run(args).refused(1, &["config.json"]);
+    }
     world.own.run(&["rm", "-f", &world.running]).ok();
     world.own.run(&["rm", "-f", "ended"]).ok();
 }

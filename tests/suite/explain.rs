@@ -68,6 +68,7 @@ fn the_order_is_the_flow() {
     assert!(place("clone3") < place("pivot_root"));
     assert!(place("pivot_root") < place("sethostname") || place("sethostname") < place("execve"));
     assert!(place("pivot_root") < place("execve"));
+    assert!(!out.stderr.contains("run the hooks"), "a step that nobody asked for is told");
 }
 
 /// strace sees the same calls: nothing is told that was not done, and nothing of note is left out.

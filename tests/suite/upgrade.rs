@@ -54,20 +54,62 @@ fn records_without_a_version_are_read_and_written_with_one() {
     own.run(&["volume", "rm", "fixture"]).ok();
 }
 
+/// Makes the record at `path` one of a newer rbox: its text before.
+fn make_newer(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let mut record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    record["record_version"] = 9.into();
+    record["written_by"] = "7.8.9".into();
+    fs::write(path, record.to_string()).unwrap();
+    text
+}
+
 #[test]
 fn a_newer_record_is_refused_and_in_nobodys_way() {
     let Some(t) = Test::start() else { return };
     let own = OwnRoots::new(&t, "new", &t.suite.registry);
-    let config = put_old_records(&own).join("config.json");
-    let text = fs::read_to_string(&config).unwrap();
-    fs::write(&config, text.replacen('{', r#"{"record_version":9,"written_by":"7.8.9","#, 1)).unwrap();
+    let container = put_old_records(&own);
     own.run(&["run", "--name", "other", BUSYBOX, "true"]).ok();
-    let shown = own.run(&["ps", "-a", "--format", "{{.State}}"]).ok();
-    assert_eq!(shown, "exited\ndead");
-    let why = own.run(&["inspect", "-f", "{{.State.Error}}", ID]).ok();
-    assert!(why.contains("record version 9, which needs rbox 7.8.9 or newer"), "{why}");
-    assert_ne!(own.run(&["start", ID]).code, 0);
-    assert!(fs::read_to_string(&config).unwrap().contains("7.8.9"), "it is not written over");
+    for file in ["config.json", "exit.json"] {
+        let path = container.join(file);
+        let before = make_newer(&path);
+        let shown = own.run(&["ps", "-a", "--format", "{{.State}}"]).ok();
+        assert_eq!(shown, "exited\ndead", "{file}");
+        let why = own.run(&["inspect", "-f", "{{.State.Error}}", ID]).ok();
+        assert!(why.contains("record version 9, which needs rbox 7.8.9 or newer"), "{file}: {why}");
+        for args in [
+            &["start", ID][..],
+            &["restart", ID],
+            &["stop", ID],
+            &["rename", ID, "new"],
+            &["update", "-m", "100m", ID],
+            &["network", "connect", "bridge", ID],
+        ] {
+            own.run(args).refused(1, &["needs rbox 7.8.9 or newer"]);
+        }
+        assert!(fs::read_to_string(&path).unwrap().contains("7.8.9"), "{file} is written over");
+        fs::write(&path, before).unwrap();
+    }
+    assert_eq!(own.run(&["inspect", "-f", "{{.State.Status}}", "ended"]).ok(), "exited");
+}
+
+/// It runs under a newer rbox: this one neither takes it for ended nor takes it away.
+#[test]
+fn a_container_that_runs_under_a_newer_rbox_is_left_to_it() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "newlive", &t.suite.registry);
+    let id = own.run(&["run", "-d", "--name", "lives", BUSYBOX, "sleep", "1000"]).ok();
+    let state = own.state.join("containers").join(&id).join("state.json");
+    let before = make_newer(&state);
+    for args in
+        [&["rm", "-f", &id][..], &["rm", &id], &["stop", &id], &["start", &id], &["exec", &id, "true"]]
+    {
+        own.run(args).refused(1, &["record version 9, which needs rbox 7.8.9 or newer"]);
+    }
+    assert_eq!(own.run(&["ps", "-a", "--format", "{{.State}}"]).ok(), "dead");
+    fs::write(&state, before).unwrap();
+    assert_eq!(own.run(&["exec", "lives", "echo", "here"]).ok(), "here");
+    own.run(&["rm", "-f", "lives"]).ok();
 }
 
 /// With `maker` makes what `user` then works with: each command of its life.

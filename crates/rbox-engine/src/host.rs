@@ -2,8 +2,6 @@
 
 use rbox_runtime::cgroup::Hierarchy;
 
-pub use crate::control::boot::stay;
-pub use crate::control::stats::{read, said};
 pub use rbox_sys::waiting::{Patience, run as run_program};
 
 /// The control groups of this host.
@@ -23,4 +21,16 @@ pub fn cgroups() -> Option<CgroupSupport> {
         version: if hierarchy.is_v2() { 2 } else { 1 },
         controllers: controllers.into_iter().map(|(name, path)| (name, path.display().to_string())).collect(),
     })
+}
+
+/// What the kernel shows of a process below /proc: as long as the process makes it, so only so much of it is read. None
+/// when the process is gone.
+pub fn read_proc(path: &str) -> Option<Vec<u8>> {
+    const MOST: u64 = 16 << 20;
+    rbox_sys::reading::read_start(std::path::Path::new(path), MOST).ok()
+}
+
+/// The same as text; empty when the process is gone.
+pub fn proc_text(path: &str) -> String {
+    read_proc(path).map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }

@@ -51,6 +51,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::mac::InvalidMac,
         spec::mount::InvalidMount,
         spec::port::PortError,
+        spec::record::DecodeError,
         spec::resources::ResourcesError,
         spec::restart::InvalidRestart,
         spec::signal::InvalidSignal,

@@ -12,6 +12,8 @@ use rbox_sys::channel;
 use rustix::event::Timespec;
 use rustix::termios::{OptionalActions, Winsize};
 
+use crate::monitor::reaper::FAULTS;
+
 pub use crate::logs::Stream;
 pub use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor};
 pub use crate::monitor::reaper::{Reaper, wait_any};
@@ -114,22 +116,16 @@ impl SignalFd {
                 }
             }
         }
-        for keep in [
+        let not_passed_on = [
             Signal::SIGCHLD,
             Signal::SIGPIPE,
-            Signal::SIGSEGV,
-            Signal::SIGBUS,
-            Signal::SIGILL,
-            Signal::SIGFPE,
-            Signal::SIGABRT,
-            Signal::SIGTRAP,
-            Signal::SIGSYS,
             Signal::SIGTSTP,
             Signal::SIGTTIN,
             Signal::SIGTTOU,
             Signal::SIGURG,
-        ] {
-            set.remove(keep);
+        ];
+        for signal in not_passed_on.into_iter().chain(FAULTS) {
+            set.remove(signal);
         }
         set.thread_block().ok()?;
         NixSignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC).ok().map(Self)

@@ -44,6 +44,9 @@ pub(crate) struct Init<'a> {
 
 type Run = fn(&mut Init<'_>) -> Result<(), StepError>;
 
+/// The step that only a container with hooks takes.
+const RUN_HOOKS: &str = "run the hooks";
+
 /// The steps in their order: name, why, and the work.
 const STEPS: [(&str, &str, Run); 17] = [
     (
@@ -89,9 +92,7 @@ const STEPS: [(&str, &str, Run); 17] = [
         init.open_cwd()
     }),
     ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
-    ("run the hooks", "Programs of the config, while the host's files are in reach.", |init| {
-        init.run_hooks()
-    }),
+    (RUN_HOOKS, "Programs of the config, while the host's files are in reach.", |init| init.run_hooks()),
     ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| {
         init.pivot_root()
     }),
@@ -108,7 +109,8 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     // Nobody inside may look into this process, a copy of a host process, before it is the program.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     rustix::process::umask(Mode::empty());
-    for (name, why, step) in STEPS {
+    let has_hooks = init.launch.later.is_some() && init.launch.has_create_hooks();
+    for (name, why, step) in STEPS.into_iter().filter(|(name, ..)| has_hooks || *name != RUN_HOOKS) {
         if let Err(error) = trace::step(name, why, || step(&mut init)) {
             fail(&init.channel, name, &error);
         }
@@ -356,9 +358,6 @@ impl<'a> Init<'a> {
     /// Those of the host run in the parent, and then those of this side here, with the umask they would have anywhere.
     fn run_hooks(&mut self) -> Result<(), StepError> {
         let Some(later) = &self.launch.later else { return Ok(()) };
-        if !self.launch.has_create_hooks() {
-            return Ok(());
-        }
         self.channel.hooks().map_err(|e| StepError::new(e.to_string()))?;
         if !self.channel.wait_go().unwrap_or(false) {
             process::exit_now(1);

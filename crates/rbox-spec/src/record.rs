@@ -3,9 +3,11 @@
 //! Each record says its version and which rbox wrote it. [`decode`] upgrades an older one step by step, and refuses a newer one.
 //! Older programs pass over the two fields, so they can read what a newer one of the same version writes.
 
-use serde::de::{DeserializeOwned, Error as _};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+
+use crate::Kind;
 
 /// Changes a record of one version into one of the next.
 pub type Step = fn(&mut Map<String, Value>);
@@ -46,30 +48,57 @@ pub fn encode<T: Record>(record: &T) -> serde_json::Result<Vec<u8>> {
     serde_json::to_vec(&Versioned::new(record))
 }
 
+/// Why the text of a record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// It is not what rbox writes.
+    #[error(transparent)]
+    Damaged(#[from] serde_json::Error),
+    /// A newer rbox wrote it: nothing is wrong with it, and it must be left as it is.
+    #[error(
+        "it has record version {version}, which needs rbox {written_by} or newer; this rbox reads up to version {known}"
+    )]
+    Newer {
+        /// Its version.
+        version: usize,
+        /// Which rbox wrote it.
+        written_by: String,
+        /// The newest version that can be read here.
+        known: usize,
+    },
+}
+
+impl DecodeError {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Damaged(_) => Kind::Damaged,
+            Self::Newer { .. } => Kind::Unsupported,
+        }
+    }
+}
+
 /// Reads a record of this version or an older one.
-pub fn decode<T: Record>(text: &[u8]) -> serde_json::Result<T> {
+pub fn decode<T: Record>(text: &[u8]) -> Result<T, DecodeError> {
     let head: Head = serde_json::from_slice(text)?;
     let known = T::STEPS.len();
     if head.record_version == known {
-        return serde_json::from_slice(text);
+        return Ok(serde_json::from_slice(text)?);
     }
     let Some(steps) = T::STEPS.get(head.record_version..) else {
-        return Err(serde_json::Error::custom(newer(&head, known)));
+        return Err(newer(&head, known));
     };
     let mut record: Map<String, Value> = serde_json::from_slice(text)?;
     for step in steps {
         step(&mut record);
     }
-    serde_json::from_value(Value::Object(record))
+    Ok(serde_json::from_value(Value::Object(record))?)
 }
 
-fn newer(head: &Head, known: usize) -> String {
-    let version = head.record_version;
+fn newer(head: &Head, known: usize) -> DecodeError {
     // What somebody put there is shown, but not all of it: it is one line of a message.
-    let by: String = head.written_by.chars().filter(char::is_ascii_graphic).take(32).collect();
-    format!(
-        "it has record version {version}, which needs rbox {by} or newer; this rbox reads up to version {known}"
-    )
+    let written_by = head.written_by.chars().filter(char::is_ascii_graphic).take(32).collect();
+    DecodeError::Newer { version: head.record_version, written_by, known }
 }
 
 /// For steps: gives a field that older versions did not write its value.
@@ -119,7 +148,7 @@ mod tests {
     #[test]
     fn a_record_of_this_version_needs_all_its_fields() {
         for text in [r#"{"record_version":2,"watts":4}"#, r#"{"record_version":1,"kilowatts":1}"#] {
-            assert!(decode::<Lamp>(text.as_bytes()).is_err(), "{text}");
+            assert_eq!(decode::<Lamp>(text.as_bytes()).unwrap_err().kind(), Kind::Damaged, "{text}");
         }
     }
 
@@ -135,7 +164,9 @@ mod tests {
     #[test]
     fn a_newer_record_is_refused_in_one_line() {
         let text = br#"{"record_version":9,"written_by":"4.0.0\nx","lumen":4}"#;
-        let message = decode::<Lamp>(text).unwrap_err().to_string();
+        let error = decode::<Lamp>(text).unwrap_err();
+        assert_eq!(error.kind(), Kind::Unsupported);
+        let message = error.to_string();
         let wanted =
             "it has record version 9, which needs rbox 4.0.0x or newer; this rbox reads up to version 2";
         assert_eq!(message, wanted);

@@ -34,7 +34,7 @@ impl Execute for Boot {
         let mut told = Told { doing: "start", code: 0 };
         global.engine.boot(&mut |record, result| told.one(record, result))?;
         if self.stay {
-            rbox_engine::host::stay();
+            rbox_engine::engine::stay();
         }
         Ok(told.code)
     }

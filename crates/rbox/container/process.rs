@@ -1,6 +1,6 @@
 //! One process as proc(5) shows it.
 
-use rbox_engine::host::read;
+use rbox_engine::host::read_proc;
 
 /// The kernel's unit of CPU time for user space: `USER_HZ`, 100 a second on every architecture rbox runs on.
 pub(crate) const TICKS: u64 = 100;
@@ -52,7 +52,7 @@ impl Process {
     /// Reads the process of this number.
     pub(crate) fn read(pid: i32) -> Option<Self> {
         // A process can make its arguments as long as its memory.
-        let file = |name: &str| read(&format!("/proc/{pid}/{name}"));
+        let file = |name: &str| read_proc(&format!("/proc/{pid}/{name}"));
         let status = String::from_utf8_lossy(&file("status")?).into_owned();
         let stat = String::from_utf8_lossy(&file("stat")?).into_owned();
         // Without arguments (it is ending) the name is still there.

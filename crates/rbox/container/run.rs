@@ -19,7 +19,7 @@ use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
 use crate::session::output::Shown;
 use crate::session::peers::MonitorPeer;
-use crate::session::start::{exit_code, signal_proxy, start};
+use crate::session::start::{exit_code, signal_proxy};
 
 /// Create a container from an image and run a command in it
 #[derive(Debug, Parser)]
@@ -137,11 +137,8 @@ impl Run {
         let streams = self.streams()?;
         let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
         let attach = !self.detach;
-        let socket = start(
-            global,
-            &record,
-            StartOptions { attach, size: client::size().filter(|_| record.config.tty) },
-        )?;
+        let options = StartOptions { attach, size: client::size().filter(|_| record.config.tty) };
+        let socket = global.engine.start_created(&record, options)?.socket();
         if self.detach {
             say(record.id.as_str())?;
             return Ok(0);

@@ -14,7 +14,7 @@ use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
 use crate::session::output::Shown;
 use crate::session::peers::MonitorPeer;
-use crate::session::start::{exit_code, signal_proxy, start};
+use crate::session::start::{exit_code, signal_proxy};
 
 /// Start one or more stopped containers
 #[derive(Debug, Parser)]
@@ -43,7 +43,7 @@ impl Execute for Start {
             return Ok(each(&self.containers, |name| {
                 let container = global.engine.container(name)?;
                 if !container.is_active() {
-                    drop(start(global, &container.record, StartOptions::default())?);
+                    drop(global.engine.start(&container, StartOptions::default())?);
                 }
                 say(name)
             }));
@@ -61,7 +61,9 @@ impl Execute for Start {
         let input = self.interactive && record.config.open_stdin;
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
-        let Some(socket) = coded(start(global, record, StartOptions { attach: true, size }))? else {
+        let options = StartOptions { attach: true, size };
+        let started = coded(global.engine.start(&container, options).map_err(Into::into))?;
+        let Some(socket) = started.socket() else {
             return attach_to(global, &global.engine.container(name)?, self.interactive, &keys, true);
         };
         carry(global, &container, socket, input, &keys, true)

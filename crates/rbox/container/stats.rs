@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use rbox_engine::engine::{Container, Engine};
-use rbox_engine::host::said;
+use rbox_engine::host::proc_text;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -106,7 +106,7 @@ impl Reading {
 
 /// Bytes received and sent over all links but the loopback, in the network namespace of a process.
 fn network(pid: i32) -> (u64, u64) {
-    let text = said(&format!("/proc/{pid}/net/dev"));
+    let text = proc_text(&format!("/proc/{pid}/net/dev"));
     let mut sum = (0, 0);
     for line in text.lines().skip(2) {
         let Some((name, counters)) = line.split_once(':') else { continue };

@@ -1,22 +1,10 @@
 //! Starting a container for a command that may stay with it, and what that command ends with.
 
-use rbox_engine::engine::{Container, ContainerRecord, StartOptions, Started};
+use rbox_engine::engine::{Container, ContainerRecord};
 
 use crate::command::error::Coded;
 use crate::command::global::Global;
 use crate::session::peers::Ended;
-
-/// Starts a record's container: the socket of its monitor, once the program runs. None when another command started it.
-pub(crate) fn start(
-    global: &Global,
-    record: &ContainerRecord,
-    options: StartOptions,
-) -> anyhow::Result<Option<std::os::fd::OwnedFd>> {
-    match global.engine.start(record, options)? {
-        Started::Now(socket) => Ok(Some(socket)),
-        Started::Already => Ok(None),
-    }
-}
 
 /// Passes a signal on to the container's PID 1, whoever that is by then.
 pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) -> impl Fn(i32) + 'a {

@@ -19,7 +19,7 @@ use crate::containers::trash::{
 use crate::containers::{find, name, volumes};
 use crate::error::EngineError;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
-use crate::record::file::{RecordError, read_json, write_json};
+use crate::record::file::{RecordError, read_json, read_renewed, write_json};
 use crate::record::lock::Lock;
 use crate::record::paths::{CONFIG, EXIT, Paths, STATE};
 use crate::volume::store;
@@ -81,7 +81,7 @@ pub(crate) fn tidy(paths: &Paths) -> Vec<EngineError> {
 fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     let Some(started) = read_mark(paths, id) else { return Ok(()) };
     let exit_path = paths.exit(id);
-    let told = read_json::<ExitRecord>(&exit_path).ok().flatten().is_some_and(|e| e.started == Some(started));
+    let told = read_renewed::<ExitRecord>(&exit_path)?.is_some_and(|exit| exit.started == Some(started));
     if told || paths.live_of(id).exists() {
         return Ok(());
     }
@@ -99,7 +99,7 @@ fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
 /// The same for one container, whose lock is given.
 pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(), EngineError> {
     let dir = paths.live_of(id);
-    if let Some(live) = LiveState::read(paths, id)
+    if let Some(live) = LiveState::read(paths, id)?
         && live.running
         && process_is(live.pid, live.start_ticks)
     {
@@ -135,7 +135,7 @@ fn read_exit(paths: &Paths, id: &ContainerId) -> bool {
 
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
 pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
-    let Some(live) = LiveState::read(paths, id) else {
+    let Some(live) = LiveState::read(paths, id)? else {
         free_unrecorded(paths, id);
         return Ok(());
     };
@@ -146,9 +146,9 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     }
     let dir = paths.container(id);
     let exit_path = dir.join(EXIT);
-    let known = read_json::<ExitRecord>(&exit_path).ok().flatten();
+    let known = read_renewed::<ExitRecord>(&exit_path)?;
     let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
-    let waiting = read_json::<ExitRecord>(&paths.waiting_exit(id)).ok().flatten();
+    let waiting = read_renewed::<ExitRecord>(&paths.waiting_exit(id))?;
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
         return match keep(paths, &exit_path, &exit, Lasting::Now) {
             // It waits on.

@@ -21,14 +21,21 @@ pub(crate) fn pidfd(container: &Container) -> Result<OwnedFd, EngineError> {
 
 /// Why a container without a process cannot do what wants one.
 pub(crate) fn not_running(container: &Container) -> EngineError {
-    let id = &container.record.id;
-    if container.status == Status::Dead {
-        return EngineError::Conflict(format!(
-            "the record of container {id} cannot be read, so it can only be removed: rbox rm -f {}",
-            id.short()
-        ));
+    let told = || EngineError::Conflict(format!("container {} is not running", container.record.id));
+    refuse_unreadable(container).err().unwrap_or_else(told)
+}
+
+/// What is not known of a container whose record cannot be read cannot be started, and may run all the same.
+pub(crate) fn refuse_unreadable(container: &Container) -> Result<(), EngineError> {
+    if container.status != Status::Dead {
+        return Ok(());
     }
-    EngineError::Conflict(format!("container {id} is not running"))
+    let id = &container.record.id;
+    let why = container.exit.as_ref().map_or("", |exit| &exit.error);
+    Err(EngineError::Conflict(format!(
+        "the record of container {id} cannot be read: {why}; until that is mended it can only be removed: rbox rm -f {}",
+        id.short()
+    )))
 }
 
 /// A container that is between two runs cannot do this: Docker's refusal.

@@ -2,8 +2,10 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use oci_spec::runtime::Process;
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::{JoinRequest, Stdio, join};
+use rbox_spec::capability::CapSet;
 use rbox_sys::process::{self, Side};
 
 use crate::containers::running::{self, live_root};
@@ -14,7 +16,7 @@ use crate::monitor::streams::{self, Ends, unblock};
 use crate::oci::config::{self, Facts};
 use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
-use crate::record::container::{Container, Status};
+use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::paths::Paths;
 
 /// What is to run.
@@ -124,31 +126,11 @@ pub(crate) fn exec(
     }
     let pidfd = running::pidfd(container)?;
     let mut record = record.clone();
-    if request.privileged {
-        record.host.privileged = true;
-    }
-    let root = live_root(live.pid)?;
-    let user = request.user.as_deref().unwrap_or(&record.config.user);
-    // Docker's client ends with 1 here, and not as for a command that cannot be invoked.
-    let user = user::lookup(root.as_fd(), user, &record.host.group_add)
-        .map_err(|error| EngineError::NotExecuted { message: error.with_causes(), exit_code: 1 })?;
+    record.host.privileged |= request.privileged;
+    record.config.tty = request.tty;
     let capabilities = capabilities(&record)?;
     let filter = filter(&record, capabilities)?;
-    record.config.tty = request.tty;
-    let mut env = config::environment(&record, &user);
-    config::merge_env(&mut env, &request.env);
-    let cwd = match request.working_dir.as_deref().unwrap_or(&record.config.working_dir) {
-        "" => "/",
-        path => path,
-    };
-    if !cwd.starts_with('/') {
-        return Err(EngineError::Invalid(format!(
-            "the working directory '{cwd}' is invalid, it needs to be an absolute path"
-        )));
-    }
-    let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
-    let program = config::process(&record, &facts, request.command.clone(), env, cwd, request.tty)
-        .map_err(|e| EngineError::Invalid(e.to_string()))?;
+    let program = program(live.pid, &record, request, capabilities)?;
     if let Some(score) = program.oom_score_adj() {
         // This process's own, which the one that joins inherits: it may not be able to write to /proc any more.
         let own = "/proc/self/oom_score_adj";
@@ -185,4 +167,32 @@ pub(crate) fn exec(
         protocol::keep_output(&paths.live_of(&container.record.id), outputs)
     };
     Ok(ExecProcess { pidfd: joined.pidfd, ends, command })
+}
+
+/// What is run, by its user in the container with process `pid`. `record` is the container's, changed as the request asks.
+fn program(
+    pid: i32,
+    record: &ContainerRecord,
+    request: &ExecRequest,
+    capabilities: CapSet,
+) -> Result<Process, EngineError> {
+    let root = live_root(pid)?;
+    let user = request.user.as_deref().unwrap_or(&record.config.user);
+    // Docker's client ends with 1 here, and not as for a command that cannot be invoked.
+    let user = user::lookup(root.as_fd(), user, &record.host.group_add)
+        .map_err(|error| EngineError::NotExecuted { message: error.with_causes(), exit_code: 1 })?;
+    let mut env = config::environment(record, &user);
+    config::merge_env(&mut env, &request.env);
+    let cwd = match request.working_dir.as_deref().unwrap_or(&record.config.working_dir) {
+        "" => "/",
+        path => path,
+    };
+    if !cwd.starts_with('/') {
+        return Err(EngineError::Invalid(format!(
+            "the working directory '{cwd}' is invalid, it needs to be an absolute path"
+        )));
+    }
+    let facts = Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new() };
+    config::process(record, &facts, request.command.clone(), env, cwd, request.tty)
+        .map_err(|error| EngineError::Invalid(error.to_string()))
 }

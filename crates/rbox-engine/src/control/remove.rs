@@ -52,7 +52,12 @@ pub(crate) fn not_stopped(container: &Container) -> EngineError {
 /// Ends the process of a container whose record cannot be read: nothing else can be done to it.
 fn end_unreadable(paths: &Paths, container: &Container, force: bool) -> Result<(), EngineError> {
     let id = &container.record.id;
-    let Some(live) = LiveState::read(paths, id).filter(LiveState::has_process) else { return Ok(()) };
+    let live = match LiveState::read(paths, id) {
+        // A newer rbox looks after it: that one can end it.
+        Err(error) if Lock::is_held(&paths.live_of(id)) => return Err(error.into()),
+        live => live.unwrap_or_default(),
+    };
+    let Some(live) = live.filter(LiveState::has_process) else { return Ok(()) };
     if !force {
         return Err(not_stopped(container));
     }

@@ -13,7 +13,7 @@ pub(crate) fn rename(paths: &Paths, container: &Container, name: &ContainerName)
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
-    let Container { record: current, live, .. } = Container::read(paths, id)?.ok_or_else(missing)?;
+    let Container { record: current, live, .. } = Container::read_whole(paths, id)?.ok_or_else(missing)?;
     let former = current.name.clone();
     let _mark = crate::networks::change::begin_change(paths, id)?;
     take_name(paths, name, id)?;

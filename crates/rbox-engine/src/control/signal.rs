@@ -147,7 +147,7 @@ pub(crate) fn settle(paths: &Paths, container: &Container) -> Result<(), EngineE
         }
         // Who holds it may look after another life: somebody started the container again.
         let ended = container.live.as_ref().map(|live| (live.pid, live.start_ticks));
-        let next = LiveState::read(paths, id).filter(|live| live.running && live.has_process());
+        let next = LiveState::read(paths, id)?.filter(|live| live.running && live.has_process());
         if next.is_some_and(|live| ended != Some((live.pid, live.start_ticks))) {
             break;
         }

@@ -22,6 +22,16 @@ pub enum Started {
     Already,
 }
 
+impl Started {
+    /// The socket of the monitor that this start made.
+    pub fn socket(self) -> Option<OwnedFd> {
+        match self {
+            Self::Now(socket) => Some(socket),
+            Self::Already => None,
+        }
+    }
+}
+
 /// How long another's start, or the end of the life before, is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -63,7 +73,7 @@ fn take(
     loop {
         let lock = Lock::take_within(&dir, Duration::from_millis(50))?;
         // What was known before the wait may be otherwise by now.
-        let now = Container::read(paths, &record.id)?
+        let now = Container::read_whole(paths, &record.id)?
             .ok_or_else(|| EngineError::NoContainer(record.id.to_string()))?;
         match lock {
             Some(lock) => return Ok(Some((lock, Some(now.record)))),

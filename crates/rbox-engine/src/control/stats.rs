@@ -19,15 +19,3 @@ pub(crate) fn processes(container: &Container) -> Result<Vec<i32>, EngineError> 
 pub(crate) fn stats(container: &Container) -> Result<Stats, EngineError> {
     Ok(Cgroup::open(&live(container)?.cgroup)?.stats())
 }
-
-/// What the kernel shows of a process below /proc: as long as the process makes it, so only so much of it is read. None
-/// when the process is gone.
-pub fn read(path: &str) -> Option<Vec<u8>> {
-    const MOST: u64 = 16 << 20;
-    rbox_sys::reading::read_start(std::path::Path::new(path), MOST).ok()
-}
-
-/// The same as text; empty when the process is gone.
-pub fn said(path: &str) -> String {
-    read(path).map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
-}

@@ -28,7 +28,7 @@ pub(crate) fn update(
     let id = &container.record.id;
     let missing = || EngineError::NoContainer(id.to_string());
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
-    let now = Container::read(paths, id)?.ok_or_else(missing)?;
+    let now = Container::read_whole(paths, id)?.ok_or_else(missing)?;
     let mut record = now.record.clone();
     let invalid = |error: rbox_spec::resources::ResourcesError| EngineError::Invalid(error.to_string());
     record.host.resources = record.host.resources.updated(&change.limits).map_err(invalid)?;

@@ -245,7 +245,7 @@ fn take_some_name(
 
 /// Writes `config.json` into a directory that nobody else knows.
 fn write_first(path: &Path, record: &ContainerRecord) -> Result<(), EngineError> {
-    let format = |source| RecordError::Format { path: path.to_owned(), source };
+    let format = |error| RecordError::format(path, error);
     let text = rbox_spec::record::encode(record).map_err(format)?;
     rbox_sys::trace::call(
         "write",

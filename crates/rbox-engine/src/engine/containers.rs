@@ -7,6 +7,7 @@ use rbox_spec::id::ContainerId;
 use rbox_spec::signal::Signal;
 
 use crate::cleanup::tidy::tidy;
+use crate::containers::running::{not_running, refuse_unreadable};
 use crate::containers::volumes::volume_users;
 use crate::containers::{find, name};
 use crate::control::update::UpdateRequest;
@@ -135,8 +136,17 @@ impl Engine {
     /// Starts a container, and comes back when its program runs.
     ///
     /// # Errors
-    /// What it needs is not there any more, or its program cannot be executed.
-    pub fn start(
+    /// What it needs is not there any more, its record cannot be read, or its program cannot be executed.
+    pub fn start(&self, container: &Container, options: StartOptions) -> Result<start::Started, EngineError> {
+        refuse_unreadable(container)?;
+        start::start(&self.paths, &container.record, options)
+    }
+
+    /// The same for one that was made just now.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_created(
         &self,
         record: &ContainerRecord,
         options: StartOptions,
@@ -147,8 +157,9 @@ impl Engine {
     /// Stops a container; one that does not run has stopped already.
     ///
     /// # Errors
-    /// It does not end, or its monitor does not clean up after it.
+    /// It does not end, its monitor does not clean up after it, or its record cannot be read.
     pub fn stop(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
+        refuse_unreadable(container)?;
         let why = crate::containers::stop_mark::Why::User;
         signal::stop(&self.paths, container, request.signal, request.timeout, why)
     }
@@ -159,7 +170,7 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub fn restart(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
         self.stop(container, request)?;
-        self.start(&container.record, StartOptions::default()).map(drop)
+        self.start(container, StartOptions::default()).map(drop)
     }
 
     /// Sends a signal to a container's first process. After SIGKILL it has ended when this comes back.
@@ -168,7 +179,7 @@ impl Engine {
     /// It does not run.
     pub fn kill(&self, container: &Container, with: Signal) -> Result<(), EngineError> {
         if !container.is_active() {
-            return Err(crate::containers::running::not_running(container));
+            return Err(not_running(container));
         }
         if with == Signal::KILL {
             signal::kill_now(&self.paths, container)

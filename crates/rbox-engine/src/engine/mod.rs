@@ -17,6 +17,7 @@ use rbox_spec::{Platform, Reference};
 use crate::containers::images::image_store;
 use crate::error::EngineError;
 
+pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
 pub use crate::control::start::Started;
 pub use crate::control::stats::Stats;

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rbox_spec::health::{Healthcheck, OnUnhealthy, go_text};
 use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
-use rbox_sys::waiting::{GONE, Who, reap};
+use rbox_sys::waiting::{GONE, reap};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
@@ -51,13 +51,6 @@ struct Running {
     answer: OwnedFd,
 }
 
-/// What is to be done about a container that has turned unhealthy.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Turned {
-    /// Its first process is to be killed.
-    Kill,
-}
-
 impl<'a> Checks<'a> {
     /// None for a container without checks.
     pub(crate) fn new(paths: &'a Paths, record: &ContainerRecord) -> Option<Self> {
@@ -89,8 +82,9 @@ impl<'a> Checks<'a> {
         self.running.as_ref().map(|running| PollFd::new(&running.answer, PollFlags::IN))
     }
 
-    /// Begins a check that is due, and takes in what one came to that is done (`ready`).
-    pub(crate) fn turn(&mut self, ready: bool) -> Option<Turned> {
+    /// Begins a check that is due, and takes in what one came to that is done (`ready`). Whether the container's first process is
+    /// to be killed: it has turned unhealthy.
+    pub(crate) fn turn(&mut self, ready: bool) -> bool {
         if ready && let Some(running) = self.running.take() {
             let result = running.end();
             let starts = self.health.status == HealthStatus::Starting;
@@ -101,7 +95,7 @@ impl<'a> Checks<'a> {
                 turned
             });
             self.wait_for_next();
-            return if turned == Some(true) { self.turned() } else { None };
+            return turned == Some(true) && self.is_to_be_killed();
         }
         if self.running.is_none() && Instant::now() >= self.due {
             match Running::begin(self.paths, &self.id, &self.command, self.check.timeout()) {
@@ -110,7 +104,7 @@ impl<'a> Checks<'a> {
                 None => self.wait_for_next(),
             }
         }
-        None
+        false
     }
 
     fn wait_for_next(&mut self) {
@@ -118,17 +112,17 @@ impl<'a> Checks<'a> {
         self.due = Instant::now() + self.check.pause(self.started.elapsed(), starts);
     }
 
-    fn turned(&self) -> Option<Turned> {
+    fn is_to_be_killed(&self) -> bool {
         match self.on_unhealthy {
-            OnUnhealthy::None => None,
-            OnUnhealthy::Kill => Some(Turned::Kill),
-            OnUnhealthy::Restart => self.command_line("restart"),
-            OnUnhealthy::Stop => self.command_line("stop"),
+            OnUnhealthy::None | OnUnhealthy::Kill => {}
+            OnUnhealthy::Restart => self.run_command("restart"),
+            OnUnhealthy::Stop => self.run_command("stop"),
         }
+        self.on_unhealthy == OnUnhealthy::Kill
     }
 
     /// Another process does to the container what a user would do: this one is what it waits for.
-    fn command_line(&self, word: &str) -> Option<Turned> {
+    fn run_command(&self, word: &str) {
         let _ = Command::new("/proc/self/exe")
             .arg("--root")
             .arg(&self.paths.root)
@@ -140,7 +134,6 @@ impl<'a> Checks<'a> {
             .stderr(Stdio::null())
             .process_group(0)
             .spawn();
-        None
     }
 
     fn write(&self) {
@@ -278,8 +271,7 @@ fn text(output: &[u8]) -> String {
 /// Ends a check and what it has started in its group: it is the leader of its session, and its number stays its own until it is
 /// waited for.
 fn kill(process: &ExecProcess, waits: bool) {
-    let pid = Who::Pidfd(process.pidfd()).pid().and_then(|pid| rustix::process::Pid::from_raw(pid as i32));
-    if let Some(pid) = pid {
+    if let Some(pid) = process::pid_of(process.pidfd()).and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
     if waits {

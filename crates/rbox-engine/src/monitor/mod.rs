@@ -38,7 +38,7 @@ use crate::containers::trash;
 use crate::error::EngineError;
 use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::monitor::clients::{Client, Clients, Heard};
-use crate::monitor::health::{Checks, Turned};
+use crate::monitor::health::Checks;
 use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
@@ -463,7 +463,7 @@ impl<'a> Monitor<'a> {
 
     /// Makes the health check that is due, or takes in what one came to (`done`).
     fn check(&mut self, pidfd: BorrowedFd<'_>, done: bool) {
-        if let Some(Turned::Kill) = self.checks.as_mut().and_then(|checks| checks.turn(done)) {
+        if self.checks.as_mut().is_some_and(|checks| checks.turn(done)) {
             let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
         }
     }
@@ -678,6 +678,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The live state as commands left it, when it is still of this life.
 fn current_live(paths: &Paths, id: &ContainerId) -> Option<LiveState> {
-    let live = LiveState::read(paths, id)?;
+    let live = LiveState::read(paths, id).ok().flatten()?;
     (live.running && live.monitor == rustix::process::getpid().as_raw_nonzero().get()).then_some(live)
 }

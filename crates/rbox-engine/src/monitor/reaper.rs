@@ -8,6 +8,17 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rbox_sys::process::{self, Side};
 
+/// What a process gets for its own fault: blocked, they would end it all the same.
+pub(crate) const FAULTS: [Signal; 7] = [
+    Signal::SIGSEGV,
+    Signal::SIGBUS,
+    Signal::SIGILL,
+    Signal::SIGFPE,
+    Signal::SIGABRT,
+    Signal::SIGTRAP,
+    Signal::SIGSYS,
+];
+
 /// All signals blocked, to be taken one by one.
 #[derive(Debug)]
 pub struct Reaper {
@@ -18,15 +29,7 @@ impl Reaper {
     /// Blocks every signal that is not this process's own fault.
     pub fn new() -> io::Result<Self> {
         let mut set = SigSet::all();
-        for fault in [
-            Signal::SIGSEGV,
-            Signal::SIGBUS,
-            Signal::SIGILL,
-            Signal::SIGFPE,
-            Signal::SIGABRT,
-            Signal::SIGTRAP,
-            Signal::SIGSYS,
-        ] {
+        for fault in FAULTS {
             set.remove(fault);
         }
         set.thread_block()?;

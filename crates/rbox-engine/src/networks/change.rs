@@ -58,7 +58,8 @@ impl<'a> Change<'a> {
     }
 
     fn with(paths: &'a Paths, id: &ContainerId, editing: Editing) -> Result<Self, EngineError> {
-        let now = Container::read(paths, id)?.ok_or_else(|| EngineError::NoContainer(id.to_string()))?;
+        let now =
+            Container::read_whole(paths, id)?.ok_or_else(|| EngineError::NoContainer(id.to_string()))?;
         crate::containers::running::refuse_restarting(&now)?;
         Ok(Self {
             paths,

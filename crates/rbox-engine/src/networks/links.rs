@@ -55,7 +55,7 @@ fn names(link: &Link) -> String {
 
 /// The other container's addresses on the networks that both are on. One that is just starting has its addresses already.
 fn addresses(paths: &Paths, live: &LiveState, link: &Link) -> Vec<IpAddr> {
-    let target = link.container.parse().ok().and_then(|id| LiveState::read(paths, &id));
+    let target = link.container.parse().ok().and_then(|id| LiveState::read(paths, &id).ok().flatten());
     let target = target.filter(LiveState::has_process);
     let shared = |id: &str| live.endpoints.iter().any(|own| own.network_id == id);
     let endpoints = target.into_iter().flat_map(|other| other.endpoints);

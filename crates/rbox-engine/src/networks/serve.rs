@@ -68,7 +68,8 @@ impl<'a> Served<'a> {
 
     /// Keeps one more port. Where it leads is in the live record by now.
     pub(crate) fn hold(&mut self, paths: &Paths, id: &ContainerId, port: HeldPort) {
-        let endpoints = LiveState::read(paths, id).map_or_else(Vec::new, |live| live.endpoints);
+        let endpoints =
+            LiveState::read(paths, id).ok().flatten().map_or_else(Vec::new, |live| live.endpoints);
         self.ports.push(Port::new(port, &endpoints));
     }
 
@@ -76,7 +77,7 @@ impl<'a> Served<'a> {
     /// published no more is given up.
     pub(crate) fn follow(&mut self, paths: &'a Paths, id: &ContainerId) {
         let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
-        if let (Some(record), Some(live)) = (record, LiveState::read(paths, id)) {
+        if let (Some(record), Some(live)) = (record, LiveState::read(paths, id).ok().flatten()) {
             self.names = dns::known_names(paths, &record, &live);
             if let Some(dns) = &mut self.dns {
                 dns.allow_host(dns::has_way_out(&live));

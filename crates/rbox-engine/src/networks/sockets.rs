@@ -65,7 +65,7 @@ pub(crate) fn sockets(pid: &str) -> Vec<Socket> {
     for (file, protocol) in
         [("tcp", Protocol::Tcp), ("tcp6", Protocol::Tcp), ("udp", Protocol::Udp), ("udp6", Protocol::Udp)]
     {
-        let text = crate::control::stats::said(&format!("/proc/{pid}/net/{file}"));
+        let text = crate::host::proc_text(&format!("/proc/{pid}/net/{file}"));
         all.extend(text.lines().skip(1).filter_map(|line| read(line, protocol)));
     }
     all.sort_by_key(|socket| (socket.port, socket.protocol, socket.address));

@@ -22,9 +22,9 @@ use rbox_sys::durable::Lasting;
 pub(crate) use rbox_sys::process::process_start;
 use serde::{Deserialize, Serialize};
 
-use crate::record::file::{RecordError, read_json};
+use crate::record::file::{RecordError, read_json, read_renewed};
 use crate::record::health::Health;
-use crate::record::paths::{CONFIG, EXIT, Paths};
+use crate::record::paths::{CONFIG, Paths};
 
 /// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,8 +100,8 @@ pub struct ExitRecord {
 impl LiveState {
     /// The live state of a container, of this life or of one that was cut off. A damaged one is as good as none: a kill cannot
     /// damage it, but a full tmpfs can.
-    pub(crate) fn read(paths: &Paths, id: &ContainerId) -> Option<Self> {
-        read_json(&paths.live_state(id)).ok().flatten()
+    pub(crate) fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
+        read_renewed(&paths.live_state(id))
     }
 
     /// Whether its process is running, also one that has not executed the program yet.
@@ -197,8 +197,7 @@ pub(crate) fn keep<T: Record>(
     value: &T,
     lasting: Lasting,
 ) -> Result<(), RecordError> {
-    let text = rbox_spec::record::encode(value)
-        .map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    let text = rbox_spec::record::encode(value).map_err(|error| RecordError::format(path, error))?;
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
@@ -219,8 +218,15 @@ pub(crate) fn settle_exit(paths: &Paths, id: &ContainerId) {
 }
 
 impl Container {
-    /// Reads one container's records and asks the kernel what of it is running. None when there is no such record.
+    /// Reads one container's records and asks the kernel what of it is running. None when there is no such record. One whose
+    /// records cannot be read must not hide all the others, and must be removable: its status is [`Status::Dead`], its exit
+    /// tells why.
     pub fn read(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
+        Ok(Self::read_whole(paths, id).unwrap_or_else(|error| Some(Self::unreadable(id, &error))))
+    }
+
+    /// The same for who changes what is written: one whose records cannot be read is an error, as it must not be written over.
+    pub(crate) fn read_whole(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, RecordError> {
         let dir = paths.container(id);
         let read = || read_json::<ContainerRecord>(&dir.join(CONFIG));
         // The directory comes and goes with all that is in it: it may have come after the first look.
@@ -228,18 +234,12 @@ impl Container {
             Ok(None) if std::fs::symlink_metadata(&dir).is_ok() => read(),
             other => other,
         };
-        let record = match record {
-            Ok(Some(record)) => record,
-            Ok(None) if std::fs::symlink_metadata(&dir).is_err() => return Ok(None),
-            Ok(None) => {
-                let source = io::Error::from(io::ErrorKind::NotFound);
-                let error = RecordError::Io { action: "read", path: dir.join(CONFIG), source };
-                return Ok(Some(Self::unreadable(id, &error)));
-            }
-            // One damaged record must not hide all the others, and must be removable.
-            Err(error) => return Ok(Some(Self::unreadable(id, &error))),
+        let record = match record? {
+            Some(record) => record,
+            None if std::fs::symlink_metadata(&dir).is_err() => return Ok(None),
+            None => return Err(RecordError::io("read", dir.join(CONFIG))(io::ErrorKind::NotFound.into())),
         };
-        let (live, exit, lives) = Self::life(paths, id, &record);
+        let (live, exit, lives) = Self::life(paths, id, &record)?;
         let alive = live.as_ref().filter(|_| lives);
         let status = match alive {
             Some(live) if rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|c| c.is_frozen()) => {
@@ -271,10 +271,9 @@ impl Container {
         let between = live.as_ref().and_then(|l| l.between.clone()).filter(|_| status == Status::Restarting);
         let exit = between.or(exit);
         let live = live.filter(|_| matches!(status, Status::Running | Status::Paused));
-        let health = record.config.health_command().and_then(|_| {
-            let path = if live.is_some() { paths.live_health(id) } else { paths.last_health(id) };
-            read_json(&path).ok().flatten()
-        });
+        let path = if live.is_some() { paths.live_health(id) } else { paths.last_health(id) };
+        let has_checks = record.config.health_command().is_some();
+        let health = if has_checks { read_renewed(&path)? } else { None };
         Ok(Some(Self { record, status, live, exit, health }))
     }
 
@@ -285,15 +284,16 @@ impl Container {
         paths: &Paths,
         id: &ContainerId,
         record: &ContainerRecord,
-    ) -> (Option<LiveState>, Option<ExitRecord>, bool) {
+    ) -> Result<(Option<LiveState>, Option<ExitRecord>, bool), RecordError> {
         let mut tries = 100;
-        // Written again and again: a damaged one is as good as none.
-        let read_exit = |dir: &Path| read_json::<ExitRecord>(&dir.join(EXIT)).unwrap_or_default();
         loop {
             // In this order: an exit that is written between the two belongs to the life that was read.
-            let live = LiveState::read(paths, id);
+            let live = LiveState::read(paths, id)?;
             // On a full disk the last exit waits in the live directory.
-            let exit = read_exit(&paths.live_of(id)).or_else(|| read_exit(&paths.container(id)));
+            let exit: Option<ExitRecord> = match read_renewed(&paths.waiting_exit(id))? {
+                None => read_renewed(&paths.exit(id))?,
+                waiting => waiting,
+            };
             let running = live.as_ref().filter(|live| live.running);
             let lives = running.is_some_and(LiveState::has_process);
             let is_told =
@@ -302,7 +302,7 @@ impl Container {
             // With a restart policy that moment has a name of its own.
             let waits = is_ending && record.host.restart == RestartPolicy::No && tries > 0;
             if !waits || !crate::record::lock::Lock::is_held(&paths.live_of(id)) {
-                return (live, exit, lives);
+                return Ok((live, exit, lives));
             }
             tries -= 1;
             std::thread::sleep(std::time::Duration::from_millis(1));

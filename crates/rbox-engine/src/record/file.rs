@@ -4,7 +4,7 @@ use std::io::{self, Error, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use rbox_spec::Kind;
-use rbox_spec::record::{Record, decode, encode};
+use rbox_spec::record::{DecodeError, Record, decode, encode};
 use rbox_sys::plain;
 
 /// Whether a write failed because no room was left.
@@ -31,7 +31,7 @@ pub enum RecordError {
         /// The file.
         path: PathBuf,
         /// Why.
-        source: serde_json::Error,
+        source: DecodeError,
     },
     /// A directory is not one to keep records in.
     #[error("{0}")]
@@ -43,7 +43,7 @@ impl RecordError {
     pub fn kind(&self) -> Kind {
         match self {
             Self::Io { source, .. } => Kind::of_io(source),
-            Self::Format { .. } => Kind::Damaged,
+            Self::Format { source, .. } => source.kind(),
             Self::Refused(_) => Kind::Invalid,
         }
     }
@@ -55,12 +55,17 @@ impl RecordError {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
+
+    /// For `map_err` on what encodes and decodes.
+    pub(crate) fn format(path: &Path, error: impl Into<DecodeError>) -> Self {
+        Self::Format { path: path.to_owned(), source: error.into() }
+    }
 }
 
 /// Writes `value` as JSON so that readers see the old file or the new one, whole. For live state, which no power cut survives.
 pub(crate) fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), RecordError> {
     let io_error = |action| move |source| RecordError::Io { action, path: path.to_owned(), source };
-    let text = encode(value).map_err(|source| RecordError::Format { path: path.to_owned(), source })?;
+    let text = encode(value).map_err(|error| RecordError::format(path, error))?;
     // The writer's pid tells two writers' temporary files apart; a left one is overwritten or swept with its directory.
     let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
     rbox_sys::trace::call(
@@ -82,7 +87,15 @@ pub(crate) fn read_json<T: Record>(path: &Path) -> Result<Option<T>, RecordError
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(RecordError::Io { action: "read", path: path.to_owned(), source }),
     };
-    decode(&text).map(Some).map_err(|source| RecordError::Format { path: path.to_owned(), source })
+    decode(&text).map(Some).map_err(|error| RecordError::format(path, error))
+}
+
+/// The same for what is written again and again: a damaged one is as good as none. One that a newer rbox wrote is not.
+pub(crate) fn read_renewed<T: Record>(path: &Path) -> Result<Option<T>, RecordError> {
+    match read_json(path) {
+        Err(error) if error.kind() != Kind::Unsupported => Ok(None),
+        other => other,
+    }
 }
 
 /// Reads a file of ours. What somebody else put in its place is not waited for (a FIFO), and not read without end.

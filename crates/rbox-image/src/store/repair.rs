@@ -56,7 +56,8 @@ impl ImageStore {
     }
 
     /// Puts a new index in the place of the damaged one, which may be anything, in one step: without an index there would be no images,
-    /// and the next removal would take their files. Only then the damaged one goes aside, if it is there: where to.
+    /// and the next removal would take their files. Only then the damaged one goes aside, if it is there, in the place of
+    /// one that went there before: where to.
     fn exchange_index(&self, _lock: &IndexLock, index: &IndexFile) -> Result<Option<PathBuf>, StoreError> {
         let path = self.index_path();
         let temporary = self.fresh("new-index");
@@ -84,7 +85,7 @@ impl ImageStore {
 
     /// An index of all images that are whole.
     fn found_again(&self) -> Result<IndexFile, StoreError> {
-        let users = self.users().map(|users| users.known).unwrap_or_default();
+        let users = self.users()?.known;
         let mut index = IndexFile::default();
         for (digest, bytes) in self.documents()? {
             let types = [OCI_MANIFEST, DOCKER_MANIFEST];

@@ -216,7 +216,7 @@ impl Container {
                 Ok(Kept { id: self.id.clone(), ..Kept::default() })
             }
             text => text
-                .and_then(|text| record::decode(&text).map_err(io::Error::from))
+                .and_then(|text| record::decode(&text).map_err(io::Error::other))
                 .map_err(RuntimeError::file("read", path)),
         }
     }
