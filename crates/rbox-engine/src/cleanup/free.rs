@@ -3,6 +3,7 @@
 use rbox_runtime::cgroup::{CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 
+use crate::networks::attach;
 use crate::networks::store::networks;
 use crate::oci::cgroup::{free_group, group_parent, group_path, now};
 use crate::record::container::{ContainerRecord, LiveState};
@@ -13,12 +14,7 @@ use crate::record::paths::{CONFIG, Paths};
 pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
     let mut failures = Vec::new();
     free_group(&now(&live.cgroup), &mut failures);
-    let store = networks(paths);
-    for endpoint in &live.endpoints {
-        if let Err(errors) = store.detach(endpoint) {
-            failures.extend(errors.iter().map(ToString::to_string));
-        }
-    }
+    failures.extend(attach::detach(paths, live));
     failures
 }
 

@@ -122,7 +122,8 @@ fn carry_out(
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
-    let held_ports = attach::plan(paths, record, live, again.endpoints)?;
+    let way = attach::way_of(record);
+    let held_ports = way.plan(paths, record, live, again.endpoints)?;
     let shared = files::shared(paths, record)?;
     let given_files = given_files(paths, record, live, shared.as_ref())?;
     let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
@@ -148,7 +149,7 @@ fn carry_out(
     write_json(&live_dir.join(STATE), live)?;
 
     let mut created = created;
-    let dns = match attach::attach(paths, record, live, &mut created) {
+    let dns = match way.attach(paths, record, live, &mut created) {
         // A process that is gone has no network to wire: its own reason is the one to tell.
         Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
         Ok(dns) => dns,

@@ -20,47 +20,147 @@ use crate::oci::config::of_link;
 use crate::record::container::{ContainerRecord, LiveState};
 use crate::record::paths::Paths;
 
-/// Takes addresses and the host ports. Nothing of the network exists in the kernel yet. What the container had `before` is
-/// tried first: who uses that goes on after a restart.
-pub(crate) fn plan(
-    paths: &Paths,
-    record: &ContainerRecord,
-    live: &mut LiveState,
-    before: &[Endpoint],
-) -> Result<Vec<HeldPort>, EngineError> {
-    if record.host.network != NetworkMode::Bridge {
-        return Ok(Vec::new());
+/// How a container comes onto a network when it starts, and off it when it has ended. All that is made is in the live record first.
+pub(crate) trait Attach {
+    /// Takes addresses and the host ports. Nothing of the network exists in the kernel yet. What the container had `before` is
+    /// tried first: who uses that goes on after a restart.
+    fn plan(
+        &self,
+        _paths: &Paths,
+        _record: &ContainerRecord,
+        _live: &mut LiveState,
+        _before: &[Endpoint],
+    ) -> Result<Vec<HeldPort>, EngineError> {
+        Ok(Vec::new())
     }
-    let store = networks(paths);
-    let found = record
-        .host
-        .attachments
-        .iter()
-        .map(|wanted| Ok((wanted, store.attached(&wanted.network_id, &wanted.network)?)))
-        .collect::<Result<Vec<_>, EngineError>>()?;
-    let main = way_out(&found);
-    let held = match main.and_then(|main| found.get(main)) {
-        Some((_, network)) => reserve(paths, record, network, before)?,
-        // There is no way to it from the host's ports.
-        None => Vec::new(),
-    };
-    let published: Vec<PublishedPort> = held.iter().map(|(port, _)| *port).collect();
-    for (index, (wanted, network)) in found.iter().enumerate() {
-        let is_main = main == Some(index);
-        let ports = if is_main { published.clone() } else { Vec::new() };
-        let had = before.iter().filter(|endpoint| endpoint.network_id == network.id);
-        let wish = Wish {
-            number: wanted.number.unwrap_or(index),
-            before: had.flat_map(Endpoint::addresses).collect(),
-            default_route: is_main,
-            ports,
-            ..wish(record, wanted)
+
+    /// Makes what was planned, while the container's first process mounts. The name server is the monitor's from then on.
+    fn attach(
+        &self,
+        _paths: &Paths,
+        _record: &ContainerRecord,
+        _live: &LiveState,
+        _created: &mut Created,
+    ) -> Result<Option<Dns>, EngineError> {
+        Ok(None)
+    }
+
+    /// Takes away what the live record tells of. What fails does not keep the rest from being tried.
+    fn detach(&self, _paths: &Paths, _live: &LiveState) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// By veths into the bridges of its networks.
+struct Bridged;
+/// In a network namespace of its own with a loopback only.
+struct Alone;
+/// In a network namespace that is somebody else's: the host's or another container's.
+struct Guest;
+
+/// How the container of this record comes onto networks.
+pub(crate) fn way_of(record: &ContainerRecord) -> &'static dyn Attach {
+    match record.host.network {
+        NetworkMode::Bridge => &Bridged,
+        NetworkMode::None => &Alone,
+        NetworkMode::Host | NetworkMode::Container(_) => &Guest,
+    }
+}
+
+/// Takes away what a container has of networks by its live record, which may be all that is left of it.
+pub(crate) fn detach(paths: &Paths, live: &LiveState) -> Vec<String> {
+    let ways: [&dyn Attach; 3] = [&Bridged, &Alone, &Guest];
+    ways.into_iter().flat_map(|way| way.detach(paths, live)).collect()
+}
+
+impl Attach for Guest {}
+
+impl Attach for Alone {
+    fn attach(
+        &self,
+        _: &Paths,
+        _: &ContainerRecord,
+        _: &LiveState,
+        created: &mut Created,
+    ) -> Result<Option<Dns>, EngineError> {
+        let Some(socket) = created.netlink.take() else { return Ok(None) };
+        trace::step("raise the loopback", "A network namespace begins with its loopback down.", || {
+            rbox_network::loopback_up(socket)
+        })?;
+        Ok(None)
+    }
+}
+
+impl Attach for Bridged {
+    fn plan(
+        &self,
+        paths: &Paths,
+        record: &ContainerRecord,
+        live: &mut LiveState,
+        before: &[Endpoint],
+    ) -> Result<Vec<HeldPort>, EngineError> {
+        let store = networks(paths);
+        let found = record
+            .host
+            .attachments
+            .iter()
+            .map(|wanted| Ok((wanted, store.attached(&wanted.network_id, &wanted.network)?)))
+            .collect::<Result<Vec<_>, EngineError>>()?;
+        let main = way_out(&found);
+        let held = match main.and_then(|main| found.get(main)) {
+            Some((_, network)) => reserve(paths, record, network, before)?,
+            // There is no way to it from the host's ports.
+            None => Vec::new(),
         };
-        live.endpoints.push(store.plan(network, &wish, &|id| is_live(paths, id))?);
-        store.ensure(network, &|| live_endpoints(paths))?;
+        let published: Vec<PublishedPort> = held.iter().map(|(port, _)| *port).collect();
+        for (index, (wanted, network)) in found.iter().enumerate() {
+            let is_main = main == Some(index);
+            let ports = if is_main { published.clone() } else { Vec::new() };
+            let had = before.iter().filter(|endpoint| endpoint.network_id == network.id);
+            let wish = Wish {
+                number: wanted.number.unwrap_or(index),
+                before: had.flat_map(Endpoint::addresses).collect(),
+                default_route: is_main,
+                ports,
+                ..wish(record, wanted)
+            };
+            live.endpoints.push(store.plan(network, &wish, &|id| is_live(paths, id))?);
+            store.ensure(network, &|| live_endpoints(paths))?;
+        }
+        live.published = published;
+        Ok(held)
     }
-    live.published = published;
-    Ok(held)
+
+    fn attach(
+        &self,
+        paths: &Paths,
+        record: &ContainerRecord,
+        live: &LiveState,
+        created: &mut Created,
+    ) -> Result<Option<Dns>, EngineError> {
+        let Some(socket) = created.netlink.take() else { return Ok(None) };
+        let path = format!("/proc/{}/ns/net", created.pid());
+        let netns = File::open(&path).map_err(EngineError::file("open", path))?;
+        trace::step(
+            "wire the network",
+            "A cable with one end in the container and the other in the bridge.",
+            || {
+                let store = networks(paths);
+                live.endpoints.iter().try_for_each(|endpoint| store.attach(endpoint, netns.as_fd()))?;
+                set_of_links(record, netns.as_fd())?;
+                rbox_network::configure_inside(socket, &live.endpoints)?;
+                Ok::<_, EngineError>(())
+            },
+        )?;
+        crate::networks::links::announce(paths, &record.id);
+        open_dns(record, live, netns.as_fd()).map(Some)
+    }
+
+    fn detach(&self, paths: &Paths, live: &LiveState) -> Vec<String> {
+        let store = networks(paths);
+        let failed = live.endpoints.iter().filter_map(|endpoint| store.detach(endpoint).err());
+        failed.flatten().map(|error| error.to_string()).collect()
+    }
 }
 
 /// Which of these networks the default route leads through: of those that have one that of the highest priority, and of equals the first by
@@ -81,37 +181,6 @@ pub(crate) fn wish(record: &ContainerRecord, wanted: &Attachment) -> Wish {
         names: names(record, wanted),
         ..Wish::default()
     }
-}
-
-/// Wires the veths through the child's own socket while the child mounts, publishes the ports, and opens the name server.
-pub(crate) fn attach(
-    paths: &Paths,
-    record: &ContainerRecord,
-    live: &LiveState,
-    created: &mut Created,
-) -> Result<Option<Dns>, EngineError> {
-    let Some(socket) = created.netlink.take() else { return Ok(None) };
-    if record.host.network != NetworkMode::Bridge {
-        trace::step("raise the loopback", "A network namespace begins with its loopback down.", || {
-            rbox_network::loopback_up(socket)
-        })?;
-        return Ok(None);
-    }
-    let path = format!("/proc/{}/ns/net", created.pid());
-    let netns = File::open(&path).map_err(EngineError::file("open", path))?;
-    trace::step(
-        "wire the network",
-        "A cable with one end in the container and the other in the bridge.",
-        || {
-            let store = networks(paths);
-            live.endpoints.iter().try_for_each(|endpoint| store.attach(endpoint, netns.as_fd()))?;
-            set_of_links(record, netns.as_fd())?;
-            rbox_network::configure_inside(socket, &live.endpoints)?;
-            Ok::<_, EngineError>(())
-        },
-    )?;
-    crate::networks::links::announce(paths, &record.id);
-    open_dns(record, live, netns.as_fd()).map(Some)
 }
 
 /// Writes the settings of `--sysctl` that its links have.
