@@ -4,10 +4,10 @@
 //! its place, such as a link to a file of the host. So the thing is opened first, by a descriptor that follows no link
 //! and reads nothing (`O_PATH`), looked at, and changed through that.
 
-use std::ffi::CStr;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 /// A file, directory, link, node or socket, by itself and not by a name.
@@ -19,6 +19,83 @@ impl Inode {
     pub fn at(dir: impl AsFd, name: &CStr) -> Result<Self, Errno> {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::openat(dir, name, flags, Mode::empty()).map(Self)
+    }
+
+    /// What the single component `name` below `dir` is now, as the kernel resolves it without following anything.
+    pub fn beneath(dir: impl AsFd, name: &CStr) -> Result<Self, Errno> {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(dir, name, flags, Mode::empty(), how).map(Self)
+    }
+
+    /// What a descriptor stands for, which may be an `O_PATH` one.
+    pub fn of(found: impl AsFd) -> Result<Self, Errno> {
+        rustix::io::fcntl_dupfd_cloexec(found, 0).map(Self)
+    }
+
+    /// The descriptor.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Opens it for reading, when it is a regular file: this very one, whatever has its name by now. Nothing else is opened.
+    pub fn open_regular(&self) -> Result<OwnedFd, Errno> {
+        if FileType::from_raw_mode(self.stat()?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::openat(own_fds()?, self.0.as_raw_fd().to_string(), flags, Mode::empty())
+    }
+
+    /// Opens it for reading, when it is a directory.
+    pub fn open_directory(&self) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, c".", flags, Mode::empty())
+    }
+
+    /// Where a symbolic link leads.
+    pub fn link_target(&self) -> Result<CString, Errno> {
+        rustix::fs::readlinkat(&self.0, c"", Vec::new())
+    }
+
+    /// The names of its extended attributes. A file system without any is one that has none.
+    pub fn xattr_names(&self) -> Result<Vec<CString>, Errno> {
+        let path = self.own_path()?;
+        // The kernel's limit is XATTR_LIST_MAX; most files have none.
+        let mut list = vec![0_u8; 512];
+        let length = loop {
+            match rustix::fs::listxattr(&path, &mut list[..]) {
+                Ok(length) => break length,
+                Err(Errno::RANGE) if list.len() < XATTR_MOST => list.resize(XATTR_MOST, 0),
+                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+                Err(error) => return Err(error),
+            }
+        };
+        let names = list.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0);
+        Ok(names.filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
+    }
+
+    /// The value of an extended attribute; none when it has no such one (any more).
+    pub fn xattr(&self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
+        let path = self.own_path()?;
+        let mut value = vec![0_u8; 512];
+        loop {
+            match rustix::fs::getxattr(&path, name, &mut value[..]) {
+                Ok(length) => {
+                    value.truncate(length);
+                    return Ok(Some(value));
+                }
+                Err(Errno::RANGE) if value.len() < XATTR_MOST => value.resize(XATTR_MOST, 0),
+                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// A path that leads to this very thing: calls that follow links go through the magic link and no further.
+    fn own_path(&self) -> Result<String, Errno> {
+        own_fds()?;
+        Ok(format!("{OWN_FDS}/{}", self.0.as_raw_fd()))
     }
 
     /// Makes a FIFO, socket or device without permissions. What is found there afterwards is of this kind and number,
@@ -72,9 +149,7 @@ impl Inode {
     /// Sets an extended attribute. A link has its own, where its file system lets it have any.
     pub fn set_xattr(&self, name: &[u8], value: &[u8]) -> Result<(), Errno> {
         // setxattrat(2) is there since Linux 6.13 only. Whatever the magic link stands for is not followed further.
-        let path = format!("{OWN_FDS}/{}", self.0.as_raw_fd());
-        own_fds()?;
-        rustix::fs::setxattr(path, name, value, XattrFlags::empty())
+        rustix::fs::setxattr(self.own_path()?, name, value, XattrFlags::empty())
     }
 
     /// Changes access and modification time.
@@ -82,6 +157,9 @@ impl Inode {
         rustix::fs::utimensat(&self.0, c"", times, AtFlags::EMPTY_PATH)
     }
 }
+
+/// `XATTR_LIST_MAX` and `XATTR_SIZE_MAX`.
+const XATTR_MOST: usize = 65_536;
 
 /// Where this process's descriptors are files.
 const OWN_FDS: &str = "/proc/self/fd";

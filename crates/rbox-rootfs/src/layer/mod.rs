@@ -1,4 +1,4 @@
-//! One layer's tar stream to one overlay lower directory.
+//! One layer's tar stream to one overlay lower directory; a tree to a tar stream ([`pack()`]).
 //!
 //! # What is made
 //! Every entry as GNU tar makes it with `-p --numeric-owner --xattrs --xattrs-include=*`: type, permissions with
@@ -24,6 +24,7 @@ mod error;
 mod header;
 mod limits;
 mod members;
+mod pack;
 mod pax;
 mod place;
 mod sparse;
@@ -36,6 +37,7 @@ use std::os::fd::BorrowedFd;
 pub use error::{Name, UnpackError};
 pub use limits::{Limits, Summary};
 pub use members::{CopyError, Member, MemberKind, Members};
+pub use pack::{PackError, PackOptions, Packed, TreeKind, pack};
 
 /// Unpacks one layer's uncompressed tar stream into the empty directory `into`.
 ///

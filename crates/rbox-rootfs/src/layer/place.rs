@@ -12,6 +12,11 @@ use rustix::io::Errno;
 use super::error::{Name, UnpackError, refused, system};
 use super::limits::Limits;
 
+/// Prefix of a name that hides the rest of it in lower layers.
+pub(super) const WHITEOUT: &[u8] = b".wh.";
+/// Hides everything lower layers have in its directory.
+pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+
 /// As many links as the kernel follows in one name.
 const MOST_LINKS: u32 = 40;
 
@@ -50,7 +55,8 @@ pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError
         match component {
             b"" | b"." => {}
             b".." => return Err(refused(name, "has `..` in its name")),
-            _ if component.len() > 255 => {
+            // A whiteout's own name may be longer than any file's.
+            _ if component.strip_prefix(WHITEOUT).unwrap_or(component).len() > 255 => {
                 return Err(refused(name, "has a component longer than 255 bytes in its name"));
             }
             _ => {

@@ -12,13 +12,9 @@ use rustix::io::Errno;
 use super::entry::{Entries, Entry, Kind};
 use super::error::{UnpackError, refused, system};
 use super::limits::{Limits, Summary};
-use super::place::{DIRECTORY, Place, clean, split};
+use super::place::{DIRECTORY, OPAQUE, Place, WHITEOUT, clean, split};
 use super::stream::padding;
 
-/// Prefix of a name that hides the rest of it in lower layers.
-const WHITEOUT: &[u8] = b".wh.";
-/// Hides everything lower layers have in its directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
 /// AUFS's own bookkeeping, found in old layers: means nothing here.
 const AUFS: &[u8] = b".wh..wh.";
 /// Where AUFS kept the files that have several names. They are needed for the links to them, and not in the layer.

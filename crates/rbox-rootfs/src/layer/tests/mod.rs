@@ -4,6 +4,8 @@
 mod build;
 mod formats;
 mod hostile;
+mod pack;
+mod pack_hostile;
 mod real;
 mod tree;
 mod whiteouts;

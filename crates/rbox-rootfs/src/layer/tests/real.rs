@@ -9,7 +9,7 @@ use std::time::Instant;
 use super::tree::{ALL, Scratch, assert_same, gnu_tar, have, tree, unpack_into};
 
 /// The root filesystem's tar, made once and kept under `target/`. Tests that want it at the same time wait for one.
-fn debian() -> Option<PathBuf> {
+pub(super) fn debian() -> Option<PathBuf> {
     static MADE: OnceLock<Option<PathBuf>> = OnceLock::new();
     MADE.get_or_init(make_debian).clone()
 }
