@@ -117,7 +117,6 @@ const OF_RUN: &[&str] = &[
     "runtime",
     "storage-opt",
     "volume-driver",
-    "volumes-from",
 ];
 
 /// What to do where a flag is missing.
@@ -138,10 +137,6 @@ const INSTEAD_OF_FLAGS: &[(&str, &str)] = &[
     ("runtime", "leave it out: rbox runs containers itself"),
     ("storage-opt", "a container's own layer has no limit of its size yet"),
     ("volume-driver", "leave it out: volumes are directories of this host"),
-    (
-        "volumes-from",
-        "name the other container's volumes with -v (rbox inspect -f '{{json .Mounts}}' NAME shows them)",
-    ),
 ];
 
 /// What to say of a word, or two, that lead to no command.

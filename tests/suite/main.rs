@@ -60,4 +60,5 @@ mod together;
 mod update;
 mod upgrade;
 mod volumes;
+mod volumes_from;
 mod waits;

@@ -151,8 +151,10 @@ impl Default for Attached {
     reason = "each is a flag of the command line, independent of the others"
 )]
 pub struct HostConfig {
-    /// Mounts of `-v`, `--mount`, `--tmpfs` and the image's volumes.
+    /// Mounts of `-v`, `--mount`, `--tmpfs`, `--volumes-from` and the image's volumes.
     pub mounts: Vec<MountSpec>,
+    /// `--volumes-from`, as given; what it brought is among the mounts.
+    pub volumes_from: Vec<String>,
     /// `--network`.
     pub network: NetworkMode,
     /// The networks it is on, with [`NetworkMode::Bridge`]; the first is what `--network` named first.
@@ -322,7 +324,7 @@ impl HostConfig {
             },
             "AutoRemove": self.auto_remove,
             "VolumeDriver": "",
-            "VolumesFrom": null,
+            "VolumesFrom": list(&self.volumes_from),
             "ConsoleSize": [0, 0],
             "CapAdd": list(&self.cap_add),
             "CapDrop": list(&self.cap_drop),

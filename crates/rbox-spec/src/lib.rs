@@ -22,6 +22,7 @@ pub mod signal;
 pub mod size;
 pub mod ulimit;
 pub mod user;
+pub mod volumes_from;
 
 pub use capability::{CapSet, Capability};
 pub use digest::{Digest, DigestError};

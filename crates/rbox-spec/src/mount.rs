@@ -171,6 +171,8 @@ pub enum GivenBy {
     Mount,
     /// `--tmpfs`.
     Tmpfs,
+    /// `--volumes-from`.
+    VolumesFrom,
 }
 
 impl MountSpec {

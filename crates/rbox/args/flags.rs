@@ -10,6 +10,7 @@ use rbox_engine::spec::container::{
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
+use rbox_engine::spec::volumes_from::VolumesFrom;
 
 use crate::args::health_flags::HealthFlags;
 use crate::args::limits::{LimitFlags, size};
@@ -186,6 +187,9 @@ pub(crate) struct ContainerFlags {
     /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro])
     #[arg(short, long, value_name = "SPEC")]
     volume: Vec<String>,
+    /// Mount what another container has mounted (CONTAINER[:ro|rw])
+    #[arg(long, value_name = "CONTAINER")]
+    volumes_from: Vec<String>,
     /// Working directory inside the container
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
@@ -271,6 +275,7 @@ impl ContainerFlags {
         }
         let mut host = HostConfig {
             mounts: self.mounts()?,
+            volumes_from: self.volumes_from()?,
             resources: self.resources()?,
             cap_add: self.cap_add.clone(),
             cap_drop: self.cap_drop.clone(),
@@ -317,6 +322,12 @@ impl ContainerFlags {
             mounts.push(MountSpec::parse_tmpfs(spec).map_err(bad_input)?);
         }
         Ok(mounts)
+    }
+
+    /// `--volumes-from`, whose containers the engine finds.
+    fn volumes_from(&self) -> anyhow::Result<Vec<String>> {
+        parse_all::<VolumesFrom>(&self.volumes_from)?;
+        Ok(self.volumes_from.clone())
     }
 
     fn resources(&self) -> anyhow::Result<Resources> {

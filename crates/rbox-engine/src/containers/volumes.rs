@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rbox_spec::VolumeName;
-use rbox_spec::mount::MountKind;
+use rbox_spec::mount::{GivenBy, MountKind};
 use rbox_sys::durable::Lasting;
 
 use crate::containers::find;
@@ -55,8 +55,16 @@ pub(crate) fn name_anonymous(record: &mut ContainerRecord) -> Result<(), VolumeE
 pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), VolumeError> {
     let store = VolumeStore::new(&paths.volumes());
     let lasting = if record.host.auto_remove { Lasting::Later } else { Lasting::Now };
-    volumes_of(record)
-        .try_for_each(|(name, anonymous)| store.ensure(name, anonymous, BTreeMap::new(), lasting).map(drop))
+    for mount in &record.host.mounts {
+        let MountKind::Volume { name: Some(name), anonymous, .. } = &mount.kind else { continue };
+        if mount.given_by == GivenBy::VolumesFrom {
+            // Another container's: it went with that one if it is not there any more, and an empty one is not what was asked for.
+            store.require(name)?;
+        } else {
+            store.ensure(name, *anonymous, BTreeMap::new(), lasting)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the volumes that nobody named and that only this container, whose record is gone from the list, mounted.

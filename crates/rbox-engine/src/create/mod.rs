@@ -3,6 +3,7 @@
 pub(crate) mod check;
 pub(crate) mod network;
 pub(crate) mod request;
+pub(crate) mod volumes_from;
 
 use std::collections::HashSet;
 use std::os::unix::fs::DirBuilderExt;
@@ -34,9 +35,11 @@ pub(crate) fn create(
     paths: &Paths,
     store: &ImageStore,
     image: &Image,
-    request: CreateRequest,
+    mut request: CreateRequest,
 ) -> Result<ContainerRecord, EngineError> {
     crate::create::network::check(&request)?;
+    // Before the image's volumes are: none is made where one of these is.
+    crate::create::volumes_from::add(paths, &mut request.host)?;
     let id = new_id()?;
     let named = request.name.is_some();
     let mut record = assemble(id, image, request)?;

@@ -8,7 +8,7 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
 use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
-    const STEPS: &'static [Step] = &[container_1];
+    const STEPS: &'static [Step] = &[container_1, container_2];
 }
 
 impl Record for LiveState {
@@ -32,6 +32,9 @@ fn container_1(record: &mut Map<String, Value>) {
     fill(record, "platform", "".into());
     fill(record, "embedded", false.into());
 }
+
+/// Mounts came that version 1 would not mount: those of `--volumes-from`.
+fn container_2(_: &mut Map<String, Value>) {}
 
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));

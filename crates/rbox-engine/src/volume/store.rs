@@ -326,6 +326,12 @@ impl VolumeStore {
         }
     }
 
+    /// Refuses a name that no volume has, after a removal that is under way.
+    pub(crate) fn require(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        let found = self.settled(name)?;
+        found.map(drop).ok_or_else(|| VolumeError::Missing(name.to_string()))
+    }
+
     /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
     fn lock(&self, name: &VolumeName, how: How) -> Result<Option<File>, VolumeError> {
         let place = self.place(name);
