@@ -58,6 +58,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::size::SizeError,
         spec::ulimit::UlimitError,
         spec::user::UserError,
+        spec::volumes_from::InvalidVolumesFrom,
     ]
 }
 
