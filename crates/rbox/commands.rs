@@ -1,7 +1,9 @@
 //! The table of all commands. A command is built only when it is asked for; see [`crate::cli`].
 
 use crate::command::entry::Entry;
-use crate::container::{boot, exec, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update};
+use crate::container::{
+    boot, diff, exec, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update,
+};
 use crate::image::{archive, history, images, pull, rmi};
 use crate::network::{net, networks};
 use crate::system::{context, disk, info};
@@ -41,6 +43,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<port::Port>(&["port", "container port"]),
     Entry::of::<port::Add>(&["port add"]),
     Entry::of::<port::Rm>(&["port rm", "port remove"]),
+    Entry::of::<diff::Diff>(&["diff", "container diff"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
     Entry::of::<stats::Stats>(&["stats", "container stats"]),

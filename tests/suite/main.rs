@@ -10,6 +10,7 @@ mod binary;
 mod boot;
 mod caller;
 mod catalogue;
+mod commit;
 mod compat;
 mod crafted;
 mod crash;

@@ -94,6 +94,9 @@ pub enum EngineError {
     /// Something inside the container's tree is not as it must be.
     #[error(transparent)]
     Tree(#[from] rbox_runtime::rootfs::tree::TreeError),
+    /// What a container has changed could not be told.
+    #[error(transparent)]
+    Changes(#[from] rbox_runtime::rootfs::changes::ChangesError),
     /// A limit or a group could not be set.
     #[error(transparent)]
     Cgroup(#[from] rbox_runtime::cgroup::CgroupError),
@@ -153,6 +156,7 @@ impl EngineError {
             Self::Runtime(error) => error.kind(),
             Self::Overlay(error) => error.kind(),
             Self::Tree(error) => error.kind(),
+            Self::Changes(error) => error.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),

@@ -32,6 +32,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         image::registry::RegistryError,
         cgroup::CgroupError,
         namespace::handshake::HandshakeError,
+        rootfs::changes::ChangesError,
         rootfs::layer::CopyError,
         rootfs::layer::UnpackError,
         rootfs::overlay::OverlayError,

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod caller;
+mod changes;
 mod cleanup;
 mod containers;
 mod control;

@@ -1,6 +1,7 @@
 //! From layers to a root filesystem: unpack, whiteouts, overlay, /proc /dev /sys, masks, `pivot_root`.
 #![forbid(unsafe_code)]
 
+pub mod changes;
 pub mod dev;
 pub mod hide;
 pub mod layer;

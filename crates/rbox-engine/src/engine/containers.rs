@@ -1,11 +1,16 @@
 //! Containers by name, and what is done with one.
 
+use std::io;
+use std::path::Path;
+
 use rbox_image::Image;
+use rbox_runtime::rootfs::changes::ChangeKind;
 use rbox_spec::ContainerName;
 use rbox_spec::container::NetworkMode;
 use rbox_spec::id::ContainerId;
 use rbox_spec::signal::Signal;
 
+use crate::changes::diff;
 use crate::cleanup::tidy::tidy;
 use crate::containers::running::{not_running, refuse_unreadable};
 use crate::containers::volumes::volume_users;
@@ -83,6 +88,18 @@ impl Engine {
     /// The bytes that a container has written to its layer.
     pub fn written(&self, record: &ContainerRecord) -> u64 {
         disk_usage(&self.paths.upper(&record.id))
+    }
+
+    /// Tells `tell` what a container has changed in its file system, in Docker's order. It may run meanwhile.
+    ///
+    /// # Errors
+    /// Its layers cannot be read, or `tell` fails.
+    pub fn changes(
+        &self,
+        container: &Container,
+        tell: &mut dyn FnMut(ChangeKind, &Path) -> io::Result<()>,
+    ) -> Result<(), EngineError> {
+        diff::diff(&self.paths, container, tell)
     }
 
     /// What `inspect` shows of a container. With `image_size`, the bytes of its image, its sizes too.

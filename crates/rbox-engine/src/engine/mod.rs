@@ -33,6 +33,7 @@ pub use crate::volume::store::{Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
 pub use prune::{PrunedContainers, PrunedNetworks};
+pub use rbox_runtime::rootfs::changes::ChangeKind;
 
 /// What happens while the engine works, for those who show it.
 #[derive(Debug)]

@@ -22,7 +22,7 @@ use crate::networks::attach;
 use crate::networks::files::{self, Shared};
 use crate::networks::ports::HeldPort;
 use crate::oci::cgroup::group_path;
-use crate::oci::config::{self, Facts, GivenFile, INIT_PATH};
+use crate::oci::config::{self, Facts, GivenFile, HOST_VIEW_INSIDE, INIT_PATH};
 use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
@@ -278,8 +278,6 @@ fn given_files(
 const NETWORK_FILES: [(&str, &str); 3] =
     [("/etc/hosts", HOSTS), ("/etc/hostname", HOSTNAME), ("/etc/resolv.conf", RESOLV_CONF)];
 const HOST_VIEW: &str = "host-view";
-/// Where the embedded image finds what the host sees of its container.
-const HOST_VIEW_INSIDE: &str = "/host-view";
 
 /// Tells the embedded image's process how the host sees it: the file was empty until its pid was known.
 fn tell_hello(paths: &Paths, record: &ContainerRecord, live: &LiveState) {

@@ -50,6 +50,8 @@ pub(crate) struct GivenFile {
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where `--init` puts the small init inside.
 pub(crate) const INIT_PATH: &str = "/sbin/docker-init";
+/// Where the embedded image finds what the host sees of its container.
+pub(crate) const HOST_VIEW_INSIDE: &str = "/host-view";
 
 const MASKED: [&str; 13] = [
     "/proc/acpi",

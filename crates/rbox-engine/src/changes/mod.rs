@@ -1,0 +1,3 @@
+//! What a container has changed in its file system: told, and made a layer of.
+
+pub(crate) mod diff;
