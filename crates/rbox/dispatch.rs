@@ -138,8 +138,11 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
         at += 1;
     }
     // A monitor works from /, so both must hold from everywhere.
-    let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
-    let paths = Paths { root: absolute(root), state: absolute(state) };
+    let absolute = |path: PathBuf| {
+        let why = |error| bad_input(format!("{} leads nowhere: {error}", path.display()));
+        std::path::absolute(&path).map_err(why)
+    };
+    let paths = Paths { root: absolute(root)?, state: absolute(state)? };
     let engine = Engine::open(paths, Arc::new(Warnings));
     Ok((Global { engine, tree }, &words[at..]))
 }

@@ -17,6 +17,20 @@ const LOOK: &str = "
     id; umask; ulimit -a; cat /proc/self/oom_score_adj; cat /proc/self/limits
     grep -E '^Sig(Blk|Ign)|^ShdPnd' /proc/self/status; touch /tmp/t/mine && stat -c %a /tmp/t/mine; cat /etc/hostname";
 
+/// A relative source must not become one of the host's root.
+#[test]
+fn relative_sources_need_a_directory() {
+    let Some(t) = Test::start() else { return };
+    let gone = "d=$(mktemp -d); cd $d; rmdir $d";
+    for flags in [["-v", ".:/y"], ["-v", "./made-by-rbox:/y"], ["--mount", "type=bind,src=.,dst=/y"]] {
+        let args = ["run", "--rm", flags[0], flags[1], BUSYBOX, "ls", "/y"];
+        after(&t, gone, &args).run().refused(125, &["the current directory is gone"]);
+    }
+    assert!(!std::path::Path::new("/made-by-rbox").exists());
+    after(&t, gone, &["--root", "x", "ps"]).run().refused(125, &["leads nowhere"]);
+    after(&t, gone, &["run", "--rm", "-v", "/etc:/y:ro", BUSYBOX, "ls", "/y/passwd"]).run().ok();
+}
+
 #[test]
 fn a_container_is_the_same_whoever_asks() {
     let Some(t) = Test::start() else { return };

@@ -599,3 +599,33 @@ fn manual_pages_go_to_a_new_directory() {
     t.ok(["man", dir.to_str().unwrap()]);
     assert!(dir.join("rbox-run.1").is_file());
 }
+
+/// Ranges of `--expose` are single ports everywhere, and with the host's network no port is open.
+#[test]
+fn exposed_ports() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("exposed");
+    let flags = ["--expose", "7000-7002", "--expose", "80", "--expose", "9/udp", "-p", "127.0.0.1:0:80"];
+    t.sleeper(&name, flags);
+    let shown = t.ok(["inspect", "-f", "{{json .Config.ExposedPorts}}", &name]);
+    assert_eq!(shown, r#"{"7000/tcp":{},"7001/tcp":{},"7002/tcp":{},"80/tcp":{},"9/udp":{}}"#);
+    let filter = format!("name={name}");
+    let column = t.ok(["ps", "--filter", &filter, "--format", "{{.Ports}}"]);
+    assert!(column.starts_with("9/udp, 7000-7002/tcp, 127.0.0.1:"), "{column}");
+    assert!(column.ends_with("->80/tcp"), "{column}");
+    let host = t.name("host");
+    t.sleeper(&host, ["--network", "host", "--expose", "80"]);
+    assert_eq!(t.ok(["inspect", "-f", "{{json .NetworkSettings.Ports}}", &host]), "{}");
+    assert_eq!(t.ok(["ps", "--filter", &format!("name={host}"), "--format", "{{.Ports}}"]), "");
+}
+
+/// A script that wants to remove what could not be started gets its id.
+#[test]
+fn a_detached_run_that_fails_tells_the_id() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("failed");
+    let out = t.rbox(["run", "-d", "--name", &name, BUSYBOX, "/no/such/program"]).code(127);
+    assert_eq!(t.ok(["inspect", "-f", "{{.Id}}", &name]), out.stdout.trim());
+    let unset = "{{.HostConfig.Init}} {{.Config.StopTimeout}} {{.SizeRw}}{{if .HostConfig.Init}} set{{end}}";
+    assert_eq!(t.ok(["inspect", "-f", unset, &name]), "<nil> <nil> <nil>");
+}

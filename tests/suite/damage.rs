@@ -170,6 +170,24 @@ fn a_running_container_without_a_record_says_what_is_wrong() {
     world.own.run(&["rm", "-f", "ended"]).ok();
 }
 
+/// A running container whose live record is damaged is not taken for one that never ran, and is removed with what it runs.
+#[test]
+fn a_running_container_without_a_live_record_is_removed() {
+    let Some(t) = Test::start() else { return };
+    let world = World::make(&t);
+    fs::write(world.own.state.join("containers").join(&world.running).join("state.json"), "").unwrap();
+    let shown = world
+        .own
+        .run(&["ps", "-a", "--filter", &format!("id={}", world.running), "--format", "{{.State}}"])
+        .ok();
+    assert_eq!(shown, "dead");
+    for args in [&["stop", "running"][..], &["start", "running"], &["exec", "running", "true"]] {
+        world.own.run(args).refused(1, &["state.json", "rm -f"]);
+    }
+    world.own.run(&["rm", "-f", &world.running]).ok();
+    world.own.run(&["rm", "-f", "ended"]).ok();
+}
+
 /// The list of images is made again from the images, and their names from the containers.
 #[test]
 fn a_damaged_list_of_images_is_made_again() {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Test, wait_until};
+use crate::harness::{BUSYBOX, Test, binary, wait_until};
 
 fn written(t: &Test, script: &str) -> String {
     let name = t.name("w");
@@ -148,6 +148,116 @@ fn the_file_is_dockers_json() {
     }
     streams.sort();
     assert_eq!(streams, ["stderr err", "stdout out"]);
+}
+
+/// Standard output comes first when both are ready: that is how most programs write them.
+#[test]
+fn output_comes_before_errors() {
+    let Some(t) = Test::start() else { return };
+    for round in 0..10 {
+        let out = t
+            .program(
+                "sh",
+                [
+                    "-c",
+                    "exec \"$0\" run --rm busybox sh -c 'echo 1; echo 2 >&2' 2>&1",
+                    binary().to_str().unwrap(),
+                ],
+            )
+            .run();
+        assert_eq!(out.ok(), "1\n2", "round {round}");
+    }
+}
+
+#[test]
+fn one_of_the_two_streams() {
+    let Some(t) = Test::start() else { return };
+    let name = written(&t, "for i in 1 2 3; do echo out$i; echo err$i >&2; done");
+    let out = t.rbox(["logs", "--stream", "stderr", "--tail", "2", &name]).code(0);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("", "err2\nerr3\n"));
+    let out = t.rbox(["logs", "--stream", "stdout", &name]).code(0);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("out1\nout2\nout3\n", ""));
+    t.rbox(["logs", "--stream", "stdin", &name]).refused(125, &["stdin"]);
+}
+
+#[test]
+fn it_is_emptied_while_it_is_written() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let script = "echo before; read x; echo after";
+    t.ok(["run", "-di", "--name", &name, "--log-opt", "max-size=1k", BUSYBOX, "sh", "-c", script]);
+    wait_until("it has written", || t.ok(["logs", &name]) == "before");
+    assert_eq!(t.ok(["logs", "--clear", &name]), name);
+    assert_eq!(t.ok(["logs", &name]), "");
+    t.program("sh", ["-c", "echo | \"$0\" attach \"$1\"", binary().to_str().unwrap(), &name]).run().ok();
+    t.ok(["wait", &name]);
+    assert_eq!(t.ok(["logs", &name]), "after");
+    t.rbox(["logs", "--clear", "-f", &name]).refused(125, &["--clear"]);
+    t.rbox(["logs", "--clear", "no-such-container"]).refused(1, &["No such container"]);
+}
+
+#[test]
+fn several_are_merged_by_time() {
+    let Some(t) = Test::start() else { return };
+    let (one, two) = (t.name("one"), t.name("longer"));
+    t.ok(["run", "-d", "--name", &one, BUSYBOX, "sh", "-c", "echo 1; sleep 0.4; echo 3; sleep 0.8; echo 5"]);
+    t.ok(["run", "-d", "--name", &two, BUSYBOX, "sh", "-c", "sleep 0.2; echo 2; sleep 0.6; echo 4"]);
+    let followed = t.ok(["logs", "-f", &one, &two]);
+    let read = t.ok(["logs", &one, &two]);
+    let width = two.len();
+    let line = |name: &str, text: &str| format!("{name:width$} | {text}");
+    let wanted = [line(&one, "1"), line(&two, "2"), line(&one, "3"), line(&two, "4"), line(&one, "5")];
+    assert_eq!(read.lines().collect::<Vec<_>>(), wanted);
+    assert_eq!(followed.lines().collect::<Vec<_>>(), wanted);
+    assert_eq!(t.rbox(["logs", "--tail", "1", &one, &two]).code(0).stdout.lines().count(), 2);
+    t.rbox(["logs", &one, "no-such-container"]).refused(1, &["No such container"]);
+    // A reader that has enough ends it.
+    let head = "\"$0\" logs -f \"$1\" \"$2\" | head -n 1";
+    t.program("sh", ["-c", head, binary().to_str().unwrap(), &one, &two]).run().ok();
+}
+
+#[test]
+fn entries_tell_what_log_opt_asks_for() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("attrs");
+    let options = ["labels=app", "env-regex=^A", "tag={{.Name}}/{{.ID}}"];
+    let flags = options.iter().flat_map(|option| ["--log-opt", option]);
+    let args =
+        ["run", "--name", &name, "--label", "app=shop", "--label", "other=x", "-e", "A1=a b", "-e", "B=2"];
+    let args: Vec<&str> = args.into_iter().chain(flags).chain([BUSYBOX, "echo", "hi"]).collect();
+    t.cmd(&args).run().code(0);
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
+    let tag = format!("{name}%2F{}", &id[..12]);
+    assert_eq!(t.ok(["logs", "--details", &name]), format!("A1=a+b,app=shop,tag={tag} hi"));
+    assert_eq!(t.ok(["logs", &name]), "hi");
+    for (option, said) in [("tag={{.Nope}}", "tag"), ("env-regex=(", "env-regex"), ("mode=x", "logging mode")]
+    {
+        t.rbox(["create", "--log-opt", option, BUSYBOX]).refused(125, &[said]);
+    }
+}
+
+#[test]
+fn the_local_driver_keeps_no_file_for_others() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("local");
+    t.rbox([
+        "run",
+        "--name",
+        &name,
+        "--log-driver",
+        "local",
+        "--log-opt",
+        "max-size=1m",
+        BUSYBOX,
+        "echo",
+        "hi",
+    ])
+    .code(0);
+    assert_eq!(t.ok(["logs", &name]), "hi");
+    let shown = "{{.HostConfig.LogConfig.Type}}|{{.LogPath}}";
+    assert_eq!(t.ok(["inspect", "-f", shown, &name]), "local|");
+    t.rbox(["create", "--log-driver", "local", "--log-opt", "labels=a", BUSYBOX])
+        .refused(125, &["unknown log opt 'labels' for local log driver"]);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::crash::{Random, kill9};
-use crate::harness::{BUSYBOX, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Test, has, rounds, skipped, wait_until};
 
 #[test]
 fn a_named_volume_outlives_containers() {
@@ -336,4 +336,30 @@ impl Drop for End<'_> {
     fn drop(&mut self) {
         self.0.store(true, Ordering::Relaxed);
     }
+}
+
+/// A lock on a volume's data, which any container that mounts it can take, keeps no other from starting.
+#[test]
+fn a_locked_volume_keeps_nobody_from_starting() {
+    use std::io::{BufRead as _, BufReader};
+    use std::process::{Command, Stdio};
+    let Some(t) = Test::start() else { return };
+    if !has("flock") {
+        return skipped("flock is not installed");
+    }
+    let volume = t.name("locked");
+    t.ok(["volume", "create", &volume]);
+    let data = t.ok(["volume", "inspect", "-f", "{{.Mountpoint}}", &volume]);
+    let mut holder = Command::new("flock")
+        .args(["-F", "-x", &data, "sh", "-c", "echo held; exec sleep 1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(holder.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let out = t.rbox(["run", "--rm", "-v", &format!("{volume}:/home"), BUSYBOX, "true"]);
+    let _ = holder.kill();
+    let _ = holder.wait();
+    out.code(0);
+    t.ok(["volume", "rm", &volume]);
 }

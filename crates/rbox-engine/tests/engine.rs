@@ -4,8 +4,8 @@
 use std::sync::{Arc, Mutex};
 
 use rbox_engine::engine::{
-    CreateRequest, Engine, Event, ImageRequest, LogQuery, Nobody, Observer, Paths, PullPolicy, RemoveRequest,
-    UpdateRequest,
+    CreateRequest, Engine, Event, ImageRequest, LogEntry, LogQuery, Nobody, Observer, Paths, PullPolicy,
+    RemoveRequest, UpdateRequest,
 };
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
@@ -86,7 +86,9 @@ fn from_an_image_to_nothing() {
     assert_eq!((now.record.name.as_str(), now.record.host.resources.memory), ("third", Some(64 << 20)));
     assert_eq!(engine.inspect(&now, None)["HostConfig"]["Memory"], 64 << 20);
     assert_eq!(engine.written(&now.record), 0);
-    engine.logs(&now, &LogQuery::default(), true, &mut |_| panic!("it has written nothing")).unwrap();
+    engine
+        .logs(&now, &LogQuery::default(), true, &mut |_: &LogEntry<'_>| panic!("it has written nothing"))
+        .unwrap();
     assert!(engine.attach(&now).is_err());
 
     engine.remove(&container, RemoveRequest::default()).unwrap();

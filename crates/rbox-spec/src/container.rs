@@ -259,6 +259,9 @@ pub enum LogDriver {
     #[default]
     #[serde(rename = "json-file")]
     JsonFile,
+    /// In the same file, which other programs are not to read.
+    #[serde(rename = "local")]
+    Local,
     /// Nowhere: those attached see it.
     #[serde(rename = "none")]
     None,
@@ -269,6 +272,7 @@ impl LogDriver {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::JsonFile => "json-file",
+            Self::Local => "local",
             Self::None => "none",
         }
     }

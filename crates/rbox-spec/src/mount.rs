@@ -79,6 +79,11 @@ pub enum InvalidMount {
     /// `-v` with nothing between two colons, or before or behind one: Docker's words.
     #[error("invalid spec: {0}: empty section between colons: expected [SOURCE:]TARGET[:OPTIONS]")]
     EmptySection(String),
+    /// A relative source, when there is no current directory.
+    #[error(
+        "invalid mount source: '{0}': it is relative, and the current directory is gone: getcwd: no such file or directory"
+    )]
+    NoCurrentDirectory(String),
     /// A target that is no absolute path.
     #[error("invalid mount path: '{0}': mount path must be absolute")]
     Relative(String),
@@ -236,8 +241,8 @@ impl MountSpec {
     }
 
     /// `-v [SOURCE:]TARGET[:OPTIONS]`: an absolute or `./` source is a bind, another is a volume's name.
-    /// `cwd` resolves relative sources, as Docker's client does.
-    pub fn parse_volume(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {
+    /// `cwd` resolves relative sources, as Docker's client does; without one they are refused.
+    pub fn parse_volume(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
         let bad = || InvalidMount::Volume(spec.to_owned());
         if spec.is_empty() {
             return Err(InvalidMount::Empty);
@@ -276,7 +281,7 @@ impl MountSpec {
             Some(path)
                 if path.starts_with("./") || path.starts_with("../") || path == "." || path == ".." =>
             {
-                MountKind::Bind { source: format!("{cwd}/{path}"), create: true, propagation }
+                MountKind::Bind { source: below(cwd, path)?, create: true, propagation }
             }
             Some(name) => MountKind::Volume { name: Some(name.parse()?), anonymous: false, no_copy },
         };
@@ -284,7 +289,7 @@ impl MountSpec {
     }
 
     /// `--mount type=bind|volume|tmpfs,source=…,target=…,readonly,…`.
-    pub fn parse_mount(spec: &str, cwd: &str) -> Result<Self, InvalidMount> {
+    pub fn parse_mount(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
         let bad = |why: String| InvalidMount::Mount { spec: spec.to_owned(), why };
         let (mut kind, mut source, mut target) = ("volume".to_owned(), String::new(), String::new());
         let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
@@ -351,7 +356,8 @@ impl MountSpec {
             return Err(bad(format!("invalid propagation value: {propagation}")));
         }
         let kind = match kind.as_str() {
-            "bind" => bind_kind(&source, cwd, propagation).map_err(bad)?,
+            "bind" if source.is_empty() => return Err(bad("source is required for type=bind".to_owned())),
+            "bind" => MountKind::Bind { source: below(cwd, &source)?, create: false, propagation },
             "volume" if source.is_empty() => MountKind::Volume { name: None, anonymous: true, no_copy },
             "volume" => MountKind::Volume { name: Some(source.parse()?), anonymous: false, no_copy },
             "tmpfs" if source.is_empty() => MountKind::Tmpfs { size, mode, options: Vec::new() },
@@ -487,13 +493,13 @@ fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
     }
 }
 
-/// A bind of `--mount`: its source must be there, and a relative one is below `cwd`.
-fn bind_kind(source: &str, cwd: &str, propagation: String) -> Result<MountKind, String> {
-    if source.is_empty() {
-        return Err("source is required for type=bind".to_owned());
+/// The absolute path of a source on the host. Without a current directory a relative one leads nowhere, least of all to `/`.
+fn below(cwd: Option<&str>, source: &str) -> Result<String, InvalidMount> {
+    match cwd {
+        _ if source.starts_with('/') => Ok(source.to_owned()),
+        Some(cwd) => Ok(format!("{cwd}/{source}")),
+        None => Err(InvalidMount::NoCurrentDirectory(source.to_owned())),
     }
-    let source = if source.starts_with('/') { source.to_owned() } else { format!("{cwd}/{source}") };
-    Ok(MountKind::Bind { source, create: false, propagation })
 }
 
 /// `64m`, `1g`, `1048576`: binary units, as Docker reads sizes.
@@ -528,33 +534,39 @@ mod tests {
 
     #[test]
     fn volumes_as_docker_reads_them() {
-        let v = MountSpec::parse_volume("/a:/b//c:ro", "/").unwrap();
+        let v = MountSpec::parse_volume("/a:/b//c:ro", Some("/")).unwrap();
         assert_eq!((v.target.as_str(), v.read_only), ("/b/c", true));
         for (spelt, target) in [("/a:/b/../c", "/c"), ("/a:/../../etc", "/etc"), ("/b/./../d/", "/d")] {
-            assert_eq!(MountSpec::parse_volume(spelt, "/").unwrap().target, target);
+            assert_eq!(MountSpec::parse_volume(spelt, Some("/")).unwrap().target, target);
         }
         assert!(matches!(v.kind, MountKind::Bind { create: true, .. }));
         assert!(matches!(
-            MountSpec::parse_volume("/data", "/").unwrap().kind,
+            MountSpec::parse_volume("/data", Some("/")).unwrap().kind,
             MountKind::Volume { anonymous: true, .. }
         ));
         assert!(matches!(
-            MountSpec::parse_volume("db:/data", "/").unwrap().kind,
+            MountSpec::parse_volume("db:/data", Some("/")).unwrap().kind,
             MountKind::Volume { anonymous: false, .. }
         ));
-        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", "/cwd").unwrap().kind else {
+        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", Some("/cwd")).unwrap().kind
+        else {
             panic!()
         };
         assert_eq!(source, "/cwd/./x");
+        for relative in [".:/y", "./x:/y", "../x:/y"] {
+            assert!(MountSpec::parse_volume(relative, None).is_err(), "{relative}");
+        }
+        assert!(MountSpec::parse_mount("type=bind,src=x,dst=/y", None).is_err());
+        assert!(MountSpec::parse_volume("/a:/y", None).is_ok());
         for bad in ["", ":", "a:b:c:d", "x:/y:zz", "/a:b", "/a:/", "/a:/..", "-x:/y", "a/b:/y", ":/y", "/a:"]
         {
-            assert!(MountSpec::parse_volume(bad, "/").is_err(), "{bad}");
+            assert!(MountSpec::parse_volume(bad, Some("/")).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn reasons_are_dockers() {
-        let said = |spec: &str| MountSpec::parse_volume(spec, "/").unwrap_err().to_string();
+        let said = |spec: &str| MountSpec::parse_volume(spec, Some("/")).unwrap_err().to_string();
         assert_eq!(said(""), "invalid empty volume spec");
         for spec in ["/a:", ":/y", ":", "ab::/y", "/a:/b:"] {
             assert!(said(spec).starts_with(&format!("invalid spec: {spec}: empty section between colons")));
@@ -568,7 +580,8 @@ mod tests {
 
     #[test]
     fn mount_fields() {
-        let m = MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", "/").unwrap();
+        let m =
+            MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", Some("/")).unwrap();
         assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
         for bad in [
             "",
@@ -580,21 +593,21 @@ mod tests {
             "bogus=1,target=/x",
             "type=tmpfs,target=/x,tmpfs-mode=99",
         ] {
-            assert!(MountSpec::parse_mount(bad, "/").is_err(), "{bad}");
+            assert!(MountSpec::parse_mount(bad, Some("/")).is_err(), "{bad}");
         }
     }
 
     #[test]
     fn one_option_of_each_group() {
         for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:cached"] {
-            assert!(MountSpec::parse_volume(good, "/").is_ok(), "{good}");
+            assert!(MountSpec::parse_volume(good, Some("/")).is_ok(), "{good}");
         }
         for bad in ["ro,rw", "z,Z", "slave,shared", "ro,ro", "ro,", ",ro", "readonly"] {
-            let error = MountSpec::parse_volume(&format!("/a:/b:{bad}"), "/").unwrap_err().to_string();
+            let error = MountSpec::parse_volume(&format!("/a:/b:{bad}"), Some("/")).unwrap_err().to_string();
             assert!(error.starts_with(&format!("invalid mode: {bad}: ")), "{error}");
         }
         for bad in ["vol:/b:rshared", "/b:rshared", "/a:/b:nocopy", "./a:/b:nocopy"] {
-            let error = MountSpec::parse_volume(bad, "/").unwrap_err().to_string();
+            let error = MountSpec::parse_volume(bad, Some("/")).unwrap_err().to_string();
             assert!(error.contains("must not be specified"), "{error}");
         }
     }
@@ -610,7 +623,7 @@ mod tests {
         for (bad, column) in [(r#"a"b"#, 2), (r#"x,a"b"#, 4), (r#""a"#, 3), (r#""a"b"#, 3)] {
             assert_eq!(fields(bad), Err(column), "{bad}");
         }
-        let mount = MountSpec::parse_mount(r#"type=bind,"src=/p/a,b",dst=/x"#, "/").unwrap();
+        let mount = MountSpec::parse_mount(r#"type=bind,"src=/p/a,b",dst=/x"#, Some("/")).unwrap();
         assert_eq!(mount.to_string(), "/p/a,b:/x");
     }
 

@@ -320,44 +320,48 @@ fn host(ip: IpAddr, port: impl Display) -> String {
     }
 }
 
-/// The PORTS column of `ps`: published ports and the exposed ones that are not, consecutive ones joined
-/// (`0.0.0.0:8000-8002->8000-8002/tcp, 9000/tcp`).
+/// The PORTS column of `ps`, as Docker's client makes it: exposed ports that are not published, and published ones whose numbers
+/// are the same on both sides, neighbours joined (`9000/tcp, 0.0.0.0:8000-8002->8000-8002/tcp`); then the others, one by one.
 pub fn ports_column(published: &[PublishedPort], exposed: &[ContainerPort]) -> String {
-    // A group's key, then the first and last container port and the first host port of a run.
-    let mut rows: Vec<(Protocol, Option<IpAddr>, u16, u16)> = exposed
+    // The container's port, the host's address as text, which Docker sorts by, the host's port.
+    let mut rows: Vec<(u16, Option<IpAddr>, u16, Protocol)> = exposed
         .iter()
         .filter(|port| !published.iter().any(|p| p.container() == **port))
-        .map(|port| (port.proto, None, port.port, 0))
-        .chain(published.iter().map(|p| (p.proto, Some(p.host_ip), p.container_port, p.host_port)))
+        .map(|port| (port.port, None, 0, port.proto))
+        .chain(published.iter().map(|p| (p.container_port, Some(p.host_ip), p.host_port, p.proto)))
         .collect();
-    rows.sort_by_key(|&(proto, ip, container, host)| (proto, ip, container, host));
+    rows.sort_by_key(|&(container, ip, host, proto)| {
+        (container, ip.map(|ip| ip.to_string()), host, proto.to_string())
+    });
     rows.dedup();
-    let mut runs: Vec<(Protocol, Option<IpAddr>, u16, u16, u16)> = Vec::new();
-    for (proto, ip, container, host_port) in rows {
-        if let Some((p, i, first, first_host, length)) = runs.last_mut()
-            && (*p, *i) == (proto, ip)
-            && u32::from(container) == u32::from(*first) + u32::from(*length)
-            && (ip.is_none() || u32::from(host_port) == u32::from(*first_host) + u32::from(*length))
-        {
-            *length += 1;
-        } else {
-            runs.push((proto, ip, container, host_port, 1));
+    let mut texts = Vec::new();
+    let mut apart = Vec::new();
+    let mut runs: Vec<((Option<IpAddr>, Protocol), u16, u16)> = Vec::new();
+    for (port, ip, host_port, proto) in rows {
+        if let Some(ip) = ip.filter(|_| host_port != port) {
+            apart.push(format!("{}->{port}/{proto}", host(ip, host_port)));
+            continue;
+        }
+        match runs.iter_mut().find(|(key, ..)| *key == (ip, proto)) {
+            None => runs.push(((ip, proto), port, port)),
+            Some((_, _, last)) if u32::from(port) == u32::from(*last) + 1 => *last = port,
+            Some((key, first, last)) => {
+                texts.push(joined(*key, *first, *last));
+                (*first, *last) = (port, port);
+            }
         }
     }
-    // Docker lists by container port, whatever the address.
-    runs.sort_by_key(|&(proto, ip, container, host_port, _)| (container, proto, ip, host_port));
-    let span = |first: u16, length: u16| match length {
-        1 => first.to_string(),
-        _ => format!("{first}-{}", first + (length - 1)),
-    };
-    let texts: Vec<String> = runs
-        .into_iter()
-        .map(|(proto, ip, first, first_host, length)| match ip {
-            None => format!("{}/{proto}", span(first, length)),
-            Some(ip) => format!("{}->{}/{proto}", host(ip, span(first_host, length)), span(first, length)),
-        })
-        .collect();
+    texts.extend(runs.into_iter().map(|(key, first, last)| joined(key, first, last)));
+    texts.extend(apart);
     texts.join(", ")
+}
+
+fn joined((ip, proto): (Option<IpAddr>, Protocol), first: u16, last: u16) -> String {
+    let span = if first == last { first.to_string() } else { format!("{first}-{last}") };
+    match ip {
+        None => format!("{span}/{proto}"),
+        Some(ip) => format!("{}->{span}/{proto}", host(ip, &span)),
+    }
 }
 
 fn split_proto(text: &str) -> Result<(&str, Protocol), PortError> {
@@ -484,9 +488,15 @@ mod tests {
         assert_eq!(web.to_string(), "0.0.0.0:8080->8000/tcp");
         assert_eq!(publish("::1", 8080, 80, Protocol::Udp).to_string(), "[::1]:8080->80/udp");
         let exposed = [ContainerPort { port: 9000, proto: Protocol::Tcp }, web.container()];
-        assert_eq!(ports_column(&[web], &exposed), "0.0.0.0:8080->8000/tcp, 9000/tcp");
-        let run: Vec<_> = (0..3).map(|n| publish("0.0.0.0", 8000 + n, 80 + n, Protocol::Tcp)).collect();
-        assert_eq!(ports_column(&run, &[]), "0.0.0.0:8000-8002->80-82/tcp");
+        assert_eq!(ports_column(&[web], &exposed), "9000/tcp, 0.0.0.0:8080->8000/tcp");
+        let run: Vec<_> = (0..2).map(|n| publish("0.0.0.0", 8000 + n, 80 + n, Protocol::Tcp)).collect();
+        assert_eq!(ports_column(&run, &[]), "0.0.0.0:8000->80/tcp, 0.0.0.0:8001->81/tcp");
+        let same: Vec<_> = [80, 81, 83].map(|n| publish("0.0.0.0", n, n, Protocol::Tcp)).into();
+        let open = ["7000-7003/tcp", "9/udp"].iter().flat_map(|text| parse_expose(text).unwrap());
+        assert_eq!(
+            ports_column(&same, &open.collect::<Vec<_>>()),
+            "0.0.0.0:80-81->80-81/tcp, 9/udp, 0.0.0.0:83->83/tcp, 7000-7003/tcp"
+        );
         let split =
             [publish("0.0.0.0", 7000, 80, Protocol::Tcp), publish("0.0.0.0", 7005, 81, Protocol::Tcp)];
         assert_eq!(ports_column(&split, &[]), "0.0.0.0:7000->80/tcp, 0.0.0.0:7005->81/tcp");

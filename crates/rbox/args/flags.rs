@@ -309,14 +309,13 @@ impl ContainerFlags {
     }
 
     fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {
-        let cwd =
-            std::env::current_dir().map_or_else(|_| "/".to_owned(), |dir| dir.to_string_lossy().into_owned());
+        let cwd = std::env::current_dir().ok().map(|dir| dir.to_string_lossy().into_owned());
         let mut mounts = Vec::new();
         for spec in &self.volume {
-            mounts.push(MountSpec::parse_volume(spec, &cwd).map_err(bad_input)?);
+            mounts.push(MountSpec::parse_volume(spec, cwd.as_deref()).map_err(bad_input)?);
         }
         for spec in &self.mount {
-            mounts.push(MountSpec::parse_mount(spec, &cwd).map_err(bad_input)?);
+            mounts.push(MountSpec::parse_mount(spec, cwd.as_deref()).map_err(bad_input)?);
         }
         for spec in &self.tmpfs {
             mounts.push(MountSpec::parse_tmpfs(spec).map_err(bad_input)?);
@@ -377,17 +376,18 @@ fn ipc(mode: Option<&str>) -> anyhow::Result<IpcMode> {
 
 /// `--log-driver`, whose options `--log-opt` has.
 fn log_driver(driver: Option<&str>, options: &[String]) -> anyhow::Result<LogDriver> {
-    const OF_DOCKER: [&str; 9] =
-        ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "local", "splunk", "syslog"];
+    const OF_DOCKER: [&str; 8] =
+        ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"];
     match driver {
         None | Some("" | "json-file") => Ok(LogDriver::JsonFile),
+        Some("local") => Ok(LogDriver::Local),
         Some("none") if options.is_empty() => Ok(LogDriver::None),
         Some("none") => Err(bad_input("invalid logging opts for driver none")),
         Some(other) if OF_DOCKER.contains(&other) => Err(bad_input(format!(
-            "docker's log driver '{other}' is not supported: rbox has json-file and none"
+            "docker's log driver '{other}' is not supported: rbox has json-file, local and none"
         ))),
         Some(other) => Err(bad_input(format!(
-            "logger: no log driver named '{other}' is registered: rbox has json-file and none"
+            "logger: no log driver named '{other}' is registered: rbox has json-file, local and none"
         ))),
     }
 }

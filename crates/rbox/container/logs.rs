@@ -1,24 +1,28 @@
 //! `rbox logs`: what a container has written.
 
+use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
-use rbox_engine::engine::{LogEntry, LogQuery, MAX_ENTRY};
+use rbox_engine::engine::{Container, LogEntry, LogQuery, MAX_ENTRY};
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::moment;
 use rbox_engine::session::Stream;
 
+use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
+use crate::container::merge::merged;
 use crate::output::escape;
+use crate::output::lines::say;
 
 /// Fetch the logs of a container
 #[derive(Debug, Parser)]
 #[command(
     name = "logs",
-    after_help = "Examples:\n  rbox logs web                    # all of it\n  rbox logs -f --tail 20 web       # the last 20 lines, and what comes\n  rbox logs -t --since 10m web     # the last ten minutes, with times\n  rbox logs web 2>/dev/null        # only standard output\n\nOn a terminal, control sequences other than colours are shown, not sent; through a pipe or into a file the\nbytes are the container's."
+    after_help = "Examples:\n  rbox logs web                    # all of it\n  rbox logs -f --tail 20 web       # the last 20 lines, and what comes\n  rbox logs -t --since 10m web     # the last ten minutes, with times\n  rbox logs --stream stderr web    # only what it wrote to standard error\n  rbox logs -f web db              # of both, by time, each line with its container's name\n  rbox logs --clear web            # empty it\n\nOn a terminal, control sequences other than colours are shown, not sent; through a pipe or into a file the\nbytes are the container's."
 )]
 pub(crate) struct Logs {
     /// Follow log output
@@ -39,25 +43,61 @@ pub(crate) struct Logs {
     /// Show extra details provided to logs
     #[arg(long)]
     details: bool,
-    /// The container's name or id
-    container: String,
+    /// Only this of its two outputs
+    #[arg(long, value_enum)]
+    stream: Option<Output>,
+    /// Empty the log instead of printing it
+    #[arg(long, conflicts_with_all = ["follow", "since", "until", "timestamps", "details", "stream"])]
+    clear: bool,
+    /// Names or ids; the logs of several are merged by time
+    #[arg(required = true, value_name = "CONTAINER")]
+    containers: Vec<String>,
+}
+
+/// One of a container's two outputs.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Output {
+    Stdout,
+    Stderr,
+}
+
+impl From<Output> for Stream {
+    fn from(output: Output) -> Self {
+        match output {
+            Output::Stdout => Self::Stdout,
+            Output::Stderr => Self::Stderr,
+        }
+    }
 }
 
 impl Execute for Logs {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let query = self.query()?;
-        let container = global.engine.container(&self.container)?;
-        let mut printer = Printer {
-            timestamps: self.timestamps,
-            inside_line: [false; 2],
-            // A terminal inside drives the one outside, as when it was attached.
-            raw: [
-                container.record.config.tty || !io::stdout().is_terminal(),
-                container.record.config.tty || !io::stderr().is_terminal(),
-            ],
+        if self.clear {
+            return Ok(each(&self.containers, |name| {
+                global.engine.clear_log(&global.engine.container(name)?)?;
+                say(name)
+            }));
+        }
+        let found: Result<Vec<_>, _> =
+            self.containers.iter().map(|name| global.engine.container(name)).collect();
+        let containers = found?;
+        let mut printers: Vec<Printer> = self
+            .prefixes()
+            .into_iter()
+            .zip(&containers)
+            .map(|(prefix, one)| self.printer(prefix, one))
+            .collect();
+        let read = match (&containers[..], &mut printers[..]) {
+            ([container], [printer]) => {
+                let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
+                global.engine.logs(container, &query, self.follow, &mut sink)
+            }
+            _ => merged(&global.engine, &containers, &query, self.follow, &mut |number, entry| {
+                printers.get_mut(number).map_or(Ok(()), |printer| printer.print(entry))
+            }),
         };
-        let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
-        match global.engine.logs(&container, &query, self.follow, &mut sink) {
+        match read {
             // `rbox logs … | head`: the reader has what it wanted.
             Err(EngineError::File { source, .. }) if source.kind() == io::ErrorKind::BrokenPipe => Ok(0),
             other => Ok(other.map(|()| 0)?),
@@ -66,6 +106,36 @@ impl Execute for Logs {
 }
 
 impl Logs {
+    /// What stands before the lines of each of several containers: its name, in a colour of its own on a terminal.
+    fn prefixes(&self) -> Vec<String> {
+        const COLOURS: [u8; 6] = [36, 33, 32, 35, 34, 31];
+        let names = &self.containers;
+        if names.len() < 2 {
+            return vec![String::new(); names.len()];
+        }
+        let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+        let shown = names.iter().map(|name| format!("{:width$} | ", escape::text(name)));
+        if !io::stdout().is_terminal() {
+            return shown.collect();
+        }
+        shown
+            .zip(COLOURS.iter().cycle())
+            .map(|(name, colour)| format!("\u{1b}[{colour}m{name}\u{1b}[0m"))
+            .collect()
+    }
+
+    fn printer(&self, prefix: String, container: &Container) -> Printer {
+        // A terminal inside drives the one outside, as when it was attached.
+        let tty = container.record.config.tty;
+        Printer {
+            timestamps: self.timestamps,
+            details: self.details,
+            prefix,
+            inside_line: [false; 2],
+            raw: [tty || !io::stdout().is_terminal(), tty || !io::stderr().is_terminal()],
+        }
+    }
+
     fn query(&self) -> anyhow::Result<LogQuery> {
         let now = Timestamp::now();
         let moment = |name: &str, text: &Option<String>| {
@@ -86,12 +156,21 @@ impl Logs {
                 ))
             })?),
         };
-        Ok(LogQuery { tail, since: moment("since", &self.since)?, until: moment("until", &self.until)? })
+        Ok(LogQuery {
+            tail,
+            since: moment("since", &self.since)?,
+            until: moment("until", &self.until)?,
+            stream: self.stream.map(Into::into),
+        })
     }
 }
 
+/// How entries are printed.
 struct Printer {
     timestamps: bool,
+    details: bool,
+    /// What stands before each line.
+    prefix: String,
     /// Whether the last entry of each stream was the beginning of a long line, which is logged in pieces.
     inside_line: [bool; 2],
     /// Whether bytes for standard output and standard error go out as they are.
@@ -106,9 +185,16 @@ impl Printer {
             // Pieces are cut between characters; a last line without its end is shorter.
             !entry.text.ends_with('\n') && entry.text.len() + 4 > MAX_ENTRY,
         );
-        if self.timestamps && !inside {
-            line.push_str(&fixed_time(entry.time));
-            line.push(' ');
+        if !inside {
+            line.push_str(&self.prefix);
+            if self.timestamps {
+                line.push_str(&fixed_time(entry.time));
+                line.push(' ');
+            }
+            if self.details {
+                line.push_str(&escape::text(&attributes(&entry.attributes)));
+                line.push(' ');
+            }
         }
         if self.raw[entry.stream as usize] {
             line.push_str(&entry.text);
@@ -126,6 +212,22 @@ impl Printer {
     }
 }
 
+/// What an entry tells beside its text, as Docker prints it: `name=value` joined by commas, encoded as in a query.
+fn attributes(attributes: &BTreeMap<String, String>) -> String {
+    let encoded = |text: &str| -> String {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+        let each = text.bytes().map(|byte| match byte {
+            b' ' => "+".to_owned(),
+            byte if plain(byte) => char::from(byte).to_string(),
+            byte => format!("%{byte:02X}"),
+        });
+        each.collect()
+    };
+    let pairs: Vec<String> =
+        attributes.iter().map(|(name, value)| format!("{}={}", encoded(name), encoded(value))).collect();
+    pairs.join(",")
+}
+
 /// RFC 3339 with all nine digits of the second, so that lines stay aligned.
 fn fixed_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
@@ -140,6 +242,12 @@ mod tests {
     fn times_are_aligned() {
         let time: Timestamp = "2026-01-02T03:04:05.1Z".parse().unwrap();
         assert_eq!(fixed_time(time), "2026-01-02T03:04:05.100000000Z");
+    }
+
+    #[test]
+    fn attributes_are_encoded() {
+        let pairs = [("b", "x y,z=1"), ("a", "é")].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        assert_eq!(attributes(&pairs.into()), "a=%C3%A9,b=x+y%2Cz%3D1");
     }
 
     #[test]

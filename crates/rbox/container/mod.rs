@@ -4,6 +4,7 @@ pub(crate) mod boot;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod logs;
+mod merge;
 pub(crate) mod pid;
 pub(crate) mod port;
 pub(crate) mod process;

@@ -211,6 +211,7 @@ fn exposed(container: &Container) -> Vec<ContainerPort> {
 /// The PORTS column: only what runs has ports.
 fn ports(container: &Container) -> String {
     match &container.live {
+        Some(_) if container.record.host.network == NetworkMode::Host => String::new(),
         Some(live) => {
             let published: Vec<ContainerPort> = live.published.iter().map(PublishedPort::container).collect();
             let mut open = exposed(container);

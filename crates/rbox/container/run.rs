@@ -138,11 +138,13 @@ impl Run {
         let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
         let attach = !self.detach;
         let options = StartOptions { attach, size: client::size().filter(|_| record.config.tty) };
-        let socket = global.engine.start_created(&record, options)?.socket();
+        let started = global.engine.start_created(&record, options);
         if self.detach {
+            // Docker's client tells it of one that could not be started too: it is there.
             say(record.id.as_str())?;
-            return Ok(0);
+            return Ok(started.map(|_| 0)?);
         }
+        let socket = started?.socket();
         let socket =
             socket.with_context(|| format!("container {} was started by another command", record.name))?;
         let proxy = signal_proxy(global, &record);

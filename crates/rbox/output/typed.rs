@@ -65,7 +65,8 @@ const MAPS: [&str; 17] = [
 ];
 
 /// Structures that are not there, and single numbers and truths that may be unset.
-const POINTERS: [&str; 3] = ["Health", "Healthcheck", "IPAMConfig"];
+const POINTERS: [&str; 7] =
+    ["Health", "Healthcheck", "IPAMConfig", "Init", "SizeRootFs", "SizeRw", "StopTimeout"];
 
 /// Fields that the JSON leaves out while they hold nothing, by the field their structure is in ("" for the record itself).
 const ABSENT: [(&str, &[&str]); 4] = [

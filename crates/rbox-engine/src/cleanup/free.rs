@@ -1,6 +1,6 @@
 //! What a container holds on the host, given back: control groups, cables, addresses, ports.
 
-use rbox_runtime::cgroup::{CgroupPaths, Hierarchy};
+use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 
 use crate::networks::attach;
@@ -24,15 +24,28 @@ pub(crate) fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     if !paths.live_of(id).exists() {
         return;
     }
+    if let Some(group) = group_by_id(paths, id) {
+        free_group(&group, &mut Vec::new());
+    }
+    release_addresses(paths, id);
+}
+
+/// Kills what runs in the group of a container whose live record cannot be read.
+pub(crate) fn kill_unrecorded(paths: &Paths, id: &ContainerId) {
+    if let Some(group) = group_by_id(paths, id).and_then(|group| Cgroup::open(&group).ok()) {
+        // Nobody is in it, or who waits for its end says that it did not come.
+        let _ = group.kill();
+    }
+}
+
+/// The groups of a container by what its record asks for, or without one by its id.
+fn group_by_id(paths: &Paths, id: &ContainerId) -> Option<CgroupPaths> {
     let record = [paths.container(id), paths.trash().join(id.as_str())]
         .into_iter()
         .find_map(|dir| read_json::<ContainerRecord>(&dir.join(CONFIG)).ok().flatten());
     let path =
         record.map_or_else(|| format!("{}/{id}", group_parent(paths)), |record| group_path(paths, &record));
-    if let Ok(everywhere) = Hierarchy::detect().and_then(|h| CgroupPaths::everywhere(h, &path)) {
-        free_group(&everywhere, &mut Vec::new());
-    }
-    release_addresses(paths, id);
+    Hierarchy::detect().and_then(|hierarchy| CgroupPaths::everywhere(hierarchy, &path)).ok()
 }
 
 pub(crate) fn release_addresses(paths: &Paths, id: &ContainerId) {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use rbox_spec::signal::Signal;
 use rbox_sys::process;
 
+use crate::cleanup::free::kill_unrecorded;
 use crate::cleanup::tidy::{discard, finish_dead};
 use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::remove_live;
@@ -57,11 +58,19 @@ fn end_unreadable(paths: &Paths, container: &Container, force: bool) -> Result<(
         Err(error) if Lock::is_held(&paths.live_of(id)) => return Err(error.into()),
         live => live.unwrap_or_default(),
     };
-    let Some(live) = live.filter(LiveState::has_process) else { return Ok(()) };
+    let live = live.filter(LiveState::has_process);
+    if live.is_none() && !Lock::is_held(&paths.live_of(id)) {
+        return Ok(());
+    }
     if !force {
         return Err(not_stopped(container));
     }
     stop_mark::ask_to_end(paths, id, Why::User);
+    let Some(live) = live else {
+        // Its live record cannot be read either. Its group is found all the same.
+        kill_unrecorded(paths, id);
+        return Ok(());
+    };
     // Looked at again, with the descriptor in hand: its number may be another process's by now.
     if let Ok(pidfd) = process::pidfd_open(live.pid)
         && live.has_process()

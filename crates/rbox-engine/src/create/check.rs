@@ -63,7 +63,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     if host.seccomp != SeccompMode::Default {
         filter(record, capabilities(record)?)?;
     }
-    crate::logs::LogOptions::from_options(&host.log_opts).map_err(invalid)?;
+    crate::logs::LogOptions::of(record).map_err(invalid)?;
     check_mounts(&host.mounts)?;
     host.devices.iter().try_for_each(check_device)
 }

@@ -15,7 +15,7 @@ use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode};
 use rbox_spec::health::Healthcheck;
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
-use rbox_spec::port::PortMapping;
+use rbox_spec::port::{PortMapping, parse_expose};
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::removal::remove_tree;
 
@@ -113,8 +113,14 @@ fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping
     merge_env(&mut env, &user.env);
     let mut labels = image.labels.clone();
     labels.extend(user.labels);
-    let mut exposed_ports: Vec<String> = image.exposed_ports.keys().cloned().collect();
-    exposed_ports.extend(user.exposed_ports);
+    let given = image.exposed_ports.keys().chain(&user.exposed_ports);
+    // `80` and `80/tcp` are one port, a range is several. What is none was refused, or is the image's to show.
+    let mut exposed_ports: Vec<String> = given
+        .flat_map(|text| match parse_expose(text) {
+            Ok(ports) => ports.iter().map(ToString::to_string).collect(),
+            Err(_) => vec![text.clone()],
+        })
+        .collect();
     // What is published is exposed, too, as Docker's client has it.
     exposed_ports.extend(published.iter().map(|mapping| mapping.container().to_string()));
     exposed_ports.sort();
@@ -186,7 +192,7 @@ fn add_image_volumes<'a>(
 ) -> Result<(), EngineError> {
     let mut taken: HashSet<String> = host.mounts.iter().map(|mount| mount.target.clone()).collect();
     for target in targets {
-        let spec = MountSpec::parse_volume(target, "/")
+        let spec = MountSpec::parse_volume(target, None)
             .map_err(|e| EngineError::Damaged(format!("the image's VOLUME {target:?}: {e}")))?;
         if !matches!(spec.kind, MountKind::Volume { anonymous: true, .. }) || spec.read_only {
             return Err(EngineError::Damaged(format!("the image's VOLUME {target:?} is not a path")));

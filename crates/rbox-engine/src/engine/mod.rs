@@ -24,7 +24,7 @@ pub use crate::control::stats::Stats;
 pub use crate::control::update::UpdateRequest;
 pub use crate::create::check::check_seccomp;
 pub use crate::create::request::CreateRequest;
-pub use crate::logs::{LogEntry, LogQuery, MAX_ENTRY};
+pub use crate::logs::{LogEntry, LogQuery, LogSink, MAX_ENTRY};
 pub use crate::monitor::StartOptions;
 pub use crate::record::container::{Container, ContainerRecord, Status};
 pub use crate::record::health::{CheckResult, Health, HealthStatus};

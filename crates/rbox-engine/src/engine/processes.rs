@@ -1,7 +1,7 @@
 //! What runs in a container: further processes, its output, what it uses.
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 use rbox_spec::container::LogDriver;
 
@@ -10,8 +10,8 @@ use crate::control::stats::Stats;
 use crate::control::{exec, stats};
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::logs::{Ended, LogEntry, LogQuery, LogReader, monitor_fd};
-use crate::record::container::Container;
+use crate::logs::{Ended, LogQuery, LogReader, LogSink, clear, monitor_fd};
+use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
 
 impl Engine {
@@ -46,16 +46,10 @@ impl Engine {
         container: &Container,
         query: &LogQuery,
         follow: bool,
-        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+        sink: &mut dyn LogSink,
     ) -> Result<(), EngineError> {
         let record = &container.record;
-        if record.host.log_driver == LogDriver::None {
-            return Err(EngineError::Conflict(
-                "configured logging driver does not support reading: the container has --log-driver none"
-                    .into(),
-            ));
-        }
-        let path = self.paths.log(&record.id);
+        let path = self.log_path(record)?;
         let reader = LogReader::new(&path);
         let read = if follow && container.is_active() {
             let monitor = container.live.as_ref().and_then(monitor_fd);
@@ -67,6 +61,25 @@ impl Engine {
             reader.read(query, sink)
         };
         read.map_err(EngineError::file("read", path))
+    }
+
+    /// Empties the log of a container, also of one that runs.
+    ///
+    /// # Errors
+    /// The container keeps no log, or its log cannot be written.
+    pub fn clear_log(&self, container: &Container) -> Result<(), EngineError> {
+        let path = self.log_path(&container.record)?;
+        clear(&path).map_err(EngineError::file("empty", path))
+    }
+
+    fn log_path(&self, record: &ContainerRecord) -> Result<PathBuf, EngineError> {
+        if record.host.log_driver == LogDriver::None {
+            return Err(EngineError::Conflict(
+                "configured logging driver does not support reading: the container has --log-driver none"
+                    .into(),
+            ));
+        }
+        Ok(self.paths.log(&record.id))
     }
 
     /// The processes of a container that runs, as the host counts them.

@@ -1,7 +1,7 @@
 //! `inspect` of a container.
 
 use rbox_runtime::cgroup::Cgroup;
-use rbox_spec::container::{HostConfig, LogDriver};
+use rbox_spec::container::{HostConfig, LogDriver, NetworkMode};
 use rbox_spec::mount::{GivenBy, MountKind, MountSpec};
 use rbox_spec::port::{ContainerPort, PublishedPort, push_binding};
 use serde_json::{Map, Value, json};
@@ -30,7 +30,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "HostsPath": file(HOSTS),
         "LogPath": match record.host.log_driver {
             LogDriver::JsonFile => paths.log(&record.id).display().to_string(),
-            LogDriver::None => String::new(),
+            LogDriver::Local | LogDriver::None => String::new(),
         },
         "Name": format!("/{}", record.name),
         "RestartCount": container.restart_count(),
@@ -164,11 +164,12 @@ pub(crate) fn published(container: &Container) -> &[PublishedPort] {
 
 fn ports(container: &Container) -> Value {
     let mut out = Map::new();
-    if !container.is_running() {
+    // On the host's network nothing stands between its ports and the host's.
+    if !container.is_running() || container.record.host.network == NetworkMode::Host {
         return out.into();
     }
     for port in &container.record.config.exposed_ports {
-        // `80` and `80/tcp` are one port.
+        // Older records have `80` for `80/tcp`.
         let port = port.parse::<ContainerPort>().map_or_else(|_| port.clone(), |port| port.to_string());
         out.insert(port, Value::Null);
     }

@@ -4,6 +4,8 @@
 //! of output longer than 16 KiB becomes several objects; only the last one's text ends in `\n`. At `max-size`
 //! the file is renamed to `….1`, the older ones move up, and the oldest of `max-file` files goes.
 
+mod attributes;
+mod clear;
 mod number;
 mod reader;
 mod writer;
@@ -12,10 +14,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
+use rbox_spec::container::LogDriver;
 use serde::Deserialize;
 
-pub use crate::logs::reader::LogQuery;
+use crate::record::container::ContainerRecord;
+
+pub(crate) use crate::logs::clear::clear;
 pub(crate) use crate::logs::reader::{Ended, LogReader};
+pub use crate::logs::reader::{LogQuery, LogSink};
 pub(crate) use crate::logs::writer::LogWriter;
 
 /// A descriptor that becomes readable when the monitor that writes a container's log ends; none when it is gone.
@@ -54,6 +60,8 @@ pub struct LogEntry<'a> {
     pub time: Timestamp,
     /// The text, with its line feed when the line ends here.
     pub text: Cow<'a, str>,
+    /// What `--log-opt labels`, `env` and `tag` add to each entry, by name.
+    pub attributes: BTreeMap<String, String>,
 }
 
 #[derive(Deserialize)]
@@ -62,6 +70,8 @@ struct RawEntry<'a> {
     log: Cow<'a, str>,
     #[serde(borrow, default)]
     stream: Cow<'a, str>,
+    #[serde(default)]
+    attrs: BTreeMap<String, String>,
     time: Timestamp,
 }
 
@@ -70,23 +80,31 @@ impl<'a> LogEntry<'a> {
     pub fn parse(line: &'a [u8]) -> Option<Self> {
         let raw: RawEntry<'a> = serde_json::from_slice(line).ok()?;
         let stream = if raw.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-        Some(Self { stream, time: raw.time, text: raw.log })
+        Some(Self { stream, time: raw.time, text: raw.log, attributes: raw.attrs })
+    }
+
+    /// The same, without the line that it was read from.
+    pub fn to_static(&self) -> LogEntry<'static> {
+        let text = Cow::Owned(self.text.clone().into_owned());
+        LogEntry { stream: self.stream, time: self.time, text, attributes: self.attributes.clone() }
     }
 }
 
-/// How large the files of one container may grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How large the files of one container may grow, and what stands in each entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct LogOptions {
     /// Bytes of one file; none for no limit.
     pub max_size: Option<u64>,
     /// Files kept, the current one included; at least 1.
     pub max_files: u32,
+    /// What each entry tells beside its text.
+    pub attributes: BTreeMap<String, String>,
 }
 
 impl Default for LogOptions {
     /// 20 MiB in each of 5 files.
     fn default() -> Self {
-        Self { max_size: Some(20 << 20), max_files: 5 }
+        Self { max_size: Some(20 << 20), max_files: 5, attributes: BTreeMap::new() }
     }
 }
 
@@ -94,21 +112,38 @@ impl Default for LogOptions {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidLogOption {
     /// A key the driver does not know.
-    #[error("unknown log opt '{0}' for json-file log driver")]
-    Unknown(String),
+    #[error("unknown log opt '{key}' for {driver} log driver")]
+    Unknown {
+        /// The key.
+        key: String,
+        /// The driver.
+        driver: &'static str,
+    },
     /// A size that is none.
     #[error("invalid value for max-size: {0}: expected a size such as 10m, or -1 for no limit")]
     Size(String),
     /// A count that is none.
     #[error("max-file must be a number greater than 0, not {0}")]
     Files(String),
+    /// What its entries are to tell cannot be found out.
+    #[error(transparent)]
+    Attribute(#[from] attributes::BadAttribute),
+    /// Neither blocking nor non-blocking.
+    #[error("logger: logging mode not supported: {0}")]
+    Mode(String),
 }
 
 impl LogOptions {
-    /// Reads `--log-opt` pairs: `max-size` (`10m`, `-1` for no limit) and `max-file`. Keys that only decorate
-    /// Docker's entries are taken and have no effect.
-    pub(crate) fn from_options(options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
+    /// Reads the `--log-opt` pairs of a container: `max-size` (`10m`, `-1` for no limit), `max-file`, and what its entries tell.
+    /// The log never keeps the program waiting, so `mode` makes no difference.
+    pub(crate) fn of(record: &ContainerRecord) -> Result<Self, InvalidLogOption> {
+        let out = Self::from_options(record.host.log_driver, &record.host.log_opts)?;
+        Ok(Self { attributes: attributes::attributes(record)?, ..out })
+    }
+
+    fn from_options(driver: LogDriver, options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
         let mut out = Self::default();
+        let tells = driver == LogDriver::JsonFile;
         for (key, value) in options {
             let shown = || value.escape_debug().to_string();
             match key.as_str() {
@@ -121,9 +156,15 @@ impl LogOptions {
                     let files = value.parse().ok().filter(|files| (1..=1000).contains(files));
                     out.max_files = files.ok_or_else(|| InvalidLogOption::Files(shown()))?;
                 }
-                "labels" | "labels-regex" | "env" | "env-regex" | "tag" | "compress" | "mode"
-                | "max-buffer-size" => {}
-                other => return Err(InvalidLogOption::Unknown(other.escape_debug().to_string())),
+                "mode" if !matches!(value.as_str(), "" | "blocking" | "non-blocking") => {
+                    return Err(InvalidLogOption::Mode(shown()));
+                }
+                "compress" | "mode" | "max-buffer-size" => {}
+                "labels" | "labels-regex" | "env" | "env-regex" | "tag" if tells => {}
+                other => {
+                    let key = other.escape_debug().to_string();
+                    return Err(InvalidLogOption::Unknown { key, driver: driver.as_str() });
+                }
             }
         }
         Ok(out)
@@ -154,13 +195,14 @@ mod tests {
     #[test]
     fn options() {
         let read = |pairs: &[(&str, &str)]| {
-            LogOptions::from_options(&pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
+            let pairs = pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+            LogOptions::from_options(LogDriver::JsonFile, &pairs)
         };
-        assert_eq!(read(&[]), Ok(LogOptions { max_size: Some(20 << 20), max_files: 5 }));
-        assert_eq!(
-            read(&[("max-size", "10k"), ("max-file", "3")]),
-            Ok(LogOptions { max_size: Some(10 << 10), max_files: 3 })
-        );
+        assert_eq!(read(&[]), Ok(LogOptions::default()));
+        let small = LogOptions { max_size: Some(10 << 10), max_files: 3, ..LogOptions::default() };
+        assert_eq!(read(&[("max-size", "10k"), ("max-file", "3")]), Ok(small));
+        let labels = [("labels".to_owned(), "app".to_owned())].into();
+        assert!(LogOptions::from_options(LogDriver::Local, &labels).is_err(), "it writes no attributes");
         assert_eq!(read(&[("max-size", "-1")]).map(|o| o.max_size), Ok(None));
         assert_eq!(read(&[("max-size", "5MiB")]).map(|o| o.max_size), Ok(Some(5 << 20)));
         for bad in [
@@ -170,6 +212,7 @@ mod tests {
             ("max-file", "0"),
             ("max-file", "-1"),
             ("x", "1"),
+            ("mode", "sometimes"),
         ] {
             assert!(read(&[bad]).is_err(), "{bad:?}");
         }
@@ -180,6 +223,7 @@ mod tests {
         let line = br#"{"log":"a\u001b[0m\n","stream":"stderr","attrs":{"x":"y"},"time":"2026-01-02T03:04:05.123456789Z"}"#;
         let entry = LogEntry::parse(line).unwrap();
         assert_eq!((entry.stream, &*entry.text), (Stream::Stderr, "a\u{1b}[0m\n"));
+        assert_eq!(entry.attributes["x"], "y");
         assert_eq!(entry.time.subsec_nanosecond(), 123_456_789);
         for torn in [&b""[..], b"{", br#"{"log":"x"}"#, b"\xff", b"null"] {
             assert_eq!(LogEntry::parse(torn), None);

@@ -13,7 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::inotify;
 
 use crate::logs::writer::numbered;
-use crate::logs::{LogEntry, number};
+use crate::logs::{LogEntry, Stream, number};
 
 /// A line of the file cannot be longer: [`super::MAX_ENTRY`] bytes of text, each at most six in JSON, and the rest.
 const MAX_LINE: usize = 6 * crate::logs::MAX_ENTRY + 512;
@@ -29,6 +29,38 @@ pub struct LogQuery {
     pub since: Option<Timestamp>,
     /// Only entries before or at this.
     pub until: Option<Timestamp>,
+    /// Only entries of this stream.
+    pub stream: Option<Stream>,
+}
+
+impl LogQuery {
+    fn wants(&self, entry: &LogEntry<'_>) -> bool {
+        self.since.is_none_or(|since| entry.time >= since)
+            && self.stream.is_none_or(|stream| entry.stream == stream)
+    }
+}
+
+/// Takes what is read from a log.
+pub trait LogSink {
+    /// One entry. An error ends the reading.
+    ///
+    /// # Errors
+    /// Those of where it writes to.
+    fn entry(&mut self, entry: &LogEntry<'_>) -> io::Result<()>;
+
+    /// All that was there has been given; what comes from now on is written after this.
+    ///
+    /// # Errors
+    /// Those of where it writes to.
+    fn caught_up(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<F: FnMut(&LogEntry<'_>) -> io::Result<()>> LogSink for F {
+    fn entry(&mut self, entry: &LogEntry<'_>) -> io::Result<()> {
+        self(entry)
+    }
 }
 
 /// How a follower learns that no more will be written.
@@ -52,12 +84,9 @@ impl LogReader {
     }
 
     /// Gives what `query` asks for to `sink`, oldest first. The sink ends the reading with an error.
-    pub(crate) fn read(
-        &self,
-        query: &LogQuery,
-        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.read_files(query, sink).map(drop)
+    pub(crate) fn read(&self, query: &LogQuery, sink: &mut dyn LogSink) -> io::Result<()> {
+        self.read_files(query, &mut |entry| sink.entry(entry))?;
+        sink.caught_up()
     }
 
     /// [`read`](Self::read), and then what is written later, until it has `ended`. Goes along with rotation.
@@ -65,15 +94,16 @@ impl LogReader {
         &self,
         query: &LogQuery,
         ended: &Ended<'_>,
-        sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
+        sink: &mut dyn LogSink,
     ) -> io::Result<()> {
         // The watch is set before the first read: what is written in between wakes the first wait.
         let watch = watch(&self.path)?;
-        let mut tail = self.read_files(query, sink)?;
+        let mut tail = self.read_files(query, &mut |entry| sink.entry(entry))?;
+        sink.caught_up()?;
         loop {
             let over = (ended.check)();
             // It had ended before this drain: nothing comes after it.
-            let past = self.drain(&mut tail, query, sink)?;
+            let past = self.drain(&mut tail, query, &mut |entry| sink.entry(entry))?;
             if over || past || query.until.is_some_and(|until| Timestamp::now() > until) {
                 return Ok(());
             }
@@ -87,10 +117,10 @@ impl LogReader {
         sink: &mut dyn FnMut(&LogEntry<'_>) -> io::Result<()>,
     ) -> io::Result<Option<Cursor>> {
         let mut files = self.open_all()?;
-        // The last ones before `until` are found by their times, the last of all by their line feeds.
-        let mut skipped = match (query.tail, query.until) {
-            (Some(wanted), Some(_)) => matching(&mut files, query)?.saturating_sub(wanted),
-            (Some(wanted), None) => {
+        // The last ones before `until` or of a stream are found by looking at each, the last of all by their line feeds.
+        let mut skipped = match (query.tail, query.until.is_some() || query.stream.is_some()) {
+            (Some(wanted), true) => matching(&mut files, query)?.saturating_sub(wanted),
+            (Some(wanted), false) => {
                 seek_tail(&mut files, wanted)?;
                 0
             }
@@ -272,7 +302,7 @@ impl Cursor {
                 if query.until.is_some_and(|until| entry.time > until) {
                     return Ok(true);
                 }
-                if query.since.is_none_or(|since| entry.time >= since) {
+                if query.wants(&entry) {
                     sink(&entry)?;
                 }
             }
@@ -403,7 +433,9 @@ mod tests {
 
     /// Lines `0` to `count - 1`, each a second after the one before, in files of about ten lines.
     fn written(path: &Path, count: i64, max_files: u32) -> LogWriter {
-        let mut log = LogWriter::open(path, LogOptions { max_size: Some(600), max_files }).unwrap();
+        let mut log =
+            LogWriter::open(path, LogOptions { max_size: Some(600), max_files, ..LogOptions::default() })
+                .unwrap();
         for n in 0..count {
             let stream = if n % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
             log.write(stream, format!("{n}\n").as_bytes(), at(n)).unwrap();
@@ -414,7 +446,7 @@ mod tests {
     fn read(path: &Path, query: &LogQuery) -> Vec<i64> {
         let mut lines = Vec::new();
         LogReader::new(path)
-            .read(query, &mut |entry| {
+            .read(query, &mut |entry: &LogEntry<'_>| {
                 assert_eq!(entry.stream == Stream::Stderr, lines_parity(entry));
                 lines.push(entry.text.trim().parse().unwrap());
                 Ok(())
@@ -440,9 +472,9 @@ mod tests {
             let first = 40 - (tail as i64).min(40);
             assert_eq!(read(&path, &query), (first..40).collect::<Vec<_>>(), "tail {tail}");
         }
-        let query = LogQuery { since: Some(at(5)), until: Some(at(20)), tail: None };
+        let query = LogQuery { since: Some(at(5)), until: Some(at(20)), ..LogQuery::default() };
         assert_eq!(read(&path, &query), (5..=20).collect::<Vec<_>>());
-        let query = LogQuery { since: Some(at(35)), until: None, tail: Some(10) };
+        let query = LogQuery { since: Some(at(35)), tail: Some(10), ..LogQuery::default() };
         assert_eq!(read(&path, &query), (35..40).collect::<Vec<_>>());
     }
 
@@ -526,6 +558,7 @@ mod tests {
             tail: Some(tail),
             since: Option::map(since, at),
             until: Some(at(until)),
+            stream: None,
         };
         assert_eq!(read(&path, &query(1, None, 20)), [20]);
         assert_eq!(read(&path, &query(3, Some(19), 20)), [19, 20]);
@@ -534,10 +567,22 @@ mod tests {
     }
 
     #[test]
+    fn the_last_ones_of_a_stream() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        drop(written(&path, 40, 100));
+        let query = |stream, tail| LogQuery { stream: Some(stream), tail, ..LogQuery::default() };
+        assert_eq!(read(&path, &query(Stream::Stderr, Some(3))), [35, 37, 39]);
+        assert_eq!(read(&path, &query(Stream::Stdout, None)).len(), 20);
+    }
+
+    #[test]
     fn following_a_file_that_starts_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogWriter::open(&path, LogOptions { max_size: Some(300), max_files: 1 }).unwrap();
+        let mut log =
+            LogWriter::open(&path, LogOptions { max_size: Some(300), max_files: 1, ..LogOptions::default() })
+                .unwrap();
         log.write(Stream::Stdout, b"0\n1\n2\n3\n", at(0)).unwrap();
         let query = LogQuery { tail: Some(0), ..LogQuery::default() };
         let mut lines: Vec<String> = Vec::new();

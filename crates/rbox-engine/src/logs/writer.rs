@@ -3,6 +3,7 @@
 //! A follower has a lock on the file it reads. At a rotation that file and the newer ones stay, up to [`BEHIND`] bytes of
 //! them, so that one that is slower than the container misses nothing; without a lock the oldest go.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
@@ -36,6 +37,8 @@ pub(crate) struct LogWriter {
     batch: Vec<u8>,
     /// The beginning of a line whose end has not come, for each stream.
     partial: [Vec<u8>; 2],
+    /// What stands in each entry between its stream and its time.
+    attributes: Vec<u8>,
 }
 
 impl LogWriter {
@@ -52,6 +55,7 @@ impl LogWriter {
         });
         let mut writer = Self {
             path: path.to_owned(),
+            attributes: encode_attributes(&options.attributes)?,
             options,
             number,
             size,
@@ -121,13 +125,20 @@ impl LogWriter {
     }
 
     fn entry(&mut self, stream: Stream, text: &[u8], now: Timestamp) -> io::Result<()> {
-        let full = self.options.max_size.is_some_and(|max| self.size + self.batch.len() as u64 >= max);
-        if full {
+        if self.is_full() {
             self.flush()?;
-            self.rotate()?;
+            // It may have been cleared meanwhile.
+            self.size = self.file.metadata()?.len();
+            if self.is_full() {
+                self.rotate()?;
+            }
         }
-        encode(&mut self.batch, stream, text, now);
+        encode(&mut self.batch, stream, text, &self.attributes, now);
         if self.batch.len() >= BATCH { self.flush() } else { Ok(()) }
+    }
+
+    fn is_full(&self) -> bool {
+        self.options.max_size.is_some_and(|max| self.size + self.batch.len() as u64 >= max)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -215,7 +226,7 @@ fn cut_character(bytes: &[u8]) -> usize {
 }
 
 /// Appends one entry as JSON. Bytes that are no UTF-8 become U+FFFD, as Docker writes them.
-fn encode(out: &mut Vec<u8>, stream: Stream, text: &[u8], time: Timestamp) {
+fn encode(out: &mut Vec<u8>, stream: Stream, text: &[u8], attributes: &[u8], time: Timestamp) {
     out.extend_from_slice(b"{\"log\":\"");
     for chunk in text.utf8_chunks() {
         encode_text(out, chunk.valid());
@@ -225,8 +236,20 @@ fn encode(out: &mut Vec<u8>, stream: Stream, text: &[u8], time: Timestamp) {
     }
     out.extend_from_slice(b"\",\"stream\":\"");
     out.extend_from_slice(stream.as_str().as_bytes());
+    out.push(b'"');
+    out.extend_from_slice(attributes);
     // Writing to memory does not fail.
-    let _ = writeln!(out, "\",\"time\":\"{time}\"}}");
+    let _ = writeln!(out, ",\"time\":\"{time}\"}}");
+}
+
+/// The member of an entry that holds its attributes; nothing when there are none.
+fn encode_attributes(attributes: &BTreeMap<String, String>) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    if !attributes.is_empty() {
+        out.extend_from_slice(b",\"attrs\":");
+        serde_json::to_writer(&mut out, attributes)?;
+    }
+    Ok(out)
 }
 
 fn encode_text(out: &mut Vec<u8>, text: &str) {
@@ -281,6 +304,18 @@ mod tests {
     }
 
     #[test]
+    fn attributes_stand_in_each_entry() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let attributes = [("tag".to_owned(), "a\"b".to_owned())].into();
+        let mut log = LogWriter::open(&path, LogOptions { attributes, ..LogOptions::default() }).unwrap();
+        log.write(Stream::Stderr, b"x\n", now()).unwrap();
+        let expected =
+            r#"{"log":"x\n","stream":"stderr","attrs":{"tag":"a\"b"},"time":"2026-01-02T03:04:05.1Z"}"#;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{expected}\n"));
+    }
+
+    #[test]
     fn lines_are_joined_and_long_ones_parted() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
@@ -309,7 +344,7 @@ mod tests {
     fn files_rotate_and_the_oldest_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let options = LogOptions { max_size: Some(1000), max_files: 3 };
+        let options = LogOptions { max_size: Some(1000), max_files: 3, ..LogOptions::default() };
         let mut log = LogWriter::open(&path, options).unwrap();
         for n in 0..100 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes(), now()).unwrap();
@@ -335,7 +370,9 @@ mod tests {
     fn a_single_file_starts_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let mut log = LogWriter::open(&path, LogOptions { max_size: Some(300), max_files: 1 }).unwrap();
+        let mut log =
+            LogWriter::open(&path, LogOptions { max_size: Some(300), max_files: 1, ..LogOptions::default() })
+                .unwrap();
         for n in 0..50 {
             log.write(Stream::Stdout, format!("line {n}\n").as_bytes(), now()).unwrap();
         }

@@ -226,7 +226,8 @@ fn ready_volumes(
                 if !no_copy
                     && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)
                 {
-                    populate(image.as_fd(), open_dir(&volume.mountpoint)?.as_fd())?;
+                    let turn = store.turn_to_fill(name)?;
+                    populate(image.as_fd(), open_dir(&volume.mountpoint)?.as_fd(), &turn)?;
                 }
                 ready.push((mount.target.clone(), volume.mountpoint));
             }

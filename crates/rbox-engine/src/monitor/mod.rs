@@ -353,10 +353,12 @@ enum Ready {
 
 impl<'a> Monitor<'a> {
     fn new(paths: &'a Paths, record: ContainerRecord, post: Post, ends: Ends) -> Self {
-        let log_options = LogOptions::from_options(&record.host.log_opts).unwrap_or_default();
+        let log_options = LogOptions::of(&record).unwrap_or_default();
         Self {
             log: match record.host.log_driver {
-                LogDriver::JsonFile => LogWriter::open(&paths.log(&record.id), log_options).ok(),
+                LogDriver::JsonFile | LogDriver::Local => {
+                    LogWriter::open(&paths.log(&record.id), log_options).ok()
+                }
                 LogDriver::None => None,
             },
             outputs: ends.outputs,
@@ -394,17 +396,19 @@ impl<'a> Monitor<'a> {
         self.kept.turn(&left, &mut self.buffer);
         self.check(pidfd, ready.iter().any(|event| matches!(event, Ready::Check)));
         let mut ended = false;
-        // Clients last and from the end, so that removing one moves none that is still to come.
+        let mut outputs = Vec::new();
+        // From the end, so that removing a client moves none that is still to come.
         for event in ready.into_iter().rev() {
             match event {
                 Ready::Exit => ended = true,
-                Ready::Output(index) => self.read_output(index),
+                Ready::Output(index) => outputs.push(index),
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.post.accept(),
                 Ready::Check => {}
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }
+        self.read_outputs(outputs);
         ended
     }
 
@@ -468,20 +472,30 @@ impl<'a> Monitor<'a> {
         }
     }
 
-    fn read_output(&mut self, index: usize) {
-        let Some((stream, fd)) = self.outputs.get(index) else { return };
+    /// Reads the outputs of these numbers, which come last first: standard output before standard error, as most programs write
+    /// them. Two pipes do not tell the order.
+    fn read_outputs(&mut self, mut numbers: Vec<usize>) {
+        numbers.reverse();
+        let ended: Vec<usize> = numbers.into_iter().filter(|number| self.read_output(*number)).collect();
+        for number in ended.into_iter().rev() {
+            self.outputs.remove(number);
+        }
+    }
+
+    /// Whether it has ended.
+    fn read_output(&mut self, number: usize) -> bool {
+        let Some((stream, fd)) = self.outputs.get(number) else { return false };
         let stream = *stream;
         match rustix::io::read(fd, &mut self.buffer) {
             Ok(length) if length > 0 => {
                 let buffer = std::mem::take(&mut self.buffer);
                 self.tell(stream, &buffer[..length]);
                 self.buffer = buffer;
+                false
             }
-            Err(Errno::AGAIN | Errno::INTR) => {}
+            Err(Errno::AGAIN | Errno::INTR) => false,
             // The end of a pipe; EIO is the end of a terminal.
-            _ => {
-                self.outputs.remove(index);
-            }
+            _ => true,
         }
     }
 

@@ -12,18 +12,19 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use rbox_network::Endpoint;
 use rbox_runtime::cgroup::CgroupPaths;
-use rbox_spec::ContainerName;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
 use rbox_spec::port::PublishedPort;
 use rbox_spec::record::Record;
 use rbox_spec::restart::RestartPolicy;
+use rbox_spec::{ContainerName, Kind};
 use rbox_sys::durable::Lasting;
 pub(crate) use rbox_sys::process::process_start;
 use serde::{Deserialize, Serialize};
 
 use crate::record::file::{RecordError, read_json, read_renewed};
 use crate::record::health::Health;
+use crate::record::lock::Lock;
 use crate::record::paths::{CONFIG, Paths};
 
 /// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
@@ -247,7 +248,7 @@ impl Container {
             }
             Some(_) => Status::Running,
             None if live.as_ref().is_some_and(|l| l.between.is_some())
-                && crate::record::lock::Lock::is_held(&paths.live_of(id)) =>
+                && Lock::is_held(&paths.live_of(id)) =>
             {
                 Status::Restarting
             }
@@ -256,7 +257,7 @@ impl Container {
                 && live.as_ref().is_some_and(|l| {
                     l.running && exit.as_ref().and_then(|e| e.started) != Some(l.started)
                 })
-                && crate::record::lock::Lock::is_held(&paths.live_of(id)) =>
+                && Lock::is_held(&paths.live_of(id)) =>
             {
                 Status::Restarting
             }
@@ -288,7 +289,11 @@ impl Container {
         let mut tries = 100;
         loop {
             // In this order: an exit that is written between the two belongs to the life that was read.
-            let live = LiveState::read(paths, id)?;
+            let live = match read_json::<LiveState>(&paths.live_state(id)) {
+                // Nobody looks after it: as good as none.
+                Err(error) if error.kind() == Kind::Damaged && !Lock::is_held(&paths.live_of(id)) => None,
+                live => live?,
+            };
             // On a full disk the last exit waits in the live directory.
             let exit: Option<ExitRecord> = match read_renewed(&paths.waiting_exit(id))? {
                 None => read_renewed(&paths.exit(id))?,
@@ -301,7 +306,7 @@ impl Container {
             let is_ending = !lives && running.is_some_and(|live| !is_told(live));
             // With a restart policy that moment has a name of its own.
             let waits = is_ending && record.host.restart == RestartPolicy::No && tries > 0;
-            if !waits || !crate::record::lock::Lock::is_held(&paths.live_of(id)) {
+            if !waits || !Lock::is_held(&paths.live_of(id)) {
                 return Ok((live, exit, lives));
             }
             tries -= 1;

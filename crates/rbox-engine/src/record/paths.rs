@@ -64,6 +64,8 @@ pub(crate) const LOWER: &str = "lower";
 pub(crate) const VOLUME: &str = "volume.json";
 /// What is in a volume, beside that.
 pub(crate) const DATA: &str = "_data";
+/// Beside a volume's data: locked while it is filled from an image.
+pub(crate) const TURN_TO_FILL: &str = "filling.lock";
 /// A container's /etc/hosts, below its directory.
 pub(crate) const HOSTS: &str = "hosts";
 /// Its /etc/hostname.

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -41,37 +42,41 @@ impl PopulateError {
 }
 
 /// Copies the content of the directory `image` into the directory `volume` when that is empty, and says
-/// whether it did. The volume's own mode and owner become those of `image`.
-pub(crate) fn populate(image: BorrowedFd<'_>, volume: BorrowedFd<'_>) -> Result<bool, PopulateError> {
+/// whether it did. The volume's own mode and owner become those of `image`. Containers that share the volume may start
+/// together: one fills, the others wait for `turn` and find it full. No container may be able to open `turn`: it could lock it and
+/// keep all others from starting.
+pub(crate) fn populate(
+    image: BorrowedFd<'_>,
+    volume: BorrowedFd<'_>,
+    turn: &File,
+) -> Result<bool, PopulateError> {
     let at_root =
         |action| move |source: Errno| PopulateError { action, path: ".".into(), source: source.into() };
-    // Containers that share the volume may start together: one fills, the others wait and find it full. The lock
-    // is on a descriptor of its own, since a duplicate would share the caller's.
-    let lock =
+    let volume =
         rustix::fs::openat(volume, c".", dir_flags(), Mode::empty()).map_err(at_root("open the volume"))?;
-    lock::take(&lock, How::Exclusive, Patience::WORK).map_err(|source| PopulateError {
-        action: "lock the volume",
+    lock::take(turn, How::Exclusive, Patience::WORK).map_err(|source| PopulateError {
+        action: "wait for who fills the volume",
         path: ".".into(),
         source,
     })?;
-    let interrupted = rustix::fs::fgetxattr(&lock, FILLING, &mut [0_u8; 8][..]).is_ok();
+    let interrupted = rustix::fs::fgetxattr(&volume, FILLING, &mut [0_u8; 8][..]).is_ok();
     if interrupted {
-        rbox_sys::removal::clear(&lock)
+        rbox_sys::removal::clear(&volume)
             .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::NOTEMPTY))
             .map_err(at_root("empty a half-filled volume"))?;
-    } else if !is_empty(&lock).map_err(at_root("read the volume"))? {
+    } else if !is_empty(&volume).map_err(at_root("read the volume"))? {
         return Ok(false);
     }
     let source = rustix::fs::openat(image, c".", dir_flags(), Mode::empty()).map_err(at_root("open"))?;
     // Without support for the mark (a file system without attributes) a killed fill stays half done.
-    let marked = rustix::fs::fsetxattr(&lock, FILLING, b"1", XattrFlags::empty()).is_ok();
-    let mut copy = Copy { links: HashMap::new(), root: lock.as_fd(), path: Vec::new() };
-    copy.directory(&source, &lock)?;
+    let marked = rustix::fs::fsetxattr(&volume, FILLING, b"1", XattrFlags::empty()).is_ok();
+    let mut copy = Copy { links: HashMap::new(), root: volume.as_fd(), path: Vec::new() };
+    copy.directory(&source, &volume)?;
     if marked {
-        rustix::fs::fremovexattr(&lock, FILLING).map_err(at_root("unmark the volume"))?;
+        rustix::fs::fremovexattr(&volume, FILLING).map_err(at_root("unmark the volume"))?;
     }
     let stat = rustix::fs::fstat(&source).map_err(at_root("stat"))?;
-    copy.attributes(&source, &lock, &stat)?;
+    copy.attributes(&source, &volume, &stat)?;
     Ok(true)
 }
 
@@ -319,14 +324,15 @@ fn copy_xattrs(source: &OwnedFd, target: &OwnedFd) -> Result<(), Errno> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::fs::{self, File};
+    use std::fs;
     use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
     use std::path::Path;
 
     use super::*;
 
     fn fill(image: &Path, volume: &Path) -> Result<bool, PopulateError> {
-        populate(File::open(image).unwrap().as_fd(), File::open(volume).unwrap().as_fd())
+        let turn = File::create(volume.with_extension("turn")).unwrap();
+        populate(File::open(image).unwrap().as_fd(), File::open(volume).unwrap().as_fd(), &turn)
     }
 
     fn dirs() -> (tempfile::TempDir, std::path::PathBuf, std::path::PathBuf) {

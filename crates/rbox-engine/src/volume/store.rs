@@ -16,9 +16,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt as _};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::listing::filter::{FilterError, Filters};
 use crate::record::container::{process_is, process_start};
 use crate::record::file::RecordError;
-use crate::record::paths::{DATA, VOLUME};
+use crate::record::paths::{DATA, TURN_TO_FILL, VOLUME};
 
 pub(crate) use rbox_sys::usage::disk_usage;
 
@@ -330,6 +330,13 @@ impl VolumeStore {
     pub(crate) fn require(&self, name: &VolumeName) -> Result<(), VolumeError> {
         let found = self.settled(name)?;
         found.map(drop).ok_or_else(|| VolumeError::Missing(name.to_string()))
+    }
+
+    /// The file that who fills a volume locks. Beside its data: what a container can open, it can lock.
+    pub(crate) fn turn_to_fill(&self, name: &VolumeName) -> Result<File, VolumeError> {
+        let path = self.place(name).join(TURN_TO_FILL);
+        rbox_sys::own::open(&path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
+            .map_err(io_error("open", &path))
     }
 
     /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
