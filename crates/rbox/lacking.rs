@@ -20,7 +20,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "config",
     "cp",
     "events",
-    "export",
     "login",
     "logout",
     "manifest",
@@ -38,7 +37,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "trust",
     "container commit",
     "container cp",
-    "container export",
     "context create",
     "context export",
     "context import",
@@ -58,7 +56,6 @@ const INSTEAD: &[(&str, &str)] = &[
         "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
     ),
     ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
-    ("export", "'rbox exec NAME tar -c /' gives a container's files"),
     ("login", "'rbox pull' reads the credentials in ~/.docker/config.json, and asks the helpers it names"),
     ("push", "'rbox save' writes an image that other tools can push"),
 ];

@@ -12,6 +12,7 @@ mod caller;
 mod catalogue;
 mod commit;
 mod compat;
+mod copy;
 mod crafted;
 mod crash;
 mod damage;

@@ -112,6 +112,9 @@ pub enum EngineError {
     /// A volume could not be filled from the image.
     #[error(transparent)]
     Populate(#[from] crate::volume::populate::PopulateError),
+    /// A tree could not be written as an archive.
+    #[error(transparent)]
+    Pack(#[from] rbox_runtime::rootfs::layer::PackError),
     /// The image is not available.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),
@@ -162,6 +165,7 @@ impl EngineError {
             Self::Seccomp(error) => error.kind(),
             Self::Volume(error) => error.kind(),
             Self::Populate(error) => error.kind(),
+            Self::Pack(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Pull(error) => error.kind(),
             Self::Registries(error) => error.kind(),

@@ -34,6 +34,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         namespace::handshake::HandshakeError,
         rootfs::changes::ChangesError,
         rootfs::layer::CopyError,
+        rootfs::layer::PackError,
         rootfs::layer::UnpackError,
         rootfs::overlay::OverlayError,
         rootfs::tree::TreeError,

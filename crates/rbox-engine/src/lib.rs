@@ -6,6 +6,7 @@ mod changes;
 mod cleanup;
 mod containers;
 mod control;
+mod copy;
 mod create;
 pub mod embedded;
 pub mod engine;

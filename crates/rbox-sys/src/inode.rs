@@ -23,9 +23,9 @@ impl Inode {
 
     /// What the single component `name` below `dir` is now, as the kernel resolves it without following anything.
     pub fn beneath(dir: impl AsFd, name: &CStr) -> Result<Self, Errno> {
-        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(dir, name, flags, Mode::empty(), how).map(Self)
+        let itself = OFlags::PATH | OFlags::NOFOLLOW;
+        rustix::fs::openat2(dir, name, itself | OFlags::CLOEXEC, Mode::empty(), how).map(Self)
     }
 
     /// What a descriptor stands for, which may be an `O_PATH` one.

@@ -3,5 +3,6 @@
 pub(crate) mod each;
 pub(crate) mod entry;
 pub(crate) mod error;
+pub(crate) mod file;
 pub(crate) mod global;
 pub(crate) mod interspersed;

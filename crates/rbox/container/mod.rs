@@ -3,6 +3,7 @@
 pub(crate) mod boot;
 pub(crate) mod diff;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod logs;
 mod merge;
 pub(crate) mod pid;

@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
-use rbox_engine::caller;
-use rbox_engine::image::archive::{self, ArchiveError, ImportOptions, LoadEvent, SaveFormat};
+use rbox_engine::image::archive::{self, ImportOptions, LoadEvent, SaveFormat};
 use rbox_engine::spec::Reference;
 
 use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
+use crate::command::file::replace;
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::output::table::write_all;
@@ -124,36 +124,6 @@ impl Execute for Save {
     }
 }
 
-/// Writes a file whole or not at all: beside it, and renamed when all is there. What is no regular file (a
-/// pipe, /dev/null) is written to as it is.
-fn replace(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<(), ArchiveError>,
-) -> anyhow::Result<()> {
-    let failed =
-        |action: &str, path: &Path, error: io::Error| anyhow::anyhow!("{action} {}: {error}", path.display());
-    if path.is_dir() {
-        return Err(bad_input(format!("{} is a directory: -o takes a file", path.display())));
-    }
-    if path.metadata().is_ok_and(|data| !data.is_file()) {
-        let mut file = File::options().write(true).open(path).map_err(|error| failed("open", path, error))?;
-        return Ok(write(&mut file)?);
-    }
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.partial", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let done = caller::create_new(&beside).map_err(|error| failed("create", path, error)).and_then(|file| {
-        let mut out = io::BufWriter::with_capacity(128 * 1024, file);
-        write(&mut out)?;
-        out.flush().map_err(|error| failed("write", path, error))?;
-        std::fs::rename(&beside, path).map_err(|error| failed("rename to", path, error))
-    });
-    if done.is_err() {
-        let _ = std::fs::remove_file(&beside);
-    }
-    done
-}
-
 /// Import the contents from a tarball to create a filesystem image
 #[derive(Debug, Parser)]
 #[command(
@@ -200,28 +170,5 @@ impl Execute for Import {
         let image = archive::import(&global.engine.images()?, source, &options)?;
         say(&image.id.to_string())?;
         Ok(0)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn an_output_file_is_whole_or_untouched() {
-        let dir = tempfile::tempdir().unwrap();
-        let dir = dir.path();
-        let path = dir.join("out.tar");
-        replace(&path, |out| out.write_all(b"first").map_err(ArchiveError::Write)).unwrap();
-        let failed = replace(&path, |out| {
-            out.write_all(b"second").map_err(ArchiveError::Write)?;
-            Err(ArchiveError::Empty)
-        });
-        assert!(failed.is_err());
-        assert_eq!(std::fs::read(&path).unwrap(), b"first");
-        assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
-        assert!(replace(dir, |_| Ok(())).is_err());
-        replace(Path::new("/dev/null"), |out| out.write_all(b"x").map_err(ArchiveError::Write)).unwrap();
     }
 }

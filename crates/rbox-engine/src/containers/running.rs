@@ -1,8 +1,11 @@
 //! The process of a running container.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
+use rbox_sys::mount::clone_tree;
+use rbox_sys::process::CloneFlags;
 use rbox_sys::{SysError, process};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::OFlags;
@@ -70,6 +73,21 @@ pub(crate) fn live_root(pid: i32) -> Result<OwnedFd, EngineError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     Ok(rustix::fs::open(&path, flags, rustix::fs::Mode::empty())
         .map_err(|e| SysError::new("open", path, e))?)
+}
+
+/// The root of a running container without what is mounted in it, as a mount of its own that nobody else sees.
+pub(crate) fn live_root_alone(pidfd: OwnedFd) -> Result<OwnedFd, EngineError> {
+    // Only in its mount namespace can a mount of it be copied. The thread parts from this process's root and
+    // working directory, and ends there.
+    let copy = std::thread::spawn(move || {
+        process::unshare(CloneFlags::CLONE_FS)?;
+        process::join_namespaces(&pidfd, CloneFlags::CLONE_NEWNS)?;
+        clone_tree(rustix::fs::CWD, Path::new("/"), false)
+    });
+    match copy.join() {
+        Ok(root) => Ok(root?),
+        Err(panic) => std::panic::resume_unwind(panic),
+    }
 }
 
 /// Waits for the process and gives its exit code: its own, or 128+n after signal n.

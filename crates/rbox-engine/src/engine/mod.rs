@@ -2,6 +2,7 @@
 //! its directories; its methods take requests and give answers. It prints nothing, and knows no exit codes and no flags.
 
 mod containers;
+mod copying;
 mod host;
 mod images;
 mod networks;
@@ -31,6 +32,7 @@ pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 pub use crate::volume::store::{Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};
+pub use copying::Packed;
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
 pub use prune::{PrunedContainers, PrunedNetworks};
 pub use rbox_runtime::rootfs::changes::ChangeKind;

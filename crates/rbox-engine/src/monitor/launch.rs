@@ -115,7 +115,7 @@ fn carry_out(
     let root = trace::step(
         "stack the layers",
         "The image's layers, read-only, below one directory for changes.",
-        || mount_root(paths, record, &stage),
+        || mount_root(paths, record, &stage, record.host.auto_remove),
     )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
     let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
@@ -167,7 +167,7 @@ fn carry_out(
 
 /// Where mounts are made that kernels before 6.7 can only make by a path. Not the live directory itself: a mount would hide its
 /// lock for that moment, and whoever looks for it would make and take another, in the container's tree.
-fn make_stage(live_dir: &Path) -> Result<PathBuf, EngineError> {
+pub(crate) fn make_stage(live_dir: &Path) -> Result<PathBuf, EngineError> {
     let stage = live_dir.join(STAGE);
     match std::fs::create_dir(&stage) {
         Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -185,7 +185,13 @@ fn open_dir(path: &Path) -> Result<File, EngineError> {
         .map_err(EngineError::file("open", path))
 }
 
-fn mount_root(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<OwnedFd, EngineError> {
+/// The container's tree as a detached mount: its layers, below what it has written. `volatile`: nothing of that has to last.
+pub(crate) fn mount_root(
+    paths: &Paths,
+    record: &ContainerRecord,
+    stage: &Path,
+    volatile: bool,
+) -> Result<OwnedFd, EngineError> {
     let dir = paths.container(&record.id);
     let mut lowers = record.layers.clone();
     if lowers.is_empty() {
@@ -198,13 +204,8 @@ fn mount_root(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<O
             _ => lowers.push(empty),
         }
     }
-    let overlay = Overlay {
-        lowers: &lowers,
-        upper: &dir.join(UPPER),
-        work: &dir.join(WORK),
-        volatile: record.host.auto_remove,
-        stage,
-    };
+    let overlay =
+        Overlay { lowers: &lowers, upper: &dir.join(UPPER), work: &dir.join(WORK), volatile, stage };
     Ok(overlay.mount()?)
 }
 
