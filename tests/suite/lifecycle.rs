@@ -307,3 +307,21 @@ fn starts_follow_each_other_closely() {
         t.ok(["restart", "-t", "0", &name]);
     }
 }
+
+/// Each waited for a state that the other took back, for ten seconds.
+#[test]
+fn pause_and_unpause_at_once_come_one_after_the_other() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("both");
+    t.sleeper(&name, []);
+    for _ in 0..rounds(60) {
+        let both = ["pause", "unpause"].map(|command| t.cmd([command, &name]).spawn());
+        for (running, word) in both.into_iter().zip(["is already paused", "is not paused"]) {
+            let out = running.finish(Duration::from_secs(30));
+            assert!(out.code == 0 || out.stderr.contains(word), "{out:?}");
+        }
+        // Whichever came last: one of the two goes.
+        let paused = t.status(&name) == "paused";
+        t.rbox(["unpause", &name]).code(i32::from(!paused));
+    }
+}

@@ -76,6 +76,9 @@ impl Cgroup {
             if self.is_frozen() == frozen {
                 return Ok(true);
             }
+            if is_taken_back(group, file, frozen) {
+                return Err(CgroupError::TakenBack { what, group: group.to_owned() });
+            }
             if file == "freezer.state" && frozen {
                 // v1 stays FREEZING when a process forks at the wrong moment, until it is told again.
                 write()?;
@@ -131,6 +134,17 @@ fn oom_kills_v1(group: &Path, depth: usize) -> u64 {
     let own = dir::read(group, "memory.oom_control").ok().and_then(|text| dir::keyed(&text, "oom_kill"));
     let below = if depth < MAX_DEPTH { dir::children(group) } else { Vec::new() };
     own.unwrap_or(0) + below.iter().map(|child| oom_kills_v1(child, depth + 1)).sum::<u64>()
+}
+
+/// Whether somebody wrote the opposite since: what was asked for will not come. A parent that is frozen keeps a v1 group from being
+/// `THAWED` whatever is written to it.
+fn is_taken_back(group: &Path, file: &str, frozen: bool) -> bool {
+    let Ok(state) = dir::read(group, file) else { return false };
+    match state.trim() {
+        "0" | "THAWED" => frozen,
+        "1" => !frozen,
+        _ => false,
+    }
 }
 
 /// Kills `pid` if it is still a member once it is held by a pidfd: its number may have gone to somebody else.

@@ -70,6 +70,14 @@ pub enum CgroupError {
         /// How long was waited.
         millis: u128,
     },
+    /// Somebody else froze a group that was to be thawed, or thawed one that was to be frozen.
+    #[error("{what} cgroup {group}: another process undid it meanwhile")]
+    TakenBack {
+        /// What was attempted: `freeze`.
+        what: &'static str,
+        /// Its directory.
+        group: PathBuf,
+    },
     /// All that failed while the group was taken away.
     #[error("delete cgroup: {}", .0.iter().map(|e| describe(e)).collect::<Vec<_>>().join("; "))]
     Delete(Vec<CgroupError>),
@@ -84,6 +92,7 @@ impl CgroupError {
             Self::Path { .. } => Kind::Invalid,
             Self::Limit { source, .. } | Self::Sys { source, .. } => Kind::of_errno(source.errno as i32),
             Self::Timeout { .. } => Kind::Unavailable,
+            Self::TakenBack { .. } => Kind::Conflict,
             Self::Delete(errors) => errors.first().map_or(Kind::Internal, Self::kind),
         }
     }

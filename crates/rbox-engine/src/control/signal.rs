@@ -12,7 +12,7 @@ use rustix::event::{PollFd, PollFlags};
 use crate::error::EngineError;
 use crate::monitor::protocol::{self, FromMonitor};
 use crate::record::container::{Container, LiveState, Status};
-use crate::record::lock::Lock;
+use crate::record::lock::{Editing, Lock};
 use crate::record::paths::Paths;
 
 use crate::containers::running::not_running;
@@ -47,7 +47,7 @@ pub(crate) fn signal(paths: &Paths, container: &Container, signal: Signal) -> Re
     Ok(())
 }
 
-/// Lets a container go on that was paused.
+/// Lets a container go on that was paused. Without the right to change it: what ends a container must not wait for who has that.
 fn thaw(container: &Container) -> Result<(), EngineError> {
     match &container.live {
         Some(live) if container.status == Status::Paused => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
@@ -228,22 +228,42 @@ fn await_word(
 }
 
 /// Freezes every process of the container.
-pub(crate) fn pause(container: &Container) -> Result<(), EngineError> {
-    let name = &container.record.name;
-    match (&container.live, container.status) {
-        (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
-        (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
-        (_, Status::Restarting) => refuse_restarting(container),
-        _ => Err(not_running(container)),
-    }
+pub(crate) fn pause(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    with_freezer(paths, container, |container| {
+        let name = &container.record.name;
+        match (&container.live, container.status) {
+            (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
+            (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
+            (_, Status::Restarting) => refuse_restarting(container),
+            _ => Err(not_running(container)),
+        }
+    })
 }
 
 /// Lets them go on.
-pub(crate) fn unpause(container: &Container) -> Result<(), EngineError> {
-    let name = &container.record.name;
-    match (&container.live, container.status) {
-        (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
-        (Some(_), _) => Err(EngineError::Conflict(format!("Container {name} is not paused"))),
-        _ => Err(not_running(container)),
-    }
+pub(crate) fn unpause(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    with_freezer(paths, container, |container| {
+        let name = &container.record.name;
+        match (&container.live, container.status) {
+            (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+            (Some(_), _) => Err(EngineError::Conflict(format!("Container {name} is not paused"))),
+            _ => Err(not_running(container)),
+        }
+    })
+}
+
+/// Freezing and thawing, one command after the other: `work` gets the container as the one before left it. Two at once would each
+/// wait for a state that the other takes back.
+fn with_freezer(
+    paths: &Paths,
+    container: &Container,
+    work: impl FnOnce(&Container) -> Result<(), EngineError>,
+) -> Result<(), EngineError> {
+    let id = &container.record.id;
+    let gone = || EngineError::NoContainer(container.record.name.to_string());
+    let editing = Editing::begin(paths, id)?.ok_or_else(gone)?;
+    let now = Container::read_whole(paths, id)?.ok_or_else(gone)?;
+    let done = work(&now);
+    drop(editing);
+    done
 }

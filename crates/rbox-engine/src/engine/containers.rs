@@ -215,7 +215,7 @@ impl Engine {
     /// # Errors
     /// It does not run, or is paused already.
     pub fn pause(&self, container: &Container) -> Result<(), EngineError> {
-        signal::pause(container)
+        signal::pause(&self.paths, container)
     }
 
     /// Lets the processes of a paused container go on.
@@ -223,7 +223,7 @@ impl Engine {
     /// # Errors
     /// It is not paused.
     pub fn unpause(&self, container: &Container) -> Result<(), EngineError> {
-        signal::unpause(container)
+        signal::unpause(&self.paths, container)
     }
 
     /// Gives a container another name.
