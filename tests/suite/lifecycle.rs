@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Output, PYTHON, Test, rounds, wait_until};
 
 #[test]
 fn stop_asks_first() {
@@ -306,6 +306,38 @@ fn starts_follow_each_other_closely() {
     for _ in 0..5 {
         t.ok(["restart", "-t", "0", &name]);
     }
+}
+
+/// A shell's limits on a command, and on the monitor it forks.
+fn limited(t: &Test, limits: &str, args: &[&str]) -> Output {
+    let script = format!("ulimit {limits} && exec \"$RBOX\" {}", args.join(" "));
+    t.program("sh", ["-c", &script]).env("RBOX", crate::harness::binary()).run()
+}
+
+/// The monitor has no stack to start anything, or no descriptor to be talked to by.
+#[test]
+fn what_removes_itself_goes_when_it_cannot_be_started() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("rm");
+    let mut failed = 0;
+    // How much stack, and how many files, it takes to make a record but not to start it differs with the build.
+    let stacks = (60..=112).step_by(3).map(|kib| format!("-s {kib}"));
+    for limits in stacks.chain((4..=12).map(|files| format!("-n {files}"))) {
+        for more in [&["-v", "/anonymous"][..], &["-d", "--network", "none"]] {
+            let args = [&["run", "--rm", "--name", &name][..], more, &[BUSYBOX, "true"]].concat();
+            failed += usize::from(limited(&t, &limits, &args).code == 125);
+            wait_until("nothing is left", || {
+                t.ok(["ps", "-aq", "--filter", &format!("name={name}")]).is_empty()
+            });
+        }
+    }
+    assert!(failed > 10, "only {failed} did not start");
+    // One that was made before: as with Docker's daemon it goes when its start fails.
+    t.ok(["create", "--rm", "--name", &name, BUSYBOX, "true"]);
+    limited(&t, "-n 8", &["start", &name]).refused(1, &["too many open files"]);
+    t.ok(["create", "--name", &name, BUSYBOX, "true"]);
+    limited(&t, "-n 8", &["start", &name]).refused(1, &["too many open files"]);
+    assert_eq!(t.ok(["start", "-a", &name]), "");
 }
 
 /// Each waited for a state that the other took back, for ten seconds.

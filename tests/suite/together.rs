@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Test, wait_until};
+use crate::harness::{BUSYBOX, Test, rounds, wait_until};
 
 fn at_once<const N: usize>(t: &Test, args: [&[&str]; N]) {
     let all = args.map(|args| t.cmd(args.iter().copied()).limit(Duration::from_secs(15)).spawn());
@@ -82,4 +82,23 @@ fn leftovers_are_swept() {
     assert!(!left(&network).iter().any(|name| name.starts_with('.')));
     // The former name is free.
     t.ok(["create", "--name", "formername", BUSYBOX, "true"]);
+}
+
+/// Whoever comes second finds no container, and says no more than that.
+#[test]
+fn a_start_that_loses_to_rm_says_that_there_is_none() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("lost");
+    for round in 0..rounds(40) {
+        t.ok(["create", "--name", &name, BUSYBOX, "true"]);
+        let mut args = vec!["start"];
+        args.extend([&["-a"][..], &[]][round % 2]);
+        let both = [&["rm", "-f", &name][..], &[&args[..], &[&name]].concat()]
+            .map(|args| t.cmd(args.iter().copied()).spawn());
+        let [removed, started] = both.map(|one| one.finish(Duration::from_mins(1)));
+        removed.code(0);
+        let expected = format!("rbox: No such container: {name}\n");
+        let lost = started.code == 1 && started.stderr == expected;
+        assert!(started.code == 0 || started.code == 137 || lost, "{started:?}");
+    }
 }

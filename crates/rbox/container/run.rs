@@ -185,8 +185,9 @@ fn make(
     let obtained = engine.obtain_image(&flags.image_request(image)?)?;
     request.embedded = obtained.is_embedded;
     let record = engine.create(request, &obtained.image)?;
-    if let Some(file) = cid_file {
-        file.write(record.id.as_str())?;
+    if let Some(Err(error)) = cid_file.map(|file| file.write(record.id.as_str())) {
+        let _ = engine.give_up(&record);
+        return Err(error);
     }
     Ok(record)
 }

@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use clap::Parser;
 use rbox_engine::engine::{Container, StartOptions, Status};
+use rbox_engine::error::EngineError;
 use rbox_engine::session::{ToMonitor, send_message};
 
 use crate::command::each::each;
@@ -62,7 +63,11 @@ impl Execute for Start {
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
         let options = StartOptions { attach: true, size };
-        let started = coded(global.engine.start(&container, options).map_err(Into::into))?;
+        let started = match global.engine.start(&container, options) {
+            // Removed meanwhile, which is as if it had never been there.
+            Err(error @ EngineError::NoContainer(_)) => return Err(error.into()),
+            started => coded(started.map_err(Into::into))?,
+        };
         let Some(socket) = started.socket() else {
             return attach_to(global, &global.engine.container(name)?, self.interactive, &keys, true);
         };

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rbox_sys::durable::{self, Lasting};
 
+use crate::cleanup::tidy::{discard, finish_dead};
+use crate::containers::trash::remove_live;
 use crate::error::EngineError;
 use crate::monitor::{self, StartOptions};
 use crate::record::container::{Container, ContainerRecord, ExitRecord, lasting};
@@ -42,6 +44,26 @@ pub(crate) fn start(
     record: &ContainerRecord,
     options: StartOptions,
 ) -> Result<Started, EngineError> {
+    let started = start_once(paths, record, options);
+    if started.is_err() && record.host.auto_remove {
+        let _ = remove_unstarted(paths, record);
+    }
+    started.map_err(|error| {
+        let removed = !record.host.auto_remove && !paths.container(&record.id).exists();
+        if removed { gone(record) } else { error }
+    })
+}
+
+/// The error for a container that somebody else removed meanwhile: what failed without its files explains nothing.
+fn gone(record: &ContainerRecord) -> EngineError {
+    EngineError::NoContainer(record.name.to_string())
+}
+
+fn start_once(
+    paths: &Paths,
+    record: &ContainerRecord,
+    options: StartOptions,
+) -> Result<Started, EngineError> {
     let asked = Timestamp::now();
     let Some((lock, current)) = take(paths, record)? else { return Ok(Started::Already) };
     let record = current.as_ref().unwrap_or(record);
@@ -60,6 +82,25 @@ pub(crate) fn start(
     Ok(Started::Now(socket))
 }
 
+/// How long a monitor that failed may take to let go of its lock.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// Removes a container of `--rm` that could not be started, whoever failed: its monitor does so itself unless it was killed or never
+/// came to be. Whoever holds the lock of one that is here looks after it.
+pub(crate) fn remove_unstarted(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let dir = paths.live_of(&record.id);
+    if !paths.container(&record.id).exists() && !dir.exists() {
+        return Ok(());
+    }
+    let Some(lock) = Lock::take_within(&dir, LETTING_GO)? else { return Ok(()) };
+    // Nobody looks after what a killed monitor made, and nobody asks how it ended.
+    let _ = finish_dead(paths, &record.id);
+    let deleted = discard(paths, record, true)?;
+    remove_live(paths, &record.id);
+    drop(lock);
+    deleted
+}
+
 /// The right to start it, and its record as it is by now when it was waited for. None when it runs.
 fn take(
     paths: &Paths,
@@ -67,14 +108,18 @@ fn take(
 ) -> Result<Option<(Lock, Option<ContainerRecord>)>, EngineError> {
     let dir = paths.live_of(&record.id);
     if let Some(lock) = Lock::try_take(&dir)? {
+        // From here on nobody can remove it. Before, somebody may have.
+        if !paths.container(&record.id).exists() {
+            remove_live(paths, &record.id);
+            return Err(gone(record));
+        }
         return Ok(Some((lock, None)));
     }
     let begin = Instant::now();
     loop {
         let lock = Lock::take_within(&dir, Duration::from_millis(50))?;
         // What was known before the wait may be otherwise by now.
-        let now = Container::read_whole(paths, &record.id)?
-            .ok_or_else(|| EngineError::NoContainer(record.id.to_string()))?;
+        let now = Container::read_whole(paths, &record.id)?.ok_or_else(|| gone(record))?;
         match lock {
             Some(lock) => return Ok(Some((lock, Some(now.record)))),
             None if now.is_active() => return Ok(None),

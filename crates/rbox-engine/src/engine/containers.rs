@@ -171,6 +171,14 @@ impl Engine {
         start::start(&self.paths, record, options)
     }
 
+    /// Removes one of `--rm` that was made just now and will not be started.
+    ///
+    /// # Errors
+    /// Its files cannot be removed.
+    pub fn give_up(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        if record.host.auto_remove { start::remove_unstarted(&self.paths, record) } else { Ok(()) }
+    }
+
     /// Stops a container; one that does not run has stopped already.
     ///
     /// # Errors
