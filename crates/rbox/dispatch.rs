@@ -15,10 +15,8 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Command};
 
 use crate::command::entry::Entry;
-use crate::command::error::Coded;
-use crate::command::error::FAILED;
-use crate::command::error::NOT_DONE;
 use crate::command::error::bad_input;
+use crate::command::error::coded;
 use crate::command::error::report;
 pub(crate) use crate::command::global::Global;
 use crate::command::global::Warnings;
@@ -71,22 +69,28 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
         return Err(bad_input(lacking::command(&name)));
     };
+    let own = entry.paths[0];
     if entry.enters && rbox_engine::explain::is_root() {
-        rbox_engine::own_file::run_from_read_only_mount()?;
+        let ready = rbox_engine::own_file::run_from_read_only_mount();
+        of_command(own, ready.map_err(Into::into))?;
     }
     rbox_engine::caller::put_aside();
     let matches = parse(entry, &name, &words[used..])?;
     let Some(matches) = matches else { return Ok(0) };
-    let own = entry.paths[0];
     if !rbox_engine::explain::is_root() && !NO_ROOT.contains(&own) {
         // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
-        let code = if ["run", "create", "exec"].contains(&own) { FAILED } else { NOT_DONE };
-        return Err(Coded { message: format!("rbox {own} needs root: run it with sudo"), code }.into());
+        let needs_root = anyhow::anyhow!("rbox {own} needs root: run it with sudo");
+        return of_command(own, Err(needs_root));
     }
     if !NO_ROOT.contains(&own) {
-        global.engine.paths().prepare()?;
+        of_command(own, global.engine.paths().prepare().map_err(Into::into))?;
     }
-    (entry.run)(&matches, &global)
+    of_command(own, (entry.run)(&matches, &global))
+}
+
+/// What a command came to. Those whose exit codes are a program's end with 125 when rbox itself failed, wherever that was.
+fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
+    if ["run", "create", "exec"].contains(&own) { coded(result) } else { result }
 }
 
 /// Commands that touch nothing.
@@ -258,6 +262,7 @@ fn help(words: &[OsString]) -> anyhow::Result<u8> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::command::error::FAILED;
     use crate::command::error::exit_code;
     use crate::command::error::message;
 

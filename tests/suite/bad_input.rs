@@ -215,3 +215,27 @@ fn a_long_state_directory() {
     assert_eq!(out.stdout, "through its socket\n");
     own.run(&["rm", "-f", &name, "second", "third"]).ok();
 }
+
+/// What rbox cannot do before it comes to the container: Docker's client has 125 for that in `run`, `create` and `exec`.
+#[test]
+fn rbox_itself_failing_has_the_code_that_is_no_programs() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("on");
+    t.sleeper(&name, []);
+    let few = |line: &str| {
+        let script = format!("ulimit -Sn 3; exec \"$RBOX\" {line}");
+        t.program("sh", ["-c", &script]).env("RBOX", crate::harness::binary()).run()
+    };
+    few("run --rm busybox true").refused(125, &["too many open files"]);
+    few(&format!("exec {name} true")).refused(125, &["too many open files"]);
+    few(&format!("start {name}")).refused(1, &["too many open files"]);
+    let file = t.dir("root").join("file");
+    std::fs::write(&file, "").unwrap();
+    let root = |args: &[&str]| t.cmd(args.iter().copied()).env("RBOX_ROOT", &file).run();
+    for args in [&["run", "busybox"][..], &["create", "busybox"], &["exec", &name, "true"]] {
+        root(args).refused(125, &["directory"]);
+    }
+    root(&["ps"]).refused(1, &["directory"]);
+    // What is not there is no failure of rbox's.
+    t.rbox(["exec", "no-such-container", "true"]).refused(1, &["no such container"]);
+}

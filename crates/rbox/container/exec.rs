@@ -1,7 +1,7 @@
 //! `rbox exec`: a further process in a container that runs.
 
 use clap::Parser;
-use rbox_engine::engine::{Container, ExecRequest, ExecStdio};
+use rbox_engine::engine::{ExecRequest, ExecStdio};
 use rbox_engine::error::EngineError;
 
 use crate::args::flags::environment;
@@ -73,12 +73,11 @@ impl Execute for Exec {
             working_dir: self.workdir.clone(),
             privileged: self.privileged,
         };
-        let container = global.engine.container(&self.container)?;
-        coded(self.carry_out(global, &container, &request, &keys).map_err(|error| match error.downcast() {
-            // It is not running, or paused: as with Docker, this is not the command's failure.
-            Ok(error @ EngineError::Conflict(_)) => {
-                Coded { message: error.to_string(), code: NOT_DONE }.into()
-            }
+        coded(self.carry_out(global, &request, &keys).map_err(|error| match error.downcast() {
+            // It is not there, not running, or paused: as with Docker, this is not the command's failure.
+            Ok(
+                error @ (EngineError::Conflict(_) | EngineError::NoContainer(_) | EngineError::Ambiguous(_)),
+            ) => Coded { message: error.to_string(), code: NOT_DONE }.into(),
             Ok(error) => error.into(),
             Err(error) => error,
         }))
@@ -86,13 +85,8 @@ impl Execute for Exec {
 }
 
 impl Exec {
-    fn carry_out(
-        &self,
-        global: &Global,
-        container: &Container,
-        request: &ExecRequest,
-        detach_keys: &[u8],
-    ) -> anyhow::Result<u8> {
+    fn carry_out(&self, global: &Global, request: &ExecRequest, detach_keys: &[u8]) -> anyhow::Result<u8> {
+        let container = global.engine.container(&self.container)?;
         let stdio = if self.tty {
             ExecStdio::Terminal(client::size())
         } else if self.detach {
@@ -100,7 +94,7 @@ impl Exec {
         } else {
             ExecStdio::Pipes { input: self.interactive }
         };
-        let process = global.engine.exec(container, request, stdio)?;
+        let process = global.engine.exec(&container, request, stdio)?;
         if self.detach {
             process.leave();
             return Ok(0);
