@@ -239,3 +239,34 @@ fn rbox_itself_failing_has_the_code_that_is_no_programs() {
     // What is not there is no failure of rbox's.
     t.rbox(["exec", "no-such-container", "true"]).refused(1, &["no such container"]);
 }
+
+/// A full standard output is not a full disk.
+#[test]
+fn a_standard_output_that_takes_nothing_is_named() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("x");
+    t.ok(["create", "--name", &name, "busybox", "true"]);
+    for line in [
+        "ps",
+        "images",
+        "version",
+        "info",
+        "system df",
+        "help",
+        "ps --help",
+        "volume ls",
+        "network ls",
+        "completion bash",
+        "run --rm busybox echo x",
+        "create busybox",
+        "inspect busybox",
+        "history busybox",
+        "container prune",
+    ] {
+        let script = format!("exec \"$RBOX\" {line} > /dev/full");
+        let out = t.program("sh", ["-c", &script]).env("RBOX", crate::harness::binary()).run();
+        let code = if line.starts_with("run") || line.starts_with("create") { 125 } else { 1 };
+        assert_eq!(out.code, code, "{line}: {out:?}");
+        assert_eq!(out.stderr, "rbox: write to standard output: No space left on device\n", "{line}");
+    }
+}

@@ -1,6 +1,6 @@
 //! What commands that delete much have in common: the question they ask first, and the list of what went.
 
-use std::io::{BufRead, Write};
+use std::io::BufRead;
 use std::os::fd::AsFd;
 
 use clap::Args;
@@ -9,6 +9,7 @@ use rbox_engine::session::{PollFd, PollFlags, SignalFd, Taken, poll};
 
 use crate::command::error::Coded;
 use crate::output::lines::say;
+use crate::output::table::write_all;
 
 /// The options of every `prune`.
 #[derive(Debug, Args)]
@@ -38,10 +39,9 @@ impl Pruning {
 pub(crate) fn confirmed(warning: &str) -> anyhow::Result<bool> {
     let signals = SignalFd::new(Taken::Ending);
     let mut out = std::io::stdout().lock();
-    write!(out, "{warning}\nAre you sure you want to continue? [y/N] ")?;
-    out.flush()?;
+    write_all(&mut out, &format!("{warning}\nAre you sure you want to continue? [y/N] "))?;
     if let Some(signal) = signal_before_answer(signals.as_ref()) {
-        writeln!(out)?;
+        write_all(&mut out, "\n")?;
         let code =
             if [SIGINT, SIGTERM].contains(&signal) { 0 } else { u8::try_from(128 + signal).unwrap_or(255) };
         return Err(Coded { message: String::new(), code }.into());

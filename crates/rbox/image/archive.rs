@@ -14,7 +14,7 @@ use crate::command::error::bad_input;
 use crate::command::file::replace;
 use crate::command::global::Global;
 use crate::output::lines::say;
-use crate::output::table::write_all;
+use crate::output::table::{STDOUT, unwritten, write_all};
 use crate::output::units::human_size;
 
 /// Load images from a tar archive or STDIN
@@ -117,7 +117,7 @@ impl Execute for Save {
             None => {
                 let mut out = io::BufWriter::with_capacity(128 * 1024, io::stdout().lock());
                 archive::save(&store, &self.images, &mut out, form)?;
-                out.flush()?;
+                out.flush().map_err(|error| unwritten(STDOUT, &error))?;
             }
         }
         Ok(0)

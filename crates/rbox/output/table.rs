@@ -51,7 +51,7 @@ pub(crate) fn print(
     format: &Format,
     headers: &Headers,
     rows: &[Value],
-    out: &mut impl Write,
+    out: &mut impl Stream,
 ) -> anyhow::Result<()> {
     let text = render(format, headers, rows)?;
     write_all(out, &text)?;
@@ -102,12 +102,41 @@ fn one_line(row: &Value) -> Value {
     }
 }
 
-/// Writes to standard output's kind of sink; a reader that went away (`| head`) is no error.
-pub(crate) fn write_all(out: &mut impl Write, text: &str) -> io::Result<()> {
+/// Writes to standard output or standard error, which the error names; a reader that went away (`| head`) is no error.
+pub(crate) fn write_all<S: Stream>(out: &mut S, text: &str) -> io::Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => other,
+        Err(error) => Err(unwritten(S::NAME, &error)),
+        Ok(()) => Ok(()),
     }
+}
+
+/// One of the caller's streams.
+pub(crate) trait Stream: Write {
+    /// As in messages.
+    const NAME: &'static str;
+}
+
+impl Stream for io::Stdout {
+    const NAME: &'static str = STDOUT;
+}
+
+impl Stream for io::StdoutLock<'_> {
+    const NAME: &'static str = STDOUT;
+}
+
+impl Stream for io::Stderr {
+    const NAME: &'static str = STDERR;
+}
+
+/// Standard output, as in messages.
+pub(crate) const STDOUT: &str = "standard output";
+/// Standard error.
+pub(crate) const STDERR: &str = "standard error";
+
+/// An error of one of the caller's streams, with its name: one that is full is not a full disk of rbox's.
+pub(crate) fn unwritten(stream: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("write to {stream}: {}", rbox_engine::plain(error)))
 }
 
 /// Aligns tab-parted cells. A column is a run of neighbouring lines that all have the cell; so lines with

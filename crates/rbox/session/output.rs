@@ -7,10 +7,10 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-use anyhow::Context;
 use rbox_engine::session::{PollFd, PollFlags, Stream, is_file, poll, write_fd};
 
 use crate::command::error::Coded;
+use crate::output::table;
 
 /// A pipe that poll(2) calls ready takes this many bytes without waiting (`PIPE_BUF`).
 const AT_ONCE: usize = 4096;
@@ -92,7 +92,10 @@ impl Output {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
                     return Err(Coded { message: String::new(), code: 141 }.into());
                 }
-                Err(error) => return Err(error).context("write output"),
+                Err(error) => {
+                    let name = if self.of == Stream::Stdout { table::STDOUT } else { table::STDERR };
+                    return Err(table::unwritten(name, &error).into());
+                }
             }
         }
         Ok(taken)

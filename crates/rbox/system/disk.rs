@@ -2,7 +2,6 @@
 
 use rbox_engine::engine::Container;
 use std::collections::{HashMap, HashSet};
-use std::io::Write;
 
 use clap::Parser;
 use jiff::Timestamp;
@@ -203,7 +202,7 @@ impl Usage {
         })
     }
 
-    fn print_tables(&self, out: &mut impl Write) -> anyhow::Result<u8> {
+    fn print_tables(&self, out: &mut impl table::Stream) -> anyhow::Result<u8> {
         let sections = [
             (
                 "Images space usage:",
