@@ -175,6 +175,33 @@ fn code() -> Vec<(PathBuf, usize, String)> {
     all
 }
 
+/// serde takes a list for a struct; `rbox_spec::json` does not. What only rbox writes and reads at once may go without.
+#[test]
+fn documents_are_read_by_one_function() {
+    let exempt = [
+        "rbox-spec/src/json.rs",
+        "rbox-engine/src/logs/mod.rs",
+        "rbox-engine/src/monitor/protocol.rs",
+        "rbox-image/src/archive/change.rs",
+        // A test.
+        "rbox-image/src/pull/faults.rs",
+    ];
+    for (path, line, code) in code() {
+        let bare = [
+            "serde_json::from_slice",
+            "serde_json::from_str",
+            "serde_json::from_reader",
+            "serde_json::from_value",
+        ];
+        let allowed = exempt.iter().any(|file| path.ends_with(file));
+        assert!(
+            allowed || !bare.iter().any(|call| code.contains(call)),
+            "{}:{line}: read it with rbox_spec::json, which refuses a list for an object",
+            path.display()
+        );
+    }
+}
+
 /// `rbox_sys::lock` ends each wait; a bare flock(2) waits for ever for a holder that is stopped. clippy.toml refuses
 /// `File::lock`, which has the name of a mutex's.
 #[test]

@@ -121,7 +121,7 @@ impl ImageConfig {
 
     /// The same for one that was looked at when it came, and has its digest still.
     pub(crate) fn parse_known(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        let config: Self = serde_json::from_slice(bytes)?;
+        let config: Self = rbox_spec::json::from_slice(bytes)?;
         let run = &config.config;
         let list = |list: &Option<Vec<String>>| list.as_ref().map_or(0, Vec::len);
         let test = run.healthcheck.as_ref().map_or(0, |check| check.test.len());
@@ -279,6 +279,22 @@ mod tests {
         let bad = r#"{"rootfs":{"diff_ids":["sha256:../../x"]}}"#;
         assert!(serde_json::from_str::<ImageConfig>(bad).is_err());
     }
+    /// Any other reader refuses these; which field is which in a list is nobody's to say.
+    #[test]
+    fn a_list_is_no_object() {
+        for bad in [
+            "[]",
+            r#"{"config":[]}"#,
+            r#"{"config":["65534",{},["A=x"],["sh"]]}"#,
+            r#"{"config":{"Healthcheck":[["NONE"]]}}"#,
+            r#"{"rootfs":["layers",["sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"]]}"#,
+            r#"{"history":[[]]}"#,
+        ] {
+            let error = ImageConfig::parse(bad.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains("invalid type: sequence"), "{bad}: {error}");
+        }
+    }
+
     /// What a hostile configuration has too much of is refused at once, and what is under the limits is read.
     #[test]
     fn lists_out_of_all_proportion_are_refused() {

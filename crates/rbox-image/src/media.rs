@@ -326,7 +326,7 @@ impl Document {
             return Err(DocumentError::Ambiguous("it is not a JSON object"));
         }
         keys::check(bytes, &DOCUMENT).map_err(json("manifest"))?;
-        let shape: Shape = serde_json::from_slice(bytes).map_err(json("manifest"))?;
+        let shape: Shape = rbox_spec::json::from_slice(bytes).map_err(json("manifest"))?;
         let sent = sent_as.split(';').next().unwrap_or_default().trim();
         if sent.contains("manifest.v1+") && sent.contains("docker") || sent.contains("manifest.v1+prettyjws")
         {
@@ -358,12 +358,13 @@ impl Document {
         }
         match sent {
             OCI_MANIFEST | DOCKER_MANIFEST => {
-                let manifest: Manifest = serde_json::from_slice(bytes).map_err(json("image manifest"))?;
+                let manifest: Manifest =
+                    rbox_spec::json::from_slice(bytes).map_err(json("image manifest"))?;
                 manifest.check()?;
                 Ok(Self::Manifest(manifest))
             }
             OCI_INDEX | DOCKER_LIST => {
-                serde_json::from_slice(bytes).map(Self::Index).map_err(json("image index"))
+                rbox_spec::json::from_slice(bytes).map(Self::Index).map_err(json("image index"))
             }
             other => Err(DocumentError::Type(clip(other))),
         }

@@ -8,6 +8,7 @@ pub mod docker;
 pub mod health;
 pub mod hugetlb;
 pub mod id;
+pub mod json;
 pub mod kind;
 pub mod mac;
 pub mod mount;

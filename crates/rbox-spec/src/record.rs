@@ -80,19 +80,19 @@ impl DecodeError {
 
 /// Reads a record of this version or an older one.
 pub fn decode<T: Record>(text: &[u8]) -> Result<T, DecodeError> {
-    let head: Head = serde_json::from_slice(text)?;
+    let head: Head = crate::json::from_slice(text)?;
     let known = T::STEPS.len();
     if head.record_version == known {
-        return Ok(serde_json::from_slice(text)?);
+        return Ok(crate::json::from_slice(text)?);
     }
     let Some(steps) = T::STEPS.get(head.record_version..) else {
         return Err(newer(&head, known));
     };
-    let mut record: Map<String, Value> = serde_json::from_slice(text)?;
+    let mut record: Map<String, Value> = crate::json::from_slice(text)?;
     for step in steps {
         step(&mut record);
     }
-    Ok(serde_json::from_value(Value::Object(record))?)
+    Ok(crate::json::from_value(Value::Object(record))?)
 }
 
 fn newer(head: &Head, known: usize) -> DecodeError {

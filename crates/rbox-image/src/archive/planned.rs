@@ -68,7 +68,7 @@ impl Plan {
 }
 
 pub(super) fn json<'b, T: Deserialize<'b>>(bytes: &'b [u8], name: &str) -> Result<T, ArchiveError> {
-    serde_json::from_slice(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
+    rbox_spec::json::from_slice(bytes).map_err(|source| ArchiveError::Json { name: name.to_owned(), source })
 }
 
 /// The configuration of an image for Linux.

@@ -255,7 +255,7 @@ impl Login<'_> {
         }
         let asked = Instant::now();
         let bytes = response.bytes(MAX_TOKEN)?;
-        let token: Token = serde_json::from_slice(&bytes).map_err(|error| {
+        let token: Token = rbox_spec::json::from_slice(&bytes).map_err(|error| {
             self.fail(format!("the answer of token server {origin} is not a token: {error}"))
         })?;
         let Token { token, access_token, expires_in } = token;

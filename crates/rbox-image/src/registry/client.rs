@@ -148,7 +148,7 @@ impl Session<'_> {
             let next = response.header("link").and_then(next_page);
             let url = response.url.clone();
             let protocol = |reason: String| RegistryError::Protocol { url: url.clone(), reason };
-            let page: TagPage = serde_json::from_slice(&response.bytes(MAX_DOCUMENT)?)
+            let page: TagPage = rbox_spec::json::from_slice(&response.bytes(MAX_DOCUMENT)?)
                 .map_err(|error| protocol(format!("its list of tags: {error}")))?;
             tags.extend(page.tags.unwrap_or_default());
             if tags.len() > MAX_TAGS {
@@ -327,7 +327,7 @@ pub mod fuzzing {
     pub fn answers(bytes: &[u8]) {
         if let Some(text) = explain(bytes) {
             assert!(text.chars().count() <= 300 && !text.contains(char::is_control));
-            assert!(serde_json::from_slice::<Failure>(bytes).is_ok_and(|f| !f.errors.is_empty()));
+            assert!(rbox_spec::json::from_slice::<Failure>(bytes).is_ok_and(|f| !f.errors.is_empty()));
         }
         let Ok(text) = std::str::from_utf8(bytes) else { return };
         let _ = range_start(text);
@@ -337,7 +337,7 @@ pub mod fuzzing {
 
 /// `code: message` of the first error in a registry's answer, without control characters.
 fn explain(bytes: &[u8]) -> Option<String> {
-    let failure: Failure = serde_json::from_slice(bytes).ok()?;
+    let failure: Failure = rbox_spec::json::from_slice(bytes).ok()?;
     let first = failure.errors.first()?;
     let code = first.code.to_ascii_lowercase().replace('_', " ");
     let text = match &first.message {

@@ -107,8 +107,8 @@ impl Credentials {
         if bytes.len() > MAX_FILE {
             return Err(fail(format!("{} is over {MAX_FILE} bytes long", file.display())));
         }
-        let config: DockerConfig =
-            serde_json::from_slice(&bytes).map_err(|error| fail(format!("{}: {error}", file.display())))?;
+        let config: DockerConfig = rbox_spec::json::from_slice(&bytes)
+            .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         if let Some(helper) = config.helper(registry) {
             let server = if registry == "docker.io" { HUB_KEY } else { registry };
             if let Some(found) = ask_helper(helper, server).map_err(fail)? {
@@ -137,7 +137,7 @@ impl DockerConfig {
 /// The file's text as a fuzzer makes it: the helper that would be asked, and the key that would open the registry. No helper runs.
 #[cfg(fuzzing)]
 pub fn fuzzing(file: &[u8], registry: &str) -> Option<(Option<String>, Option<String>)> {
-    let config: DockerConfig = serde_json::from_slice(file).ok()?;
+    let config: DockerConfig = rbox_spec::json::from_slice(file).ok()?;
     let helper = config.helper(registry).filter(|helper| is_helper(helper)).map(str::to_owned);
     let entry = config.entry(registry).filter(|(_, entry)| entry.read().is_ok_and(|found| found.is_some()));
     Some((helper, entry.map(|(key, _)| key.to_owned())))
@@ -203,7 +203,7 @@ fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
         return Err(failed("run", &line));
     }
     let answer: HelperAnswer =
-        serde_json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;
+        rbox_spec::json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;
     Ok(match (answer.username.as_str(), answer.secret.as_str()) {
         (_, "") => None,
         ("<token>", secret) => Some(Credential::Identity(secret.to_owned())),

@@ -151,7 +151,7 @@ impl Registries {
             let reason = "it is a list; an object with the key \"registries\" is wanted".to_owned();
             return Err(RegistriesError::Entry { file: file.to_owned(), reason });
         }
-        let parsed: File = serde_json::from_slice(&bytes)
+        let parsed: File = rbox_spec::json::from_slice(&bytes)
             .map_err(|source| RegistriesError::Json { file: file.to_owned(), source })?;
         let registries = Self { settings: parsed.registries };
         for (name, settings) in &registries.settings {

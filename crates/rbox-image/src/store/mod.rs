@@ -220,7 +220,7 @@ impl ImageStore {
     fn parse_index(&self) -> Result<IndexFile, StoreError> {
         let path = self.index_path();
         let bytes = own::read(&path, MOST_INDEX_BYTES).map_err(io_error("read", &path))?;
-        serde_json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
+        rbox_spec::json::from_slice(&bytes).map_err(|source| StoreError::Json { path, source })
     }
 
     /// Changes index.json under its lock. Nothing is written if `change` fails.

@@ -97,7 +97,7 @@ impl ImageStore {
         let id = noted_id(entry).or_else(|| manifest.as_ref().map(|manifest| manifest.config.digest));
         let config = id.and_then(|id| self.read_blob(&id, "image configuration", MAX_CONFIG).ok());
         let config =
-            config.and_then(|bytes| serde_json::from_slice::<crate::config::ImageConfig>(&bytes).ok());
+            config.and_then(|bytes| rbox_spec::json::from_slice::<crate::config::ImageConfig>(&bytes).ok());
         let (tags, repo_digests) = names_of(index, &entry.digest, id);
         let of_layers = manifest.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.digest);
         Doomed {

@@ -96,7 +96,7 @@ pub struct When {
 impl Document {
     /// Reads a profile; the error says what is wrong and where.
     pub fn parse(json: &[u8]) -> Result<Self, CompileError> {
-        serde_json::from_slice(json)
+        rbox_spec::json::from_slice(json)
             .map_err(|error| CompileError::Profile(format!("decoding seccomp profile failed: {error}")))
     }
 }
