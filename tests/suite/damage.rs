@@ -245,3 +245,22 @@ fn a_damaged_list_of_images_is_made_again() {
     own.run(&["pull", "-q", &other]).ok();
     own.run(&["rmi", "-f", "again:1", &other]).ok();
 }
+
+/// An image whose layers seem to be missing would be pulled again, in vain.
+#[test]
+fn a_store_without_its_directories_is_damaged() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "directories", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    for dir in ["layers", "blobs/sha256"] {
+        let (path, aside) = (own.root.join("image").join(dir), own.dir.join("aside"));
+        fs::rename(&path, &aside).unwrap();
+        fs::write(&path, "").unwrap();
+        let out = own.run(&["run", "--rm", "--network", "none", BUSYBOX, "true"]);
+        assert!(!out.stderr.contains("Unable to find image"), "{dir}: {out:?}");
+        out.refused(125, &["image store is damaged", dir]);
+        fs::remove_file(&path).unwrap();
+        fs::rename(&aside, &path).unwrap();
+    }
+    own.run(&["run", "--rm", "--network", "none", BUSYBOX, "true"]).ok();
+}

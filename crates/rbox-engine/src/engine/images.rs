@@ -55,9 +55,11 @@ impl Engine {
             }
             return Ok(ObtainedImage { image: embedded::ensure(&store)?, is_embedded: true });
         }
-        let image = match in_store(&store, request)? {
-            Some(image) => image,
-            None => self.pull_missing(&store, request)?,
+        let image = if let Some(image) = in_store(&store, request)? {
+            image
+        } else {
+            store.check_directories()?;
+            self.pull_missing(&store, request)?
         };
         if request.platform.is_none() {
             self.tell_foreign(&image.platform);

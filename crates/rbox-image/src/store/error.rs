@@ -86,6 +86,9 @@ pub enum StoreError {
         /// What is wrong.
         source: Box<StoreError>,
     },
+    /// Something else is where a directory of the store was made.
+    #[error("the image store is damaged: {} is not there, or is no directory; move it away, make the directory, and pull the images again", .0.display())]
+    NoDirectory(PathBuf),
     /// It is not known what is in use, so nothing may be deleted.
     #[error("list the containers that use images")]
     Users(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -112,6 +115,7 @@ impl StoreError {
             Self::Json { .. } | Self::Damaged { .. } | Self::MissingLayer(_) | Self::Broken { .. } => {
                 Kind::Damaged
             }
+            Self::NoDirectory(_) => Kind::Damaged,
             Self::Version { .. } => Kind::Unsupported,
             Self::Document { source, .. } => source.kind(),
             Self::Layer(error) => error.kind(),

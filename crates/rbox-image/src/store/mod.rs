@@ -81,6 +81,9 @@ const MOST_INDEX_BYTES: u64 = 256 << 20;
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const RESERVE: u64 = 64 << 10;
 
+/// What a store has besides its files, and itself.
+const DIRECTORIES: [&str; 5] = ["", "blobs", "blobs/sha256", "layers", "tmp"];
+
 /// A store on disk. Cheap to open and to clone; holds no lock and no open file.
 #[derive(Debug, Clone)]
 pub struct ImageStore {
@@ -105,7 +108,7 @@ impl ImageStore {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(source) => return Err(StoreError::Io { action: "read", path: layout, source }),
         }
-        for sub in ["", "blobs", "blobs/sha256", "layers", "tmp"] {
+        for sub in DIRECTORIES {
             let path = store.dir.join(sub);
             let mut builder = DirBuilder::new();
             builder.mode(0o700).recursive(true).create(&path).map_err(io_error("mkdir", &path))?;
@@ -120,6 +123,21 @@ impl ImageStore {
         }
         store.replace(&layout, LAYOUT.as_bytes())?;
         Ok(store)
+    }
+
+    /// Refuses a store that has something else where its directories are: an image in it would seem to be missing, and pulling it
+    /// again would not help.
+    ///
+    /// # Errors
+    /// [`StoreError::NoDirectory`] names it.
+    pub fn check_directories(&self) -> Result<(), StoreError> {
+        for sub in DIRECTORIES {
+            let path = self.dir.join(sub);
+            if !fs::metadata(&path).is_ok_and(|meta| meta.is_dir()) {
+                return Err(StoreError::NoDirectory(path));
+            }
+        }
+        Ok(())
     }
 
     /// Takes a damaged `oci-layout` away, under the index's lock so that no whole one goes.
