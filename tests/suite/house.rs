@@ -202,6 +202,20 @@ fn documents_are_read_by_one_function() {
     }
 }
 
+/// A copy of the whole environment stays in memory that was given back, where a process that joins a container can be read. The one
+/// exception executes itself, which leaves no memory behind.
+#[test]
+fn the_environment_is_not_copied() {
+    for (path, line, code) in code() {
+        let copies = ["env::vars(", "env::vars_os("].iter().any(|call| code.contains(call));
+        assert!(
+            !copies || path.ends_with("rbox-engine/src/own_file.rs"),
+            "{}:{line}: use rbox_sys::process::each_variable",
+            path.display()
+        );
+    }
+}
+
 /// `rbox_sys::lock` ends each wait; a bare flock(2) waits for ever for a holder that is stopped. clippy.toml refuses
 /// `File::lock`, which has the name of a mutex's.
 #[test]

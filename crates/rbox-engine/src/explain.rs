@@ -26,9 +26,11 @@ pub fn begin() {
     for word in std::env::args_os() {
         descriptors_in(word.as_bytes(), &mut named);
     }
-    for (_, value) in std::env::vars_os().filter(|(key, _)| key.as_bytes().starts_with(b"RBOX_")) {
-        descriptors_in(value.as_bytes(), &mut named);
-    }
+    rbox_sys::process::each_variable(|variable| {
+        if variable.starts_with(b"RBOX_") {
+            descriptors_in(variable, &mut named);
+        }
+    });
     rbox_sys::process::close_inherited(named);
 }
 

@@ -113,6 +113,22 @@ pub fn clone_brother() -> Result<Side<OwnedFd>, SysError> {
 /// The flags of [`clone_brother`], for who asks a seccomp filter about it.
 pub const BROTHER: u64 = (libc::CLONE_PARENT | libc::CLONE_PIDFD | libc::SIGCHLD) as u64;
 
+/// Shows `look` each variable of the environment, as `NAME=value`, where it is: a copy would be left in memory that is given back, for
+/// whoever gets to read that ([`wipe_environment`]). Only for the very beginning of a process.
+pub fn each_variable(mut look: impl FnMut(&[u8])) {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    // SAFETY: one thread, and nothing sets a variable meanwhile; `environ` is an array of strings that ends with a null pointer.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            look(CStr::from_ptr(*at).to_bytes());
+            at = at.add(1);
+        }
+    }
+}
+
 /// Wipes the environment this process was started with: whoever gets to read its memory finds none of it. Nothing of this process may
 /// ask for its environment after that.
 pub fn wipe_environment() {
