@@ -510,3 +510,23 @@ fn a_terminal_with_a_dev_of_the_users() {
         assert_eq!(out.ok().replace('\r', ""), "terminal\n0", "{spec}");
     }
 }
+
+/// The kernel has one number for links in a circle and for one it was told not to follow.
+#[test]
+fn a_link_through_proc_is_named_as_that() {
+    let Some(t) = Test::start() else { return };
+    for (from, to) in [("etc", "/proc/self/root/tmp"), ("etc/hosts", "/proc/self/root/tmp/x")] {
+        let (dir, image) = (t.dir("linked"), t.name("linked"));
+        let place = dir.join("tree").join(from);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::os::unix::fs::symlink(to, &place).unwrap();
+        let archive = dir.join("tree.tar");
+        let (tar, tree) =
+            (archive.to_str().unwrap().to_owned(), dir.join("tree").to_str().unwrap().to_owned());
+        t.program("tar", ["-C", &tree, "-cf", &tar, "."]).run().ok();
+        t.ok(["import", &tar, &image]);
+        t.rbox(["run", "--rm", &image, "true"]).refused(125, &["/etc/hosts", "magic link of /proc"]);
+        t.ok(["rmi", &image]);
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

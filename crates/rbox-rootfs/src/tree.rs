@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
 use rbox_spec::Kind;
-use rbox_sys::error::reason;
+use rbox_sys::error::{LED_OUT, reason};
 use rbox_sys::file::{make_dir, open_beneath, open_in_root};
 use rbox_sys::{SysError, trace};
 use rustix::fs::{FileType, OFlags};
@@ -24,7 +24,7 @@ pub enum TreeError {
     #[error("{0}")]
     Call(#[from] SysError),
     /// A place could not be opened or made.
-    #[error("{action} {path} inside the container: {}", reason(*errno))]
+    #[error("{action} {path} inside the container: {}", why(*errno))]
     Place {
         /// `open`, `make directory`, …
         action: &'static str,
@@ -63,6 +63,11 @@ pub enum TreeError {
         /// What would have been mounted there.
         what: &'static str,
     },
+}
+
+/// The errno of a place in words: the walk has one number for a circle of links and for a link that it does not follow.
+fn why(errno: Errno) -> String {
+    if errno == Errno::ELOOP { LED_OUT.to_owned() } else { reason(errno) }
 }
 
 impl TreeError {

@@ -43,11 +43,26 @@ impl From<std::io::Error> for RawErrno {
 }
 
 impl SysError {
+    /// Why, in words. openat2(2) has one number for a circle of links and for a link that it was told not to follow.
+    fn reason(&self) -> String {
+        let told_not_to = |links| self.errno == Errno::ELOOP && self.args.contains(links);
+        if told_not_to("RESOLVE_NO_MAGICLINKS") {
+            return LED_OUT.into();
+        }
+        if told_not_to("RESOLVE_NO_SYMLINKS") {
+            return "a symbolic link is on the way, where none is followed".into();
+        }
+        reason(self.errno)
+    }
+
     /// What the call was for, in words.
     fn action(&self) -> &'static str {
         action(self.call)
     }
 }
+
+/// What ELOOP means where links are followed inside a root, and none of procfs: those lead to where a descriptor is, in whatever root.
+pub const LED_OUT: &str = "a symbolic link in it leads through a magic link of /proc, which is not followed, or links lead in a circle";
 
 /// What a call is for, in words.
 pub fn action(call: &'static str) -> &'static str {
@@ -128,7 +143,7 @@ fn known_words(args: &str) -> String {
 
 impl fmt::Display for SysError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}: {}", self.action(), known_words(&self.args), reason(self.errno))
+        write!(f, "{}{}: {}", self.action(), known_words(&self.args), self.reason())
     }
 }
 
@@ -176,6 +191,10 @@ mod tests {
             said("fsconfig", r"7, FSCONFIG_CMD_CREATE [e overlay: bad]", Errno::EINVAL),
             "mount [e overlay: bad]: invalid argument"
         );
+        let looped = |how: &str| said("openat2", &format!(r#"7, "etc", O_PATH, 0o0, {how}"#), Errno::ELOOP);
+        assert!(looped("RESOLVE_NO_MAGICLINKS|RESOLVE_IN_ROOT").contains(LED_OUT));
+        assert!(looped("RESOLVE_NO_SYMLINKS|RESOLVE_BENEATH").contains("etc: a symbolic link is on the way"));
+        assert_eq!(looped("0"), "open etc: too many symbolic links encountered");
         assert_eq!(said("setsid", "", Errno::EIO), "setsid: I/O error");
     }
 }
