@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Cmd, PYTHON, Test, has, rounds, skipped, wait_until};
 use crate::network::ask;
 
 /// Answers on the first and the last port of a range.
@@ -103,4 +103,16 @@ fn ports_that_cannot_be_had_say_why() {
     t.rbox(["run", "--rm", "--network", &missing, BUSYBOX, "true"]).refused(125, &[&says]);
     t.rbox(["network", "rm", "bridge"])
         .refused(1, &["bridge is a pre-defined network and cannot be removed"]);
+}
+
+/// Each port takes a descriptor. Where there are not enough, that is known before the first one is taken.
+#[test]
+fn more_than_there_are_descriptors_are_refused_at_once() {
+    let Some(t) = Test::start() else { return };
+    if !has("setpriv") {
+        return skipped("no setpriv here");
+    }
+    let script = "ulimit -n 500; exec setpriv --bounding-set=-sys_resource \"$RBOX\" run --rm -P --expose 1-65535 busybox true";
+    let out = t.program("sh", ["-c", script]).env("RBOX", crate::harness::binary()).run();
+    out.refused(125, &["65535 ports", "500", "ulimit -n"]);
 }

@@ -1,5 +1,6 @@
 //! Published ports: those wanted, those held.
 
+use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
 use rbox_network::{Endpoint, Network};
@@ -38,6 +39,7 @@ pub(crate) fn reserve_all(
         .iter()
         .map(|mapping| PortMapping { host_ip: mapping.host_ip.or(network.host_binding()), ..mapping.clone() })
         .collect();
+    refuse_too_many(bound.len())?;
     let (ports, held) = rbox_network::reserve(&bound, network.subnet6.is_some(), &|port| holder(paths, port))
         .map_err(|error| match error {
             // Not one of ours: the program of the host's that has it is named.
@@ -49,6 +51,21 @@ pub(crate) fn reserve_all(
             error => error,
         })?;
     Ok(ports.into_iter().zip(held).collect())
+}
+
+/// Descriptors that a monitor needs besides those of published ports.
+const OTHER_FILES: u64 = 64;
+
+/// Each port is held by a socket: more than this process may have open would fail only after minutes of taking them one by one.
+fn refuse_too_many(ports: usize) -> Result<(), EngineError> {
+    let most = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    if ports as u64 <= most.saturating_sub(OTHER_FILES) {
+        return Ok(());
+    }
+    Err(EngineError::Conflict(format!(
+        "{ports} ports are to be published, each needs an open file, and this process may have {most}: publish fewer, or raise the \
+         limit (ulimit -n)"
+    )))
 }
 
 /// What is wanted, with the host ports that were chosen for it before.
@@ -72,17 +89,15 @@ pub(crate) fn as_before(wanted: &[PortMapping], kept: &[PublishedPort]) -> Vec<P
 pub(crate) fn wanted_ports(record: &ContainerRecord) -> Vec<PortMapping> {
     let mut wanted = record.host.ports.clone();
     if record.host.publish_all {
-        for port in exposed(record) {
-            if !wanted.iter().any(|m| m.container() == port) {
-                wanted.push(PortMapping {
-                    host_ip: None,
-                    host_ports: None,
-                    zero: false,
-                    container_port: port.port,
-                    proto: port.proto,
-                });
-            }
-        }
+        let mut named: HashSet<ContainerPort> = wanted.iter().map(PortMapping::container).collect();
+        let more = exposed(record).into_iter().filter(|port| named.insert(*port)).map(|port| PortMapping {
+            host_ip: None,
+            host_ports: None,
+            zero: false,
+            container_port: port.port,
+            proto: port.proto,
+        });
+        wanted.extend(more);
     }
     wanted
 }
