@@ -242,3 +242,61 @@ fn many_start_at_once() {
         })
     });
 }
+
+/// A rename that was killed had given its container another name on the network, which no record knows.
+#[test]
+fn names_of_a_killed_rename_go_with_its_container() {
+    let Some(t) = Test::start() else { return };
+    let (lab, name) = (t.name("lab"), t.name("c"));
+    t.ok(["network", "create", &lab]);
+    let id = t.sleeper(&name, ["--network", &lab]);
+    let address = endpoint(&t, &name, &lab)["IPAddress"].as_str().unwrap().to_owned();
+    let networks = t.suite.state.join("network/networks");
+    let of_network = std::fs::read_dir(&networks).unwrap().map(|entry| entry.unwrap().path());
+    let network = of_network.into_iter().find(|dir| dir.join("addresses").join(&address).exists()).unwrap();
+    let file = network.join("addresses").join(&address);
+    let links =
+        [network.join("names/half").join(&address), network.join("reverse").join(&address).join("half")];
+    for link in &links {
+        std::fs::create_dir_all(link.parent().unwrap()).unwrap();
+        std::fs::hard_link(&file, link).unwrap();
+    }
+    std::fs::create_dir_all(t.suite.state.join("changing")).unwrap();
+    std::fs::write(t.suite.state.join("changing").join(&id), "").unwrap();
+    t.ok(["rm", "-f", &name]);
+    t.ok(["ps"]);
+    assert!(!links.iter().any(|link| link.exists()), "{links:?}");
+    t.ok(["network", "rm", &lab]);
+}
+
+/// Whoever takes a dead container's names away waits for a rename that is just giving it others.
+#[test]
+fn a_rename_and_the_end_leave_no_name() {
+    let Some(t) = Test::start() else { return };
+    let (one, two) = (t.name("q1"), t.name("q2"));
+    for _ in 0..crate::harness::rounds(20) {
+        let id = t.sleeper(&one, []);
+        let monitor = monitor_of(&t, &id);
+        let script = "for i in 1 2 3 4 5; do \"$RBOX\" rename \"$A\" \"$B\"; \"$RBOX\" rename \"$B\" \"$A\"; done 2> /dev/null";
+        let renames = t
+            .program("sh", ["-c", script])
+            .env("RBOX", crate::harness::binary())
+            .env("A", &one)
+            .env("B", &two)
+            .spawn();
+        kill9(monitor);
+        t.rbox(["rm", "-f", &id]).code(0);
+        renames.finish(Duration::from_mins(1));
+        let state = t.suite.state.join("network/networks").join(t.suite.bridge_name());
+        for tree in ["names", "reverse"] {
+            let left = std::fs::read_dir(state.join(tree)).into_iter().flatten().count();
+            assert_eq!(left, 0, "{tree}");
+        }
+    }
+}
+
+fn monitor_of(t: &Test, id: &str) -> i32 {
+    let state = std::fs::read(t.suite.state.join("containers").join(id).join("state.json")).unwrap();
+    let state: Value = serde_json::from_slice(&state).unwrap();
+    i32::try_from(state["monitor"].as_i64().unwrap()).unwrap()
+}

@@ -430,6 +430,15 @@ impl NetworkStore {
         Ok(())
     }
 
+    /// Takes away the names on every network that a killed command left: those of addresses that were given back, and of containers
+    /// that are gone (`is_live` is false for their id).
+    pub fn sweep_names(&self, is_live: &dyn Fn(&str) -> bool) -> Result<()> {
+        for network in self.list()? {
+            self.names_on(&network.bridge).sweep(is_live)?;
+        }
+        Ok(())
+    }
+
     /// The addresses of `network` in use, each with its container's id.
     pub fn in_use(&self, network: &Network) -> Result<Vec<(IpAddr, String)>> {
         if network.subnet.is_none() { Ok(Vec::new()) } else { self.addresses(network)?.owners() }

@@ -20,7 +20,7 @@ use crate::containers::{find, name, volumes};
 use crate::error::EngineError;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
 use crate::record::file::{RecordError, read_json, read_renewed, write_json};
-use crate::record::lock::Lock;
+use crate::record::lock::{Editing, Lock};
 use crate::record::paths::{CONFIG, EXIT, Paths, STATE};
 use crate::volume::store;
 
@@ -133,8 +133,15 @@ fn read_exit(paths: &Paths, id: &ContainerId) -> bool {
     at(&paths.exit(id)) == at(&paths.waiting_exit(id)) || !paths.container(id).exists()
 }
 
+/// How long a command that changes a container is waited for when the container is dead. What is left then is found by the mark of its
+/// change.
+const CHANGING: Duration = Duration::from_secs(5);
+
 /// Frees what a dead container holds and writes down that it ended, if that was not written.
 pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
+    // A command that is just giving it other names or another network writes down what that was; nothing it makes after this
+    // would be found.
+    let _editing = Editing::begin_within(paths, id, CHANGING).ok().flatten();
     let Some(live) = LiveState::read(paths, id)? else {
         free_unrecorded(paths, id);
         return Ok(());

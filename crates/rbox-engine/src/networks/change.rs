@@ -448,6 +448,8 @@ pub(crate) fn mend(paths: &Paths) {
         // Somebody may be at it: that one has the right.
         let Ok(Some(editing)) = Editing::begin_within(paths, &id, Duration::ZERO) else {
             if !paths.container(&id).exists() {
+                // The names it was being given are in no record.
+                let _ = networks(paths).sweep_names(&|id| store::is_live(paths, id));
                 let _ = std::fs::remove_file(mark(paths, &id));
             }
             continue;
