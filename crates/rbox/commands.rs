@@ -2,7 +2,7 @@
 
 use crate::command::entry::Entry;
 use crate::container::{
-    boot, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update,
+    boot, commit, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update,
 };
 use crate::image::{archive, history, images, pull, rmi};
 use crate::network::{net, networks};
@@ -43,6 +43,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<port::Port>(&["port", "container port"]),
     Entry::of::<port::Add>(&["port add"]),
     Entry::of::<port::Rm>(&["port rm", "port remove"]),
+    Entry::of::<commit::Commit>(&["commit", "container commit"]),
     Entry::of::<diff::Diff>(&["diff", "container diff"]),
     Entry::of::<export::Export>(&["export", "container export"]),
     Entry::of::<top::Top>(&["top", "container top"]),

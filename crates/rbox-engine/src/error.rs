@@ -97,6 +97,12 @@ pub enum EngineError {
     /// What a container has changed could not be told.
     #[error(transparent)]
     Changes(#[from] rbox_runtime::rootfs::changes::ChangesError),
+    /// A container's layer could not be read.
+    #[error(transparent)]
+    Pack(#[from] rbox_runtime::rootfs::layer::PackError),
+    /// An image could not be made of a container.
+    #[error(transparent)]
+    Archive(#[from] rbox_image::archive::ArchiveError),
     /// A limit or a group could not be set.
     #[error(transparent)]
     Cgroup(#[from] rbox_runtime::cgroup::CgroupError),
@@ -160,6 +166,8 @@ impl EngineError {
             Self::Overlay(error) => error.kind(),
             Self::Tree(error) => error.kind(),
             Self::Changes(error) => error.kind(),
+            Self::Pack(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),

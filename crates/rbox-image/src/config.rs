@@ -50,6 +50,9 @@ pub struct ImageConfig {
     /// How each layer came to be, bottom first; steps that made no layer have `empty_layer`.
     #[serde(deserialize_with = "nullable", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
+    /// The image that it was committed on, in those made here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parent: Option<String>,
 }
 
 /// A configuration's lists have at most so many entries. No image needs as many, the kernel could not hand them to a program,

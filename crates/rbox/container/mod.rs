@@ -1,6 +1,7 @@
 //! Commands on containers.
 
 pub(crate) mod boot;
+pub(crate) mod commit;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;

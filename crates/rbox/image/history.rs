@@ -1,7 +1,11 @@
 //! `rbox history`: how an image came to be.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 use jiff::Timestamp;
+use rbox_engine::image::{Image, ImageStore};
+use rbox_engine::spec::Digest;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -48,12 +52,13 @@ impl Execute for History {
             sizes.push(layer.map_or(0, |layer| store.layer_size(layer)));
         }
         let mut rows = Vec::new();
-        for (step, size) in image.history().iter().zip(sizes).rev() {
-            // Only the last step's result is an image here; the ones below it are layers of it.
-            let id = match rows.is_empty() {
-                true if self.no_trunc => image.id.to_string(),
-                true => image.id.short(),
-                false => "<missing>".to_owned(),
+        let ids = results(&store, &image);
+        for (at, (step, size)) in image.history().iter().zip(sizes).enumerate().rev() {
+            // Most steps' results are no images here, but layers of one.
+            let id = match ids.get(&at) {
+                Some(id) if self.no_trunc => id.to_string(),
+                Some(id) => id.short(),
+                None => "<missing>".to_owned(),
             };
             let made = step.created.as_deref().and_then(|text| text.parse::<Timestamp>().ok());
             let by = step.created_by.clone().unwrap_or_default().replace('\t', " ");
@@ -77,6 +82,23 @@ impl Execute for History {
         table::print(&format, &headers, &rows, &mut std::io::stdout())?;
         Ok(0)
     }
+}
+
+/// The images that steps came to: this one, and those that it was committed on one after the other.
+fn results(store: &ImageStore, image: &Image) -> BTreeMap<usize, Digest> {
+    let mut ids = BTreeMap::new();
+    let mut next = Some(image.clone());
+    while let Some(image) = next {
+        let Some(last) = image.history().len().checked_sub(1) else { break };
+        // A parent has fewer steps, or it is none.
+        if ids.keys().next().is_some_and(|first| *first <= last) {
+            break;
+        }
+        ids.insert(last, image.id);
+        let parent = image.config.parent.as_deref().and_then(|id| id.parse().ok());
+        next = parent.and_then(|id| store.find_id(&id).ok().flatten());
+    }
+    ids
 }
 
 impl History {

@@ -28,12 +28,12 @@ const OWN_OF_EMBEDDED: Own<'static> = Own::File(HOST_VIEW_INSIDE);
 const OWN_OF_INIT: [Own<'static>; 3] =
     [Own::Directory("/sbin"), Own::File("/sbin/docker-init"), Own::File("/usr/sbin/docker-init")];
 
-/// Walks through what a container has written.
+/// Walks through what a container has written. Whether any of it is its own.
 pub(crate) fn walk(
     paths: &Paths,
     record: &ContainerRecord,
     tell: &mut dyn FnMut(Seen<'_>) -> io::Result<()>,
-) -> Result<(), ChangesError> {
+) -> Result<bool, ChangesError> {
     let mut own = OWN.to_vec();
     if record.host.init {
         own.extend(OWN_OF_INIT);
@@ -54,8 +54,9 @@ pub(crate) fn diff(
     if container.status == Status::Dead {
         return Err(not_running(container));
     }
-    Ok(walk(paths, &container.record, &mut |seen| match seen {
+    walk(paths, &container.record, &mut |seen| match seen {
         Seen::Change(kind, path) => tell(kind, path),
         Seen::Unused(_) => Ok(()),
-    })?)
+    })?;
+    Ok(())
 }

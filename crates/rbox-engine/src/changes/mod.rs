@@ -1,3 +1,4 @@
 //! What a container has changed in its file system: told, and made a layer of.
 
+pub(crate) mod commit;
 pub(crate) mod diff;

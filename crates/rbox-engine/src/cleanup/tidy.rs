@@ -16,7 +16,7 @@ use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::{
     WITH_VOLUMES, delete_hidden, hide_record, read_mark, remove_live, remove_tree, sweep_unfinished,
 };
-use crate::containers::{find, name, volumes};
+use crate::containers::{find, name, pause_lease, volumes};
 use crate::error::EngineError;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
 use crate::record::file::{RecordError, read_json, read_renewed, write_json};
@@ -64,6 +64,7 @@ pub(crate) fn tidy(paths: &Paths) -> Vec<EngineError> {
     crate::networks::change::mend(paths);
     each(&paths.live(), &|id| {
         let dir = paths.live_of(id);
+        pause_lease::end_abandoned(paths, id);
         if Lock::is_held(&dir) {
             return Ok(());
         }

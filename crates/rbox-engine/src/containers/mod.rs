@@ -3,6 +3,7 @@
 pub(crate) mod find;
 pub(crate) mod images;
 pub(crate) mod name;
+pub(crate) mod pause_lease;
 pub(crate) mod random_name;
 pub(crate) mod running;
 pub(crate) mod stop_mark;

@@ -10,18 +10,19 @@ use rbox_spec::container::NetworkMode;
 use rbox_spec::id::ContainerId;
 use rbox_spec::signal::Signal;
 
-use crate::changes::diff;
+use crate::changes::commit::{CommitRequest, Committed};
+use crate::changes::{commit, diff};
 use crate::cleanup::tidy::tidy;
 use crate::containers::running::{not_running, refuse_unreadable};
 use crate::containers::volumes::volume_users;
-use crate::containers::{find, name};
+use crate::containers::{find, name, pause_lease};
 use crate::control::update::UpdateRequest;
 use crate::control::{remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
 use crate::monitor::StartOptions;
-use crate::record::container::{Container, ContainerRecord};
+use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::RecordError;
 use crate::volume::store::{VolumeUsers, disk_usage};
 
@@ -69,7 +70,12 @@ impl Engine {
     /// # Errors
     /// There is none, or more than one; or its record cannot be read.
     pub fn container(&self, name: &str) -> Result<Container, EngineError> {
-        let container = find::find(&self.paths, name)?;
+        let mut container = find::find(&self.paths, name)?;
+        // By a command that was killed, and nobody else: it goes on.
+        if container.status == Status::Paused && pause_lease::end_abandoned(&self.paths, &container.record.id)
+        {
+            container = find::find(&self.paths, container.record.id.as_str())?;
+        }
         // Only one whose end nobody wrote down has something to tidy up: it seems not to run any more, and has no exit. After
         // a boot that may be any.
         let seems_alive = self.paths.live_of(&container.record.id).exists();
@@ -100,6 +106,15 @@ impl Engine {
         tell: &mut dyn FnMut(ChangeKind, &Path) -> io::Result<()>,
     ) -> Result<(), EngineError> {
         diff::diff(&self.paths, container, tell)
+    }
+
+    /// Makes an image of what a container has changed, on the layers of its own. A container that runs is paused while it is read, if the
+    /// request says so.
+    ///
+    /// # Errors
+    /// A change is refused, what the container has written cannot be read, or the image cannot be written. Then there is none.
+    pub fn commit(&self, container: &Container, request: CommitRequest) -> Result<Committed, EngineError> {
+        commit::commit(&self.paths, &self.images()?, container, request)
     }
 
     /// What `inspect` shows of a container. With `image_size`, the bytes of its image, its sizes too.
@@ -223,6 +238,7 @@ impl Engine {
     /// # Errors
     /// It does not run, or is paused already.
     pub fn pause(&self, container: &Container) -> Result<(), EngineError> {
+        pause_lease::end_abandoned(&self.paths, &container.record.id);
         signal::pause(&self.paths, container)
     }
 

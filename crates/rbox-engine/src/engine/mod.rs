@@ -18,6 +18,7 @@ use rbox_spec::{Platform, Reference};
 use crate::containers::images::image_store;
 use crate::error::EngineError;
 
+pub use crate::changes::commit::{CommitRequest, Committed};
 pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
 pub use crate::control::start::Started;

@@ -15,8 +15,8 @@ pub fn image(image: &Image) -> Value {
         "Id": image.id.to_string(),
         "RepoTags": names(&image.references),
         "RepoDigests": names(&image.repo_digests),
-        "Parent": "",
-        "Comment": config.comment.clone().unwrap_or_default(),
+        "Parent": config.parent.clone().unwrap_or_default(),
+        "Comment": comment(image),
     });
     let Some(fields) = out.as_object_mut() else { return out };
     if let Some(created) = &config.created {
@@ -53,6 +53,12 @@ pub fn image(image: &Image) -> Value {
         }),
     );
     out
+}
+
+/// The image's own, or else that of the last step.
+fn comment(image: &Image) -> String {
+    let own = image.config.comment.clone().filter(|text| !text.is_empty());
+    own.or_else(|| image.history().last()?.comment.clone()).unwrap_or_default()
 }
 
 /// What the image says of a container of it. What it does not say is left out, as Docker does since its API 1.50.

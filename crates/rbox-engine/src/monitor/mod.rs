@@ -32,6 +32,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 
 use crate::cleanup::{free, tidy};
+use crate::containers::pause_lease;
 use crate::containers::running::reap;
 use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash;
@@ -510,6 +511,8 @@ impl<'a> Monitor<'a> {
 
     fn drop_client(&mut self, index: usize) {
         let client = self.post.clients.remove(index);
+        // It may have been a command that had the container paused.
+        pause_lease::end_abandoned(self.paths, &self.record.id);
         if client.owns_input {
             self.end_input();
         }

@@ -73,7 +73,8 @@ impl Lock {
     }
 }
 
-fn is_at(file: &File, path: &Path) -> bool {
+/// Whether `path` leads to the open `file`.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
     match (file.metadata(), std::fs::metadata(path)) {
         (Ok(ours), Ok(there)) => (ours.ino(), ours.dev()) == (there.ino(), there.dev()),
         _ => false,

@@ -52,6 +52,8 @@ pub(crate) const STATE: &str = "state.json";
 pub(crate) const LOCK: &str = "lock";
 /// Its end was asked for: there.
 pub(crate) const STOP: &str = "stop";
+/// It is paused for as long as somebody reads what it has written: there.
+pub(crate) const LEASE: &str = "lease";
 /// Where its root is put together, there.
 pub(crate) const STAGE: &str = "stage";
 /// What it has written: the upper directory of its overlay.

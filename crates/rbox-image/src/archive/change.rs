@@ -31,15 +31,26 @@ impl ChangeError {
 
 /// Applies changes in their order.
 pub fn apply_changes<S: AsRef<str>>(config: &mut RunConfig, changes: &[S]) -> Result<(), ChangeError> {
+    let mut has_cmd = false;
     for change in changes {
         let change = change.as_ref();
         apply(config, change.trim())
             .map_err(|why| ChangeError { change: change.chars().take(200).collect(), why })?;
+        match instruction_of(change.trim()).as_str() {
+            "CMD" => has_cmd = config.cmd.as_ref().is_some_and(|words| !words.is_empty()),
+            // The command was for the entrypoint before.
+            "ENTRYPOINT" if !has_cmd => config.cmd = None,
+            _ => {}
+        }
     }
     Ok(())
 }
 
-/// What `docker import --change` takes.
+fn instruction_of(change: &str) -> String {
+    change.split(char::is_whitespace).next().unwrap_or_default().to_ascii_uppercase()
+}
+
+/// What `docker import --change` and `docker commit --change` take.
 const KNOWN: [&str; 11] = [
     "CMD",
     "ENTRYPOINT",
@@ -55,8 +66,8 @@ const KNOWN: [&str; 11] = [
 ];
 
 fn apply(config: &mut RunConfig, change: &str) -> Result<(), String> {
-    let (instruction, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
-    let (instruction, rest) = (instruction.to_ascii_uppercase(), rest.trim());
+    let (_, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
+    let (instruction, rest) = (instruction_of(change), rest.trim());
     if change.is_empty() {
         return Err("it is empty".to_owned());
     }

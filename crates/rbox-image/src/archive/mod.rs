@@ -9,6 +9,7 @@
 //! Changeset Format".
 
 mod change;
+mod commit;
 mod compression;
 mod error;
 mod import;
@@ -22,6 +23,7 @@ mod spool;
 mod tests;
 
 pub use change::{ChangeError, apply_changes};
+pub use commit::{CommitOptions, commit, committed_config};
 pub use error::ArchiveError;
 pub use import::{ImportOptions, import};
 pub use load::{LoadEvent, Loaded, load};

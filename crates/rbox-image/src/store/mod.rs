@@ -67,7 +67,7 @@ pub use add::{Expected, StoredLayer, Transaction};
 pub use error::StoreError;
 pub use find::{Broken, Image, Layer, Listing, Pin};
 pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
-pub use remove::{RemoveOptions, Removed};
+pub use remove::{RemoveOptions, Removed, checked_name};
 pub use repair::{IndexMadeAgain, Notices};
 pub use sweep::Pruned;
 pub use users::{ImageUser, ListUsers, Users};

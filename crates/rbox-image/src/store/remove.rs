@@ -64,14 +64,7 @@ impl Doomed {
 impl ImageStore {
     /// Gives an image one more reference. What the reference named before stays, without it.
     pub fn tag(&self, image: &Image, target: &Reference) -> Result<(), StoreError> {
-        if target.digest().is_some() {
-            return Err(StoreError::TagWithDigest);
-        }
-        // `sha256:…` is read as an id everywhere else.
-        if matches!(target.familiar_name().as_str(), "sha256" | "sha512") {
-            return Err(StoreError::TagLikeDigest);
-        }
-        let target = target.clone().with_default_tag();
+        let target = checked_name(target.clone())?.with_default_tag();
         self.change_index(|index, _| {
             let same = |entry: &&crate::media::Descriptor| entry.digest == image.manifest_digest;
             let mut entries = index.entries.iter().filter(same);
@@ -199,6 +192,18 @@ impl ImageStore {
             Err(errno) => Err(StoreError::Io { action: "lock", path, source: errno.into() }),
         }
     }
+}
+
+/// A reference that an image may be given here.
+pub fn checked_name(target: Reference) -> Result<Reference, StoreError> {
+    if target.digest().is_some() {
+        return Err(StoreError::TagWithDigest);
+    }
+    // `sha256:…` is read as an id everywhere else.
+    if matches!(target.familiar_name().as_str(), "sha256" | "sha512") {
+        return Err(StoreError::TagLikeDigest);
+    }
+    Ok(target)
 }
 
 /// Removes one reference of an image that has others.

@@ -24,13 +24,14 @@ use std::io;
 
 pub use change::{ChangeKind, ChangesError, Layers, Own, Seen};
 
-/// Tells `tell` of everything that the container has changed.
+/// Tells `tell` of everything that the container has changed. Whether the upper directory has anything that is not
+/// [`Seen::Unused`], be it a file that was copied up and may be as it was.
 ///
 /// # Errors
 /// A layer cannot be read, or `tell` fails.
 pub fn changes(
     layers: &Layers<'_>,
     tell: &mut dyn FnMut(Seen<'_>) -> io::Result<()>,
-) -> Result<(), ChangesError> {
+) -> Result<bool, ChangesError> {
     walk::Walk::new(layers, tell).run()
 }

@@ -279,9 +279,12 @@ fn what_holds_something_used_is_used() {
         fs::write(root.join("a/b/c/same"), "").unwrap();
     });
     let (tree, upper) = stack.mount("holds");
+    let layers = || Layers { upper: &upper, lowers: &stack.lowers, own: &[] };
+    assert!(!changes(&layers(), &mut |_| Ok(())).unwrap());
     // Copied up with all that it is in, which says nothing of what is in the file.
     drop(fs::File::options().append(true).open(root_of(&tree).join("a/b/c/same")).unwrap());
     assert!(upper.join("a/b/c/same").exists());
+    assert!(changes(&layers(), &mut |_| Ok(())).unwrap());
     assert_eq!(told(&upper, &stack.lowers, &[]), (vec![], vec![]));
 }
 

@@ -76,17 +76,19 @@ impl<'a> Walk<'a> {
         }
     }
 
-    pub(super) fn run(mut self) -> Result<(), ChangesError> {
+    /// Whether anything in it is used.
+    pub(super) fn run(mut self) -> Result<bool, ChangesError> {
         let root = open_root(self.upper)?;
         // The root is there in any case, and overlayfs looks for no mark on it.
-        self.descend(root, &self.lowers.all(), false, true)?;
-        while let Some(level) = self.levels.last_mut() {
-            match level.entries.pop() {
-                Some(entry) => self.visit(&entry)?,
-                None => self.ascend()?,
+        self.descend(root, &self.lowers.all(), false, false)?;
+        loop {
+            match self.levels.last_mut().map(|level| level.entries.pop()) {
+                Some(Some(entry)) => self.visit(&entry)?,
+                Some(None) if self.levels.len() == 1 => break,
+                _ => self.ascend()?,
             }
         }
-        Ok(())
+        Ok(self.levels.first().is_some_and(|root| root.used))
     }
 
     fn visit(&mut self, entry: &Entry) -> Result<(), ChangesError> {

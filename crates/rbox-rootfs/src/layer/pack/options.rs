@@ -15,7 +15,7 @@ pub struct PackOptions<'a> {
     /// The name of the root's own entry, under which all else is. Without one the root has no entry, and names begin
     /// with what is in it.
     pub root: Option<&'a [u8]>,
-    /// Names directly below the root that are left out, with all below them.
+    /// Paths below the root, without a slash before them, that are left out with all below them; sorted.
     pub leave_out: &'a [&'a [u8]],
 }
 

@@ -116,12 +116,14 @@ impl<'o, W: Write> Packer<'o, W> {
     /// Takes `name` of the innermost directory.
     fn next(&mut self, root: &Inode, name: &CString) -> Result<(), PackError> {
         self.path.truncate(self.levels.last().map_or(0, |level| level.length));
-        if self.levels.len() == 1 && self.options.leave_out.contains(&name.to_bytes()) {
-            return Ok(());
-        }
         let Some(here) = self.here(root)? else { return Ok(()) };
         let found = Inode::beneath(here, name);
         self.path.extend_from_slice(name.to_bytes());
+        let first = self.levels.first().map_or(0, |level| level.length);
+        let below_root = self.path.get(first..).unwrap_or_default();
+        if self.options.leave_out.binary_search(&below_root).is_ok() {
+            return Ok(());
+        }
         if self.path.len() > LONGEST || (self.is_upper() && name.to_bytes().starts_with(WHITEOUT)) {
             self.leave_out();
             return Ok(());

@@ -168,6 +168,7 @@ fn the_root_is_named_as_asked() {
         listed(Some(b"."), &[b"file"]),
         ["./", "./dir/", "./dir/file", "./dir/link", "./dir/sub/", "./dir/sub/.wh.x"]
     );
+    assert_eq!(listed(Some(b"."), &[b"dir/link", b"dir/sub", b"file"]), ["./", "./dir/", "./dir/file"]);
     let one = |path: &str, options| list(&packed(&source.join(path), options).0);
     assert_eq!(one("file", &PackOptions { root: Some(b"name"), ..PLAIN }), ["name"]);
     symlink("to", source.join("link")).unwrap();
