@@ -6,7 +6,7 @@ use crate::container::{
 };
 use crate::image::{archive, history, images, pull, rmi};
 use crate::network::{net, networks};
-use crate::system::{context, disk, info};
+use crate::system::{context, disk, events, info};
 use crate::volume::volumes;
 use crate::{generate, inspect};
 
@@ -81,6 +81,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<context::Show>(&["context show"]),
     Entry::of::<context::Inspect>(&["context inspect"]),
     Entry::of::<context::Use>(&["context use"]),
+    Entry::of::<events::Events>(&["events", "system events"]),
     Entry::of::<disk::Df>(&["system df"]),
     Entry::of::<disk::Prune>(&["system prune"]),
     Entry::of::<disk::Reset>(&["system reset"]),

@@ -18,7 +18,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "compose",
     "config",
     "cp",
-    "events",
     "login",
     "logout",
     "manifest",
@@ -43,7 +42,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "image build",
     "image push",
     "system dial-stdio",
-    "system events",
     "volume update",
 ];
 

@@ -368,6 +368,7 @@ const RUN: &[&str] = &[
     "docs/restart.md",
     "docs/health.md",
     "docs/logs.md",
+    "docs/events.md",
     "docs/explain.md",
     "docs/crash-safety.md",
     "docs/networking.md",

@@ -19,6 +19,7 @@ mod damage;
 mod disk_full;
 mod docs;
 mod embedded;
+mod events;
 mod exec;
 mod explain;
 mod foreign;

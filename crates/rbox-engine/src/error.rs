@@ -97,9 +97,6 @@ pub enum EngineError {
     /// What a container has changed could not be told.
     #[error(transparent)]
     Changes(#[from] rbox_runtime::rootfs::changes::ChangesError),
-    /// A container's layer could not be read.
-    #[error(transparent)]
-    Pack(#[from] rbox_runtime::rootfs::layer::PackError),
     /// An image could not be made of a container.
     #[error(transparent)]
     Archive(#[from] rbox_image::archive::ArchiveError),
@@ -166,7 +163,6 @@ impl EngineError {
             Self::Overlay(error) => error.kind(),
             Self::Tree(error) => error.kind(),
             Self::Changes(error) => error.kind(),
-            Self::Pack(error) => error.kind(),
             Self::Archive(error) => error.kind(),
             Self::Cgroup(error) => error.kind(),
             Self::Network(error) => error.kind(),

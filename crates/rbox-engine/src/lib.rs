@@ -14,6 +14,7 @@ pub mod error;
 pub mod explain;
 pub mod host;
 pub mod inspect;
+mod journal;
 pub mod kind;
 pub mod listing;
 mod logs;

@@ -45,6 +45,12 @@ impl Observer for Warnings {
                 "WARNING: The requested image's platform ({image}) does not match the detected host platform ({host}) and no \
                  specific platform was requested"
             ),
+            Event::JournalDamaged(bytes) => format!(
+                "rbox: warning: the journal of events has {bytes} bytes that are no event, as a kill or a power cut leaves them; they were skipped"
+            ),
+            Event::EventsLost(files) => format!(
+                "rbox: warning: events came faster than they were taken: {files} files of the journal were deleted before they were read"
+            ),
             Event::PortsDiscarded { why, .. } => format!("WARNING: Published ports are discarded when {why}"),
             _ => return,
         };

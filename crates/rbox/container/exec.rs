@@ -110,7 +110,7 @@ impl Exec {
         if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
             return Ok(u8::try_from(code).unwrap_or(255));
         }
-        peer.process.leave();
+        peer.process.detach();
         Ok(0)
     }
 }

@@ -34,7 +34,7 @@ impl Execute for Top {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let columns = columns(&self.options).map_err(bad_input)?;
         let container = global.engine.container(&self.container)?;
-        let pids = global.engine.processes(&container)?;
+        let pids = global.engine.top(&container)?;
         let mut all: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
         all.sort_by_key(|process| (process.start_ticks, process.pid));
         let host = Host::read();

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::{Parser, ValueEnum};
-use rbox_engine::image::archive::{self, ImportOptions, LoadEvent, SaveFormat};
+use rbox_engine::image::archive::{ImportOptions, LoadEvent, SaveFormat};
 use rbox_engine::spec::Reference;
 
 use crate::args::platform::parse_platform;
@@ -51,7 +51,7 @@ impl Execute for Load {
                 let _ = write_all(&mut io::stderr(), &line);
             }
         };
-        for loaded in archive::load(&global.engine.images()?, source, &mut progress)? {
+        for loaded in global.engine.load_images(source, &mut progress)? {
             for line in loaded.lines() {
                 say(&line)?;
             }
@@ -102,13 +102,13 @@ pub(crate) struct Save {
 
 impl Execute for Save {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.engine.images()?;
+        let engine = &global.engine;
         let form = match self.format {
             Form::DockerArchive => SaveFormat::DockerArchive,
             Form::OciArchive => SaveFormat::OciArchive,
         };
         match &self.output {
-            Some(path) => replace(path, |file| archive::save(&store, &self.images, file, form))?,
+            Some(path) => replace(path, |file| engine.save_images(&self.images, file, form))?,
             None if io::stdout().is_terminal() => {
                 return Err(bad_input(
                     "cowardly refusing to save to a terminal. Use the -o flag or redirect",
@@ -116,7 +116,7 @@ impl Execute for Save {
             }
             None => {
                 let mut out = io::BufWriter::with_capacity(128 * 1024, io::stdout().lock());
-                archive::save(&store, &self.images, &mut out, form)?;
+                engine.save_images(&self.images, &mut out, form)?;
                 out.flush().map_err(|error| unwritten(STDOUT, &error))?;
             }
         }
@@ -167,7 +167,7 @@ impl Execute for Import {
             path.as_deref(),
             "requested import from stdin, but stdin is a terminal; redirect a tar archive",
         )?;
-        let image = archive::import(&global.engine.images()?, source, &options)?;
+        let image = global.engine.import_image(source, &options)?;
         say(&image.id.to_string())?;
         Ok(0)
     }

@@ -48,7 +48,7 @@ impl Execute for Rmi {
                 }
                 anyhow::bail!(missing);
             }
-            for removed in store.remove(name, RemoveOptions { force: self.force })? {
+            for removed in global.engine.remove_image(name, RemoveOptions { force: self.force })? {
                 say(&removed.to_string())?;
             }
             Ok(())
@@ -75,7 +75,7 @@ impl Execute for Tag {
         let target = Reference::parse(&self.target)
             .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
         // The words are right, and no tag may be called so: Docker's daemon refuses that, not its client.
-        store.tag(&store.get(&self.source)?, &target).map_err(|error| match error.kind() {
+        global.engine.tag(&store.get(&self.source)?, &target).map_err(|error| match error.kind() {
             Kind::Invalid => Coded { message: error.to_string(), code: NOT_DONE }.into(),
             _ => anyhow::Error::from(error),
         })?;

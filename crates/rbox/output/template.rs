@@ -38,6 +38,8 @@ pub(crate) struct Template {
     strict: Engine,
     lenient: Engine,
     source: String,
+    /// The type of its records, where the keys of their JSON do not say it.
+    of: &'static str,
 }
 
 /// What the functions do: work on values, or leave a header's words alone (`table {{upper .Names}}` still
@@ -82,7 +84,13 @@ impl Template {
             strict: engine(MissingKey::Error)?,
             lenient: engine(MissingKey::default())?,
             source: source.to_owned(),
+            of: "",
         })
+    }
+
+    /// The same for records of this type, which `typed` knows.
+    pub(crate) fn of(self, of: &'static str) -> Self {
+        Self { of, ..self }
     }
 
     /// The text for one record.
@@ -96,7 +104,7 @@ impl Template {
         let own_controls =
             ["\u{1b}", "\\x1b", "\\x1B", "\\033", "\\u001b", "\\e["].iter().any(|c| self.source.contains(c));
         // What the type does not know may be in the JSON, so that is asked next, as Docker's client does it.
-        let text = match self.render_values(&typed::record(data, own_controls)) {
+        let text = match self.render_values(&typed::record(data, self.of, own_controls)) {
             Ok(text) => text,
             Err(_) => self.render_values(&typed::raw(data, own_controls))?,
         };
@@ -157,7 +165,8 @@ impl Template {
 
     /// Whether `key` is asked of a map whose keys are the user's own.
     fn free_form(&self, key: &str) -> bool {
-        const MAPS: [&str; 10] = [
+        const MAPS: [&str; 11] = [
+            "Attributes",
             "Labels",
             "Options",
             "Networks",

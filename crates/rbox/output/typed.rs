@@ -44,8 +44,9 @@ const LISTS: [&str; 24] = [
 ];
 
 /// Maps, whose keys are the user's own: one that is absent is no error.
-const MAPS: [&str; 17] = [
+const MAPS: [&str; 18] = [
     "Annotations",
+    "Attributes",
     "Config.Config",
     "Containers",
     "Data",
@@ -69,7 +70,8 @@ const POINTERS: [&str; 7] =
     ["Health", "Healthcheck", "IPAMConfig", "Init", "SizeRootFs", "SizeRw", "StopTimeout"];
 
 /// Fields that the JSON leaves out while they hold nothing, by the field their structure is in ("" for the record itself).
-const ABSENT: [(&str, &[&str]); 4] = [
+const ABSENT: [(&str, &[&str]); 5] = [
+    ("Message", &["From", "ID", "Status"]),
     ("State", &["Health"]),
     ("HostConfig", &["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs"]),
     (
@@ -94,10 +96,10 @@ const ABSENT: [(&str, &[&str]); 4] = [
 ];
 
 /// Fields that are texts, empty while they are unset.
-const TEXTS: [&str; 4] = ["StopSignal", "User", "Variant", "WorkingDir"];
+const TEXTS: [&str; 7] = ["From", "ID", "Status", "StopSignal", "User", "Variant", "WorkingDir"];
 
 /// What Go calls a field, and what its JSON does.
-const GO_NAMES: [(&str, &str); 22] = [
+const GO_NAMES: [(&str, &str); 28] = [
     ("ApiVersion", "APIVersion"),
     ("CpuCfsPeriod", "CPUCfsPeriod"),
     ("CpuCfsQuota", "CPUCfsQuota"),
@@ -120,6 +122,12 @@ const GO_NAMES: [(&str, &str); 22] = [
     ("digest", "Digest"),
     ("size", "Size"),
     ("platform", "Platform"),
+    ("from", "From"),
+    ("id", "ID"),
+    ("scope", "Scope"),
+    ("status", "Status"),
+    ("time", "Time"),
+    ("timeNano", "TimeNano"),
 ];
 
 type Fields = Arc<BTreeMap<Arc<str>, Value>>;
@@ -137,10 +145,10 @@ fn key(fields: &Fields) -> usize {
     Arc::as_ptr(fields) as usize
 }
 
-/// A record of a Go type. With `safe`, its texts are made safe for a terminal.
-pub(crate) fn record(json: &Json, safe: bool) -> Value {
+/// A record of a Go type, which `of` names if it is none that `inspect` shows. With `safe`, its texts are made safe for a terminal.
+pub(crate) fn record(json: &Json, of: &str, safe: bool) -> Value {
     STRUCTURES.with_borrow_mut(HashMap::clear);
-    value(json, "", safe)
+    value(json, of, safe)
 }
 
 /// JSON as it is, for a template that asks for what the type has not.

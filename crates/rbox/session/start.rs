@@ -21,7 +21,10 @@ pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) 
 pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended) -> anyhow::Result<u8> {
     match ended {
         Ended::Exit(code) => Ok(u8::try_from(*code).unwrap_or(255)),
-        Ended::Detached => Ok(0),
+        Ended::Detached => {
+            global.engine.detached(record);
+            Ok(0)
+        }
         Ended::CutOff => {
             let message = format!(
                 "this command took no output of container {} for too long and was cut off; the container goes on (rbox logs {} tells the rest)",

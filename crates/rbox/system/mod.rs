@@ -2,4 +2,5 @@
 
 pub(crate) mod context;
 pub(crate) mod disk;
+pub(crate) mod events;
 pub(crate) mod info;

@@ -18,6 +18,7 @@ use crate::containers::trash::{
 };
 use crate::containers::{find, name, pause_lease, volumes};
 use crate::error::EngineError;
+use crate::journal::{destroy_if_missing, die_if_missing};
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
 use crate::record::file::{RecordError, read_json, read_renewed, write_json};
 use crate::record::lock::{Editing, Lock};
@@ -29,15 +30,20 @@ fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     // Its monitor or another command may be at it: that one holds the lock.
     let Some(_lock) = Lock::try_take(&paths.live_of(id))? else { return Ok(()) };
     let dir = paths.trash().join(id.as_str());
-    if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join(CONFIG)) {
+    let record = read_json::<ContainerRecord>(&dir.join(CONFIG)).ok().flatten();
+    if let Some(record) = &record {
         // A kill between hiding the record and this leaves the name.
         name::release_name(paths, &record.name, id);
         if record.host.auto_remove || dir.join(WITH_VOLUMES).exists() {
             // What cannot be removed now is in use or stays for `volume prune`.
-            let _ = volumes::remove_anonymous(paths, &record);
+            let _ = volumes::remove_anonymous(paths, record);
         }
     }
-    let removed = finish_dead(paths, id).and_then(|()| remove_tree(&dir));
+    let finished = finish_dead(paths, id);
+    if let Some(record) = &record {
+        destroy_if_missing(paths, record);
+    }
+    let removed = finished.and_then(|()| remove_tree(&dir));
     remove_live(paths, id);
     removed
 }
@@ -87,12 +93,15 @@ fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
         return Ok(());
     }
     let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
-    if let Some(record) = record.filter(|record| record.host.auto_remove) {
-        hide_record(paths, &record)?;
-        return delete_hidden(paths, &record, true);
-    }
     let why = "the host went down while the container ran".to_owned();
     let exit = ExitRecord::untold(UNSEEN_EXIT, why, Some(started));
+    if let Some(record) = &record {
+        die_if_missing(paths, record, &[], &exit);
+    }
+    if let Some(record) = record.filter(|record| record.host.auto_remove) {
+        let told = hide_record(paths, &record)?;
+        return delete_hidden(paths, &record, true, told);
+    }
     // Lost with the power it is found out again.
     Ok(keep(paths, &exit_path, &exit, Lasting::Later)?)
 }
@@ -118,8 +127,8 @@ pub(crate) fn tidy_one(paths: &Paths, id: &ContainerId, _lock: Lock) -> Result<(
     // A damaged record is reported where containers are listed.
     let record = read_json::<ContainerRecord>(&paths.config(id)).ok().flatten();
     if let Some(record) = record.filter(|r| r.host.auto_remove) {
-        hide_record(paths, &record)?;
-        delete_hidden(paths, &record, true)?;
+        let told = hide_record(paths, &record)?;
+        delete_hidden(paths, &record, true, told)?;
     }
     // An exit that found no room on disk waits here.
     if !dir.join(EXIT).exists() || read_exit(paths, id) {
@@ -157,6 +166,7 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
     let known = read_renewed::<ExitRecord>(&exit_path)?;
     let told = known.as_ref().is_some_and(|exit| exit.started == Some(live.started));
     let waiting = read_renewed::<ExitRecord>(&paths.waiting_exit(id))?;
+    tell_end(paths, id, &live, waiting.as_ref().or(known.as_ref()), oom_killed);
     if let Some(exit) = waiting.filter(|_| dir.exists()) {
         return match keep(paths, &exit_path, &exit, Lasting::Now) {
             // It waits on.
@@ -178,6 +188,21 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
         write_exit(paths, id, &ExitRecord { error: why, ..exit })?;
     }
     Ok(())
+}
+
+/// Sees to it that the journal of events has the end of a dead container, which its monitor may not have written any more. `exit`:
+/// how it ended, if that was written.
+fn tell_end(paths: &Paths, id: &ContainerId, live: &LiveState, exit: Option<&ExitRecord>, oom_killed: bool) {
+    let record = [paths.container(id), paths.trash().join(id.as_str())]
+        .into_iter()
+        .find_map(|dir| read_json::<ContainerRecord>(&dir.join(CONFIG)).ok().flatten());
+    let Some(record) = record.filter(|_| live.running) else { return };
+    let exit = exit.filter(|exit| exit.started == Some(live.started)).cloned();
+    let unseen = || {
+        let exit = ExitRecord::untold(UNSEEN_EXIT, String::new(), Some(live.started));
+        ExitRecord { oom_killed, ..exit }
+    };
+    die_if_missing(paths, &record, &live.endpoints, &exit.unwrap_or_else(unseen));
 }
 
 /// `why`, and that nobody was there to start a container again that has a restart policy.
@@ -211,6 +236,6 @@ pub(crate) fn discard(
         // Should this be killed, whoever empties the trash knows. A full disk has no room for it, and need not.
         let _ = rbox_sys::own::write(&paths.container(&record.id).join(WITH_VOLUMES), "");
     }
-    hide_record(paths, record)?;
-    Ok(delete_hidden(paths, record, volumes || record.host.auto_remove))
+    let told = hide_record(paths, record)?;
+    Ok(delete_hidden(paths, record, volumes || record.host.auto_remove, told))
 }

@@ -36,6 +36,19 @@ pub(crate) fn asked_to_end(paths: &Paths, id: &ContainerId) -> Option<Why> {
     Some(if text == b"shutdown" { Why::Shutdown } else { Why::User })
 }
 
+/// Notes that it was sent SIGKILL by one who does not wait for it.
+pub(crate) fn mark_killed(paths: &Paths, id: &ContainerId) {
+    let _ = rbox_sys::own::write(&mark(paths, id), KILLED);
+}
+
+/// Whether that was noted since it was started.
+pub(crate) fn is_killed(paths: &Paths, id: &ContainerId) -> bool {
+    rbox_sys::own::read(&mark(paths, id), 1 << 10).is_ok_and(|text| text == KILLED)
+}
+
+/// In the mark: a user wants its end, and it was sent SIGKILL.
+const KILLED: &[u8] = b"killed";
+
 /// Somebody starts it: what was asked before holds no more.
 pub(crate) fn forget_asked(paths: &Paths, id: &ContainerId) {
     // It is not there but after an exit that found no room on disk.

@@ -9,22 +9,26 @@ use rbox_spec::id::ContainerId;
 use crate::containers::unfinished::is_abandoned;
 use crate::containers::{name, volumes};
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, destroy_if_missing, note_container};
 use crate::record::container::ContainerRecord;
 use crate::record::file::read_json;
 use crate::record::paths::{CONFIG, Paths, UPPER};
 
 /// Takes a record out of sight: its name is free and it is in no list from here on. What is left of it is
 /// deleted by [`delete_hidden`], or after a kill by the next command that tidies.
-pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+/// Whether its end has to be told.
+pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<Told, EngineError> {
     let trash = paths.trash();
     let from = paths.container(&record.id);
     let to = trash.join(record.id.as_str());
+    let mut told = Told::NotYet;
     match std::fs::rename(&from, &to) {
         Err(e) if e.kind() == io::ErrorKind::NotFound && !trash.exists() => {
             make_trash(&trash, &from)?;
             std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
         }
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        // Its monitor, or another command, was faster.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => told = Told::Perhaps,
         // Half of it is there from a removal that failed: this is the rest.
         Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
             remove_tree(&to)?;
@@ -33,7 +37,7 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<(),
         other => other.map_err(EngineError::file("move to the trash", from))?,
     }
     name::release_name(paths, &record.name, &record.id);
-    Ok(())
+    Ok(told)
 }
 
 /// The trash is made with the root. Where it is missing and the disk is full, what is to be removed makes room for it.
@@ -48,15 +52,34 @@ pub(crate) fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> 
     .map_err(EngineError::file("make directory", trash))
 }
 
+/// Whether the journal of events knows that a container is gone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    /// Not yet.
+    NotYet,
+    /// Whoever hid it may have been killed before it told.
+    Perhaps,
+    /// It does, or does not know that it was there.
+    Already,
+}
+
 /// Deletes a record that was hidden, and its anonymous volumes when asked.
 pub(crate) fn delete_hidden(
     paths: &Paths,
     record: &ContainerRecord,
     anonymous_volumes: bool,
+    told: Told,
 ) -> Result<(), EngineError> {
     // The volumes first: the record in the trash is what names them, should this be killed in between.
     let volumes = if anonymous_volumes { volumes::remove_anonymous(paths, record) } else { Ok(()) };
-    remove_tree(&paths.trash().join(record.id.as_str())).and(volumes.map_err(EngineError::from))
+    let hidden = paths.trash().join(record.id.as_str());
+    match told {
+        // As long as the record is in the trash a kill loses nothing: whoever empties that looks whether it was told.
+        Told::NotYet => note_container(paths, record, ContainerAction::Destroy),
+        Told::Perhaps if hidden.exists() => destroy_if_missing(paths, record),
+        Told::Perhaps | Told::Already => {}
+    }
+    remove_tree(&hidden).and(volumes.map_err(EngineError::from))
 }
 
 /// Removes a container's live directory in one step: renamed away first, so that a start that comes meanwhile

@@ -53,7 +53,7 @@ pub(crate) fn name_anonymous(record: &mut ContainerRecord) -> Result<(), VolumeE
 
 /// Makes those of a container's volumes that are not there. Its record is on disk already.
 pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), VolumeError> {
-    let store = VolumeStore::new(&paths.volumes());
+    let store = VolumeStore::of(paths);
     let lasting = if record.host.auto_remove { Lasting::Later } else { Lasting::Now };
     for mount in &record.host.mounts {
         let MountKind::Volume { name: Some(name), anonymous, .. } = &mount.kind else { continue };
@@ -70,7 +70,7 @@ pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), 
 /// Removes the volumes that nobody named and that only this container, whose record is gone from the list, mounted.
 /// Another container that mounts one by its long name keeps it. A failure does not keep the others from being removed.
 pub(crate) fn remove_anonymous(paths: &Paths, record: &ContainerRecord) -> Result<(), VolumeError> {
-    let store = VolumeStore::new(&paths.volumes());
+    let store = VolumeStore::of(paths);
     let mut first_failure = Ok(());
     for (name, _) in volumes_of(record).filter(|(_, anonymous)| *anonymous) {
         match store.remove(name, &|| volume_users(paths)) {

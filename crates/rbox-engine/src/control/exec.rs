@@ -6,10 +6,12 @@ use oci_spec::runtime::Process;
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::{JoinRequest, Stdio, join};
 use rbox_spec::capability::CapSet;
+use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
 
 use crate::containers::running::{self, live_root};
 use crate::error::EngineError;
+use crate::journal::{self, ContainerAction, Exec, Happening};
 use crate::logs::Stream;
 use crate::monitor::protocol;
 use crate::monitor::streams::{self, Ends, unblock};
@@ -61,6 +63,34 @@ pub struct ExecProcess {
     /// Its end tells the monitor to go on reading.
     #[allow(dead_code, reason = "it is closed with this")]
     command: Option<OwnedFd>,
+    events: Events,
+}
+
+/// What a process of exec is called in the journal.
+#[derive(Debug)]
+struct Events {
+    paths: Paths,
+    record: ContainerRecord,
+    id: String,
+}
+
+impl Events {
+    /// Those of a process that is about to be made, which is written down.
+    fn begin(paths: &Paths, container: &Container, command: &[String]) -> Result<Self, EngineError> {
+        let mut bytes = [0_u8; 32];
+        rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
+            .map_err(|e| rbox_sys::SysError::new("getrandom", "32 bytes".into(), e))?;
+        let id = ContainerId::from_bytes(&bytes).to_string();
+        let record = container.record.clone();
+        let exec = Exec { id: &id, command };
+        let both = [ContainerAction::ExecCreate(exec), ContainerAction::ExecStart(exec)];
+        journal::note(paths, &both.map(|action| Happening::Container(&record, action)));
+        Ok(Self { paths: paths.clone(), record, id })
+    }
+
+    fn note(&self, action: ContainerAction<'_>) {
+        journal::note_container(&self.paths, &self.record, action);
+    }
 }
 
 impl ExecProcess {
@@ -71,7 +101,20 @@ impl ExecProcess {
 
     /// Waits for its end: its exit code, or 128+n after signal n.
     pub fn wait(&self) -> i32 {
-        crate::containers::running::reap(self.pidfd.as_fd())
+        let exit_code = crate::containers::running::reap(self.pidfd.as_fd());
+        self.tell_end(exit_code);
+        exit_code
+    }
+
+    /// Writes into the journal that it has ended.
+    pub(crate) fn tell_end(&self, exit_code: i32) {
+        self.events.note(ContainerAction::ExecDie { id: &self.events.id, exit_code });
+    }
+
+    /// Lets it run on without this process, whose user left it.
+    pub fn detach(self) {
+        self.events.note(ContainerAction::ExecDetach(&self.events.id));
+        self.leave();
     }
 
     /// Lets it run on without this process. What keeps its terminal for it is left behind: a terminal without a master is hung up.
@@ -145,6 +188,7 @@ pub(crate) fn exec(
         ExecStdio::Nowhere => (streams::nowhere()?, Ends::default()),
         ExecStdio::Terminal(size) => (Stdio::Terminal { size }, Ends::default()),
     };
+    let events = Events::begin(paths, container, &request.command)?;
     let joined = join(JoinRequest {
         pidfd: pidfd.as_fd(),
         pid: live.pid,
@@ -166,7 +210,7 @@ pub(crate) fn exec(
     } else {
         protocol::keep_output(&paths.live_of(&container.record.id), outputs)
     };
-    Ok(ExecProcess { pidfd: joined.pidfd, ends, command })
+    Ok(ExecProcess { pidfd: joined.pidfd, ends, command, events })
 }
 
 /// What is run, by its user in the container with process `pid`. `record` is the container's, changed as the request asks.

@@ -1,9 +1,12 @@
 //! `rename`.
 
 use rbox_spec::ContainerName;
+use rbox_sys::channel;
 
 use crate::containers::name::{release_name, settle_names, take_name};
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
+use crate::monitor::protocol::{self, ToMonitor};
 use crate::record::container::{Container, ContainerRecord, keep, lasting};
 use crate::record::lock::Editing;
 use crate::record::paths::Paths;
@@ -25,5 +28,13 @@ pub(crate) fn rename(paths: &Paths, container: &Container, name: &ContainerName)
     kept?;
     release_name(paths, &former, id);
     settle_names(paths, &record)?;
-    live.map_or(Ok(()), |live| crate::networks::change::follow_name(paths, &record, live).map(drop))
+    note_container(paths, &record, ContainerAction::Rename(&former));
+    if let Some(live) = live {
+        crate::networks::change::follow_name(paths, &record, live)?;
+        // What its monitor writes into the journal from here on has the new name. Without a monitor nobody writes that.
+        if let Ok(socket) = protocol::connect(&paths.live_of(id)) {
+            let _ = channel::send(&socket, &ToMonitor::Follow.encode(), None);
+        }
+    }
+    Ok(())
 }

@@ -10,6 +10,7 @@ use rbox_sys::{channel, process};
 use rustix::event::{PollFd, PollFlags};
 
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::monitor::protocol::{self, FromMonitor};
 use crate::record::container::{Container, LiveState, Status};
 use crate::record::lock::{Editing, Lock};
@@ -36,29 +37,43 @@ pub(crate) fn signal(paths: &Paths, container: &Container, signal: Signal) -> Re
             return Ok(());
         }
     }
-    match process::pidfd_send_signal(pidfd(container)?, signal.number()) {
+    let pidfd = pidfd(container)?;
+    tell_kill(paths, container, signal);
+    match process::pidfd_send_signal(pidfd, signal.number()) {
         Err(e) if e.errno as i32 == nix::libc::ESRCH => return Err(not_running(container)),
         other => other?,
     }
     // As with Docker: a signal that may end it is to reach it now, and any may where none is set aside for that.
     if own.is_none_or(|own| own == signal) || signal == Signal::KILL {
-        thaw(container)?;
+        thaw(paths, container)?;
     }
     Ok(())
 }
 
+/// Writes into the journal that a container is sent a signal. Before it is sent: its monitor may be faster to write the end.
+fn tell_kill(paths: &Paths, container: &Container, signal: Signal) {
+    note_container(paths, &container.record, ContainerAction::Kill(signal.number()));
+}
+
 /// Lets a container go on that was paused. Without the right to change it: what ends a container must not wait for who has that.
-fn thaw(container: &Container) -> Result<(), EngineError> {
-    match &container.live {
-        Some(live) if container.status == Status::Paused => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
-        _ => Ok(()),
+fn thaw(paths: &Paths, container: &Container) -> Result<(), EngineError> {
+    if let Some(live) = container.live.as_ref().filter(|_| container.status == Status::Paused) {
+        Cgroup::open(&live.cgroup)?.thaw()?;
+        note_container(paths, &container.record, ContainerAction::Unpause);
     }
+    Ok(())
 }
 
 /// Sends SIGKILL without waiting: to several containers before any of them is waited for.
 pub(crate) fn begin_kill(paths: &Paths, container: &Container) {
-    stop_mark::ask_to_end(paths, &container.record.id, Why::User);
+    let id = &container.record.id;
+    stop_mark::ask_to_end(paths, id, Why::User);
     if let Ok(pidfd) = pidfd(container) {
+        // It may be called again while the container is ending.
+        if !stop_mark::is_killed(paths, id) {
+            tell_kill(paths, container, Signal::KILL);
+            stop_mark::mark_killed(paths, id);
+        }
         let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     }
 }
@@ -69,9 +84,12 @@ pub(crate) fn kill_now(paths: &Paths, container: &Container) -> Result<(), Engin
     let between = await_life(paths, container)?;
     let container = between.as_ref().unwrap_or(container);
     let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
+    if !stop_mark::is_killed(paths, &container.record.id) {
+        tell_kill(paths, container, Signal::KILL);
+    }
     let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
     // A frozen v1 group does not die before it is thawed.
-    thaw(container)?;
+    thaw(paths, container)?;
     await_killed(container, &pidfd)?;
     settle(paths, container)
 }
@@ -90,18 +108,34 @@ pub(crate) fn stop(
     stop_mark::ask_to_end(paths, &container.record.id, why);
     let between = await_life(paths, container)?;
     let container = between.as_ref().unwrap_or(container);
-    let Ok(pidfd) = pidfd(container) else { return settle(paths, container) };
+    end(paths, container, with, timeout)?;
+    settle(paths, container)?;
+    note_container(paths, &container.record, ContainerAction::Stop);
+    Ok(())
+}
+
+/// Makes the program end, if it runs.
+fn end(
+    paths: &Paths,
+    container: &Container,
+    with: Option<Signal>,
+    timeout: Option<i64>,
+) -> Result<(), EngineError> {
+    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
     let record = &container.record;
     let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
     let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
-    thaw(container)?;
-    let _ = process::pidfd_send_signal(&pidfd, with.or(own).unwrap_or(Signal::TERM).number());
+    thaw(paths, container)?;
+    let first = with.or(own).unwrap_or(Signal::TERM);
+    tell_kill(paths, container, first);
+    let _ = process::pidfd_send_signal(&pidfd, first.number());
     let patience = u64::try_from(wait).ok().map(Duration::from_secs);
     if !wait_ended(&pidfd, patience) {
+        tell_kill(paths, container, Signal::KILL);
         let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
         await_killed(container, &pidfd)?;
     }
-    settle(paths, container)
+    Ok(())
 }
 
 /// How long PID 1 may take to end after SIGKILL: every process of its namespace ends before it does.
@@ -233,7 +267,11 @@ pub(crate) fn pause(paths: &Paths, container: &Container) -> Result<(), EngineEr
         let name = &container.record.name;
         match (&container.live, container.status) {
             (_, Status::Paused) => Err(EngineError::Conflict(format!("Container {name} is already paused"))),
-            (Some(live), _) => Ok(Cgroup::open(&live.cgroup)?.freeze()?),
+            (Some(live), _) => {
+                Cgroup::open(&live.cgroup)?.freeze()?;
+                note_container(paths, &container.record, ContainerAction::Pause);
+                Ok(())
+            }
             (_, Status::Restarting) => refuse_restarting(container),
             _ => Err(not_running(container)),
         }
@@ -245,7 +283,7 @@ pub(crate) fn unpause(paths: &Paths, container: &Container) -> Result<(), Engine
     with_freezer(paths, container, |container| {
         let name = &container.record.name;
         match (&container.live, container.status) {
-            (Some(live), Status::Paused) => Ok(Cgroup::open(&live.cgroup)?.thaw()?),
+            (Some(_), Status::Paused) => thaw(paths, container),
             (Some(_), _) => Err(EngineError::Conflict(format!("Container {name} is not paused"))),
             _ => Err(not_running(container)),
         }

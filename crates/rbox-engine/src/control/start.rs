@@ -9,6 +9,7 @@ use rbox_sys::durable::{self, Lasting};
 use crate::cleanup::tidy::{discard, finish_dead};
 use crate::containers::trash::remove_live;
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::monitor::{self, StartOptions};
 use crate::record::container::{Container, ContainerRecord, ExitRecord, lasting};
 use crate::record::file::read_json;
@@ -69,6 +70,9 @@ fn start_once(
     let record = current.as_ref().unwrap_or(record);
     if !options.attach && ran_since(paths, record, asked) {
         return Ok(Started::Already);
+    }
+    if options.attach {
+        note_container(paths, record, ContainerAction::Attach);
     }
     let socket = monitor::start(paths, record, lock, options)?.wait()?;
     if !options.attach && lasting(&record.host) == Lasting::Now {

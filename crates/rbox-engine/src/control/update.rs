@@ -5,6 +5,7 @@ use rbox_spec::Resources;
 use rbox_spec::restart::RestartPolicy;
 
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::record::container::{Container, ContainerRecord, LiveState, keep, lasting, process_is};
 use crate::record::lock::Editing;
 use crate::record::paths::Paths;
@@ -46,7 +47,9 @@ pub(crate) fn update(
         Some(live) if limits != Resources::default() => write_limits(&record, &live, &limits)?,
         _ => {}
     }
-    Ok(keep(paths, &paths.config(id), &record, lasting(&record.host))?)
+    keep(paths, &paths.config(id), &record, lasting(&record.host))?;
+    note_container(paths, &record, ContainerAction::Update);
+    Ok(())
 }
 
 /// Of the limits that hold now, those that `change` touches: a pair that goes into one file goes whole.

@@ -19,12 +19,13 @@ use rbox_spec::port::{PortMapping, parse_expose};
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::removal::remove_tree;
 
-use crate::cleanup::tidy;
+use crate::containers::trash::{self, Told};
 use crate::containers::unfinished::unfinished_record;
 use crate::containers::{name, random_name, volumes};
 use crate::create::check::check;
 use crate::create::request::CreateRequest;
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::oci::config::{device_rules, merge_env};
 use crate::record::container::{ContainerRecord, lasting};
 use crate::record::file::RecordError;
@@ -53,11 +54,14 @@ pub(crate) fn create(
         .and_then(|()| volumes::ensure_all(paths, &record).map_err(EngineError::from));
     if written.is_err() {
         // The place first: a name may be given up only when nothing is there that has it.
-        let _ = tidy::discard(paths, &record, true);
+        let _ = trash::hide_record(paths, &record)
+            .and_then(|_| trash::delete_hidden(paths, &record, true, Told::Already));
         let _ = remove_tree(&unfinished_record(paths, &record.id));
         name::release_name(paths, &record.name, &record.id);
     }
-    written.map(|()| record)
+    written?;
+    note_container(paths, &record, ContainerAction::Create);
+    Ok(record)
 }
 
 /// A store's error as the engine's.

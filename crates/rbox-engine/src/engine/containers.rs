@@ -21,6 +21,7 @@ use crate::control::{remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::monitor::StartOptions;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::RecordError;
@@ -210,7 +211,9 @@ impl Engine {
     /// As [`Engine::stop`] and [`Engine::start`].
     pub fn restart(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
         self.stop(container, request)?;
-        self.start(container, StartOptions::default()).map(drop)
+        self.start(container, StartOptions::default())?;
+        note_container(&self.paths, &container.record, ContainerAction::Restart);
+        Ok(())
     }
 
     /// Sends a signal to a container's first process. After SIGKILL it has ended when this comes back.

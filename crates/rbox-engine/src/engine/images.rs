@@ -1,13 +1,20 @@
 //! An image for those who need one.
 
+use std::collections::HashSet;
+use std::io::{Read, Write};
+
+use rbox_image::archive::{self, ArchiveError, ImportOptions, LoadEvent, Loaded, SaveFormat};
+use rbox_image::store::RemoveOptions;
 use rbox_image::{
-    Image, ImageStore, Listing, PullEvent, PullOptions, PullProgress, Pulled, Registries, StoreError, pull,
+    Image, ImageStore, Listing, PullEvent, PullOptions, PullProgress, Pulled, Registries, Removed,
+    StoreError, pull,
 };
 use rbox_spec::{Platform, Reference};
 
 use crate::embedded;
 use crate::engine::{Engine, Event, Observer};
 use crate::error::EngineError;
+use crate::journal::{Happening, ImageAction, ImageActor, note};
 
 /// When an image is pulled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -75,6 +82,128 @@ impl Engine {
         self.fetch(&self.images()?, reference, options)
     }
 
+    /// Gives an image one more name.
+    ///
+    /// # Errors
+    /// It is not there, or cannot have such a name.
+    pub fn tag(&self, image: &Image, target: &Reference) -> Result<(), StoreError> {
+        self.images()?.tag(image, target)?;
+        self.tell_tag(image, target);
+        Ok(())
+    }
+
+    /// Removes a name of an image, or an image, as [`ImageStore::remove`] does.
+    ///
+    /// # Errors
+    /// It is not there, or a container uses it.
+    pub fn remove_image(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, StoreError> {
+        let store = self.images()?;
+        let before = store.find(name).ok().flatten();
+        let removed = store.remove(name, options)?;
+        self.tell_removed(before.as_slice(), &removed);
+        Ok(removed)
+    }
+
+    /// Loads every image of an archive.
+    ///
+    /// # Errors
+    /// It is no archive, or an image of it is damaged.
+    pub fn load_images(
+        &self,
+        source: impl Read + Send,
+        progress: &mut dyn FnMut(LoadEvent<'_>),
+    ) -> Result<Vec<Loaded>, ArchiveError> {
+        let loaded = archive::load(&self.images()?, source, progress)?;
+        for one in &loaded {
+            self.note_image(&one.image, ImageAction::Load);
+        }
+        Ok(loaded)
+    }
+
+    /// Writes images to an archive.
+    ///
+    /// # Errors
+    /// One is not there, or nothing can be written.
+    pub fn save_images(
+        &self,
+        names: &[String],
+        writer: impl Write,
+        format: SaveFormat,
+    ) -> Result<(), ArchiveError> {
+        let store = self.images()?;
+        archive::save(&store, names, writer, format)?;
+        let mut told = HashSet::new();
+        for image in names.iter().filter_map(|name| store.find(name).ok().flatten()) {
+            if told.insert(image.id) {
+                self.note_image(&image, ImageAction::Save);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an image of a root file system.
+    ///
+    /// # Errors
+    /// It is no tar archive, or the image cannot have what is asked for.
+    pub fn import_image(
+        &self,
+        tar: impl Read + Send,
+        options: &ImportOptions,
+    ) -> Result<Image, ArchiveError> {
+        let image = archive::import(&self.images()?, tar, options)?;
+        if let Some(reference) = &options.reference {
+            self.tell_tag(&image, reference);
+        }
+        self.note_image(&image, ImageAction::Import);
+        Ok(image)
+    }
+
+    /// Something happened to an image that is about no name of it.
+    fn note_image(&self, image: &Image, action: ImageAction) {
+        let id = image.id.to_string();
+        let actor = ImageActor { id: &id, name: &id, labels: Some(&image.config.config.labels) };
+        note(&self.paths, &[Happening::Image(actor, action)]);
+    }
+
+    fn tell_tag(&self, image: &Image, target: &Reference) {
+        let (id, name) = (image.id.to_string(), target.clone().with_default_tag().familiar());
+        let actor = ImageActor { id: &id, name: &name, labels: Some(&image.config.config.labels) };
+        note(&self.paths, &[Happening::Image(actor, ImageAction::Tag)]);
+    }
+
+    /// Tells what was removed, in its order: an image comes behind the names it had. `before`: the images as they were.
+    pub(super) fn tell_removed(&self, before: &[Image], removed: &[Removed]) {
+        let mut names = 0;
+        for one in removed {
+            match one {
+                // By digest nobody named it: Docker tells of tags.
+                Removed::Untagged(name) => names += usize::from(name.digest().is_none()),
+                Removed::Deleted(id) => {
+                    let known = before.iter().find(|image| image.id == *id);
+                    // A layer, unless it is the image that could not be read.
+                    if let Some(image) = known {
+                        self.tell_untagged(image, std::mem::take(&mut names));
+                    } else if !before.is_empty() {
+                        continue;
+                    }
+                    let id = id.to_string();
+                    let actor = ImageActor { id: &id, name: &id, labels: None };
+                    note(&self.paths, &[Happening::Image(actor, ImageAction::Delete)]);
+                    if known.is_none() {
+                        return;
+                    }
+                }
+            }
+        }
+        if let [image] = before {
+            self.tell_untagged(image, names);
+        }
+    }
+
+    fn tell_untagged(&self, image: &Image, names: usize) {
+        (0..names).for_each(|_| self.note_image(image, ImageAction::Untag));
+    }
+
     /// The images that can be read, newest first. One that cannot is an [`Event`].
     ///
     /// # Errors
@@ -106,6 +235,12 @@ impl Engine {
     ) -> Result<Pulled, EngineError> {
         let registries = Registries::load()?;
         let pulled = pull(store, &registries, reference, options, &Passed(&*self.observer))?;
+        let actor = ImageActor {
+            id: &reference.familiar(),
+            name: &reference.familiar_name(),
+            labels: Some(&pulled.image.config.config.labels),
+        };
+        note(&self.paths, &[Happening::Image(actor, ImageAction::Pull)]);
         self.event(Event::Pulled { reference, pulled: &pulled });
         Ok(pulled)
     }

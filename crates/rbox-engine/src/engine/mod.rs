@@ -3,6 +3,7 @@
 
 mod containers;
 mod copying;
+mod events;
 mod host;
 mod images;
 mod networks;
@@ -26,6 +27,7 @@ pub use crate::control::stats::Stats;
 pub use crate::control::update::UpdateRequest;
 pub use crate::create::check::check_seccomp;
 pub use crate::create::request::CreateRequest;
+pub use crate::journal::{ActorType, EVENT_KEYS, EventFilter, EventQuery, Message};
 pub use crate::logs::{LogEntry, LogQuery, LogSink, MAX_ENTRY};
 pub use crate::monitor::StartOptions;
 pub use crate::record::container::{Container, ContainerRecord, Status};
@@ -71,6 +73,10 @@ pub enum Event<'a> {
         /// This machine's.
         host: &'a Platform,
     },
+    /// The journal of events has so many bytes that are no event.
+    JournalDamaged(usize),
+    /// So many files of the journal of events were deleted before they could be read.
+    EventsLost(u64),
     /// The container's ports are published nowhere.
     PortsDiscarded {
         /// The container.
@@ -149,7 +155,7 @@ impl Engine {
 
     /// The volumes.
     pub fn volumes(&self) -> VolumeStore {
-        VolumeStore::new(&self.paths.volumes())
+        VolumeStore::of(&self.paths)
     }
 
     fn event(&self, event: Event<'_>) {

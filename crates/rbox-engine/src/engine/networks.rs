@@ -9,6 +9,7 @@ use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
 use crate::containers::find;
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::journal::{Happening, NetworkAction, NetworkActor, note};
 use crate::networks::store::{is_live, live_endpoints, networks};
 use crate::networks::{change, store};
 use crate::packet::{Drawing, Live, World, draw};
@@ -35,7 +36,13 @@ impl Engine {
     /// # Errors
     /// The request asks for what cannot be, the name is taken, or no subnet is free.
     pub fn create_network(&self, request: &NewNetwork) -> Result<Network, rbox_network::Error> {
-        self.networks().create(request, &|| live_endpoints(&self.paths))
+        let network = self.networks().create(request, &|| live_endpoints(&self.paths))?;
+        self.note_network(&network, NetworkAction::Create);
+        Ok(network)
+    }
+
+    fn note_network(&self, network: &Network, action: NetworkAction<'_>) {
+        note(&self.paths, &[Happening::Network(NetworkActor::new(network), action)]);
     }
 
     /// Removes a network that no container is on.
@@ -49,7 +56,9 @@ impl Engine {
                 rbox_network::Error::NetworkInUse { network, owners }
             }
             error => error,
-        })
+        })?;
+        self.note_network(network, NetworkAction::Destroy);
+        Ok(())
     }
 
     /// A container as messages about networks name it.

@@ -10,6 +10,7 @@ use crate::control::stats::Stats;
 use crate::control::{exec, stats};
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::logs::{Ended, LogQuery, LogReader, LogSink, clear, monitor_fd};
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
@@ -33,7 +34,24 @@ impl Engine {
     /// # Errors
     /// Its monitor is gone.
     pub fn attach(&self, container: &Container) -> Result<OwnedFd, EngineError> {
-        crate::monitor::protocol::connect(&self.paths.live_of(&container.record.id))
+        let socket = crate::monitor::protocol::connect(&self.paths.live_of(&container.record.id))?;
+        note_container(&self.paths, &container.record, ContainerAction::Attach);
+        Ok(socket)
+    }
+
+    /// Tells the listeners that somebody who was attached to a container left it while it runs.
+    pub fn detached(&self, record: &ContainerRecord) {
+        note_container(&self.paths, record, ContainerAction::Detach);
+    }
+
+    /// The processes of a container that runs, as [`Engine::processes`], for somebody who looks at them.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn top(&self, container: &Container) -> Result<Vec<i32>, EngineError> {
+        let all = stats::processes(container)?;
+        note_container(&self.paths, &container.record, ContainerAction::Top);
+        Ok(all)
     }
 
     /// Gives what a container has written to `sink`, oldest first, and with `follow` what it writes until it ends. The sink ends it

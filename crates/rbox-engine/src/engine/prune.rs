@@ -6,6 +6,7 @@ use rbox_spec::id::ContainerId;
 
 use crate::engine::{Engine, RemoveRequest};
 use crate::error::EngineError;
+use crate::journal::{ActorType, Happening, note};
 use crate::listing::filter::Filters;
 use crate::volume::store::{self, disk_usage};
 
@@ -48,6 +49,7 @@ impl Engine {
                 pruned.reclaimed += size;
             }
         }
+        note(&self.paths, &[Happening::Pruned(ActorType::Container, pruned.reclaimed)]);
         Ok(pruned)
     }
 
@@ -69,6 +71,7 @@ impl Engine {
                 pruned.names.push(network.name);
             }
         }
+        note(&self.paths, &[Happening::Pruned(ActorType::Network, 0)]);
         Ok(pruned)
     }
 
@@ -77,7 +80,9 @@ impl Engine {
     /// # Errors
     /// The volumes or the records cannot be read. One that cannot be removed is part of the answer.
     pub fn prune_volumes(&self, filters: &Filters, all: bool) -> Result<store::Pruned, EngineError> {
-        Ok(self.volumes().prune(filters, all, &|| self.volume_users())?)
+        let pruned = self.volumes().prune(filters, all, &|| self.volume_users())?;
+        note(&self.paths, &[Happening::Pruned(ActorType::Volume, pruned.reclaimed)]);
+        Ok(pruned)
     }
 
     /// Removes the images that no container uses: those without a name, with `all` all of them.
@@ -86,9 +91,14 @@ impl Engine {
     /// A filter is none, or the store cannot be read.
     pub fn prune_images(&self, filters: &Filters, all: bool) -> Result<Pruned, EngineError> {
         let until = filters.until(Timestamp::now())?;
-        Ok(self.images()?.prune(all, |image| {
+        let store = self.images()?;
+        let before = store.list()?;
+        let pruned = store.prune(all, |image| {
             filters.labels(&image.config.config.labels)
                 && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
-        })?)
+        })?;
+        self.tell_removed(&before, &pruned.removed);
+        note(&self.paths, &[Happening::Pruned(ActorType::Image, pruned.freed)]);
+        Ok(pruned)
     }
 }

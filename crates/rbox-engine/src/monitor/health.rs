@@ -19,6 +19,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::Signal;
 
 use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio, exec};
+use crate::journal::{ContainerAction, note_container};
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::write_json;
 use crate::record::health::{CheckResult, Health, HealthStatus};
@@ -84,16 +85,21 @@ impl<'a> Checks<'a> {
 
     /// Begins a check that is due, and takes in what one came to that is done (`ready`). Whether the container's first process is
     /// to be killed: it has turned unhealthy.
-    pub(crate) fn turn(&mut self, ready: bool) -> bool {
+    pub(crate) fn turn(&mut self, record: &ContainerRecord, ready: bool) -> bool {
         if ready && let Some(running) = self.running.take() {
             let result = running.end();
             let starts = self.health.status == HealthStatus::Starting;
             let counts = !starts || running.began.duration_since(self.started) >= self.check.start_period();
+            let before = self.health.status;
             let turned = result.map(|result| {
                 let turned = self.health.take(result, counts, self.check.retries());
                 self.write();
                 turned
             });
+            if self.health.status != before {
+                let action = ContainerAction::Health(self.health.status);
+                note_container(self.paths, record, action);
+            }
             self.wait_for_next();
             return turned == Some(true) && self.is_to_be_killed();
         }
@@ -274,8 +280,8 @@ fn kill(process: &ExecProcess, waits: bool) {
     if let Some(pid) = process::pid_of(process.pidfd()).and_then(rustix::process::Pid::from_raw) {
         let _ = rustix::process::kill_process_group(pid, Signal::KILL);
     }
-    if waits {
-        let _ = reap(process.pidfd(), GONE);
+    if waits && reap(process.pidfd(), GONE).is_some() {
+        process.tell_end(128 + Signal::KILL.as_raw());
     }
 }
 

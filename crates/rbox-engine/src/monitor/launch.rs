@@ -18,6 +18,7 @@ use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
 use crate::error::EngineError;
+use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
 use crate::networks::files::{self, Shared};
 use crate::networks::ports::HeldPort;
@@ -155,10 +156,21 @@ fn carry_out(
         Ok(dns) => dns,
     };
     tell_hello(paths, record, live);
-    let running = created.start()?;
-    live.running = true;
-    live.between = None;
-    write_json(&live_dir.join(STATE), live)?;
+    journal::note(paths, &journal::taken(record, &live.endpoints));
+    let started = created.start().map_err(EngineError::from).and_then(|running| {
+        live.running = true;
+        live.between = None;
+        write_json(&live_dir.join(STATE), live)?;
+        Ok(running)
+    });
+    let running = match started {
+        Ok(running) => running,
+        Err(error) => {
+            journal::note(paths, &journal::given_up(record, &live.endpoints));
+            return Err(error);
+        }
+    };
+    journal::note_container(paths, record, ContainerAction::Start);
     // Live state goes with a reboot; this stays, and lets the next boot know that the container ran.
     let mark = paths.started_mark(&record.id);
     rbox_sys::own::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
@@ -215,7 +227,7 @@ fn ready_volumes(
     record: &ContainerRecord,
     root: BorrowedFd<'_>,
 ) -> Result<Vec<(String, PathBuf)>, EngineError> {
-    let store = VolumeStore::new(&paths.volumes());
+    let store = VolumeStore::of(paths);
     let mut ready = Vec::new();
     for mount in &record.host.mounts {
         match &mount.kind {

@@ -35,8 +35,10 @@ use crate::cleanup::{free, tidy};
 use crate::containers::pause_lease;
 use crate::containers::running::reap;
 use crate::containers::stop_mark::{self, Why};
-use crate::containers::trash;
+use crate::containers::trash::{self, Told};
+use crate::containers::volumes::volumes_of;
 use crate::error::EngineError;
+use crate::journal::{self, ContainerAction, Happening};
 use crate::logs::{LogOptions, LogWriter, Stream};
 use crate::monitor::clients::{Client, Clients, Heard};
 use crate::monitor::health::Checks;
@@ -314,7 +316,7 @@ fn report_failure(
     let message = error.with_causes();
     if record.host.auto_remove {
         let _ = trash::hide_record(paths, record);
-        let _ = trash::delete_hidden(paths, record, true);
+        let _ = trash::delete_hidden(paths, record, true, Told::NotYet);
     } else {
         let path = paths.exit(&record.id);
         let before = read_json::<ExitRecord>(&path).ok().flatten();
@@ -468,7 +470,10 @@ impl<'a> Monitor<'a> {
 
     /// Makes the health check that is due, or takes in what one came to (`done`).
     fn check(&mut self, pidfd: BorrowedFd<'_>, done: bool) {
-        if self.checks.as_mut().is_some_and(|checks| checks.turn(done)) {
+        let record = &self.record;
+        if self.checks.as_mut().is_some_and(|checks| checks.turn(record, done)) {
+            let kill = ContainerAction::Kill(rustix::process::Signal::KILL.as_raw());
+            journal::note_container(self.paths, record, kill);
             let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
         }
     }
@@ -549,7 +554,11 @@ impl<'a> Monitor<'a> {
                     self.kept.add(command, stream);
                 }
             }
-            Some(ToMonitor::Follow) => served.follow(self.paths, &self.record.id),
+            Some(ToMonitor::Follow) => {
+                // It may have another name, which events are to have.
+                self.record.name = restart::current(self.paths, &self.record).name;
+                served.follow(self.paths, &self.record.id);
+            }
             _ => {}
         }
     }
@@ -587,7 +596,10 @@ impl<'a> Monitor<'a> {
     fn resize(&self, rows: u16, columns: u16) {
         if let Some((_, master)) = self.outputs.first().filter(|_| self.record.config.tty) {
             let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-            let _ = rustix::termios::tcsetwinsize(master, size);
+            if rustix::termios::tcsetwinsize(master, size).is_ok() {
+                let action = ContainerAction::Resize(rows, columns);
+                journal::note_container(self.paths, &self.record, action);
+            }
         }
     }
 
@@ -640,6 +652,7 @@ impl<'a> Monitor<'a> {
             }
             on_disk = tidy::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
+        let told = tell_end(paths, record, &live, &exit);
         if !again {
             self.post.close();
         }
@@ -659,7 +672,7 @@ impl<'a> Monitor<'a> {
             }));
         }
         if auto_remove {
-            let _ = trash::delete_hidden(paths, &self.record, true);
+            let _ = trash::delete_hidden(paths, &self.record, true, told);
         }
         if on_disk {
             // Who asked for the end waits for the lock, and with it for this; who waits for the exit has it already.
@@ -688,6 +701,18 @@ impl<'a> Monitor<'a> {
             }
         }
     }
+}
+
+/// Writes the end of a container into the journal, before anybody hears of it: whoever waited for it finds it there. With `--rm` that it
+/// is gone, too, unless volumes go before that.
+fn tell_end(paths: &Paths, record: &ContainerRecord, live: &LiveState, exit: &ExitRecord) -> Told {
+    let mut all = journal::died(record, &live.endpoints, exit);
+    let is_gone = record.host.auto_remove && !volumes_of(record).any(|(_, anonymous)| anonymous);
+    if is_gone {
+        all.push(Happening::Container(record, ContainerAction::Destroy));
+    }
+    journal::note(paths, &all);
+    if is_gone { Told::Already } else { Told::NotYet }
 }
 
 /// How long the end of a container waits for a command that is just changing its record.

@@ -17,6 +17,7 @@ use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
 use rbox_sys::{channel, process};
 
 use crate::error::EngineError;
+use crate::journal::{self, Happening, NetworkAction, NetworkActor};
 use crate::monitor::protocol::{self, ToMonitor};
 use crate::networks::links::edit_hosts;
 use crate::networks::ports::{self, HeldPort};
@@ -308,12 +309,18 @@ fn join(
         endpoint.addresses().fold(text.to_owned(), |text, ip| text + &own_line(ip, &hostname))
     });
     crate::networks::links::announce(paths, &change.record.id);
+    note(change, endpoint, NetworkAction::Connect(&change.record.id));
     Ok(())
+}
+
+fn note(change: &Change<'_>, endpoint: &Endpoint, action: NetworkAction<'_>) {
+    journal::note(change.paths, &[Happening::Network(NetworkActor::of(endpoint), action)]);
 }
 
 /// Takes an endpoint away from a container that runs. Goes on past failures.
 fn leave(change: &mut Change<'_>, endpoint: &Endpoint) -> Vec<rbox_network::Error> {
     let failures = change.store.disconnect(endpoint).err().unwrap_or_default();
+    note(change, endpoint, NetworkAction::Disconnect(&change.record.id));
     if let Some(live) = &mut change.live {
         // Its ports stay published until they lead elsewhere or are given up, so that a kill loses none.
         live.endpoints.retain(|other| other.network_id != endpoint.network_id);

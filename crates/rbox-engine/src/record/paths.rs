@@ -14,6 +14,7 @@
 //!   volumes/  network/
 //!   trash/            records being removed
 //!   tmp/              records being written
+//!   events/journal    what happened; journal.N is the file before it
 //! ```
 
 use std::fs::{File, Permissions};
@@ -77,7 +78,7 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
 /// room on a full disk.
-const IN_ROOT: [&str; 7] = ["containers", "image", "names", "network", "tmp", "trash", "volumes"];
+const IN_ROOT: [&str; 8] = ["containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
 const IN_STATE: [&str; 5] = ["changing", "containers", "links", "locks", "network"];
 /// Directories of older versions, which may still be there.
@@ -199,6 +200,10 @@ impl Paths {
     /// Links between containers: a directory for each container that is linked to.
     pub(crate) fn links(&self) -> PathBuf {
         self.state.join("links")
+    }
+    /// What happened, for `events`.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.root.join("events").join("journal")
     }
     /// What the networks keep.
     pub(crate) fn network(&self) -> PathBuf {

@@ -32,10 +32,11 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::journal::{self, Happening, VolumeAction};
 use crate::listing::filter::{FilterError, Filters};
 use crate::record::container::{process_is, process_start};
 use crate::record::file::RecordError;
-use crate::record::paths::{DATA, TURN_TO_FILL, VOLUME};
+use crate::record::paths::{DATA, Paths, TURN_TO_FILL, VOLUME};
 
 pub(crate) use rbox_sys::usage::disk_usage;
 
@@ -205,6 +206,8 @@ impl Volume {
 #[derive(Debug, Clone)]
 pub struct VolumeStore {
     dir: PathBuf,
+    /// Where it is written what happens to them.
+    journal: Option<Paths>,
 }
 
 /// What a `prune` took away.
@@ -221,7 +224,18 @@ pub struct Pruned {
 impl VolumeStore {
     /// The volumes in `dir`, which need not exist yet.
     pub fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned() }
+        Self { dir: dir.to_owned(), journal: None }
+    }
+
+    /// Those of an engine, which writes down what happens to them.
+    pub(crate) fn of(paths: &Paths) -> Self {
+        Self { dir: paths.volumes(), journal: Some(paths.clone()) }
+    }
+
+    fn note(&self, name: &VolumeName, action: VolumeAction<'_>) {
+        if let Some(paths) = &self.journal {
+            journal::note(paths, &[Happening::Volume(name, action)]);
+        }
     }
 
     fn place(&self, name: &VolumeName) -> PathBuf {
@@ -290,6 +304,10 @@ impl VolumeStore {
         };
         let place = self.place(name);
         let renamed = made().and_then(|()| match fs::rename(&building, &place) {
+            Ok(()) => {
+                self.note(name, VolumeAction::Create);
+                Ok(())
+            }
             // Another process made it meanwhile: the name is its volume.
             Err(error) if exists(&error) => Ok(()),
             Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
@@ -468,6 +486,7 @@ impl VolumeStore {
         let place = self.place(name);
         let going = self.temporary(GONE)?;
         fs::rename(&place, &going).map_err(io_error("rename", &place))?;
+        self.note(name, VolumeAction::Destroy);
         drop(lock);
         remove_tree(&going).map_err(io_error("remove", &going))
     }
