@@ -62,6 +62,7 @@ mod terminal;
 mod together;
 mod update;
 mod upgrade;
+mod volume_options;
 mod volumes;
 mod volumes_from;
 mod waits;

@@ -18,8 +18,9 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         crate::listing::filter::FilterError,
         crate::listing::moment::InvalidMoment,
         crate::record::file::RecordError,
+        crate::volume::file_system::MountError,
         crate::volume::populate::PopulateError,
-        crate::volume::store::VolumeError,
+        crate::volume::error::VolumeError,
         rbox_runtime::RuntimeError,
         rbox_network::Error,
         image::PullError,
@@ -60,6 +61,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::size::SizeError,
         spec::ulimit::UlimitError,
         spec::user::UserError,
+        spec::volume_options::InvalidVolumeOption,
         spec::volumes_from::InvalidVolumesFrom,
     ]
 }

@@ -23,6 +23,7 @@ pub mod signal;
 pub mod size;
 pub mod ulimit;
 pub mod user;
+pub mod volume_options;
 pub mod volumes_from;
 
 pub use capability::{CapSet, Capability};

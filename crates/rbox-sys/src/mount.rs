@@ -28,7 +28,7 @@ pub enum Param<'a> {
 
 /// Makes a new file system of the kind `fs` and a detached mount of it. The kernel's own explanation, when it
 /// left one in the context's log, goes into the error.
-pub fn new_mount(fs: &'static str, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd, SysError> {
+pub fn new_mount(fs: &str, params: &[Param<'_>], attr: Attr) -> Result<OwnedFd, SysError> {
     let context = told(
         "fsopen",
         || format!("{}, FSOPEN_CLOEXEC", quoted(fs)),
@@ -57,7 +57,10 @@ fn configure<'a>(
         match *param {
             Param::Text(key, value) => told(
                 "fsconfig",
-                || format!("{raw}, FSCONFIG_SET_STRING, {}, {}", quoted(key), quoted(value)),
+                || {
+                    let shown = if is_secret(key) { "********" } else { value };
+                    format!("{raw}, FSCONFIG_SET_STRING, {}, {}", quoted(key), quoted(shown))
+                },
                 || rustix::mount::fsconfig_set_string(context, key, value),
             ),
             Param::Flag(key) => told(
@@ -222,6 +225,28 @@ fn mount_setattr(
     } else {
         Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw()))
     }
+}
+
+/// Whether a parameter of a file system is a password, which is never shown.
+pub fn is_secret(key: &str) -> bool {
+    matches!(key, "pass" | "password" | "password2")
+}
+
+/// Whether `place` is the root of a mount, and not a directory in one (statx(2), `STATX_ATTR_MOUNT_ROOT`).
+pub fn is_mount_root(place: impl AsFd) -> Result<bool, SysError> {
+    let place = place.as_fd();
+    rustix::fs::statx(place, c"", rustix::fs::AtFlags::EMPTY_PATH, rustix::fs::StatxFlags::MNT_ID)
+        .map(|stat| stat.stx_attributes.contains(rustix::fs::StatxAttributes::MOUNT_ROOT))
+        .map_err(|errno| SysError::new("statx", fd(place), errno))
+}
+
+/// Takes the mount on `place` away, at once, whoever still uses it (umount2(2)). `place` is a path that only root can change.
+pub fn unmount(place: &Path) -> Result<(), SysError> {
+    told(
+        "umount2",
+        || format!("{}, MNT_DETACH|UMOUNT_NOFOLLOW", quoted(place)),
+        || rustix::mount::unmount(place, UnmountFlags::DETACH | UnmountFlags::NOFOLLOW),
+    )
 }
 
 /// The kernel's number of the mount that `place` was opened through (statx(2), `STATX_MNT_ID`).

@@ -1,6 +1,6 @@
 //! `rbox system df`, `prune` and `reset`: the disk as a whole.
 
-use rbox_engine::engine::Container;
+use rbox_engine::engine::{Container, Volume};
 use std::collections::{HashMap, HashSet};
 
 use clap::Parser;
@@ -155,9 +155,16 @@ fn containers(global: &Global) -> anyhow::Result<Value> {
     Ok(row("Containers", containers.len(), active, size, stopped))
 }
 
+/// The volumes that take space of rbox's: not those that have a file system of their own.
+fn local_volumes(global: &Global) -> anyhow::Result<Vec<Volume>> {
+    let mut volumes = global.engine.volumes().list()?;
+    volumes.retain(|volume| volume.options.is_empty());
+    Ok(volumes)
+}
+
 fn volumes(global: &Global) -> anyhow::Result<Value> {
     let users = global.engine.volume_users()?;
-    let volumes = global.engine.volumes().list()?;
+    let volumes = local_volumes(global)?;
     let (mut size, mut unused, mut active) = (0, 0, 0);
     for volume in &volumes {
         let bytes = volume.size();
@@ -187,7 +194,7 @@ impl Usage {
         let containers =
             global.engine.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
         let users = global.engine.volume_users()?;
-        let volumes = global.engine.volumes().list()?;
+        let volumes = local_volumes(global)?;
         let volumes = volumes.iter().map(|one| volumes::row(one, users.of(&one.name).len(), true)).collect();
         Ok(Self { images, containers, volumes })
     }

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Parser;
-use rbox_engine::engine::{Volume, VolumeError, VolumeStore};
+use rbox_engine::engine::{NewVolume, Volume, VolumeError, VolumeStore};
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
 use rbox_engine::spec::VolumeName;
+use rbox_engine::spec::volume_options::parse_options;
 use serde_json::{Value, json};
 
 use crate::args::pruning::{Pruning, say_deleted};
@@ -22,7 +23,7 @@ use crate::output::units::human_sum;
 #[derive(Debug, Parser)]
 #[command(
     name = "create",
-    after_help = "Examples:\n  rbox volume create data\n  rbox volume create --label app=db    # anonymous: prints its name\n  rbox run -v data:/var/lib/data python:3.11-slim"
+    after_help = "Examples:\n  rbox volume create data\n  rbox volume create --label app=db    # anonymous: prints its name\n  rbox volume create -o type=tmpfs -o device=tmpfs -o o=size=100m,uid=1000 fast\n  rbox volume create -o type=none -o o=bind -o device=/srv/data data\n  rbox volume create -o type=nfs -o o=addr=192.0.2.1,rw -o device=:/export share\n  rbox run -v data:/var/lib/data python:3.11-slim"
 )]
 pub(crate) struct Create {
     /// Specify volume driver name
@@ -31,7 +32,7 @@ pub(crate) struct Create {
     /// Set metadata for a volume (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     label: Vec<String>,
-    /// Set driver specific options
+    /// Set driver specific options: type, device and o, as mount(8) takes them
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
     /// Its name; a random one when none is given
@@ -41,7 +42,8 @@ pub(crate) struct Create {
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let shown = self.name.as_deref().unwrap_or("volume");
-        VolumeStore::check_driver(shown, &self.driver, &self.opt).map_err(bad_input)?;
+        let options = parse_options(&self.opt);
+        VolumeStore::check_driver(shown, &self.driver, &options).map_err(bad_input)?;
         let labels: BTreeMap<String, String> = self
             .label
             .iter()
@@ -50,7 +52,10 @@ impl Execute for Create {
             .collect();
         let name = self.name.as_deref().filter(|name| !name.is_empty());
         let name: Option<VolumeName> = name.map(str::parse).transpose().map_err(bad_input)?;
-        let volume = global.engine.volumes().create(name.as_ref(), labels)?;
+        let volume = global
+            .engine
+            .volumes()
+            .create(name.as_ref(), &NewVolume { labels, options, ..NewVolume::default() })?;
         if volume.damage.is_some() {
             warn(&format!(
                 "the record of volume {} was damaged and is written anew; its labels are lost",

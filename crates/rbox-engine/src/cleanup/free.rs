@@ -9,12 +9,14 @@ use crate::oci::cgroup::{free_group, group_parent, group_path, now};
 use crate::record::container::{ContainerRecord, LiveState};
 use crate::record::file::read_json;
 use crate::record::paths::{CONFIG, Paths};
+use crate::volume::holders;
 
-/// Frees what a running container holds: processes, groups, network. The caller holds its lock.
-pub(crate) fn free(paths: &Paths, live: &LiveState) -> Vec<String> {
+/// Frees what a running container holds: processes, groups, network, mounted volumes. The caller holds its lock.
+pub(crate) fn free(paths: &Paths, id: &ContainerId, live: &LiveState) -> Vec<String> {
     let mut failures = Vec::new();
     free_group(&now(&live.cgroup), &mut failures);
     failures.extend(attach::detach(paths, live));
+    failures.extend(holders::let_go(paths, id));
     failures
 }
 
@@ -28,6 +30,8 @@ pub(crate) fn free_unrecorded(paths: &Paths, id: &ContainerId) {
         free_group(&group, &mut Vec::new());
     }
     release_addresses(paths, id);
+    // What cannot be unmounted now is tried again by the next command that tidies.
+    let _ = holders::let_go(paths, id);
 }
 
 /// Kills what runs in the group of a container whose live record cannot be read.

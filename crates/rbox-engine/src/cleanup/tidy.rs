@@ -23,7 +23,7 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EX
 use crate::record::file::{RecordError, read_json, read_renewed, write_json};
 use crate::record::lock::{Editing, Lock};
 use crate::record::paths::{CONFIG, EXIT, Paths, STATE};
-use crate::volume::store;
+use crate::volume::{holders, store};
 
 /// Deletes what a killed process left of one container in the trash.
 fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
@@ -76,6 +76,7 @@ pub(crate) fn tidy(paths: &Paths) -> Vec<EngineError> {
         }
         Lock::try_take(&dir)?.map_or(Ok(()), |lock| tidy_one(paths, id, lock))
     });
+    failures.extend(holders::sweep(paths));
     if !mark.exists()
         && let Err(error) = rbox_sys::own::write(&mark, "")
     {
@@ -157,7 +158,7 @@ pub(crate) fn finish_dead(paths: &Paths, id: &ContainerId) -> Result<(), EngineE
         return Ok(());
     };
     let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|c| c.oom_kills() > 0);
-    free(paths, &live);
+    free(paths, id, &live);
     if live.endpoints.is_empty() {
         release_addresses(paths, id);
     }

@@ -1,7 +1,5 @@
 //! The volumes of containers: who mounts what, and the anonymous ones that come and go with their container.
 
-use std::collections::BTreeMap;
-
 use rbox_spec::VolumeName;
 use rbox_spec::mount::{GivenBy, MountKind};
 use rbox_sys::durable::Lasting;
@@ -10,7 +8,7 @@ use crate::containers::find;
 use crate::record::container::ContainerRecord;
 use crate::record::file::{MOST_BYTES, RecordError, read_json};
 use crate::record::paths::Paths;
-use crate::volume::store::{VolumeError, VolumeStore, VolumeUsers, random_name};
+use crate::volume::store::{NewVolume, VolumeError, VolumeStore, VolumeUsers, random_name};
 
 /// Reads all containers' records.
 pub(crate) fn volume_users(paths: &Paths) -> Result<VolumeUsers, RecordError> {
@@ -61,7 +59,7 @@ pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), 
             // Another container's: it went with that one if it is not there any more, and an empty one is not what was asked for.
             store.require(name)?;
         } else {
-            store.ensure(name, *anonymous, BTreeMap::new(), lasting)?;
+            store.ensure(name, &NewVolume { anonymous: *anonymous, ..NewVolume::default() }, lasting)?;
         }
     }
     Ok(())

@@ -52,6 +52,8 @@ impl Engine {
         if let Err(errors) = self.networks().destroy() {
             failures.extend(errors.iter().map(ToString::to_string));
         }
+        // What a kill left mounted is not rbox's to remove.
+        failures.extend(self.volumes().unmount_all().iter().map(ToString::to_string));
         cgroup::remove_group_parents(&self.paths);
         let _ = std::fs::remove_file(self.paths.boot_mark());
         for dir in [&self.paths.root, &self.paths.state] {

@@ -33,7 +33,7 @@ pub use crate::monitor::StartOptions;
 pub use crate::record::container::{Container, ContainerRecord, Status};
 pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
-pub use crate::volume::store::{Volume, VolumeError, VolumeStore};
+pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::Packed;
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};

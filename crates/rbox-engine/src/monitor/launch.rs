@@ -2,7 +2,6 @@
 //!
 //! All of it runs in the monitor, which is one thread and stays the process's parent.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
@@ -29,8 +28,9 @@ use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
 use crate::record::file::write_json;
 use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE, UPPER, WORK};
+use crate::volume::holders;
 use crate::volume::populate::populate;
-use crate::volume::store::VolumeStore;
+use crate::volume::store::{NewVolume, VolumeStore};
 
 /// A container whose program runs, and what its monitor must keep open.
 pub(crate) struct Launched {
@@ -233,8 +233,9 @@ fn ready_volumes(
         match &mount.kind {
             MountKind::Volume { name: Some(name), anonymous, no_copy } => {
                 // It was made with the container; one that was removed by hand since is made again.
-                let volume =
-                    store.ensure(name, *anonymous, BTreeMap::new(), rbox_sys::durable::Lasting::Later)?;
+                let new = NewVolume { anonymous: *anonymous, ..NewVolume::default() };
+                let volume = store.ensure(name, &new, rbox_sys::durable::Lasting::Later)?;
+                holders::hold(paths, &volume, &record.id)?;
                 let target = Path::new(&mount.target);
                 if !no_copy
                     && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)

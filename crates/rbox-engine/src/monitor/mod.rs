@@ -207,7 +207,7 @@ fn go_on(paths: &Paths, mut ended: Ended) {
                 let due = restart::is_due(paths, &failed.record, failed.exit.exit_code, restarts);
                 failed.exit.restart_count += u32::from(due);
                 if let Some(live) = live {
-                    free::free(paths, &live);
+                    free::free(paths, &failed.record.id, &live);
                     failed.say_between(paths, live);
                 }
                 let _ = tidy::write_exit(paths, &failed.record.id, &failed.exit);
@@ -311,7 +311,7 @@ fn report_failure(
     live: Option<&LiveState>,
 ) {
     if let Some(live) = live {
-        free::free(paths, live);
+        free::free(paths, &record.id, live);
     }
     let message = error.with_causes();
     if record.host.auto_remove {
@@ -659,7 +659,7 @@ impl<'a> Monitor<'a> {
         self.post.clients.say_last(&FromMonitor::Exited(exit_code));
         // Its name server's sockets are of the container's network namespace, and would keep that.
         drop(served);
-        let _ = free::free(paths, &live);
+        let _ = free::free(paths, &record.id, &live);
         drop(editing);
         drop(root);
         if again {

@@ -80,7 +80,7 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 /// room on a full disk.
 const IN_ROOT: [&str; 8] = ["containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
-const IN_STATE: [&str; 5] = ["changing", "containers", "links", "locks", "network"];
+const IN_STATE: [&str; 6] = ["changing", "containers", "links", "locks", "network", "volumes"];
 /// Directories of older versions, which may still be there.
 const FORMER: [&str; 2] = ["names", "networks"];
 
@@ -204,6 +204,10 @@ impl Paths {
     /// What happened, for `events`.
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("events").join("journal")
+    }
+    /// Who holds which volume's file system mounted.
+    pub(crate) fn live_volumes(&self) -> PathBuf {
+        self.state.join("volumes")
     }
     /// What the networks keep.
     pub(crate) fn network(&self) -> PathBuf {

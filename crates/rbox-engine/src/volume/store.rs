@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! volumes/<name>/volume.json            the record
-//! volumes/<name>/_data/                 what is mounted
+//! volumes/<name>/_data/                 what is mounted; with options, where their file system is while it is used
 //! volumes/.tmp/new-….PID.START gone-…   being made or removed; swept when that process is dead
 //! ```
 //!
@@ -18,30 +18,36 @@ use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use rbox_spec::VolumeName;
 use rbox_spec::id::ContainerId;
-use rbox_spec::{Kind, VolumeName};
+use rbox_spec::volume_options::check_options;
 use rbox_sys::durable::{self, Lasting};
 use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::mount::{attach, is_mount_root, unmount};
 use rbox_sys::removal::remove_tree;
 use rbox_sys::{own, plain};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
 use crate::journal::{self, Happening, VolumeAction};
-use crate::listing::filter::{FilterError, Filters};
+use crate::listing::filter::Filters;
 use crate::record::container::{process_is, process_start};
 use crate::record::file::RecordError;
 use crate::record::paths::{DATA, Paths, TURN_TO_FILL, VOLUME};
+use crate::volume::error::io_error;
+use crate::volume::file_system;
+use crate::volume::record::Record;
+
+pub use crate::volume::error::VolumeError;
+pub use crate::volume::record::{NewVolume, Volume};
 
 pub(crate) use rbox_sys::usage::disk_usage;
 
-/// The label Docker gives to a volume that nobody named.
-const ANONYMOUS_LABEL: &str = "com.docker.volume.anonymous";
 /// Where what is being made and what is being removed is: beside the volumes and not among them, so that looking for
 /// leftovers, which many commands do, reads none of the volumes.
 const TEMPORARIES: &str = ".tmp";
@@ -50,157 +56,6 @@ const NEW: &str = "new-";
 const GONE: &str = "gone-";
 /// Random hex digits in them.
 const SUFFIX: usize = 16;
-
-/// What could not be done with a volume.
-#[derive(Debug, thiserror::Error)]
-pub enum VolumeError {
-    /// Who uses it could not be read.
-    #[error(transparent)]
-    Users(#[from] RecordError),
-    /// An option of the `local` driver that rbox does not carry out.
-    #[error(
-        "create {name}: invalid option: \"{option}\": rbox's volumes are directories and take no options; mount it on the host and use -v HOSTDIR:TARGET"
-    )]
-    Option {
-        /// The volume.
-        name: String,
-        /// The key refused.
-        option: String,
-    },
-    /// A driver other than `local`.
-    #[error(
-        "create {name}: error looking up volume plugin {driver}: plugin \"{driver}\" not found (rbox has the driver local)"
-    )]
-    Driver {
-        /// The volume.
-        name: String,
-        /// The driver asked for.
-        driver: String,
-    },
-    /// No such volume.
-    #[error("get {0}: no such volume")]
-    Missing(String),
-    /// Containers mount it.
-    #[error("remove {name}: volume is in use - [{}]", containers.join(", "))]
-    InUse {
-        /// The volume.
-        name: VolumeName,
-        /// Their ids.
-        containers: Vec<String>,
-    },
-    /// The file system refused.
-    #[error("{action} {path}: {}", plain(source))]
-    Io {
-        /// `create`, `read`, `rename`, …
-        action: &'static str,
-        /// What on.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Something of the volume's name that rbox did not make.
-    #[error("create {name}: {path} is in the way and is not a volume; move it away or use another name")]
-    Foreign {
-        /// The volume.
-        name: VolumeName,
-        /// What is there.
-        path: PathBuf,
-    },
-    /// A filter that was refused.
-    #[error(transparent)]
-    Filter(#[from] FilterError),
-}
-
-impl VolumeError {
-    /// What it means to the caller.
-    pub fn kind(&self) -> Kind {
-        match self {
-            Self::Users(error) => error.kind(),
-            Self::Filter(error) => error.kind(),
-            Self::Option { .. } => Kind::Unsupported,
-            Self::Driver { .. } | Self::Missing(_) => Kind::NotFound,
-            Self::InUse { .. } | Self::Foreign { .. } => Kind::Conflict,
-            Self::Io { source, .. } => Kind::of_io(source),
-        }
-    }
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Record {
-    created: Timestamp,
-    anonymous: bool,
-    labels: BTreeMap<String, String>,
-}
-
-impl rbox_spec::record::Record for Record {
-    const STEPS: &'static [rbox_spec::record::Step] = &[version_1];
-}
-
-/// Before there were versions, labels came to records that had none.
-fn version_1(record: &mut serde_json::Map<String, serde_json::Value>) {
-    rbox_spec::record::fill(record, "labels", serde_json::Value::Object(serde_json::Map::new()));
-}
-
-/// A volume.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Volume {
-    /// Its name; 64 hex digits when nobody named it.
-    pub name: VolumeName,
-    /// Nobody named it: `rm -v`, `--rm` and `prune` take it away.
-    pub anonymous: bool,
-    /// When it was made.
-    pub created: Timestamp,
-    /// The user's labels.
-    pub labels: BTreeMap<String, String>,
-    /// The directory that is mounted.
-    pub mountpoint: PathBuf,
-    /// Why its record could not be read. It is used all the same, as one that was named and has no labels: what it
-    /// holds is worth more than its record.
-    pub damage: Option<String>,
-}
-
-/// Docker's JSON for a volume, with its keys and order.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "PascalCase")]
-pub struct VolumeJson {
-    created_at: String,
-    driver: &'static str,
-    labels: Option<BTreeMap<String, String>>,
-    mountpoint: String,
-    name: String,
-    options: Option<BTreeMap<String, String>>,
-    scope: &'static str,
-}
-
-impl Volume {
-    /// As `volume inspect` shows it.
-    pub fn to_json(&self) -> VolumeJson {
-        let labels = self.all_labels();
-        VolumeJson {
-            created_at: self.created.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            driver: "local",
-            labels: (!labels.is_empty()).then_some(labels),
-            mountpoint: self.mountpoint.display().to_string(),
-            name: self.name.to_string(),
-            options: None,
-            scope: "local",
-        }
-    }
-
-    /// The user's labels, and Docker's own on a volume that nobody named.
-    pub fn all_labels(&self) -> BTreeMap<String, String> {
-        let mut labels = self.labels.clone();
-        if self.anonymous {
-            labels.insert(ANONYMOUS_LABEL.into(), String::new());
-        }
-        labels
-    }
-
-    /// Bytes its files take on disk.
-    pub fn size(&self) -> u64 {
-        disk_usage(&self.mountpoint)
-    }
-}
 
 /// The volumes below one directory.
 #[derive(Debug, Clone)]
@@ -248,14 +103,10 @@ impl VolumeStore {
     }
 
     /// Makes a volume, or gives the one that has this name. With no name it is anonymous.
-    pub fn create(
-        &self,
-        name: Option<&VolumeName>,
-        labels: BTreeMap<String, String>,
-    ) -> Result<Volume, VolumeError> {
+    pub fn create(&self, name: Option<&VolumeName>, new: &NewVolume) -> Result<Volume, VolumeError> {
         match name {
-            Some(name) => self.ensure(name, false, labels, Lasting::Now),
-            None => self.ensure(&random_name()?, true, labels, Lasting::Now),
+            Some(name) => self.ensure(name, &NewVolume { anonymous: false, ..new.clone() }, Lasting::Now),
+            None => self.ensure(&random_name()?, &NewVolume { anonymous: true, ..new.clone() }, Lasting::Now),
         }
     }
 
@@ -263,8 +114,7 @@ impl VolumeStore {
     pub(crate) fn ensure(
         &self,
         name: &VolumeName,
-        anonymous: bool,
-        labels: BTreeMap<String, String>,
+        new: &NewVolume,
         lasting: Lasting,
     ) -> Result<Volume, VolumeError> {
         // A removal that runs at the same time may take it away between the two, and another process may make it.
@@ -272,13 +122,11 @@ impl VolumeStore {
             if let Some(volume) = self.settled(name)? {
                 if volume.damage.is_some() {
                     // The user names it again: its record is made good. What it held is not known any more.
-                    let record = Record { created: volume.created, anonymous, labels };
-                    self.mend(name, &record, lasting)?;
+                    self.mend(name, &new.record(volume.created), lasting)?;
                 }
                 return Ok(volume);
             }
-            let record = Record { created: Timestamp::now(), anonymous, labels: labels.clone() };
-            self.make(name, &record, lasting)?;
+            self.make(name, &new.record(Timestamp::now()), lasting)?;
         }
         Err(VolumeError::Foreign { name: name.clone(), path: self.place(name) })
     }
@@ -344,6 +192,48 @@ impl VolumeStore {
         }
     }
 
+    /// Locks a volume while its file system is mounted or unmounted. None when there is no such volume.
+    pub(crate) fn lock_to_mount(&self, name: &VolumeName) -> Result<Option<File>, VolumeError> {
+        self.lock(name, How::Exclusive)
+    }
+
+    /// Mounts a volume's file system on its directory, unless it is. The caller has the lock.
+    pub(crate) fn mount(&self, volume: &Volume) -> Result<(), VolumeError> {
+        let on = self.open_data(&volume.name)?;
+        if is_mount_root(&on)? {
+            return Ok(());
+        }
+        let mount = file_system::make(&volume.options, &volume.mountpoint)?;
+        Ok(attach(mount, on)?)
+    }
+
+    /// Unmounts whatever is mounted on a volume's directory. The caller has the lock.
+    pub(crate) fn unmount(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        // One on the other, should somebody have put them there; without end they cannot be.
+        for _ in 0..64 {
+            match self.open_data(name) {
+                Ok(data) if is_mount_root(&data)? => unmount(&self.mountpoint(name))?,
+                _ => return Ok(()),
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for all volumes; what could not be unmounted comes back.
+    pub(crate) fn unmount_all(&self) -> Vec<VolumeError> {
+        match self.list() {
+            Ok(volumes) => volumes.iter().filter_map(|volume| self.unmount(&volume.name).err()).collect(),
+            Err(error) => vec![error],
+        }
+    }
+
+    /// The directory that is mounted, or what is mounted on it.
+    fn open_data(&self, name: &VolumeName) -> Result<OwnedFd, VolumeError> {
+        let data = self.mountpoint(name);
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::open(&data, flags, Mode::empty()).map_err(|errno| io_error("open", &data)(errno.into()))
+    }
+
     /// Refuses a name that no volume has, after a removal that is under way.
     pub(crate) fn require(&self, name: &VolumeName) -> Result<(), VolumeError> {
         let found = self.settled(name)?;
@@ -378,18 +268,16 @@ impl VolumeStore {
         Ok(same.then_some(dir))
     }
 
-    /// Refuses what the `local` driver here cannot do; for `volume create -d … -o …`.
-    pub fn check_driver(name: &str, driver: &str, options: &[String]) -> Result<(), VolumeError> {
-        if driver != "local" {
+    /// Refuses another driver than `local`, and options that it does not take.
+    pub fn check_driver(
+        name: &str,
+        driver: &str,
+        options: &BTreeMap<String, String>,
+    ) -> Result<(), VolumeError> {
+        if !matches!(driver, "" | "local") {
             return Err(VolumeError::Driver { name: name.to_owned(), driver: driver.to_owned() });
         }
-        match options.first() {
-            Some(option) => {
-                let option = option.split('=').next().unwrap_or_default().to_owned();
-                Err(VolumeError::Option { name: name.to_owned(), option })
-            }
-            None => Ok(()),
-        }
+        check_options(options).map_err(|source| VolumeError::Option { name: name.to_owned(), source })
     }
 
     /// The volume of this name; none when there is none. One whose record is damaged is there, and says so.
@@ -404,31 +292,19 @@ impl VolumeStore {
             Err(error) => (None, Some(format!("read {}: {}", path.display(), plain(error)))),
         };
         let mountpoint = place.join(DATA);
-        let Some(record) = record else {
+        let record = match record {
+            Some(record) => record,
             // Only a directory with data in it is a volume: others may put here what they like.
-            let Some(made) = fs::metadata(&mountpoint).ok().filter(fs::Metadata::is_dir) else {
-                return Ok(None);
-            };
-            let created =
-                made.modified().ok().and_then(|at| Timestamp::try_from(at).ok()).unwrap_or_default();
-            let labels = BTreeMap::new();
-            return Ok(Some(Volume {
-                name: name.clone(),
-                anonymous: false,
-                created,
-                labels,
-                mountpoint,
-                damage,
-            }));
+            None => match fs::metadata(&mountpoint).ok().filter(fs::Metadata::is_dir) {
+                Some(made) => {
+                    let modified = made.modified().ok().and_then(|at| Timestamp::try_from(at).ok());
+                    NewVolume::default().record(modified.unwrap_or_default())
+                }
+                None => return Ok(None),
+            },
         };
-        Ok(Some(Volume {
-            name: name.clone(),
-            anonymous: record.anonymous,
-            created: record.created,
-            labels: record.labels,
-            mountpoint,
-            damage: None,
-        }))
+        let Record { created, anonymous, labels, options } = record;
+        Ok(Some(Volume { name: name.clone(), anonymous, created, labels, options, mountpoint, damage }))
     }
 
     /// All volumes, by name.
@@ -483,6 +359,8 @@ impl VolumeStore {
         if !containers.is_empty() {
             return Err(VolumeError::InUse { name: name.clone(), containers });
         }
+        // Left by a kill: what is mounted there is not ours to remove.
+        self.unmount(name)?;
         let place = self.place(name);
         let going = self.temporary(GONE)?;
         fs::rename(&place, &going).map_err(io_error("rename", &place))?;
@@ -498,7 +376,8 @@ impl VolumeStore {
         let before = users()?;
         for volume in self.list()? {
             let wanted = (all || volume.anonymous) && filters.labels(&volume.all_labels());
-            if !wanted || !before.of(&volume.name).is_empty() {
+            // What has a file system of its own stays: nothing would be gained, as Docker has it.
+            if !wanted || !volume.options.is_empty() || !before.of(&volume.name).is_empty() {
                 continue;
             }
             let size = volume.size();
@@ -586,11 +465,6 @@ fn make_private_dir(dir: &Path) -> Result<(), VolumeError> {
 
 fn exists(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::AlreadyExists | io::ErrorKind::DirectoryNotEmpty)
-}
-
-fn io_error(action: &'static str, path: &Path) -> impl Fn(io::Error) -> VolumeError {
-    let path = path.to_owned();
-    move |source| VolumeError::Io { action, path: path.clone(), source }
 }
 
 pub(crate) fn random_name() -> Result<VolumeName, VolumeError> {
