@@ -36,6 +36,7 @@ mod limits;
 mod logs;
 mod many;
 mod measured;
+mod mount_fields;
 mod mounts;
 mod naming;
 mod nested;

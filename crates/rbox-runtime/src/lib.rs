@@ -31,5 +31,5 @@ pub use join::{JoinRequest, Joined, join};
 pub use joined::{JoinedNamespace, open_namespaces};
 pub use launch::{Later, Launch, Stdio};
 pub use mounts::PROC_FILES;
-pub use plan::{Bind, PreparedMount, Source};
+pub use plan::{Bind, PreparedMount, SUBPATH, Source};
 pub use rbox_namespace::handshake::Failure;

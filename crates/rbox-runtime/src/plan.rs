@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Mount;
 use rbox_namespace::NamespaceSet;
 use rbox_sys::SysError;
+use rbox_sys::file::open_in_root;
 use rbox_sys::mount::{Attr, clone_tree, set_attributes};
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
@@ -44,6 +45,9 @@ pub enum Source {
     /// The v1 controllers' groups of this container, each with the names of its controllers, below a tmpfs.
     CgroupsV1(Vec<(String, PathBuf)>),
 }
+
+/// An option of a bind that the OCI specification does not have, with the path below the source that is mounted.
+pub const SUBPATH: &str = "subpath=";
 
 const KINDS: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup2", "cgroup"];
 
@@ -119,8 +123,12 @@ fn attribute(option: &str) -> Option<Attr> {
 #[derive(Debug)]
 pub struct Bind {
     path: PathBuf,
+    /// What of it is mounted: resolved below it as in a root, since a container may have written there.
+    below: Option<PathBuf>,
     recursive: bool,
     set: Attr,
+    /// Attributes of the uppermost mount only.
+    set_on_top: Attr,
     propagation: MountPropagationFlags,
     /// Mounts made below it reach its peers, and theirs it.
     pub(crate) shared: bool,
@@ -132,9 +140,36 @@ pub struct Bind {
 
 impl Bind {
     fn open(&self) -> Result<OwnedFd, SysError> {
-        let tree = clone_tree(rustix::fs::CWD, &self.path, self.recursive)?;
+        let tree = match &self.below {
+            None => clone_tree(rustix::fs::CWD, &self.path, self.recursive)?,
+            Some(below) => {
+                let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                let base = rustix::fs::open(&self.path, how, rustix::fs::Mode::empty())
+                    .map_err(|e| SysError::new("open", rbox_sys::trace::quoted(&self.path), e))?;
+                let place = open_in_root(&base, below, OFlags::PATH, 0)?;
+                clone_tree(&place, Path::new(""), self.recursive)?
+            }
+        };
         set_attributes(tree.as_fd(), self.set, Attr::empty(), self.propagation, self.recursive)?;
+        if !self.set_on_top.is_empty() {
+            let unchanged = MountPropagationFlags::empty();
+            set_attributes(tree.as_fd(), self.set_on_top, Attr::empty(), unchanged, false)?;
+        }
         Ok(tree)
+    }
+
+    /// Why it could not be opened, in Docker's words.
+    fn refused(&self, error: &SysError) -> RuntimeError {
+        let path = self.path.display();
+        RuntimeError::Config(match (&self.below, error.errno) {
+            (Some(below), errno) => format!(
+                "cannot access path {path}/{}: {}",
+                below.display().to_string().escape_debug(),
+                rbox_sys::error::reason(errno)
+            ),
+            (None, nix::errno::Errno::ENOENT) => format!("bind source path does not exist: {path}"),
+            (None, errno) => format!("bind source path {path}: {}", rbox_sys::error::reason(errno)),
+        })
     }
 
     /// Copies it in this namespace. The path must still lead to what was found there.
@@ -154,11 +189,12 @@ fn identity(fd: &OwnedFd) -> Result<((u64, u64), bool), SysError> {
 
 fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
     let path: &Path = mount.source().as_deref().unwrap_or(Path::new(""));
-    let mut set = Attr::empty();
+    let (mut set, mut set_on_top, mut below) = (Attr::empty(), Attr::empty(), None);
     let (mut propagation, mut shared) = (MountPropagationFlags::PRIVATE, false);
     for option in mount.options().iter().flatten() {
-        set |= attribute(option).unwrap_or(Attr::empty());
         match option.as_str() {
+            "ro" => set_on_top |= Attr::MOUNT_ATTR_RDONLY,
+            "rro" => set |= Attr::MOUNT_ATTR_RDONLY,
             "shared" | "rshared" => {
                 require_propagation(path, &["shared:"], "a shared mount")?;
                 // A shared tree keeps its peers; any other leaves them, so that mounts made inside stay inside.
@@ -168,22 +204,25 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
                 require_propagation(path, &["shared:", "master:"], "a shared or slave mount")?;
                 propagation = MountPropagationFlags::DOWNSTREAM;
             }
-            _ => {}
+            other => {
+                set |= attribute(other).unwrap_or(Attr::empty());
+                below = below.or_else(|| other.strip_prefix(SUBPATH).map(PathBuf::from));
+            }
         }
     }
     let recursive = !has_option(mount, "bind") || has_option(mount, "rbind");
-    let mut bind =
-        Bind { path: path.to_owned(), recursive, set, propagation, shared, is_dir: false, found: (0, 0) };
-    let tree = bind.open().map_err(|error| match error.errno {
-        nix::errno::Errno::ENOENT => {
-            RuntimeError::Config(format!("bind source path does not exist: {}", path.display()))
-        }
-        errno => RuntimeError::Config(format!(
-            "bind source path {}: {}",
-            path.display(),
-            rbox_sys::error::reason(errno)
-        )),
-    })?;
+    let mut bind = Bind {
+        path: path.to_owned(),
+        below,
+        recursive,
+        set,
+        set_on_top,
+        propagation,
+        shared,
+        is_dir: false,
+        found: (0, 0),
+    };
+    let tree = bind.open().map_err(|error| bind.refused(&error))?;
     (bind.found, bind.is_dir) = identity(&tree)?;
     Ok(Source::Tree { tree, bind })
 }

@@ -1,5 +1,6 @@
 //! Mounts as users write them: `-v`, `--mount` and `--tmpfs`, in Docker's grammar.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -7,6 +8,8 @@ use serde_json::{Map, Value, json};
 
 use crate::kind::Kind;
 use crate::name::{InvalidName, VolumeName};
+
+mod fields;
 
 /// What stands at the mount's source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +23,9 @@ pub enum MountKind {
         create: bool,
         /// `private`, `rprivate`, `shared`, `rshared`, `slave` or `rslave`; empty for the default `rprivate`.
         propagation: String,
+        /// What of the mounts below it is mounted, and how.
+        #[serde(default)]
+        recursive: Recursive,
     },
     /// A volume that rbox keeps.
     Volume {
@@ -29,6 +35,15 @@ pub enum MountKind {
         anonymous: bool,
         /// Leave an empty volume empty instead of copying what the image has there.
         no_copy: bool,
+        /// The directory or file in it that is mounted; empty for all of it.
+        #[serde(default)]
+        subpath: String,
+        /// Labels for it, when it is made.
+        #[serde(default)]
+        labels: BTreeMap<String, String>,
+        /// The driver's options for it, when it is made.
+        #[serde(default)]
+        options: BTreeMap<String, String>,
     },
     /// Memory.
     Tmpfs {
@@ -41,7 +56,29 @@ pub enum MountKind {
     },
 }
 
+/// `bind-recursive`: the mounts below a bind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Recursive {
+    /// Mounted, and read-only where the bind is.
+    #[default]
+    Enabled,
+    /// Not mounted.
+    Disabled,
+    /// Mounted, and writable where the bind is read-only.
+    Writable,
+    /// Mounted, and read-only or an error.
+    ReadOnly,
+}
+
 impl MountKind {
+    /// A volume with nothing asked of it.
+    pub fn volume(name: Option<VolumeName>, no_copy: bool) -> Self {
+        let (labels, options) = (BTreeMap::new(), BTreeMap::new());
+        let anonymous = name.is_none();
+        Self::Volume { name, anonymous, no_copy, subpath: String::new(), labels, options }
+    }
+
     /// The source as `-v` has it: a path of the host or a volume's name. None for memory and for what has no name yet.
     pub fn source(&self) -> Option<&str> {
         match self {
@@ -49,6 +86,50 @@ impl MountKind {
             Self::Volume { name, .. } => name.as_ref().map(VolumeName::as_str),
             Self::Tmpfs { .. } => None,
         }
+    }
+}
+
+impl MountKind {
+    /// What Docker's API has of it in `BindOptions` and the like: what is not asked for is left out.
+    fn options_as_docker(&self) -> Map<String, Value> {
+        let mut out = Map::new();
+        let mut add = |key: &str, value: Value| drop(out.insert(key.to_owned(), value));
+        match self {
+            Self::Bind { propagation, recursive, .. } => {
+                if !propagation.is_empty() {
+                    add("Propagation", propagation.clone().into());
+                }
+                match recursive {
+                    Recursive::Enabled => {}
+                    Recursive::Disabled => add("NonRecursive", true.into()),
+                    Recursive::Writable => add("ReadOnlyNonRecursive", true.into()),
+                    Recursive::ReadOnly => add("ReadOnlyForceRecursive", true.into()),
+                }
+            }
+            Self::Volume { no_copy, subpath, labels, options, .. } => {
+                if *no_copy {
+                    add("NoCopy", true.into());
+                }
+                if !labels.is_empty() {
+                    add("Labels", json!(labels));
+                }
+                if !subpath.is_empty() {
+                    add("Subpath", subpath.clone().into());
+                }
+                if !options.is_empty() {
+                    add("DriverConfig", json!({ "Options": options }));
+                }
+            }
+            Self::Tmpfs { size, mode, .. } => {
+                if let Some(size) = size {
+                    add("SizeBytes", (*size).into());
+                }
+                if let Some(mode) = mode {
+                    add("Mode", (*mode).into());
+                }
+            }
+        }
+        out
     }
 }
 
@@ -65,6 +146,9 @@ pub struct MountSpec {
     /// The flag it was asked for with.
     #[serde(default)]
     pub given_by: GivenBy,
+    /// The options of `-v`, as given.
+    #[serde(default)]
+    pub mode: String,
 }
 
 /// Why a mount argument was refused.
@@ -127,6 +211,9 @@ pub enum InvalidMount {
         /// What is wrong with it.
         why: String,
     },
+    /// `--mount` with fields that do not go together.
+    #[error("{0}")]
+    Config(String),
     /// `--tmpfs` with an option that tmpfs does not have.
     #[error("invalid tmpfs option \"{option}\" in '{spec}'")]
     Tmpfs {
@@ -187,7 +274,12 @@ impl MountSpec {
         {
             return None;
         }
-        let mode = if self.read_only { ":ro" } else { "" };
+        let mode = match self.mode.as_str() {
+            // Records of older versions have no options.
+            "" if self.read_only => ":ro".to_owned(),
+            "" => String::new(),
+            mode => format!(":{mode}"),
+        };
         Some(format!("{}:{}{mode}", self.kind.source()?, self.target))
     }
 
@@ -222,20 +314,14 @@ impl MountSpec {
         if self.read_only {
             out.insert("ReadOnly".into(), true.into());
         }
-        match &self.kind {
-            MountKind::Bind { propagation, .. } if !propagation.is_empty() => {
-                out.insert("BindOptions".into(), json!({ "Propagation": propagation }));
-            }
-            MountKind::Volume { no_copy: true, .. } => {
-                out.insert("VolumeOptions".into(), json!({ "NoCopy": true }));
-            }
-            MountKind::Tmpfs { size, mode, .. } if size.is_some() || mode.is_some() => {
-                let mut options = Map::new();
-                options.extend(size.map(|size| ("SizeBytes".to_owned(), size.into())));
-                options.extend(mode.map(|mode| ("Mode".to_owned(), mode.into())));
-                out.insert("TmpfsOptions".into(), options.into());
-            }
-            _ => {}
+        let options = self.kind.options_as_docker();
+        if !options.is_empty() {
+            let key = match &self.kind {
+                MountKind::Bind { .. } => "BindOptions",
+                MountKind::Volume { .. } => "VolumeOptions",
+                MountKind::Tmpfs { .. } => "TmpfsOptions",
+            };
+            out.insert(key.into(), options.into());
         }
         out.into()
     }
@@ -273,100 +359,19 @@ impl MountSpec {
         if !is_path && !propagation.is_empty() {
             return extra("volume", "BindOptions", "a propagation mode", "bind mount");
         }
+        let bind =
+            |source| MountKind::Bind { source, create: true, propagation, recursive: Recursive::default() };
         let kind = match source {
-            None => MountKind::Volume { name: None, anonymous: true, no_copy },
-            Some(path) if path.starts_with('/') => {
-                MountKind::Bind { source: path.to_owned(), create: true, propagation }
-            }
+            None => MountKind::volume(None, no_copy),
+            Some(path) if path.starts_with('/') => bind(path.to_owned()),
             Some(path)
                 if path.starts_with("./") || path.starts_with("../") || path == "." || path == ".." =>
             {
-                MountKind::Bind { source: below(cwd, path)?, create: true, propagation }
+                bind(below(cwd, path)?)
             }
-            Some(name) => MountKind::Volume { name: Some(name.parse()?), anonymous: false, no_copy },
+            Some(name) => MountKind::volume(Some(name.parse()?), no_copy),
         };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Volume })
-    }
-
-    /// `--mount type=bind|volume|tmpfs,source=…,target=…,readonly,…`.
-    pub fn parse_mount(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
-        let bad = |why: String| InvalidMount::Mount { spec: spec.to_owned(), why };
-        let (mut kind, mut source, mut target) = ("volume".to_owned(), String::new(), String::new());
-        let (mut read_only, mut no_copy, mut propagation) = (false, false, String::new());
-        let (mut size, mut mode) = (None, None);
-        let flag = |key: &str, value: Option<&str>| match value {
-            None | Some("true" | "1") => Ok(true),
-            Some("false" | "0") => Ok(false),
-            Some(other) => Err(bad(format!("invalid value for {key}: {other}"))),
-        };
-        for field in &csv_fields(spec)
-            .map_err(|(column, what)| bad(format!("parse error on line 1, column {column}: {what}")))?
-        {
-            let (key, value) = match field.split_once('=') {
-                Some((key, value)) => (key.trim().to_ascii_lowercase(), Some(value)),
-                None => (field.trim().to_ascii_lowercase(), None),
-            };
-            let text = || {
-                value
-                    .map(str::to_owned)
-                    .ok_or_else(|| bad(format!("invalid field '{field}' must be a key=value pair")))
-            };
-            match key.as_str() {
-                "type" => kind = text()?.to_ascii_lowercase(),
-                "source" | "src" => source = text()?,
-                "target" | "dst" | "destination" => target = text()?,
-                "readonly" | "ro" => read_only = flag(&key, value)?,
-                "volume-nocopy" => no_copy = flag(&key, value)?,
-                "bind-propagation" => propagation = text()?,
-                "bind-recursive" | "consistency" | "volume-driver" | "volume-label" | "volume-opt" => {
-                    let text = text()?;
-                    let harmless = matches!(
-                        (key.as_str(), text.as_str()),
-                        ("bind-recursive", "enabled")
-                            | ("consistency" | "volume-label", _)
-                            | ("volume-driver", "local")
-                    );
-                    if !harmless {
-                        return Err(bad(format!("{key}={text} is not supported")));
-                    }
-                }
-                "tmpfs-size" => {
-                    let text = text()?;
-                    size = Some(
-                        bytes(&text).ok_or_else(|| bad(format!("invalid value for tmpfs-size: {text}")))?,
-                    );
-                }
-                "tmpfs-mode" => {
-                    let text = text()?;
-                    mode = Some(
-                        u32::from_str_radix(&text, 8)
-                            .ok()
-                            .filter(|m| *m <= 0o7777)
-                            .ok_or_else(|| bad(format!("invalid value for tmpfs-mode: {text}")))?,
-                    );
-                }
-                other => return Err(bad(format!("unexpected key '{other}' in '{field}'"))),
-            }
-        }
-        if target.is_empty() {
-            return Err(bad("target is required".to_owned()));
-        }
-        let target = target_of(&target)?;
-        if !propagation.is_empty() && !PROPAGATION.contains(&propagation.as_str()) {
-            return Err(bad(format!("invalid propagation value: {propagation}")));
-        }
-        let kind = match kind.as_str() {
-            "bind" if source.is_empty() => return Err(bad("source is required for type=bind".to_owned())),
-            "bind" => MountKind::Bind { source: below(cwd, &source)?, create: false, propagation },
-            "volume" if source.is_empty() => MountKind::Volume { name: None, anonymous: true, no_copy },
-            "volume" => MountKind::Volume { name: Some(source.parse()?), anonymous: false, no_copy },
-            "tmpfs" if source.is_empty() => MountKind::Tmpfs { size, mode, options: Vec::new() },
-            "tmpfs" => return Err(bad("source is not allowed for type=tmpfs".to_owned())),
-            other => {
-                return Err(bad(format!("mount type unknown: \"{other}\": expected bind, volume or tmpfs")));
-            }
-        };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Mount })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Volume, mode: options.to_owned() })
     }
 
     /// `--tmpfs PATH[:opt,opt…]`, options as mount(8) has them for tmpfs.
@@ -410,7 +415,7 @@ impl MountSpec {
             }
         }
         let kind = MountKind::Tmpfs { size, mode, options };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Tmpfs })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Tmpfs, mode: String::new() })
     }
 }
 
@@ -450,46 +455,6 @@ impl Mode {
             }
         }
         Some(mode)
-    }
-}
-
-/// One line of comma-separated values, as Go's encoding/csv reads it: a field in quotes may have commas, and quotes
-/// doubled. What is wrong comes with its column, counted in bytes from 1.
-fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
-    let mut fields = Vec::new();
-    let mut at = 0;
-    loop {
-        let rest = &line[at..];
-        if rest.starts_with('"') {
-            let mut field = String::new();
-            at += 1;
-            loop {
-                let wrong = "extraneous or missing \" in quoted-field";
-                let Some(quote) = line[at..].find('"') else { return Err((line.len() + 1, wrong)) };
-                field.push_str(&line[at..at + quote]);
-                at += quote + 1;
-                match line.as_bytes().get(at) {
-                    Some(b'"') => {
-                        field.push('"');
-                        at += 1;
-                    }
-                    None | Some(b',') => break,
-                    Some(_) => return Err((at, wrong)),
-                }
-            }
-            fields.push(field);
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if let Some(quote) = rest[..end].find('"') {
-                return Err((at + quote + 1, "bare \" in non-quoted field"));
-            }
-            fields.push(rest[..end].to_owned());
-            at += end;
-        }
-        if at >= line.len() {
-            return Ok(fields);
-        }
-        at += 1;
     }
 }
 
@@ -548,8 +513,7 @@ mod tests {
             MountSpec::parse_volume("db:/data", Some("/")).unwrap().kind,
             MountKind::Volume { anonymous: false, .. }
         ));
-        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", Some("/cwd")).unwrap().kind
-        else {
+        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", Some("/cwd")).unwrap().kind else {
             panic!()
         };
         assert_eq!(source, "/cwd/./x");
@@ -579,25 +543,6 @@ mod tests {
     }
 
     #[test]
-    fn mount_fields() {
-        let m =
-            MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", Some("/")).unwrap();
-        assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
-        for bad in [
-            "",
-            "type=bind,target=/x",
-            "type=nfs,target=/x",
-            "type=bind,source=/a",
-            "source=a,target=x",
-            "type=tmpfs,source=a,target=/x",
-            "bogus=1,target=/x",
-            "type=tmpfs,target=/x,tmpfs-mode=99",
-        ] {
-            assert!(MountSpec::parse_mount(bad, Some("/")).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn one_option_of_each_group() {
         for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:cached"] {
             assert!(MountSpec::parse_volume(good, Some("/")).is_ok(), "{good}");
@@ -610,21 +555,6 @@ mod tests {
             let error = MountSpec::parse_volume(bad, Some("/")).unwrap_err().to_string();
             assert!(error.contains("must not be specified"), "{error}");
         }
-    }
-
-    #[test]
-    fn fields_in_quotes() {
-        let fields = |line| csv_fields(line).map_err(|(column, _)| column);
-        assert_eq!(fields(r#"a=1,"src=/p/a,b",c"#).unwrap(), ["a=1", "src=/p/a,b", "c"]);
-        assert_eq!(fields(r#""a""b","",c"#).unwrap(), [r#"a"b"#, "", "c"]);
-        assert_eq!(fields("").unwrap(), [""]);
-        assert_eq!(fields("a,").unwrap(), ["a", ""]);
-        assert_eq!(fields("ä,\"ö,ü\"").unwrap(), ["ä", "ö,ü"]);
-        for (bad, column) in [(r#"a"b"#, 2), (r#"x,a"b"#, 4), (r#""a"#, 3), (r#""a"b"#, 3)] {
-            assert_eq!(fields(bad), Err(column), "{bad}");
-        }
-        let mount = MountSpec::parse_mount(r#"type=bind,"src=/p/a,b",dst=/x"#, Some("/")).unwrap();
-        assert_eq!(mount.to_string(), "/p/a,b:/x");
     }
 
     #[test]

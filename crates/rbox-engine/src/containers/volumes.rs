@@ -49,17 +49,27 @@ pub(crate) fn name_anonymous(record: &mut ContainerRecord) -> Result<(), VolumeE
     Ok(())
 }
 
+/// What a mount's volume is made with, if there is none of its name.
+pub(crate) fn new_volume(kind: &MountKind) -> NewVolume {
+    match kind {
+        MountKind::Volume { anonymous, labels, options, .. } => {
+            NewVolume { anonymous: *anonymous, labels: labels.clone(), options: options.clone() }
+        }
+        _ => NewVolume::default(),
+    }
+}
+
 /// Makes those of a container's volumes that are not there. Its record is on disk already.
 pub(crate) fn ensure_all(paths: &Paths, record: &ContainerRecord) -> Result<(), VolumeError> {
     let store = VolumeStore::of(paths);
     let lasting = if record.host.auto_remove { Lasting::Later } else { Lasting::Now };
     for mount in &record.host.mounts {
-        let MountKind::Volume { name: Some(name), anonymous, .. } = &mount.kind else { continue };
+        let MountKind::Volume { name: Some(name), .. } = &mount.kind else { continue };
         if mount.given_by == GivenBy::VolumesFrom {
             // Another container's: it went with that one if it is not there any more, and an empty one is not what was asked for.
             store.require(name)?;
         } else {
-            store.ensure(name, &NewVolume { anonymous: *anonymous, ..NewVolume::default() }, lasting)?;
+            store.ensure(name, &new_volume(&mount.kind), lasting)?;
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::error::EngineError;
 use crate::oci::config::host_devices;
 use crate::oci::security::{capabilities, filter};
 use crate::record::container::ContainerRecord;
+use crate::volume::store::VolumeStore;
 
 pub(crate) fn invalid(error: impl std::fmt::Display) -> EngineError {
     EngineError::Invalid(error.to_string())
@@ -148,6 +149,10 @@ pub(crate) fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {
                 mount.target,
                 rbox_runtime::PROC_FILES.join(", ")
             )));
+        }
+        if let MountKind::Volume { name, options, .. } = &mount.kind {
+            let name = name.as_ref().map_or("volume", |name| name.as_str());
+            VolumeStore::check_driver(name, "local", options)?;
         }
         if let MountKind::Bind { source, create: false, .. } = &mount.kind
             && !Path::new(source).exists()

@@ -36,5 +36,6 @@ fn share(mut mount: MountSpec, read_only: bool) -> Option<MountSpec> {
     }
     mount.read_only |= read_only;
     mount.given_by = GivenBy::VolumesFrom;
+    mount.mode.clear();
     Some(mount)
 }

@@ -121,7 +121,11 @@ fn graph_driver(record: &ContainerRecord, dir: &std::path::Path) -> Value {
 fn mounts(paths: &Paths, record: &ContainerRecord) -> Value {
     let one = |mount: &MountSpec| {
         let writable = !mount.read_only;
-        let mode = if mount.read_only { "ro" } else { "" };
+        // As it was given with `-v`; records of older versions have only what it came to.
+        let mode = match mount.mode.as_str() {
+            "" if mount.read_only && mount.given_by == GivenBy::Volume => "ro",
+            mode => mode,
+        };
         match &mount.kind {
             MountKind::Bind { source, propagation, .. } => json!({
                 "Type": "bind",

@@ -16,6 +16,7 @@ use rbox_spec::mount::MountKind;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
+use crate::containers::volumes;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
@@ -30,7 +31,7 @@ use crate::record::file::write_json;
 use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE, UPPER, WORK};
 use crate::volume::holders;
 use crate::volume::populate::populate;
-use crate::volume::store::{NewVolume, VolumeStore};
+use crate::volume::store::VolumeStore;
 
 /// A container whose program runs, and what its monitor must keep open.
 pub(crate) struct Launched {
@@ -118,7 +119,7 @@ fn carry_out(
         "The image's layers, read-only, below one directory for changes.",
         || mount_root(paths, record, &stage, record.host.auto_remove),
     )?;
-    let volumes = ready_volumes(paths, record, root.as_fd())?;
+    let ready = ready_volumes(paths, record, root.as_fd())?;
     let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
@@ -127,7 +128,7 @@ fn carry_out(
     let held_ports = way.plan(paths, record, live, again.endpoints)?;
     let shared = files::shared(paths, record)?;
     let given_files = given_files(paths, record, live, shared.as_ref())?;
-    let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes })?;
+    let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes: ready })?;
 
     let groups: Vec<(String, PathBuf)> =
         cgroup.paths().v1.iter().map(|(names, path)| (names.clone(), path.clone())).collect();
@@ -231,17 +232,23 @@ fn ready_volumes(
     let mut ready = Vec::new();
     for mount in &record.host.mounts {
         match &mount.kind {
-            MountKind::Volume { name: Some(name), anonymous, no_copy } => {
+            MountKind::Volume { name: Some(name), no_copy, subpath, .. } => {
                 // It was made with the container; one that was removed by hand since is made again.
-                let new = NewVolume { anonymous: *anonymous, ..NewVolume::default() };
+                let new = volumes::new_volume(&mount.kind);
                 let volume = store.ensure(name, &new, rbox_sys::durable::Lasting::Later)?;
                 holders::hold(paths, &volume, &record.id)?;
                 let target = Path::new(&mount.target);
                 if !no_copy
                     && let Ok(image) = file::open_in_root(root, target, OFlags::RDONLY | OFlags::DIRECTORY, 0)
                 {
-                    let turn = store.turn_to_fill(name)?;
-                    populate(image.as_fd(), open_dir(&volume.mountpoint)?.as_fd(), &turn)?;
+                    let data = open_dir(&volume.mountpoint)?;
+                    let below = Path::new(if subpath.is_empty() { "." } else { subpath });
+                    // A file, or what is not there, gets nothing; the mount tells of it.
+                    if let Ok(place) = file::open_in_root(&data, below, OFlags::RDONLY | OFlags::DIRECTORY, 0)
+                    {
+                        let turn = store.turn_to_fill(name)?;
+                        populate(image.as_fd(), place.as_fd(), &turn)?;
+                    }
                 }
                 ready.push((mount.target.clone(), volume.mountpoint));
             }

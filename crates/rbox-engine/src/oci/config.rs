@@ -12,9 +12,10 @@ use oci_spec::runtime::{
     PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
     UserBuilder,
 };
+use rbox_runtime::SUBPATH;
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode};
-use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
 use rbox_spec::user::ResolvedUser;
@@ -277,18 +278,25 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
 }
 
 fn user_mount(spec: &MountSpec, facts: &Facts<'_>) -> Result<Mount, OciSpecError> {
-    let access = if spec.read_only { "ro" } else { "rw" };
+    // Read-only is what is mounted below it, too.
+    let access = if spec.read_only { "rro" } else { "rw" };
     match &spec.kind {
-        MountKind::Bind { source, propagation, .. } => {
+        MountKind::Bind { source, propagation, recursive, .. } => {
             let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
-            mount(&spec.target, "bind", Path::new(source), &["rbind", access, propagation])
+            let how = if *recursive == Recursive::Disabled { "bind" } else { "rbind" };
+            let access = if spec.read_only && *recursive == Recursive::Writable { "ro" } else { access };
+            mount(&spec.target, "bind", Path::new(source), &[how, access, propagation])
         }
-        MountKind::Volume { .. } => {
+        MountKind::Volume { subpath, .. } => {
             let source =
                 facts.volumes.iter().find(|(target, _)| *target == spec.target).map(|(_, dir)| dir.as_path());
-            mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &["rbind", access])
+            let below = format!("{SUBPATH}{subpath}");
+            let mut options = vec!["rbind", access];
+            options.extend((!subpath.is_empty()).then_some(below.as_str()));
+            mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &options)
         }
         MountKind::Tmpfs { size, mode, options } => {
+            let access = if spec.read_only { "ro" } else { "rw" };
             let mut all = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned()];
             // tmpfs is noexec like Docker's --tmpfs, unless `exec` is asked for.
             if !options.iter().any(|o| o == "exec") {

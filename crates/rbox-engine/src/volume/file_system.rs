@@ -196,7 +196,7 @@ fn address_of(name: &str) -> Result<IpAddr, String> {
     if let Ok(address) = name.parse() {
         return Ok(address);
     }
-    let mut found = (name, 0).to_socket_addrs().map_err(|error| rbox_sys::plain(error))?;
+    let mut found = (name, 0).to_socket_addrs().map_err(rbox_sys::plain)?;
     let first = found.next().map(|address| address.ip());
     first.ok_or_else(|| format!("lookup {name}: no such host"))
 }

@@ -156,14 +156,14 @@ fn a_damaged_record_is_that_volumes_alone() {
     for damaged in ["", "{", "[]", "\0\0\0", r#"{"created":1}"#] {
         let (bad, good) = (name("bad"), name("good"));
         for name in [&bad, &good] {
-            store.create(Some(name), BTreeMap::new()).unwrap();
+            store.create(Some(name), &NewVolume::default()).unwrap();
         }
         fs::write(store.mountpoint(&bad).join("kept"), "x").unwrap();
         fs::write(store.dir.join("bad/volume.json"), damaged).unwrap();
         let listed = store.list().unwrap();
         assert_eq!(listed.iter().map(|v| v.damage.is_some()).collect::<Vec<_>>(), [true, false]);
         assert!(!listed[0].anonymous, "prune without -a leaves it");
-        assert!(store.create(Some(&bad), BTreeMap::new()).unwrap().damage.is_some(), "told once");
+        assert!(store.create(Some(&bad), &NewVolume::default()).unwrap().damage.is_some(), "told once");
         assert!(store.get(&bad).unwrap().unwrap().damage.is_none(), "and mended");
         assert!(store.mountpoint(&bad).join("kept").exists());
         fs::remove_file(store.dir.join("bad/volume.json")).unwrap();
@@ -185,11 +185,11 @@ fn what_is_not_ours_is_left_alone() {
         assert!(fs::symlink_metadata(store.dir.join(foreign)).is_ok());
     }
     for foreign in ["link", "file"] {
-        let refused = store.create(Some(&name(foreign)), BTreeMap::new()).unwrap_err().to_string();
+        let refused = store.create(Some(&name(foreign)), &NewVolume::default()).unwrap_err().to_string();
         assert!(refused.contains("is in the way"), "{refused}");
     }
     assert_eq!(fs::read_dir(dir.path().join("host")).unwrap().count(), 1);
-    store.create(Some(&name("empty")), BTreeMap::new()).unwrap();
+    store.create(Some(&name("empty")), &NewVolume::default()).unwrap();
 }
 
 /// A removal and a use at the same time: whoever is told that the volume is there has it.
@@ -199,13 +199,13 @@ fn a_volume_taken_into_use_is_not_removed() {
     let (_dir, store) = store();
     let (store, data) = (&store, &name("data"));
     for _ in 0..200 {
-        store.create(Some(data), BTreeMap::new()).unwrap();
+        store.create(Some(data), &NewVolume::default()).unwrap();
         let taken = Mutex::new(false);
         let users = || if *taken.lock().unwrap() { used() } else { unused() };
         std::thread::scope(|scope| {
             scope.spawn(|| {
                 *taken.lock().unwrap() = true;
-                let volume = store.create(Some(data), BTreeMap::new()).unwrap();
+                let volume = store.create(Some(data), &NewVolume::default()).unwrap();
                 assert!(File::create(volume.mountpoint.join("file")).is_ok());
             });
             scope.spawn(|| store.remove(data, &users).is_ok());
@@ -219,7 +219,7 @@ fn many_makers_of_one_name_get_one_volume() {
     let (_dir, store) = store();
     let made: Vec<Volume> = std::thread::scope(|scope| {
         let makers: Vec<_> = (0..8)
-            .map(|_| scope.spawn(|| store.create(Some(&name("shared")), BTreeMap::new()).unwrap()))
+            .map(|_| scope.spawn(|| store.create(Some(&name("shared")), &NewVolume::default()).unwrap()))
             .collect();
         makers.into_iter().map(|maker| maker.join().unwrap()).collect()
     });
