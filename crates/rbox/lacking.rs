@@ -53,6 +53,10 @@ const INSTEAD: &[(&str, &str)] = &[
     ),
     ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
     ("login", "'rbox pull' reads the credentials in ~/.docker/config.json, and asks the helpers it names"),
+    (
+        "volume update",
+        "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",
+    ),
     ("push", "'rbox save' writes an image that other tools can push"),
 ];
 
@@ -138,7 +142,7 @@ pub(crate) fn command(name: &str) -> String {
         let first = name.split(' ').next_back().unwrap_or(name);
         let instead = INSTEAD
             .iter()
-            .find(|(lacking, _)| *lacking == first)
+            .find(|(lacking, _)| *lacking == name || *lacking == first)
             .map_or("see 'rbox --help'", |(_, hint)| hint);
         return format!("'{name}' is a docker command that rbox does not have; {instead}");
     }

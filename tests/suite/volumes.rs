@@ -172,6 +172,32 @@ fn refusals_in_dockers_words() {
     said(&["volume", "rm", "-f", &volume], 1, &format!("remove {volume}: volume is in use - [{id}]"));
 }
 
+#[test]
+fn prune_takes_what_docker_takes() {
+    let Some(t) = Test::start() else { return };
+    let (kept, named, name) = (t.name("kept"), t.name("named"), t.name("c"));
+    t.ok(["volume", "create", "--label", "keep", &kept]);
+    t.ok(["volume", "create", &named]);
+    let anonymous = t.ok(["volume", "create", "--label", "stage=test"]);
+    t.ok(["create", "--name", &name, "-v", "/used", BUSYBOX]);
+    let left = || t.ok(["volume", "ls", "-q"]).lines().count();
+    t.ok(["volume", "prune", "-f", "--filter", "label=other"]);
+    assert_eq!(left(), 4);
+    assert!(t.ok(["volume", "prune", "-f", "--filter", "label!=keep"]).contains(&anonymous));
+    assert_eq!(left(), 3, "named ones and those in use stay");
+    assert!(t.ok(["volume", "prune", "-f", "--filter", "all=1", "--filter", "label!=keep"]).contains(&named));
+    assert!(t.ok(["volume", "prune", "-a", "-f"]).contains(&kept));
+    assert_eq!(left(), 1);
+    for key in ["until=24h", "dangling=true", "name=x"] {
+        let key_alone = key.split('=').next().unwrap();
+        t.rbox(["volume", "prune", "-f", "--filter", key])
+            .refused(125, &[&format!("invalid filter '{key_alone}'")]);
+    }
+    t.rbox(["volume", "prune", "-a", "-f", "--filter", "all=true"])
+        .refused(125, &["conflicting options: cannot specify both --all and --filter all=1"]);
+    t.rbox(["volume", "update", &kept]).refused(125, &["cluster volumes of a swarm"]);
+}
+
 /// A volume's record that a power cut or a hand has damaged is told of; its data and all others are used as before.
 #[test]
 fn a_damaged_record_is_in_nobodys_way() {

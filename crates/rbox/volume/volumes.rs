@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use clap::Parser;
 use rbox_engine::engine::{NewVolume, Volume, VolumeError, VolumeStore};
-use rbox_engine::listing::filter::{Filters, PRUNE_KEYS, VOLUME_KEYS};
+use rbox_engine::listing::filter::{Filters, VOLUME_KEYS, VOLUME_PRUNE_KEYS};
 use rbox_engine::spec::VolumeName;
 use rbox_engine::spec::volume_options::parse_options;
 use serde_json::{Value, json};
@@ -200,8 +200,12 @@ pub(crate) struct Prune {
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = self.pruning.filters(PRUNE_KEYS)?;
-        let all = self.all || filters.boolean("all")?.unwrap_or(false);
+        let filters = self.pruning.filters(VOLUME_PRUNE_KEYS)?;
+        let by_filter = filters.boolean("all")?;
+        if self.all && by_filter.is_some() {
+            return Err(bad_input("conflicting options: cannot specify both --all and --filter all=1"));
+        }
+        let all = self.all || by_filter.unwrap_or(false);
         let what = if all { "all local volumes" } else { "anonymous local volumes" };
         let warning = format!("WARNING! This will remove {what} not used by at least one container.");
         if !self.pruning.agreed(&warning)? {

@@ -49,7 +49,9 @@ pub const IMAGE_KEYS: &[&str] = &["dangling", "label", "before", "since", "refer
 pub const VOLUME_KEYS: &[&str] = &["dangling", "name", "label", "driver"];
 /// Keys of `network ls`.
 pub const NETWORK_KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
-/// Keys of every `prune`.
+/// Keys of `volume prune`.
+pub const VOLUME_PRUNE_KEYS: &[&str] = &["label", "label!", "all"];
+/// Keys of every other `prune`.
 pub const PRUNE_KEYS: &[&str] = &["until", "label", "label!", "dangling", "all"];
 
 /// What was given by `--filter`, by key.
