@@ -146,8 +146,8 @@ pub struct MountSpec {
     /// The flag it was asked for with.
     #[serde(default)]
     pub given_by: GivenBy,
-    /// The options of `-v`, as given.
-    #[serde(default)]
+    /// The options of `-v`, as given. A tmpfs has a `mode` of its own in the same record.
+    #[serde(default, rename = "given_mode")]
     pub mode: String,
 }
 
@@ -540,6 +540,23 @@ mod tests {
             "create x: volume name is too short, names should be at least two alphanumeric characters"
         );
         assert!(said("a/b:/x").starts_with("create a/b: \"a/b\" includes invalid characters"));
+    }
+
+    #[test]
+    fn records_are_read_as_they_were_written() {
+        let volume = |spec| MountSpec::parse_volume(spec, "/").unwrap();
+        let all = [
+            volume("/a:/b:ro,z"),
+            volume("db:/data:nocopy"),
+            volume("/data"),
+            MountSpec::parse_tmpfs("/t:size=1m,mode=700").unwrap(),
+            MountSpec::parse_mount("type=tmpfs,dst=/t,tmpfs-mode=1777", "/").unwrap(),
+            MountSpec::parse_mount("src=v1,dst=/x,volume-subpath=a,volume-opt=type=nfs", "/").unwrap(),
+        ];
+        for mount in all {
+            let text = serde_json::to_string(&mount).unwrap();
+            assert_eq!(serde_json::from_str::<MountSpec>(&text).unwrap(), mount, "{text}");
+        }
     }
 
     #[test]
