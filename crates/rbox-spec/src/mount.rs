@@ -513,7 +513,8 @@ mod tests {
             MountSpec::parse_volume("db:/data", Some("/")).unwrap().kind,
             MountKind::Volume { anonymous: false, .. }
         ));
-        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", Some("/cwd")).unwrap().kind else {
+        let MountKind::Bind { source, .. } = MountSpec::parse_volume("./x:/y", Some("/cwd")).unwrap().kind
+        else {
             panic!()
         };
         assert_eq!(source, "/cwd/./x");
@@ -544,14 +545,14 @@ mod tests {
 
     #[test]
     fn records_are_read_as_they_were_written() {
-        let volume = |spec| MountSpec::parse_volume(spec, "/").unwrap();
+        let volume = |spec| MountSpec::parse_volume(spec, Some("/")).unwrap();
         let all = [
             volume("/a:/b:ro,z"),
             volume("db:/data:nocopy"),
             volume("/data"),
             MountSpec::parse_tmpfs("/t:size=1m,mode=700").unwrap(),
-            MountSpec::parse_mount("type=tmpfs,dst=/t,tmpfs-mode=1777", "/").unwrap(),
-            MountSpec::parse_mount("src=v1,dst=/x,volume-subpath=a,volume-opt=type=nfs", "/").unwrap(),
+            MountSpec::parse_mount("type=tmpfs,dst=/t,tmpfs-mode=1777", Some("/")).unwrap(),
+            MountSpec::parse_mount("src=v1,dst=/x,volume-subpath=a,volume-opt=type=nfs", Some("/")).unwrap(),
         ];
         for mount in all {
             let text = serde_json::to_string(&mount).unwrap();

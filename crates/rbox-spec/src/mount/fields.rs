@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::mount::{GivenBy, InvalidMount, MountKind, MountSpec, PROPAGATION, Recursive, below, bytes, target_of};
+use crate::mount::{
+    GivenBy, InvalidMount, MountKind, MountSpec, PROPAGATION, Recursive, below, bytes, target_of,
+};
 
 /// What the fields say, as they are read.
 #[derive(Default)]
@@ -257,7 +259,8 @@ mod tests {
 
     #[test]
     fn mount_fields() {
-        let m = MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", Some("/")).unwrap();
+        let m =
+            MountSpec::parse_mount("type=tmpfs,target=/t,tmpfs-size=64m,tmpfs-mode=0700", Some("/")).unwrap();
         assert_eq!(m.kind, MountKind::Tmpfs { size: Some(64 << 20), mode: Some(0o700), options: vec![] });
         for bad in [
             "",
