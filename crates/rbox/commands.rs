@@ -4,7 +4,7 @@ use crate::command::entry::Entry;
 use crate::container::{
     boot, commit, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update,
 };
-use crate::image::{archive, history, images, pull, rmi};
+use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
 use crate::system::{context, disk, events, info};
 use crate::volume::volumes;
@@ -51,6 +51,9 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<stats::Stats>(&["stats", "container stats"]),
     Entry::of::<rm::Prune>(&["container prune"]),
     Entry::of::<pull::Pull>(&["pull", "image pull"]),
+    Entry::of::<push::Push>(&["push", "image push"]),
+    Entry::of::<login::Login>(&["login"]),
+    Entry::of::<login::Logout>(&["logout"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
     Entry::of::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     Entry::of::<rmi::Tag>(&["tag", "image tag"]),

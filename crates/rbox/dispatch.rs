@@ -361,8 +361,8 @@ mod tests {
             ),
             ("swarm x", "'swarm' is a docker command that rbox does not have; see 'rbox --help'"),
             (
-                "push x",
-                "'push' is a docker command that rbox does not have; 'rbox save' writes an image that other tools can push",
+                "build x",
+                "'build' is a docker command that rbox does not have; 'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
             ),
             (
                 "-H tcp://x ps",

@@ -18,13 +18,10 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "compose",
     "config",
     "cp",
-    "login",
-    "logout",
     "manifest",
     "model",
     "node",
     "plugin",
-    "push",
     "sbom",
     "scout",
     "search",
@@ -40,7 +37,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "context rm",
     "context update",
     "image build",
-    "image push",
     "system dial-stdio",
     "volume update",
 ];
@@ -52,12 +48,6 @@ const INSTEAD: &[(&str, &str)] = &[
         "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
     ),
     ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
-    ("login", "'rbox pull' reads the credentials in ~/.docker/config.json, and asks the helpers it names"),
-    (
-        "volume update",
-        "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",
-    ),
-    ("push", "'rbox save' writes an image that other tools can push"),
 ];
 
 /// Docker's flags that rbox has not, by command.
@@ -67,6 +57,7 @@ const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
     ("start", &["checkpoint", "checkpoint-dir"]),
     ("update", &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"]),
     ("pull", &["disable-content-trust"]),
+    ("push", &["disable-content-trust"]),
     ("images", &["tree"]),
     ("rmi", &["platform"]),
     ("history", &["platform"]),

@@ -130,7 +130,7 @@ const CRATES: [&str; 6] =
     ["rbox-engine", "rbox-namespace", "rbox-network", "rbox-rootfs", "rbox-runtime", "rbox"];
 
 /// Files there that read others whole, and whose those are.
-const READERS: [(&str, &str); 21] = [
+const READERS: [(&str, &str); 22] = [
     ("rbox-engine/src/embedded.rs", "the host's own /proc and /sys"),
     ("rbox-engine/src/logs/writer.rs", "the log, which the monitor writes"),
     ("rbox-engine/src/networks/port_owner.rs", "a process's name, which has 15 letters"),
@@ -152,6 +152,7 @@ const READERS: [(&str, &str); 21] = [
     ("rbox-network/src/store.rs", "records of networks"),
     ("rbox/args/flags.rs", "files that the caller names"),
     ("rbox/guest/hello.rs", "the hello image's own program, inside"),
+    ("rbox/image/login.rs", "what the caller gives on standard input, 1 MiB of it at most"),
     ("rbox/system/info.rs", "the host's own /proc"),
     ("rbox/container/top.rs", "the host's own /proc and /etc"),
     ("rbox-runtime/src/hooks.rs", "what a hook of the administrator's has said, 1 MiB of it at most"),

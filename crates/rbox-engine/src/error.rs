@@ -124,6 +124,9 @@ pub enum EngineError {
     /// The image could not be pulled.
     #[error(transparent)]
     Pull(#[from] rbox_image::PullError),
+    /// The image could not be pushed.
+    #[error(transparent)]
+    Push(#[from] rbox_image::PushError),
     /// The file that says which registries there are is no good.
     #[error(transparent)]
     Registries(#[from] rbox_image::RegistriesError),
@@ -172,6 +175,7 @@ impl EngineError {
             Self::Pack(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Pull(error) => error.kind(),
+            Self::Push(error) => error.kind(),
             Self::Registries(error) => error.kind(),
             Self::Filter(error) => error.kind(),
         }

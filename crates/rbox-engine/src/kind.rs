@@ -24,6 +24,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         rbox_runtime::RuntimeError,
         rbox_network::Error,
         image::PullError,
+        image::PushError,
         image::RegistriesError,
         image::StoreError,
         image::archive::ArchiveError,

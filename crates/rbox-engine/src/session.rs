@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 use rbox_sys::channel;
 use rustix::event::Timespec;
-use rustix::termios::{OptionalActions, Winsize};
+use rustix::termios::{LocalModes, OptionalActions, Winsize};
 
 use crate::monitor::reaper::FAULTS;
 
@@ -82,6 +82,16 @@ pub fn terminal_raw(fd: impl AsFd) -> Option<Termios> {
     let mut raw = before.clone();
     raw.make_raw();
     rustix::termios::tcsetattr(&fd, OptionalActions::Drain, &raw).ok()?;
+    Some(before)
+}
+
+/// Lets a terminal show nothing of what is typed, but the end of the line. Gives the settings before; none for anything that is no
+/// terminal.
+pub fn terminal_without_echo(fd: impl AsFd) -> Option<Termios> {
+    let before = rustix::termios::tcgetattr(&fd).ok()?;
+    let mut silent = before.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    rustix::termios::tcsetattr(&fd, OptionalActions::Drain, &silent).ok()?;
     Some(before)
 }
 

@@ -17,6 +17,7 @@ mod keys;
 pub mod layer;
 pub mod media;
 pub mod pull;
+pub mod push;
 pub mod registry;
 pub mod store;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub mod fuzzing {
 
 pub use config::{History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
+pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
 pub use registry::{Registries, RegistriesError};
 pub use store::{
     Image, ImageStore, ImageUser, IndexMadeAgain, Layer, ListUsers, Listing, Notices, Pin, Pruned, Removed,

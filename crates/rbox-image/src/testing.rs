@@ -154,6 +154,7 @@ pub(crate) struct Request {
     /// Looked through for secrets.
     #[allow(dead_code)] // By way of Debug.
     pub(crate) body: String,
+    pub(crate) raw: Vec<u8>,
 }
 
 impl Request {
@@ -171,13 +172,23 @@ pub(crate) struct Reply {
     pub(crate) cut: Option<usize>,
     /// Send nothing more after `cut` bytes, but keep the connection.
     pub(crate) hang: bool,
+    /// Close the connection without an answer.
+    pub(crate) silent: bool,
     /// Promise another length.
     pub(crate) promise: Option<usize>,
 }
 
 impl Reply {
     pub(crate) fn ok(body: &[u8]) -> Self {
-        Self { status: 200, headers: Vec::new(), body: body.to_vec(), cut: None, hang: false, promise: None }
+        Self {
+            status: 200,
+            headers: Vec::new(),
+            body: body.to_vec(),
+            cut: None,
+            hang: false,
+            silent: false,
+            promise: None,
+        }
     }
 
     pub(crate) fn status(status: u16) -> Self {
@@ -271,9 +282,13 @@ fn answer(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, stop:
     let length = headers.get("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
     let mut body = vec![0; length];
     reader.read_exact(&mut body).unwrap();
-    let request = Request { method, path, headers, body: String::from_utf8_lossy(&body).into_owned() };
+    let request =
+        Request { method, path, headers, body: String::from_utf8_lossy(&body).into_owned(), raw: body };
     log.lock().unwrap().push(request.clone());
     let reply = handler(&request);
+    if reply.silent {
+        return;
+    }
     let mut head = format!("HTTP/1.1 {} X\r\nconnection: close\r\n", reply.status);
     head.push_str(&format!("content-length: {}\r\n", reply.promise.unwrap_or(reply.body.len())));
     for (name, value) in &reply.headers {

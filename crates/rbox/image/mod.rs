@@ -3,6 +3,8 @@
 pub(crate) mod archive;
 pub(crate) mod history;
 pub(crate) mod images;
+pub(crate) mod login;
 pub(crate) mod progress;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod rmi;

@@ -25,7 +25,7 @@ pub(crate) enum Out {
 
 impl Out {
     /// Whether it is a terminal on which bars can be drawn.
-    fn has_cursor(self) -> bool {
+    pub(crate) fn has_cursor(self) -> bool {
         let terminal = match self {
             Self::Stdout => std::io::stdout().is_terminal(),
             Self::Stderr => std::io::stderr().is_terminal(),

@@ -6,6 +6,7 @@ mod disk;
 mod host;
 mod peer;
 mod pty;
+pub(crate) mod registry;
 mod tmux;
 
 use std::collections::HashMap;

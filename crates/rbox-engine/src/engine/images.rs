@@ -6,8 +6,8 @@ use std::io::{Read, Write};
 use rbox_image::archive::{self, ArchiveError, ImportOptions, LoadEvent, Loaded, SaveFormat};
 use rbox_image::store::RemoveOptions;
 use rbox_image::{
-    Image, ImageStore, Listing, PullEvent, PullOptions, PullProgress, Pulled, Registries, Removed,
-    StoreError, pull,
+    Image, ImageStore, Listing, PullEvent, PullOptions, PullProgress, Pulled, PushEvent, PushOptions,
+    PushProgress, Pushed, Registries, Removed, StoreError, pull, push,
 };
 use rbox_spec::{Platform, Reference};
 
@@ -204,6 +204,27 @@ impl Engine {
         (0..names).for_each(|_| self.note_image(image, ImageAction::Untag));
     }
 
+    /// Pushes one tag of an image to its registry.
+    ///
+    /// # Errors
+    /// There is no such tag, or the registry refuses it or cannot be reached.
+    pub fn push(&self, reference: &Reference, options: &PushOptions) -> Result<Pushed, EngineError> {
+        let registries = Registries::load()?;
+        Ok(push(&self.images()?, &registries, reference, options, &Passed(&*self.observer))?)
+    }
+
+    /// The tags of a repository that are in the store, sorted.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn tags_of(&self, repository: &Reference) -> Result<Vec<Reference>, EngineError> {
+        let images = self.images()?.list()?;
+        let all = images.into_iter().flat_map(|image| image.references);
+        let mut tags: Vec<Reference> = all.filter(|name| name.same_repository(repository)).collect();
+        tags.sort();
+        Ok(tags)
+    }
+
     /// The images that can be read, newest first. One that cannot is an [`Event`].
     ///
     /// # Errors
@@ -255,7 +276,13 @@ impl Engine {
     }
 }
 
-/// Passes on the progress of a pull.
+impl PushProgress for Passed<'_> {
+    fn event(&self, event: PushEvent<'_>) {
+        self.0.event(Event::Push(event));
+    }
+}
+
+/// Passes on the progress of a pull or a push.
 struct Passed<'a>(&'a dyn Observer);
 
 impl PullProgress for Passed<'_> {

@@ -13,7 +13,7 @@ mod prune;
 use std::fmt;
 use std::sync::Arc;
 
-use rbox_image::{ImageStore, IndexMadeAgain, Notices, PullEvent, Pulled, StoreError};
+use rbox_image::{ImageStore, IndexMadeAgain, Notices, PullEvent, Pulled, PushEvent, StoreError};
 use rbox_spec::{Platform, Reference};
 
 use crate::containers::images::image_store;
@@ -66,6 +66,8 @@ pub enum Event<'a> {
         /// What it came to.
         pulled: &'a Pulled,
     },
+    /// A push has come so far.
+    Push(PushEvent<'a>),
     /// The image is for another kind of machine, and nobody asked for that.
     ForeignImage {
         /// The image's.

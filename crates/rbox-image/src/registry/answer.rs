@@ -1,8 +1,9 @@
-//! What the head of an answer asks for: to go elsewhere, or to come back later.
+//! What an answer asks for, to go elsewhere or to come back later, and what one says that is no success.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
+use serde::Deserialize;
 
 use super::error::RegistryError;
 use super::origin::Origin;
@@ -44,6 +45,32 @@ fn wait_until(text: &str, now: Timestamp) -> Option<Duration> {
         Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
     Some(wait.min(Duration::from_secs(MAX_RETRY_AFTER)))
+}
+
+#[derive(Deserialize)]
+pub(crate) struct Failure {
+    #[serde(default)]
+    pub(crate) errors: Vec<FailureDetail>,
+}
+
+#[derive(Deserialize)]
+pub(crate) struct FailureDetail {
+    #[serde(default)]
+    code: String,
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// `code: message` of the first error in a registry's answer, without control characters.
+pub(crate) fn explain(bytes: &[u8]) -> Option<String> {
+    let failure: Failure = rbox_spec::json::from_slice(bytes).ok()?;
+    let first = failure.errors.first()?;
+    let code = first.code.to_ascii_lowercase().replace('_', " ");
+    let text = match &first.message {
+        Some(message) if !message.is_empty() => format!("{code}: {message}"),
+        _ => code,
+    };
+    Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
 /// The fields alone, for the fuzzer.

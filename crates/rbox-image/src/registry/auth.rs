@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use super::answer::{redirect, retry_after};
+use super::answer::{explain, redirect, retry_after};
 use super::credentials::Credential;
 use super::error::RegistryError;
 use super::origin::Origin;
@@ -93,18 +93,28 @@ fn take_value(text: &str) -> (String, &str) {
 struct Token {
     token: Option<String>,
     access_token: Option<String>,
+    refresh_token: Option<String>,
     /// Seconds. Not believed where it is no number.
     #[serde(default)]
     expires_in: serde_json::Value,
 }
 
 /// What opens a repository.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Authorization {
     /// The value for the `Authorization` field.
     pub value: String,
     /// When it will be no good any more, if that is known.
     pub until: Option<Instant>,
+    /// What may be kept in the password's place, where that was asked for and the token server gives such.
+    pub refresh: Option<String>,
+}
+
+/// Secrets are not printed.
+impl std::fmt::Debug for Authorization {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Authorization").field("until", &self.until).finish_non_exhaustive()
+    }
 }
 
 impl Authorization {
@@ -120,8 +130,10 @@ pub struct Login<'a> {
     pub transport: &'a Transport,
     /// The registry.
     pub endpoint: &'a Endpoint,
-    /// `library/python`.
-    pub repository: &'a str,
+    /// What a token is to be good for: `repository:library/python:pull`.
+    pub scopes: &'a [String],
+    /// Ask for a refresh token as well, as `rbox login` does.
+    pub offline: bool,
     /// What messages call it.
     pub shown: &'a str,
     /// The registry's credential, if there is one.
@@ -137,7 +149,7 @@ impl Login<'_> {
         if challenges.iter().any(|challenge| challenge.scheme == "basic") {
             return match self.credential {
                 Some(Credential::Basic { user, password }) => {
-                    Ok(Authorization { value: basic(user, password), until: None })
+                    Ok(Authorization { value: basic(user, password), until: None, refresh: None })
                 }
                 Some(Credential::Identity(_)) => {
                     Err(self.fail("it wants a password, and there is only a token".into()))
@@ -177,21 +189,25 @@ impl Login<'_> {
                 origin.authority()
             )));
         }
-        let scope = format!("repository:{}:pull", self.repository);
         let service = challenge.get("service").unwrap_or_default();
         let response = if let Some(Credential::Identity(refresh)) = self.credential {
             let form = form(&[
                 ("grant_type", "refresh_token"),
                 ("service", service),
                 ("client_id", "rbox"),
-                ("scope", &scope),
+                ("scope", &self.scopes.join(" ")),
                 ("refresh_token", refresh),
             ]);
             let headers = [("content-type", "application/x-www-form-urlencoded")];
             self.send("POST", &origin, &path, &headers, Some(&form))?
         } else {
             let separator = if path.contains('?') { '&' } else { '?' };
-            let path = format!("{path}{separator}{}", form(&[("service", service), ("scope", &scope)]));
+            let mut fields = vec![("service", service)];
+            fields.extend(self.scopes.iter().map(|scope| ("scope", scope.as_str())));
+            if let (true, Some(Credential::Basic { user, .. })) = (self.offline, self.credential) {
+                fields.extend([("account", user.as_str()), ("client_id", "rbox"), ("offline_token", "true")]);
+            }
+            let path = format!("{path}{separator}{}", form(&fields));
             let authorization = match self.credential {
                 Some(Credential::Basic { user, password }) => Some(basic(user, password)),
                 _ => None,
@@ -217,7 +233,8 @@ impl Login<'_> {
         let (mut origin, mut path) = (first.clone(), path.to_owned());
         for _ in 0..=MAX_REDIRECTS {
             let fields = if origin == *first { headers } else { &[] };
-            let response = self.transport.send(method, &origin, &path, fields, form, ca_file)?;
+            let response =
+                self.transport.send(method, &origin, &path, fields, form.map(str::as_bytes), ca_file)?;
             if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
             }
@@ -237,9 +254,11 @@ impl Login<'_> {
             200 => {}
             401 | 403 => {
                 let with = if self.credential.is_some() { "the credentials" } else { "anonymous access" };
+                let why = response.bytes(MAX_TOKEN).ok().and_then(|bytes| refusal(&bytes));
+                let why = why.map_or_else(String::new, |why| format!(": {why}"));
                 return Err(RegistryError::Denied {
                     repository: self.shown.to_owned(),
-                    message: format!("{origin} refuses {with}"),
+                    message: format!("{origin} refuses {with}{why}"),
                 });
             }
             status => {
@@ -258,7 +277,7 @@ impl Login<'_> {
         let token: Token = rbox_spec::json::from_slice(&bytes).map_err(|error| {
             self.fail(format!("the answer of token server {origin} is not a token: {error}"))
         })?;
-        let Token { token, access_token, expires_in } = token;
+        let Token { token, access_token, refresh_token, expires_in } = token;
         let token = token.filter(|token| !token.is_empty()).or(access_token).unwrap_or_default();
         // It becomes a header field.
         if token.is_empty() || !token.bytes().all(|b| b.is_ascii_graphic()) {
@@ -268,7 +287,8 @@ impl Login<'_> {
         // that is never fresh would be asked for before every request.
         let seconds = expires_in.as_u64().map(|seconds| seconds.clamp(60, MAX_EXPIRY));
         let until = seconds.and_then(|seconds| asked.checked_add(Duration::from_secs(seconds)));
-        Ok(Authorization { value: format!("Bearer {token}"), until })
+        let refresh = refresh_token.filter(|token| self.offline && !token.is_empty());
+        Ok(Authorization { value: format!("Bearer {token}"), until, refresh })
     }
 
     /// Whether the registry's credential may be shown to this token server.
@@ -325,6 +345,17 @@ fn form(fields: &[(&str, &str)]) -> String {
     };
     let pairs = fields.iter().filter(|(_, value)| !value.is_empty());
     pairs.map(|(name, value)| format!("{name}={}", encode(value))).collect::<Vec<_>>().join("&")
+}
+
+/// Why a token server refuses: as registries say it, or in a field of its own, as Docker Hub's does.
+fn refusal(bytes: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Details {
+        details: String,
+    }
+    let own = || rbox_spec::json::from_slice::<Details>(bytes).ok().map(|refusal| refusal.details);
+    let text = explain(bytes).or_else(own)?;
+    Some(text.chars().filter(|c| !c.is_control()).take(200).collect())
 }
 
 fn clip(text: &str) -> String {

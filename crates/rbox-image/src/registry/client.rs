@@ -4,7 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use rbox_spec::{Digest, Reference};
 use serde::Deserialize;
 
-use super::answer::{redirect, retry_after};
+use super::answer::{explain, redirect, retry_after};
 use super::auth::{Authorization, Challenge, Login};
 use super::credentials::Credentials;
 use super::error::RegistryError;
@@ -34,8 +34,58 @@ impl Client {
 
     /// Talk to one repository at one endpoint.
     pub fn session<'c>(&'c self, endpoint: &'c Endpoint, name: &'c Reference) -> Session<'c> {
-        let shown = name.familiar_name();
-        Session { client: self, endpoint, repository: name.path(), shown, login: Mutex::default() }
+        Session {
+            client: self,
+            endpoint,
+            repository: name.path(),
+            shown: name.familiar_name(),
+            scopes: vec![format!("repository:{}:pull", name.path())],
+            offline: false,
+            login: Mutex::default(),
+        }
+    }
+
+    /// Talk to one repository in order to write to it, and to read blobs from these others.
+    pub fn push_session<'c>(
+        &'c self,
+        endpoint: &'c Endpoint,
+        name: &'c Reference,
+        others: impl Iterator<Item = &'c String>,
+    ) -> Session<'c> {
+        let mut scopes = vec![format!("repository:{}:pull,push", name.path())];
+        for other in others {
+            let scope = format!("repository:{other}:pull");
+            if !scopes.contains(&scope) {
+                scopes.push(scope);
+            }
+        }
+        Session { scopes, ..self.session(endpoint, name) }
+    }
+
+    /// Whether the registry takes the client's credential. What may be kept in the password's place, if its token server gives that.
+    ///
+    /// A registry that asks for no credential takes any.
+    pub fn log_in(&self, endpoint: &Endpoint) -> Result<Option<String>, RegistryError> {
+        let session = Session {
+            client: self,
+            endpoint,
+            repository: "",
+            shown: endpoint.registry.clone(),
+            scopes: Vec::new(),
+            offline: true,
+            login: Mutex::default(),
+        };
+        let refused = |reason| RegistryError::Login { url: format!("{}/v2/", endpoint.origin), reason };
+        let response = session.request("GET", "/v2/", &[]).map_err(|error| match error {
+            RegistryError::Denied { message, .. } => refused(format!("unauthorized: {message}")),
+            other => other,
+        })?;
+        match response.status {
+            200 => Ok(session.login().authorization.take().and_then(|granted| granted.refresh)),
+            401 => Err(refused("401 Unauthorized".to_owned())),
+            403 => Err(refused("403 Forbidden".to_owned())),
+            _ => session.success(response, "GET", None).map(|_| None),
+        }
     }
 }
 
@@ -47,6 +97,10 @@ pub struct Session<'c> {
     repository: &'c str,
     /// What messages call it: as the user does, with the registry where it is not Docker Hub.
     shown: String,
+    /// What tokens are asked for.
+    scopes: Vec<String>,
+    /// Whether something to keep is asked for beside them.
+    offline: bool,
     login: Mutex<LoggedIn>,
 }
 
@@ -72,20 +126,6 @@ pub struct Fetched {
 #[derive(Deserialize)]
 struct TagPage {
     tags: Option<Vec<String>>,
-}
-
-#[derive(Deserialize)]
-struct Failure {
-    #[serde(default)]
-    errors: Vec<FailureDetail>,
-}
-
-#[derive(Deserialize)]
-struct FailureDetail {
-    #[serde(default)]
-    code: String,
-    #[serde(default)]
-    message: Option<String>,
 }
 
 impl Session<'_> {
@@ -162,21 +202,32 @@ impl Session<'_> {
         }
     }
 
-    fn path(&self, kind: &str, reference: &str) -> String {
+    pub(super) fn path(&self, kind: &str, reference: &str) -> String {
         format!("/v2/{}/{kind}/{reference}", self.repository)
     }
 
     /// Sends a request, logs in if asked to, follows redirects.
-    fn request(
+    pub(super) fn request(
         &self,
         method: &'static str,
         path: &str,
         headers: &[(&str, &str)],
     ) -> Result<Response, RegistryError> {
+        self.request_at(method, (&self.endpoint.origin, path), headers, None)
+    }
+
+    /// The same to where the registry has led, with a body.
+    pub(super) fn request_at(
+        &self,
+        method: &'static str,
+        to: (&Origin, &str),
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Result<Response, RegistryError> {
         let mut attempts = 0;
         loop {
             let used = self.authorization()?;
-            let response = self.follow(method, path, headers, used.as_deref())?;
+            let response = self.follow(method, to, headers, used.as_deref(), body)?;
             // Once more if it refuses the new one: some servers issue tokens that are good only a moment later.
             if response.status != 401 || attempts == 1 {
                 return Ok(response);
@@ -219,7 +270,8 @@ impl Session<'_> {
         let answer = Login {
             transport: &self.client.transport,
             endpoint: self.endpoint,
-            repository: self.repository,
+            scopes: &self.scopes,
+            offline: self.offline,
             shown: &self.shown,
             credential: credential.as_ref(),
         };
@@ -230,11 +282,12 @@ impl Session<'_> {
     fn follow(
         &self,
         method: &'static str,
-        path: &str,
+        to: (&Origin, &str),
         headers: &[(&str, &str)],
         authorization: Option<&str>,
+        body: Option<&[u8]>,
     ) -> Result<Response, RegistryError> {
-        let (mut origin, mut path) = (self.endpoint.origin.clone(), path.to_owned());
+        let (mut origin, mut path) = (to.0.clone(), to.1.to_owned());
         for _ in 0..=MAX_REDIRECTS {
             let mut fields = headers.to_vec();
             let at_home = origin == self.endpoint.origin;
@@ -242,8 +295,14 @@ impl Session<'_> {
                 fields.push(("authorization", value));
             }
             let ca_file = self.endpoint.ca_file.as_deref();
-            let response = self.client.transport.send(method, &origin, &path, &fields, None, ca_file)?;
-            if !matches!(response.status, 301 | 302 | 303 | 307 | 308) {
+            let response = self.client.transport.send(method, &origin, &path, &fields, body, ca_file)?;
+            let moved = match response.status {
+                307 | 308 => true,
+                // These turn what is sent into a question (RFC 9110, section 15.4).
+                301..=303 => body.is_none(),
+                _ => false,
+            };
+            if !moved {
                 // A challenge from elsewhere is not answered: it would show this registry's secret to another.
                 if response.status == 401 && !at_home {
                     let reason = format!("{origin}, where it redirects to, asks for credentials of its own");
@@ -260,7 +319,7 @@ impl Session<'_> {
         })
     }
 
-    fn success(
+    pub(super) fn success(
         &self,
         response: Response,
         method: &'static str,
@@ -320,8 +379,8 @@ fn range_start(field: &str) -> Option<u64> {
 /// What is read of a registry's answers, for the fuzzer.
 #[cfg(fuzzing)]
 pub mod fuzzing {
-    use super::{Failure, explain, range_start};
-    use crate::registry::answer;
+    use super::range_start;
+    use crate::registry::answer::{self, Failure, explain};
 
     /// Bodies and fields that are read alone.
     pub fn answers(bytes: &[u8]) {
@@ -333,18 +392,6 @@ pub mod fuzzing {
         let _ = range_start(text);
         answer::fuzzing::retry_after(text);
     }
-}
-
-/// `code: message` of the first error in a registry's answer, without control characters.
-fn explain(bytes: &[u8]) -> Option<String> {
-    let failure: Failure = rbox_spec::json::from_slice(bytes).ok()?;
-    let first = failure.errors.first()?;
-    let code = first.code.to_ascii_lowercase().replace('_', " ");
-    let text = match &first.message {
-        Some(message) if !message.is_empty() => format!("{code}: {message}"),
-        _ => code,
-    };
-    Some(text.chars().filter(|c| !c.is_control()).take(300).collect())
 }
 
 /// The path of the next page in a `Link` field (RFC 8288): `</v2/app/tags/list?last=x>; rel="next"`. Other registries'

@@ -1,21 +1,18 @@
 //! Credentials as `docker login` keeps them: `~/.docker/config.json` and the programs it names.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
-use std::time::Duration;
 use std::{env, fmt, fs, io};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rbox_rootfs::plain;
-use rbox_rootfs::waiting::{self, Patience};
 use serde::Deserialize;
 
 use super::error::RegistryError;
+use super::helper::{self, Secret};
 
 /// The key of Docker Hub's credentials.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
-const MAX_FILE: usize = 8 << 20;
+pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
+pub(super) const MAX_FILE: usize = 8 << 20;
 
 /// What opens a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,12 +41,14 @@ impl fmt::Debug for Credential {
 /// Where credentials are looked up.
 #[derive(Debug, Clone, Default)]
 pub struct Credentials {
-    file: Option<PathBuf>,
+    pub(super) file: Option<PathBuf>,
+    /// The one for every registry, while it is tried out.
+    only: Option<Credential>,
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct DockerConfig {
+pub(super) struct DockerConfig {
     auths: BTreeMap<String, Entry>,
     #[serde(rename = "credsStore")]
     store: Option<String>,
@@ -66,36 +65,35 @@ struct Entry {
     identitytoken: Option<String>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct HelperAnswer {
-    #[serde(default)]
-    username: String,
-    #[serde(default)]
-    secret: String,
-}
-
 impl Credentials {
     /// Docker's file: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
     pub fn docker() -> Self {
         let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let dir = set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")));
-        Self { file: dir.map(|dir| dir.join("config.json")) }
+        Self { file: dir.map(|dir| dir.join("config.json")), only: None }
     }
 
     /// Another file of the same form.
     pub fn from_file(file: PathBuf) -> Self {
-        Self { file: Some(file) }
+        Self { file: Some(file), only: None }
     }
 
     /// None at all.
     pub const fn none() -> Self {
-        Self { file: None }
+        Self { file: None, only: None }
+    }
+
+    /// This one alone, for whatever registry is asked.
+    pub const fn only(credential: Credential) -> Self {
+        Self { file: None, only: Some(credential) }
     }
 
     /// The credential for a registry (`docker.io`, `localhost:5000`), if there is one.
     pub fn find(&self, registry: &str) -> Result<Option<Credential>, RegistryError> {
         let fail = |reason: String| RegistryError::Credentials { registry: registry.to_owned(), reason };
+        if self.only.is_some() {
+            return Ok(self.only.clone());
+        }
         let Some(file) = &self.file else { return Ok(None) };
         let bytes = match fs::read(file) {
             Ok(bytes) => bytes,
@@ -111,8 +109,11 @@ impl Credentials {
             .map_err(|error| fail(format!("{}: {error}", file.display())))?;
         if let Some(helper) = config.helper(registry) {
             let server = if registry == "docker.io" { HUB_KEY } else { registry };
-            if let Some(found) = ask_helper(helper, server).map_err(fail)? {
-                return Ok(Some(found));
+            if let Some(found) = helper::get(helper, server).map_err(fail)? {
+                return Ok(Some(match found {
+                    Secret { user, secret } if user == helper::TOKEN_USER => Credential::Identity(secret),
+                    Secret { user, secret } => Credential::Basic { user, password: secret },
+                }));
             }
         }
         let Some((_, entry)) = config.entry(registry) else { return Ok(None) };
@@ -122,7 +123,7 @@ impl Credentials {
 
 impl DockerConfig {
     /// The helper to ask about a registry.
-    fn helper(&self, registry: &str) -> Option<&str> {
+    pub(super) fn helper(&self, registry: &str) -> Option<&str> {
         let own = self.helpers.iter().find(|(key, _)| same_registry(key, registry)).map(|(_, helper)| helper);
         own.or(self.store.as_ref()).map(String::as_str).filter(|helper| !helper.is_empty())
     }
@@ -138,18 +139,13 @@ impl DockerConfig {
 #[cfg(fuzzing)]
 pub fn fuzzing(file: &[u8], registry: &str) -> Option<(Option<String>, Option<String>)> {
     let config: DockerConfig = rbox_spec::json::from_slice(file).ok()?;
-    let helper = config.helper(registry).filter(|helper| is_helper(helper)).map(str::to_owned);
+    let helper = config.helper(registry).filter(|helper| helper::is_name(helper)).map(str::to_owned);
     let entry = config.entry(registry).filter(|(_, entry)| entry.read().is_ok_and(|found| found.is_some()));
     Some((helper, entry.map(|(key, _)| key.to_owned())))
 }
 
-/// Whether it can be part of a program's name.
-fn is_helper(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
-}
-
 /// Keys were written by many versions of Docker: with and without scheme, with `/v1/` or `/v2/`.
-fn same_registry(key: &str, registry: &str) -> bool {
+pub(super) fn same_registry(key: &str, registry: &str) -> bool {
     let bare = key.strip_prefix("https://").or_else(|| key.strip_prefix("http://")).unwrap_or(key);
     let host = bare.split('/').next().unwrap_or_default();
     let hub = |name: &str| matches!(name, "docker.io" | "index.docker.io" | "registry-1.docker.io");
@@ -176,39 +172,6 @@ impl Entry {
             _ => Ok(None),
         }
     }
-}
-
-/// How long a helper may take: it may ask the user for a password.
-const HELPER: Patience = Patience::of_working(Duration::from_mins(5));
-
-/// Runs `docker-credential-<name> get`, which reads a server and writes JSON.
-fn ask_helper(name: &str, server: &str) -> Result<Option<Credential>, String> {
-    if !is_helper(name) {
-        return Err(format!("{name:?} is not the name of a credential helper"));
-    }
-    let program = format!("docker-credential-{name}");
-    let failed = |what: &str, error: &dyn fmt::Display| format!("{what} {program}: {error}");
-    let output = waiting::run(Command::new(&program).arg("get"), server.as_bytes(), HELPER)
-        .map_err(|error| failed("run", &plain(error)))?;
-    if !output.status.success() {
-        // The protocol has it on standard output; a helper that fails otherwise says so where programs do.
-        let said =
-            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim().to_owned());
-        if said.iter().any(|said| said.contains("credentials not found")) {
-            return Ok(None);
-        }
-        let said =
-            said.into_iter().find(|said| !said.is_empty()).unwrap_or_else(|| output.status.to_string());
-        let line = said.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>();
-        return Err(failed("run", &line));
-    }
-    let answer: HelperAnswer =
-        rbox_spec::json::from_slice(&output.stdout).map_err(|error| failed("read the answer of", &error))?;
-    Ok(match (answer.username.as_str(), answer.secret.as_str()) {
-        (_, "") => None,
-        ("<token>", secret) => Some(Credential::Identity(secret.to_owned())),
-        (user, secret) => Some(Credential::Basic { user: user.to_owned(), password: secret.to_owned() }),
-    })
 }
 
 #[cfg(test)]

@@ -84,6 +84,22 @@ pub enum RegistryError {
         /// What the registry says.
         message: String,
     },
+    /// A user name and password that the registry does not take.
+    #[error("login attempt to {url} failed with status: {reason}")]
+    Login {
+        /// What was asked for.
+        url: String,
+        /// What the registry, or its token server, says.
+        reason: String,
+    },
+    /// What could not be kept, or taken away again.
+    #[error("{action}: {reason}")]
+    Keep {
+        /// In Docker's words.
+        action: &'static str,
+        /// Why.
+        reason: String,
+    },
     /// A challenge that cannot or must not be answered.
     #[error("log in to {registry}: {reason}")]
     Auth {
@@ -155,6 +171,8 @@ impl RegistryError {
                 Kind::NotFound
             }
             Self::Denied { .. }
+            | Self::Login { .. }
+            | Self::Keep { .. }
             | Self::Auth { .. }
             | Self::Credentials { .. }
             | Self::Status { status: 401 | 403, .. } => Kind::Denied,

@@ -104,14 +104,14 @@ impl Transport {
         Self { timeouts, ways: Mutex::default() }
     }
 
-    /// Sends one request. `path` starts with `/`; a body makes it a form.
+    /// Sends one request. `path` starts with `/`. A body may be empty: then its length is said to be 0.
     pub fn send(
         &self,
         method: &'static str,
         origin: &Origin,
         path: &str,
         headers: &[(&str, &str)],
-        body: Option<&str>,
+        body: Option<&[u8]>,
         ca_file: Option<&Path>,
     ) -> Result<Response, RegistryError> {
         let url = format!("{origin}{path}");
@@ -128,7 +128,7 @@ impl Transport {
             reason: error.to_string(),
         };
         let answer = match body {
-            Some(form) => agent.run(request.body(form).map_err(invalid)?),
+            Some(body) => agent.run(request.body(body).map_err(invalid)?),
             None => agent.run(request.body(()).map_err(invalid)?),
         };
         let response = answer.map_err(|error| {

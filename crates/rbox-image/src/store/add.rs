@@ -14,7 +14,7 @@ use rbox_spec::{Digest, Reference};
 use rustix::io::Errno;
 
 use super::find::LayerRecord;
-use super::index::{NewEntry, put};
+use super::index::{NewEntry, full_name, put, set_source};
 use super::{Image, ImageStore, StoreError, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
@@ -56,6 +56,23 @@ impl ImageStore {
     pub fn transaction(&self) -> Result<Transaction<'_>, StoreError> {
         let lock = self.lock_file("store.lock", How::Shared)?;
         Ok(Transaction { store: self, _lock: lock })
+    }
+
+    /// Notes what a registry calls this reference since the image was pushed there. Nothing, if the name went elsewhere meanwhile.
+    pub(crate) fn pushed(
+        &self,
+        image: &Image,
+        reference: &Reference,
+        digest: Digest,
+    ) -> Result<(), StoreError> {
+        let full = reference.full();
+        self.change_index(|index, _| {
+            let same = |entry: &&mut Descriptor| {
+                entry.digest == image.manifest_digest && full_name(entry) == Some(&full)
+            };
+            index.entries.iter_mut().filter(same).for_each(|entry| set_source(entry, digest));
+            Ok(())
+        })
     }
 
     /// Whether the layer is unpacked.

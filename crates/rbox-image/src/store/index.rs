@@ -146,6 +146,11 @@ pub(super) fn set_reference(entry: &mut Descriptor, reference: Option<&Reference
     }
 }
 
+/// Notes what the registry calls it.
+pub(super) fn set_source(entry: &mut Descriptor, digest: Digest) {
+    entry.annotations.get_or_insert_with(BTreeMap::new).insert(SOURCE.to_owned(), digest.to_string());
+}
+
 /// Forgets where an entry came from.
 pub(super) fn clear_source(entry: &mut Descriptor) {
     if let Some(notes) = &mut entry.annotations {

@@ -1,0 +1,160 @@
+//! What goes out: each layer's bytes, where the registry may have them already, and the manifest that names them.
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use rbox_rootfs::own;
+use rbox_spec::digest::Algorithm;
+use rbox_spec::{Digest, Reference};
+
+use super::blob::{Blob, Content};
+use super::error::PushError;
+use super::job::Job;
+use crate::hash::{Hasher, HashingReader};
+use crate::media::{Compression, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, layer_compression};
+use crate::store::{Layer, StoreError};
+
+/// Other repositories of the registry that are asked for one blob.
+const MOST_ORIGINS: usize = 3;
+/// zstd's own default.
+const ZSTD_LEVEL: i32 = 3;
+
+/// The repositories of the registry in which a layer may be, by its diff ID: which blob it is there is for the registry to know.
+pub(super) type Origins = BTreeMap<Digest, Vec<String>>;
+
+/// A layer as it goes out.
+pub(super) struct Outgoing {
+    pub(super) digest: Digest,
+    pub(super) diff_id: Digest,
+    content: Content,
+    /// Its descriptor, where that is another than the one in the manifest.
+    made: Option<Descriptor>,
+}
+
+impl Outgoing {
+    pub(super) fn blob(&self) -> Blob<'_> {
+        let (content, diff_id) = (&self.content, Some(&self.diff_id));
+        Blob { digest: self.digest, size: self.content.len(), content, diff_id }
+    }
+}
+
+impl Job<'_> {
+    /// The layers, those that are to be compressed compressed.
+    pub(super) fn outgoing(&self) -> Result<Vec<Outgoing>, PushError> {
+        self.image.layers.iter().map(|layer| self.layer(layer, self.options.compression)).collect()
+    }
+
+    fn layer(&self, layer: &Layer, to: Compression) -> Result<Outgoing, PushError> {
+        let refuse = |source| PushError::Document { digest: self.image.manifest_digest, source };
+        let now = layer_compression(&layer.media_type).map_err(refuse)?;
+        let path = self.store.blob_path(&layer.digest);
+        if !self.store.has_blob_of(&layer.digest, layer.blob_size) {
+            return Err(StoreError::MissingLayer(layer.digest).into());
+        }
+        let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
+        if now == Compression::None && to != Compression::None {
+            return self.compressed(layer, file, to);
+        }
+        let content = Content::File { file, path, size: layer.blob_size };
+        Ok(Outgoing { digest: layer.digest, diff_id: layer.diff_id, content, made: None })
+    }
+
+    /// Compresses a layer into a file that has no name, so that nothing of it outlives this process.
+    fn compressed(&self, layer: &Layer, from: File, to: Compression) -> Result<Outgoing, PushError> {
+        let path = self.store.fresh("new-push");
+        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
+        let file = opened.map_err(io_error("create", &path))?;
+        fs::remove_file(&path).map_err(io_error("remove", &path))?;
+        let mut reader = HashingReader::new(from, layer.digest.algorithm());
+        let out = Counted { file: BufWriter::new(&file), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
+        let (digest, size) = compress(&mut reader, out, to).map_err(io_error("compress", &path))?;
+        let (found, _) = reader.finish();
+        if found != layer.digest {
+            let found = format!("its content has digest {found}; pull the image again");
+            return Err(StoreError::Damaged { what: "layer", digest: layer.digest, found }.into());
+        }
+        let kind = match to {
+            Compression::Gzip if self.image.manifest_type == DOCKER_MANIFEST => DOCKER_LAYER,
+            Compression::Zstd if self.image.manifest_type == DOCKER_MANIFEST => {
+                "application/vnd.docker.image.rootfs.diff.tar.zstd"
+            }
+            _ => to.layer_type(),
+        };
+        let made = Some(Descriptor::new(kind, digest, size));
+        Ok(Outgoing { digest, diff_id: layer.diff_id, content: Content::File { file, path, size }, made })
+    }
+
+    /// The manifest: the bytes that came, or, where a layer was compressed, the same with that layer.
+    pub(super) fn manifest(&self, outgoing: &[Outgoing]) -> Result<Vec<u8>, PushError> {
+        if outgoing.iter().all(|layer| layer.made.is_none()) {
+            return Ok(self.store.manifest_bytes(self.image)?);
+        }
+        let mut manifest = self.image.manifest.clone();
+        for (named, layer) in manifest.layers.iter_mut().zip(outgoing) {
+            if let Some(made) = &layer.made {
+                *named = made.clone();
+            }
+        }
+        Ok(serde_json::to_vec(&manifest)?)
+    }
+
+    /// Where else in the registry the image's layers were seen: in the repositories that images with them came from or went to.
+    pub(super) fn origins(&self, to: &Reference) -> Result<Origins, PushError> {
+        let mut origins = Origins::new();
+        for image in self.store.list()? {
+            let others =
+                image.repo_digests.iter().filter(|r| r.domain() == to.domain() && r.path() != to.path());
+            for other in others {
+                for layer in &image.layers {
+                    let known = origins.entry(layer.diff_id).or_default();
+                    if known.len() < MOST_ORIGINS && known.iter().all(|path| path != other.path()) {
+                        known.push(other.path().to_owned());
+                    }
+                }
+            }
+        }
+        origins.retain(|diff_id, _| self.image.layers.iter().any(|layer| layer.diff_id == *diff_id));
+        Ok(origins)
+    }
+}
+
+/// Counts and hashes what is written.
+struct Counted<'f> {
+    file: BufWriter<&'f File>,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write_all(bytes)?;
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// The same bytes come out for the same layer, so that a registry that has them need not get them twice.
+fn compress(from: &mut impl Read, out: Counted<'_>, to: Compression) -> io::Result<(Digest, u64)> {
+    let mut out = if to == Compression::Zstd {
+        let mut encoder = zstd::Encoder::new(out, ZSTD_LEVEL)?;
+        io::copy(from, &mut encoder)?;
+        encoder.finish()?
+    } else {
+        let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+        io::copy(from, &mut encoder)?;
+        encoder.finish()?
+    };
+    out.flush()?;
+    Ok((out.hasher.finish(), out.size))
+}
+
+fn io_error<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> PushError + 'p {
+    move |source| PushError::Io { action, path: path.display().to_string(), source }
+}
