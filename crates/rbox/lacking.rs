@@ -48,6 +48,10 @@ const INSTEAD: &[(&str, &str)] = &[
         "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
     ),
     ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
+    (
+        "volume update",
+        "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",
+    ),
 ];
 
 /// Docker's flags that rbox has not, by command.
