@@ -24,6 +24,7 @@ use crate::output::lines::say;
     name = "logs",
     after_help = "Examples:\n  rbox logs web                    # all of it\n  rbox logs -f --tail 20 web       # the last 20 lines, and what comes\n  rbox logs -t --since 10m web     # the last ten minutes, with times\n  rbox logs --stream stderr web    # only what it wrote to standard error\n  rbox logs -f web db              # of both, by time, each line with its container's name\n  rbox logs --clear web            # empty it\n\nOn a terminal, control sequences other than colours are shown, not sent; through a pipe or into a file the\nbytes are the container's."
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Logs {
     /// Follow log output
     #[arg(short, long)]
