@@ -84,7 +84,11 @@ impl Engine {
             return Ok(container);
         }
         self.tidy();
-        find::find(&self.paths, container.record.id.as_str())
+        find::find(&self.paths, container.record.id.as_str()).map_err(|error| match error {
+            // Removed meanwhile: the caller knows it by another name than its id.
+            EngineError::NoContainer(_) => EngineError::NoContainer(name.to_owned()),
+            error => error,
+        })
     }
 
     /// A container as it is now, by its id. None when it was removed.
