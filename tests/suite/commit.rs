@@ -359,7 +359,7 @@ fn wrong_input_to_commit() {
     let Some(t) = Test::start() else { return };
     let name = t.name("refused");
     t.sleeper(&name, []);
-    let before = t.ok(["images", "-a"]);
+    let before = t.ok(["images", "-aq", "--no-trunc"]);
     for (args, code, said) in [
         (&["commit", "nosuch"][..], 1, "No such container: nosuch"),
         (&["commit", "-c", "RUN true", &name], 125, "RUN is not a valid change command"),
@@ -376,5 +376,5 @@ fn wrong_input_to_commit() {
     let digest = format!("busybox@sha256:{}", "0".repeat(64));
     let out = t.rbox(["commit", &name, &digest]);
     assert!(out.code != 0 && out.stderr.contains("digest"), "{out:?}");
-    assert_eq!(t.ok(["images", "-a"]), before);
+    assert_eq!(t.ok(["images", "-aq", "--no-trunc"]), before);
 }

@@ -68,7 +68,7 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
         own.state.join("network/networks").join(bridge).join("addresses"),
         own.root.join("containers").join(&id),
         own.root.join("volumes/asked"),
-        own.root.join("volumes/fill/_data"),
+        own.root.join("volumes/fill/filling.lock"),
         own.root.join("image/index.lock"),
         own.root.join("image/store.lock"),
         own.root.join("image/blobs/sha256").join(pinned.trim_start_matches("sha256:")),
@@ -137,7 +137,7 @@ fn a_start_ends_when_its_monitor_is_stopped() {
     t.ok(["pull", "-q", &filled]);
     t.ok(["volume", "create", &volume]);
     // Somebody else fills the volume.
-    let at_work = Stopped::holding(&t.suite.root.join("volumes").join(&volume).join("_data"));
+    let at_work = Stopped::holding(&t.suite.root.join("volumes").join(&volume).join("filling.lock"));
     signal("CONT", at_work.0.id() as i32);
     let mount = format!("{volume}:/data");
     let running = t.cmd(["run", "--name", &name, "--network", "none", "-v", &mount, &filled]).spawn();

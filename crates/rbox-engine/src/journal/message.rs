@@ -88,7 +88,7 @@ impl Message {
 
     /// The line's message.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        serde_json::from_slice(line).ok()
+        rbox_spec::json::from_slice(line).ok()
     }
 
     /// What is left of one whose line would be too long: its own attributes, and the beginnings of long texts.
