@@ -183,7 +183,10 @@ mod tests {
                     // A child of another test may have them still: that is as good.
                     let others =
                         (0..20).map(|n| File::create(dir.path().join(format!("other-{n}"))).unwrap());
-                    drop(others.inspect(|file| drop(try_take(file, How::Exclusive))).collect::<Vec<_>>());
+                    let others: Vec<File> = others.collect();
+                    for file in &others {
+                        let _ = try_take(file, How::Exclusive);
+                    }
                 }
             });
             let mut known = Vec::new();
