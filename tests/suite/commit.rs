@@ -74,16 +74,16 @@ fn changes_as_docker_prints_them() {
 fn of_one_that_runs_or_is_paused() {
     let Some(t) = Test::start() else { return };
     let name = t.name("runs");
-    t.sleeper(&name, ["-v", "/data", "--mount", "type=tmpfs,target=/scratch/deep", "-w", "/work"]);
-    t.ok(["exec", &name, "sh", "-c", "touch /data/in /scratch/deep/in /work/in"]);
+    t.sleeper(&name, ["-v", "/data", "--mount", "type=tmpfs,target=/scratch/deep", "-w", "/zone"]);
+    t.ok(["exec", &name, "sh", "-c", "touch /data/in /scratch/deep/in /zone/in"]);
     // Where something is mounted is shown, what is in it not: as with Docker.
-    let wanted = "A /data\nA /scratch\nA /scratch/deep\nA /work\nA /work/in";
+    let wanted = "A /data\nA /scratch\nA /scratch/deep\nA /zone\nA /zone/in";
     assert_eq!(t.ok(["diff", &name]), wanted);
     t.ok(["pause", &name]);
     assert_eq!(t.ok(["diff", &name]), wanted);
     t.ok(["unpause", &name]);
-    t.ok(["exec", &name, "rm", "/work/in"]);
-    assert_eq!(t.ok(["diff", &name]), "A /data\nA /scratch\nA /scratch/deep\nA /work");
+    t.ok(["exec", &name, "rm", "/zone/in"]);
+    assert_eq!(t.ok(["diff", &name]), "A /data\nA /scratch\nA /scratch/deep\nA /zone");
 }
 
 #[test]
