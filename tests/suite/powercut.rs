@@ -297,7 +297,13 @@ fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> St
     crash(disk, host.own);
     // The one that is there all the time has its old state or its new one.
     let keep = host.own.run(&["rename", "kept", "keep"]);
-    assert!(keep.code == 0 || host.own.run(&["inspect", "keep"]).code == 0, "after {args:?}: {keep:?}");
+    if keep.code != 0 {
+        let found = host.own.run(&["inspect", "keep"]);
+        let names = std::fs::read_dir(host.own.root.join("names")).unwrap().flatten();
+        let names: Vec<_> =
+            names.map(|entry| (entry.file_name(), std::fs::read_link(entry.path()))).collect();
+        assert!(found.code == 0, "after {args:?}: {keep:?} {} {names:?}", found.stderr);
+    }
     let policy = host.said("keep", "{{.HostConfig.RestartPolicy.Name}}");
     assert!(["always", "no"].contains(&policy.as_str()), "{policy}");
     host.works(&args.join(" "));

@@ -26,6 +26,7 @@ pub mod packet;
 mod record;
 pub mod session;
 mod volume;
+mod watch;
 
 // What a command line needs of the crates below, so that it has one door.
 pub use crate::containers::images::image_store;

@@ -22,6 +22,7 @@ pub mod registry;
 pub mod store;
 #[cfg(test)]
 mod testing;
+mod transfer;
 
 /// What the fuzzer (fuzz/) reaches that nothing else needs.
 #[cfg(fuzzing)]

@@ -8,18 +8,16 @@
 
 use std::fs::File;
 use std::io::{self, Read as _};
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
 
 use crate::journal::filter::EventFilter;
 use crate::journal::message::{MOST_LINE, Message};
 use crate::journal::writer::numbered;
+use crate::watch::Watch;
 
 /// Which events are asked for.
 #[derive(Debug, Clone, Default)]
@@ -50,14 +48,19 @@ pub(crate) fn read(
     sink: &mut dyn FnMut(Entry<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let is_past = || query.until.is_some_and(|until| Timestamp::now() > until);
-    let watch = if is_past() { None } else { Some(watch(path)?) };
+    let watch = if is_past() { None } else { Some(Watch::beside(path)?) };
     let mut reader = Reader { path, query, since: query.since, sink, at: None };
     reader.drain()?;
     // What comes from here on is new, whatever the clock says.
     reader.since = None;
     if let Some(watch) = watch {
         while !is_past() {
-            wait(&watch, query.until)?;
+            // An event at the very moment of `until` is to be in it.
+            let left = query.until.map(|until| {
+                let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
+                left + Duration::from_millis(1)
+            });
+            watch.wait(None, left)?;
             reader.drain()?;
         }
     }
@@ -237,42 +240,11 @@ fn snapshot(path: &Path) -> io::Result<Vec<Cursor>> {
     }
 }
 
-/// Watches the journal's directory: appends, renames and the first file of all show there.
-fn watch(path: &Path) -> io::Result<OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let dir = path.parent().map_or_else(PathBuf::new, Path::to_owned);
-    let events = inotify::WatchFlags::MODIFY | inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_FROM;
-    inotify::add_watch(&fd, dir, events)?;
-    Ok(fd)
-}
-
-/// Waits until something was written, or until it is `until`.
-fn wait(watch: &OwnedFd, until: Option<Timestamp>) -> io::Result<()> {
-    let left = until.map(|until| {
-        let left = Duration::try_from(until.duration_since(Timestamp::now())).unwrap_or_default();
-        // An event at that very moment is to be in it.
-        left + Duration::from_millis(1)
-    });
-    let timeout =
-        left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) });
-    match poll(&mut [PollFd::new(watch, PollFlags::IN)], timeout.as_ref()) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut events = [0; 4096];
-    loop {
-        match rustix::io::read(watch.as_fd(), &mut events) {
-            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::io::Write as _;
+    use std::path::PathBuf;
 
     use super::*;
     use crate::journal::message::tests::message;

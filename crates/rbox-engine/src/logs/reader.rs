@@ -2,18 +2,17 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rbox_sys::lock::{self, How};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::inotify;
 
 use crate::logs::writer::numbered;
 use crate::logs::{LogEntry, Stream, number};
+use crate::watch::Watch;
 
 /// A line of the file cannot be longer: [`super::MAX_ENTRY`] bytes of text, each at most six in JSON, and the rest.
 const MAX_LINE: usize = 6 * crate::logs::MAX_ENTRY + 512;
@@ -97,7 +96,7 @@ impl LogReader {
         sink: &mut dyn LogSink,
     ) -> io::Result<()> {
         // The watch is set before the first read: what is written in between wakes the first wait.
-        let watch = watch(&self.path)?;
+        let watch = Watch::beside(&self.path)?;
         let mut tail = self.read_files(query, &mut |entry| sink.entry(entry))?;
         sink.caught_up()?;
         loop {
@@ -107,7 +106,7 @@ impl LogReader {
             if over || past || query.until.is_some_and(|until| Timestamp::now() > until) {
                 return Ok(());
             }
-            wait(&watch, ended.fd)?;
+            watch.wait(ended.fd, None)?;
         }
     }
 
@@ -379,43 +378,6 @@ fn tail_offset(file: &File, missing: &mut u64) -> io::Result<Option<u64>> {
     // The first line begins without a line feed.
     *missing -= lines + 1;
     Ok((*missing == 0).then_some(0))
-}
-
-/// Watches the log's directory: growth, rotation and first creation all show there.
-fn watch(path: &Path) -> io::Result<OwnedFd> {
-    let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
-    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let events = inotify::WatchFlags::MODIFY
-        | inotify::WatchFlags::CREATE
-        | inotify::WatchFlags::MOVED_FROM
-        | inotify::WatchFlags::MOVED_TO
-        | inotify::WatchFlags::DELETE_SELF;
-    match inotify::add_watch(&fd, dir, events) {
-        // Out of watches: the waits below end by their time, so following goes on, only later.
-        Ok(_) | Err(rustix::io::Errno::NOSPC) => Ok(fd),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// Waits until something changed in the directory, the container's end, or half a second.
-fn wait(watch: &OwnedFd, ended: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut fds = vec![PollFd::new(watch, PollFlags::IN)];
-    if let Some(fd) = &ended {
-        fds.push(PollFd::new(fd, PollFlags::IN));
-    }
-    let timeout = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-    match poll(&mut fds, Some(&timeout)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => {}
-        Err(error) => return Err(error.into()),
-    }
-    let mut events = [0; 4096];
-    loop {
-        match rustix::io::read(watch.as_fd(), &mut events) {
-            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(()),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 
 use rbox_rootfs::lock::{self, How, Patience};
@@ -19,6 +18,7 @@ use crate::layer::{CHUNK, Chunk, LayerError, Unpacked, channel, fill, unpack_str
 use crate::media::layer_compression;
 use crate::registry::{RegistryError, Session};
 use crate::store::{Finished, Layer, Staging, same_file};
+use crate::transfer::{Transfer as _, one_line};
 
 /// Cuts after which a download that does make progress is given up all the same.
 const MAX_CUTS: u32 = 100;
@@ -237,7 +237,7 @@ impl Job<'_> {
                     self.say(&format!(
                         "{}: {}; starting from the beginning",
                         layer.digest.short(),
-                        super::error::one_line(&error)
+                        one_line(&error)
                     ));
                     ranges = false;
                 }
@@ -328,9 +328,7 @@ impl Job<'_> {
             return Err(cut(*done, "the connection was closed".to_owned()).into());
         }
         loop {
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Err(PullError::Abandoned);
-            }
+            self.check_abandoned()?;
             let mut chunk = vec![0; CHUNK];
             let (n, problem) = fill_some(&mut response.body, &mut chunk);
             chunk.truncate(n);

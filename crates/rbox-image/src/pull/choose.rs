@@ -13,6 +13,7 @@ use crate::media::{
 use crate::registry::Session;
 use crate::registry::client::Fetched;
 use crate::store::Transaction;
+use crate::transfer::Transfer as _;
 use rbox_spec::Platform;
 
 /// Documents fetched on the way to an image. More than one candidate is looked at only where an index does not say what its

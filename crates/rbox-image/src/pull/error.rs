@@ -168,18 +168,3 @@ impl PullError {
         }
     }
 }
-
-/// An error and its causes on one line.
-pub(super) fn one_line(error: &dyn std::error::Error) -> String {
-    let mut text = rbox_rootfs::plain(error);
-    let mut next = error.source();
-    while let Some(cause) = next {
-        let cause_text = rbox_rootfs::plain(cause);
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
-}

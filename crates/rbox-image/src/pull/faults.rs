@@ -1,10 +1,10 @@
 //! Registries that are not quite what they should be, and with which Docker works all the same.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::fs;
-use std::sync::atomic::{AtomicU32, AtomicUsize};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::tests::{Fixture, big, text};
-use super::*;
 use crate::hash::sha256;
 use crate::media::{OCI_INDEX, OCI_MANIFEST};
 use crate::testing::{FakeRegistry, Reply, Request, TestImage, gzip, host_architecture, noise, tar_of};

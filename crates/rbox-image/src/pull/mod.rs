@@ -14,9 +14,7 @@ mod progress;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use rbox_spec::{Digest, Reference};
@@ -24,6 +22,7 @@ use rbox_spec::{Digest, Reference};
 use crate::config::ImageConfig;
 use crate::registry::{Client, Registries, RegistryError, Session};
 use crate::store::{Image, ImageStore, Layer, StoreError, Transaction};
+use crate::transfer::{Transfer as _, one_line};
 
 use batch::Batch;
 use choose::Chosen;
@@ -68,7 +67,7 @@ pub fn pull(
         match job.run(&session) {
             Ok(pulled) => return Ok(pulled),
             Err(error) if number != last && error.is_endpoints_fault() => {
-                let line = format!("mirror {}: {}", endpoint.origin, error::one_line(&error));
+                let line = format!("mirror {}: {}", endpoint.origin, one_line(&error));
                 progress.event(PullEvent::Message(&line));
                 failures.push(line);
             }
@@ -197,31 +196,10 @@ impl Job<'_> {
             queue.push(layer);
             self.tell(&layer.digest, LayerState::Waiting);
         }
-        let next = AtomicUsize::new(0);
-        let failure: Mutex<Option<PullError>> = Mutex::new(None);
         let batch = Batch::new(transaction);
-        let work = || {
-            while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if let Err(error) = self.layer(session, &batch, layer) {
-                    self.abandoned.store(true, Ordering::Relaxed);
-                    let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                    if first.as_ref().is_none_or(|first| matches!(first, PullError::Abandoned)) {
-                        *first = Some(error);
-                    }
-                    return;
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            let threads = self.options.parallel.clamp(1, 16).min(queue.len());
-            for number in 1..threads {
-                // Fewer threads do the same work, only later.
-                let _ = std::thread::Builder::new().name(format!("layer-{number}")).spawn_scoped(scope, work);
-            }
-            work();
-        });
+        let fetched = self.several(&queue, self.options.parallel, |layer| self.layer(session, &batch, layer));
         // What is finished stays, also if another layer failed: the next pull has it.
         let settled = batch.settle();
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(settled, Err)
+        fetched.and(settled)
     }
 }

@@ -1,8 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::*;
@@ -90,7 +90,7 @@ impl Fixture {
 }
 
 pub(super) fn text(error: &PullError) -> String {
-    error::one_line(error)
+    crate::transfer::one_line(error)
 }
 
 #[test]

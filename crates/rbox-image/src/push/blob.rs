@@ -2,7 +2,6 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
 
 use rbox_spec::Digest;
 
@@ -13,6 +12,7 @@ use crate::hash::{Hasher, digest_of};
 use crate::registry::upload::{Begun, Upload};
 use crate::registry::{RegistryError, Session};
 use crate::store::StoreError;
+use crate::transfer::Transfer as _;
 
 /// Cuts after which an upload that does make progress is given up all the same.
 const MAX_CUTS: u32 = 100;
@@ -79,9 +79,7 @@ impl Job<'_> {
         blob: &Blob<'_>,
         origins: &[String],
     ) -> Result<(), PushError> {
-        if self.abandoned.load(Ordering::Relaxed) {
-            return Err(PushError::Abandoned);
-        }
+        self.check_abandoned()?;
         let name = blob.diff_id.unwrap_or(&blob.digest).short();
         let tell = |state| blob.diff_id.iter().for_each(|diff_id| self.tell(diff_id, state));
         if self.retry(&name, || session.has_blob(&blob.digest))? {
@@ -156,9 +154,7 @@ impl Job<'_> {
             },
         };
         while *done < blob.size {
-            if self.abandoned.load(Ordering::Relaxed) {
-                return Err(PushError::Abandoned);
-            }
+            self.check_abandoned()?;
             self.told(blob, *done);
             let piece = blob.content.piece(*done, current.piece)?;
             let has = session.send_piece(current, *done, &piece)?;

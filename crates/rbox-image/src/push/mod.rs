@@ -12,14 +12,14 @@ mod layers;
 mod options;
 mod progress;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
 
 use rbox_spec::{Digest, Reference};
 
 use crate::hash::digest_of;
 use crate::registry::{Client, Registries, RegistryError, Session};
 use crate::store::{Image, ImageStore};
+use crate::transfer::Transfer as _;
 
 use blob::{Blob, Content};
 pub use error::PushError;
@@ -105,28 +105,9 @@ impl Job<'_> {
                 queue.push(layer);
             }
         }
-        let next = AtomicUsize::new(0);
-        let failure: Mutex<Option<PushError>> = Mutex::new(None);
-        let work = || {
-            while let Some(layer) = queue.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let from = origins.get(&layer.diff_id).map_or(&[][..], Vec::as_slice);
-                let Err(error) = self.blob(session, &layer.blob(), from) else { continue };
-                self.abandoned.store(true, Ordering::Relaxed);
-                let mut first = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                if first.as_ref().is_none_or(|first| matches!(first, PushError::Abandoned)) {
-                    *first = Some(error);
-                }
-                return;
-            }
-        };
-        std::thread::scope(|scope| {
-            let threads = self.options.parallel.clamp(1, 16).min(queue.len());
-            for number in 1..threads {
-                // Fewer threads do the same work, only later.
-                let _ = std::thread::Builder::new().name(format!("push-{number}")).spawn_scoped(scope, work);
-            }
-            work();
-        });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+        self.several(&queue, self.options.parallel, |layer| {
+            let from = origins.get(&layer.diff_id).map_or(&[][..], Vec::as_slice);
+            self.blob(session, &layer.blob(), from)
+        })
     }
 }
