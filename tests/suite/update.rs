@@ -1,6 +1,6 @@
 //! `update`: limits and restart policies of containers that exist.
 
-use crate::harness::{BUSYBOX, Test};
+use crate::harness::{BUSYBOX, Test, rounds};
 use crate::limits::value;
 
 /// The memory limit and the CPU quota that the kernel holds.
@@ -143,5 +143,27 @@ fn a_rename_and_an_update_at_once_lose_nothing() {
             (&format!("/{new}").into(), &number.into(), &number.into(), &(number * 1_000_000).into())
         );
         assert_eq!(host["RestartPolicy"]["MaximumRetryCount"], number);
+    }
+}
+
+/// Both find it by its id, as it is called before either is done.
+#[test]
+fn two_renames_to_one_name_at_once_leave_it_that_name() {
+    let Some(t) = Test::start() else { return };
+    let id = t.ok(["create", "--name", &t.name("first"), BUSYBOX, "true"]);
+    for number in 0..rounds(10) {
+        let new = t.name(&format!("second{number}"));
+        let renames = [(); 3].map(|()| t.cmd(["rename", &id, &new]).spawn());
+        let ends = renames.map(|one| one.finish(std::time::Duration::from_secs(20)));
+        let mut done = 0;
+        for end in ends {
+            if end.code == 0 {
+                done += 1;
+            } else {
+                end.refused(1, &["Renaming a container with the same name as its current name"]);
+            }
+        }
+        assert_eq!(done, 1);
+        assert_eq!(t.ok(["inspect", "-f", "{{.Id}}", &new]), id);
     }
 }

@@ -21,9 +21,6 @@ impl Execute for Rename {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let container = global.engine.container(&self.container)?;
         let name: ContainerName = self.new_name.parse().map_err(bad_input)?;
-        if name == container.record.name {
-            anyhow::bail!("Renaming a container with the same name as its current name");
-        }
         global.engine.rename(&container, &name)?;
         Ok(0)
     }

@@ -18,11 +18,17 @@ pub(crate) fn rename(paths: &Paths, container: &Container, name: &ContainerName)
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
     let Container { record: current, live, .. } = Container::read_whole(paths, id)?.ok_or_else(missing)?;
     let former = current.name.clone();
+    if former == *name {
+        // Also when another command has given it this name since the caller looked: it would lose it below.
+        return Err(EngineError::Conflict(
+            "Renaming a container with the same name as its current name".into(),
+        ));
+    }
     let _mark = crate::networks::change::begin_change(paths, id)?;
     take_name(paths, name, id)?;
     let record = ContainerRecord { name: name.clone(), ..current };
     let kept = keep(paths, &paths.config(id), &record, lasting(&record.host));
-    if kept.is_err() && former != *name {
+    if kept.is_err() {
         release_name(paths, name, id);
     }
     kept?;
