@@ -81,7 +81,7 @@ impl Reference {
         if text.is_empty() {
             return Err(ReferenceError::Empty);
         }
-        if text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        if looks_like_id(text) {
             return Err(ReferenceError::LooksLikeId(text.to_owned()));
         }
         let (domain, rest) = split_domain(text);
@@ -148,7 +148,8 @@ impl Reference {
             return self.name();
         }
         match self.path.strip_prefix(OFFICIAL) {
-            Some(rest) if !rest.contains('/') => rest.to_owned(),
+            // The short name of one that is called like an id would be read as that.
+            Some(rest) if !rest.contains('/') && !looks_like_id(rest) => rest.to_owned(),
             _ => self.path.clone(),
         }
     }
@@ -211,6 +212,11 @@ impl Reference {
     pub fn same_repository(&self, other: &Self) -> bool {
         self.domain == other.domain && self.path == other.path
     }
+}
+
+/// Whether this is what an image id without its algorithm looks like.
+fn looks_like_id(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 /// The domain and what follows it. See the module's first lines for the rule.
@@ -357,6 +363,8 @@ mod tests {
             );
             assert_eq!(Reference::parse(full).unwrap(), reference, "{full} reads back");
         }
+        let named_like_id = format!("library/{}", &DIGEST[7..]);
+        assert_eq!(Reference::parse(&named_like_id).unwrap().familiar(), named_like_id);
         let both = Reference::parse(&at("python:3.11")).unwrap();
         assert_eq!((both.tag(), both.digest().unwrap().to_string().as_str()), (Some("3.11"), DIGEST));
         assert_eq!(both.to_string(), at("python:3.11"));
