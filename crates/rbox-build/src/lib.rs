@@ -1,8 +1,8 @@
-//! From a Dockerfile to an image. So far the language only, and no I/O: the file ([`dockerfile`]) and what its words become in an
-//! environment ([`expand`]).
+//! From a Dockerfile to an image. So far the language only, and no I/O: the file ([`dockerfile`]), what its words become in an
+//! environment ([`expand`]), and what a context leaves out ([`ignore`]).
 #![forbid(unsafe_code)]
-#![expect(dead_code, reason = "the parser comes with the next commit")]
 
 pub mod dockerfile;
 pub mod expand;
+pub mod ignore;
 mod text;

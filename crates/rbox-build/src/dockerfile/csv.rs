@@ -5,7 +5,7 @@ pub(super) fn fields(line: &str) -> Result<Vec<String>, String> {
     let mut fields = Vec::new();
     let mut rest = line;
     if line.is_empty() {
-        return Ok(fields);
+        return Err("EOF".to_owned());
     }
     loop {
         let column = |rest: &str| line.len() - rest.len() + 1;
@@ -63,8 +63,7 @@ mod tests {
     #[test]
     fn of_a_line() {
         for (line, want) in [
-            ("", &[][..]),
-            ("a", &["a"]),
+            ("a", &["a"][..]),
             ("a,b", &["a", "b"]),
             ("a,", &["a", ""]),
             (",", &["", ""]),
@@ -75,6 +74,7 @@ mod tests {
         ] {
             assert_eq!(fields(line).unwrap(), want, "{line}");
         }
+        assert_eq!(fields("").unwrap_err(), "EOF");
         for (line, want) in [
             ("a\"b", "column 2: bare \" in non-quoted-field"),
             ("\"a", "column 3: extraneous or missing \" in quoted-field"),

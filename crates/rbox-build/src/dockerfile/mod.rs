@@ -1,18 +1,26 @@
 //! Dockerfiles, as the frontend docker/dockerfile 1.26 reads them: [`Dockerfile::parse`].
 //!
 //! A file is read in two passes, and the first error of the first one comes before all of the second, as with BuildKit: `lines` joins
-//! continued lines and takes heredocs in, `word` splits each into its words; then `read` makes typed instructions of them.
+//! continued lines and takes heredocs in, `words` divides each; then `read` makes typed instructions of them.
 //!
 //! Source: the Dockerfile reference, and the packages parser and instructions of `github.com/moby/buildkit/frontend/dockerfile`.
 
 mod csv;
+mod directive;
+mod duration;
 mod error;
 mod file;
+mod flags;
 mod heredoc;
 mod instruction;
+mod keyword;
+mod lines;
 mod mount;
+mod parse;
+mod read;
 mod source;
 mod suggestion;
+mod words;
 
 pub use error::{DockerfileError, Excerpt};
 pub use file::{Directive, Dockerfile, Instruction, Stage};
@@ -20,5 +28,6 @@ pub use instruction::{
     Add, ArgDefinition, CommandLine, Copy, Device, Form, Heredoc, Inline, InstructionKind, KeyValue,
     MountFlag, Onbuild, Run, RunNetwork, RunSecurity, Transfer,
 };
+pub use lines::{MAX_BYTES, MAX_INSTRUCTIONS};
 pub use mount::{Mount, MountError, MountKind, Sharing};
 pub use source::{Lines, Word};

@@ -240,6 +240,7 @@ impl<'a> Pass<'a> {
     fn single_quoted(&mut self) -> Result<String, String> {
         self.next();
         let Some((quoted, rest)) = self.rest.split_once('\'') else {
+            self.rest = "";
             return Err("unexpected end of statement while looking for matching single-quote".to_owned());
         };
         self.rest = rest;
