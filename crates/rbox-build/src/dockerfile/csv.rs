@@ -10,17 +10,11 @@ pub(super) fn fields(line: &str) -> Result<Vec<String>, String> {
     loop {
         let column = |rest: &str| line.len() - rest.len() + 1;
         let (field, behind) = if let Some(quoted) = rest.strip_prefix('"') {
-            let (field, behind) = quoted_field(quoted).ok_or_else(|| {
-                format!(
-                    "parse error on line 1, column {}: extraneous or missing \" in quoted-field",
-                    column("")
-                )
-            })?;
+            let unclosed =
+                |at| format!("parse error on line 1, column {at}: extraneous or missing \" in quoted-field");
+            let (field, behind) = quoted_field(quoted).map_err(|rest| unclosed(column(rest)))?;
             if !behind.is_empty() && !behind.starts_with(',') {
-                let at = column(behind);
-                return Err(format!(
-                    "parse error on line 1, column {at}: extraneous or missing \" in quoted-field"
-                ));
+                return Err(unclosed(column(behind) - 1));
             }
             (field, behind)
         } else {
@@ -39,18 +33,18 @@ pub(super) fn fields(line: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// What stands up to the closing quote, two of which are one, and what follows.
-fn quoted_field(text: &str) -> Option<(String, &str)> {
+/// What stands up to the closing quote, two of which are one, and what follows; without a closing one, what was not read.
+fn quoted_field(text: &str) -> Result<(String, &str), &str> {
     let (mut field, mut rest) = (String::new(), text);
     loop {
-        let (part, behind) = rest.split_once('"')?;
+        let (part, behind) = rest.split_once('"').ok_or(rest)?;
         field.push_str(part);
         match behind.strip_prefix('"') {
             Some(behind) => {
                 field.push('"');
                 rest = behind;
             }
-            None => return Some((field, behind)),
+            None => return Ok((field, behind)),
         }
     }
 }
@@ -77,8 +71,9 @@ mod tests {
         assert_eq!(fields("").unwrap_err(), "EOF");
         for (line, want) in [
             ("a\"b", "column 2: bare \" in non-quoted-field"),
-            ("\"a", "column 3: extraneous or missing \" in quoted-field"),
-            ("\"a\"b", "column 4: extraneous or missing \" in quoted-field"),
+            ("\"a", "column 2: extraneous or missing \" in quoted-field"),
+            ("\"a\"b", "column 3: extraneous or missing \" in quoted-field"),
+            ("\"a\"\"", "column 5: extraneous or missing \" in quoted-field"),
             ("a,\"", "column 4: extraneous or missing \" in quoted-field"),
         ] {
             assert_eq!(fields(line).unwrap_err(), format!("parse error on line 1, {want}"), "{line}");

@@ -20,8 +20,11 @@ mod parse;
 mod read;
 mod source;
 mod suggestion;
+#[cfg(test)]
+mod tests;
 mod words;
 
+pub(crate) use directive::{Name as DirectiveName, name_and_value};
 pub use error::{DockerfileError, Excerpt};
 pub use file::{Directive, Dockerfile, Instruction, Stage};
 pub use instruction::{
@@ -29,5 +32,7 @@ pub use instruction::{
     MountFlag, Onbuild, Run, RunNetwork, RunSecurity, Transfer,
 };
 pub use lines::{MAX_BYTES, MAX_INSTRUCTIONS};
+pub(crate) use mount::boolean;
 pub use mount::{Mount, MountError, MountKind, Sharing};
 pub use source::{Lines, Word};
+pub(crate) use suggestion::closest;

@@ -3,7 +3,7 @@
 /// The most letters that may be wrong.
 const FARTHEST: usize = 2;
 
-/// The option that is closest to `text`, if one is close and none is the same.
+/// The option that is closest to `text`, if one is close and none is the same. Of several, one that begins as the text does.
 pub(crate) fn closest<'a>(text: &str, options: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = text.chars().count();
     let mut best = None;
@@ -15,8 +15,9 @@ pub(crate) fn closest<'a>(text: &str, options: impl IntoIterator<Item = &'a str>
             continue;
         }
         let distance = strsim::levenshtein(text, option);
-        if distance <= FARTHEST && best.is_none_or(|(least, _)| distance < least) {
-            best = Some((distance, option));
+        let order = (distance, text.chars().next() != option.chars().next());
+        if distance <= FARTHEST && best.is_none_or(|(least, _)| order < least) {
+            best = Some((order, option));
         }
     }
     best.map(|(_, option)| option)
@@ -38,6 +39,7 @@ mod tests {
     fn the_closest() {
         for (text, options, want) in [
             ("form", &["from", "run"][..], Some("from")),
+            ("RNU", &["ENV", "RUN"], Some("RUN")),
             ("chmd", &["chown", "chmod"], Some("chmod")),
             ("from", &["from", "form"], None),
             ("abc", &["xyz"], None),

@@ -7,6 +7,8 @@
 mod environment;
 mod lexer;
 mod pattern;
+#[cfg(test)]
+mod tests;
 
 pub use environment::Environment;
 pub use lexer::{ExpandError, Expanded, Lexer, MAX_DEPTH, MAX_GROWTH};

@@ -9,8 +9,11 @@ mod dockerignore;
 mod glob;
 mod path;
 mod pattern;
+#[cfg(test)]
+mod tests;
 mod tokens;
 
 pub use dockerignore::{Directory, Ignore};
 pub use glob::{Glob, Segment};
+pub(crate) use path::clean;
 pub use tokens::PatternError;
