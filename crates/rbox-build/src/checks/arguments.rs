@@ -11,6 +11,9 @@ use crate::expand::{Expanded, Lexer};
 use crate::ignore::Ignore;
 use crate::text::shown;
 
+/// The most names among which the one that was meant is looked for.
+pub(super) const MOST_HINTS: usize = 1000;
+
 /// The most bytes that the values of all variables take, in all stages.
 pub(super) const MAX_VALUES: usize = 64 << 20;
 
@@ -95,6 +98,7 @@ impl Globals {
         linter: &mut Linter,
     ) -> Result<String, DockerfileError> {
         let fault = |message: String| DockerfileError::at(stage.lines, message);
+        linter.enter(&stage.comments);
         let lexer = Lexer::new(file.escape);
         let base = lexer.word(&stage.base.0, &self.values);
         self.report_undeclared(stage, base.as_ref().map_or_else(|e| &e.unmatched, |e| &e.unmatched), linter);
@@ -111,7 +115,7 @@ impl Globals {
             expanded.map_err(|why| fault(format!("failed to process arguments for platform : {why}")))?;
         self.report_platform(stage, &platform.0, &expanded, linter);
         let with_hint = |message: String| {
-            let names = || self.values.keys().map(String::as_str);
+            let names = || self.values.keys().map(String::as_str).take(MOST_HINTS);
             let hint = expanded.unmatched.iter().find_map(|name| closest(name, names()));
             fault(hint.map_or(message.clone(), |hint| format!("{message} (did you mean {hint}?)")))
         };
@@ -128,12 +132,14 @@ impl Globals {
 
     fn report_undeclared(&self, stage: &Stage, unmatched: &BTreeSet<String>, linter: &mut Linter) {
         for name in unmatched.iter().filter(|name| !self.declared.contains(*name)) {
-            let known = self.declared.iter().chain(self.values.keys()).map(String::as_str);
-            let mut detail = format!("FROM argument '{}' is not declared", shown(name));
-            if let Some(hint) = closest(name, known) {
-                detail = format!("{detail} (did you mean {hint}?)");
-            }
-            linter.warn(Rule::UndefinedArgInFrom, &stage.comments, stage.lines, detail);
+            linter.warn(Rule::UndefinedArgInFrom, stage.lines, || {
+                let known = self.declared.iter().chain(self.values.keys()).map(String::as_str);
+                let detail = format!("FROM argument '{}' is not declared", shown(name));
+                match closest(name, known.take(MOST_HINTS)) {
+                    Some(hint) => format!("{detail} (did you mean {hint}?)"),
+                    None => detail,
+                }
+            });
         }
     }
 
@@ -145,10 +151,9 @@ impl Globals {
             && unmatched.is_empty()
             && self.value(TARGET) == Some(text)
         {
-            let detail = format!(
+            linter.warn(Rule::RedundantTargetPlatform, stage.lines, || format!(
                 "Setting platform to predefined {written} in FROM is redundant as this is the default behavior"
-            );
-            linter.warn(Rule::RedundantTargetPlatform, &stage.comments, stage.lines, detail);
+            ));
         }
         if !matched.is_empty() || !unmatched.is_empty() {
             return;
@@ -157,8 +162,9 @@ impl Globals {
         // Who names a platform in the stage's name means it.
         let name = stage.name.as_deref().unwrap_or_default();
         if !name.contains(&platform.os) && !name.contains(&platform.architecture) {
-            let detail = format!("FROM --platform flag should not use constant value \"{text}\"");
-            linter.warn(Rule::FromPlatformFlagConstDisallowed, &stage.comments, stage.lines, detail);
+            linter.warn(Rule::FromPlatformFlagConstDisallowed, stage.lines, || {
+                format!("FROM --platform flag should not use constant value \"{text}\"")
+            });
         }
     }
 }
@@ -194,9 +200,9 @@ pub(super) fn check_defaults(file: &Dockerfile, given: &Given<'_>, linter: &mut 
         let Ok(base) = lexer.word(&stage.base.0, &globals.values) else { return };
         if Reference::parse(&base.text).is_err() {
             let written = shown(&stage.base.0);
-            let detail =
-                format!("Default value for ARG {written} results in empty or invalid base image name");
-            linter.warn(Rule::InvalidDefaultArgInFrom, &[], stage.lines, detail);
+            linter.warn(Rule::InvalidDefaultArgInFrom, stage.lines, || {
+                format!("Default value for ARG {written} results in empty or invalid base image name")
+            });
         }
     }
 }

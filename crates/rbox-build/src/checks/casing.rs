@@ -8,23 +8,25 @@ use crate::text::{quoted, shown};
 /// In the order of the file.
 pub(super) fn check(file: &Dockerfile, linter: &mut Linter) {
     for line in &file.empty_continuations {
-        let detail = "Empty continuation line".to_owned();
-        linter.warn(Rule::NoEmptyContinuation, &[], Lines::one(*line), detail);
+        linter.warn(Rule::NoEmptyContinuation, Lines::one(*line), || "Empty continuation line".to_owned());
     }
     for instruction in file.args.iter().chain(file.stages.iter().flat_map(|stage| &stage.instructions)) {
         of_instruction(instruction, linter);
     }
     file.stages.iter().for_each(|stage| of_stage(stage, linter));
+    linter.enter(&[]);
     names(file, linter);
     instructions(file, linter);
 }
 
 fn of_instruction(instruction: &Instruction, linter: &mut Linter) {
     let Instruction { lines, comments, .. } = instruction;
+    linter.enter(comments);
     match &instruction.kind {
         InstructionKind::Maintainer(_) => {
-            let detail = "Maintainer instruction is deprecated in favor of using label".to_owned();
-            linter.warn(Rule::MaintainerDeprecated, comments, *lines, detail);
+            linter.warn(Rule::MaintainerDeprecated, *lines, || {
+                "Maintainer instruction is deprecated in favor of using label".to_owned()
+            });
         }
         InstructionKind::Arg(definitions) => {
             let names: Vec<&str> = definitions.iter().map(|definition| definition.name.as_str()).collect();
@@ -36,10 +38,12 @@ fn of_instruction(instruction: &Instruction, linter: &mut Linter) {
 
 fn of_stage(stage: &Stage, linter: &mut Linter) {
     let (lines, comments) = (stage.lines, &stage.comments);
+    linter.enter(comments);
     if let Some((word, name)) = &stage.as_written {
         if *name != name.to_lowercase() {
-            let detail = format!("Stage name '{}' should be lowercase", shown(name));
-            linter.warn(Rule::StageNameCasing, comments, lines, detail);
+            linter.warn(Rule::StageNameCasing, lines, || {
+                format!("Stage name '{}' should be lowercase", shown(name))
+            });
         }
         // A FROM in both cases is reported on its own.
         let from = &stage.keyword;
@@ -47,8 +51,9 @@ fn of_stage(stage: &Stage, linter: &mut Linter) {
         let upper = *from == from.to_uppercase();
         let fits = if lower { *word == word.to_lowercase() } else { *word == word.to_uppercase() };
         if (lower || upper) && !fits {
-            let detail = format!("'{word}' and '{from}' keywords' casing do not match");
-            linter.warn(Rule::FromAsCasing, comments, lines, detail);
+            linter.warn(Rule::FromAsCasing, lines, || {
+                format!("'{word}' and '{from}' keywords' casing do not match")
+            });
         }
     }
     if let Some(name) = &stage.name {
@@ -63,8 +68,9 @@ fn description(keyword: &str, names: &[&str], comments: &[String], lines: Lines,
         return;
     }
     let example = if let [name] = names { shown(name) } else { "<arg_key>".to_owned() };
-    let detail = format!("Comment for {keyword} should follow the format: `# {example} <description>`");
-    linter.warn(Rule::InvalidDefinitionDescription, comments, lines, detail);
+    linter.warn(Rule::InvalidDefinitionDescription, lines, || {
+        format!("Comment for {keyword} should follow the format: `# {example} <description>`")
+    });
 }
 
 fn names(file: &Dockerfile, linter: &mut Linter) {
@@ -72,13 +78,14 @@ fn names(file: &Dockerfile, linter: &mut Linter) {
     for stage in &file.stages {
         let Some(name) = &stage.name else { continue };
         if name == "context" || name == "scratch" {
-            let detail =
-                format!("Stage name should not use the same name as reserved stage {}", quoted(name));
-            linter.warn(Rule::ReservedStageName, &[], stage.lines, detail);
+            linter.warn(Rule::ReservedStageName, stage.lines, || {
+                format!("Stage name should not use the same name as reserved stage {}", quoted(name))
+            });
         }
         if !seen.insert(name) {
-            let detail = format!("Duplicate stage name {}, stage names should be unique", quoted(name));
-            linter.warn(Rule::DuplicateStageName, &[], stage.lines, detail);
+            linter.warn(Rule::DuplicateStageName, stage.lines, || {
+                format!("Duplicate stage name {}, stage names should be unique", quoted(name))
+            });
         }
     }
 }
@@ -101,8 +108,9 @@ fn instructions(file: &Dockerfile, linter: &mut Linter) {
             (word.to_uppercase(), "uppercase")
         };
         if *word != wanted {
-            let detail = format!("Command '{word}' should match the case of the command majority ({case})");
-            linter.warn(Rule::ConsistentInstructionCasing, &[], lines, detail);
+            linter.warn(Rule::ConsistentInstructionCasing, lines, || {
+                format!("Command '{word}' should match the case of the command majority ({case})")
+            });
         }
     }
 }

@@ -48,27 +48,32 @@ pub struct Report {
     pub error: Option<DockerfileError>,
 }
 
+/// The most warnings that are kept: more are not read by anybody.
+const MOST: usize = 10_000;
+
 /// Collects warnings of the rules that count.
 #[derive(Debug)]
 pub(super) struct Linter {
     options: Options,
+    /// The options, and what the comments above the instruction say.
+    here: Options,
     warnings: Vec<Warning>,
 }
 
 impl Linter {
     pub(super) fn new(options: Options) -> Self {
-        Self { options, warnings: Vec::new() }
+        Self { here: options.clone(), options, warnings: Vec::new() }
     }
 
-    /// Warns, if the rule counts here. `comments` are those above the instruction.
-    pub(super) fn warn(&mut self, rule: Rule, comments: &[String], lines: Lines, detail: String) {
-        let counts = if comments.is_empty() {
-            self.options.has(rule)
-        } else {
-            self.options.with_comments(comments).has(rule)
-        };
-        if counts {
-            self.warnings.push(Warning { rule, detail, lines });
+    /// Goes on with an instruction that has these comments above it, or with the whole file if there are none.
+    pub(super) fn enter(&mut self, comments: &[String]) {
+        self.here = self.options.with_comments(comments);
+    }
+
+    /// Warns, if the rule counts here.
+    pub(super) fn warn(&mut self, rule: Rule, lines: Lines, detail: impl FnOnce() -> String) {
+        if self.here.has(rule) && self.warnings.len() < MOST {
+            self.warnings.push(Warning { rule, detail: detail(), lines });
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::arguments::{Given, Globals, MAX_VALUES, too_much};
+use super::arguments::{Given, Globals, MAX_VALUES, MOST_HINTS, too_much};
 use super::report::Linter;
 use super::rule::Rule;
 use crate::dockerfile::{
@@ -15,6 +15,9 @@ use crate::text::{quoted, shown};
 
 /// Arguments that are no variables.
 const NO_VARIABLES: [&str; 2] = ["BUILDKIT_SBOM_SCAN_CONTEXT", "BUILDKIT_SBOM_SCAN_STAGE"];
+
+/// What a variable takes besides its name and value.
+const EACH: usize = 64;
 
 /// Words in the name of what should not be known to others, and words that make it harmless.
 const SECRET: [&str; 10] =
@@ -74,7 +77,7 @@ impl<'a> Stages<'a> {
         let mut state = match before {
             Some(before) => {
                 let env = &self.done[before].env;
-                let bytes = env.iter().map(|(name, value)| name.len() + value.len()).sum();
+                let bytes = env.iter().map(|(name, value)| name.len() + value.len() + EACH).sum();
                 self.spend(bytes, from.lines)?;
                 State { last: [None; 3], ..self.done[before].clone() }
             }
@@ -84,6 +87,7 @@ impl<'a> Stages<'a> {
             // What the stage below has put off is done first.
             for instruction in before.iter().flat_map(|before| &file.stages[*before].instructions) {
                 if let InstructionKind::Onbuild(onbuild) = &instruction.kind {
+                    self.spend(onbuild.trigger.len() + EACH, from.lines)?;
                     let trigger = Dockerfile::parse_trigger(&onbuild.trigger, from.lines)?;
                     self.instruction(&mut state, &trigger)?;
                 }
@@ -113,6 +117,7 @@ impl<'a> Stages<'a> {
     }
 
     fn instruction(&mut self, state: &mut State, at: &Instruction) -> Result<(), DockerfileError> {
+        self.linter.enter(&at.comments);
         match &at.kind {
             InstructionKind::Add(add) => {
                 self.word(state, at, &add.checksum)?;
@@ -131,7 +136,8 @@ impl<'a> Stages<'a> {
                 for (name, _) in &pairs {
                     self.secret("ENV", name, at);
                 }
-                self.spend(pairs.iter().map(|(name, value)| name.len() + value.len()).sum(), at.lines)?;
+                let bytes = pairs.iter().map(|(name, value)| name.len() + value.len() + EACH).sum();
+                self.spend(bytes, at.lines)?;
                 state.env.extend(pairs);
             }
             InstructionKind::Label(pairs) => drop(self.pairs(state, at, pairs)?),
@@ -154,11 +160,12 @@ impl<'a> Stages<'a> {
             InstructionKind::Workdir(path) => {
                 let path = self.word(state, at, path)?;
                 if !state.has_workdir && !path.starts_with('/') {
-                    let detail = format!(
-                        "Relative workdir {} can have unexpected results if the base image changes",
-                        quoted(&path)
-                    );
-                    self.linter.warn(Rule::WorkdirRelativePath, &at.comments, at.lines, detail);
+                    self.linter.warn(Rule::WorkdirRelativePath, at.lines, || {
+                        format!(
+                            "Relative workdir {} can have unexpected results if the base image changes",
+                            quoted(&path)
+                        )
+                    });
                 }
                 state.has_workdir = true;
             }
@@ -198,11 +205,13 @@ impl<'a> Stages<'a> {
                 if state.declared.contains(name) || NO_VARIABLES.contains(&name.as_str()) {
                     continue;
                 }
-                let mut detail = format!("Usage of undefined variable '${}'", shown(name));
-                if let Some(hint) = closest(name, state.env.keys().map(String::as_str)) {
-                    detail = format!("{detail} (did you mean ${hint}?)");
-                }
-                self.linter.warn(Rule::UndefinedVar, &at.comments, at.lines, detail);
+                self.linter.warn(Rule::UndefinedVar, at.lines, || {
+                    let detail = format!("Usage of undefined variable '${}'", shown(name));
+                    match closest(name, state.env.keys().map(String::as_str).take(MOST_HINTS)) {
+                        Some(hint) => format!("{detail} (did you mean ${hint}?)"),
+                        None => detail,
+                    }
+                });
             }
         }
         expanded.map(|expanded| expanded.text)
@@ -225,10 +234,11 @@ impl<'a> Stages<'a> {
         }
         for _ in pairs.iter().filter(|pair| pair.legacy) {
             let keyword = &at.keyword;
-            let detail = format!(
-                "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
-            );
-            self.linter.warn(Rule::LegacyKeyValueFormat, &at.comments, at.lines, detail);
+            self.linter.warn(Rule::LegacyKeyValueFormat, at.lines, || {
+                format!(
+                    "\"{keyword} key=value\" should be used instead of legacy \"{keyword} key value\" format"
+                )
+            });
         }
         Ok(expanded)
     }
@@ -246,7 +256,7 @@ impl<'a> Stages<'a> {
             (None, Some(default)) => Some(self.word(state, at, default)?),
             (None, None) => self.globals.value(name).cloned(),
         };
-        self.spend(value.as_ref().map_or(0, String::len), at.lines)?;
+        self.spend(name.len() + value.as_ref().map_or(0, String::len) + EACH, at.lines)?;
         if let Some(value) = value.filter(|_| !NO_VARIABLES.contains(&name.as_str())) {
             state.env.insert(name.clone(), value);
         }
@@ -259,9 +269,9 @@ impl<'a> Stages<'a> {
             name.split('_').any(|part| words.iter().any(|word| part.eq_ignore_ascii_case(word)))
         };
         if has(&SECRET) && !has(&HARMLESS) {
-            let detail =
-                format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {})", quoted(name));
-            self.linter.warn(Rule::SecretsUsedInArgOrEnv, &at.comments, at.lines, detail);
+            self.linter.warn(Rule::SecretsUsedInArgOrEnv, at.lines, || {
+                format!("Do not use ARG or ENV instructions for sensitive data ({keyword} {})", quoted(name))
+            });
         }
     }
 
@@ -295,8 +305,9 @@ impl<'a> Stages<'a> {
             };
             if ignored {
                 let file = quoted(&source);
-                let detail = format!("Attempting to {what} file {file} that is excluded by .dockerignore");
-                self.linter.warn(Rule::CopyIgnoredFile, &at.comments, at.lines, detail);
+                self.linter.warn(Rule::CopyIgnoredFile, at.lines, || {
+                    format!("Attempting to {what} file {file} that is excluded by .dockerignore")
+                });
             }
         }
         Ok(())
@@ -305,21 +316,21 @@ impl<'a> Stages<'a> {
     /// Of several, the last one counts: the one before is what is reported.
     fn once(&mut self, state: &mut State, which: usize, at: &Instruction) {
         if let Some(before) = state.last[which].replace(at.lines) {
-            let detail = format!(
+            self.linter.warn(Rule::MultipleInstructionsDisallowed, before, || format!(
                 "Multiple {} instructions should not be used in the same stage because only the last one will be used",
                 at.keyword
-            );
-            self.linter.warn(Rule::MultipleInstructionsDisallowed, &at.comments, before, detail);
+            ));
         }
     }
 
     fn form(&mut self, state: &State, form: &Form, at: &Instruction) {
         if matches!(form, Form::Shell(_)) && !state.has_shell {
-            let detail = format!(
-                "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
-                at.keyword
-            );
-            self.linter.warn(Rule::JsonArgsRecommended, &at.comments, at.lines, detail);
+            self.linter.warn(Rule::JsonArgsRecommended, at.lines, || {
+                format!(
+                    "JSON arguments recommended for {} to prevent unintended behavior related to OS signals",
+                    at.keyword
+                )
+            });
         }
     }
 
@@ -332,17 +343,18 @@ impl<'a> Stages<'a> {
             return;
         }
         if protocol != protocol.to_lowercase() {
-            let detail =
-                format!("Defined protocol '{}' in EXPOSE instruction should be lowercase", shown(port));
-            self.linter.warn(Rule::ExposeProtoCasing, &at.comments, at.lines, detail);
+            self.linter.warn(Rule::ExposeProtoCasing, at.lines, || {
+                format!("Defined protocol '{}' in EXPOSE instruction should be lowercase", shown(port))
+            });
         }
         // Something other than colons stands before the port.
         if port[..port.len() - container.len()].contains(|character| character != ':') {
-            let detail = format!(
-                "EXPOSE instruction should not define an IP address or host-port mapping, found '{}'",
-                shown(port)
-            );
-            self.linter.warn(Rule::ExposeInvalidFormat, &at.comments, at.lines, detail);
+            self.linter.warn(Rule::ExposeInvalidFormat, at.lines, || {
+                format!(
+                    "EXPOSE instruction should not define an IP address or host-port mapping, found '{}'",
+                    shown(port)
+                )
+            });
         }
     }
 }

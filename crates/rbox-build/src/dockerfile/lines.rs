@@ -8,7 +8,7 @@ use super::source::Lines;
 use super::words::{self, Arguments};
 
 /// The most bytes of a file.
-pub const MAX_BYTES: usize = 16 << 20;
+pub const MAX_BYTES: usize = 4 << 20;
 
 /// The most instructions of a file.
 pub const MAX_INSTRUCTIONS: usize = 10_000;

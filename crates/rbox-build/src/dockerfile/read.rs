@@ -1,5 +1,7 @@
 //! The second pass: from the words of an instruction to what it says.
 
+use std::collections::BTreeMap;
+
 use rbox_spec::health::Healthcheck;
 
 use super::duration;
@@ -159,7 +161,9 @@ fn from(words: &[String], flags: &[String], comments: &[String]) -> Result<Stage
     let platform = flags.text("platform");
     Ok(Stage {
         base: Word(base.clone()),
-        description: name.as_ref().and_then(|name| description(comments, name)),
+        description: name
+            .as_deref()
+            .and_then(|name| descriptions(comments).get(name).map(|text| (*text).to_owned())),
         name,
         as_written,
         platform: (!platform.is_empty()).then(|| Word(platform.to_owned())),
@@ -178,23 +182,24 @@ fn is_stage_name(name: &str) -> bool {
         })
 }
 
-/// What a comment says of `name`: the rest of one that begins with it.
-fn description(comments: &[String], name: &str) -> Option<String> {
-    let of = |comment: &String| comment.strip_prefix(name)?.strip_prefix(' ').map(str::to_owned);
-    comments.iter().find_map(of)
+/// What comments say of names: each begins with one, and the first of a name counts.
+fn descriptions(comments: &[String]) -> BTreeMap<&str, &str> {
+    comments.iter().rev().filter_map(|comment| comment.split_once(' ')).collect()
 }
 
 fn arg(words: &[String], comments: &[String]) -> Result<Vec<ArgDefinition>, String> {
     if words.is_empty() {
         return Err(needs_one("ARG"));
     }
+    let descriptions = descriptions(comments);
     let definition = |word: &String| {
         let (name, default) = match word.split_once('=') {
             Some(("", _)) => return Err("ARG names can not be blank".to_owned()),
             Some((name, default)) => (name, Some(Word(default.to_owned()))),
             None => (word.as_str(), None),
         };
-        Ok(ArgDefinition { name: name.to_owned(), default, description: description(comments, name) })
+        let description = descriptions.get(name).map(|text| (*text).to_owned());
+        Ok(ArgDefinition { name: name.to_owned(), default, description })
     };
     words.iter().map(definition).collect()
 }
@@ -306,14 +311,16 @@ fn transfer(
         exclude: flags.texts("exclude").map(str::to_owned).collect(),
         ..Transfer::default()
     };
+    // The last one of a name counts, and a JSON array has none.
+    let by_name: BTreeMap<&str, &Heredoc> =
+        heredocs.iter().map(|heredoc| (heredoc.name.as_str(), heredoc)).collect();
     for word in words {
         match heredoc::opens(&word) {
             None => transfer.sources.push(Word(word)),
             Some(opening) => {
-                // The last one of a name counts, and a JSON array has none.
-                let text = heredocs.iter().rev().find(|heredoc| heredoc.name == opening.name);
+                let text = by_name.get(opening.name.as_str());
                 transfer.inline.push(Inline {
-                    content: text.map(Heredoc::text).unwrap_or_default(),
+                    content: text.map(|heredoc| heredoc.text()).unwrap_or_default(),
                     name: opening.name,
                     expand: opening.expand,
                 });
