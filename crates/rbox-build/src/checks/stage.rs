@@ -6,8 +6,8 @@ use super::arguments::{Given, Globals, MAX_VALUES, MOST_HINTS, too_much};
 use super::report::Linter;
 use super::rule::Rule;
 use crate::dockerfile::{
-    ArgDefinition, Dockerfile, DockerfileError, Form, Instruction, InstructionKind, KeyValue, Lines,
-    Transfer, Word, closest,
+    ArgDefinition, Dockerfile, DockerfileError, ExposeError, Form, Instruction, InstructionKind, KeyValue,
+    Lines, PortParts, Transfer, Word, closest, exposed_ports,
 };
 use crate::expand::{ExpandError, Lexer};
 use crate::ignore::clean;
@@ -181,7 +181,7 @@ impl<'a> Stages<'a> {
                 for word in words {
                     let ports = self.lexer.words(&word.0, &state.env);
                     for port in ports.map_err(|why| DockerfileError::at(at.lines, why.to_string()))? {
-                        self.port(&port, at);
+                        self.port(&port, at)?;
                     }
                 }
             }
@@ -334,21 +334,16 @@ impl<'a> Stages<'a> {
         }
     }
 
-    /// A port of EXPOSE; whether it is one at all, the plan will see.
-    fn port(&mut self, port: &str, at: &Instruction) {
-        let container = port.rsplit(':').next().unwrap_or_default();
-        let (number, protocol) = container.split_once('/').unwrap_or((container, ""));
-        let known = ["", "tcp", "udp", "sctp"].iter().any(|known| protocol.eq_ignore_ascii_case(known));
-        if number.is_empty() || !known {
-            return;
-        }
-        if protocol != protocol.to_lowercase() {
+    /// A port of EXPOSE.
+    fn port(&mut self, port: &str, at: &Instruction) -> Result<(), DockerfileError> {
+        let fault = |why: ExposeError| DockerfileError::at(at.lines, why.to_string());
+        let parts = PortParts::of(port).map_err(fault)?;
+        if parts.protocol != parts.protocol.to_lowercase() {
             self.linter.warn(Rule::ExposeProtoCasing, at.lines, || {
                 format!("Defined protocol '{}' in EXPOSE instruction should be lowercase", shown(port))
             });
         }
-        // Something other than colons stands before the port.
-        if port[..port.len() - container.len()].contains(|character| character != ':') {
+        if !parts.address.is_empty() || !parts.host.is_empty() {
             self.linter.warn(Rule::ExposeInvalidFormat, at.lines, || {
                 format!(
                     "EXPOSE instruction should not define an IP address or host-port mapping, found '{}'",
@@ -356,6 +351,8 @@ impl<'a> Stages<'a> {
                 )
             });
         }
+        exposed_ports(port).map_err(fault)?;
+        Ok(())
     }
 }
 

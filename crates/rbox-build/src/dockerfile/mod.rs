@@ -5,6 +5,7 @@
 //!
 //! Source: the Dockerfile reference, and the packages parser and instructions of `github.com/moby/buildkit/frontend/dockerfile`.
 
+mod chmod;
 mod csv;
 mod directive;
 mod duration;
@@ -17,6 +18,7 @@ mod keyword;
 mod lines;
 mod mount;
 mod parse;
+mod ports;
 mod read;
 mod source;
 mod suggestion;
@@ -24,6 +26,7 @@ mod suggestion;
 mod tests;
 mod words;
 
+pub use chmod::{Change, Chmod, ChmodError};
 pub(crate) use directive::{Name as DirectiveName, name_and_value};
 pub use error::{DockerfileError, Excerpt};
 pub use file::{Directive, Dockerfile, Instruction, Stage};
@@ -34,5 +37,7 @@ pub use instruction::{
 pub use lines::{MAX_BYTES, MAX_INSTRUCTIONS};
 pub(crate) use mount::boolean;
 pub use mount::{Mount, MountError, MountKind, Sharing};
+pub(crate) use ports::Parts as PortParts;
+pub use ports::{ExposeError, exposed_ports};
 pub use source::{Lines, Word};
 pub(crate) use suggestion::closest;
