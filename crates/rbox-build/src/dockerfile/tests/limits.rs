@@ -21,6 +21,14 @@ fn sizes_have_an_end() {
     assert_eq!(error.lines, Some(Lines::one(MAX_INSTRUCTIONS + 1)));
 }
 
+/// A COPY of as many heredocs, each with a name of its own.
+fn heredocs(count: usize) -> String {
+    let names = || (0..count).map(|number| format!("N{number}"));
+    let line: String = names().map(|name| format!("<<{name} ")).collect();
+    let rest: String = names().map(|name| name + "\n").collect();
+    format!("FROM a\nCOPY {line}/b\n{rest}")
+}
+
 #[test]
 fn long_lines_and_deep_ones_take_no_time() {
     let long = 1 << 20;
@@ -42,6 +50,11 @@ fn long_lines_and_deep_ones_take_no_time() {
         "Z".repeat(long),
         "#\n".repeat(long),
         format!("FROM {}", "a".repeat(long)),
+        heredocs(long / 16),
+        format!("{}ARG {}\nFROM a", "# a b\n".repeat(long / 8), "a ".repeat(long / 2)),
+        format!("FROM a\nHEALTHCHECK {}", "CMD ".repeat(long / 4)),
+        format!("FROM a\nRUN {}", "--network ".repeat(long / 10)),
+        format!("FROM a\nLABEL {}", "\\".repeat(long)),
         format!("FROM a AS {}", "b".repeat(long)),
     ] {
         let _ = Dockerfile::parse(&text);
