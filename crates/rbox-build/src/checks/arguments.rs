@@ -11,6 +11,9 @@ use crate::expand::{Expanded, Lexer};
 use crate::ignore::Ignore;
 use crate::text::shown;
 
+/// The most bytes of an image's name: more than one can have.
+const LONGEST_BASE: usize = 4096;
+
 /// The most names among which the one that was meant is looked for.
 pub(super) const MOST_HINTS: usize = 1000;
 
@@ -106,6 +109,9 @@ impl Globals {
         if base.is_empty() {
             let written = shown(&stage.base.0);
             return Err(fault(format!("base name ({written}) should not be blank")));
+        }
+        if base.len() > LONGEST_BASE {
+            return Err(fault(format!("base name has {} bytes, more than {LONGEST_BASE}", base.len())));
         }
         let Some(platform) = &stage.platform else { return Ok(base) };
         let expanded = lexer.word(&platform.0, &self.values);

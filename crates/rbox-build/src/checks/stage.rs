@@ -49,6 +49,8 @@ pub(super) struct Stages<'a> {
     done: Vec<State>,
     /// Bytes that values of variables may still take.
     room: usize,
+    /// There was not enough of it: nothing is expanded any more.
+    full: bool,
 }
 
 impl<'a> Stages<'a> {
@@ -66,6 +68,7 @@ impl<'a> Stages<'a> {
             lexer: Lexer::new(file.escape),
             done: Vec::new(),
             room: MAX_VALUES,
+            full: false,
         }
     }
 
@@ -118,6 +121,11 @@ impl<'a> Stages<'a> {
 
     fn instruction(&mut self, state: &mut State, at: &Instruction) -> Result<(), DockerfileError> {
         self.linter.enter(&at.comments);
+        self.of_kind(state, at)?;
+        if self.full { Err(too_much(at.lines)) } else { Ok(()) }
+    }
+
+    fn of_kind(&mut self, state: &mut State, at: &Instruction) -> Result<(), DockerfileError> {
         match &at.kind {
             InstructionKind::Add(add) => {
                 self.word(state, at, &add.checksum)?;
@@ -198,7 +206,13 @@ impl<'a> Stages<'a> {
         lexer: Lexer,
         text: &str,
     ) -> Result<String, ExpandError> {
+        if self.full {
+            return Ok(String::new());
+        }
         let expanded = lexer.word(text, &state.env);
+        let growth = expanded.as_ref().map_or(0, |e| e.text.len().saturating_sub(text.len()));
+        self.full = growth > self.room;
+        self.room = self.room.saturating_sub(growth);
         let unmatched = expanded.as_ref().map_or_else(|e| &e.unmatched, |e| &e.unmatched);
         if state.complete {
             for name in unmatched {

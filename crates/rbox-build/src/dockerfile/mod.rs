@@ -38,6 +38,6 @@ pub use lines::{MAX_BYTES, MAX_INSTRUCTIONS};
 pub(crate) use mount::boolean;
 pub use mount::{Mount, MountError, MountKind, Sharing};
 pub(crate) use ports::Parts as PortParts;
-pub use ports::{ExposeError, exposed_ports};
+pub use ports::{ExposeError, ExposedPorts, exposed_ports};
 pub use source::{Lines, Word};
 pub(crate) use suggestion::closest;

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use rbox_spec::Kind;
+use rbox_spec::port::Protocol;
 
 use crate::text::{quoted, shown};
 
@@ -45,11 +46,29 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The ports that a text of EXPOSE names, each as the configuration of an image has it: `80/tcp`.
+/// The ports of one text of EXPOSE: a range, which may be of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ExposedPorts {
+    /// The first.
+    pub start: u16,
+    /// The last.
+    pub end: u16,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl ExposedPorts {
+    /// Each of them as the configuration of an image has it: `80/tcp`.
+    pub fn names(self) -> impl Iterator<Item = String> {
+        (self.start..=self.end).map(move |port| format!("{port}/{}", self.protocol))
+    }
+}
+
+/// Reads a text of EXPOSE whose variables have their values.
 ///
 /// # Errors
 /// In BuildKit's words.
-pub fn exposed_ports(text: &str) -> Result<Vec<String>, ExposeError> {
+pub fn exposed_ports(text: &str) -> Result<ExposedPorts, ExposeError> {
     let parts = Parts::of(text)?;
     let fault = |what: &str, text: &str| ExposeError(format!("invalid {what}: {}", shown(text)));
     let address = parts.address;
@@ -68,8 +87,11 @@ pub fn exposed_ports(text: &str) -> Result<Vec<String>, ExposeError> {
             )));
         }
     }
-    let protocol = if parts.protocol.is_empty() { "tcp".to_owned() } else { parts.protocol.to_lowercase() };
-    Ok((start..=end).map(|port| format!("{port}/{protocol}")).collect())
+    let protocol = match parts.protocol {
+        "" => Protocol::Tcp,
+        protocol => protocol.parse().map_err(|_| fault("proto", protocol))?,
+    };
+    Ok(ExposedPorts { start, end, protocol })
 }
 
 fn range(text: &str) -> Option<(u16, u16)> {
@@ -117,7 +139,8 @@ mod tests {
             ("[x]:8080:80", Err("invalid IP address: x")),
             ("1-3:80-81", Err("invalid ranges specified for container and host Ports: 80-81 and 1-3")),
         ] {
-            let said = exposed_ports(text).map_err(|error| error.to_string());
+            let said =
+                exposed_ports(text).map(|ports| ports.names().collect()).map_err(|error| error.to_string());
             let want: Result<Vec<String>, String> = want
                 .map(|ports| ports.iter().map(|port| (*port).to_owned()).collect())
                 .map_err(str::to_owned);

@@ -114,5 +114,20 @@ fn there_is_an_end() {
     let globals: String = (0..9000).map(|number| format!("ARG A{number}=$BIG\n")).collect();
     let said = checked(&format!("ARG BIG\n{globals}FROM scratch\n"), "", &[&format!("BIG={big}")]);
     assert!(said.last().unwrap().contains("more than"), "{:?}", said.last());
+    // Each in one instruction or line, of one value.
+    for what in ["ENV A=$B ", "LABEL a=$B ", "COPY $B ", "VOLUME $B ", "ARG A=$B "] {
+        let (keyword, word) = what.split_once(' ').unwrap();
+        let text = format!("FROM scratch\nARG B\n{keyword} {} a=b\n", word.repeat(300_000));
+        let said = checked(&text, "", &[&format!("B={}", "x".repeat(900_000))]);
+        assert!(said.last().unwrap().contains("more than"), "{keyword}: {:?}", said.last());
+    }
+    let said = checked(&format!("FROM scratch\nEXPOSE {}\n", "1-65535 ".repeat(300_000)), "", &[]);
+    assert!(said.is_empty(), "{said:?}");
+    let text = format!("FROM scratch\nARG B\nRUN {} a\n", "--mount=target=$B ".repeat(200_000));
+    let said = checked(&text, "", &[&format!("B={}", "x".repeat(900_000))]);
+    assert!(said.last().unwrap().contains("more than"), "{:?}", said.last());
+    let text = format!("ARG B\n{}", "FROM $B\n".repeat(9000));
+    let said = checked(&text, "", &[&format!("B={}", "x".repeat(900_000))]);
+    assert!(said.last().unwrap().contains("more than 4096"), "{:?}", said.last());
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }
