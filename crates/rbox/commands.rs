@@ -2,7 +2,8 @@
 
 use crate::command::entry::Entry;
 use crate::container::{
-    boot, commit, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top, update,
+    boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
+    update,
 };
 use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
@@ -45,6 +46,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<port::Rm>(&["port rm", "port remove"]),
     Entry::of::<commit::Commit>(&["commit", "container commit"]),
     Entry::of::<diff::Diff>(&["diff", "container diff"]),
+    Entry::of::<cp::Cp>(&["cp", "container cp"]),
     Entry::of::<export::Export>(&["export", "container export"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),

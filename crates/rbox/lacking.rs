@@ -17,7 +17,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "checkpoint",
     "compose",
     "config",
-    "cp",
     "manifest",
     "model",
     "node",
@@ -30,7 +29,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "stack",
     "swarm",
     "trust",
-    "container cp",
     "context create",
     "context export",
     "context import",
@@ -47,7 +45,6 @@ const INSTEAD: &[(&str, &str)] = &[
         "build",
         "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
     ),
-    ("cp", "'rbox exec NAME tar -c PATH' and 'rbox exec -i NAME tar -x' copy, or a volume from the start"),
     (
         "volume update",
         "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",

@@ -373,6 +373,7 @@ const RUN: &[&str] = &[
     "docs/crash-safety.md",
     "docs/networking.md",
     "docs/commit.md",
+    "docs/copy.md",
     "docs/volumes.md",
 ];
 

@@ -13,6 +13,7 @@ mod catalogue;
 mod commit;
 mod compat;
 mod copy;
+mod cp;
 mod crafted;
 mod crash;
 mod damage;

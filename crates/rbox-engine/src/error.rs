@@ -30,6 +30,9 @@ pub enum EngineError {
         /// Who has it.
         id: ContainerId,
     },
+    /// A file to be copied is not there.
+    #[error("{0}")]
+    NoFile(String),
     /// It is in a state in which this cannot be done.
     #[error("{0}")]
     Conflict(String),
@@ -115,6 +118,9 @@ pub enum EngineError {
     /// A volume could not be filled from the image.
     #[error(transparent)]
     Populate(#[from] crate::volume::populate::PopulateError),
+    /// An archive could not be put into a tree.
+    #[error(transparent)]
+    Put(#[from] rbox_runtime::rootfs::put::PutError),
     /// A tree could not be written as an archive.
     #[error(transparent)]
     Pack(#[from] rbox_runtime::rootfs::layer::PackError),
@@ -149,7 +155,7 @@ impl EngineError {
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::NoContainer(_) => Kind::NotFound,
+            Self::NoContainer(_) | Self::NoFile(_) => Kind::NotFound,
             Self::Ambiguous(_) | Self::NameTaken { .. } | Self::Conflict(_) => Kind::Conflict,
             Self::Invalid(_) => Kind::Invalid,
             Self::Damaged(_) => Kind::Damaged,
@@ -173,6 +179,7 @@ impl EngineError {
             Self::Volume(error) => error.kind(),
             Self::Populate(error) => error.kind(),
             Self::Pack(error) => error.kind(),
+            Self::Put(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Pull(error) => error.kind(),
             Self::Push(error) => error.kind(),

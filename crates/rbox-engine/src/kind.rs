@@ -39,6 +39,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         rootfs::layer::PackError,
         rootfs::layer::UnpackError,
         rootfs::overlay::OverlayError,
+        rootfs::put::PutError,
         rootfs::tree::TreeError,
         security::seccomp::CompileError,
         security::seccomp::SeccompError,

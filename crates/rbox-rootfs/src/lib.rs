@@ -6,6 +6,7 @@ pub mod dev;
 pub mod hide;
 pub mod layer;
 pub mod overlay;
+pub mod put;
 pub mod tree;
 
 pub use rbox_sys::{lock, own, plain, removal, waiting};

@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod commit;
+pub(crate) mod cp;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;

@@ -141,7 +141,7 @@ impl Suite {
         self.with_roots(Cmd::new(binary(), args))
     }
 
-    fn with_roots(&self, command: Cmd) -> Cmd {
+    pub(crate) fn with_roots(&self, command: Cmd) -> Cmd {
         command
             .env("RBOX_ROOT", &self.root)
             .env("RBOX_STATE", &self.state)

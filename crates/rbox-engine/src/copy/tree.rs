@@ -12,6 +12,7 @@ use crate::monitor::launch::{make_stage, mount_root};
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::lock::Lock;
 use crate::record::paths::Paths;
+use crate::volume::holders;
 
 /// How long another command, or the moment between two runs, is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -80,6 +81,8 @@ impl<'a> Unstarted<'a> {
 
 impl Drop for Unstarted<'_> {
     fn drop(&mut self) {
+        // What fails is done by the next command.
+        let _ = holders::let_go(self.paths, &self.id);
         remove_live(self.paths, &self.id);
     }
 }

@@ -35,7 +35,7 @@ pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
 pub use containers::{RemoveRequest, StopRequest};
-pub use copying::Packed;
+pub use copying::{Copied, Packed, Progress};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
 pub use prune::{PrunedContainers, PrunedNetworks};
 pub use rbox_runtime::rootfs::changes::ChangeKind;

@@ -154,6 +154,10 @@ pub(crate) enum ContainerAction<'a> {
     Resize(u16, u16),
     /// Its processes were listed.
     Top,
+    /// Files were copied out of it.
+    ArchivePath,
+    /// Files were copied into it.
+    ExtractToDir,
     /// It is gone.
     Destroy,
     /// A further process is to run in it.
@@ -335,6 +339,8 @@ impl ContainerAction<'_> {
                 ("resize", attributes([("height", rows.to_string()), ("width", columns.to_string())]))
             }
             Self::Top => ("top", Attributes::new()),
+            Self::ArchivePath => ("archive-path", Attributes::new()),
+            Self::ExtractToDir => ("extract-to-dir", Attributes::new()),
             Self::Destroy => ("destroy", Attributes::new()),
             Self::ExecCreate(exec) => return exec.event("exec_create"),
             Self::ExecStart(exec) => return exec.event("exec_start"),

@@ -223,7 +223,7 @@ pub(crate) fn mount_root(
 }
 
 /// The directory of each volume; a new one gets what the image has at its target.
-fn ready_volumes(
+pub(crate) fn ready_volumes(
     paths: &Paths,
     record: &ContainerRecord,
     root: BorrowedFd<'_>,
@@ -297,7 +297,7 @@ fn given_files(
     Ok(given)
 }
 
-const NETWORK_FILES: [(&str, &str); 3] =
+pub(crate) const NETWORK_FILES: [(&str, &str); 3] =
     [("/etc/hosts", HOSTS), ("/etc/hostname", HOSTNAME), ("/etc/resolv.conf", RESOLV_CONF)];
 const HOST_VIEW: &str = "host-view";
 

@@ -42,6 +42,18 @@ pub(super) fn open<'r>(
     Ok((length > 0).then(|| (outer, Box::new(Cursor::new(start).chain(source)) as Box<dyn Read + Send>)))
 }
 
+/// The stream, inflated if it is compressed. A compression bomb is an error.
+///
+/// # Errors
+/// It cannot be read, or is no stream of the kind that it begins like.
+pub fn uncompressed<'r>(source: impl Read + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
+    match open(source)? {
+        None => Ok(Box::new(io::empty())),
+        Some((Outer::None, source)) => Ok(source),
+        Some((outer, source)) => inflate(outer, source),
+    }
+}
+
 /// Inflates a stream found to be compressed so. A compression bomb is an error.
 pub(super) fn inflate<'r>(
     outer: Outer,

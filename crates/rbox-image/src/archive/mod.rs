@@ -24,6 +24,7 @@ mod tests;
 
 pub use change::{ChangeError, apply_changes};
 pub use commit::{CommitOptions, commit, committed_config};
+pub use compression::uncompressed;
 pub use error::ArchiveError;
 pub use import::{ImportOptions, import};
 pub use load::{LoadEvent, Loaded, load};

@@ -16,7 +16,7 @@ const OCTAL_END: u64 = 1 << 33;
 
 /// What an entry makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     File,
     Directory,
     Hardlink,
@@ -29,28 +29,28 @@ pub(super) enum Kind {
 }
 
 /// Seconds since 1970 and nanoseconds.
-pub(super) type Time = (i64, u32);
+pub(crate) type Time = (i64, u32);
 
 /// One entry, its data still in the stream.
 #[derive(Debug)]
-pub(super) struct Entry {
+pub(crate) struct Entry {
     /// As the archive has it.
-    pub(super) path: Vec<u8>,
+    pub(crate) path: Vec<u8>,
     /// Target of a link.
-    pub(super) link: Vec<u8>,
-    pub(super) kind: Kind,
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
-    pub(super) mtime: Time,
-    pub(super) atime: Time,
-    pub(super) device: (u32, u32),
+    pub(crate) link: Vec<u8>,
+    pub(crate) kind: Kind,
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) mtime: Time,
+    pub(crate) atime: Time,
+    pub(crate) device: (u32, u32),
     /// Name and value, in the archive's order.
-    pub(super) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    pub(crate) xattrs: Vec<(Vec<u8>, Vec<u8>)>,
     /// Bytes of data in the stream, before padding.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
     /// Where they belong, in a sparse file.
-    pub(super) map: Option<Map>,
+    pub(crate) map: Option<Map>,
 }
 
 /// What extended headers say about the entry after them.
@@ -130,8 +130,8 @@ fn unescape(name: &[u8]) -> Vec<u8> {
 }
 
 /// The entries of an archive.
-pub(super) struct Entries<'l, R> {
-    pub(super) stream: Stream<R>,
+pub(crate) struct Entries<'l, R> {
+    pub(crate) stream: Stream<R>,
     limits: &'l Limits,
     headers: u64,
     /// Times and owners of a global header hold until the archive's end.
@@ -147,12 +147,12 @@ struct Before {
 }
 
 impl<'l, R: Read> Entries<'l, R> {
-    pub(super) fn new(inner: R, limits: &'l Limits) -> Self {
+    pub(crate) fn new(inner: R, limits: &'l Limits) -> Self {
         Self { stream: Stream::new(inner, limits.stream_bytes), limits, headers: 0, global: Vec::new() }
     }
 
     /// The next entry; `None` at the archive's end, with the stream read to its own end.
-    pub(super) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
+    pub(crate) fn next(&mut self) -> Result<Option<Entry>, UnpackError> {
         let mut before = Before::default();
         loop {
             let offset = self.stream.offset();

@@ -19,17 +19,17 @@
 //! ([`place`]), sizes that two readers of tar would read differently are refused ([`entry`]), what would speak to
 //! overlayfs or to the host's LSM is left out or refused, and every count has a [`Limits`] field.
 
-mod entry;
+pub(crate) mod entry;
 mod error;
 mod header;
 mod limits;
 mod members;
 mod pack;
 mod pax;
-mod place;
+pub(crate) mod place;
 mod sparse;
-mod stream;
-mod write;
+pub(crate) mod stream;
+pub(crate) mod write;
 
 use std::io::Read;
 use std::os::fd::BorrowedFd;

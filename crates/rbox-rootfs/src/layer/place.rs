@@ -13,9 +13,9 @@ use super::error::{Name, UnpackError, refused, system};
 use super::limits::Limits;
 
 /// Prefix of a name that hides the rest of it in lower layers.
-pub(super) const WHITEOUT: &[u8] = b".wh.";
+pub(crate) const WHITEOUT: &[u8] = b".wh.";
 /// Hides everything lower layers have in its directory.
-pub(super) const OPAQUE: &[u8] = b".wh..wh..opq";
+pub(crate) const OPAQUE: &[u8] = b".wh..wh..opq";
 
 /// As many links as the kernel follows in one name.
 const MOST_LINKS: u32 = 40;
@@ -24,7 +24,7 @@ const MOST_LINKS: u32 = 40;
 const PLACE: OFlags = OFlags::PATH.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// The tree under construction.
-pub(super) struct Place<'fd, 'l> {
+pub(crate) struct Place<'fd, 'l> {
     root: BorrowedFd<'fd>,
     limits: &'l Limits,
     /// The directory the last entry was made in. Archives go directory by directory, so it mostly serves again.
@@ -34,7 +34,7 @@ pub(super) struct Place<'fd, 'l> {
 }
 
 /// A name's directory part and last component.
-pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
         Some(slash) => (path.get(..slash).unwrap_or_default(), path.get(slash + 1..).unwrap_or_default()),
         None => (b"", path),
@@ -43,7 +43,7 @@ pub(super) fn split(path: &[u8]) -> (&[u8], &[u8]) {
 
 /// A name of the archive as a relative one: no leading slash, no `.`, no empty component. Empty for the root.
 /// `..` is refused: readers resolve it by the text, by the tree, or strip it.
-pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError> {
+pub(crate) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError> {
     let mut path = Vec::with_capacity(name.len());
     if name.is_empty() {
         return Err(refused(name, "has no name"));
@@ -71,17 +71,17 @@ pub(super) fn clean(name: &[u8], limits: &Limits) -> Result<Vec<u8>, UnpackError
 }
 
 impl<'fd, 'l> Place<'fd, 'l> {
-    pub(super) fn new(root: BorrowedFd<'fd>, limits: &'l Limits) -> Self {
+    pub(crate) fn new(root: BorrowedFd<'fd>, limits: &'l Limits) -> Self {
         Self { root, limits, last: None, made: 0 }
     }
 
     /// The root's own descriptor.
-    pub(super) fn root(&self) -> BorrowedFd<'fd> {
+    pub(crate) fn root(&self) -> BorrowedFd<'fd> {
         self.root
     }
 
     /// Opens `path` (relative, clean; empty for the root) inside the root. Links on the way are followed inside it.
-    pub(super) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = if path.is_empty() { b"." } else { path };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
         // EAGAIN: something was renamed anywhere while `..` of a link was being walked (openat2(2)).
@@ -95,12 +95,12 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// The directory part of a link's target, which has to exist.
-    pub(super) fn existing(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
+    pub(crate) fn existing(&self, path: &[u8]) -> Result<OwnedFd, Errno> {
         self.open(path, PLACE)
     }
 
     /// Counts one more inode.
-    pub(super) fn count(&mut self) -> Result<(), UnpackError> {
+    pub(crate) fn count(&mut self) -> Result<(), UnpackError> {
         self.made += 1;
         if self.made > self.limits.entries {
             return Err(UnpackError::Limit { limit: self.limits.entries, of: "files and directories" });
@@ -109,7 +109,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// The directory `path` belongs in, made if it is missing.
-    pub(super) fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
+    pub(crate) fn parent(&mut self, path: &[u8]) -> Result<BorrowedFd<'_>, UnpackError> {
         let (directory, _) = split(path);
         if self.last.as_ref().is_none_or(|(last, _)| last != directory) {
             self.last = None;
@@ -126,7 +126,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// Makes what is missing of a directory, following links of the layer inside the root as far as they lead.
-    pub(super) fn make_all(&mut self, directory: &[u8]) -> Result<OwnedFd, UnpackError> {
+    pub(crate) fn make_all(&mut self, directory: &[u8]) -> Result<OwnedFd, UnpackError> {
         let mut here = system("openat2", directory, self.existing(b""))?;
         let mut depth: Vec<Vec<u8>> = Vec::new();
         let mut links = 0;
@@ -182,7 +182,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// Makes `path` by `make`, in the place of whatever an earlier entry put there.
-    pub(super) fn make<T>(
+    pub(crate) fn make<T>(
         &mut self,
         call: &'static str,
         path: &[u8],
@@ -200,7 +200,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// What is at `path`, the last component not followed.
-    pub(super) fn kind(&mut self, path: &[u8]) -> Result<Option<rustix::fs::Stat>, UnpackError> {
+    pub(crate) fn kind(&mut self, path: &[u8]) -> Result<Option<rustix::fs::Stat>, UnpackError> {
         let (_, name) = split(path);
         match rustix::fs::statat(self.parent(path)?, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => Ok(None),
@@ -209,7 +209,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
     }
 
     /// Removes what is at `path`, with all it holds.
-    pub(super) fn remove(&mut self, path: &[u8]) -> Result<(), UnpackError> {
+    pub(crate) fn remove(&mut self, path: &[u8]) -> Result<(), UnpackError> {
         let (_, name) = split(path);
         let refused = |source| UnpackError::Remove { path: Name(path.to_vec()), source };
         let name = CString::new(name).map_err(|error| refused(error.into()))?;
@@ -221,7 +221,7 @@ impl<'fd, 'l> Place<'fd, 'l> {
 }
 
 /// A directory opened to be read or changed, its name not followed.
-pub(super) const DIRECTORY: OFlags =
+pub(crate) const DIRECTORY: OFlags =
     OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// The components of a path that say something.

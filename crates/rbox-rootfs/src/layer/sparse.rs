@@ -4,26 +4,26 @@ use super::pax;
 
 /// One run of stored bytes: where it starts in the file, and how long it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Segment {
-    pub(super) offset: u64,
-    pub(super) length: u64,
+pub(crate) struct Segment {
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
 }
 
 /// More segments than this is no file anyone made: 16 MiB of map at most.
-pub(super) const MOST_SEGMENTS: usize = 1 << 20;
+pub(crate) const MOST_SEGMENTS: usize = 1 << 20;
 
 /// The layout of a sparse file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Map {
+pub(crate) struct Map {
     /// The file's apparent size.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Ascending, not overlapping, inside `size`, summing to the bytes stored.
-    pub(super) segments: Vec<Segment>,
+    pub(crate) segments: Vec<Segment>,
 }
 
 impl Map {
     /// Checks a map against the file's apparent size and the bytes the archive stores for it.
-    pub(super) fn checked(segments: Vec<Segment>, size: u64, stored: u64) -> Result<Self, &'static str> {
+    pub(crate) fn checked(segments: Vec<Segment>, size: u64, stored: u64) -> Result<Self, &'static str> {
         let mut end = 0_u64;
         let mut sum = 0_u64;
         for segment in &segments {
@@ -49,9 +49,9 @@ impl Map {
 
 /// What PAX records say about a sparse file, in any of the three formats.
 #[derive(Debug, Default)]
-pub(super) struct PaxSparse {
+pub(crate) struct PaxSparse {
     /// `GNU.sparse.name` (0.1, 1.0): the file's real name.
-    pub(super) name: Option<Vec<u8>>,
+    pub(crate) name: Option<Vec<u8>>,
     size: Option<u64>,
     major: Option<u64>,
     minor: Option<u64>,
@@ -62,7 +62,7 @@ pub(super) struct PaxSparse {
 }
 
 /// Where the map of a PAX sparse file is.
-pub(super) enum PaxForm {
+pub(crate) enum PaxForm {
     /// In the records (0.0 and 0.1).
     Records { size: u64, segments: Vec<Segment> },
     /// At the start of the entry's data (1.0).
@@ -71,7 +71,7 @@ pub(super) enum PaxForm {
 
 impl PaxSparse {
     /// Takes one `GNU.sparse.*` record, `key` without that prefix.
-    pub(super) fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
+    pub(crate) fn record(&mut self, key: &[u8], value: &[u8]) -> Result<(), &'static str> {
         const BAD: &str = "a GNU.sparse record that is not a number";
         self.seen = true;
         let number = || pax::unsigned(value).ok_or(BAD);
@@ -121,7 +121,7 @@ impl PaxSparse {
     }
 
     /// The form the records describe; `None` when there were none.
-    pub(super) fn form(self) -> Result<Option<PaxForm>, &'static str> {
+    pub(crate) fn form(self) -> Result<Option<PaxForm>, &'static str> {
         if !self.seen {
             return Ok(None);
         }
@@ -145,7 +145,7 @@ impl PaxSparse {
 /// Reads the map of format 1.0 from the start of an entry's data, a block at a time: a count, then
 /// offset and length of each segment, decimal, a newline after each, padded to a block.
 #[derive(Default)]
-pub(super) struct DataMap {
+pub(crate) struct DataMap {
     number: Option<u64>,
     left: Option<u64>,
     pending: Option<u64>,
@@ -154,7 +154,7 @@ pub(super) struct DataMap {
 
 impl DataMap {
     /// Takes the next block of data. True when the map is complete.
-    pub(super) fn block(&mut self, block: &[u8]) -> Result<bool, &'static str> {
+    pub(crate) fn block(&mut self, block: &[u8]) -> Result<bool, &'static str> {
         for byte in block {
             match byte {
                 // The rest of its last block is padding; what else stands there another reader may take for the map's.
@@ -193,7 +193,7 @@ impl DataMap {
     }
 
     /// The segments read.
-    pub(super) fn into_segments(self) -> Vec<Segment> {
+    pub(crate) fn into_segments(self) -> Vec<Segment> {
         self.segments
     }
 }

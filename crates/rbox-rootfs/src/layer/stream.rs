@@ -5,14 +5,14 @@ use std::io::{ErrorKind, Read};
 use super::error::UnpackError;
 
 /// The unit of a tar archive, in bytes.
-pub(super) const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = 512;
 
 /// Large enough that a file of a usual size is one `read` and one `write`, small enough that a dozen
 /// layers unpacking at once stay in the CPU's cache.
 const BUFFER: usize = 256 * 1024;
 
 /// A reader that hands out slices of its own buffer, so that file data is copied once, by `write`.
-pub(super) struct Stream<R> {
+pub(crate) struct Stream<R> {
     inner: R,
     buffer: Box<[u8]>,
     start: usize,
@@ -23,12 +23,12 @@ pub(super) struct Stream<R> {
 
 impl<R: Read> Stream<R> {
     /// `limit` is the largest number of bytes the stream may have.
-    pub(super) fn new(inner: R, limit: u64) -> Self {
+    pub(crate) fn new(inner: R, limit: u64) -> Self {
         Self { inner, buffer: vec![0; BUFFER].into_boxed_slice(), start: 0, end: 0, consumed: 0, limit }
     }
 
     /// Bytes handed out so far.
-    pub(super) fn offset(&self) -> u64 {
+    pub(crate) fn offset(&self) -> u64 {
         self.consumed
     }
 
@@ -66,7 +66,7 @@ impl<R: Read> Stream<R> {
     }
 
     /// Feeds exactly `count` bytes to `take`, in as few slices as the buffer allows.
-    pub(super) fn take(
+    pub(crate) fn take(
         &mut self,
         count: u64,
         inside: &'static str,
@@ -87,12 +87,12 @@ impl<R: Read> Stream<R> {
     }
 
     /// Passes over exactly `count` bytes.
-    pub(super) fn skip(&mut self, count: u64, inside: &'static str) -> Result<(), UnpackError> {
+    pub(crate) fn skip(&mut self, count: u64, inside: &'static str) -> Result<(), UnpackError> {
         self.take(count, inside, |_| Ok(()))
     }
 
     /// Appends exactly `count` bytes to `into`. The caller has capped `count`.
-    pub(super) fn append(
+    pub(crate) fn append(
         &mut self,
         count: u64,
         into: &mut Vec<u8>,
@@ -105,7 +105,7 @@ impl<R: Read> Stream<R> {
     }
 
     /// The next block; `None` when the stream ends exactly here.
-    pub(super) fn block(&mut self) -> Result<Option<[u8; BLOCK as usize]>, UnpackError> {
+    pub(crate) fn block(&mut self) -> Result<Option<[u8; BLOCK as usize]>, UnpackError> {
         let mut block = [0; BLOCK as usize];
         let Some(first) = self.peek(1)?.and_then(|slice| slice.first().copied()) else {
             return Ok(None);
@@ -131,7 +131,7 @@ impl<R: Read> Stream<R> {
     }
 
     /// Reads to the end of the stream, so that whatever digests it has seen all of it.
-    pub(super) fn drain(&mut self) -> Result<(), UnpackError> {
+    pub(crate) fn drain(&mut self) -> Result<(), UnpackError> {
         while let Some(slice) = self.peek(u64::MAX)? {
             let count = slice.len();
             self.consume(count)?;
@@ -141,6 +141,6 @@ impl<R: Read> Stream<R> {
 }
 
 /// What follows `size` bytes of data up to the next block.
-pub(super) fn padding(size: u64) -> u64 {
+pub(crate) fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK
 }

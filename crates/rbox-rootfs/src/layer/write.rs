@@ -233,17 +233,9 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
         system("utimensat", path, thing.set_times(&times(entry)))
     }
 
-    /// Whether an attribute is the image's to set. overlayfs's own would forge whiteouts and redirects; an LSM's
-    /// label and integrity signatures are the host's.
+    /// Whether an attribute is the image's to set; one that is not is counted.
     fn takes(&mut self, name: &[u8]) -> bool {
-        const HOST: [&[u8]; 5] = [b"selinux", b"ima", b"evm", b"apparmor", b"SMACK64"];
-        let takes = if let Some(user) = name.strip_prefix(b"user.") {
-            !user.starts_with(b"overlay.")
-        } else if let Some(label) = name.strip_prefix(b"security.") {
-            !HOST.iter().any(|host| label.starts_with(host))
-        } else {
-            matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
-        };
+        let takes = is_the_archives(name);
         self.summary.xattrs_left_out += u64::from(!takes);
         takes
     }
@@ -427,6 +419,19 @@ impl<'fd, 'l, R: Read> Unpacker<'fd, 'l, R> {
     }
 }
 
+/// Whether an attribute is an archive's to set. overlayfs's own would forge whiteouts and redirects; an LSM's
+/// label and integrity signatures are the host's.
+pub(crate) fn is_the_archives(name: &[u8]) -> bool {
+    const HOST: [&[u8]; 5] = [b"selinux", b"ima", b"evm", b"apparmor", b"SMACK64"];
+    if let Some(user) = name.strip_prefix(b"user.") {
+        !user.starts_with(b"overlay.")
+    } else if let Some(label) = name.strip_prefix(b"security.") {
+        !HOST.iter().any(|host| label.starts_with(host))
+    } else {
+        matches!(name, b"system.posix_acl_access" | b"system.posix_acl_default")
+    }
+}
+
 /// What the kernel calls an entry's kind; none for what makes no file of its own.
 fn file_type(kind: Kind) -> Option<FileType> {
     match kind {
@@ -463,7 +468,7 @@ fn times(entry: &Entry) -> Timestamps {
 }
 
 /// Writes a slice whole.
-fn write_all(
+pub(crate) fn write_all(
     mut rest: &[u8],
     mut write: impl FnMut(&[u8]) -> Result<usize, Errno>,
     path: &[u8],
