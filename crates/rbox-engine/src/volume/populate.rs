@@ -4,6 +4,9 @@
 //! The image's tree is hostile, and so is the volume's: a container that has it mounted can swap what was made a
 //! moment ago. Every step goes from an open directory to one name in it and follows no link, and what is changed is
 //! changed by a descriptor of the thing itself ([`Inode`]). So nothing outside the two directories is read or written.
+//!
+//! The image decides how deep its tree is. A fixed number of directories is open at a time and nothing is on the stack: above
+//! that many levels both are closed, and found again through `..` of those below them, checked to be the same.
 
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
@@ -15,11 +18,15 @@ use rbox_spec::Kind;
 use rbox_sys::inode::Inode;
 use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::plain;
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
-/// Directories nested deeper are refused: each level holds descriptors open.
-const MAX_DEPTH: usize = 128;
+/// How many directories of each tree are open at a time.
+const WINDOW: usize = 16;
+/// Bytes of a path that is opened at once: below the kernel's `PATH_MAX`.
+const LONGEST: usize = 4000;
 /// A mark on the volume while it is being filled: a fill that was killed is begun again.
 const FILLING: &CStr = c"trusted.rbox.filling";
 
@@ -70,8 +77,9 @@ pub(crate) fn populate(
     let source = rustix::fs::openat(image, c".", dir_flags(), Mode::empty()).map_err(at_root("open"))?;
     // Without support for the mark (a file system without attributes) a killed fill stays half done.
     let marked = rustix::fs::fsetxattr(&volume, FILLING, b"1", XattrFlags::empty()).is_ok();
-    let mut copy = Copy { links: HashMap::new(), root: volume.as_fd(), path: Vec::new() };
-    copy.directory(&source, &volume)?;
+    let again = |dir: &OwnedFd| rustix::fs::openat(dir, c".", dir_flags(), Mode::empty());
+    let mut copy = Copy { links: HashMap::new(), root: volume.as_fd(), places: Vec::new(), at: None };
+    copy.tree(again(&source).map_err(at_root("open"))?, again(&volume).map_err(at_root("open the volume"))?)?;
     if marked {
         rustix::fs::fremovexattr(&volume, FILLING).map_err(at_root("unmark the volume"))?;
     }
@@ -111,55 +119,156 @@ fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
     Ok(names)
 }
 
+/// A directory on the way down, and its copy.
+struct Level {
+    /// None: they were closed.
+    open: Option<Pair>,
+    from: (u64, u64),
+    to: (u64, u64),
+    stat: Stat,
+    /// Its number among the places; the tree's top has none.
+    place: Option<usize>,
+    /// What was not copied yet.
+    left: Vec<CString>,
+}
+
+struct Pair {
+    from: OwnedFd,
+    to: OwnedFd,
+}
+
+fn identity(dir: &OwnedFd) -> Result<(u64, u64), Errno> {
+    rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino))
+}
+
+/// The directory above `dir`, which had been closed.
+fn above(dir: &OwnedFd, id: (u64, u64)) -> Result<OwnedFd, Errno> {
+    let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
+    let flags = dir_flags().difference(OFlags::NOFOLLOW);
+    let found = rustix::fs::openat2(dir, c"..", flags, Mode::empty(), how)?;
+    // Somebody moves the tree about.
+    if identity(&found)? == id { Ok(found) } else { Err(Errno::STALE) }
+}
+
+/// A name, and the number of the directory that it is in.
+type Place = (Option<usize>, CString);
+
 struct Copy<'a> {
-    /// Where a file that has several names was put first: its directory's path and name in the volume.
-    links: HashMap<(u64, u64), Vec<CString>>,
+    /// Where a file that has several names was put first.
+    links: HashMap<(u64, u64), Place>,
     root: BorrowedFd<'a>,
-    /// The names from the root to what is being copied.
-    path: Vec<CString>,
+    /// The directories that were made, at their numbers.
+    places: Vec<Place>,
+    /// What is being copied.
+    at: Option<Place>,
 }
 
 impl Copy<'_> {
-    fn failed(&self, action: &'static str) -> impl Fn(Errno) -> PopulateError {
-        let path: Vec<String> =
-            self.path.iter().map(|name| name.to_string_lossy().escape_debug().to_string()).collect();
-        move |source| PopulateError { action, path: path.join("/"), source: source.into() }
+    /// The names from the root to the directory of this number.
+    fn names_to(&self, mut place: Option<usize>) -> Vec<&CStr> {
+        let mut names = Vec::new();
+        while let Some((above, name)) = place.and_then(|number| self.places.get(number)) {
+            names.push(name.as_c_str());
+            place = *above;
+        }
+        names.reverse();
+        names
     }
 
-    fn directory(&mut self, from: &OwnedFd, to: &OwnedFd) -> Result<(), PopulateError> {
-        if self.path.len() > MAX_DEPTH {
-            return Err(self.failed("directories nested too deep")(Errno::NAMETOOLONG));
+    fn failed(&self, action: &'static str) -> impl Fn(Errno) -> PopulateError + use<> {
+        let mut names = Vec::new();
+        if let Some((place, name)) = &self.at {
+            names = self.names_to(*place);
+            names.push(name);
         }
-        for name in names(from).map_err(self.failed("read the directory"))? {
-            self.path.push(name.clone());
-            self.entry(from, to, &name)?;
-            self.path.pop();
+        let names: Vec<String> =
+            names.iter().map(|name| name.to_string_lossy().escape_debug().to_string()).collect();
+        // The end of a long path tells more than its beginning.
+        let path = names.join("/");
+        let path = match path.char_indices().rev().nth(300) {
+            Some((at, _)) => format!("…{}", &path[at..]),
+            None => path,
+        };
+        move |source| PopulateError { action, path: path.clone(), source: source.into() }
+    }
+
+    /// Copies what is in `from`, at any depth.
+    fn tree(&mut self, from: OwnedFd, to: OwnedFd) -> Result<(), PopulateError> {
+        let stat = rustix::fs::fstat(&from).map_err(self.failed("stat"))?;
+        let mut levels = vec![self.level(Pair { from, to }, stat, None)?];
+        while let Some(level) = levels.last_mut() {
+            let next = level.left.pop();
+            match (next, &level.open) {
+                (Some(name), Some(open)) => {
+                    self.at = Some((level.place, name.clone()));
+                    if let Some(child) = self.entry(open, level.place, &name)? {
+                        levels.push(child);
+                        if let Some(far) = levels.len().checked_sub(WINDOW + 1) {
+                            levels[far].open = None;
+                        }
+                    }
+                }
+                _ => self.ascend(&mut levels)?,
+            }
         }
         Ok(())
     }
 
-    fn entry(&mut self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), PopulateError> {
+    fn level(&self, open: Pair, stat: Stat, place: Option<usize>) -> Result<Level, PopulateError> {
+        let failed = self.failed("read the directory");
+        let left = names(&open.from).map_err(&failed)?;
+        let (from, to) = (
+            identity(&open.from).map_err(&failed)?,
+            identity(&open.to).map_err(self.failed("stat the copy"))?,
+        );
+        Ok(Level { open: Some(open), from, to, stat, place, left })
+    }
+
+    /// Goes up from the lowest level, of which everything was copied. Its attributes come last: what is made in it changes its
+    /// times, and its mode may not let anything be made.
+    fn ascend(&mut self, levels: &mut Vec<Level>) -> Result<(), PopulateError> {
+        let Some(Level { open: Some(done), stat, place: Some(place), .. }) = levels.pop() else {
+            return Ok(());
+        };
+        self.at = self.places.get(place).cloned();
+        if let Some(upper) = levels.last_mut().filter(|upper| upper.open.is_none()) {
+            let failed = self.failed("find the directory above");
+            let from = above(&done.from, upper.from).map_err(&failed)?;
+            let to = above(&done.to, upper.to).map_err(&failed)?;
+            upper.open = Some(Pair { from, to });
+        }
+        self.attributes(&done.from, &done.to, &stat)
+    }
+
+    /// Copies one entry; a directory's content is left to the caller.
+    fn entry(
+        &mut self,
+        Pair { from, to }: &Pair,
+        place: Option<usize>,
+        name: &CStr,
+    ) -> Result<Option<Level>, PopulateError> {
         let stat = rustix::fs::statat(from, name, AtFlags::SYMLINK_NOFOLLOW).map_err(self.failed("stat"))?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind != FileType::Directory && stat.st_nlink > 1 && self.linked(to, name, &stat)? {
-            return Ok(());
+        if kind != FileType::Directory && stat.st_nlink > 1 && self.linked(to, place, name, &stat)? {
+            return Ok(None);
         }
         match kind {
             FileType::Directory => {
-                let source = rustix::fs::openat(from, name, dir_flags(), Mode::empty())
+                let from = rustix::fs::openat(from, name, dir_flags(), Mode::empty())
                     .map_err(self.failed("open"))?;
                 rustix::fs::mkdirat(to, name, Mode::RWXU).map_err(self.failed("make the directory"))?;
-                let target = rustix::fs::openat(to, name, dir_flags(), Mode::empty())
+                let to = rustix::fs::openat(to, name, dir_flags(), Mode::empty())
                     .map_err(self.failed("open the copy"))?;
-                self.directory(&source, &target)?;
-                self.attributes(&source, &target, &stat)
+                let own = self.places.len();
+                self.places.push((place, name.to_owned()));
+                return self.level(Pair { from, to }, stat, Some(own)).map(Some);
             }
-            FileType::RegularFile => self.file(from, to, name),
+            FileType::RegularFile => self.file(from, to, name)?,
             FileType::Symlink => {
                 let target =
                     rustix::fs::readlinkat(from, name, Vec::new()).map_err(self.failed("read the link"))?;
                 let link = Inode::make_symlink(to, name, &target).map_err(self.failed("make the link"))?;
-                self.owner_and_times(&link, &stat)
+                self.owner_and_times(&link, &stat)?;
             }
             kind
             @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo | FileType::Socket) => {
@@ -167,28 +276,50 @@ impl Copy<'_> {
                     Inode::make_node(to, name, kind, stat.st_rdev).map_err(self.failed("make the node"))?;
                 // Before the mode: a change of owner takes the set-id bits away.
                 self.owner_and_times(&node, &stat)?;
-                node.set_mode(Mode::from_raw_mode(stat.st_mode)).map_err(self.failed("set the mode"))
+                node.set_mode(Mode::from_raw_mode(stat.st_mode)).map_err(self.failed("set the mode"))?;
             }
             // What the file system does not name cannot be made.
-            FileType::Unknown => Ok(()),
+            FileType::Unknown => {}
         }
+        Ok(None)
     }
 
     /// Makes `name` another name of a file that was copied before; true when it was.
-    fn linked(&mut self, to: &OwnedFd, name: &CStr, stat: &Stat) -> Result<bool, PopulateError> {
+    fn linked(
+        &mut self,
+        to: &OwnedFd,
+        place: Option<usize>,
+        name: &CStr,
+        stat: &Stat,
+    ) -> Result<bool, PopulateError> {
         let key = (stat.st_dev, stat.st_ino);
-        let Some(first) = self.links.get(&key) else {
-            self.links.insert(key, self.path.clone());
+        let Some((first, file)) = self.links.get(&key) else {
+            self.links.insert(key, (place, name.to_owned()));
             return Ok(false);
         };
         let failed = self.failed("link");
-        let Some((file, dirs)) = first.split_last() else { return Ok(false) };
-        let mut dir = rustix::fs::openat(self.root, c".", dir_flags(), Mode::empty()).map_err(&failed)?;
-        for step in dirs {
-            dir = rustix::fs::openat(&dir, step, dir_flags(), Mode::empty()).map_err(&failed)?;
-        }
+        let dir = self.open_copy(*first).map_err(&failed)?;
         rustix::fs::linkat(&dir, file, to, name, AtFlags::empty()).map_err(&failed)?;
         Ok(true)
+    }
+
+    /// The copy of a directory, from the volume's root.
+    fn open_copy(&self, place: Option<usize>) -> Result<OwnedFd, Errno> {
+        let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        let mut dir = rustix::fs::openat(self.root, c".", dir_flags(), Mode::empty())?;
+        let mut path = Vec::new();
+        for name in self.names_to(place) {
+            if path.len() + name.count_bytes() > LONGEST {
+                dir = rustix::fs::openat2(&dir, path.as_slice(), dir_flags(), Mode::empty(), how)?;
+                path.clear();
+            }
+            path.extend_from_slice(name.to_bytes());
+            path.push(b'/');
+        }
+        if path.is_empty() {
+            return Ok(dir);
+        }
+        rustix::fs::openat2(&dir, path.as_slice(), dir_flags(), Mode::empty(), how)
     }
 
     fn file(&self, from: &OwnedFd, to: &OwnedFd, name: &CStr) -> Result<(), PopulateError> {
@@ -500,16 +631,33 @@ mod tests {
         assert!(rustix::fs::fgetxattr(File::open(&volume).unwrap(), FILLING, &mut [0_u8; 8][..]).is_err());
     }
 
+    /// Deeper than any path may be long, with a file at the bottom that has a name at the top too.
     #[test]
-    fn endless_depth_is_refused() {
+    fn deep_trees_are_copied() {
+        const DEPTH: usize = 6000;
         let (_dir, image, volume) = dirs();
-        let mut deep = image.clone();
-        for _ in 0..200 {
-            deep.push("d");
+        fs::write(image.join("top"), "one file").unwrap();
+        let mut at = OwnedFd::from(File::open(&image).unwrap());
+        for _ in 0..DEPTH {
+            rustix::fs::mkdirat(&at, c"d", Mode::from(0o750)).unwrap();
+            at = rustix::fs::openat(&at, c"d", dir_flags(), Mode::empty()).unwrap();
         }
-        fs::create_dir_all(&deep).unwrap();
-        let error = fill(&image, &volume).unwrap_err().to_string();
-        assert!(error.contains("nested too deep"), "{error}");
+        let root = File::open(&image).unwrap();
+        rustix::fs::linkat(&root, c"top", &at, c"bottom", AtFlags::empty()).unwrap();
+        rustix::fs::linkat(&root, c"top", &at, c"beside", AtFlags::empty()).unwrap();
+        assert!(fill(&image, &volume).unwrap());
+        let mut at = OwnedFd::from(File::open(&volume).unwrap());
+        for depth in 0..DEPTH {
+            let next = rustix::fs::openat(&at, c"d", dir_flags(), Mode::empty());
+            at = next.unwrap_or_else(|error| panic!("{depth}: {error}"));
+            assert_eq!(rustix::fs::fstat(&at).unwrap().st_mode & 0o7777, 0o750);
+        }
+        let bottom = rustix::fs::statat(&at, c"bottom", AtFlags::SYMLINK_NOFOLLOW).unwrap();
+        assert_eq!(bottom.st_ino, fs::metadata(volume.join("top")).unwrap().ino());
+        assert_eq!(bottom.st_nlink, 3);
+        for tree in [image, volume] {
+            rbox_sys::removal::remove_tree(&tree).unwrap();
+        }
     }
 
     #[test]
