@@ -25,6 +25,17 @@ enum Kind {
     Volume,
 }
 
+impl Kind {
+    /// As templates know its records.
+    fn type_name(self) -> &'static str {
+        match self {
+            Self::Container | Self::Image => "",
+            Self::Network => "Network",
+            Self::Volume => "Volume",
+        }
+    }
+}
+
 /// Return low-level information on containers, images, volumes and networks
 #[derive(Debug, Parser)]
 #[command(
@@ -159,10 +170,10 @@ fn show(
     let (mut code, mut printed) = (0, false);
     for name in names {
         match look_up(global, name, kind, size) {
-            Ok(value) => match &template {
+            Ok((kind, value)) => match &template {
                 Some(template) => {
                     // One that has not what is asked for keeps none of the others from being shown.
-                    match template.render(&value) {
+                    match template.render_as(kind.type_name(), &value) {
                         Ok(text) => {
                             printed = true;
                             write_all(&mut out, &format!("{text}\n"))?;
@@ -197,14 +208,14 @@ pub(crate) fn pretty(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(String::from_utf8(text)?)
 }
 
-fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<Value> {
+fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<(Kind, Value)> {
     let kinds = match &kind {
         Some(kind) => std::slice::from_ref(kind),
         None => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
     };
     for kind in kinds {
         if let Some(value) = look_up_as(global, name, *kind, size)? {
-            return Ok(value);
+            return Ok((*kind, value));
         }
     }
     match kind {

@@ -75,10 +75,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return coded.code;
     }
-    let template = error.downcast_ref::<crate::output::template::Error>();
-    let input = error.is::<BadInput>() || matches!(template, Some(crate::output::template::Error::Parse(_)));
     let kind = error.chain().find_map(rbox_engine::kind::kind_of);
-    if input || kind == Some(Kind::Invalid) { FAILED } else { NOT_DONE }
+    if error.is::<BadInput>() || kind == Some(Kind::Invalid) { FAILED } else { NOT_DONE }
 }
 
 /// Errors of `run`, `create`, `start` and `exec` end with their own code, or 125.

@@ -73,6 +73,9 @@ impl Template {
             let line = source.matches('\n').count() + 1;
             return Err(Error::Parse(format!("{line}: {why}")));
         }
+        if let Some((line, name)) = unknown_function(source) {
+            return Err(Error::Parse(format!("{line}: function \"{name}\" not defined")));
+        }
         let engine = |missing| {
             let mut engine = Engine::new("").missing_key(missing);
             for (name, function) in functions(mode) {
@@ -98,13 +101,18 @@ impl Template {
     /// A field that the record does not have is an error, as with Docker's typed records; a key that a
     /// free-form map (labels, options) lacks prints `<no value>`, as Go's maps do.
     pub(crate) fn render(&self, data: &serde_json::Value) -> Result<String, Error> {
+        self.render_as(self.of, data)
+    }
+
+    /// The same for a record of this type.
+    pub(crate) fn render_as(&self, of: &str, data: &serde_json::Value) -> Result<String, Error> {
         // What the record holds comes from images and other users, and must not drive the terminal. The result is
         // made safe as a whole, so that `json` and `split` see true values; a template that has controls of its
         // own (colours) keeps them, and its values are made safe one by one.
         let own_controls =
             ["\u{1b}", "\\x1b", "\\x1B", "\\033", "\\u001b", "\\e["].iter().any(|c| self.source.contains(c));
         // What the type does not know may be in the JSON, so that is asked next, as Docker's client does it.
-        let text = match self.render_values(&typed::record(data, self.of, own_controls)) {
+        let text = match self.render_values(&typed::record(data, of, own_controls)) {
             Ok(text) => text,
             Err(_) => self.render_values(&typed::raw(data, own_controls))?,
         };
@@ -165,7 +173,9 @@ impl Template {
 
     /// Whether `key` is asked of a map whose keys are the user's own.
     fn free_form(&self, key: &str) -> bool {
-        const MAPS: [&str; 11] = [
+        const MAPS: [&str; 13] = [
+            "AuxiliaryAddresses",
+            "Services",
             "Attributes",
             "Labels",
             "Options",
@@ -269,6 +279,69 @@ fn printed(action: &str) -> String {
         return action.to_owned();
     }
     format!("{{{{{} | _shown {end}", body.trim_end())
+}
+
+/// The first function that `source` calls and that there is not, and the line it stands in. The engine would find out when it gets
+/// there, which is never where there are no records.
+fn unknown_function(source: &str) -> Option<(usize, &str)> {
+    const WORDS: [&str; 14] = [
+        "if", "else", "end", "range", "with", "define", "block", "template", "break", "continue", "nil",
+        "true", "false", "_",
+    ];
+    const OF_THE_LANGUAGE: [&str; 19] = [
+        "and", "call", "html", "index", "slice", "js", "len", "not", "or", "print", "printf", "println",
+        "urlquery", "eq", "ge", "gt", "le", "lt", "ne",
+    ];
+    let own = functions(Mode::Values);
+    let known = |name: &str| {
+        let of_docker = own.iter().any(|(own, _)| *own == name) && !matches!(name, "label" | "_shown");
+        WORDS.contains(&name) || OF_THE_LANGUAGE.contains(&name) || of_docker
+    };
+    let mut at = 0;
+    while let Some(open) = source[at..].find("{{").map(|open| at + open) {
+        let end = open + action_length(&source[open..])?;
+        let action = &source[open..end];
+        if !action[2..].trim_start_matches(['-', ' ']).starts_with("/*")
+            && let Some((found, name)) = words_of(action).find(|(_, name)| !known(name))
+        {
+            return Some((source[..open + found].matches('\n').count() + 1, name));
+        }
+        at = end;
+    }
+    None
+}
+
+/// The words of an action that are no fields, variables, numbers or quoted texts, and where they begin.
+fn words_of(action: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while let Some(char) = action[at..].chars().next() {
+            let begin = at;
+            at += char.len_utf8();
+            let rest = &action[at..];
+            match char {
+                '"' | '\'' | '`' => {
+                    let mut escaped = false;
+                    let end = rest.find(|c: char| {
+                        let ends = c == char && !escaped;
+                        escaped = c == '\\' && char != '`' && !escaped;
+                        ends
+                    });
+                    at += end.map_or(rest.len(), |end| end + 1);
+                }
+                '.' | '$' | '0'..='9' | 'a'..='z' | 'A'..='Z' | '_' => {
+                    let chain = |c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.' | '$'));
+                    at += rest.find(chain).unwrap_or(rest.len());
+                    let word = &action[begin..at];
+                    if char.is_ascii_alphabetic() || char == '_' {
+                        return Some((begin, word.split('.').next().unwrap_or(word)));
+                    }
+                }
+                _ => {}
+            }
+        }
+        None
+    })
 }
 
 type Outcome = Result<Value, TemplateError>;
@@ -513,6 +586,26 @@ mod tests {
                 text.starts_with("ERROR template parsing error: template: :1") && !text.contains('\n'),
                 "{bad}: {text}"
             );
+        }
+    }
+
+    #[test]
+    fn a_function_that_there_is_not_is_told_at_once() {
+        for (template, said) in [
+            ("{{nosuch .A}}", "1: function \"nosuch\" not defined"),
+            ("a\n{{.A | upper | nosuch}}", "2: function \"nosuch\" not defined"),
+            ("{{if (x .A)}}{{end}}", "1: function \"x\" not defined"),
+            ("{{label . \"a\"}}", "1: function \"label\" not defined"),
+        ] {
+            let error = Template::parse(template).err().map(|error| error.to_string());
+            assert_eq!(error, Some(format!("template parsing error: template: :{said}")), "{template}");
+        }
+        for template in [
+            "{{/* nosuch */}}{{.nosuch}}{{$nosuch := 1}}{{$nosuch}}{{\"nosuch \\\" nosuch\"}}{{`nosuch`}}{{1e3}}",
+            "{{range $i, $v := .A.nosuch}}{{else}}{{end}}{{define \"nosuch\"}}{{end}}{{template \"nosuch\" .}}",
+            "{{- (index .A 0).nosuch -}} nosuch {{not true}}",
+        ] {
+            assert!(Template::parse(template).is_ok(), "{template}");
         }
     }
 

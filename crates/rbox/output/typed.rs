@@ -16,7 +16,7 @@ use serde_json::Value as Json;
 use crate::output::escape;
 
 /// Lists that are `null` while they are empty.
-const LISTS: [&str; 24] = [
+const LISTS: [&str; 25] = [
     "Aliases",
     "Args",
     "Binds",
@@ -35,6 +35,7 @@ const LISTS: [&str; 24] = [
     "MaskedPaths",
     "Mounts",
     "OnBuild",
+    "Peers",
     "ReadonlyPaths",
     "SecondaryIPAddresses",
     "SecondaryIPv6Addresses",
@@ -44,9 +45,10 @@ const LISTS: [&str; 24] = [
 ];
 
 /// Maps, whose keys are the user's own: one that is absent is no error.
-const MAPS: [&str; 18] = [
+const MAPS: [&str; 21] = [
     "Annotations",
     "Attributes",
+    "AuxiliaryAddresses",
     "Config.Config",
     "Containers",
     "Data",
@@ -59,18 +61,29 @@ const MAPS: [&str; 18] = [
     "Options",
     "PortBindings",
     "Ports",
+    "Services",
     "StorageOpt",
     "Sysctls",
     "Tmpfs",
+    "Volume.Status",
     "Volumes",
 ];
 
 /// Structures that are not there, and single numbers and truths that may be unset.
-const POINTERS: [&str; 7] =
-    ["Health", "Healthcheck", "IPAMConfig", "Init", "SizeRootFs", "SizeRw", "StopTimeout"];
+const POINTERS: [&str; 9] = [
+    "ClusterVolume",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "Init",
+    "SizeRootFs",
+    "SizeRw",
+    "StopTimeout",
+    "UsageData",
+];
 
 /// Fields that the JSON leaves out while they hold nothing, by the field their structure is in ("" for the record itself).
-const ABSENT: [(&str, &[&str]); 5] = [
+const ABSENT: [(&str, &[&str]); 8] = [
     ("Message", &["From", "ID", "Status"]),
     ("State", &["Health"]),
     ("HostConfig", &["Annotations", "Init", "Mounts", "StorageOpt", "Sysctls", "Tmpfs"]),
@@ -92,15 +105,34 @@ const ABSENT: [(&str, &[&str]); 5] = [
             "WorkingDir",
         ],
     ),
+    (IPAM_CONFIG, &["Subnet", "IPRange", "Gateway", "AuxiliaryAddresses"]),
+    ("Network", &["Peers", "Services"]),
+    ("Volume", &["ClusterVolume", "CreatedAt", "Status", "UsageData"]),
     ("", &["SizeRw", "SizeRootFs", "Variant"]),
 ];
 
+/// The name of a container's configuration is `Config`, too. Of this one the list above has all fields, in their order.
+const IPAM_CONFIG: &str = "IPAM.Config";
+
 /// Fields that are texts, empty while they are unset.
-const TEXTS: [&str; 7] = ["From", "ID", "Status", "StopSignal", "User", "Variant", "WorkingDir"];
+const TEXTS: [&str; 11] = [
+    "CreatedAt",
+    "From",
+    "Gateway",
+    "ID",
+    "IPRange",
+    "Status",
+    "StopSignal",
+    "Subnet",
+    "User",
+    "Variant",
+    "WorkingDir",
+];
 
 /// What Go calls a field, and what its JSON does.
-const GO_NAMES: [(&str, &str); 28] = [
+const GO_NAMES: [(&str, &str); 29] = [
     ("ApiVersion", "APIVersion"),
+    ("AuxiliaryAddresses", "AuxAddress"),
     ("CpuCfsPeriod", "CPUCfsPeriod"),
     ("CpuCfsQuota", "CPUCfsQuota"),
     ("CpuCount", "CPUCount"),
@@ -130,6 +162,7 @@ const GO_NAMES: [(&str, &str); 28] = [
     ("timeNano", "TimeNano"),
 ];
 
+type Order = Vec<(Arc<str>, bool)>;
 type Fields = Arc<BTreeMap<Arc<str>, Value>>;
 
 static NIL_LIST: LazyLock<Arc<[Value]>> = LazyLock::new(|| Arc::from(Vec::new()));
@@ -137,8 +170,8 @@ static NIL_MAP: LazyLock<Fields> = LazyLock::new(Fields::default);
 static NIL_POINTER: LazyLock<Fields> = LazyLock::new(Fields::default);
 
 thread_local! {
-    /// The structures of the record that is shown: their JSON's keys in order, by where they lie.
-    static STRUCTURES: RefCell<HashMap<usize, Vec<Arc<str>>>> = RefCell::default();
+    /// The structures of the record that is shown: their fields in order, and whether the JSON has them, by where they lie.
+    static STRUCTURES: RefCell<HashMap<usize, Order>> = RefCell::default();
 }
 
 fn key(fields: &Fields) -> usize {
@@ -182,7 +215,7 @@ fn plain(json: &Json, safe: bool) -> Value {
 }
 
 fn remember(map: &Fields, json: &serde_json::Map<String, Json>) {
-    let order = json.keys().map(|key| Arc::from(key.as_str())).collect();
+    let order = json.keys().map(|key| (Arc::from(key.as_str()), true)).collect();
     STRUCTURES.with_borrow_mut(|all| all.insert(key(map), order));
 }
 
@@ -202,23 +235,37 @@ fn value(json: &Json, name: &str, safe: bool) -> Value {
         Json::Object(fields) => {
             let mut map: BTreeMap<Arc<str>, Value> = fields
                 .iter()
-                .map(|(key, inner)| (Arc::from(key.as_str()), value(inner, key, safe)))
+                .map(|(key, inner)| {
+                    let of_ipam = name == "IPAM" && key == "Config";
+                    let inner_name = if of_ipam { IPAM_CONFIG } else { key };
+                    (Arc::from(key.as_str()), value(inner, inner_name, safe))
+                })
                 .collect();
+            let absent = ABSENT.iter().find(|(at, _)| *at == name).map_or(&[][..], |(_, absent)| absent);
+            for field in absent {
+                map.entry((*field).into()).or_insert_with(|| unset_in(name, field));
+            }
             for (own, go) in GO_NAMES {
                 if let Some(known) = map.get(own).cloned() {
                     map.entry(go.into()).or_insert(known);
                 }
             }
-            let absent = ABSENT.iter().find(|(at, _)| *at == name).map_or(&[][..], |(_, absent)| absent);
-            for field in absent {
-                map.entry((*field).into()).or_insert_with(|| unset(field));
-            }
             let map = Arc::new(map);
             remember(&map, fields);
+            if name == IPAM_CONFIG {
+                let order = absent.iter().map(|field| (Arc::from(*field), fields.contains_key(*field)));
+                STRUCTURES.with_borrow_mut(|all| all.insert(key(&map), order.collect()));
+            }
             Value::Map(map)
         }
         other => plain(other, safe),
     }
+}
+
+/// The zero of the type of a field in the structure `of`.
+fn unset_in(of: &str, field: &str) -> Value {
+    let whole = format!("{of}.{field}");
+    if MAPS.contains(&whole.as_str()) { Value::Map(Arc::clone(&NIL_MAP)) } else { unset(field) }
 }
 
 /// The zero of a field's type.
@@ -250,7 +297,8 @@ pub(crate) fn to_json(value: &Value) -> Json {
         Value::Map(fields) => match order(fields) {
             Some(order) => order
                 .iter()
-                .filter_map(|name| fields.get(name).map(|value| (name.to_string(), to_json(value))))
+                .filter(|(_, in_json)| *in_json)
+                .filter_map(|(name, _)| fields.get(name).map(|value| (name.to_string(), to_json(value))))
                 .collect(),
             None => fields.iter().map(|(name, value)| (name.to_string(), to_json(value))).collect(),
         },
@@ -262,7 +310,7 @@ fn is_nil(fields: &Fields) -> bool {
     Arc::ptr_eq(fields, &NIL_MAP) || Arc::ptr_eq(fields, &NIL_POINTER)
 }
 
-fn order(fields: &Fields) -> Option<Vec<Arc<str>>> {
+fn order(fields: &Fields) -> Option<Order> {
     STRUCTURES.with_borrow(|all| all.get(&key(fields)).cloned())
 }
 
@@ -294,7 +342,7 @@ fn print(value: &Value, out: &mut String) {
         Value::Map(fields) => {
             if let Some(order) = order(fields) {
                 out.push('{');
-                for (at, name) in order.iter().enumerate() {
+                for (at, (name, _)) in order.iter().enumerate() {
                     separated(out, at);
                     fields.get(name).into_iter().for_each(|value| print(value, out));
                 }
