@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 
 use rbox_engine::engine::{
     CreateRequest, Engine, Event, ImageRequest, LogEntry, LogQuery, Nobody, Observer, Paths, PullPolicy,
-    RemoveRequest, UpdateRequest,
+    RemoveRequest, StartOptions, UpdateRequest,
 };
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
 
-use rbox_engine::spec::container::NetworkMode;
+use rbox_engine::spec::container::{Attachment, NetworkMode};
 
 /// Keeps what it is told.
 #[derive(Default)]
@@ -91,8 +91,21 @@ fn from_an_image_to_nothing() {
         .unwrap();
     assert!(engine.attach(&now).is_err());
 
+    let prefixed = engine.container(&first.id.as_str()[..20]).unwrap();
     engine.remove(&container, RemoveRequest::default()).unwrap();
     assert!(engine.current(&first.id).is_none());
+    // It is called as the caller called it when it was there.
+    let by_prefix = Attachment::to("bridge");
+    for gone in [
+        engine.rename(&prefixed, &"fourth".parse().unwrap()),
+        engine.update(&prefixed, &wanted),
+        engine.connect(&prefixed, by_prefix, Vec::new()),
+        engine.disconnect(&prefixed, "bridge"),
+        engine.start(&prefixed, StartOptions::default()).map(drop),
+        engine.pause(&prefixed),
+    ] {
+        assert_eq!(gone.unwrap_err().to_string(), format!("No such container: {}", &first.id.as_str()[..20]));
+    }
     let pruned = engine.prune_containers(&Filters::parse::<&str>(&[], PRUNE_KEYS).unwrap()).unwrap();
     assert_eq!((pruned.ids.len(), names(&engine).len()), (1, 0));
     let images = engine.watched_by(Arc::new(Nobody)).prune_images(&Filters::default(), true).unwrap();

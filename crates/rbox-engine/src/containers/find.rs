@@ -72,7 +72,8 @@ fn named_by_ids(
 /// The container of this name, id, or unique beginning of an id.
 pub(crate) fn find(paths: &Paths, text: &str) -> Result<Container, EngineError> {
     let id = find_id(paths, text)?;
-    Container::read(paths, &id)?.ok_or_else(|| EngineError::NoContainer(text.to_owned()))
+    let found = Container::read(paths, &id)?.ok_or_else(|| EngineError::NoContainer(text.to_owned()))?;
+    Ok(Container { asked: Some(text.to_owned()), ..found })
 }
 
 pub(crate) fn find_id(paths: &Paths, text: &str) -> Result<ContainerId, EngineError> {

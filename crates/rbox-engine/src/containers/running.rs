@@ -105,3 +105,14 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
         }
     }
 }
+
+/// That a container was removed meanwhile, in the word by which it was asked for.
+pub(crate) fn missing(container: &Container) -> EngineError {
+    let asked = container.asked.clone();
+    EngineError::NoContainer(asked.unwrap_or_else(|| container.record.name.to_string()))
+}
+
+/// An error of what was done with a container: one that says it is not there calls it as [`missing`] does.
+pub(crate) fn as_asked(container: &Container, error: EngineError) -> EngineError {
+    if matches!(error, EngineError::NoContainer(_)) { missing(container) } else { error }
+}

@@ -4,6 +4,7 @@ use rbox_spec::ContainerName;
 use rbox_sys::channel;
 
 use crate::containers::name::{release_name, settle_names, take_name};
+use crate::containers::running;
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, note_container};
 use crate::monitor::protocol::{self, ToMonitor};
@@ -14,7 +15,7 @@ use crate::record::paths::Paths;
 /// `rename`: the new name is taken before the old one is given up.
 pub(crate) fn rename(paths: &Paths, container: &Container, name: &ContainerName) -> Result<(), EngineError> {
     let id = &container.record.id;
-    let missing = || EngineError::NoContainer(id.to_string());
+    let missing = || running::missing(container);
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
     let Container { record: current, live, .. } = Container::read_whole(paths, id)?.ok_or_else(missing)?;
     let former = current.name.clone();

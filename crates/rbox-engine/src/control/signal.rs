@@ -16,6 +16,7 @@ use crate::record::container::{Container, LiveState, Status};
 use crate::record::lock::{Editing, Lock};
 use crate::record::paths::Paths;
 
+use crate::containers::running::missing;
 use crate::containers::running::not_running;
 use crate::containers::running::pidfd;
 use crate::containers::running::refuse_restarting;
@@ -298,7 +299,7 @@ fn with_freezer(
     work: impl FnOnce(&Container) -> Result<(), EngineError>,
 ) -> Result<(), EngineError> {
     let id = &container.record.id;
-    let gone = || EngineError::NoContainer(container.record.name.to_string());
+    let gone = || missing(container);
     let editing = Editing::begin(paths, id)?.ok_or_else(gone)?;
     let now = Container::read_whole(paths, id)?.ok_or_else(gone)?;
     let done = work(&now);

@@ -4,6 +4,7 @@ use rbox_runtime::cgroup::{Cgroup, Hierarchy, host_limits};
 use rbox_spec::Resources;
 use rbox_spec::restart::RestartPolicy;
 
+use crate::containers::running;
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, note_container};
 use crate::record::container::{Container, ContainerRecord, LiveState, keep, lasting, process_is};
@@ -27,7 +28,7 @@ pub(crate) fn update(
     change: &UpdateRequest,
 ) -> Result<(), EngineError> {
     let id = &container.record.id;
-    let missing = || EngineError::NoContainer(id.to_string());
+    let missing = || running::missing(container);
     let _editing = Editing::begin(paths, id)?.ok_or_else(missing)?;
     let now = Container::read_whole(paths, id)?.ok_or_else(missing)?;
     let mut record = now.record.clone();

@@ -13,7 +13,7 @@ use rbox_spec::signal::Signal;
 use crate::changes::commit::{CommitRequest, Committed};
 use crate::changes::{commit, diff};
 use crate::cleanup::tidy::tidy;
-use crate::containers::running::{not_running, refuse_unreadable};
+use crate::containers::running::{as_asked, not_running, refuse_unreadable};
 use crate::containers::volumes::volume_users;
 use crate::containers::{find, name, pause_lease};
 use crate::control::update::UpdateRequest;
@@ -71,11 +71,18 @@ impl Engine {
     /// # Errors
     /// There is none, or more than one; or its record cannot be read.
     pub fn container(&self, name: &str) -> Result<Container, EngineError> {
+        let again = |container: &Container| {
+            let found = find::find(&self.paths, container.record.id.as_str());
+            // Removed meanwhile: the caller knows it by another name than its id.
+            found
+                .map(|found| Container { asked: container.asked.clone(), ..found })
+                .map_err(|error| as_asked(container, error))
+        };
         let mut container = find::find(&self.paths, name)?;
         // By a command that was killed, and nobody else: it goes on.
         if container.status == Status::Paused && pause_lease::end_abandoned(&self.paths, &container.record.id)
         {
-            container = find::find(&self.paths, container.record.id.as_str())?;
+            container = again(&container)?;
         }
         // Only one whose end nobody wrote down has something to tidy up: it seems not to run any more, and has no exit. After
         // a boot that may be any.
@@ -84,11 +91,7 @@ impl Engine {
             return Ok(container);
         }
         self.tidy();
-        find::find(&self.paths, container.record.id.as_str()).map_err(|error| match error {
-            // Removed meanwhile: the caller knows it by another name than its id.
-            EngineError::NoContainer(_) => EngineError::NoContainer(name.to_owned()),
-            error => error,
-        })
+        again(&container)
     }
 
     /// A container as it is now, by its id. None when it was removed.
@@ -176,7 +179,7 @@ impl Engine {
     /// What it needs is not there any more, its record cannot be read, or its program cannot be executed.
     pub fn start(&self, container: &Container, options: StartOptions) -> Result<start::Started, EngineError> {
         refuse_unreadable(container)?;
-        start::start(&self.paths, &container.record, options)
+        start::start(&self.paths, &container.record, options).map_err(|error| as_asked(container, error))
     }
 
     /// The same for one that was made just now.

@@ -47,8 +47,10 @@ fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 impl<'a> Change<'a> {
     fn begin(paths: &'a Paths, container: &Container) -> Result<Self, EngineError> {
         let id = &container.record.id;
-        let missing = || EngineError::NoContainer(id.to_string());
-        let mut change = Self::with(paths, id, Editing::begin(paths, id)?.ok_or_else(missing)?)?;
+        let editing =
+            Editing::begin(paths, id)?.ok_or_else(|| crate::containers::running::missing(container))?;
+        let mut change = Self::with(paths, id, editing)
+            .map_err(|error| crate::containers::running::as_asked(container, error))?;
         let mark = mark(paths, id);
         if mark.exists() {
             change.mend()?;

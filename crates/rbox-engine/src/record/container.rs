@@ -188,6 +188,8 @@ pub struct Container {
     pub exit: Option<ExitRecord>,
     /// What its health checks came to, if it has any and was started.
     pub health: Option<Health>,
+    /// The word it was looked up by, if it was.
+    pub(crate) asked: Option<String>,
 }
 
 /// Writes `value` as JSON below the root, so that readers, and the next boot, see the old file or the new one, whole. With
@@ -275,7 +277,7 @@ impl Container {
         let path = if live.is_some() { paths.live_health(id) } else { paths.last_health(id) };
         let has_checks = record.config.health_command().is_some();
         let health = if has_checks { read_renewed(&path)? } else { None };
-        Ok(Some(Self { record, status, live, exit, health }))
+        Ok(Some(Self { record, status, live, exit, health, asked: None }))
     }
 
     /// What is written of its life, and whether its process is there. One that has just ended has no exit yet: its monitor, which
@@ -330,7 +332,7 @@ impl Container {
             host: HostConfig::default(),
         };
         let exit = ExitRecord { finished: epoch, ..ExitRecord::untold(0, error.to_string(), None) };
-        Self { record, status: Status::Dead, live: None, exit: Some(exit), health: None }
+        Self { record, status: Status::Dead, live: None, exit: Some(exit), health: None, asked: None }
     }
 
     /// Whether its PID 1 is running.
