@@ -196,6 +196,27 @@ impl EngineError {
         }
     }
 
+    /// The exit code that a container has when it could not be started for this: Docker's rule, which goes by the words of whoever
+    /// makes the process. Before it is made all failures are alike.
+    pub fn state_code(&self) -> i32 {
+        const UNKNOWN: i32 = 128;
+        let said = |words: &str| self.with_causes().to_lowercase().contains(words);
+        match self {
+            Self::NotExecuted { .. } | Self::Runtime(_) | Self::Tree(_) | Self::Call(_) => {}
+            Self::Monitor { exit_code, .. } => return *exit_code,
+            _ => return UNKNOWN,
+        }
+        if said("permission denied") || said("is a directory") {
+            126
+        } else if said("not a directory") || said("no such file or directory") {
+            127
+        } else if let Self::NotExecuted { exit_code, .. } = self {
+            *exit_code
+        } else {
+            UNKNOWN
+        }
+    }
+
     /// The error and what caused it as one line, for where only text gets through: the record and the monitor's socket.
     pub fn with_causes(&self) -> String {
         chain(self)

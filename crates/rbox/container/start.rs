@@ -9,7 +9,7 @@ use rbox_engine::session::{ToMonitor, send_message};
 
 use crate::command::each::each;
 use crate::command::entry::Execute;
-use crate::command::error::{Coded, bad_input, coded};
+use crate::command::error::{Coded, NOT_DONE, bad_input};
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
@@ -63,11 +63,9 @@ impl Execute for Start {
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
         let options = StartOptions { attach: true, size };
-        let started = match global.engine.start(&container, options) {
-            // Removed meanwhile, which is as if it had never been there.
-            Err(error @ EngineError::NoContainer(_)) => return Err(error.into()),
-            started => coded(started.map_err(Into::into))?,
-        };
+        // As Docker's client, not with the code that the container has from it.
+        let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
+        let started = global.engine.start(&container, options).map_err(refused)?;
         let Some(socket) = started.socket() else {
             return attach_to(global, &global.engine.container(name)?, self.interactive, &keys, true);
         };

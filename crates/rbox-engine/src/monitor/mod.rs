@@ -201,7 +201,7 @@ fn go_on(paths: &Paths, mut ended: Ended) {
                 let Aborted { error, live } = *aborted;
                 let exit = ExitRecord {
                     restart_count: restarts,
-                    ..ExitRecord::untold(error.exit_code(), error.to_string(), ended.exit.started)
+                    ..ExitRecord::untold(error.state_code(), error.to_string(), ended.exit.started)
                 };
                 let mut failed = Ended { record, exit, ran: Duration::ZERO, ..ended };
                 let due = restart::is_due(paths, &failed.record, failed.exit.exit_code, restarts);
@@ -321,7 +321,7 @@ fn report_failure(
         let path = paths.exit(&record.id);
         let before = read_json::<ExitRecord>(&path).ok().flatten();
         let not_executed = matches!(error, EngineError::NotExecuted { .. });
-        let exit = ExitRecord::failed_start(before, error.exit_code(), not_executed, message.clone());
+        let exit = ExitRecord::failed_start(before, error.state_code(), not_executed, message.clone());
         let _ = keep(paths, &path, &exit, Lasting::Later);
     }
     trash::remove_live(paths, &record.id);
