@@ -5,7 +5,7 @@
 //! manual pages.
 
 use rbox_engine::engine::{DEFAULT_ROOT, DEFAULT_STATE, Engine, Paths};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -101,7 +101,8 @@ fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
 }
 
-/// The options before the command: `--root DIR`, `--state DIR`, and Docker's `--context default`.
+/// The options before the command: `--root DIR`, `--state DIR`, and Docker's. Of those `--config DIR` says where credentials are;
+/// the others are accepted where they mean this host and nothing else.
 fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     let from_env = |key: &str, default: &str| {
         std::env::var_os(key)
@@ -110,36 +111,14 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     };
     let mut root = from_env("RBOX_ROOT", DEFAULT_ROOT);
     let mut state = from_env("RBOX_STATE", DEFAULT_STATE);
-    let mut at = 0;
-    while let Some(word) = words.get(at).and_then(|word| word.to_str()) {
-        let (name, value) = match word.split_once('=') {
-            Some((name, value)) => (name, Some(OsStr::new(value).to_owned())),
-            None => (word, None),
-        };
-        let place = match name {
-            "--root" => &mut root,
-            "--state" => &mut state,
-            "--context" | "-c" => {
-                at += 1;
-                let given = value.or_else(|| words.get(at).cloned());
-                let given = given.ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?;
-                crate::system::context::known(&given.to_string_lossy())?;
-                at += usize::from(!word.contains('='));
-                continue;
-            }
-            _ => break,
-        };
-        let value = if let Some(value) = value {
-            value
-        } else {
-            at += 1;
-            words.get(at).cloned().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?
-        };
-        if value.is_empty() {
-            return Err(bad_input(format!("{name} needs a directory")));
+    let mut left = words;
+    while let Some(option) = next_option(&mut left)? {
+        match option {
+            GlobalOption::Directory("--root", dir) => root = dir,
+            GlobalOption::Directory("--state", dir) => state = dir,
+            GlobalOption::Directory(_, dir) => rbox_engine::image::docker_config_in(dir),
+            GlobalOption::Checked => {}
         }
-        *place = PathBuf::from(value);
-        at += 1;
     }
     // A monitor works from /, so both must hold from everywhere.
     let absolute = |path: PathBuf| {
@@ -148,7 +127,65 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     };
     let paths = Paths { root: absolute(root)?, state: absolute(state)? };
     let engine = Engine::open(paths, Arc::new(Warnings));
-    Ok((Global { engine, tree }, &words[at..]))
+    Ok((Global { engine, tree }, left))
+}
+
+/// An option before the command.
+enum GlobalOption {
+    /// One that names a directory.
+    Directory(&'static str, PathBuf),
+    /// One that changes nothing.
+    Checked,
+}
+
+/// The option that `words` begin with, which is taken off them; none if they do not.
+fn next_option(words: &mut &[OsString]) -> anyhow::Result<Option<GlobalOption>> {
+    const DIRECTORIES: [&str; 3] = ["--root", "--state", "--config"];
+    let Some((word, mut rest)) = words.split_first() else { return Ok(None) };
+    let Some(word) = word.to_str() else { return Ok(None) };
+    let (name, given) = match word.split_once('=') {
+        Some((name, value)) => (name, Some(OsString::from(value))),
+        None => (word, None),
+    };
+    let mut value = || {
+        let next = || rest.split_first().map(|(value, others)| (value.clone(), others));
+        let value = match given.clone() {
+            Some(value) => value,
+            None => {
+                let (value, others) =
+                    next().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?;
+                rest = others;
+                value
+            }
+        };
+        Ok::<OsString, anyhow::Error>(value)
+    };
+    let option = if let Some(directory) = DIRECTORIES.iter().find(|known| **known == name) {
+        let value = value()?;
+        if value.is_empty() {
+            return Err(bad_input(format!("{name} needs a directory")));
+        }
+        GlobalOption::Directory(directory, PathBuf::from(value))
+    } else {
+        match name {
+            "--context" | "-c" => crate::system::context::known(&value()?.to_string_lossy())?,
+            "--host" | "-H" => crate::system::context::is_this_host(name, &value()?.to_string_lossy())?,
+            "--log-level" | "-l" => log_level(&value()?.to_string_lossy())?,
+            "--debug" | "-D" => {}
+            _ => return Ok(None),
+        }
+        GlobalOption::Checked
+    };
+    *words = rest;
+    Ok(Some(option))
+}
+
+/// Docker's levels. There is no log of the client's own to which they would apply.
+fn log_level(level: &str) -> anyhow::Result<()> {
+    match level {
+        "debug" | "info" | "warn" | "error" | "fatal" => Ok(()),
+        _ => Err(bad_input(format!("unable to parse logging level: {level}"))),
+    }
 }
 
 /// The arguments of one command; none when its help was asked for and printed.
@@ -208,6 +245,11 @@ pub(crate) fn tree() -> Command {
             .arg(clap::Arg::new("root").long("root").value_name("DIR").help(
                 "Where images, containers and volumes are kept [env: RBOX_ROOT] [default: /var/lib/rbox]",
             ))
+            .arg(
+                clap::Arg::new("config").long("config").value_name("DIR").help(
+                    "Where credentials are kept, in config.json [env: DOCKER_CONFIG] [default: ~/.docker]",
+                ),
+            )
             .arg(clap::Arg::new("state").long("state").value_name("DIR").help(
                 "State of running containers; should be on tmpfs [env: RBOX_STATE] [default: /run/rbox]",
             ));
@@ -305,6 +347,18 @@ mod tests {
         for line in ["--context default ps", "-c default ps", "--context=default ps"] {
             assert_eq!(read_global(&words(line)).unwrap().1, words("ps"), "{line}");
         }
+        for line in [
+            "-D ps",
+            "--debug --log-level warn ps",
+            "-l=debug ps",
+            "-H unix:///var/run/docker.sock ps",
+            "--host= ps",
+        ] {
+            assert_eq!(read_global(&words(line)).unwrap().1, words("ps"), "{line}");
+        }
+        for line in ["-H tcp://10.0.0.1:2375 ps", "-l loud ps", "--config= ps", "--config", "-H"] {
+            assert!(read_global(&words(line)).is_err(), "{line}");
+        }
         assert!(read_global(&words("--context other ps")).is_err());
         assert!(read_global(&words("--context")).is_err());
         assert!(read_global(&words("--root")).is_err());
@@ -366,7 +420,7 @@ mod tests {
             ),
             (
                 "-H tcp://x ps",
-                "docker's flag -H is not supported: rbox has no daemon to connect to; see 'rbox --help'",
+                "-H tcp://x is not supported: rbox has no daemon to connect to, here or elsewhere",
             ),
             ("bogus", "'bogus' is not an rbox command; see 'rbox --help'"),
             (

@@ -57,10 +57,7 @@ const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
     ("create", OF_RUN),
     ("start", &["checkpoint", "checkpoint-dir"]),
     ("update", &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"]),
-    ("pull", &["disable-content-trust"]),
-    ("push", &["disable-content-trust"]),
     ("images", &["tree"]),
-    ("rmi", &["platform"]),
     ("history", &["platform"]),
     ("load", &["platform"]),
     ("save", &["platform"]),
@@ -81,10 +78,7 @@ const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
         ],
     ),
     ("volume ls", &["cluster"]),
-    (
-        "network create",
-        &["aux-address", "config-from", "config-only", "ingress", "ipam-driver", "ipam-opt", "ipv4", "scope"],
-    ),
+    ("network create", &["aux-address", "config-from", "config-only", "ingress", "ipam-opt"]),
     ("network connect", &["driver-opt", "link-local-ip"]),
 ];
 
@@ -94,16 +88,12 @@ const OF_RUN: &[&str] = &[
     "cpu-percent",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "disable-content-trust",
     "gpus",
     "io-maxbandwidth",
     "io-maxiops",
-    "isolation",
     "kernel-memory",
     "link-local-ip",
-    "runtime",
     "storage-opt",
-    "volume-driver",
 ];
 
 /// What to do where a flag is missing.
@@ -117,13 +107,9 @@ const INSTEAD_OF_FLAGS: &[(&str, &str)] = &[
         "cpu-rt-runtime",
         "the kernel has no such limit under cgroup v2; --cpus and --cpuset-cpus limit processors",
     ),
-    ("disable-content-trust", "leave it out: nothing but digests is verified anyway"),
     ("gpus", "give each device node with --device, and the driver's libraries with -v"),
-    ("isolation", "leave it out: it is for Windows"),
     ("kernel-memory", "leave it out: kernels have it no more, and -m counts the kernel's memory too"),
-    ("runtime", "leave it out: rbox runs containers itself"),
     ("storage-opt", "a container's own layer has no limit of its size yet"),
-    ("volume-driver", "leave it out: volumes are directories of this host"),
 ];
 
 /// What to say of a word, or two, that lead to no command.
@@ -169,13 +155,10 @@ pub(crate) fn command(name: &str) -> String {
 pub(crate) fn global_flag(option: &str) -> String {
     let name = option.split('=').next().unwrap_or(option);
     match name {
-        "-H" | "--host" | "--tls" | "--tlscacert" | "--tlscert" | "--tlskey" | "--tlsverify" => {
+        "--tls" | "--tlscacert" | "--tlscert" | "--tlskey" | "--tlsverify" => {
             format!(
                 "docker's flag {name} is not supported: rbox has no daemon to connect to; see 'rbox --help'"
             )
-        }
-        "--config" | "-D" | "--debug" | "-l" | "--log-level" => {
-            format!("docker's flag {name} is not supported by rbox; see 'rbox --help'")
         }
         _ => format!("unknown flag: {option}; see 'rbox --help'"),
     }

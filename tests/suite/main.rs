@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod accepted;
 mod archive;
 mod bad_input;
 mod binary;

@@ -35,7 +35,7 @@ pub mod fuzzing {
 pub use config::{History, ImageConfig, RunConfig};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
-pub use registry::{Registries, RegistriesError};
+pub use registry::{Registries, RegistriesError, docker_config_in};
 pub use store::{
     Image, ImageStore, ImageUser, IndexMadeAgain, Layer, ListUsers, Listing, Notices, Pin, Pruned, Removed,
     StoreError, Transaction, Users,

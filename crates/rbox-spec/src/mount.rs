@@ -169,11 +169,21 @@ pub enum InvalidMount {
     )]
     NoCurrentDirectory(String),
     /// A target that is no absolute path.
-    #[error("invalid mount path: '{0}': mount path must be absolute")]
+    #[error("invalid mount path: '{0}' mount path must be absolute")]
     Relative(String),
     /// A mount over the root.
     #[error("invalid specification: destination can't be '/'")]
     Root,
+    /// `-v` with a target that cannot be one: Docker's words.
+    #[error("invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {why}")]
+    Target {
+        /// The whole argument.
+        spec: String,
+        /// The kind of mount.
+        kind: &'static str,
+        /// What is wrong with the target.
+        why: Box<InvalidMount>,
+    },
     /// An unknown option after the second colon.
     #[error(
         "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, and a propagation mode"
@@ -340,16 +350,22 @@ impl MountSpec {
         let (source, target, options) = match parts[..] {
             [target] => (None, target, ""),
             [source, target] if target.starts_with('/') => (Some(source), target, ""),
-            [target, options] if target.starts_with('/') && !options.contains('/') => (None, target, options),
+            [target, options] if target.starts_with('/') && Mode::parse(options).is_some() => {
+                (None, target, options)
+            }
             [source, target] => (Some(source), target, ""),
             [source, target, options] => (Some(source), target, options),
             _ => return Err(bad()),
         };
-        let target = target_of(target)?;
+        let is_path = source.is_some_and(|source| source.starts_with(['/', '.']));
+        let target = target_of(target).map_err(|why| InvalidMount::Target {
+            spec: spec.to_owned(),
+            kind: if is_path { "bind" } else { "volume" },
+            why: Box::new(why),
+        })?;
         let mode = Mode::parse(options)
             .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
         let Mode { read_only, no_copy, propagation } = mode;
-        let is_path = source.is_some_and(|source| source.starts_with(['/', '.']));
         let extra = |kind, field, option, other| {
             Err(InvalidMount::Field { spec: spec.to_owned(), kind, field, option, other })
         };

@@ -34,6 +34,17 @@ pub enum PortError {
     /// Only tcp, udp and sctp have ports here.
     #[error("invalid proto: {0}: use tcp, udp or sctp")]
     Proto(String),
+    /// `published=8080,80`.
+    #[error("invalid publish opts format (should be name=value but got '{0}')")]
+    Field(String),
+    /// `source=80,target=80`.
+    #[error(
+        "invalid field key \"{0}\" of a published port: it knows published, target, protocol, host_ip and mode"
+    )]
+    Key(String),
+    /// `mode=swarm`.
+    #[error("invalid publish mode \"{0}\": it is host or ingress, which are the same here")]
+    Mode(String),
     /// `8000-8002:80-81`.
     #[error(
         "invalid ranges specified for container and host Ports: {container} and {host}: they differ in length"
@@ -177,9 +188,11 @@ pub struct PortMapping {
 }
 
 impl PortMapping {
-    /// Parses one `-p` argument. Ranges give one mapping a port; a range of host ports for a single
-    /// container port means "any of these".
+    /// Parses one `-p` argument, also of the form `published=8080,target=80`. Ranges give one mapping a port; a range of host
+    /// ports for a single container port means "any of these".
     pub fn parse(spec: &str) -> Result<Vec<Self>, PortError> {
+        let short = if spec.contains('=') { Some(of_fields(spec)?) } else { None };
+        let spec = short.as_deref().unwrap_or(spec);
         let (ports, proto) = split_proto(spec)?;
         let (before, container) = ports.rsplit_once(':').map_or((None, ports), |(b, c)| (Some(b), c));
         let (ip, host) = match before {
@@ -244,6 +257,26 @@ impl Display for PortMapping {
         }
         write!(f, "{}/{}", self.container_port, self.proto)
     }
+}
+
+/// `published=8080,target=80,protocol=tcp,mode=host` as `8080:80/tcp`.
+fn of_fields(spec: &str) -> Result<String, PortError> {
+    let (mut ip, mut published, mut target, mut protocol) = ("", "", "", "tcp");
+    for field in spec.split(',') {
+        let (key, value) = field.split_once('=').ok_or_else(|| PortError::Field(field.to_owned()))?;
+        match key {
+            "published" => published = value,
+            "target" => target = value,
+            "protocol" => protocol = value,
+            "host_ip" => ip = value,
+            "mode" if matches!(value, "host" | "ingress") => {}
+            "mode" => return Err(PortError::Mode(value.to_owned())),
+            "" => return Err(PortError::Field(field.to_owned())),
+            _ => return Err(PortError::Key(key.to_owned())),
+        }
+    }
+    let ip = if ip.is_empty() { String::new() } else { format!("{ip}:") };
+    Ok(format!("{ip}{published}:{target}/{protocol}"))
 }
 
 /// What was asked for, by container port: `PortBindings` in Docker's API.

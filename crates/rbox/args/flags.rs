@@ -12,6 +12,7 @@ use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesE
 use rbox_engine::spec::ulimit::Ulimit;
 use rbox_engine::spec::volumes_from::VolumesFrom;
 
+use crate::args::accepted::AcceptedFlags;
 use crate::args::health_flags::HealthFlags;
 use crate::args::limits::{LimitFlags, size};
 use crate::args::network_flags::NetworkFlags;
@@ -28,6 +29,8 @@ pub(crate) struct ContainerFlags {
     health: HealthFlags,
     #[command(flatten)]
     networks: NetworkFlags,
+    #[command(flatten)]
+    accepted: AcceptedFlags,
     /// Add an annotation to the OCI configuration (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -217,6 +220,7 @@ impl ContainerFlags {
                 "--use-api-socket: rbox has no daemon, so there is no API socket to give to a container",
             ));
         }
+        self.accepted.check()?;
         let name = self.name.as_deref().map(str::parse).transpose().map_err(bad_input)?;
         Ok(CreateRequest {
             image: image.to_owned(),

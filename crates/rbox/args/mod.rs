@@ -1,5 +1,6 @@
 //! Arguments that several commands share, and what they become.
 
+pub(crate) mod accepted;
 pub(crate) mod asking;
 pub(crate) mod flags;
 pub(crate) mod health_flags;

@@ -83,6 +83,8 @@ fn headers() -> Headers {
 /// The counters of one container at one moment.
 struct Counted {
     container: Container,
+    /// As it was asked for.
+    asked: String,
     stats: Option<rbox_engine::engine::Stats>,
     /// Bytes received and sent.
     network: (u64, u64),
@@ -94,8 +96,9 @@ struct Reading {
 }
 
 impl Reading {
-    fn take(engine: &Engine, containers: Vec<Container>) -> Self {
-        let count = |container: Container| Counted {
+    fn take(engine: &Engine, containers: Vec<(String, Container)>) -> Self {
+        let count = |(asked, container): (String, Container)| Counted {
+            asked,
             stats: engine.stats(&container).ok(),
             network: container.live.as_ref().map_or((0, 0), |live| network(live.pid)),
             container,
@@ -128,13 +131,15 @@ fn host_memory() -> u64 {
 }
 
 impl Stats {
-    fn chosen(&self, global: &Global) -> anyhow::Result<Vec<Container>> {
+    /// The containers, each with the word it was asked for by.
+    fn chosen(&self, global: &Global) -> anyhow::Result<Vec<(String, Container)>> {
         if self.containers.is_empty() {
             let mut all = global.engine.containers()?;
             all.retain(|one| self.all || one.is_running());
-            return Ok(all);
+            return Ok(all.into_iter().map(|one| (one.record.id.short().to_owned(), one)).collect());
         }
-        Ok(self.containers.iter().map(|name| global.engine.container(name)).collect::<Result<_, _>>()?)
+        let named = |name: &String| Ok((name.clone(), global.engine.container(name)?));
+        self.containers.iter().map(named).collect()
     }
 
     fn row(&self, now: &Counted, before: &Reading, at: Instant) -> Value {
@@ -163,7 +168,7 @@ impl Stats {
         json!({
             "BlockIO": format!("{} / {}", human_size(read), human_size(written)),
             "CPUPerc": format!("{cpu:.2}%"),
-            "Container": if self.no_trunc { record.id.as_str() } else { record.id.short() },
+            "Container": now.asked,
             "ID": if self.no_trunc { record.id.as_str() } else { record.id.short() },
             "MemPerc": format!("{share:.2}%"),
             "MemUsage": format!("{} / {}", bytes_size(use_of), bytes_size(limit)),

@@ -5,6 +5,7 @@ use rbox_engine::image::{PullOptions, Registries, tags};
 use rbox_engine::spec::Reference;
 use std::sync::Arc;
 
+use crate::args::accepted::ContentTrust;
 use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -28,6 +29,8 @@ pub(crate) struct Pull {
     /// Suppress verbose output: print only the full name
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    _trust: ContentTrust,
     /// Name, with a tag or digest
     #[arg(value_name = "NAME[:TAG|@DIGEST]")]
     image: String,

@@ -10,6 +10,7 @@ use rbox_engine::image::media::Compression;
 use rbox_engine::image::{PushError, PushEvent, PushOptions, PushState};
 use rbox_engine::spec::{Digest, Reference};
 
+use crate::args::accepted::ContentTrust;
 use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -34,6 +35,8 @@ pub(crate) struct Push {
     /// Refuse an image that is not for this platform (OS/ARCH[/VARIANT])
     #[arg(long)]
     platform: Option<String>,
+    #[command(flatten)]
+    _trust: ContentTrust,
     /// How layers that are kept uncompressed are sent
     #[arg(long, value_enum, default_value_t = Format::Gzip)]
     compression: Format,

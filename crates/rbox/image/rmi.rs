@@ -4,8 +4,9 @@ use clap::Parser;
 use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::spec::{Kind, Reference};
+use rbox_engine::spec::{Kind, Platform, Reference};
 
+use crate::args::platform::parse_platform;
 use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
@@ -27,8 +28,8 @@ pub(crate) struct Rmi {
     /// Do not delete untagged parents (rbox keeps none)
     #[arg(long)]
     no_prune: bool,
-    /// Only remove the image if it is for this platform
-    #[arg(long, hide = true)]
+    /// Only remove an image that is for this platform (OS/ARCH[/VARIANT]); others of its name stay
+    #[arg(long, value_name = "PLATFORM")]
     platform: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
@@ -38,6 +39,8 @@ pub(crate) struct Rmi {
 impl Execute for Rmi {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let store = global.engine.images()?;
+        let platforms: Vec<Platform> =
+            self.platform.iter().map(|text| parse_platform(text)).collect::<anyhow::Result<_>>()?;
         Ok(each(&self.images, |name| {
             if !store.has(name)? {
                 // Docker reports one that is not there, and with -f does not fail.
@@ -47,6 +50,16 @@ impl Execute for Rmi {
                     return Ok(());
                 }
                 anyhow::bail!(missing);
+            }
+            if !platforms.is_empty() {
+                let image = store.get(name)?;
+                if !platforms.iter().any(|wanted| wanted.rank(&image.platform).is_some()) {
+                    anyhow::bail!(
+                        "image {name} was found but does not provide the specified platform ({}): it is for {}",
+                        self.platform.join(", "),
+                        image.platform
+                    );
+                }
             }
             for removed in global.engine.remove_image(name, RemoveOptions { force: self.force })? {
                 say(&removed.to_string())?;

@@ -12,6 +12,7 @@ use rbox_engine::spec::Kind;
 use rbox_engine::spec::container::Attachment;
 use serde_json::{Value, json};
 
+use crate::args::accepted::only;
 use crate::args::network_flags::{ipv4, ipv6, link};
 use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
@@ -51,6 +52,12 @@ pub(crate) struct Create {
     /// Part of the subnet that containers are given addresses of
     #[arg(long, value_name = "SUBNET")]
     ip_range: Vec<String>,
+    /// Accepted for compatibility with Docker: default
+    #[arg(long, value_name = "DRIVER")]
+    ipam_driver: Option<String>,
+    /// Accepted for compatibility with Docker: every network has IPv4
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_default_value = true, action = clap::ArgAction::Set)]
+    ipv4: bool,
     /// IPv6 beside IPv4
     #[arg(long)]
     ipv6: bool,
@@ -60,6 +67,9 @@ pub(crate) struct Create {
     /// Option of the driver
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
+    /// Accepted for compatibility with Docker: local
+    #[arg(long, value_name = "SCOPE")]
+    scope: Option<String>,
     /// Subnet, such as 10.5.0.0/16; a free one is chosen when none is given
     #[arg(long, value_name = "SUBNET")]
     subnet: Vec<String>,
@@ -75,6 +85,11 @@ impl Execute for Create {
                 "network driver {:?} is not supported: rbox has only bridge",
                 self.driver
             )));
+        }
+        only("--ipam-driver", self.ipam_driver.as_deref(), &["default"], "rbox chooses addresses itself")?;
+        only("--scope", self.scope.as_deref(), &["local"], "a network is on this host only")?;
+        if !self.ipv4 {
+            return Err(bad_input("--ipv4=false is not supported: every network has IPv4"));
         }
         let asked = NewNetwork {
             name: self.name,

@@ -4,7 +4,7 @@ use clap::Parser;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
-use crate::command::error::{NOT_DONE, report};
+use crate::command::error::{NOT_DONE, bad_input, report};
 use crate::command::global::Global;
 use crate::inspect::pretty;
 use crate::output::lines::say;
@@ -132,6 +132,16 @@ impl Execute for Use {
         say(&self.context)?;
         table::write_all(&mut std::io::stderr(), &format!("Current context is now \"{}\"\n", self.context))?;
         Ok(0)
+    }
+}
+
+/// Refuses the address of a daemon: the usual one of this host is what rbox stands for, and may be named.
+pub(crate) fn is_this_host(flag: &str, address: &str) -> anyhow::Result<()> {
+    match address.strip_prefix("unix://").unwrap_or(address) {
+        "" | "/var/run/docker.sock" | "/run/docker.sock" => Ok(()),
+        _ => Err(bad_input(format!(
+            "{flag} {address} is not supported: rbox has no daemon to connect to, here or elsewhere"
+        ))),
     }
 }
 

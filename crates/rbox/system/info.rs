@@ -13,7 +13,6 @@ use crate::command::entry::Execute;
 use crate::command::global::Global;
 use crate::output::escape;
 use crate::output::table::write_all;
-use crate::output::template::Template;
 use crate::output::units::bytes_size;
 
 /// Show the version
@@ -49,15 +48,36 @@ impl Execute for Version {
             print_formatted(format, &all)?;
             return Ok(0);
         }
-        let text = format!(
-            "rbox {}\n OS/Arch:   linux/{}\n Kernel:    {}\n",
-            env!("CARGO_PKG_VERSION"),
-            architecture(),
-            escape::text(&kernel("osrelease"))
-        );
+        let text = version_text(&all);
         write_all(&mut std::io::stdout(), &text)?;
         Ok(0)
     }
+}
+
+/// As Docker's client prints it, without the lines that there is nothing for.
+fn version_text(all: &Value) -> String {
+    let (client, engine) = (&all["Client"], &all["Server"]["Components"][0]);
+    let field = |value: &Value| escape::text(value.as_str().unwrap_or_default()).into_owned();
+    let mut out = "Client:\n".to_owned();
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<20}{value}");
+    };
+    row(" Version:", field(&client["Version"]));
+    row(" API version:", field(&client["ApiVersion"]));
+    row(" OS/Arch:", format!("{}/{}", field(&client["Os"]), field(&client["Arch"])));
+    row(" Context:", field(&client["Context"]));
+    let details = &engine["Details"];
+    let least = field(&details["MinAPIVersion"]);
+    out.push_str("\nServer: rbox\n Engine:\n");
+    let mut row = |name: &str, value: String| {
+        let _ = writeln!(out, "{name:<20}{value}");
+    };
+    row("  Version:", field(&engine["Version"]));
+    row("  API version:", format!("{} (minimum version {least})", field(&details["ApiVersion"])));
+    row("  OS/Arch:", format!("{}/{}", field(&details["Os"]), field(&details["Arch"])));
+    row("  Kernel version:", field(&details["KernelVersion"]));
+    row("  Experimental:", field(&details["Experimental"]));
+    out
 }
 
 /// The version of Docker's API whose words rbox speaks on the command line.
@@ -111,7 +131,7 @@ fn versions() -> Value {
 fn print_formatted(format: &str, value: &Value) -> anyhow::Result<()> {
     let text = match format {
         "" | "json" => escape::json(&value.to_string()).into_owned(),
-        template => Template::parse(template)?.render(value)?,
+        template => crate::inspect::parse(template)?.render(value)?,
     };
     Ok(write_all(&mut std::io::stdout(), &format!("{text}\n"))?)
 }
@@ -133,7 +153,13 @@ impl Execute for Info {
         let value = gather(global)?;
         match self.format.as_deref() {
             Some(format) => print_formatted(format, &value)?,
-            None => write_all(&mut std::io::stdout(), &text(&value))?,
+            None => {
+                write_all(&mut std::io::stdout(), &text(&value))?;
+                for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+                    let line = format!("WARNING: {}\n", escape::text(warning));
+                    write_all(&mut std::io::stderr(), &line)?;
+                }
+            }
         }
         Ok(0)
     }
@@ -177,7 +203,7 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "none"],
+            "Log": ["json-file", "local", "none"],
         },
         "MemoryLimit": has_memory,
         "SwapLimit": has_memory,
@@ -307,45 +333,86 @@ fn warnings(engine: &Engine, has_cgroups: bool) -> Vec<String> {
     out
 }
 
+/// As Docker's client prints it: a client and a server, though both are this program.
 fn text(value: &Value) -> String {
-    let field = |name: &str| match &value[name] {
+    let mut out = "Client:\n".to_owned();
+    let client = &value["ClientInfo"];
+    for (name, field) in [("Version:   ", "Version"), ("Context:   ", "Context"), ("Debug Mode:", "Debug")] {
+        let _ = writeln!(out, " {name} {}", plain(&client[field]));
+    }
+    out.push_str("\nServer:\n");
+    let mut row = |name: &str, field: &Value| {
+        let _ = writeln!(out, " {name}: {}", plain(field));
+    };
+    for (name, field) in [
+        ("Containers", "Containers"),
+        (" Running", "ContainersRunning"),
+        (" Paused", "ContainersPaused"),
+        (" Stopped", "ContainersStopped"),
+        ("Images", "Images"),
+        ("Server Version", "ServerVersion"),
+        ("Storage Driver", "Driver"),
+        ("Logging Driver", "LoggingDriver"),
+        ("Cgroup Driver", "CgroupDriver"),
+        ("Cgroup Version", "CgroupVersion"),
+        ("Cgroup Controllers", "CgroupControllers"),
+    ] {
+        row(name, &value[field]);
+    }
+    row("Plugins", &"".into());
+    for name in ["Volume", "Network", "Log"] {
+        row(&format!(" {name}"), &value["Plugins"][name]);
+    }
+    row("Swarm", &value["Swarm"]["LocalNodeState"]);
+    row("Runtimes", &value["DefaultRuntime"]);
+    row("Default Runtime", &value["DefaultRuntime"]);
+    row("Security Options", &"".into());
+    for option in value["SecurityOptions"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for (key, text) in option.split(',').filter_map(|part| part.split_once('=')) {
+            match key {
+                "name" => row(" ", &text.into()),
+                _ => row("  Profile", &text.into()),
+            }
+        }
+    }
+    for (name, field) in [
+        ("Kernel Version", "KernelVersion"),
+        ("Operating System", "OperatingSystem"),
+        ("OSType", "OSType"),
+        ("Architecture", "Architecture"),
+        ("CPUs", "NCPU"),
+    ] {
+        row(name, &value[field]);
+    }
+    row("Total Memory", &bytes_size(value["MemTotal"].as_u64().unwrap_or(0)).into());
+    for (name, field) in [
+        ("Name", "Name"),
+        ("ID", "ID"),
+        ("Docker Root Dir", "DockerRootDir"),
+        ("State Dir", "StateDir"),
+        ("Debug Mode", "Debug"),
+        ("Experimental", "ExperimentalBuild"),
+    ] {
+        row(name, &value[field]);
+    }
+    let mirrors = &value["RegistryConfig"]["Mirrors"];
+    if mirrors.as_array().is_some_and(|mirrors| !mirrors.is_empty()) {
+        row("Registry Mirrors", &"".into());
+        for mirror in mirrors.as_array().into_iter().flatten() {
+            row(" ", mirror);
+        }
+    }
+    row("Live Restore Enabled", &value["LiveRestoreEnabled"]);
+    // What stands alone has no colon, and what has nothing behind it no space.
+    let lines = out.lines().map(|line| line.trim_end().replacen("  : ", "  ", 1));
+    lines.map(|line| line + "\n").collect::<String>() + "\n"
+}
+
+/// A field as text; a list as its items.
+fn plain(value: &Value) -> String {
+    match value {
         Value::String(text) => escape::text(text).into_owned(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
-    };
-    let list = |name: &str| {
-        let items = value[name].as_array().map_or(&[][..], Vec::as_slice);
-        escape::text(&items.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")).into_owned()
-    };
-    let memory = bytes_size(value["MemTotal"].as_u64().unwrap_or(0));
-    let rows = [
-        ("Version", field("ServerVersion")),
-        ("Containers", field("Containers")),
-        (" Running", field("ContainersRunning")),
-        (" Paused", field("ContainersPaused")),
-        (" Stopped", field("ContainersStopped")),
-        ("Images", field("Images")),
-        ("Storage Driver", field("Driver")),
-        ("Logging Driver", field("LoggingDriver")),
-        ("Cgroup Driver", field("CgroupDriver")),
-        ("Cgroup Version", field("CgroupVersion")),
-        ("Cgroup Controllers", list("CgroupControllers")),
-        ("Security Options", list("SecurityOptions")),
-        ("Kernel Version", field("KernelVersion")),
-        ("Operating System", field("OperatingSystem")),
-        ("OSType", field("OSType")),
-        ("Architecture", field("Architecture")),
-        ("CPUs", field("NCPU")),
-        ("Total Memory", memory),
-        ("Name", field("Name")),
-        ("Root Dir", field("DockerRootDir")),
-        ("State Dir", field("StateDir")),
-    ];
-    let mut out = String::new();
-    for (name, value) in rows {
-        let _ = writeln!(out, "{name}: {value}");
     }
-    for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-        let _ = writeln!(out, "WARNING: {warning}");
-    }
-    out
 }

@@ -35,13 +35,22 @@ pub(crate) struct Create {
     /// Set driver specific options: type, device and o, as mount(8) takes them
     #[arg(short, long, value_name = "KEY=VALUE")]
     opt: Vec<String>,
+    /// Its name, as docker takes it too
+    #[arg(long = "name", value_name = "NAME", hide = true)]
+    named: Option<String>,
     /// Its name; a random one when none is given
     name: Option<String>,
 }
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let shown = self.name.as_deref().unwrap_or("volume");
+        if self.name.is_some() && self.named.is_some() {
+            return Err(bad_input(
+                "conflicting options: cannot specify a volume name through both --name and as a positional arg",
+            ));
+        }
+        let name = self.name.as_deref().or(self.named.as_deref());
+        let shown = name.unwrap_or("volume");
         let options = parse_options(&self.opt);
         VolumeStore::check_driver(shown, &self.driver, &options).map_err(bad_input)?;
         let labels: BTreeMap<String, String> = self
@@ -50,7 +59,7 @@ impl Execute for Create {
             .map(|label| label.split_once('=').unwrap_or((label, "")))
             .map(|(key, value)| (key.to_owned(), value.to_owned()))
             .collect();
-        let name = self.name.as_deref().filter(|name| !name.is_empty());
+        let name = name.filter(|name| !name.is_empty());
         let name: Option<VolumeName> = name.map(str::parse).transpose().map_err(bad_input)?;
         let volume = global
             .engine

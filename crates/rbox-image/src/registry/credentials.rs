@@ -1,6 +1,7 @@
 //! Credentials as `docker login` keeps them: `~/.docker/config.json` and the programs it names.
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::{env, fmt, fs, io};
 
 use base64::Engine;
@@ -13,6 +14,15 @@ use super::helper::{self, Secret};
 /// The key of Docker Hub's credentials.
 pub(super) const HUB_KEY: &str = "https://index.docker.io/v1/";
 pub(super) const MAX_FILE: usize = 8 << 20;
+
+/// The directory of `config.json`, when this process was given one.
+static CONFIG_DIR: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has this process look up credentials in `config.json` of this directory, whatever the environment says: the first directory
+/// given holds.
+pub fn docker_config_in(dir: PathBuf) {
+    CONFIG_DIR.get_or_init(|| dir);
+}
 
 /// What opens a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -66,10 +76,11 @@ struct Entry {
 }
 
 impl Credentials {
-    /// Docker's file: `$DOCKER_CONFIG/config.json`, else `$HOME/.docker/config.json`.
+    /// Docker's file: `config.json` in the directory of [`docker_config_in`], else in `$DOCKER_CONFIG`, else in `$HOME/.docker`.
     pub fn docker() -> Self {
         let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let dir = set("DOCKER_CONFIG").or_else(|| set("HOME").map(|home| home.join(".docker")));
+        let dir = CONFIG_DIR.get().cloned().or_else(|| set("DOCKER_CONFIG"));
+        let dir = dir.or_else(|| set("HOME").map(|home| home.join(".docker")));
         Self { file: dir.map(|dir| dir.join("config.json")), only: None }
     }
 

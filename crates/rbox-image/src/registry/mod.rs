@@ -18,7 +18,7 @@ pub mod transport;
 pub(crate) mod upload;
 
 pub use client::{Client, Session};
-pub use credentials::{Credential, Credentials};
+pub use credentials::{Credential, Credentials, docker_config_in};
 pub use error::RegistryError;
 pub use keeping::{Kept, Server};
 pub use origin::Origin;

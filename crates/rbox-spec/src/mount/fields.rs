@@ -35,7 +35,7 @@ impl MountSpec {
             .map_err(|(column, what)| bad(format!("parse error on line 1, column {column}: {what}")))?;
         all.iter().try_for_each(|field| fields.read(field)).map_err(bad)?;
         fields.check().map_err(bad)?;
-        let target = target_of(&fields.target)?;
+        let target = target_of(&fields.target).map_err(|why| config(fields.kind(), &why.to_string()))?;
         let read_only = fields.read_only;
         let kind = match fields.kind() {
             "bind" => fields.bind(cwd)?,
