@@ -148,17 +148,13 @@ fn next_option(words: &mut &[OsString]) -> anyhow::Result<Option<GlobalOption>> 
         None => (word, None),
     };
     let mut value = || {
-        let next = || rest.split_first().map(|(value, others)| (value.clone(), others));
-        let value = match given.clone() {
-            Some(value) => value,
-            None => {
-                let (value, others) =
-                    next().ok_or_else(|| bad_input(format!("flag needs an argument: {name}")))?;
-                rest = others;
-                value
-            }
-        };
-        Ok::<OsString, anyhow::Error>(value)
+        if let Some(value) = given.clone() {
+            return Ok(value);
+        }
+        let needed = || bad_input(format!("flag needs an argument: {name}"));
+        let (value, others) = rest.split_first().ok_or_else(needed)?;
+        rest = others;
+        Ok::<OsString, anyhow::Error>(value.clone())
     };
     let option = if let Some(directory) = DIRECTORIES.iter().find(|known| **known == name) {
         let value = value()?;

@@ -326,3 +326,47 @@ fn a_mirror_that_does_not_answer_is_asked_again() {
     std::fs::write(at("apt-get.log"), "").unwrap();
     assert_eq!(run("0", "apt-get download x").code, 25);
 }
+
+/// Each flag of Docker's commands is in the help of rbox's, or is refused by its name with the reason.
+#[test]
+fn every_flag_of_dockers_is_known() {
+    let Some(t) = Test::start() else { return };
+    let table = std::fs::read_to_string(project().join("tests/suite/docker_flags.txt")).unwrap();
+    let (mut known, mut lacking) = (0, Vec::new());
+    for line in table.lines().filter(|line| !line.starts_with('#')) {
+        let (command, flags) = line.split_once(':').unwrap();
+        let path: Vec<&str> = command.split(' ').collect();
+        let help = t.cmd([&path[..], &["--help"]].concat()).run();
+        if help.code != 0 {
+            help.refused(125, &["is a docker command that rbox does not have"]);
+            lacking.push(command.to_owned());
+            continue;
+        }
+        for flag in flags.split_whitespace() {
+            let (short, long) =
+                flag.rsplit_once('/').map_or((None, flag), |(short, long)| (Some(short), long));
+            let shown = |option: &str| {
+                help.stdout.lines().any(|line| {
+                    let line = line.trim_start();
+                    line.starts_with('-') && line.split([' ', ',', '=', '[']).any(|word| word == option)
+                })
+            };
+            if shown(&format!("--{long}")) {
+                known += 1;
+                assert!(short.is_none_or(shown), "{command} {flag}:\n{}", help.stdout);
+                continue;
+            }
+            let image = if ["run", "create"].contains(&command) { &[BUSYBOX][..] } else { &[] };
+            let refused = t.cmd([&path[..], &[&format!("--{long}=1")], image].concat()).run();
+            let said =
+                [format!("docker's flag --{long} is not supported"), format!("--{long}: rbox has no daemon")];
+            assert!(
+                refused.code == 125 && said.iter().any(|said| refused.stderr.contains(said)),
+                "{refused:?}"
+            );
+            lacking.push(format!("{command} --{long}"));
+        }
+    }
+    assert!(known > 250, "{known}");
+    println!("{known} flags are there; not there: {}", lacking.join(", "));
+}

@@ -7,6 +7,7 @@ mod harness;
 mod accepted;
 mod archive;
 mod bad_input;
+mod beyond;
 mod binary;
 mod boot;
 mod caller;

@@ -226,6 +226,12 @@ pub struct HostConfig {
     pub log_opts: BTreeMap<String, String>,
     /// Written by `--cidfile`.
     pub cid_file: Option<String>,
+    /// `--pidfile`: gets the host's number of its first process at each start.
+    pub pid_file: Option<String>,
+    /// `--security-opt systempaths=unconfined`: no masks over /proc and /sys.
+    pub system_paths_unconfined: bool,
+    /// `--timeout`: seconds after which it is killed.
+    pub timeout: Option<u64>,
 }
 
 /// `--ipc`: whose System V objects, message queues and /dev/shm it has.

@@ -3,6 +3,7 @@
 use crate::args::platform::parse_platform;
 use rbox_engine::engine::{CreateRequest, ImageRequest, PullPolicy};
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use rbox_engine::spec::container::{
     Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode,
@@ -130,6 +131,9 @@ pub(crate) struct ContainerFlags {
     /// Processes it sees: its own, or host for all of the host's
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
+    /// Write the host's PID of its first process to this file at each start
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
     /// Platform of the image, such as linux/arm64
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<String>,
@@ -145,10 +149,13 @@ pub(crate) struct ContainerFlags {
     /// Make the root file system read-only
     #[arg(long)]
     read_only: bool,
+    /// Remove a container of this --name first, also one that runs
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
-    /// seccomp=FILE, seccomp=unconfined or no-new-privileges
+    /// seccomp=FILE, seccomp=unconfined, systempaths=unconfined or no-new-privileges
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Size of /dev/shm, such as 64m
@@ -163,6 +170,9 @@ pub(crate) struct ContainerFlags {
     /// Set a kernel parameter of its namespaces
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
+    /// Kill the container after this many seconds
+    #[arg(long, value_name = "SECONDS")]
+    timeout: Option<u64>,
     /// Mount a tmpfs (PATH[:size=64m,mode=755,…])
     #[arg(long, value_name = "PATH")]
     tmpfs: Vec<String>,
@@ -221,6 +231,9 @@ impl ContainerFlags {
             ));
         }
         self.accepted.check()?;
+        if self.replace && self.name.is_none() {
+            return Err(bad_input("--replace needs --name: it removes the container of that name"));
+        }
         let name = self.name.as_deref().map(str::parse).transpose().map_err(bad_input)?;
         Ok(CreateRequest {
             image: image.to_owned(),
@@ -270,7 +283,7 @@ impl ContainerFlags {
     }
 
     fn host(&self) -> anyhow::Result<HostConfig> {
-        let (seccomp, no_new_privileges) = security(&self.security_opt)?;
+        let security = Security::parse(&self.security_opt)?;
         match self.userns.as_deref() {
             None | Some("" | "host") => {}
             Some(other) => {
@@ -286,8 +299,9 @@ impl ContainerFlags {
             privileged: self.privileged,
             group_add: self.group_add.clone(),
             read_only: self.read_only,
-            seccomp,
-            no_new_privileges,
+            seccomp: security.seccomp,
+            no_new_privileges: security.no_new_privileges,
+            system_paths_unconfined: security.system_paths_unconfined,
             devices: parse_all::<DeviceSpec>(&self.device)?,
             ulimits: parse_all::<Ulimit>(&self.ulimit)?,
             shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
@@ -306,6 +320,8 @@ impl ContainerFlags {
             userns: self.userns.clone().unwrap_or_default(),
             log_opts: pairs("--log-opt", &self.log_opt)?,
             cid_file: self.cidfile.clone(),
+            pid_file: self.pidfile.as_deref().map(absolute).transpose()?,
+            timeout: self.timeout.filter(|seconds| *seconds > 0),
             ..HostConfig::default()
         };
         self.networks.apply(&mut host)?;
@@ -438,33 +454,55 @@ fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String
         .collect()
 }
 
-fn security(options: &[String]) -> anyhow::Result<(SeccompMode, bool)> {
-    let (mut seccomp, mut no_new_privileges) = (SeccompMode::Default, false);
-    for option in options {
-        let (key, value) =
-            option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
-        match (key, value) {
-            ("no-new-privileges", None | Some("true")) => no_new_privileges = true,
-            ("no-new-privileges", Some("false")) => no_new_privileges = false,
-            ("seccomp", Some("unconfined")) => seccomp = SeccompMode::Unconfined,
-            ("seccomp", Some("builtin")) => seccomp = SeccompMode::Default,
-            ("seccomp", Some(path)) => {
-                let text = std::fs::read_to_string(path)
-                    .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
-                rbox_engine::engine::check_seccomp(&text)
-                    .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
-                seccomp = SeccompMode::Profile(text);
-            }
-            // These switch off what this host does not have.
-            ("label", Some(_)) | ("apparmor", Some("unconfined")) | ("systempaths", Some("confined")) => {}
-            _ => {
-                return Err(bad_input(format!(
-                    "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, no-new-privileges"
-                )));
+/// `--pidfile` from everywhere: a monitor works from `/`.
+fn absolute(file: &Path) -> anyhow::Result<String> {
+    let whole =
+        std::path::absolute(file).map_err(|e| bad_input(format!("--pidfile {}: {e}", file.display())))?;
+    Ok(whole.to_string_lossy().into_owned())
+}
+
+/// `--security-opt`.
+#[derive(Default)]
+struct Security {
+    seccomp: SeccompMode,
+    no_new_privileges: bool,
+    system_paths_unconfined: bool,
+}
+
+impl Security {
+    fn parse(options: &[String]) -> anyhow::Result<Self> {
+        let mut out = Self::default();
+        for option in options {
+            let (key, value) =
+                option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
+            match (key, value) {
+                ("no-new-privileges", None | Some("true")) => out.no_new_privileges = true,
+                ("no-new-privileges", Some("false")) => out.no_new_privileges = false,
+                ("seccomp", Some("unconfined")) => out.seccomp = SeccompMode::Unconfined,
+                ("seccomp", Some("builtin")) => out.seccomp = SeccompMode::Default,
+                ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
+                ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
+                ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
+                // These switch off what this host does not have.
+                ("label", Some(_)) | ("apparmor", Some("unconfined")) => {}
+                _ => {
+                    return Err(bad_input(format!(
+                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges"
+                    )));
+                }
             }
         }
+        Ok(out)
     }
-    Ok((seccomp, no_new_privileges))
+}
+
+/// The text of a seccomp profile that can be used.
+fn profile(path: &str) -> anyhow::Result<String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
+    rbox_engine::engine::check_seccomp(&text)
+        .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
+    Ok(text)
 }
 
 /// Variables of files, then of options. A name alone passes this process's value on, if it has one.

@@ -18,9 +18,13 @@ use crate::output::units::human_sum;
 #[derive(Debug, Parser)]
 #[command(
     name = "rm",
-    after_help = "Examples:\n  rbox rm job             # a stopped container\n  rbox rm -f -v web       # a running one, with its anonymous volumes\n  rbox rm -f $(rbox ps -aq)"
+    after_help = "Examples:\n  rbox rm job             # a stopped container\n  rbox rm -f -v web       # a running one, with its anonymous volumes\n  rbox rm -f -a           # all, also those that run"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Rm {
+    /// Remove all containers; with -f those that run, too
+    #[arg(short, long, conflicts_with = "link")]
+    all: bool,
     /// Force the removal of a running container (uses SIGKILL)
     #[arg(short, long)]
     force: bool,
@@ -31,7 +35,7 @@ pub(crate) struct Rm {
     #[arg(short, long)]
     volumes: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
@@ -44,17 +48,22 @@ impl Execute for Rm {
                 say(path)
             }));
         }
+        let containers = if self.all {
+            global.engine.containers()?.iter().map(|one| one.record.id.as_str().to_owned()).collect()
+        } else {
+            self.containers
+        };
         let mut ended = BTreeMap::new();
         if self.force {
             // All at once, so that the kernel takes them down together; each is waited for below.
-            for name in &self.containers {
+            for name in &containers {
                 if let Ok(container) = global.engine.container(name) {
                     global.engine.begin_kill(&container);
                     ended.insert(name.as_str(), container);
                 }
             }
         }
-        Ok(each(&self.containers, |name| {
+        Ok(each(&containers, |name| {
             let known = ended.remove(name);
             let container = match (global.engine.container(name), known) {
                 // Made with --rm, its monitor was faster: what is left to do is to wait for that.

@@ -8,7 +8,9 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::engine::{ContainerRecord, StartOptions};
+use rbox_engine::engine::{ContainerRecord, RemoveRequest, StartOptions};
+use rbox_engine::error::EngineError;
+use rbox_engine::spec::ContainerName;
 use rbox_engine::spec::container::Attached;
 
 use crate::args::flags::ContainerFlags;
@@ -184,12 +186,28 @@ fn make(
     let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
     let obtained = engine.obtain_image(&flags.image_request(image)?)?;
     request.embedded = obtained.is_embedded;
+    if let Some(name) = request.name.as_ref().filter(|_| flags.replace) {
+        make_room(global, name)?;
+    }
     let record = engine.create(request, &obtained.image)?;
     if let Some(Err(error)) = cid_file.map(|file| file.write(record.id.as_str())) {
         let _ = engine.give_up(&record);
         return Err(error);
     }
     Ok(record)
+}
+
+/// Removes the container of this name, for `--replace`.
+fn make_room(global: &Global, name: &ContainerName) -> anyhow::Result<()> {
+    match global.engine.container(name.as_str()) {
+        // What else the word may be the beginning of an id of is not meant.
+        Ok(former) if former.record.name == *name => {
+            let request = RemoveRequest { force: true, ..RemoveRequest::default() };
+            Ok(global.engine.remove(&former, request)?)
+        }
+        Ok(_) | Err(EngineError::NoContainer(_) | EngineError::Ambiguous(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A file that gets the container's id. It is made before the container, so that an old one is never overwritten.

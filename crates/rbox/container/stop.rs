@@ -16,7 +16,7 @@ use crate::output::lines::say;
 #[derive(Debug, Parser)]
 #[command(
     name = "stop",
-    after_help = "Examples:\n  rbox stop web            # SIGTERM, and SIGKILL after 10 seconds\n  rbox stop -t 1 web db    # two at once, one second each\n  rbox stop -s SIGINT web  # another signal first"
+    after_help = "Examples:\n  rbox stop web            # SIGTERM, and SIGKILL after 10 seconds\n  rbox stop -t 1 web db    # two at once, one second each\n  rbox stop -s SIGINT web  # another signal first\n  rbox stop -a             # all that run"
 )]
 pub(crate) struct Stop {
     /// Signal to send to the container
@@ -24,9 +24,21 @@ pub(crate) struct Stop {
     signal: Option<String>,
     #[command(flatten)]
     patience: Patience,
+    /// Stop all that run
+    #[arg(short, long)]
+    all: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
+}
+
+/// The containers to act on: those named, or all that run.
+fn chosen(global: &Global, all: bool, named: &[String]) -> anyhow::Result<Vec<String>> {
+    if !all {
+        return Ok(named.to_vec());
+    }
+    let running = global.engine.running()?;
+    Ok(running.iter().map(|one| one.record.name.to_string()).collect())
 }
 
 /// Docker has its daemon read signals, so a wrong one ends with 1 and not as other input that cannot be understood.
@@ -45,13 +57,14 @@ impl Execute for Stop {
                 .engine
                 .stop(&container, StopRequest { signal: with, timeout: self.patience.timeout })?)
         };
+        let containers = chosen(global, self.all, &self.containers)?;
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
         let results: Vec<_> = std::thread::scope(|scope| {
-            let all: Vec<_> = self.containers.iter().map(|name| scope.spawn(move || stop(name))).collect();
+            let all: Vec<_> = containers.iter().map(|name| scope.spawn(move || stop(name))).collect();
             all.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
         });
         let mut code = 0;
-        for (name, result) in self.containers.iter().zip(results) {
+        for (name, result) in containers.iter().zip(results) {
             match result {
                 Ok(Ok(())) => say(name)?,
                 Ok(Err(error)) => code = code.max(report(&error).min(NOT_DONE)),
@@ -72,15 +85,18 @@ pub(crate) struct Kill {
     /// Signal to send to the container
     #[arg(short, long, default_value = "SIGKILL")]
     signal: String,
+    /// Kill all that run
+    #[arg(short, long)]
+    all: bool,
     /// Names or ids
-    #[arg(required = true, value_name = "CONTAINER")]
+    #[arg(required_unless_present = "all", conflicts_with = "all", value_name = "CONTAINER")]
     containers: Vec<String>,
 }
 
 impl Execute for Kill {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let with = signal(&self.signal)?;
-        Ok(each(&self.containers, |name| {
+        Ok(each(&chosen(global, self.all, &self.containers)?, |name| {
             let container = global.engine.container(name)?;
             global.engine.kill(&container, with).map_err(|error| match error {
                 EngineError::Conflict(why) => {

@@ -151,15 +151,14 @@ pub(crate) struct Info {
 impl Execute for Info {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let value = gather(global)?;
-        match self.format.as_deref() {
-            Some(format) => print_formatted(format, &value)?,
-            None => {
-                write_all(&mut std::io::stdout(), &text(&value))?;
-                for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-                    let line = format!("WARNING: {}\n", escape::text(warning));
-                    write_all(&mut std::io::stderr(), &line)?;
-                }
-            }
+        if let Some(format) = self.format.as_deref() {
+            print_formatted(format, &value)?;
+            return Ok(0);
+        }
+        write_all(&mut std::io::stdout(), &text(&value))?;
+        for warning in value["Warnings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+            let line = format!("WARNING: {}\n", escape::text(warning));
+            write_all(&mut std::io::stderr(), &line)?;
         }
         Ok(0)
     }

@@ -93,6 +93,8 @@ fn has_oom_kills(container: &Container) -> bool {
 fn host_config(host: &HostConfig) -> Value {
     let (masked, read_only) = if host.privileged {
         (Value::Null, Value::Null)
+    } else if host.system_paths_unconfined {
+        (Vec::<Value>::new().into(), Vec::<Value>::new().into())
     } else {
         (masked().into(), READ_ONLY.to_vec().into())
     };

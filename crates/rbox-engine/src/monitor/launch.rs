@@ -156,6 +156,9 @@ fn carry_out(
         Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
         Ok(dns) => dns,
     };
+    if let Some(file) = &record.host.pid_file {
+        std::fs::write(file, live.pid.to_string()).map_err(EngineError::file("write", file))?;
+    }
     tell_hello(paths, record, live);
     journal::note(paths, &journal::taken(record, &live.endpoints));
     let started = created.start().map_err(EngineError::from).and_then(|running| {

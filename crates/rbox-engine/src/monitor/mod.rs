@@ -340,6 +340,8 @@ struct Monitor<'a> {
     post: Post,
     buffer: Vec<u8>,
     checks: Option<Checks<'a>>,
+    /// When it is killed, with `--timeout`.
+    deadline: Option<Instant>,
     paths: &'a Paths,
     record: ContainerRecord,
 }
@@ -372,6 +374,7 @@ impl<'a> Monitor<'a> {
             post,
             buffer: vec![0; CHUNK],
             checks: Checks::new(paths, &record),
+            deadline: None,
             paths,
             record,
         }
@@ -380,6 +383,8 @@ impl<'a> Monitor<'a> {
     /// One life of the container, to its end. What is left to do when it is to be started again.
     fn watch(mut self, launched: Launched) -> Next {
         let begin = Instant::now();
+        self.deadline =
+            self.record.host.timeout.and_then(|most| begin.checked_add(Duration::from_secs(most)));
         let Launched { mut running, live, root, held_ports, dns } = launched;
         let mut served = Served::new(self.paths, &self.record, &live, dns, held_ports);
         if let Some(master) = running.terminal.take() {
@@ -398,6 +403,7 @@ impl<'a> Monitor<'a> {
         served.turn(&asked);
         self.kept.turn(&left, &mut self.buffer);
         self.check(pidfd, ready.iter().any(|event| matches!(event, Ready::Check)));
+        self.end_in_time(pidfd);
         let mut ended = false;
         let mut outputs = Vec::new();
         // From the end, so that removing a client moves none that is still to come.
@@ -454,7 +460,8 @@ impl<'a> Monitor<'a> {
         let kept = self.kept.poll_fds(&mut fds);
         served.poll_fds(&mut fds);
         let of_checks = self.checks.as_ref().and_then(Checks::timeout);
-        let timeouts = [served.timeout(), self.post.clients.timeout(), of_checks];
+        let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()));
+        let timeouts = [served.timeout(), self.post.clients.timeout(), of_checks, left];
         let timeout = timeouts.into_iter().flatten().min().map(timespec);
         let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
         let mut events = fds.iter().map(|fd| if failed { PollFlags::empty() } else { fd.revents() });
@@ -466,6 +473,15 @@ impl<'a> Monitor<'a> {
         let own = own.collect();
         let mut others = events.map(|events| !events.is_empty());
         (own, others.by_ref().take(kept).collect(), others.collect())
+    }
+
+    /// Kills the program when its time is over. One that is paused under cgroup v1 ends when it goes on.
+    fn end_in_time(&mut self, pidfd: BorrowedFd<'_>) {
+        if self.deadline.take_if(|end| *end <= Instant::now()).is_some() {
+            let kill = ContainerAction::Kill(rustix::process::Signal::KILL.as_raw());
+            journal::note_container(self.paths, &self.record, kill);
+            let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
+        }
     }
 
     /// Makes the health check that is due, or takes in what one came to (`done`).

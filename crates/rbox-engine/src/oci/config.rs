@@ -84,7 +84,7 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
         .namespaces(namespaces(host)?)
         .devices(devices(record)?)
         .sysctl(sysctls(record, own_network));
-    if host.privileged {
+    if host.privileged || host.system_paths_unconfined {
         linux = linux.masked_paths(Vec::new()).readonly_paths(Vec::new());
     } else {
         linux = linux.masked_paths(masked()).readonly_paths(READ_ONLY.map(str::to_owned).to_vec());
