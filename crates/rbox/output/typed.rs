@@ -241,15 +241,12 @@ fn value(json: &Json, name: &str, safe: bool) -> Value {
                     (Arc::from(key.as_str()), value(inner, inner_name, safe))
                 })
                 .collect();
+            add_go_names(&mut map);
             let absent = ABSENT.iter().find(|(at, _)| *at == name).map_or(&[][..], |(_, absent)| absent);
             for field in absent {
                 map.entry((*field).into()).or_insert_with(|| unset_in(name, field));
             }
-            for (own, go) in GO_NAMES {
-                if let Some(known) = map.get(own).cloned() {
-                    map.entry(go.into()).or_insert(known);
-                }
-            }
+            add_go_names(&mut map);
             let map = Arc::new(map);
             remember(&map, fields);
             if name == IPAM_CONFIG {
@@ -259,6 +256,15 @@ fn value(json: &Json, name: &str, safe: bool) -> Value {
             Value::Map(map)
         }
         other => plain(other, safe),
+    }
+}
+
+/// The fields by Go's names too.
+fn add_go_names(map: &mut BTreeMap<Arc<str>, Value>) {
+    for (own, go) in GO_NAMES {
+        if let Some(known) = map.get(own).cloned() {
+            map.entry(go.into()).or_insert(known);
+        }
     }
 }
 
