@@ -517,3 +517,34 @@ fn health_and_memory() {
     let seen = short(&happened(&t, &begin));
     assert_eq!(seen[seen.len() - 2..], ["container oom", "container die 137"]);
 }
+
+#[test]
+fn files_and_images_of_a_container() {
+    let Some(t) = Test::start() else { return };
+    let (name, dir) = (t.name("web"), t.dir("files"));
+    let host = |file: &str| dir.join(file).display().to_string();
+    t.ok(["create", "--name", &name, BUSYBOX]);
+    let begin = now();
+    t.ok(["export", "-o", &host("web.tar"), &name]);
+    t.ok(["cp", &host("web.tar"), &format!("{name}:/tmp")]);
+    t.ok(["cp", &format!("{name}:/tmp/web.tar"), &host("back.tar")]);
+    t.rbox(["cp", &format!("{name}:/absent"), &host("x")]).code(1);
+    let tag = t.name("made");
+    let id = t.ok(["commit", "-m", "with files", &name, &tag]);
+    let unnamed = t.ok(["commit", &name]);
+    t.ok(["rmi", &tag]);
+    t.rbox(["rmi", &unnamed]).code(0);
+    let seen = happened(&t, &begin);
+    let wanted = [
+        "container export",
+        "container extract-to-dir",
+        "container archive-path",
+        "image tag",
+        "container commit",
+        "container commit",
+    ];
+    assert_eq!(short(&seen)[..wanted.len()], wanted);
+    let own = |event: &Seen| ["imageID", "imageRef", "comment"].map(|key| event.attribute(key).to_owned());
+    assert_eq!(own(&seen[4]), [id, format!("{tag}:latest"), "with files".to_owned()]);
+    assert_eq!(own(&seen[5]), [unnamed, String::new(), String::new()]);
+}

@@ -36,6 +36,10 @@ fn what_was_pulled_goes_out_as_it_came() {
     assert!(layers > 1, "{out}");
     assert!(out.lines().last().unwrap().starts_with("1: digest: sha256:"), "{out}");
 
+    let shown = "{{.Actor.ID}} {{.Actor.Attributes.name}}";
+    let args = ["events", "--since", "1h", "--until", "0s", "-f", "event=push", "--format", shown];
+    assert_eq!(own.run(&args).ok(), format!("{name} {}/team/python", registry.name));
+
     // Of what is there nothing is sent again.
     let again = own.run(&["push", &name]).ok();
     assert_eq!(again.lines().filter(|line| line.ends_with(": Layer already exists")).count(), layers);

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use rbox_image::Image;
 use rbox_runtime::rootfs::changes::ChangeKind;
-use rbox_spec::ContainerName;
 use rbox_spec::container::NetworkMode;
 use rbox_spec::id::ContainerId;
 use rbox_spec::signal::Signal;
+use rbox_spec::{ContainerName, Reference};
 
 use crate::changes::commit::{CommitRequest, Committed};
 use crate::changes::{commit, diff};
@@ -122,7 +122,17 @@ impl Engine {
     /// # Errors
     /// A change is refused, what the container has written cannot be read, or the image cannot be written. Then there is none.
     pub fn commit(&self, container: &Container, request: CommitRequest) -> Result<Committed, EngineError> {
-        commit::commit(&self.paths, &self.images()?, container, request)
+        let comment = request.message.clone().unwrap_or_default();
+        let name = request.reference.clone().map(Reference::with_default_tag);
+        let committed = commit::commit(&self.paths, &self.images()?, container, request)?;
+        if let Some(name) = &name {
+            self.tell_tag(&committed.image, name);
+        }
+        let reference = name.map(|name| name.familiar()).unwrap_or_default();
+        let image = committed.image.id.to_string();
+        let action = ContainerAction::Commit { image: &image, reference: &reference, comment: &comment };
+        note_container(&self.paths, &container.record, action);
+        Ok(committed)
     }
 
     /// What `inspect` shows of a container. With `image_size`, the bytes of its image, its sizes too.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::engine::Engine;
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::record::container::Container;
 
 pub use rbox_runtime::rootfs::layer::Packed;
@@ -18,7 +19,9 @@ impl Engine {
     /// # Errors
     /// The writer fails, its tree cannot be read, or another command is at it.
     pub fn export(&self, container: &Container, into: impl Write) -> Result<Packed, EngineError> {
-        crate::copy::export::export(self.paths(), container, into)
+        let packed = crate::copy::export::export(self.paths(), container, into)?;
+        note_container(self.paths(), &container.record, ContainerAction::Export);
+        Ok(packed)
     }
 
     /// Writes what is at `path` in a container as a tar archive, with what is mounted there. `follow`: what a link leads to, not

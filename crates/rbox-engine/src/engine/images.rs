@@ -165,7 +165,7 @@ impl Engine {
         note(&self.paths, &[Happening::Image(actor, action)]);
     }
 
-    fn tell_tag(&self, image: &Image, target: &Reference) {
+    pub(super) fn tell_tag(&self, image: &Image, target: &Reference) {
         let (id, name) = (image.id.to_string(), target.clone().with_default_tag().familiar());
         let actor = ImageActor { id: &id, name: &name, labels: Some(&image.config.config.labels) };
         note(&self.paths, &[Happening::Image(actor, ImageAction::Tag)]);
@@ -210,7 +210,16 @@ impl Engine {
     /// There is no such tag, or the registry refuses it or cannot be reached.
     pub fn push(&self, reference: &Reference, options: &PushOptions) -> Result<Pushed, EngineError> {
         let registries = Registries::load()?;
-        Ok(push(&self.images()?, &registries, reference, options, &Passed(&*self.observer))?)
+        let store = self.images()?;
+        let pushed = push(&store, &registries, reference, options, &Passed(&*self.observer))?;
+        let found = store.find(&reference.familiar()).ok().flatten();
+        let actor = ImageActor {
+            id: &reference.familiar(),
+            name: &reference.familiar_name(),
+            labels: found.as_ref().map(|image| &image.config.config.labels),
+        };
+        note(&self.paths, &[Happening::Image(actor, ImageAction::Push)]);
+        Ok(pushed)
     }
 
     /// The tags of a repository that are in the store, sorted.

@@ -43,6 +43,8 @@ pub(crate) struct ImageActor<'a> {
 pub(crate) enum ImageAction {
     /// It was pulled.
     Pull,
+    /// It was pushed.
+    Push,
     /// It has a further name.
     Tag,
     /// It has lost a name.
@@ -62,6 +64,7 @@ impl ImageAction {
     fn as_str(self) -> &'static str {
         match self {
             Self::Pull => "pull",
+            Self::Push => "push",
             Self::Tag => "tag",
             Self::Untag => "untag",
             Self::Delete => "delete",
@@ -154,6 +157,17 @@ pub(crate) enum ContainerAction<'a> {
     Resize(u16, u16),
     /// Its processes were listed.
     Top,
+    /// Its file system was written as an archive.
+    Export,
+    /// An image was made of it.
+    Commit {
+        /// The image's id.
+        image: &'a str,
+        /// Its name; empty for none.
+        reference: &'a str,
+        /// The message that it was given.
+        comment: &'a str,
+    },
     /// Files were copied out of it.
     ArchivePath,
     /// Files were copied into it.
@@ -339,6 +353,11 @@ impl ContainerAction<'_> {
                 ("resize", attributes([("height", rows.to_string()), ("width", columns.to_string())]))
             }
             Self::Top => ("top", Attributes::new()),
+            Self::Export => ("export", Attributes::new()),
+            Self::Commit { image, reference, comment } => {
+                let own = [("comment", comment), ("imageID", image), ("imageRef", reference)];
+                ("commit", attributes(own.map(|(key, value)| (key, value.to_owned()))))
+            }
             Self::ArchivePath => ("archive-path", Attributes::new()),
             Self::ExtractToDir => ("extract-to-dir", Attributes::new()),
             Self::Destroy => ("destroy", Attributes::new()),
