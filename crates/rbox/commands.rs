@@ -1,5 +1,6 @@
 //! The table of all commands. A command is built only when it is asked for; see [`crate::cli`].
 
+use crate::builder::{build, cache};
 use crate::command::entry::Entry;
 use crate::container::{
     boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
@@ -13,6 +14,8 @@ use crate::{generate, inspect};
 
 /// Words that only lead to other commands.
 pub(crate) const GROUPS: &[(&str, &str)] = &[
+    ("builder", "Build images, and manage what builds keep"),
+    ("buildx", "Build images, under the name that people type"),
     ("container", "Manage containers"),
     ("context", "Show the one context there is"),
     ("image", "Manage images"),
@@ -56,6 +59,10 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<push::Push>(&["push", "image push"]),
     Entry::of::<login::Login>(&["login"]),
     Entry::of::<login::Logout>(&["logout"]),
+    Entry::of::<build::Build>(&["build", "image build", "builder build", "buildx build", "buildx b"])
+        .entering(),
+    Entry::of::<cache::Prune>(&["builder prune", "buildx prune"]),
+    Entry::of::<cache::Du>(&["builder du", "buildx du"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
     Entry::of::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     Entry::of::<rmi::Tag>(&["tag", "image tag"]),

@@ -411,10 +411,6 @@ mod tests {
             ),
             ("swarm x", "'swarm' is a docker command that rbox does not have; see 'rbox --help'"),
             (
-                "build x",
-                "'build' is a docker command that rbox does not have; 'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
-            ),
-            (
                 "-H tcp://x ps",
                 "-H tcp://x is not supported: rbox has no daemon to connect to, here or elsewhere",
             ),

@@ -11,9 +11,6 @@ use crate::commands::{COMMANDS, GROUPS};
 const COMMANDS_OF_DOCKER: &[&str] = &[
     "attest",
     "bake",
-    "build",
-    "builder",
-    "buildx",
     "checkpoint",
     "compose",
     "config",
@@ -34,22 +31,15 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "context import",
     "context rm",
     "context update",
-    "image build",
     "system dial-stdio",
     "volume update",
 ];
 
 /// What to do where a command is missing.
-const INSTEAD: &[(&str, &str)] = &[
-    (
-        "build",
-        "'rbox load' takes images that another builder wrote, and 'rbox import' makes one of a tar of files",
-    ),
-    (
-        "volume update",
-        "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",
-    ),
-];
+const INSTEAD: &[(&str, &str)] = &[(
+    "volume update",
+    "only cluster volumes of a swarm can be changed, and rbox has none: make another volume",
+)];
 
 /// Docker's flags that rbox has not, by command.
 const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[

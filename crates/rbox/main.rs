@@ -1,6 +1,7 @@
 //! rbox: a complete container engine in one static binary, with no daemon.
 
 mod args;
+mod builder;
 mod command;
 mod commands;
 mod container;

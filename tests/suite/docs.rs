@@ -372,6 +372,7 @@ const RUN: &[&str] = &[
     "docs/explain.md",
     "docs/crash-safety.md",
     "docs/networking.md",
+    "docs/build.md",
     "docs/commit.md",
     "docs/copy.md",
     "docs/volumes.md",

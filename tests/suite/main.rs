@@ -10,6 +10,7 @@ mod bad_input;
 mod beyond;
 mod binary;
 mod boot;
+mod build;
 mod caller;
 mod catalogue;
 mod commit;

@@ -1,9 +1,29 @@
-//! From a Dockerfile to an image. So far the language only, and no I/O: the file ([`dockerfile`]), what its words become in an
-//! environment ([`expand`]), what a context leaves out ([`ignore`]), and the checks of `build --check` ([`checks`]).
+//! From a Dockerfile to an image: the language ([`dockerfile`]), what its words become in an environment ([`expand`]), what a context
+//! leaves out ([`ignore`]), the checks of `build --check` ([`checks`]); and carrying it out ([`build()`]).
 #![forbid(unsafe_code)]
 
+mod base;
+mod build;
+mod builder;
+mod cache;
 pub mod checks;
+mod context;
 pub mod dockerfile;
+mod error;
 pub mod expand;
 pub mod ignore;
+mod image;
+mod progress;
+mod request;
+mod stage;
+mod steps;
 mod text;
+mod tree;
+
+pub use build::{Built, build, check};
+pub use cache::{CacheEntry, PrunedCache, cache_entries, prune_cache};
+pub use context::{Context, ContextError, NamedContext};
+pub use error::{At, BuildError};
+pub use progress::{BuildEvent, BuildProgress, Number};
+pub use request::BuildRequest;
+pub use tree::TreeError;

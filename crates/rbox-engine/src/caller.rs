@@ -59,6 +59,21 @@ pub fn put_aside() {
     }
 }
 
+/// Writes a file in the caller's name, such as that of `build --iidfile`, over what is there.
+///
+/// # Errors
+/// Those of open(2), fchmod(2) and write(2).
+pub fn replace(path: &Path, text: &str) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut file = match create_new(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            File::options().write(true).truncate(true).open(path)?
+        }
+        file => file?,
+    };
+    file.write_all(text.as_bytes())
+}
+
 /// Makes a file in the caller's name, such as that of `save -o`: with the mode that the caller's own mask leaves. Nothing may
 /// be at `path` yet.
 ///

@@ -25,6 +25,7 @@ pub mod own_file;
 pub mod packet;
 mod record;
 pub mod session;
+mod steps;
 mod volume;
 mod watch;
 

@@ -11,6 +11,7 @@ pub mod archive;
 mod bomb;
 pub mod config;
 mod disk;
+mod fetch;
 mod go_json;
 pub mod hash;
 mod keys;
@@ -33,6 +34,7 @@ pub mod fuzzing {
 }
 
 pub use config::{History, ImageConfig, RunConfig};
+pub use fetch::{FetchedFile, fetch};
 pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
 pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
 pub use registry::{Registries, RegistriesError, docker_config_in};

@@ -62,8 +62,7 @@ impl Execute for Df {
                 }
             };
         }
-        // Nothing is built here, so there is no cache of it; programs read four rows.
-        let cache = row("Build Cache", 0, 0, 0, 0);
+        let cache = build_cache(global)?;
         let rows = [images(global)?, containers(global)?, volumes(global)?, cache];
         let headers = Headers::from([
             ("Active", "ACTIVE"),
@@ -75,6 +74,14 @@ impl Execute for Df {
         table::print(&format, &headers, &rows, &mut out)?;
         Ok(0)
     }
+}
+
+fn build_cache(global: &Global) -> anyhow::Result<Value> {
+    let all = rbox_build::cache_entries(&global.engine.build_dir())?;
+    let active = all.iter().filter(|entry| entry.is_in_use).count();
+    let size = all.iter().map(|entry| entry.size).sum();
+    let free = all.iter().filter(|entry| !entry.is_in_use).map(|entry| entry.size).sum();
+    Ok(row("Build Cache", all.len(), active, size, free))
 }
 
 fn row(kind: &str, total: usize, active: usize, size: u64, reclaimable: u64) -> Value {

@@ -135,6 +135,18 @@ fn run_config(record: &ContainerRecord) -> RunConfig {
     }
 }
 
+/// What a step of a build has changed, as a layer of the store, which may be an empty one.
+pub(crate) fn layer_of_step(
+    paths: &Paths,
+    transaction: &Transaction<'_>,
+    record: &ContainerRecord,
+) -> Result<StoredLayer, EngineError> {
+    let upper = Upper::open(paths, record)?;
+    let leave_out = upper.unused()?.0;
+    let (stored, _) = upper.store(transaction, &leave_out, None)?;
+    Ok(stored)
+}
+
 /// What the container has changed, as a layer of the store. None when it has changed nothing.
 fn layer_of(
     paths: &Paths,
@@ -144,11 +156,36 @@ fn layer_of(
 ) -> Result<(Option<StoredLayer>, Packed), EngineError> {
     let upper = Upper::open(paths, record)?;
     let lease = if pause { PauseLease::take(paths, &record.id)? } else { None };
-    let Some(leave_out) = upper.unused()? else { return Ok((None, Packed::default())) };
+    let (leave_out, is_changed) = upper.unused()?;
+    if !is_changed {
+        return Ok((None, Packed::default()));
+    }
+    let (stored, packed) = upper.store(transaction, &leave_out, lease)?;
+    Ok((Some(stored), packed))
+}
+
+/// Makes a layer of the store of all that is in the upper directory of an overlay.
+pub(crate) fn store_upper(transaction: &Transaction<'_>, upper: &File) -> Result<StoredLayer, EngineError> {
+    let options = PackOptions { tree: TreeKind::Upper, ..PackOptions::default() };
+    let mut send = |sender| {
+        let mut sent = Sent { store: sender, chunk: Vec::with_capacity(CHUNK) };
+        let packed = pack(upper.as_fd(), &mut sent, &options)?;
+        sent.end().map_err(PackError::Write)?;
+        Ok(packed)
+    };
+    Ok(stored(transaction, &mut send, None)?.0)
+}
+
+/// Makes a layer of the store of what a thread `send`s. `lease`: what keeps a container from changing it meanwhile.
+fn stored(
+    transaction: &Transaction<'_>,
+    send: &mut (dyn FnMut(SyncSender<Chunk>) -> Result<Packed, EngineError> + Send),
+    lease: Option<PauseLease>,
+) -> Result<(StoredLayer, Packed), EngineError> {
     let (sender, tar) = channel();
     let (stored, packed) = std::thread::scope(|scope| {
-        let packing = std::thread::Builder::new().name("pack".to_owned()).spawn_scoped(scope, || {
-            let packed = upper.pack(&leave_out, sender);
+        let packing = std::thread::Builder::new().name("pack".to_owned()).spawn_scoped(scope, move || {
+            let packed = send(sender);
             // All is read: what is done with it takes longer.
             drop(lease);
             packed
@@ -164,7 +201,7 @@ fn layer_of(
         // The store stopped first: the other end found nobody to write to.
         (Err(stored), Err(EngineError::Pack(PackError::Write(_)))) => Err(stored.into()),
         (_, Err(error)) => Err(error),
-        (stored, Ok(packed)) => Ok((Some(stored?), packed)),
+        (stored, Ok(packed)) => Ok((stored?, packed)),
     }
 }
 
@@ -177,24 +214,34 @@ struct Upper<'a> {
 
 impl<'a> Upper<'a> {
     fn open(paths: &'a Paths, record: &'a ContainerRecord) -> Result<Self, EngineError> {
-        let path = paths.upper(&record.id);
+        let path = record.upper(paths);
         match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(being_removed(record)),
             dir => Ok(Self { paths, record, dir: dir.map_err(EngineError::file("open", path))? }),
         }
     }
 
-    /// What of it is no change of the container's, in the order of the bytes of their paths. None when nothing is one.
-    fn unused(&self) -> Result<Option<Vec<Vec<u8>>>, EngineError> {
+    /// What of it is no change of the container's, in the order of the bytes of their paths; and whether anything is one.
+    fn unused(&self) -> Result<(Vec<Vec<u8>>, bool), EngineError> {
         let mut unused = Vec::new();
-        let used = diff::walk(self.paths, self.record, &mut |seen| {
+        let is_changed = diff::walk(self.paths, self.record, &mut |seen| {
             if let Seen::Unused(path) = seen {
                 unused.push(path.as_os_str().as_bytes().get(1..).unwrap_or_default().to_vec());
             }
             Ok(())
         })?;
         unused.sort_unstable();
-        Ok(used.then_some(unused))
+        Ok((unused, is_changed))
+    }
+
+    /// Makes a layer of the store of it, but for what is left out. `lease`: what keeps the container from changing it meanwhile.
+    fn store(
+        &self,
+        transaction: &Transaction<'_>,
+        leave_out: &[Vec<u8>],
+        lease: Option<PauseLease>,
+    ) -> Result<(StoredLayer, Packed), EngineError> {
+        stored(transaction, &mut |sender| self.pack(leave_out, sender), lease)
     }
 
     /// Sends it to the store, but for what is left out.
@@ -212,7 +259,7 @@ impl<'a> Upper<'a> {
     }
 
     fn is_in_place(&self) -> bool {
-        let place = std::fs::symlink_metadata(self.paths.upper(&self.record.id));
+        let place = std::fs::symlink_metadata(self.record.upper(self.paths));
         match (self.dir.metadata(), place) {
             (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
             _ => false,

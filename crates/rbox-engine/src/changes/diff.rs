@@ -41,7 +41,15 @@ pub(crate) fn walk(
     if record.embedded {
         own.push(OWN_OF_EMBEDDED);
     }
-    let upper = paths.upper(&record.id);
+    // What is mounted for a step of a build is no part of what it makes, and neither is the place.
+    if record.build_step.is_some() {
+        for mount in &record.host.mounts {
+            own.extend([Own::File(&mount.target), Own::Directory(&mount.target)]);
+            let above = mount.target.match_indices('/').filter(|(at, _)| *at > 0);
+            own.extend(above.map(|(at, _)| Own::Directory(&mount.target[..at])));
+        }
+    }
+    let upper = record.upper(paths);
     changes(&Layers { upper: &upper, lowers: &record.layers, own: &own }, tell)
 }
 

@@ -25,6 +25,10 @@ impl ListUsers for Containers {
                 Ok(Some(container)) => {
                     let running = container.is_active();
                     let record = container.record;
+                    // The build that it is of holds the store's lock.
+                    if record.build_step.is_some() {
+                        continue;
+                    }
                     match record.image_id.parse() {
                         Ok(image) => {
                             let (container, layers) = (id.as_str().to_owned(), record.layers);

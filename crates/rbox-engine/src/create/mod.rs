@@ -69,7 +69,7 @@ pub(crate) fn image_error(error: rbox_image::StoreError) -> EngineError {
     EngineError::Image(error)
 }
 
-fn new_id() -> Result<ContainerId, EngineError> {
+pub(crate) fn new_id() -> Result<ContainerId, EngineError> {
     loop {
         let mut bytes = [0_u8; 32];
         rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())
@@ -104,6 +104,7 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         platform: image.platform.to_string(),
         layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
         embedded,
+        build_step: None,
         config,
         host,
         id,
@@ -210,7 +211,11 @@ fn add_image_volumes<'a>(
 
 /// Takes a name for the record, then puts the record in its place: whoever sees it sees it whole, and by a name that is its own.
 /// A name that the user did not give (`named`) is another when it is taken.
-fn write_record(paths: &Paths, record: &mut ContainerRecord, named: bool) -> Result<(), EngineError> {
+pub(crate) fn write_record(
+    paths: &Paths,
+    record: &mut ContainerRecord,
+    named: bool,
+) -> Result<(), EngineError> {
     // Made under another name, which says who makes it: a name that leads to it is held as long as that process runs.
     let dir = unfinished_record(paths, &record.id);
     let make = |path: &Path, mode| {

@@ -46,14 +46,15 @@ pub struct RemoveRequest {
 }
 
 impl Engine {
-    /// All containers, newest first, after what kills left behind was tidied up.
+    /// All containers but those of builds, newest first, after what kills left behind was tidied up.
     ///
     /// # Errors
     /// The directory of records cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>, EngineError> {
         self.tidy();
-        let all = find::list(&self.paths)?;
+        let mut all = find::list(&self.paths)?;
         name::sweep_names(&self.paths, &all);
+        all.retain(|container| container.record.build_step.is_none());
         Ok(all)
     }
 
@@ -63,7 +64,9 @@ impl Engine {
     /// The directory of records cannot be read.
     pub fn running(&self) -> Result<Vec<Container>, EngineError> {
         self.tidy();
-        find::list_running(&self.paths)
+        let mut running = find::list_running(&self.paths)?;
+        running.retain(|container| container.record.build_step.is_none());
+        Ok(running)
     }
 
     /// The container of this name, id or unique beginning of an id, as it is now.
@@ -101,7 +104,7 @@ impl Engine {
 
     /// The bytes that a container has written to its layer.
     pub fn written(&self, record: &ContainerRecord) -> u64 {
-        disk_usage(&self.paths.upper(&record.id))
+        disk_usage(&record.upper(&self.paths))
     }
 
     /// Tells `tell` what a container has changed in its file system, in Docker's order. It may run meanwhile.

@@ -165,6 +165,11 @@ impl Engine {
         note(&self.paths, &[Happening::Image(actor, action)]);
     }
 
+    /// Tells that an image has got one more name, by a build for instance.
+    pub fn note_tag(&self, image: &Image, target: &Reference) {
+        self.tell_tag(image, target);
+    }
+
     pub(super) fn tell_tag(&self, image: &Image, target: &Reference) {
         let (id, name) = (image.id.to_string(), target.clone().with_default_tag().familiar());
         let actor = ImageActor { id: &id, name: &name, labels: Some(&image.config.config.labels) };

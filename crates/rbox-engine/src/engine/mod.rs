@@ -1,6 +1,7 @@
 //! The one door for all who use containers: the command line, and whoever comes after it. An [`Engine`] is opened once from
 //! its directories; its methods take requests and give answers. It prints nothing, and knows no exit codes and no flags.
 
+mod building;
 mod containers;
 mod copying;
 mod events;
@@ -28,12 +29,15 @@ pub use crate::control::update::UpdateRequest;
 pub use crate::create::check::check_seccomp;
 pub use crate::create::request::CreateRequest;
 pub use crate::journal::{ActorType, EVENT_KEYS, EventFilter, EventQuery, Message};
+pub use crate::logs::Stream;
 pub use crate::logs::{LogEntry, LogQuery, LogSink, MAX_ENTRY};
 pub use crate::monitor::StartOptions;
 pub use crate::record::container::{Container, ContainerRecord, Status};
 pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
+pub use crate::steps::{StepRequest, StepRun};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
+pub use building::{LayerTree, unpack_archive};
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::{Copied, Packed, Progress};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};

@@ -42,7 +42,7 @@ impl Engine {
             if !wanted {
                 continue;
             }
-            let size = disk_usage(&self.paths.upper(&record.id));
+            let size = disk_usage(&record.upper(&self.paths));
             // One that was started since it was listed is refused, and stays.
             if self.remove(&container, RemoveRequest::default()).is_ok() {
                 pruned.ids.push(record.id.clone());

@@ -207,6 +207,11 @@ fn attributes<const N: usize>(pairs: [(&str, String); N]) -> Attributes {
 }
 
 impl Happening<'_> {
+    /// It is about a container of a build, of which Docker tells nothing either.
+    pub(super) const fn is_of_a_build(&self) -> bool {
+        matches!(self, Self::Container(record, _) if record.build_step.is_some())
+    }
+
     /// The event. Its time is set when it is written.
     pub(super) fn message(&self) -> Message {
         let (actor_type, action, id, attributes) = match self {
@@ -311,6 +316,9 @@ fn volume_mounts(record: &ContainerRecord) -> impl Iterator<Item = (&VolumeName,
 /// What a container begins to use when it is started, in Docker's order.
 pub(crate) fn taken<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) -> Vec<Happening<'a>> {
     let id = &record.id;
+    if record.build_step.is_some() {
+        return Vec::new();
+    }
     let mount = |(name, target, read_only)| {
         Happening::Volume(name, VolumeAction::Mount { container: id, target, read_only })
     };
@@ -321,6 +329,9 @@ pub(crate) fn taken<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) 
 /// What a container that has ended uses no more.
 pub(crate) fn given_up<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) -> Vec<Happening<'a>> {
     let id = &record.id;
+    if record.build_step.is_some() {
+        return Vec::new();
+    }
     let disconnect = |endpoint| Happening::Network(NetworkActor::of(endpoint), NetworkAction::Disconnect(id));
     let unmount = |(name, _, _)| Happening::Volume(name, VolumeAction::Unmount(id));
     endpoints.iter().map(disconnect).chain(volume_mounts(record).map(unmount)).collect()

@@ -40,7 +40,11 @@ use crate::record::paths::Paths;
 
 /// Writes down what has happened, in this order. Best effort: see the module.
 pub(crate) fn note(paths: &Paths, happenings: &[Happening<'_>]) {
-    let messages: Vec<Message> = happenings.iter().map(Happening::message).collect();
+    let messages: Vec<Message> =
+        happenings.iter().filter(|happening| !happening.is_of_a_build()).map(Happening::message).collect();
+    if messages.is_empty() {
+        return;
+    }
     let _ = writer::append(&paths.journal(), messages);
 }
 

@@ -118,6 +118,7 @@ mod tests {
             platform: String::new(),
             layers: Vec::new(),
             embedded: false,
+            build_step: None,
             config: ContainerConfig::default(),
             host: HostConfig::default(),
         }

@@ -26,6 +26,8 @@ pub(crate) struct Client {
     hears: Hears,
     /// Its end of input ends the program's.
     pub(crate) owns_input: bool,
+    /// It is waited for as long as it takes.
+    pub(crate) is_waited_for: bool,
 }
 
 /// What a client still gets.
@@ -48,6 +50,7 @@ impl Client {
             progress: Instant::now(),
             hears: Hears::All,
             owns_input,
+            is_waited_for: false,
         }
     }
 
@@ -135,7 +138,7 @@ impl Clients {
     /// Whether output must wait for a client. One that took nothing for long is cut off here.
     pub(crate) fn must_wait(&mut self) -> bool {
         for client in self.0.iter_mut().filter(|client| client.is_full()) {
-            if client.progress.elapsed() >= PATIENCE {
+            if !client.is_waited_for && client.progress.elapsed() >= PATIENCE {
                 client.push(FromMonitor::CutOff.encode().into());
                 client.hears = Hears::Rest;
             }
@@ -145,7 +148,7 @@ impl Clients {
 
     /// When [`must_wait`](Self::must_wait) is to be asked again.
     pub(crate) fn timeout(&self) -> Option<Duration> {
-        let full = self.0.iter().filter(|client| client.is_full());
+        let full = self.0.iter().filter(|client| client.is_full() && !client.is_waited_for);
         full.map(|client| PATIENCE.saturating_sub(client.progress.elapsed())).min()
     }
 

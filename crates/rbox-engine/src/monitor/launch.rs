@@ -28,7 +28,7 @@ use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
 use crate::record::file::write_json;
-use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE, UPPER, WORK};
+use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE};
 use crate::volume::holders;
 use crate::volume::populate::populate;
 use crate::volume::store::VolumeStore;
@@ -208,8 +208,20 @@ pub(crate) fn mount_root(
     stage: &Path,
     volatile: bool,
 ) -> Result<OwnedFd, EngineError> {
-    let dir = paths.container(&record.id);
-    let mut lowers = record.layers.clone();
+    let (upper, work) = (record.upper(paths), record.work(paths));
+    mount_layers(&record.layers, &upper, &work, &paths.container(&record.id), stage, volatile)
+}
+
+/// Layers, base first, below what is written, as a detached mount. `dir`: where an empty layer is made when there is none.
+pub(crate) fn mount_layers(
+    layers: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    dir: &Path,
+    stage: &Path,
+    volatile: bool,
+) -> Result<OwnedFd, EngineError> {
+    let mut lowers = layers.to_vec();
     if lowers.is_empty() {
         // An image without layers: overlayfs wants one, so it gets one that is empty.
         let empty = dir.join(LOWER);
@@ -220,9 +232,7 @@ pub(crate) fn mount_root(
             _ => lowers.push(empty),
         }
     }
-    let overlay =
-        Overlay { lowers: &lowers, upper: &dir.join(UPPER), work: &dir.join(WORK), volatile, stage };
-    Ok(overlay.mount()?)
+    Ok(Overlay { lowers: &lowers, upper, work, volatile, stage }.mount()?)
 }
 
 /// The directory of each volume; a new one gets what the image has at its target.

@@ -134,7 +134,9 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
             let mut monitor = Monitor::new(paths, record.clone(), post, ends);
             let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
             if options.attach {
-                monitor.post.clients.add(Client::new(client, true));
+                let mut client = Client::new(client, true);
+                client.is_waited_for = record.build_step.is_some();
+                monitor.post.clients.add(client);
             } else {
                 drop(client);
             }
@@ -342,6 +344,8 @@ struct Monitor<'a> {
     checks: Option<Checks<'a>>,
     /// When it is killed, with `--timeout`.
     deadline: Option<Instant>,
+    /// The build that this is a step of is gone.
+    is_abandoned: bool,
     paths: &'a Paths,
     record: ContainerRecord,
 }
@@ -375,6 +379,7 @@ impl<'a> Monitor<'a> {
             buffer: vec![0; CHUNK],
             checks: Checks::new(paths, &record),
             deadline: None,
+            is_abandoned: false,
             paths,
             record,
         }
@@ -418,6 +423,9 @@ impl<'a> Monitor<'a> {
             }
         }
         self.read_outputs(outputs);
+        if std::mem::take(&mut self.is_abandoned) {
+            let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
+        }
         ended
     }
 
@@ -535,6 +543,8 @@ impl<'a> Monitor<'a> {
         // It may have been a command that had the container paused.
         pause_lease::end_abandoned(self.paths, &self.record.id);
         if client.owns_input {
+            // Nobody would see what a step of a build comes to.
+            self.is_abandoned = self.record.build_step.is_some();
             self.end_input();
         }
     }

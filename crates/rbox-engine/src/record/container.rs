@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use crate::record::file::{RecordError, read_json, read_renewed};
 use crate::record::health::Health;
 use crate::record::lock::Lock;
-use crate::record::paths::{CONFIG, Paths};
+use crate::record::paths::{CONFIG, Paths, UPPER, WORK};
 
 /// What `create` wrote down. `rename` changes the name, `update` the limits and the restart policy.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -48,10 +48,24 @@ pub struct ContainerRecord {
     pub layers: Vec<PathBuf>,
     /// It is of the image embedded in rbox, whose program gets to know what the host sees.
     pub embedded: bool,
+    /// It runs a step of a build: the directory that its own layer is in, which the build keeps when the container is removed.
+    pub build_step: Option<PathBuf>,
     /// What the process is.
     pub config: ContainerConfig,
     /// What it gets from the host.
     pub host: HostConfig,
+}
+
+impl ContainerRecord {
+    /// Where its changes are: overlay's upper directory.
+    pub(crate) fn upper(&self, paths: &Paths) -> PathBuf {
+        self.build_step.as_ref().map_or_else(|| paths.upper(&self.id), |dir| dir.join(UPPER))
+    }
+
+    /// Overlay's scratch directory, beside the upper one.
+    pub(crate) fn work(&self, paths: &Paths) -> PathBuf {
+        self.build_step.as_ref().map_or_else(|| paths.container(&self.id).join(WORK), |dir| dir.join(WORK))
+    }
 }
 
 /// What is running now. On tmpfs: a reboot takes it away together with the processes.
@@ -328,6 +342,7 @@ impl Container {
             platform: String::new(),
             layers: Vec::new(),
             embedded: false,
+            build_step: None,
             config: ContainerConfig::default(),
             host: HostConfig::default(),
         };

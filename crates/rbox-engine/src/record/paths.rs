@@ -12,6 +12,7 @@
 //!     <id>-json.log   output
 //!   names/<name>      link to the id
 //!   volumes/  network/
+//!   build/            what builds keep: steps/ files/ mounts/ last/ work/
 //!   trash/            records being removed
 //!   tmp/              records being written
 //!   events/journal    what happened; journal.N is the file before it
@@ -78,7 +79,8 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
 /// room on a full disk.
-const IN_ROOT: [&str; 8] = ["containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
+const IN_ROOT: [&str; 9] =
+    ["build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
 const IN_STATE: [&str; 6] = ["changing", "containers", "links", "locks", "network", "volumes"];
 /// Directories of older versions, which may still be there.
@@ -90,6 +92,11 @@ pub(crate) fn own_directories() -> impl Iterator<Item = &'static str> {
 }
 
 impl Paths {
+    /// What builds keep.
+    pub(crate) fn build(&self) -> PathBuf {
+        self.root.join("build")
+    }
+
     /// Makes the two roots and the directories in them, as far as they are missing, and closes them to everybody but root: what
     /// lies below may be set-user-ID (layers, volumes, the trash) or secret (environments). Each command does this, whoever made
     /// the directories and with whatever mode.

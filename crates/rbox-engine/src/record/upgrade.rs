@@ -8,7 +8,7 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
 use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
-    const STEPS: &'static [Step] = &[container_1, container_2];
+    const STEPS: &'static [Step] = &[container_1, container_2, container_3];
 }
 
 impl Record for LiveState {
@@ -35,6 +35,11 @@ fn container_1(record: &mut Map<String, Value>) {
 
 /// Mounts came that version 1 would not mount: those of `--volumes-from`.
 fn container_2(_: &mut Map<String, Value>) {}
+
+/// Builds came.
+fn container_3(record: &mut Map<String, Value>) {
+    fill(record, "build_step", Value::Null);
+}
 
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));

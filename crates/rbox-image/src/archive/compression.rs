@@ -42,6 +42,18 @@ pub(super) fn open<'r>(
     Ok((length > 0).then(|| (outer, Box::new(Cursor::new(start).chain(source)) as Box<dyn Read + Send>)))
 }
 
+/// Whether this is a tar archive, compressed or not: what ADD unpacks.
+///
+/// # Errors
+/// It cannot be read.
+pub fn is_tar(source: impl Read + Send) -> io::Result<bool> {
+    let Some((outer, stream)) = open(source)? else { return Ok(false) };
+    // What is damaged is no archive: it is copied as it is.
+    let Ok(inner) = inflate(outer, stream) else { return Ok(false) };
+    let mut archive = tar::Archive::new(inner);
+    Ok(archive.entries().is_ok_and(|mut entries| matches!(entries.next(), Some(Ok(_)))))
+}
+
 /// The stream, inflated if it is compressed. A compression bomb is an error.
 ///
 /// # Errors

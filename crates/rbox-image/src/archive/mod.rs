@@ -8,6 +8,7 @@
 //! Sources: OCI image specification, `image-layout.md`; moby `image/spec/v1.3`, "Combined Image JSON + Filesystem
 //! Changeset Format".
 
+mod assemble;
 mod change;
 mod commit;
 mod compression;
@@ -22,9 +23,10 @@ mod spool;
 #[cfg(test)]
 mod tests;
 
+pub use assemble::assemble;
 pub use change::{ChangeError, apply_changes};
 pub use commit::{CommitOptions, commit, committed_config};
-pub use compression::uncompressed;
+pub use compression::{is_tar, uncompressed};
 pub use error::ArchiveError;
 pub use import::{ImportOptions, import};
 pub use load::{LoadEvent, Loaded, load};

@@ -400,6 +400,11 @@ impl ImageStore {
             .all(|layer| layer.dir.is_dir() && self.has_blob_of(&layer.digest, layer.blob_size))
     }
 
+    /// Whether a layer is unpacked, and its blob there in its length.
+    pub fn has_whole_layer(&self, diff_id: &Digest, digest: &Digest, blob_size: u64) -> bool {
+        self.has_layer(diff_id) && self.has_blob_of(digest, blob_size)
+    }
+
     /// Whether a blob is there in its length. A file of another one is what a lost write left.
     pub(crate) fn has_blob_of(&self, digest: &Digest, size: u64) -> bool {
         fs::metadata(self.blob_path(digest)).is_ok_and(|meta| meta.is_file() && meta.len() == size)

@@ -8,6 +8,7 @@
 //! layers/<hex>/fs/         one unpacked layer, an overlay lower directory; <hex> is its diff ID
 //! layers/<hex>/layer.json  {"diff_id":…, "size":…}, size being the bytes of its files; "opaque":true if its root hides
 //!                          all layers below it
+//! layers/<hex>/kept        a build may go on from the layer, so that it stays without an image; holds its blob's digest
 //! tmp/<algorithm>-<hex>.partial   a download under way, or cut off: the next pull goes on from its end
 //! tmp/layer-<hex>/         a layer being unpacked
 //! tmp/new-…, tmp/dead-…    blobs and layers on their way in, or out

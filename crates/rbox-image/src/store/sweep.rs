@@ -16,6 +16,9 @@ use super::users::layer_name;
 use super::{Image, ImageStore, RemoveOptions, Removed, StoreError, io_error};
 use crate::media::MAX_DOCUMENT;
 
+/// In the directory of a layer that is kept without an image.
+const KEPT: &str = "kept";
+
 /// How long what no image names stays for the next pull to use.
 const KEEP: Duration = Duration::from_hours(24);
 
@@ -96,6 +99,10 @@ impl ImageStore {
         let index = self.read_index()?;
         let users = self.users()?;
         let mut live = Live { layers: users.layers(), unknown: users.incomplete, ..Live::default() };
+        for (layer, blob) in self.kept()? {
+            live.layers.insert(layer);
+            live.blobs.extend(blob);
+        }
         for entry in &index.entries {
             let parts = self.doomed(&index, entry);
             live.blobs.extend(parts.blobs);
@@ -105,6 +112,38 @@ impl ImageStore {
             live.unknown |= !parts.whole;
         }
         Ok(live)
+    }
+
+    /// Keeps a layer that no image may name, with its blob: somebody may want to go on from it. [`ImageStore::let_go`] ends that.
+    ///
+    /// # Errors
+    /// The layer is not there, or the disk is full.
+    pub fn keep_layer(&self, diff_id: &Digest, blob: &Digest) -> Result<(), StoreError> {
+        let path = self.kept_mark(diff_id);
+        own::write(&path, blob.to_string()).map_err(io_error("write", &path))
+    }
+
+    /// Keeps a layer no longer than the images and containers that use it.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn let_go(&self, diff_id: &Digest) -> Result<(), StoreError> {
+        remove_file(&self.kept_mark(diff_id))
+    }
+
+    fn kept_mark(&self, diff_id: &Digest) -> PathBuf {
+        self.layer_path(diff_id).join(KEPT)
+    }
+
+    /// The layers that are kept, by the names of their directories, with their blobs.
+    fn kept(&self) -> Result<Vec<(String, Option<Digest>)>, StoreError> {
+        let mut kept = Vec::new();
+        for (path, _) in entries(&self.layers_dir())? {
+            let Ok(blob) = own::read_text(&path.join(KEPT)) else { continue };
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            kept.extend(name.map(|name| (name, blob.trim().parse().ok())));
+        }
+        Ok(kept)
     }
 
     /// Moves a directory out of sight in one step, then deletes it.

@@ -1,0 +1,114 @@
+//! The outer flow: read the Dockerfile, carry out the stages that the target needs, register the image.
+
+use std::time::Instant;
+
+use rbox_engine::engine::Engine;
+use rbox_image::Image;
+use rbox_image::archive::assemble;
+use rbox_image::media::Descriptor;
+use rbox_spec::Platform;
+
+use crate::builder::Builder;
+use crate::checks::{self, Given, Report};
+use crate::error::BuildError;
+use crate::image;
+use crate::progress::{BuildEvent, BuildProgress};
+use crate::request::BuildRequest;
+use crate::stage::{Stage, StageLayer, is_predefined};
+
+/// What a build came to.
+#[derive(Debug)]
+pub struct Built {
+    /// The image.
+    pub image: Image,
+}
+
+/// Builds an image. Only a process of one thread can do this.
+///
+/// # Errors
+/// The Dockerfile is none, a step failed, or the disk.
+pub fn build(
+    engine: &Engine,
+    request: &BuildRequest,
+    progress: &mut dyn BuildProgress,
+) -> Result<Built, BuildError> {
+    let images = engine.images()?;
+    let transaction = images.transaction()?;
+    let mut builder = Builder::new(engine, request, progress, &images, &transaction)?;
+    let built = builder.build();
+    builder.end();
+    built
+}
+
+/// Checks the Dockerfile of a build, and nothing else. Images are not looked at: what a base brings is not known.
+///
+/// # Errors
+/// The context cannot be read.
+pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
+    let ignore = request.context.ignore(request.file_in_context.as_deref())?;
+    let host = Platform::host();
+    let given = Given {
+        build_args: &request.build_args,
+        build_platform: &host,
+        target_platform: request.platform.as_ref().unwrap_or(&host),
+        target: request.target.as_deref(),
+        stages: None,
+        ignore: ignore.as_ref(),
+        base_image: &|_| None,
+        options: None,
+    };
+    Ok(checks::check(&request.file, &given))
+}
+
+impl Builder<'_> {
+    fn build(&mut self) -> Result<Built, BuildError> {
+        let target = self.target()?;
+        let stage = self.stage(target)?;
+        let image = self.register(&stage)?;
+        self.warn_unconsumed();
+        Ok(Built { image })
+    }
+
+    /// The number of the stage that is wanted.
+    fn target(&self) -> Result<usize, BuildError> {
+        let last = self.file.stages.len().saturating_sub(1);
+        let Some(wanted) = &self.request.target else { return Ok(last) };
+        self.stage_named(wanted)
+            .ok_or_else(|| BuildError::Invalid(format!("target stage {wanted:?} could not be found")))
+    }
+
+    fn register(&mut self, stage: &Stage) -> Result<Image, BuildError> {
+        let number = self.begin("exporting to image");
+        let begun = Instant::now();
+        let mut config = stage.image.clone();
+        config.config.labels.extend(self.request.labels.clone());
+        config.history.clone_from(&stage.history);
+        image::fill_times(&mut config.history);
+        let now = || jiff::Timestamp::now().to_string();
+        config.created =
+            Some(config.history.iter().rev().find_map(|line| line.created.clone()).unwrap_or_else(now));
+        config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
+        let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
+        let layers: Vec<Descriptor> = stage.layers.iter().map(StageLayer::descriptor).collect();
+        let image = assemble(self.transaction, &bytes, &layers, &self.request.names)?;
+        self.tell(number, &format!("writing image {} done", image.id));
+        for name in &self.request.names {
+            self.engine.note_tag(&image, name);
+            self.tell(number, &format!("naming to {} done", name.clone().with_default_tag().full()));
+        }
+        self.done(number, begun);
+        Ok(image)
+    }
+
+    fn warn_unconsumed(&mut self) {
+        let given = self.request.build_args.keys();
+        let left: Vec<&str> = given
+            .map(String::as_str)
+            .filter(|name| !self.consumed.contains(*name) && !is_predefined(name))
+            .collect();
+        if !left.is_empty() {
+            let text = format!("One or more build-args [{}] were not consumed", left.join(" "));
+            self.event(BuildEvent::Warning(&text));
+        }
+    }
+}

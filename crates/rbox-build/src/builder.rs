@@ -1,0 +1,246 @@
+//! A build that is under way: what all its steps share.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Instant;
+
+use rbox_engine::engine::Engine;
+use rbox_image::{ImageStore, Transaction};
+use rbox_spec::Platform;
+use rbox_sys::lock::{self, How};
+use rbox_sys::own;
+
+use crate::cache::{KnownFiles, Last, StepCache};
+use crate::context::{OpenContext, open_dir};
+use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
+use crate::error::{BuildError, io_error};
+use crate::expand::Lexer;
+use crate::progress::{BuildEvent, BuildProgress, Number};
+use crate::request::BuildRequest;
+use crate::stage::Stage;
+use crate::tree::Source;
+
+/// A build that is under way.
+pub(crate) struct Builder<'b> {
+    pub(crate) engine: &'b Engine,
+    pub(crate) request: &'b BuildRequest,
+    pub(crate) file: Dockerfile,
+    pub(crate) lexer: Lexer,
+    pub(crate) transaction: &'b Transaction<'b>,
+    pub(crate) cache: StepCache,
+    pub(crate) context: Rc<OpenContext>,
+    /// Contexts that were opened by their names.
+    pub(crate) named: HashMap<String, Rc<OpenContext>>,
+    pub(crate) known: RefCell<KnownFiles>,
+    pub(crate) last: Last,
+    /// ARGs before the first FROM, and those that each build has.
+    pub(crate) global_args: Vec<(String, String)>,
+    /// Stages that are done, by their number.
+    pub(crate) stages: Vec<Option<Rc<Stage>>>,
+    /// Images that COPY --from reads, by name.
+    pub(crate) from_images: HashMap<String, Rc<Stage>>,
+    /// Trees of stages that are read, by the stages' keys.
+    pub(crate) trees: HashMap<String, Rc<Source>>,
+    pub(crate) work: Work,
+    progress: &'b mut dyn BuildProgress,
+    number: Number,
+    /// Build arguments that some ARG has asked for.
+    pub(crate) consumed: HashSet<String>,
+    pub(crate) platform: Platform,
+}
+
+impl<'b> Builder<'b> {
+    pub(crate) fn new(
+        engine: &'b Engine,
+        request: &'b BuildRequest,
+        progress: &'b mut dyn BuildProgress,
+        images: &ImageStore,
+        transaction: &'b Transaction<'b>,
+    ) -> Result<Self, BuildError> {
+        if let Some(frontend) = Dockerfile::frontend(&request.file) {
+            check_frontend(&frontend.value).map_err(|error| error.at(Lines::one(frontend.line)))?;
+        }
+        let file = Dockerfile::parse(&request.file)?;
+        let dir = engine.build_dir();
+        let work = Work::begin(&dir)?;
+        let context = Rc::new(request.context.open(request.file_in_context.as_deref(), &work.empty()?)?);
+        let identity = format!(
+            "{}\n{}\n{}",
+            context.name,
+            request.file_in_context.as_deref().unwrap_or(&request.file_name),
+            request.target.as_deref().unwrap_or_default()
+        );
+        let last = Last::read(&dir, &rbox_image::hash::sha256(identity.as_bytes()).hex());
+        let platform = request.platform.clone().unwrap_or_else(Platform::host);
+        let count = file.stages.len();
+        let mut builder = Self {
+            engine,
+            request,
+            lexer: Lexer::new(file.escape),
+            file,
+            transaction,
+            cache: StepCache::open(&dir, images.clone())?,
+            known: RefCell::new(KnownFiles::read(&dir, &context.name)),
+            context,
+            named: HashMap::new(),
+            last,
+            global_args: Vec::new(),
+            stages: vec![None; count],
+            from_images: HashMap::new(),
+            trees: HashMap::new(),
+            work,
+            progress,
+            number: 0,
+            consumed: HashSet::new(),
+            platform,
+        };
+        builder.read_global_args()?;
+        Ok(builder)
+    }
+
+    /// The platforms' ARGs, and those before the first FROM.
+    fn read_global_args(&mut self) -> Result<(), BuildError> {
+        let (target, host) = (self.platform.clone(), Platform::host());
+        for (prefix, platform) in [("BUILD", &host), ("TARGET", &target)] {
+            let variant = platform.variant.clone().unwrap_or_default();
+            for (name, value) in [
+                ("PLATFORM", platform.to_string()),
+                ("OS", platform.os.clone()),
+                ("OSVERSION", String::new()),
+                ("ARCH", platform.architecture.clone()),
+                ("VARIANT", variant),
+            ] {
+                self.global_args.push((format!("{prefix}{name}"), value));
+            }
+        }
+        let stage = self.request.target.clone().unwrap_or_else(|| "default".to_owned());
+        self.global_args.push(("TARGETSTAGE".to_owned(), stage));
+        for (name, value) in &mut self.global_args {
+            if let Some(given) = self.request.build_args.get(name) {
+                value.clone_from(given);
+            }
+        }
+        for instruction in self.file.args.clone() {
+            let InstructionKind::Arg(definitions) = instruction.kind else { continue };
+            for definition in definitions {
+                let value = match (self.request.build_args.get(&definition.name), &definition.default) {
+                    (Some(given), _) => {
+                        self.consumed.insert(definition.name.clone());
+                        Some(given.clone())
+                    }
+                    (None, Some(default)) => {
+                        let expanded = self.lexer.word(&default.0, &self.global_args);
+                        Some(expanded.map_err(|error| BuildError::from(error).at(instruction.lines))?.text)
+                    }
+                    (None, None) => None,
+                };
+                if let Some(value) = value {
+                    self.global_args.push((definition.name, value));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the stage of this name or number. The last one of a name counts.
+    pub(crate) fn stage_named(&self, name: &str) -> Option<usize> {
+        let lower = name.to_lowercase();
+        let by_name = self.file.stages.iter().rposition(|stage| stage.name.as_ref() == Some(&lower));
+        by_name.or_else(|| name.parse().ok().filter(|number| *number < self.file.stages.len()))
+    }
+
+    /// A step begins.
+    pub(crate) fn begin(&mut self, name: &str) -> Number {
+        self.number += 1;
+        self.progress.event(BuildEvent::Begun { number: self.number, name });
+        self.number
+    }
+
+    pub(crate) fn tell(&mut self, number: Number, line: &str) {
+        self.progress.event(BuildEvent::Told { number, line });
+    }
+
+    pub(crate) fn event(&mut self, event: BuildEvent<'_>) {
+        self.progress.event(event);
+    }
+
+    /// Who hears of what happens.
+    pub(crate) fn progress(&mut self) -> &mut dyn BuildProgress {
+        self.progress
+    }
+
+    pub(crate) fn done(&mut self, number: Number, begun: Instant) {
+        self.progress.event(BuildEvent::Done { number, took: begun.elapsed() });
+    }
+
+    /// Writes down what the next build can use, also when this one failed.
+    pub(crate) fn end(self) {
+        self.known.into_inner().save();
+        self.last.save();
+    }
+}
+
+/// Whatever version of docker/dockerfile a file asks for, it gets the one that is built in.
+fn check_frontend(name: &str) -> Result<(), BuildError> {
+    let image = name.split_whitespace().next().unwrap_or_default();
+    let repository = rbox_spec::Reference::parse(image).map(|image| image.familiar_name());
+    if matches!(repository.as_deref(), Ok("docker/dockerfile" | "docker/dockerfile-upstream")) {
+        return Ok(());
+    }
+    Err(BuildError::Invalid(format!(
+        "# syntax={name}: no other frontend than docker/dockerfile is there, which is built in: what reads the file runs in no container"
+    )))
+}
+
+/// The directory of one build, which goes with it; or with the next build, should this one be killed.
+pub(crate) struct Work {
+    dir: PathBuf,
+    _lock: File,
+    next: std::cell::Cell<u32>,
+}
+
+impl Work {
+    fn begin(build_dir: &Path) -> Result<Self, BuildError> {
+        let all = build_dir.join("work");
+        own::make_private(&all).map_err(io_error("make directory", &all))?;
+        sweep(&all);
+        let name = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
+        let dir = all.join(name);
+        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+        let lock = File::from(open_dir(&dir)?);
+        lock::try_take(&lock, How::Exclusive).map_err(|error| io_error("lock", &dir)(error.into()))?;
+        Ok(Self { dir, _lock: lock, next: std::cell::Cell::new(0) })
+    }
+
+    /// A directory that is not there yet.
+    pub(crate) fn fresh(&self) -> PathBuf {
+        self.next.set(self.next.get() + 1);
+        self.dir.join(self.next.get().to_string())
+    }
+
+    /// An empty directory.
+    fn empty(&self) -> Result<PathBuf, BuildError> {
+        let dir = self.dir.join("empty");
+        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+        Ok(dir)
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        let _ = rbox_sys::removal::remove_tree(&self.dir);
+    }
+}
+
+/// Removes what builds left that were killed.
+fn sweep(all: &Path) {
+    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
+        let Ok(dir) = open_dir(&entry.path()) else { continue };
+        if lock::try_take(&dir, How::Exclusive).unwrap_or(false) {
+            let _ = rbox_sys::removal::remove_tree(&entry.path());
+        }
+    }
+}

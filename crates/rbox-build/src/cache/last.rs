@@ -1,0 +1,130 @@
+//! What the steps of a build read the last time, and why a step is not cached now.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rbox_spec::Digest;
+use rbox_spec::record::{Record, Step, decode, encode};
+use rbox_sys::own;
+use serde::{Deserialize, Serialize};
+
+use super::key::Part;
+
+/// What one step was made of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct StepTrace {
+    /// The parts of its key.
+    pub(crate) parts: Vec<(Part, String)>,
+    /// What it read, by path.
+    pub(crate) files: BTreeMap<PathBuf, Digest>,
+}
+
+/// The steps of a build, by stage and number.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Trace {
+    steps: BTreeMap<String, StepTrace>,
+}
+
+impl Record for Trace {
+    const STEPS: &'static [Step] = &[];
+}
+
+/// A build's steps, the last time and this time.
+#[derive(Debug)]
+pub(crate) struct Last {
+    path: PathBuf,
+    before: Trace,
+    now: Trace,
+}
+
+impl Last {
+    /// Of the build with this name. What cannot be read was never built.
+    pub(crate) fn read(build_dir: &Path, name: &str) -> Self {
+        let dir = build_dir.join("last");
+        let _ = own::make_private(&dir);
+        let path = dir.join(format!("{name}.json"));
+        let before =
+            own::read(&path, 64 << 20).ok().and_then(|bytes| decode(&bytes).ok()).unwrap_or_default();
+        Self { path, before, now: Trace::default() }
+    }
+
+    /// Notes what a step is made of now.
+    pub(crate) fn note(&mut self, step: &str, trace: StepTrace) {
+        self.now.steps.insert(step.to_owned(), trace);
+    }
+
+    /// Why the step is not cached: the first thing that is different from the last time. `what`: the step in a few words.
+    pub(crate) fn why(&self, step: &str) -> Option<String> {
+        let now = self.now.steps.get(step)?;
+        if self.before.steps.is_empty() {
+            return None;
+        }
+        let Some(before) = self.before.steps.get(step) else { return Some("it is new".to_owned()) };
+        if now.parts == before.parts {
+            return Some("what it made is not in the cache any more".to_owned());
+        }
+        let different = now.parts.iter().zip(&before.parts).find(|(a, b)| a != b);
+        let part = match different {
+            Some(((now, _), (was, _))) if now == was => now,
+            // One more or one less variable; nothing else comes and goes.
+            Some(((part, _), (was, _))) => {
+                if value(before, part).is_none() {
+                    part
+                } else {
+                    was
+                }
+            }
+            None if now.parts.len() > before.parts.len() => &now.parts.get(before.parts.len())?.0,
+            None => &before.parts.get(now.parts.len())?.0,
+        };
+        Some(told(part, value(before, part), value(now, part), before, now))
+    }
+
+    /// Keeps what was noted for the next time. Best effort: without it nothing can be said.
+    pub(crate) fn save(self) {
+        let Ok(bytes) = encode(&self.now) else { return };
+        let temporary = self.path.with_extension(std::process::id().to_string());
+        if own::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &self.path)).is_err() {
+            let _ = std::fs::remove_file(temporary);
+        }
+    }
+}
+
+fn told(part: &Part, was: Option<&str>, is: Option<&str>, before: &StepTrace, now: &StepTrace) -> String {
+    let change = |kind: &str, name: &str| match (was, is) {
+        (None, _) => format!("{kind} {name} is new"),
+        (_, None) => format!("{kind} {name} is gone"),
+        (Some(was), Some(is)) => format!("{kind} {name}: {} → {}", clip(was), clip(is)),
+    };
+    match part {
+        Part::Base => "what it stands on is different".to_owned(),
+        Part::Instruction => "the instruction is different".to_owned(),
+        Part::Env(name) => change("ENV", name),
+        Part::Arg(name) => change("ARG", name),
+        Part::Other(name) => change(name, "").replace("  ", " ").replace(" :", ":"),
+        Part::Files(from) => files_changed(from, before, now),
+    }
+}
+
+fn files_changed(from: &str, before: &StepTrace, now: &StepTrace) -> String {
+    let changed = now.files.iter().find_map(|(path, digest)| match before.files.get(path) {
+        Some(was) if was == digest => None,
+        Some(_) => Some((path, "changed")),
+        None => Some((path, "is new")),
+    });
+    let gone =
+        || before.files.keys().find(|path| !now.files.contains_key(*path)).map(|path| (path, "is gone"));
+    match changed.or_else(gone) {
+        Some((path, how)) => format!("{} {how}", path.display()),
+        None => format!("the files of {from} are different"),
+    }
+}
+
+fn clip(text: &str) -> String {
+    if text.chars().count() > 40 { text.chars().take(40).chain(['…']).collect() } else { text.to_owned() }
+}
+
+/// The value of a part of a step's key.
+fn value<'t>(trace: &'t StepTrace, part: &Part) -> Option<&'t str> {
+    trace.parts.iter().find(|(of, _)| of == part).map(|(_, value)| value.as_str())
+}

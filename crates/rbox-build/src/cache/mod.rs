@@ -1,0 +1,26 @@
+//! What builds keep, so that the next one has less to do.
+//!
+//! # On disk
+//! ```text
+//! <root>/build/
+//!   steps/<key>.json     what a step came to: the layer that the image store has of it
+//!   steps/<key>.lock     held while the step is carried out, so that two builds do not both do it
+//!   files/<context>      digests of a context's files, with what tells that a file is unchanged
+//!   last/<build>.json    what the steps of a build read the last time: to say what is different now
+//!   mounts/<id>/         what RUN --mount=type=cache keeps: data/, and in use a lock
+//!   work/<build>/        what a build makes on its way; its lock is held as long as that runs
+//! ```
+//! A step's key is the digest of all that decides what it makes. A layer that a step came to has a file `cached` beside its record in
+//! the store, which keeps it there without an image.
+
+mod files;
+mod key;
+mod last;
+mod prune;
+mod store;
+
+pub(crate) use files::KnownFiles;
+pub(crate) use key::{Key, KeyBuilder, Part};
+pub(crate) use last::{Last, StepTrace};
+pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};
+pub(crate) use store::{StepCache, StepResult};

@@ -1,0 +1,139 @@
+//! Why a build failed.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rbox_engine::error::EngineError;
+use rbox_image::StoreError;
+use rbox_image::archive::ArchiveError;
+use rbox_image::registry::RegistryError;
+use rbox_spec::Kind;
+
+use crate::context::ContextError;
+use crate::dockerfile::{DockerfileError, Lines, MountError};
+use crate::expand::ExpandError;
+use crate::tree::TreeError;
+
+/// Why a build failed.
+#[derive(Debug, thiserror::Error)]
+pub enum BuildError {
+    /// The file is no Dockerfile.
+    #[error(transparent)]
+    Dockerfile(#[from] DockerfileError),
+    /// Variables cannot be expanded.
+    #[error(transparent)]
+    Expand(#[from] ExpandError),
+    /// A `--mount` cannot be.
+    #[error(transparent)]
+    Mount(#[from] MountError),
+    /// The context cannot be read.
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    /// A tree cannot be read or written.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The engine refused.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The image store refused.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A file cannot be fetched.
+    #[error(transparent)]
+    Fetch(#[from] RegistryError),
+    /// The image cannot be made.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    /// A file of a build cannot be read or written.
+    #[error("{action} {}", path.display())]
+    Io {
+        /// What was attempted.
+        action: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// A program ended with another code than 0. BuildKit's words.
+    #[error("process {command:?} did not complete successfully: exit code: {code}")]
+    Exited {
+        /// What was run, as one line.
+        command: String,
+        /// Its exit code.
+        code: i32,
+    },
+    /// A source is not there. BuildKit's words.
+    #[error("failed to calculate checksum of ref {from}: {source}")]
+    Source {
+        /// Where it was looked for.
+        from: String,
+        /// What is missing.
+        source: TreeError,
+    },
+    /// What was asked for cannot be, in the words that say why.
+    #[error("{0}")]
+    Invalid(String),
+    /// What should not happen.
+    #[error("{0}")]
+    Internal(String),
+    /// The same, of some lines of the Dockerfile.
+    #[error(transparent)]
+    At(Box<At>),
+}
+
+/// An error of an instruction.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct At {
+    /// The lines of the instruction.
+    pub lines: Lines,
+    /// What went wrong.
+    pub source: BuildError,
+}
+
+impl At {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        self.source.kind()
+    }
+}
+
+pub(crate) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError + use<> {
+    let path = path.to_owned();
+    move |source| BuildError::Io { action, path, source }
+}
+
+impl BuildError {
+    /// The same, and which lines it is about. The innermost say it best.
+    pub(crate) fn at(self, lines: Lines) -> Self {
+        match self {
+            Self::At(_) => self,
+            source => Self::At(Box::new(At { lines, source })),
+        }
+    }
+
+    /// The lines of the Dockerfile that it is about.
+    pub fn lines(&self) -> Option<Lines> {
+        match self {
+            Self::At(at) => Some(at.lines),
+            Self::Dockerfile(error) => error.lines,
+            _ => None,
+        }
+    }
+
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Dockerfile(_) | Self::Expand(_) | Self::Mount(_) | Self::Invalid(_) => Kind::Invalid,
+            Self::Context(error) => error.kind(),
+            Self::Tree(error) | Self::Source { source: error, .. } => error.kind(),
+            Self::Engine(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Fetch(error) => error.kind(),
+            Self::Archive(error) => error.kind(),
+            Self::Io { source, .. } => Kind::of_io(source),
+            Self::Exited { .. } | Self::Internal(_) => Kind::Internal,
+            Self::At(at) => at.kind(),
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What is asked of a build.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+
+use rbox_spec::container::HostConfig;
+use rbox_spec::{Platform, Reference};
+
+use crate::context::{Context, NamedContext};
+
+/// What is to be built, and how.
+#[derive(Debug, Clone)]
+pub struct BuildRequest {
+    /// What the Dockerfile is called.
+    pub file_name: String,
+    /// The Dockerfile.
+    pub file: String,
+    /// Its path below the context, when it is there.
+    pub file_in_context: Option<String>,
+    /// What COPY and ADD read.
+    pub context: Context,
+    /// Others, by name.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The stage that is wanted; without, the last.
+    pub target: Option<String>,
+    /// `--build-arg`.
+    pub build_args: BTreeMap<String, String>,
+    /// `--label`.
+    pub labels: BTreeMap<String, String>,
+    /// `--tag`.
+    pub names: Vec<Reference>,
+    /// Nothing of the cache is used.
+    pub no_cache: bool,
+    /// Nor for these stages.
+    pub no_cache_stages: Vec<String>,
+    /// Images are pulled also when they are there.
+    pub pull: bool,
+    /// The platform that the image is for; without, this machine's.
+    pub platform: Option<Platform>,
+    /// What each RUN gets from the host: network, limits, names.
+    pub host: HostConfig,
+    /// Secrets by id.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Sockets of SSH agents by id.
+    pub agents: BTreeMap<String, PathBuf>,
+    /// RUN --security=insecure and --network=host are allowed: `security.insecure`, `network.host`.
+    pub allowed: HashSet<String>,
+}

@@ -1,0 +1,114 @@
+//! Carrying out a step that makes a layer, unless the cache has it.
+
+use std::path::Path;
+use std::time::Instant;
+
+use rbox_image::store::StoredLayer;
+
+use crate::builder::Builder;
+use crate::cache::{Key, KeyBuilder, StepResult, StepTrace};
+use crate::dockerfile::Instruction;
+use crate::error::BuildError;
+use crate::progress::{BuildEvent, Number};
+use crate::stage::Stage;
+
+/// A step, ready to be carried out.
+pub(crate) struct Prepared<'a> {
+    pub(crate) instruction: &'a Instruction,
+    /// The line of history.
+    pub(crate) line: String,
+    /// What it makes is found by this.
+    pub(crate) key: KeyBuilder,
+    /// What it reads, one by one.
+    pub(crate) files: std::collections::BTreeMap<std::path::PathBuf, rbox_spec::Digest>,
+}
+
+/// What a step does: it makes a layer in a directory of its own.
+pub(crate) type Work<'a, 'b> =
+    &'a mut dyn FnMut(&mut Builder<'b>, &Stage, Number, &Path) -> Result<StoredLayer, BuildError>;
+
+impl<'b> Builder<'b> {
+    /// Takes a step's layer from the cache, or carries the step out.
+    pub(crate) fn carry_out(
+        &mut self,
+        stage: &mut Stage,
+        prepared: Prepared<'_>,
+        work: Work<'_, 'b>,
+    ) -> Result<(), BuildError> {
+        let Prepared { instruction, line, key, files } = prepared;
+        let shown = self.shown(stage, instruction);
+        let label = stage.label(&shown);
+        let number = self.begin(&label);
+        let (key, parts) = key.finish();
+        let step = format!("{}/{}", stage.id, stage.step);
+        self.last.note(&step, StepTrace { parts, files });
+        if let Some(result) = self.cached(stage, &key) {
+            self.event(BuildEvent::Cached { number });
+            self.take(stage, &result, line);
+            return Ok(());
+        }
+        if !stage.no_cache
+            && let Some(why) = self.last.why(&step)
+        {
+            self.event(BuildEvent::NotCached { number, why: &why });
+        }
+        let begun = Instant::now();
+        let cache = self.cache.clone();
+        let turn = cache.turn(&key)?;
+        // Another build may have done it meanwhile.
+        if let Some(result) = self.cached(stage, &key) {
+            self.event(BuildEvent::Cached { number });
+            self.take(stage, &result, line);
+            return Ok(());
+        }
+        let dir = self.work.fresh();
+        let layer = work(self, stage, number, &dir);
+        let _ = rbox_sys::removal::remove_tree(&dir);
+        let layer = layer.inspect_err(|error| {
+            let why = chain(error);
+            self.event(BuildEvent::Failed { number, why: &why });
+        })?;
+        let result = StepResult {
+            diff_id: layer.diff_id,
+            digest: layer.descriptor.digest,
+            blob_size: layer.descriptor.size,
+            media_type: layer.descriptor.media_type,
+            size: layer.size,
+            created: jiff::Timestamp::now().to_string(),
+            what: label,
+        };
+        self.cache.put(&key, &result)?;
+        drop(turn);
+        self.done(number, begun);
+        self.take(stage, &result, line);
+        Ok(())
+    }
+
+    fn cached(&self, stage: &Stage, key: &Key) -> Option<StepResult> {
+        if stage.no_cache { None } else { self.cache.get(key) }
+    }
+
+    /// What follows stands on what was made, not on how: the same layers are the same tree.
+    fn take(&self, stage: &mut Stage, result: &StepResult, line: String) {
+        let dir = self.transaction.store().layer_path(&result.diff_id).join("fs");
+        let mut ids = crate::stage::diff_ids(&stage.layers);
+        ids.push(result.diff_id);
+        let tree = Key::of_layers(crate::image::chain_of(&ids).as_ref());
+        stage.take(result, tree, line, dir);
+    }
+}
+
+/// An error with its causes, in a line.
+fn chain(error: &BuildError) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let cause_text = cause.to_string();
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        next = cause.source();
+    }
+    text
+}

@@ -1,0 +1,277 @@
+//! RUN --mount.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use rbox_spec::Digest;
+use rbox_spec::mount::{GivenBy, MountKind as Kind, MountSpec, Recursive};
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::own;
+
+use super::copy::Origin;
+use crate::builder::Builder;
+use crate::cache::{KeyBuilder, Part};
+use crate::dockerfile::{Mount, MountKind, Run, Sharing};
+use crate::error::{BuildError, io_error};
+use crate::stage::Stage;
+use crate::tree::{Content, Copier, CopyOptions, NoMemory, Owner, Source};
+
+/// The mounts of one RUN, before and after they are made.
+pub(super) struct Mounted {
+    wanted: Vec<(Mount, Option<Origin>)>,
+    /// What they read, for the trace.
+    pub(super) files: BTreeMap<PathBuf, Digest>,
+    /// Variables that they bring.
+    pub(super) env: Vec<String>,
+    /// Locks of caches.
+    held: Vec<File>,
+}
+
+impl Builder<'_> {
+    /// Reads the flags, and puts into the key what decides what the step makes.
+    pub(super) fn mounts(
+        &mut self,
+        stage: &Stage,
+        run: &Run,
+        key: &mut KeyBuilder,
+    ) -> Result<Mounted, BuildError> {
+        let mut mounted =
+            Mounted { wanted: Vec::new(), files: BTreeMap::new(), env: Vec::new(), held: Vec::new() };
+        for flag in &run.mounts {
+            let mount = flag.mount(|text| self.lexer.word(text, &stage.env).map(|word| word.text))?;
+            let told = serde_json::json!([
+                mount.kind.as_str(),
+                mount.from,
+                mount.source,
+                mount.target,
+                mount.read_only,
+                mount.size,
+                mount.mode,
+                mount.uid,
+                mount.gid,
+                mount.env
+            ]);
+            key.other("a mount", &told.to_string());
+            let reads =
+                mount.kind == MountKind::Bind || (mount.kind == MountKind::Cache && !mount.from.is_empty());
+            let origin = if reads { Some(self.origin(stage, Some(&mount.from))?) } else { None };
+            if let Some(origin) = &origin {
+                let selected = source_of(origin.source(), &mount)?;
+                let content = Content::of(origin.source(), &[selected], &|_| true, &mut NoMemory)?;
+                key.add(Part::Files(mount.target.clone()), &content.digest.to_string());
+                mounted.files.extend(content.entries);
+            }
+            mounted.wanted.push((mount, origin));
+        }
+        Ok(mounted)
+    }
+
+    /// Makes what is mounted, as binds of the host.
+    pub(super) fn make_mounts(
+        &mut self,
+        stage: &Stage,
+        mounted: &mut Mounted,
+    ) -> Result<Vec<MountSpec>, BuildError> {
+        let mut specs = Vec::new();
+        let wanted = std::mem::take(&mut mounted.wanted);
+        for (mount, origin) in &wanted {
+            let target = |default: &str| {
+                let target = if mount.target.is_empty() { default } else { &mount.target };
+                super::absolute(&stage.image.config.working_dir, target).trim_end_matches('/').to_owned()
+            };
+            match mount.kind {
+                MountKind::Bind => {
+                    if let Some(origin) = origin {
+                        let place = self.copied(origin.source(), mount)?;
+                        specs.push(bind(&place, target(""), mount.read_only));
+                    }
+                }
+                MountKind::Cache => {
+                    let place = self.cache_dir(mount, origin.as_ref(), &mut mounted.held)?;
+                    specs.push(bind(&place, target(""), mount.read_only));
+                }
+                MountKind::Tmpfs => specs.push(MountSpec {
+                    kind: Kind::Tmpfs { size: mount.size, mode: None, options: Vec::new() },
+                    target: target(""),
+                    read_only: false,
+                    given_by: GivenBy::Mount,
+                    mode: String::new(),
+                }),
+                MountKind::Secret => specs.extend(self.secret(mount, &target, &mut mounted.env)?),
+                MountKind::Ssh => {
+                    let number = mounted.env.iter().filter(|line| line.starts_with("SSH_AUTH_SOCK=")).count();
+                    specs.extend(self.agent(mount, &target, number, &mut mounted.env)?);
+                }
+            }
+        }
+        mounted.wanted = wanted;
+        if let Some(root) = specs.iter().find(|spec| spec.target.is_empty()) {
+            let _ = root;
+            return Err(BuildError::Invalid("invalid mount target \"/\"".to_owned()));
+        }
+        Ok(specs)
+    }
+
+    /// A script of RUN <<EOF as a file.
+    pub(super) fn script_mount(&mut self, place: &str, text: &str) -> Result<MountSpec, BuildError> {
+        let path = self.file_of(text.as_bytes(), 0o755, Owner { uid: 0, gid: 0 })?;
+        Ok(bind(&path, place.to_owned(), true))
+    }
+
+    /// A copy of what is mounted: the program sees what the build saw, and nothing of the host changes.
+    fn copied(&mut self, source: &Source, mount: &Mount) -> Result<PathBuf, BuildError> {
+        let selected = source_of(source, mount)?;
+        let dir = self.work.fresh();
+        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+        let root = crate::context::open_dir(&dir)?;
+        let mut copier = Copier::new(&root, CopyOptions::default());
+        if selected.is_dir {
+            copier.contents(source, &selected, Path::new("/tree"), &|_| true)?;
+            return Ok(dir.join("tree"));
+        }
+        copier.file(source, &selected, Path::new("/"), std::ffi::OsStr::new("file"))?;
+        Ok(dir.join("file"))
+    }
+
+    /// The directory of a cache, made when it is new. `private`: another one as long as one is in use.
+    fn cache_dir(
+        &mut self,
+        mount: &Mount,
+        origin: Option<&Origin>,
+        held: &mut Vec<File>,
+    ) -> Result<PathBuf, BuildError> {
+        let id = if mount.id.is_empty() { clean_target(&mount.target) } else { mount.id.clone() };
+        let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
+        let name = rbox_image::hash::sha256(format!("{namespace}/{id}").as_bytes()).hex();
+        let all = self.engine.build_dir().join("mounts");
+        own::make_private(&all).map_err(io_error("make directory", &all))?;
+        let mut number = 0;
+        let dir = loop {
+            let dir = all.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
+            own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+            let lock = File::from(crate::context::open_dir(&dir)?);
+            let taken = match mount.sharing.unwrap_or_default() {
+                Sharing::Shared => lock::take(&lock, How::Shared, Patience::WORK).map(|()| true),
+                Sharing::Locked => lock::take(&lock, How::Exclusive, Patience::WORK).map(|()| true),
+                Sharing::Private => lock::try_take(&lock, How::Exclusive).map_err(Into::into),
+            };
+            if taken.map_err(io_error("lock", &dir))? {
+                held.push(lock);
+                break dir;
+            }
+            number += 1;
+        };
+        let data = dir.join("data");
+        if !data.exists() {
+            own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
+            fill_cache(mount, origin, &dir)?;
+        }
+        Ok(data)
+    }
+
+    fn secret(
+        &mut self,
+        mount: &Mount,
+        target: &dyn Fn(&str) -> String,
+        env: &mut Vec<String>,
+    ) -> Result<Option<MountSpec>, BuildError> {
+        let id = match (mount.id.as_str(), mount.source.as_str(), mount.target.as_str()) {
+            ("", "", target) => {
+                Path::new(target).file_name().unwrap_or_default().to_string_lossy().into_owned()
+            }
+            ("", source, _) => source.to_owned(),
+            (id, _, _) => id.to_owned(),
+        };
+        let Some(secret) = self.request.secrets.get(&id).cloned() else {
+            if mount.required {
+                return Err(BuildError::Invalid(format!("secret {id}: not found")));
+            }
+            return Ok(None);
+        };
+        if let Some(name) = &mount.env {
+            let name = if name.is_empty() { &id } else { name };
+            env.push(format!("{name}={}", String::from_utf8_lossy(&secret)));
+            if mount.target.is_empty() {
+                return Ok(None);
+            }
+        }
+        let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
+        let path = self.file_of(&secret, mount.mode.unwrap_or(0o400), owner)?;
+        Ok(Some(bind(&path, target(&format!("/run/secrets/{id}")), true)))
+    }
+
+    fn agent(
+        &self,
+        mount: &Mount,
+        target: &dyn Fn(&str) -> String,
+        number: usize,
+        env: &mut Vec<String>,
+    ) -> Result<Option<MountSpec>, BuildError> {
+        let id = if mount.id.is_empty() { "default" } else { &mount.id };
+        let Some(socket) = self.request.agents.get(id) else {
+            if mount.required {
+                return Err(BuildError::Invalid(format!("unset ssh forward key {id}")));
+            }
+            return Ok(None);
+        };
+        let place = target(&format!("/run/buildkit/ssh_agent.{number}"));
+        env.push(format!("SSH_AUTH_SOCK={place}"));
+        Ok(Some(bind(socket, place, false)))
+    }
+
+    /// A file of this build with this content.
+    fn file_of(&mut self, content: &[u8], mode: u32, owner: Owner) -> Result<PathBuf, BuildError> {
+        let dir = self.work.fresh();
+        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+        let root = crate::context::open_dir(&dir)?;
+        let options = CopyOptions { owner: Some(owner), ..CopyOptions::default() };
+        Copier::new(&root, options).text(
+            Path::new("/"),
+            std::ffi::OsStr::new("file"),
+            mode,
+            content,
+            None,
+        )?;
+        Ok(dir.join("file"))
+    }
+}
+
+/// Makes the directory of a new cache: empty, or with what a stage or image has.
+fn fill_cache(mount: &Mount, origin: Option<&Origin>, dir: &Path) -> Result<(), BuildError> {
+    let root = crate::context::open_dir(dir)?;
+    let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
+    let mut copier = Copier::new(&root, CopyOptions::default());
+    if let Some(origin) = origin {
+        let selected = source_of(origin.source(), mount)?;
+        copier.contents(origin.source(), &selected, Path::new("/new"), &|_| true)?;
+    } else {
+        copier.make_dirs(Path::new("/new"), mount.mode.unwrap_or(0o755), owner)?;
+    }
+    std::fs::rename(dir.join("new"), dir.join("data")).map_err(io_error("rename", dir))
+}
+
+fn source_of(source: &Source, mount: &Mount) -> Result<crate::tree::Selected, BuildError> {
+    let written = if mount.source.is_empty() { "/" } else { &mount.source };
+    // What is mounted is one thing: its name has no wildcards.
+    Ok(source.named(Path::new(written))?)
+}
+
+fn clean_target(target: &str) -> String {
+    format!("/{}", crate::tree::clean(Path::new(target)).display())
+}
+
+fn bind(source: &Path, target: String, read_only: bool) -> MountSpec {
+    MountSpec {
+        kind: Kind::Bind {
+            source: source.to_string_lossy().into_owned(),
+            create: false,
+            propagation: String::new(),
+            recursive: Recursive::default(),
+        },
+        target,
+        read_only,
+        given_by: GivenBy::Mount,
+        mode: String::new(),
+    }
+}

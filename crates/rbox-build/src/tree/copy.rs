@@ -1,0 +1,425 @@
+//! Writing what COPY and ADD bring into a tree.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rbox_engine::engine::unpack_archive;
+use rbox_sys::file::open_in_root;
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::io::Errno;
+
+use super::walk::{Entry, EntryKind, Selected, Source, TreeError, clean, errno};
+use crate::dockerfile::Chmod;
+
+/// Who something belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Owner {
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+/// How things are written.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct CopyOptions {
+    /// `--chown`; without, what comes from a context is root's, and all else keeps its owner.
+    pub(crate) owner: Option<Owner>,
+    /// `--chmod`.
+    pub(crate) mode: Option<Chmod>,
+    /// The time that new things have, instead of their own.
+    pub(crate) time: Option<i64>,
+}
+
+/// Writes into a tree.
+pub(crate) struct Copier<'a> {
+    root: &'a OwnedFd,
+    options: CopyOptions,
+    /// Where the first name of a file of several is.
+    links: HashMap<(u64, u64), PathBuf>,
+}
+
+/// A directory that is being written into, and what it is to be like in the end.
+struct Open {
+    /// Below what is copied.
+    path: PathBuf,
+    fd: OwnedFd,
+    finish: Option<(u32, Owner, Times)>,
+}
+
+#[derive(Clone, Copy)]
+struct Times {
+    seconds: i64,
+    nanoseconds: i64,
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+
+impl<'a> Copier<'a> {
+    pub(crate) fn new(root: &'a OwnedFd, options: CopyOptions) -> Self {
+        Self { root, options, links: HashMap::new() }
+    }
+
+    /// Whether there is a directory.
+    pub(crate) fn is_dir(&self, path: &Path) -> bool {
+        open_in_root(self.root, path, OFlags::PATH | OFlags::DIRECTORY, 0).is_ok()
+    }
+
+    /// Makes a directory with all above it, following links within the tree. `mode`, `owner`: of those that are new.
+    pub(crate) fn make_dirs(&self, path: &Path, mode: u32, owner: Owner) -> Result<OwnedFd, TreeError> {
+        let mut at = PathBuf::from("/");
+        let mut dir = self.open(&at)?;
+        for part in clean(path).components() {
+            at.push(part);
+            dir = match open_in_root(self.root, &at, DIRECTORY, 0) {
+                Ok(dir) => dir,
+                Err(error) if errno(&error) == Errno::NOENT => {
+                    let name = part.as_os_str();
+                    match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
+                        Ok(()) | Err(Errno::EXIST) => {}
+                        Err(error) => return Err(TreeError::system("make directory", &at)(error)),
+                    }
+                    let new = self.open(&at)?;
+                    give(&new, owner, mode, &at)?;
+                    if let Some(time) = self.options.time {
+                        set_times(&new, Times { seconds: time, nanoseconds: 0 }, &at)?;
+                    }
+                    new
+                }
+                Err(error) if errno(&error) == Errno::NOTDIR => {
+                    return Err(TreeError::Refused(format!("{} is not a directory", at.display())));
+                }
+                Err(error) => return Err(TreeError::system("open", &at)(errno(&error))),
+            };
+        }
+        Ok(dir)
+    }
+
+    fn open(&self, path: &Path) -> Result<OwnedFd, TreeError> {
+        open_in_root(self.root, path, DIRECTORY, 0)
+            .map_err(|error| TreeError::system("open", path)(errno(&error)))
+    }
+
+    /// The owner of directories that nothing is copied of.
+    pub(crate) fn owner_of_new(&self) -> Owner {
+        self.options.owner.unwrap_or(Owner { uid: 0, gid: 0 })
+    }
+
+    /// Copies what is in a directory into `to`.
+    pub(crate) fn contents(
+        &mut self,
+        source: &Source,
+        selected: &Selected,
+        to: &Path,
+        wanted: &dyn Fn(&Path) -> bool,
+    ) -> Result<(), TreeError> {
+        let is_new = !self.is_dir(to);
+        let fd = self.make_dirs(to, 0o755, self.owner_of_new())?;
+        let finish = if is_new { self.of_selected(source, selected)? } else { None };
+        let mut stack = vec![Open { path: PathBuf::new(), fd, finish }];
+        source.walk(selected, &mut |entry| {
+            let below = entry.path.strip_prefix(&selected.path).unwrap_or(entry.path);
+            if below.as_os_str().is_empty() || !wanted(entry.path) {
+                return Ok(());
+            }
+            self.entry(source, entry, below, to, &mut stack)
+        })?;
+        while let Some(open) = stack.pop() {
+            finish_dir(&open, to)?;
+        }
+        Ok(())
+    }
+
+    /// What a new directory is to be like that has the contents of another.
+    fn of_selected(
+        &self,
+        source: &Source,
+        selected: &Selected,
+    ) -> Result<Option<(u32, Owner, Times)>, TreeError> {
+        if selected.path.as_os_str().is_empty() && source.is_context {
+            return Ok(None);
+        }
+        let dir = source.open_dir(&selected.path)?;
+        let stat = rustix::fs::fstat(&dir).map_err(TreeError::system("stat", &selected.path))?;
+        Ok(Some((self.mode_of(&stat, true), self.owner_of(source, &stat), self.times_of(&stat))))
+    }
+
+    /// Copies one thing that is no directory to `dir`, as `name`.
+    pub(crate) fn file(
+        &mut self,
+        source: &Source,
+        selected: &Selected,
+        dir: &Path,
+        name: &OsStr,
+    ) -> Result<(), TreeError> {
+        let fd = self.make_dirs(dir, 0o755, self.owner_of_new())?;
+        let mut stack = vec![Open { path: PathBuf::new(), fd, finish: None }];
+        source.walk(selected, &mut |entry| self.entry(source, entry, Path::new(name), dir, &mut stack))
+    }
+
+    /// Makes a directory like one of the source, if it is not there: for `--parents`.
+    pub(crate) fn like(&self, source: &Source, path: &Path, to: &Path) -> Result<(), TreeError> {
+        if self.is_dir(to) {
+            return Ok(());
+        }
+        let dir = source.open_dir(path)?;
+        let stat = rustix::fs::fstat(&dir).map_err(TreeError::system("stat", path))?;
+        let made = self.make_dirs(to, 0o755, self.owner_of_new())?;
+        give(&made, self.owner_of(source, &stat), self.mode_of(&stat, true), to)
+    }
+
+    /// Writes a new file of this content.
+    pub(crate) fn text(
+        &mut self,
+        dir: &Path,
+        name: &OsStr,
+        mode: u32,
+        mut content: impl std::io::Read,
+        time: Option<i64>,
+    ) -> Result<(), TreeError> {
+        let at = dir.join(name);
+        let parent = self.make_dirs(dir, 0o755, self.owner_of_new())?;
+        let mut file = create(&parent, name, &at)?;
+        std::io::copy(&mut content, &mut file).map_err(TreeError::system("write", &at))?;
+        let mode = self.options.mode.as_ref().map_or(mode, |change| change.apply(mode, false));
+        give(&file.into(), self.owner_of_new(), mode, &at)?;
+        let Some(seconds) = self.options.time.or(time) else { return Ok(()) };
+        set_times_at(&parent, name, Times { seconds, nanoseconds: 0 }, &at)
+    }
+
+    /// Unpacks an uncompressed tar archive into the directory `to`, which is made if it is not there.
+    pub(crate) fn archive(&self, tar: impl std::io::Read, to: &Path) -> Result<(), TreeError> {
+        self.make_dirs(to, 0o755, self.owner_of_new())?;
+        let owner = self.options.owner.map(|owner| (owner.uid, owner.gid));
+        Ok(unpack_archive(tar, self.root.as_fd(), to, owner)?)
+    }
+
+    fn entry(
+        &mut self,
+        source: &Source,
+        entry: &Entry<'_>,
+        below: &Path,
+        to: &Path,
+        stack: &mut Vec<Open>,
+    ) -> Result<(), TreeError> {
+        let above = below.parent().unwrap_or(Path::new(""));
+        while stack.len() > 1 && stack.last().is_some_and(|open| open.path != above) {
+            if let Some(open) = stack.pop() {
+                finish_dir(&open, to)?;
+            }
+        }
+        let (Some(parent), Some(name)) = (stack.last(), below.file_name()) else { return Ok(()) };
+        let at = to.join(below);
+        if entry.kind == EntryKind::Directory {
+            let fd = make_dir(&parent.fd, name, &at)?;
+            write_attributes(&fd, entry, &at)?;
+            let stat = entry.stat;
+            let finish = (self.mode_of(stat, true), self.owner_of(source, stat), self.times_of(stat));
+            stack.push(Open { path: below.to_owned(), fd, finish: Some(finish) });
+            return Ok(());
+        }
+        self.thing(source, entry, &parent.fd, name, &at)
+    }
+
+    /// Writes what is no directory.
+    fn thing(
+        &mut self,
+        source: &Source,
+        entry: &Entry<'_>,
+        parent: &OwnedFd,
+        name: &OsStr,
+        at: &Path,
+    ) -> Result<(), TreeError> {
+        let stat = entry.stat;
+        let owner = self.owner_of(source, stat);
+        match entry.kind {
+            EntryKind::File => {
+                let key = (stat.st_dev, stat.st_ino);
+                if stat.st_nlink > 1 && self.link(key, parent, name, at)? {
+                    return Ok(());
+                }
+                let mut from = entry.open()?;
+                let mut file = create(parent, name, at)?;
+                std::io::copy(&mut from, &mut file).map_err(TreeError::system("write", at))?;
+                let file = file.into();
+                write_attributes(&file, entry, at)?;
+                give(&file, owner, self.mode_of(stat, false), at)?;
+                // An owner that changes takes them away.
+                write_attributes(&file, entry, at)?;
+            }
+            EntryKind::Link => {
+                clear(parent, name, at)?;
+                let target = entry.target()?;
+                rustix::fs::symlinkat(&target[..], parent, name).map_err(TreeError::system("link", at))?;
+                chown_at(parent, name, owner, at)?;
+            }
+            EntryKind::Special => {
+                clear(parent, name, at)?;
+                let kind = FileType::from_raw_mode(stat.st_mode);
+                let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+                rustix::fs::mknodat(parent, name, kind, mode, stat.st_rdev)
+                    .map_err(TreeError::system("make", at))?;
+                chown_at(parent, name, owner, at)?;
+                let mode = Mode::from_raw_mode(self.mode_of(stat, false));
+                rustix::fs::chmodat(parent, name, mode, AtFlags::empty())
+                    .map_err(TreeError::system("chmod", at))?;
+            }
+            EntryKind::Directory => {}
+        }
+        set_times_at(parent, name, self.times_of(stat), at)
+    }
+
+    /// Makes a further name of a file that was copied already.
+    fn link(
+        &mut self,
+        key: (u64, u64),
+        parent: &OwnedFd,
+        name: &OsStr,
+        at: &Path,
+    ) -> Result<bool, TreeError> {
+        let Some(first) = self.links.get(&key).filter(|first| *first != at) else {
+            self.links.insert(key, at.to_owned());
+            return Ok(false);
+        };
+        let above = first.parent().unwrap_or(Path::new("/"));
+        let (dir, first_name) = (self.open(above)?, first.file_name().unwrap_or_default());
+        clear(parent, name, at)?;
+        rustix::fs::linkat(&dir, first_name, parent, name, AtFlags::empty())
+            .map_err(TreeError::system("link", at))?;
+        Ok(true)
+    }
+
+    fn owner_of(&self, source: &Source, stat: &Stat) -> Owner {
+        let own = if source.is_context {
+            Owner { uid: 0, gid: 0 }
+        } else {
+            Owner { uid: stat.st_uid, gid: stat.st_gid }
+        };
+        self.options.owner.unwrap_or(own)
+    }
+
+    fn mode_of(&self, stat: &Stat, is_dir: bool) -> u32 {
+        let own = stat.st_mode & 0o7777;
+        self.options.mode.as_ref().map_or(own, |change| change.apply(own, is_dir))
+    }
+
+    fn times_of(&self, stat: &Stat) -> Times {
+        let own = Times { seconds: stat.st_mtime, nanoseconds: stat.st_mtime_nsec as i64 };
+        self.options.time.map_or(own, |seconds| Times { seconds, nanoseconds: 0 })
+    }
+}
+
+fn finish_dir(open: &Open, to: &Path) -> Result<(), TreeError> {
+    let Some((mode, owner, times)) = open.finish else { return Ok(()) };
+    let at = to.join(&open.path);
+    give(&open.fd, owner, mode, &at)?;
+    set_times(&open.fd, times, &at)
+}
+
+fn make_dir(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<OwnedFd, TreeError> {
+    match rustix::fs::mkdirat(parent, name, Mode::from_raw_mode(0o700)) {
+        Ok(()) | Err(Errno::EXIST) => {}
+        Err(error) => return Err(TreeError::system("make directory", at)(error)),
+    }
+    let how = DIRECTORY | OFlags::NOFOLLOW;
+    rustix::fs::openat(parent, name, how, Mode::empty()).map_err(|error| match error {
+        Errno::NOTDIR | Errno::LOOP => {
+            TreeError::Refused(format!("cannot copy to non-directory: {}", at.display()))
+        }
+        error => TreeError::system("open", at)(error),
+    })
+}
+
+/// Makes room for something of this name.
+fn clear(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<(), TreeError> {
+    match rustix::fs::unlinkat(parent, name, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(Errno::ISDIR | Errno::PERM) => {
+            Err(TreeError::Refused(format!("cannot replace directory {} with a file", at.display())))
+        }
+        Err(error) => Err(TreeError::system("replace", at)(error)),
+    }
+}
+
+fn create(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<std::fs::File, TreeError> {
+    let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let make = || rustix::fs::openat(parent, name, how, Mode::from_raw_mode(0o600));
+    let file = match make() {
+        Err(Errno::EXIST) => {
+            clear(parent, name, at)?;
+            make()
+        }
+        other => other,
+    };
+    Ok(file.map_err(TreeError::system("create", at))?.into())
+}
+
+/// Gives an open file or directory to its owner, with this mode.
+fn give(file: &OwnedFd, owner: Owner, mode: u32, at: &Path) -> Result<(), TreeError> {
+    rustix::fs::fchown(file, Some(Uid::from_raw(owner.uid)), Some(Gid::from_raw(owner.gid)))
+        .map_err(TreeError::system("chown", at))?;
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(TreeError::system("chmod", at))
+}
+
+fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner, at: &Path) -> Result<(), TreeError> {
+    let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+    rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(TreeError::system("chown", at))
+}
+
+impl Times {
+    const fn both(self) -> Timestamps {
+        let time = Timespec { tv_sec: self.seconds, tv_nsec: self.nanoseconds };
+        Timestamps { last_access: time, last_modification: time }
+    }
+}
+
+fn set_times(file: &OwnedFd, times: Times, at: &Path) -> Result<(), TreeError> {
+    rustix::fs::futimens(file, &times.both()).map_err(TreeError::system("set the time of", at))
+}
+
+fn set_times_at(parent: &OwnedFd, name: &OsStr, times: Times, at: &Path) -> Result<(), TreeError> {
+    rustix::fs::utimensat(parent, name, &times.both(), AtFlags::SYMLINK_NOFOLLOW)
+        .map_err(TreeError::system("set the time of", at))
+}
+
+/// The extended attributes that images have, sorted: those of programs, and file capabilities.
+pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Vec<(String, Vec<u8>)>, TreeError> {
+    let at = Path::new("/proc/self/fd").join(entry.parent.as_raw_fd().to_string()).join(entry.name);
+    let mut names = vec![0_u8; 1024];
+    let names = loop {
+        match rustix::fs::llistxattr(&at, &mut names[..]) {
+            Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
+            Ok(length) => break names.get(..length).unwrap_or_default().to_vec(),
+            Err(Errno::RANGE) if names.len() < 1 << 16 => names.resize(1 << 16, 0),
+            Err(error) => return Err(TreeError::system("list the attributes of", entry.path)(error)),
+        }
+    };
+    let mut all = Vec::new();
+    for name in names.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
+        if !name.starts_with("user.") && name != "security.capability" {
+            continue;
+        }
+        let mut value = vec![0_u8; 1 << 16];
+        match rustix::fs::lgetxattr(&at, name, &mut value[..]) {
+            Ok(length) => {
+                value.truncate(length);
+                all.push((name.to_owned(), value));
+            }
+            Err(Errno::NODATA | Errno::NOENT) => {}
+            Err(error) => return Err(TreeError::system("read the attributes of", entry.path)(error)),
+        }
+    }
+    all.sort();
+    Ok(all)
+}
+
+fn write_attributes(to: &OwnedFd, entry: &Entry<'_>, at: &Path) -> Result<(), TreeError> {
+    for (name, value) in attributes(entry)? {
+        match rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP) => {}
+            Err(error) => return Err(TreeError::system("write the attributes of", at)(error)),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! What a build needs of the engine: trees of layers, programs that run in them, layers of what they changed.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rbox_image::Transaction;
+use rbox_image::store::StoredLayer;
+use rbox_runtime::rootfs::put::{Owners, Place, put};
+
+use crate::changes::commit::store_upper;
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::logs::Stream;
+use crate::monitor::launch::mount_layers;
+use crate::oci::user;
+use crate::record::paths::STAGE;
+use crate::steps::{self, StepRequest, StepRun};
+
+/// Layers stacked into one tree that can be written to: what is written becomes a layer.
+#[derive(Debug)]
+pub struct LayerTree {
+    /// The tree's root, a mount that is nowhere attached.
+    pub root: OwnedFd,
+    upper: PathBuf,
+}
+
+impl LayerTree {
+    /// What was written, as a layer of the store.
+    ///
+    /// # Errors
+    /// It cannot be read, or the store cannot be written.
+    pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
+        let Self { root, upper } = self;
+        drop(root);
+        let dir = File::open(&upper).map_err(EngineError::file("open", upper))?;
+        store_upper(transaction, &dir)
+    }
+}
+
+/// Unpacks an uncompressed tar archive in the directory `to` of a tree, following links as inside the tree. `owner`: whose all of it
+/// becomes; else as the archive says.
+///
+/// # Errors
+/// The archive is damaged, or leads out of the directory.
+pub fn unpack_archive(
+    tar: impl Read,
+    root: BorrowedFd<'_>,
+    to: &Path,
+    owner: Option<(u32, u32)>,
+) -> Result<(), EngineError> {
+    let owners = owner.map_or(Owners::Archive, |(uid, gid)| Owners::All(uid, gid));
+    put(tar, Place::InRoot { root, path: to }, owners)?;
+    Ok(())
+}
+
+impl Engine {
+    /// The tree of these layers, base first, with a layer of its own on top that is made in `dir`.
+    ///
+    /// # Errors
+    /// The directories cannot be made, or the kernel does not stack them.
+    pub fn layer_tree(&self, layers: &[PathBuf], dir: &Path) -> Result<LayerTree, EngineError> {
+        let (upper, work) = steps::make_layer_dirs(dir)?;
+        let stage = steps::make_dir(&dir.join(STAGE), 0o700)?;
+        let root = mount_layers(layers, &upper, &work, dir, &stage, true)?;
+        Ok(LayerTree { root, upper })
+    }
+
+    /// Runs a program of a build to its end. `output` gets what it writes, as it writes it. Only a process of one thread can do this.
+    ///
+    /// # Errors
+    /// What it needs is not there, or it cannot be executed.
+    pub fn run_step(
+        &self,
+        request: StepRequest,
+        output: &mut dyn FnMut(Stream, &[u8]),
+    ) -> Result<StepRun, EngineError> {
+        steps::run(&self.paths, request, output)
+    }
+
+    /// Who `owner`, as `--chown` has it, is in a tree: user and group. A number without a group stands for that group too.
+    ///
+    /// # Errors
+    /// The tree has no such name.
+    pub fn owner_in(&self, root: BorrowedFd<'_>, owner: &str) -> Result<(u32, u32), EngineError> {
+        let user = user::lookup(root, owner, &[])?;
+        let gid = owner.parse::<u32>().unwrap_or(user.gid);
+        Ok((user.uid, gid))
+    }
+
+    /// Where builds keep what they need again.
+    pub fn build_dir(&self) -> PathBuf {
+        self.paths.build()
+    }
+}

@@ -1,0 +1,148 @@
+//! Steps of a build that run a program: containers that nobody sees, whose own layer the build keeps.
+//!
+//! Such a container is made, run and removed as one of `run --rm`, by the same code; but its changes are in a directory of the
+//! build ([`ContainerRecord::build_step`]), it is in no list and no journal, and its monitor kills it when the build is gone.
+
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use rbox_image::Transaction;
+use rbox_image::store::StoredLayer;
+use rbox_spec::Kind;
+use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver};
+use rbox_sys::channel;
+
+use crate::changes::commit;
+use crate::containers::random_name;
+use crate::control::start;
+use crate::create::check::check;
+use crate::create::{new_id, write_record};
+use crate::error::EngineError;
+use crate::logs::Stream;
+use crate::monitor::StartOptions;
+use crate::monitor::protocol::{CHUNK, FromMonitor};
+use crate::record::container::ContainerRecord;
+use crate::record::paths::{Paths, UPPER, WORK};
+
+/// A program of a build, and the tree that it runs in.
+#[derive(Debug, Clone)]
+pub struct StepRequest {
+    /// The layers' directories, base first.
+    pub layers: Vec<PathBuf>,
+    /// `linux/amd64`.
+    pub platform: String,
+    /// The process: its command is all of `cmd`.
+    pub config: ContainerConfig,
+    /// What it gets from the host.
+    pub host: HostConfig,
+    /// The directory that its own layer is made in.
+    pub dir: PathBuf,
+}
+
+/// A step whose program has ended.
+#[derive(Debug)]
+pub struct StepRun {
+    /// How it ended: 128 and the signal's number after a signal.
+    pub exit_code: i32,
+    record: ContainerRecord,
+    paths: Paths,
+}
+
+impl StepRun {
+    /// What it has changed, as a layer of the store.
+    ///
+    /// # Errors
+    /// It cannot be read, or the store cannot be written.
+    pub fn layer(&self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
+        commit::layer_of_step(&self.paths, transaction, &self.record)
+    }
+}
+
+/// Makes the directories of a layer that is written through an overlay: upper and work.
+pub(crate) fn make_layer_dirs(dir: &Path) -> Result<(PathBuf, PathBuf), EngineError> {
+    make_dir(dir, 0o700)?;
+    Ok((make_dir(&dir.join(UPPER), 0o755)?, make_dir(&dir.join(WORK), 0o700)?))
+}
+
+/// Makes a directory of this mode, whatever the umask is.
+pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<PathBuf, EngineError> {
+    use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+    std::fs::DirBuilder::new()
+        .mode(mode)
+        .recursive(true)
+        .create(dir)
+        .and_then(|()| std::fs::set_permissions(dir, std::fs::Permissions::from_mode(mode)))
+        .map_err(EngineError::file("make directory", dir))?;
+    Ok(dir.to_owned())
+}
+
+/// Runs a step to its end, and hands on what it writes.
+pub(crate) fn run(
+    paths: &Paths,
+    request: StepRequest,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<StepRun, EngineError> {
+    let record = make(paths, request)?;
+    let started = start::start(paths, &record, StartOptions { attach: true, size: None })?;
+    let socket = started.socket().ok_or_else(|| lost(&record))?;
+    let exit_code = follow(&record, &socket, output)?;
+    Ok(StepRun { exit_code, record, paths: paths.clone() })
+}
+
+fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineError> {
+    let id = new_id()?;
+    make_layer_dirs(&request.dir)?;
+    let StepRequest { layers, platform, mut config, mut host, dir } = request;
+    if config.hostname.is_empty() {
+        "buildkitsandbox".clone_into(&mut config.hostname);
+    }
+    host.auto_remove = true;
+    host.log_driver = LogDriver::None;
+    let mut record = ContainerRecord {
+        name: random_name::generate(0),
+        created: Timestamp::now(),
+        image: String::new(),
+        image_id: String::new(),
+        image_manifest: String::new(),
+        platform,
+        layers,
+        embedded: false,
+        build_step: Some(dir),
+        config,
+        host,
+        id,
+    };
+    crate::networks::resolve::resolve(paths, &mut record)?;
+    check(&record)?;
+    write_record(paths, &mut record, false)?;
+    Ok(record)
+}
+
+/// Reads what the program writes until it has ended.
+fn follow(
+    record: &ContainerRecord,
+    socket: &OwnedFd,
+    output: &mut dyn FnMut(Stream, &[u8]),
+) -> Result<i32, EngineError> {
+    let mut packet = vec![0_u8; CHUNK + 1];
+    loop {
+        let (length, _) = channel::receive(socket, &mut packet)?;
+        match FromMonitor::decode(packet.get(..length).unwrap_or_default()) {
+            Some(FromMonitor::Output(stream, bytes)) => output(stream, bytes),
+            Some(FromMonitor::Exited(code)) => return Ok(code),
+            _ => return Err(lost(record)),
+        }
+    }
+}
+
+fn lost(record: &ContainerRecord) -> EngineError {
+    EngineError::Monitor {
+        message: format!(
+            "the monitor of the step's container {} is gone (was it killed?)",
+            record.id.short()
+        ),
+        kind: Kind::Unavailable,
+        exit_code: 125,
+    }
+}

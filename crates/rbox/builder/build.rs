@@ -1,0 +1,171 @@
+//! `rbox build`: an image of a Dockerfile.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Parser;
+use rbox_build::{BuildError, BuildRequest};
+
+use crate::builder::flags::BuildFlags;
+use crate::builder::plain::Plain;
+use crate::command::entry::Execute;
+use crate::command::error::{Coded, message};
+use crate::command::global::Global;
+use crate::image::progress::{Out, Progress};
+use crate::output::escape;
+use crate::output::lines::say;
+use crate::output::table::write_all;
+
+/// Build an image from a Dockerfile
+#[derive(Debug, Parser)]
+#[command(
+    name = "build",
+    after_help = "Examples:
+  rbox build -t app .                               # the Dockerfile of this directory
+  rbox build -t app -f docker/prod.Dockerfile --target web .
+  rbox build --build-arg VERSION=2 --secret id=token,src=token.txt -t app:2 .
+  printf 'FROM busybox\\nRUN date > /built\\n' | rbox build -t dated -
+  rbox build --network shop -t app .                # RUN is on the network of this name
+
+What is not carried out again comes from the cache; for what is, a line says what is different from the last time."
+)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line, independent of the others"
+)]
+pub(crate) struct Build {
+    #[command(flatten)]
+    flags: BuildFlags,
+    /// Only check the Dockerfile, and build nothing
+    #[arg(long)]
+    check: bool,
+    /// Write the image's id to this file
+    #[arg(long, value_name = "FILE")]
+    iidfile: Option<String>,
+    /// Write what the build came to, as JSON, to this file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<String>,
+    /// Print only the image's id
+    #[arg(short, long)]
+    quiet: bool,
+    /// How it is shown: auto, plain, quiet (tty is taken as plain)
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
+    progress: String,
+    /// Push the image to its registry once it is built
+    #[arg(long)]
+    push: bool,
+    /// Keep the image here, as is always done
+    #[arg(long, hide = true)]
+    load: bool,
+    /// Remove containers of RUN, as is always done
+    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    rm: Option<bool>,
+    /// The same after a failure
+    #[arg(long, hide = true)]
+    force_rm: bool,
+}
+
+impl Execute for Build {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let request = self.flags.request()?;
+        if self.push && request.names.is_empty() {
+            return Err(crate::command::error::bad_input("tag is needed when pushing to registry"));
+        }
+        if self.check {
+            return check(&request);
+        }
+        let quiet = self.quiet || self.progress == "quiet";
+        let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet)));
+        let mut plain = Plain::new(quiet);
+        let built = match rbox_build::build(&engine, &request, &mut plain) {
+            Ok(built) => built,
+            Err(error) => return Err(failed(&request, &plain, error)),
+        };
+        let id = built.image.id.to_string();
+        if let Some(file) = &self.iidfile {
+            write(file, &id)?;
+        }
+        if let Some(file) = &self.metadata_file {
+            let names: Vec<String> = request.names.iter().map(rbox_engine::spec::Reference::full).collect();
+            let mut told = serde_json::json!({
+                "containerimage.config.digest": id,
+                "containerimage.digest": built.image.manifest_digest.to_string(),
+            });
+            if !names.is_empty()
+                && let Some(fields) = told.as_object_mut()
+            {
+                fields.insert("image.name".to_owned(), names.join(",").into());
+            }
+            write(file, &format!("{}\n", serde_json::to_string_pretty(&told)?))?;
+        }
+        if quiet {
+            say(&id)?;
+        }
+        if self.push {
+            for name in &request.names {
+                engine.push(name, &rbox_engine::image::PushOptions::default())?;
+            }
+        }
+        Ok(0)
+    }
+}
+
+/// `--check`: what may be wrong with the Dockerfile. The exit code is 1 when there is anything.
+fn check(request: &BuildRequest) -> anyhow::Result<u8> {
+    let report = rbox_build::check(request)?;
+    let count = report.warnings.len();
+    let mut text = match count {
+        0 => "Check complete, no warnings found.\n".to_owned(),
+        1 => "Check complete, 1 warning has been found!\n".to_owned(),
+        _ => format!("Check complete, {count} warnings have been found!\n"),
+    };
+    for warning in &report.warnings {
+        let (rule, detail) = (warning.rule, &warning.detail);
+        let url = rule.url();
+        let url = if url.is_empty() { url } else { format!(" - {url}") };
+        let _ = write!(text, "\nWARNING: {}{url}\n{detail}\n", rule.name());
+        let excerpt = rbox_build::dockerfile::Excerpt::of(&request.file_name, &request.file, warning.lines);
+        text.extend(excerpt.map(|excerpt| excerpt.to_string()));
+    }
+    write_all(&mut std::io::stdout(), &escape_lines(&text))?;
+    if let Some(error) = report.error {
+        return Err(Coded { message: error.to_string(), code: 1 }.into());
+    }
+    Ok(u8::from(count > 0))
+}
+
+fn write(file: &str, text: &str) -> anyhow::Result<()> {
+    rbox_engine::caller::replace(Path::new(file), text).with_context(|| format!("write {file}"))
+}
+
+/// Shows the step that failed and the lines of the Dockerfile, and makes the one line of the error.
+fn failed(request: &BuildRequest, plain: &Plain, error: BuildError) -> anyhow::Error {
+    let mut text = String::new();
+    if let Some(failed) = &plain.failed {
+        let _ = writeln!(text, "------\n > {}:", escape::text(&failed.name));
+        for line in &failed.tail {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str("------\n");
+    }
+    if let Some(lines) = error.lines()
+        && let Some(excerpt) = rbox_build::dockerfile::Excerpt::of(&request.file_name, &request.file, lines)
+    {
+        text.push_str(&excerpt.to_string());
+    }
+    let _ = write_all(&mut std::io::stderr(), &text);
+    let message = format!("failed to solve: {}", message(&error.into()));
+    Coded { message, code: 1 }.into()
+}
+
+fn escape_lines(text: &str) -> String {
+    text.split_inclusive('\n')
+        .map(|line| match line.strip_suffix('\n') {
+            Some(line) => format!("{}\n", escape::text(line)),
+            None => escape::text(line).into_owned(),
+        })
+        .collect()
+}

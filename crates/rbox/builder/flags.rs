@@ -1,0 +1,350 @@
+//! The options of `build`, and what they mean.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use rbox_build::{BuildRequest, Context, NamedContext};
+use rbox_engine::spec::Reference;
+use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
+use rbox_engine::spec::resources::Resources;
+use rbox_engine::spec::ulimit::Ulimit;
+
+use crate::args::limits::size;
+use crate::args::platform::parse_platform;
+use crate::command::error::bad_input;
+
+/// What is built, and with what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct BuildFlags {
+    /// Add a host's name to /etc/hosts of RUN (NAME:IP, or NAME:host-gateway)
+    #[arg(long, value_name = "NAME:IP")]
+    add_host: Vec<String>,
+    /// Allow what a Dockerfile may ask for (network.host, security.insecure)
+    #[arg(long, value_name = "WHAT")]
+    allow: Vec<String>,
+    /// Set a variable of ARG (NAME=VALUE, or NAME for the environment's)
+    #[arg(long, value_name = "NAME=VALUE")]
+    build_arg: Vec<String>,
+    /// A further context, for FROM and --from (NAME=DIRECTORY, or NAME=docker-image://IMAGE)
+    #[arg(long, value_name = "NAME=CONTEXT")]
+    build_context: Vec<String>,
+    /// The cgroup that those of RUN are made in
+    #[arg(long, value_name = "GROUP")]
+    cgroup_parent: Option<String>,
+    /// Length of the CPU's period in microseconds, for RUN
+    #[arg(long, value_name = "US")]
+    cpu_period: Option<u64>,
+    /// Microseconds of CPU time in each period, for RUN
+    #[arg(long, value_name = "US", allow_negative_numbers = true)]
+    cpu_quota: Option<i64>,
+    /// Relative weight of CPU time, for RUN
+    #[arg(short = 'c', long, value_name = "N")]
+    cpu_shares: Option<u64>,
+    /// CPUs for RUN, such as 0-2,4
+    #[arg(long, value_name = "LIST")]
+    cpuset_cpus: Option<String>,
+    /// Memory nodes for RUN, such as 0,1
+    #[arg(long, value_name = "LIST")]
+    cpuset_mems: Option<String>,
+    /// The Dockerfile: a path, or - for standard input (default: Dockerfile in the context)
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<String>,
+    /// Set a label of the image (NAME=VALUE)
+    #[arg(long, value_name = "NAME=VALUE")]
+    label: Vec<String>,
+    /// Limit of memory for RUN, such as 512m
+    #[arg(short, long, value_name = "SIZE")]
+    memory: Option<String>,
+    /// Limit of memory and swap together for RUN; -1 for no limit of swap
+    #[arg(long, value_name = "SIZE", allow_hyphen_values = true)]
+    memory_swap: Option<String>,
+    /// The network of RUN: default, none, host, or a network's name
+    #[arg(long, value_name = "NETWORK", default_value = "default")]
+    network: String,
+    /// Use nothing of the cache
+    #[arg(long)]
+    no_cache: bool,
+    /// Use nothing of the cache for these stages
+    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    no_cache_filter: Vec<String>,
+    /// The platform that the image is for (OS/ARCH[/VARIANT])
+    #[arg(long)]
+    platform: Option<String>,
+    /// Pull images also when they are there
+    #[arg(long)]
+    pull: bool,
+    /// A secret for RUN --mount=type=secret (id=NAME[,src=FILE], id=NAME,env=VARIABLE)
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
+    /// Size of /dev/shm of RUN
+    #[arg(long, value_name = "SIZE")]
+    shm_size: Option<String>,
+    /// An agent for RUN --mount=type=ssh (default, or ID=SOCKET)
+    #[arg(long, value_name = "AGENT")]
+    ssh: Vec<String>,
+    /// Name of the image (NAME[:TAG]); can be given several times
+    #[arg(short, long, value_name = "NAME")]
+    tag: Vec<String>,
+    /// Build this stage
+    #[arg(long, value_name = "STAGE")]
+    target: Option<String>,
+    /// Limit of one process of RUN (NAME=SOFT[:HARD])
+    #[arg(long, value_name = "LIMIT")]
+    ulimit: Vec<String>,
+    /// The context: a directory, or - for a Dockerfile on standard input
+    #[arg(value_name = "PATH | -")]
+    context: String,
+}
+
+impl BuildFlags {
+    /// What is asked for. Reads the Dockerfile and secrets.
+    pub(crate) fn request(&self) -> anyhow::Result<BuildRequest> {
+        let names = self.tag.iter().map(|tag| name(tag)).collect::<anyhow::Result<Vec<_>>>()?;
+        let build_args = self.build_args()?;
+        let (context, file_name, file, file_in_context) = self.files()?;
+        Ok(BuildRequest {
+            file_name,
+            file,
+            file_in_context,
+            context,
+            contexts: self.contexts()?,
+            target: self.target.clone().filter(|target| !target.is_empty()),
+            build_args,
+            labels: pairs(&self.label, "label")?,
+            names,
+            no_cache: self.no_cache,
+            no_cache_stages: self.no_cache_filter.clone(),
+            pull: self.pull,
+            platform: self.platform.as_deref().map(parse_platform).transpose()?,
+            host: self.host()?,
+            secrets: self.secrets()?,
+            agents: self.agents()?,
+            allowed: self.allow.iter().cloned().collect::<HashSet<_>>(),
+        })
+    }
+
+    /// The context, and the Dockerfile: what it is called, its text, and its path below the context.
+    fn files(&self) -> anyhow::Result<(Context, String, String, Option<String>)> {
+        if self.context == "-" {
+            if self.file.as_deref() == Some("-") {
+                return Err(bad_input(
+                    "invalid argument: can't use stdin for both build context and dockerfile",
+                ));
+            }
+            return Ok((Context::Empty, "Dockerfile".to_owned(), standard_input()?, None));
+        }
+        let dir = PathBuf::from(&self.context);
+        let meta = std::fs::metadata(&dir).map_err(|error| {
+            bad_input(format!("unable to prepare context: path {:?}: {error}", self.context))
+        })?;
+        if !meta.is_dir() {
+            return Err(bad_input(format!(
+                "unable to prepare context: path {:?} is no directory (contexts are directories, or - for a Dockerfile alone)",
+                self.context
+            )));
+        }
+        let dir = std::path::absolute(&dir).with_context(|| format!("read {}", self.context))?;
+        let context = Context::Directory(dir.clone());
+        if self.file.as_deref() == Some("-") {
+            return Ok((context, "Dockerfile".to_owned(), standard_input()?, None));
+        }
+        let path = match &self.file {
+            Some(file) => PathBuf::from(file),
+            None => dir.join("Dockerfile"),
+        };
+        // As with Docker, a file that is not where it was said may be below the context.
+        let path = match (path.exists(), &self.file) {
+            (false, Some(file)) if dir.join(file).exists() => dir.join(file),
+            (false, None) if dir.join("Containerfile").exists() => dir.join("Containerfile"),
+            _ => path,
+        };
+        let text = read(&path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let whole = std::path::absolute(&path).unwrap_or(path);
+        let below = whole.strip_prefix(&dir).ok().map(|below| below.to_string_lossy().into_owned());
+        Ok((context, name, text, below))
+    }
+
+    fn contexts(&self) -> anyhow::Result<BTreeMap<String, NamedContext>> {
+        let mut all = BTreeMap::new();
+        for text in &self.build_context {
+            let Some((name, value)) = text.split_once('=') else {
+                return Err(bad_input(format!("invalid context value: {text}, expected key=value")));
+            };
+            let context = match value.strip_prefix("docker-image://") {
+                Some(image) => NamedContext::Image(image.to_owned()),
+                None if value.contains("://") => {
+                    return Err(bad_input(format!(
+                        "invalid context value: {text}: a further context is a directory or docker-image://IMAGE"
+                    )));
+                }
+                None => {
+                    let dir =
+                        std::path::absolute(Path::new(value)).with_context(|| format!("read {value}"))?;
+                    NamedContext::Files(Context::Directory(dir))
+                }
+            };
+            all.insert(name.to_owned(), context);
+        }
+        Ok(all)
+    }
+
+    /// A name without a value has that of the environment, if it is set there.
+    fn build_args(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        for text in &self.build_arg {
+            match text.split_once('=') {
+                Some(("", _)) => return Err(bad_input(format!("invalid build-arg: {text}"))),
+                Some((name, value)) => drop(all.insert(name.to_owned(), value.to_owned())),
+                None => {
+                    if let Ok(value) = std::env::var(text) {
+                        all.insert(text.clone(), value);
+                    }
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// What each RUN gets from the host.
+    fn host(&self) -> anyhow::Result<HostConfig> {
+        let network = match self.network.as_str() {
+            "default" | "" | "bridge" => (NetworkMode::Bridge, vec![Attachment::to("bridge")]),
+            "none" => (NetworkMode::None, Vec::new()),
+            "host" => (NetworkMode::Host, Vec::new()),
+            name => match name.strip_prefix("container:") {
+                Some(other) => (NetworkMode::Container(other.to_owned()), Vec::new()),
+                None => (NetworkMode::Bridge, vec![Attachment::to(name)]),
+            },
+        };
+        let swap = match self.memory_swap.as_deref() {
+            None => None,
+            Some("-1") => Some(-1),
+            Some(text) => Some(i64::try_from(size(text)?).unwrap_or(i64::MAX)),
+        };
+        Ok(HostConfig {
+            network: network.0,
+            attachments: network.1,
+            extra_hosts: self.add_host.clone(),
+            cgroup_parent: self.cgroup_parent.clone(),
+            shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
+            ulimits: self
+                .ulimit
+                .iter()
+                .map(|text| text.parse::<Ulimit>().map_err(bad_input))
+                .collect::<anyhow::Result<_>>()?,
+            resources: Resources {
+                memory: self.memory.as_deref().map(size).transpose()?,
+                memory_swap: swap,
+                cpu_period: self.cpu_period,
+                cpu_quota: self.cpu_quota,
+                cpu_shares: self.cpu_shares,
+                cpuset_cpus: self.cpuset_cpus.clone(),
+                cpuset_mems: self.cpuset_mems.clone(),
+                ..Resources::default()
+            },
+            ..HostConfig::default()
+        })
+    }
+
+    fn secrets(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
+        self.secret.iter().map(|text| secret(text)).collect()
+    }
+
+    fn agents(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
+        let mut all = BTreeMap::new();
+        for text in &self.ssh {
+            let (id, socket) = if let Some((id, socket)) = text.split_once('=') {
+                (id, PathBuf::from(socket))
+            } else {
+                let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|socket| !socket.is_empty());
+                let socket = socket.ok_or_else(|| {
+                    bad_input("invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set")
+                })?;
+                (text.as_str(), PathBuf::from(socket))
+            };
+            let id = if id.is_empty() { "default" } else { id };
+            all.insert(id.to_owned(), socket);
+        }
+        Ok(all)
+    }
+}
+
+/// The name of an image: it has no digest.
+fn name(text: &str) -> anyhow::Result<Reference> {
+    let name = Reference::parse(text).map_err(|error| bad_input(format!("invalid tag {text:?}: {error}")))?;
+    if name.digest().is_some() {
+        return Err(bad_input(format!("invalid tag {text:?}: a name with a digest cannot be given")));
+    }
+    Ok(name.with_default_tag())
+}
+
+fn pairs(texts: &[String], what: &str) -> anyhow::Result<BTreeMap<String, String>> {
+    let pair = |text: &String| match text.split_once('=') {
+        Some(("", _)) => Err(bad_input(format!("invalid {what}: {text}"))),
+        Some((name, value)) => Ok((name.to_owned(), value.to_owned())),
+        None => Ok((text.clone(), String::new())),
+    };
+    texts.iter().map(pair).collect()
+}
+
+/// One secret: its id and what it is.
+fn secret(text: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    let (mut id, mut source, mut env, mut kind) = (None, None, None, None);
+    for field in text.split(',') {
+        let Some((key, value)) = field.split_once('=') else {
+            return Err(bad_input(format!("invalid field '{field}' must be a key=value pair")));
+        };
+        match key.to_lowercase().as_str() {
+            "id" => id = Some(value.to_owned()),
+            "source" | "src" => source = Some(value.to_owned()),
+            "env" => env = Some(value.to_owned()),
+            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
+            "type" => return Err(bad_input(format!("unsupported secret type {value:?}"))),
+            _ => return Err(bad_input(format!("unexpected key '{key}' in '{field}'"))),
+        }
+    }
+    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| bad_input(format!("secret {text:?} has no id")))?;
+    if kind.as_deref() == Some("env") && env.is_none() {
+        env = source.take();
+    }
+    let variable = env.clone().unwrap_or_else(|| id.clone());
+    let content =
+        match (source, env) {
+            (Some(path), _) => std::fs::read(&path)
+                .map_err(|error| bad_input(format!("secret {id}: read {path}: {error}")))?,
+            (None, _) => match std::env::var(&variable) {
+                Ok(value) => value.into_bytes(),
+                Err(_) if Path::new(&id).exists() => std::fs::read(&id)
+                    .map_err(|error| bad_input(format!("secret {id}: read {id}: {error}")))?,
+                Err(_) => return Err(bad_input(format!("secret {id}: the variable {variable} is not set"))),
+            },
+        };
+    Ok((id, content))
+}
+
+fn standard_input() -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    std::io::stdin().take(MOST).read_to_end(&mut bytes).context("read the Dockerfile from standard input")?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// No Dockerfile is larger.
+const MOST: u64 = 16 << 20;
+
+fn read(path: &Path) -> anyhow::Result<String> {
+    let file = std::fs::File::open(path).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::NotFound {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory");
+        }
+        anyhow::Error::from(error).context(format!("failed to read dockerfile: open {}", path.display()))
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MOST)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("failed to read dockerfile {}", path.display()))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,6 @@
+//! Commands about building images.
+
+pub(crate) mod build;
+pub(crate) mod cache;
+pub(crate) mod flags;
+pub(crate) mod plain;
