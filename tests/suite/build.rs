@@ -317,6 +317,7 @@ fn a_step_that_fails_is_shown_with_its_line() {
         ("FROM scratch\nFORM x\n", &["unknown instruction: FORM", "line 2"]),
         ("FROM scratch\nCOPY nothing /\n", &["\"/nothing\": not found"]),
         ("FROM scratch AS one\nCOPY --from=later x /\nFROM scratch AS later\nFROM one\n", &["later"]),
+        ("FROM busybox\nCOPY --from=0 /etc /x\n", &["before current stage"]),
         ("# syntax=example.com/other:1\nFROM scratch\n", &["no other frontend"]),
         ("FROM scratch\nRUN --network=host true\n", &["network.host is not allowed"]),
         ("FROM scratch\nRUN --security=insecure true\n", &["security.insecure is not allowed"]),

@@ -30,6 +30,7 @@ impl Builder<'_> {
         let mut stage = self.base(number, &planned).map_err(|error| error.at(planned.lines))?;
         stage.no_cache = self.request.no_cache
             || self.request.no_cache_stages.iter().any(|one| *one == name || one.is_empty());
+        stage.number = number;
         stage.id.clone_from(&name);
         stage.name = if self.file.stages.len() > 1 { name } else { String::new() };
         let triggers = triggers(&mut stage, planned.lines)?;

@@ -10,7 +10,7 @@ use std::time::Instant;
 use rbox_engine::engine::Engine;
 use rbox_image::{ImageStore, Transaction};
 use rbox_spec::Platform;
-use rbox_sys::lock::{self, How};
+use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::own;
 
 use crate::cache::{KnownFiles, Last, StepCache};
@@ -206,6 +206,9 @@ impl Work {
     fn begin(build_dir: &Path) -> Result<Self, BuildError> {
         let all = build_dir.join("work");
         own::make_private(&all).map_err(io_error("make directory", &all))?;
+        // A directory that is just being made has no lock yet.
+        let turn = open_dir(&all)?;
+        lock::take(&turn, How::Exclusive, Patience::WORK).map_err(io_error("lock", &all))?;
         sweep(&all);
         let name = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
         let dir = all.join(name);

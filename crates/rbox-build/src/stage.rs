@@ -29,6 +29,8 @@ impl StageLayer {
 /// What a stage has so far; done, it is what others stand on.
 #[derive(Debug, Clone)]
 pub(crate) struct Stage {
+    /// Its place in the file.
+    pub(crate) number: usize,
     /// For progress: empty for the only stage of a file.
     pub(crate) name: String,
     /// For the trace: it stays the same from build to build.
@@ -111,6 +113,7 @@ impl Stage {
             ..ImageConfig::default()
         };
         Self {
+            number: 0,
             name: String::new(),
             id: String::new(),
             layers: Vec::new(),

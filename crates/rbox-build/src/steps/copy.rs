@@ -153,8 +153,7 @@ impl Builder<'_> {
             return Ok(Origin::Context(Rc::clone(&self.context)));
         };
         if let Some(number) = self.stage_named(from) {
-            let own = self.file.stages.iter().position(|one| one.name.as_deref() == Some(&stage.id));
-            if own.is_some_and(|own| number >= own) {
+            if number >= stage.number {
                 return Err(BuildError::Invalid(format!(
                     "cannot copy from stage {from:?}, it needs to be defined before current stage {:?}",
                     stage.id
