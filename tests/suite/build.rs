@@ -436,6 +436,7 @@ fn a_build_that_is_killed_leaves_nothing() {
         std::fs::read_dir(b.own.root.join("build/work")).unwrap().count() == 0
     });
     b.is_tidy();
+    assert_eq!(std::fs::read_dir(b.own.root.join("image/tmp")).unwrap().count(), 0);
 }
 
 #[test]

@@ -36,7 +36,13 @@ pub fn build(
     let transaction = images.transaction()?;
     let mut builder = Builder::new(engine, request, progress, &images, &transaction)?;
     let built = builder.build();
+    let has_made_layers = builder.has_made_layers;
     builder.end();
+    drop(transaction);
+    if has_made_layers {
+        // What builds left that were killed.
+        images.tidy();
+    }
     built
 }
 

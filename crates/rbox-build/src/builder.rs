@@ -47,6 +47,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) work: Work,
     progress: &'b mut dyn BuildProgress,
     number: Number,
+    /// A step was carried out, or begun.
+    pub(crate) has_made_layers: bool,
     /// Build arguments that some ARG has asked for.
     pub(crate) consumed: HashSet<String>,
     pub(crate) platform: Platform,
@@ -94,6 +96,7 @@ impl<'b> Builder<'b> {
             work,
             progress,
             number: 0,
+            has_made_layers: false,
             consumed: HashSet::new(),
             platform,
         };

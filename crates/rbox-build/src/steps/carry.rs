@@ -61,6 +61,7 @@ impl<'b> Builder<'b> {
             self.take(stage, &result, line);
             return Ok(());
         }
+        self.has_made_layers = true;
         let dir = self.work.fresh();
         let layer = work(self, stage, number, &dir);
         let _ = rbox_sys::removal::remove_tree(&dir);
