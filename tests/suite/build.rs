@@ -60,6 +60,15 @@ impl Builds {
         lines
     }
 
+    fn has_running_step(&self) -> bool {
+        let live = self.own.state.join("containers");
+        std::fs::read_dir(live).into_iter().flatten().flatten().any(|entry| {
+            let state = std::fs::read(entry.path().join("state.json")).unwrap_or_default();
+            let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+            state["running"] == true
+        })
+    }
+
     /// Nothing of a build is left but its cache.
     fn is_tidy(&self) {
         assert_eq!(self.own.run(&["ps", "-aq"]).ok(), "");
@@ -358,6 +367,17 @@ fn a_context_cannot_lead_out_of_itself() {
         format!("../../outside\ninside\n{}/sub", place.display())
     );
     assert!(!place.exists());
+    // What a text is called is a path as any other.
+    let place = b.own.dir.join("texts");
+    let text = format!(
+        "FROM {BUSYBOX}\nRUN mkdir -p {place} /dest && ln -s {place} /dest/a\nCOPY <<a/b /dest/\ntext\na/b\n",
+        place = place.display()
+    );
+    b.built(&text, &[]);
+    assert_eq!(b.sh(&format!("cat {}/b", place.display())), "text");
+    assert!(!place.exists());
+    let out = b.build(&format!("FROM {BUSYBOX}\nCOPY <<.. /dest/\ntext\n..\n"), &[]);
+    assert!(out.code == 1 && out.stderr.contains("is no name for a file"), "{}", out.stderr);
 }
 
 #[test]
@@ -403,6 +423,42 @@ fn archives_and_urls() {
     server.join().unwrap();
 }
 
+/// What decides what a step makes decides what it is found by.
+#[test]
+fn steps_that_differ_in_one_thing_are_two() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("pack/one", "1");
+    let tar = b.dir.join("pack.tar");
+    t.program("tar", ["-C", b.dir.join("pack").to_str().unwrap(), "-cf", tar.to_str().unwrap(), "."])
+        .run()
+        .ok();
+    b.file(".dockerignore", "Dockerfile");
+    let seen = |text: &str, flags: &[&str], script: &str| {
+        b.built(&format!("FROM {BUSYBOX}\n{text}\n"), flags);
+        b.sh(script)
+    };
+    assert_eq!(seen("ADD pack.tar /x/", &[], "ls /x"), "one");
+    assert_eq!(seen("ADD --unpack=false pack.tar /x/", &[], "ls /x"), "pack.tar");
+    let copy = "COPY pack/one /x/\nWORKDIR /new";
+    let time = |epoch: &str| format!("SOURCE_DATE_EPOCH={epoch}");
+    for epoch in ["1", "2"] {
+        let seen = seen(copy, &["--build-arg", &time(epoch)], "stat -c %Y /x/one /new");
+        assert_eq!(seen, format!("{epoch}\n{epoch}"));
+    }
+    let links = "RUN ip link | grep -c eth0 > /links; true";
+    assert_eq!(seen(links, &["--network", "none"], "cat /links"), "0");
+    assert_eq!(seen(links, &[], "cat /links"), "1");
+    assert_eq!(seen("COPY --chmod=600 pack/one /x", &[], "stat -c %a /x"), "600");
+    assert_eq!(seen("COPY --chmod=640 pack/one /x", &[], "stat -c %a /x"), "640");
+    let exclude = "COPY --exclude=pack --exclude=!pack/one . /x/";
+    assert_eq!(
+        seen(exclude, &[], "cd /x && find . -type f | sort"),
+        "./.dockerignore\n./pack.tar\n./pack/one"
+    );
+    assert_eq!(seen("COPY --exclude=pack . /x/", &[], "ls /x"), "pack.tar");
+}
+
 #[test]
 fn a_build_that_is_killed_leaves_nothing() {
     let Some(t) = Test::start() else { return };
@@ -412,13 +468,7 @@ fn a_build_that_is_killed_leaves_nothing() {
     for how in ["kill", "interrupt"] {
         let build = b.own.cmd(&["build", b.dir.to_str().unwrap()]).limit(Duration::from_mins(1)).spawn();
         let live = b.own.state.join("containers");
-        wait_until("the step runs", || {
-            std::fs::read_dir(&live).into_iter().flatten().flatten().any(|entry| {
-                let state = std::fs::read(entry.path().join("state.json")).unwrap_or_default();
-                let state: Value = serde_json::from_slice(&state).unwrap_or_default();
-                state["running"] == true
-            })
-        });
+        wait_until("the step runs", || b.has_running_step());
         assert_eq!(b.own.run(&["ps", "-aq"]).ok(), "", "builds are in no list");
         if how == "kill" {
             kill9(build.id());
@@ -508,5 +558,13 @@ fn a_step_is_on_the_network_that_was_named() {
     b.built(&text, &["--network", "shop"]);
     assert_eq!(b.sh("cat /got"), "served");
     b.own.run(&["rm", "-f", "web"]).ok();
-    b.own.run(&["network", "rm", "shop"]).ok();
+    // As long as a step is on it, it stays.
+    b.file("Dockerfile", &format!("FROM {BUSYBOX}\nRUN sleep 1000\n"));
+    let args = ["build", "--network", "shop", b.dir.to_str().unwrap()];
+    let build = b.own.cmd(&args).limit(Duration::from_mins(1)).spawn();
+    wait_until("the step runs", || b.has_running_step());
+    b.own.run(&["network", "rm", "shop"]).refused(1, &["shop"]);
+    kill9(build.id());
+    build.finish(Duration::from_secs(20));
+    wait_until("nobody uses it", || b.own.run(&["network", "rm", "shop"]).code == 0);
 }

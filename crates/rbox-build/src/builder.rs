@@ -1,6 +1,6 @@
 //! A build that is under way: what all its steps share.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -45,6 +45,8 @@ pub(crate) struct Builder<'b> {
     /// Trees of stages that are read, by the stages' keys.
     pub(crate) trees: HashMap<String, Rc<Source>>,
     pub(crate) work: Work,
+    /// Bytes that words have come to so far.
+    pub(crate) expanded: Cell<usize>,
     progress: &'b mut dyn BuildProgress,
     number: Number,
     /// A step was carried out, or begun.
@@ -94,6 +96,7 @@ impl<'b> Builder<'b> {
             from_images: HashMap::new(),
             trees: HashMap::new(),
             work,
+            expanded: Cell::new(0),
             progress,
             number: 0,
             has_made_layers: false,
@@ -202,7 +205,7 @@ fn check_frontend(name: &str) -> Result<(), BuildError> {
 pub(crate) struct Work {
     dir: PathBuf,
     _lock: File,
-    next: std::cell::Cell<u32>,
+    next: Cell<u32>,
 }
 
 impl Work {
@@ -218,7 +221,7 @@ impl Work {
         own::make_private(&dir).map_err(io_error("make directory", &dir))?;
         let lock = File::from(open_dir(&dir)?);
         lock::try_take(&lock, How::Exclusive).map_err(|error| io_error("lock", &dir)(error.into()))?;
-        Ok(Self { dir, _lock: lock, next: std::cell::Cell::new(0) })
+        Ok(Self { dir, _lock: lock, next: Cell::new(0) })
     }
 
     /// A directory that is not there yet.

@@ -135,6 +135,12 @@ impl BuildFlags {
             }
             return Ok((Context::Empty, "Dockerfile".to_owned(), standard_input()?, None));
         }
+        if self.context.contains("://") || self.context.starts_with("git@") {
+            return Err(bad_input(format!(
+                "unable to prepare context: {:?} is a URL, which is not supported yet: clone or fetch it, and give the directory",
+                self.context
+            )));
+        }
         let dir = PathBuf::from(&self.context);
         let meta = std::fs::metadata(&dir).map_err(|error| {
             bad_input(format!("unable to prepare context: path {:?}: {error}", self.context))

@@ -136,6 +136,7 @@ impl Builder<'_> {
         key.add(Part::Base, stage.key.hex());
         key.add(Part::Instruction, &dir);
         key.other("the user", &stage.image.config.user);
+        self.add_epoch(&mut key);
         let prepared = Prepared { instruction, line, key, files: BTreeMap::new() };
         self.carry_out(stage, prepared, &mut |builder, stage, _, work| {
             let tree = builder.engine.layer_tree(&stage.dirs(), work)?;
@@ -263,6 +264,7 @@ impl Builder<'_> {
         let told =
             serde_json::json!([words, plan.destination, transfer.exclude, plan.link, instruction.keyword]);
         key.add(Part::Instruction, &told.to_string());
+        self.add_epoch(&mut key);
         let mut files = BTreeMap::new();
         self.add_content(plan, &mut key, &mut files)?;
         let line = format!("{} # buildkit", words.join(" "));
@@ -283,7 +285,11 @@ impl Builder<'_> {
         let mut of_tree = Vec::new();
         for item in &plan.items {
             match item {
-                Item::Tree { selected, .. } | Item::Archive { selected } => of_tree.push(selected.clone()),
+                Item::Tree { selected, .. } => of_tree.push(selected.clone()),
+                Item::Archive { selected } => {
+                    key.other("an archive to unpack", &selected.path.to_string_lossy());
+                    of_tree.push(selected.clone());
+                }
                 Item::Text { name, text } => {
                     key.other(
                         &format!("the text of {name}"),
@@ -347,6 +353,13 @@ impl Builder<'_> {
         }
         let (uid, gid) = self.engine.owner_in(root.as_fd(), name)?;
         Ok(Some(Owner { uid, gid }))
+    }
+
+    /// Puts the time of what is new into a key, where it does not depend on when it is made.
+    fn add_epoch(&self, key: &mut KeyBuilder) {
+        if let Some(text) = self.request.build_args.get("SOURCE_DATE_EPOCH") {
+            key.other("SOURCE_DATE_EPOCH", text);
+        }
     }
 
     /// `SOURCE_DATE_EPOCH`, if it was given: the time of all that is new.

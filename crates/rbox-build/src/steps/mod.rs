@@ -20,6 +20,9 @@ use crate::error::BuildError;
 use crate::image;
 use crate::stage::Stage;
 
+/// Bytes that the words of one build may come to.
+const MOST_EXPANDED: usize = 64 << 20;
+
 impl Builder<'_> {
     /// Carries one instruction out.
     pub(crate) fn step(&mut self, stage: &mut Stage, instruction: &Instruction) -> Result<(), BuildError> {
@@ -80,8 +83,19 @@ impl Builder<'_> {
     }
 
     /// What a word becomes in the stage's environment.
+    ///
+    /// # Errors
+    /// It cannot be expanded, or the words of this build have come to too much: one instruction may name a long variable many times.
     pub(crate) fn word(&self, stage: &Stage, word: &Word) -> Result<String, BuildError> {
-        Ok(self.lexer.word(&word.0, &stage.env)?.text)
+        let text = self.lexer.word(&word.0, &stage.env)?.text;
+        self.expanded.set(self.expanded.get().saturating_add(text.len()));
+        if self.expanded.get() > MOST_EXPANDED {
+            return Err(BuildError::Invalid(format!(
+                "the words of the Dockerfile come to more than {} MiB once variables are expanded",
+                MOST_EXPANDED >> 20
+            )));
+        }
+        Ok(text)
     }
 
     /// The text of an instruction for those who watch, its variables expanded.

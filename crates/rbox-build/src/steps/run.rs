@@ -43,7 +43,8 @@ impl Builder<'_> {
         key.other("the user", &stage.image.config.user);
         key.other("the working directory", &stage.image.config.working_dir);
         key.other("the platform", &stage.platform.to_string());
-        key.other("the network", &format!("{:?}", run.network));
+        let networks: Vec<&str> = host.attachments.iter().map(|one| one.network.as_str()).collect();
+        key.other("the network", &format!("{:?} {}", host.network, networks.join(" ")));
         key.other("the security mode", &format!("{:?}", run.security));
         let mut mounted = self.mounts(stage, run, &mut key)?;
         let files = std::mem::take(&mut mounted.files);

@@ -177,7 +177,11 @@ impl<'a> Copier<'a> {
         mut content: impl std::io::Read,
         time: Option<i64>,
     ) -> Result<(), TreeError> {
-        let at = dir.join(name);
+        // What the text is called may have slashes: the last part is the name, in a directory found as any other.
+        let at = dir.join(clean(Path::new(name)));
+        let (Some(dir), Some(name)) = (at.parent(), at.file_name().filter(|_| at != dir)) else {
+            return Err(TreeError::Refused(format!("{:?} is no name for a file", name.to_string_lossy())));
+        };
         let parent = self.make_dirs(dir, 0o755, self.owner_of_new())?;
         let mut file = create(&parent, name, &at)?;
         std::io::copy(&mut content, &mut file).map_err(TreeError::system("write", &at))?;
@@ -203,11 +207,12 @@ impl<'a> Copier<'a> {
         stack: &mut Vec<Open>,
     ) -> Result<(), TreeError> {
         let above = below.parent().unwrap_or(Path::new(""));
-        while stack.len() > 1 && stack.last().is_some_and(|open| open.path != above) {
+        while stack.len() > 1 && stack.last().is_some_and(|open| !above.starts_with(&open.path)) {
             if let Some(open) = stack.pop() {
                 finish_dir(&open, to)?;
             }
         }
+        self.open_above(above, to, stack)?;
         let (Some(parent), Some(name)) = (stack.last(), below.file_name()) else { return Ok(()) };
         let at = to.join(below);
         if entry.kind == EntryKind::Directory {
@@ -219,6 +224,21 @@ impl<'a> Copier<'a> {
             return Ok(());
         }
         self.thing(source, entry, &parent.fd, name, &at)
+    }
+
+    /// Opens the directories above something that is wanted although they are not: `--exclude` takes back what is in them.
+    fn open_above(&self, above: &Path, to: &Path, stack: &mut Vec<Open>) -> Result<(), TreeError> {
+        while let Some(open) = stack.last()
+            && let Ok(rest) = above.strip_prefix(&open.path)
+            && let Some(next) = rest.components().next()
+        {
+            let path = open.path.join(next);
+            let at = to.join(&path);
+            let fd = make_dir(&open.fd, next.as_os_str(), &at)?;
+            let now = Times { seconds: self.options.time.unwrap_or_else(now), nanoseconds: 0 };
+            stack.push(Open { path, fd, finish: Some((0o755, self.owner_of_new(), now)) });
+        }
+        Ok(())
     }
 
     /// Writes what is no directory.
@@ -309,6 +329,10 @@ impl<'a> Copier<'a> {
     }
 }
 
+fn now() -> i64 {
+    jiff::Timestamp::now().as_second()
+}
+
 fn finish_dir(open: &Open, to: &Path) -> Result<(), TreeError> {
     let Some((mode, owner, times)) = open.finish else { return Ok(()) };
     let at = to.join(&open.path);
@@ -385,6 +409,8 @@ fn set_times_at(parent: &OwnedFd, name: &OsStr, times: Times, at: &Path) -> Resu
 
 /// The extended attributes that images have, sorted: those of programs, and file capabilities.
 pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Vec<(String, Vec<u8>)>, TreeError> {
+    // There is no call for the attributes of a name below a descriptor without opening it: the descriptor's own link is the way, and
+    // the name, which has no slash, is not followed.
     let at = Path::new("/proc/self/fd").join(entry.parent.as_raw_fd().to_string()).join(entry.name);
     let mut names = vec![0_u8; 1024];
     let names = loop {

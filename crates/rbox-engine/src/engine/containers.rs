@@ -51,10 +51,16 @@ impl Engine {
     /// # Errors
     /// The directory of records cannot be read.
     pub fn containers(&self) -> Result<Vec<Container>, EngineError> {
-        self.tidy();
-        let mut all = find::list(&self.paths)?;
-        name::sweep_names(&self.paths, &all);
+        let mut all = self.containers_and_steps()?;
         all.retain(|container| container.record.build_step.is_none());
+        Ok(all)
+    }
+
+    /// The same with those of builds, which use networks and have to end as well.
+    pub(super) fn containers_and_steps(&self) -> Result<Vec<Container>, EngineError> {
+        self.tidy();
+        let all = find::list(&self.paths)?;
+        name::sweep_names(&self.paths, &all);
         Ok(all)
     }
 

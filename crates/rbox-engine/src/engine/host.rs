@@ -42,7 +42,7 @@ impl Engine {
     /// # Errors
     /// What could not be removed, each in a line. Once a container could not be ended, what containers stand on stays.
     pub fn reset(&self) -> Result<(), Vec<String>> {
-        let all = self.containers().map_err(|error| vec![error.with_causes()])?;
+        let all = self.containers_and_steps().map_err(|error| vec![error.with_causes()])?;
         let remove = RemoveRequest { force: true, volumes: true };
         let removed = all.iter().filter_map(|container| self.remove(container, remove).err());
         let mut failures: Vec<String> = removed.map(|error| error.to_string()).collect();

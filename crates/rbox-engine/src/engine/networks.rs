@@ -27,7 +27,7 @@ impl Engine {
     /// The directory of records cannot be read.
     pub fn networks_in_use(&self) -> Result<HashSet<String>, EngineError> {
         let attachments =
-            self.containers()?.into_iter().flat_map(|container| container.record.host.attachments);
+            self.containers_and_steps()?.into_iter().flat_map(|container| container.record.host.attachments);
         Ok(attachments.map(|wanted| wanted.network_id).collect())
     }
 
