@@ -490,6 +490,41 @@ fn a_build_that_is_killed_leaves_nothing() {
 }
 
 #[test]
+fn a_layer_has_no_blob_until_somebody_wants_it() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("kept/file", "text");
+    let text = format!(
+        "FROM {BUSYBOX}\nCOPY kept /kept\nRUN ln /kept/file /kept/link; mkfifo /kept/pipe; rm /bin/wget; \
+         rm -r /etc/network; mkdir -p /etc/network; truncate -s 1M /sparse; chmod 4711 /kept/file\n"
+    );
+    b.built(&text, &[]);
+    let look = "ls -lnR /kept /etc/network; stat -c %s /sparse; ls /bin/wget; cat /kept/link 2>&1";
+    let before = b.sh(look);
+    let made = b.own.run(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"]).ok();
+    let made: Vec<String> = serde_json::from_str(&made).unwrap();
+    let blob = |diff_id: &String| {
+        b.own.root.join("image/blobs/sha256").join(diff_id.strip_prefix("sha256:").unwrap()).exists()
+    };
+    assert_eq!(made.iter().filter(|diff_id| blob(diff_id)).count(), 0, "{made:?}");
+    let archive = b.own.dir.join("made.tar");
+    b.own.run(&["save", "-o", archive.to_str().unwrap(), "made"]).ok();
+    b.own.run(&["rmi", "-f", "made"]).ok();
+    b.own.run(&["builder", "prune", "-af"]).ok();
+    b.own.run(&["load", "-i", archive.to_str().unwrap()]).ok();
+    assert_eq!(b.sh(look), before);
+    // What was changed in the store is not handed on.
+    b.own.run(&["rmi", "-f", "made"]).ok();
+    b.built(&text, &["--no-cache"]);
+    let top = b.own.run(&["image", "inspect", "-f", "{{index .RootFS.Layers 1}}", "made"]).ok();
+    let top = b.own.root.join("image/layers").join(top.strip_prefix("sha256:").unwrap());
+    std::fs::write(top.join("fs/kept/file"), "other").unwrap();
+    let out = b.own.run(&["save", "-o", archive.to_str().unwrap(), "made"]);
+    assert_eq!(out.code, 1, "{out:?}");
+    assert!(out.stderr.contains("is damaged: its files have changed"), "{out:?}");
+}
+
+#[test]
 fn a_dockerfile_alone_and_what_scripts_ask_for() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);

@@ -1,6 +1,5 @@
 //! What a build needs of the engine: trees of layers, programs that run in them, layers of what they changed.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,6 @@ use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
 use rbox_runtime::rootfs::put::{Owners, Place, put};
 
-use crate::changes::commit::store_upper;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::logs::Stream;
@@ -27,15 +25,14 @@ pub struct LayerTree {
 }
 
 impl LayerTree {
-    /// What was written, as a layer of the store.
+    /// What was written, moved into the store as a layer.
     ///
     /// # Errors
     /// It cannot be read, or the store cannot be written.
     pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
         let Self { root, upper } = self;
         drop(root);
-        let dir = File::open(&upper).map_err(EngineError::file("open", upper))?;
-        store_upper(transaction, &dir)
+        Ok(transaction.adopt_layer(&upper)?)
     }
 }
 
