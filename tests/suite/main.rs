@@ -62,6 +62,7 @@ mod removal;
 mod restart;
 mod run;
 mod security;
+mod sharing;
 mod stack;
 mod streams;
 mod streams_ways;

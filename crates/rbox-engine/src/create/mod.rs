@@ -45,6 +45,7 @@ pub(crate) fn create(
     let named = request.name.is_some();
     let mut record = assemble(id, image, request)?;
     crate::networks::resolve::resolve(paths, &mut record)?;
+    crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = store.pin(image).map_err(image_error)?;
