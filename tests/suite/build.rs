@@ -424,6 +424,114 @@ fn archives_and_urls() {
 }
 
 /// What decides what a step makes decides what it is found by.
+/// A repository of two commits, and a server of it that is there for some questions.
+fn git_server(t: &Test, dir: &Path, questions: usize) -> (u16, std::thread::JoinHandle<()>) {
+    let script = "git init -q -b main repo && cd repo && git config user.email a@b && git config user.name n && mkdir sub &&
+        printf 'FROM $BUSYBOX\\nCOPY . /src\\n' | sed \"s,.BUSYBOX,$1,\" | tee Dockerfile > sub/Dockerfile && echo one > one &&
+        echo two > sub/two && ln -s / out && git add -A && git commit -qm first && git tag v1 && echo more > more &&
+        git add -A && git commit -qm second";
+    t.program("sh", ["-ec", &format!("cd \"$2\" && {script}"), "sh", BUSYBOX, dir.to_str().unwrap()])
+        .run()
+        .ok();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let base = format!("--base-path={}", dir.display());
+    let server = std::thread::spawn(move || {
+        for _ in 0..questions {
+            let (socket, _) = listener.accept().unwrap();
+            let socket = std::os::fd::OwnedFd::from(socket);
+            let daemon = ["daemon", "--inetd", "--export-all", &base];
+            let mut git = std::process::Command::new("git");
+            let git = git.args(daemon).stdin(socket.try_clone().unwrap()).stdout(socket);
+            git.status().unwrap();
+        }
+    });
+    (port, server)
+}
+
+#[test]
+fn a_repository_is_a_context_and_a_source() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    // Each that is not there is asked for twice: once without a depth.
+    let (port, server) = git_server(&t, &b.own.dir, 9);
+    let url = format!("git://127.0.0.1:{port}/repo");
+    let build =
+        |context: &str| b.own.cmd(&["build", "-t", "made", context]).limit(Duration::from_mins(1)).run();
+    for (what, files) in [
+        ("", "Dockerfile\nmore\none\nout\nsub"),
+        ("#v1", "Dockerfile\none\nout\nsub"),
+        ("?tag=v1&subdir=sub", "Dockerfile\ntwo"),
+    ] {
+        build(&format!("{url}{what}")).ok();
+        assert_eq!(b.sh("ls -A /src"), files, "{what}");
+    }
+    for (what, why) in [
+        ("#:out", "it has no directory \"out\""),
+        ("#nope", "couldn't find remote ref nope"),
+        ("?commit=1234567", "expected checksum to match 1234567"),
+    ] {
+        let out = build(&format!("{url}{what}"));
+        assert!(out.code == 1 && out.stderr.contains(why), "{what}: {}", out.stderr);
+    }
+    b.built(&format!("FROM {BUSYBOX}\nADD {url}#v1:sub /a\nADD --keep-git-dir=true {url}#v1 /b/\n"), &[]);
+    assert_eq!(b.sh("ls -A /a; ls -d /b/.git"), "Dockerfile\ntwo\n/b/.git");
+    server.join().unwrap();
+    let out = build("https://127.0.0.1:1/none.git");
+    assert!(out.code == 1 && out.stderr.contains("failed to fetch https://127.0.0.1:1/none.git"), "{out:?}");
+    b.is_tidy();
+}
+
+#[test]
+fn an_archive_is_a_context() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("Dockerfile", &format!("FROM {BUSYBOX}\nCOPY . /src\n"));
+    b.file(".dockerignore", "left-out");
+    b.file("left-out", "");
+    b.file("deep/Other", &format!("FROM {BUSYBOX}\nRUN touch /other\n"));
+    std::os::unix::fs::symlink("/etc/passwd", b.dir.join("Passwd")).unwrap();
+    let tar = b.own.dir.join("context.tar");
+    let pack = |flag: &str| {
+        let words = ["-C", b.dir.to_str().unwrap(), flag, tar.to_str().unwrap(), "."];
+        t.program("tar", words).run().ok();
+        std::fs::read(&tar).unwrap()
+    };
+    for flag in ["-cf", "-czf", "-cJf"] {
+        b.own.cmd(&["build", "-q", "-t", "made", "-"]).input(pack(flag)).run().ok();
+        assert_eq!(b.sh("ls -A /src"), ".dockerignore\nDockerfile\nPasswd\ndeep", "{flag}");
+    }
+    let other = ["build", "-q", "-t", "made", "-f", "deep/Other", "-"];
+    b.own.cmd(&other).input(pack("-cf")).run().ok();
+    assert_eq!(b.sh("ls /other"), "/other");
+    // A link of the archive's leads nowhere but into it.
+    let out = b.own.cmd(&["build", "-f", "Passwd", "-"]).input(pack("-cf")).run();
+    assert!(out.code == 1 && out.stderr.contains("open Passwd: no such file"), "{out:?}");
+    let mut cut = pack("-czf");
+    cut.truncate(cut.len() / 2);
+    let out = b.own.cmd(&["build", "-"]).input(cut).run();
+    assert!(out.code == 1 && out.stderr.contains("unpack the context's archive"), "{out:?}");
+    // From a web server: an archive, and a Dockerfile alone.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answers = [pack("-czf"), format!("FROM {BUSYBOX}\nRUN touch /alone\n").into_bytes()];
+    let server = std::thread::spawn(move || {
+        for body in answers {
+            let (mut socket, _) = listener.accept().unwrap();
+            let _ = socket.read(&mut [0; 4096]).unwrap();
+            let head =
+                format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+            socket.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        }
+    });
+    b.own.run(&["build", "-q", "-t", "made", &format!("http://{address}/context.tar.gz")]).ok();
+    assert_eq!(b.sh("ls -A /src"), ".dockerignore\nDockerfile\nPasswd\ndeep");
+    b.own.run(&["build", "-q", "-t", "made", &format!("http://{address}/Dockerfile")]).ok();
+    assert_eq!(b.sh("ls /alone"), "/alone");
+    server.join().unwrap();
+    b.is_tidy();
+}
+
 #[test]
 fn steps_that_differ_in_one_thing_are_two() {
     let Some(t) = Test::start() else { return };

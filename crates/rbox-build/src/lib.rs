@@ -22,7 +22,7 @@ mod tree;
 
 pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, prune_cache};
-pub use context::{Context, ContextError, NamedContext};
+pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};
 pub use error::{At, BuildError};
 pub use progress::{BuildEvent, BuildProgress, Number};
 pub use request::BuildRequest;

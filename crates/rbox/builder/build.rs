@@ -26,6 +26,8 @@ use crate::output::table::write_all;
   rbox build -t app .                               # the Dockerfile of this directory
   rbox build -t app -f docker/prod.Dockerfile --target web .
   rbox build --build-arg VERSION=2 --secret id=token,src=token.txt -t app:2 .
+  rbox build -t app https://git.example.com/app.git#v1.2:service
+  tar cz . | rbox build -t app -                    # an archive is the context
   printf 'FROM busybox\\nRUN date > /built\\n' | rbox build -t dated -
   rbox build --network shop -t app .                # RUN is on the network of this name
 
@@ -69,7 +71,7 @@ pub(crate) struct Build {
 
 impl Execute for Build {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let request = self.flags.request()?;
+        let request = self.flags.request(&global.engine.build_dir())?;
         if self.push && request.names.is_empty() {
             return Err(crate::command::error::bad_input("tag is needed when pushing to registry"));
         }
