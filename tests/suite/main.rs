@@ -58,6 +58,7 @@ mod pull;
 mod push;
 mod reading;
 mod registry_faults;
+mod remake;
 mod removal;
 mod restart;
 mod run;

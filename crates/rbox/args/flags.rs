@@ -494,6 +494,10 @@ impl Security {
                 ("no-new-privileges", Some("false")) => out.no_new_privileges = false,
                 ("seccomp", Some("unconfined")) => out.seccomp = SeccompMode::Unconfined,
                 ("seccomp", Some("builtin")) => out.seccomp = SeccompMode::Default,
+                // As `inspect` has it: the profile itself.
+                ("seccomp", Some(text)) if text.starts_with('{') => {
+                    out.seccomp = SeccompMode::Profile(checked(text)?);
+                }
                 ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
                 ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
                 ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
@@ -517,6 +521,12 @@ fn profile(path: &str) -> anyhow::Result<String> {
     rbox_engine::engine::check_seccomp(&text)
         .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
     Ok(text)
+}
+
+/// A seccomp profile that is the option's own text.
+fn checked(text: &str) -> anyhow::Result<String> {
+    rbox_engine::engine::check_seccomp(text).map_err(|e| bad_input(format!("seccomp profile: {e}")))?;
+    Ok(text.to_owned())
 }
 
 /// Variables of files, then of options. A name alone passes this process's value on, if it has one.
