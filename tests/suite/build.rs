@@ -483,6 +483,51 @@ fn a_repository_is_a_context_and_a_source() {
 }
 
 #[test]
+fn what_is_built_goes_where_it_is_wanted() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let text = format!(
+        "FROM {BUSYBOX} AS work\nRUN mkdir -p /made/dir && echo one > /made/dir/file && chown 7:8 /made/dir/file && ln -s /etc/passwd /made/link\n\
+         FROM scratch\nCOPY --from=work /made /\n"
+    );
+    let at = |name: &str| b.own.dir.join(name);
+    let path = |name: &str| at(name).to_str().unwrap().to_owned();
+    b.built(&text, &["-o", &path("files"), "-o", &format!("type=tar,dest={}", path("files.tar"))]);
+    assert_eq!(std::fs::read_to_string(at("files").join("dir/file")).unwrap(), "one\n");
+    assert_eq!(std::fs::read_link(at("files").join("link")).unwrap(), Path::new("/etc/passwd"));
+    let owner =
+        std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(at("files").join("dir/file")).unwrap());
+    assert_eq!(owner, 0, "whoever called has it");
+    let listed = t.program("tar", ["--numeric-owner", "-tvf", &path("files.tar")]).run().ok();
+    assert!(listed.contains("7/8") && listed.contains("dir/file"), "{listed}");
+    assert_eq!(b.own.run(&["images", "-q", "made"]).ok(), "", "no image was asked for");
+    let piped = b.build(&text, &["-o", "-"]);
+    assert!(piped.code == 0 && piped.stdout.contains("dir/file\0"), "{}", piped.stderr);
+    // Archives of the image.
+    for kind in ["oci", "docker"] {
+        let archive = path(kind);
+        b.built(&text, &["-o", &format!("type={kind},dest={archive}")]);
+        b.own.run(&["rmi", "-f", "made"]).ok();
+        assert!(b.own.run(&["load", "-i", &archive]).ok().contains("Loaded image: made:latest"));
+    }
+    for (flags, code, why) in [
+        (["-o", "type=local"], 125, "dest is required for local output"),
+        (["-o", "type=other,dest=x"], 125, "unsupported exporter type"),
+        (["-o", "/dev/null/x"], 1, "/dev/null/x"),
+    ] {
+        let out = b.build(&text, &flags);
+        assert!(out.code == code && out.stderr.contains(why), "{flags:?}: {} {}", out.code, out.stderr);
+    }
+    // Links that are there already lead nowhere else.
+    std::fs::create_dir_all(at("trap")).unwrap();
+    std::fs::create_dir_all(at("outside")).unwrap();
+    std::os::unix::fs::symlink(at("outside"), at("trap").join("dir")).unwrap();
+    let _ = b.build(&text, &["-o", &path("trap")]);
+    assert_eq!(std::fs::read_dir(at("outside")).unwrap().count(), 0);
+    b.is_tidy();
+}
+
+#[test]
 fn an_archive_is_a_context() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);

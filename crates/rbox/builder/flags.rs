@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rbox_build::{Arrived, BuildRequest, Context, NamedContext, is_remote};
+use rbox_build::{Arrived, BuildRequest, Context, NamedContext, Output, is_remote};
 use rbox_engine::spec::Reference;
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
 use rbox_engine::spec::resources::Resources;
@@ -110,6 +110,7 @@ impl BuildFlags {
             file,
             file_in_context,
             context,
+            outputs: vec![Output::Store],
             contexts: self.contexts(build_dir)?,
             target: self.target.clone().filter(|target| !target.is_empty()),
             build_args,
@@ -303,7 +304,7 @@ impl BuildFlags {
 }
 
 /// The name of an image: it has no digest.
-fn name(text: &str) -> anyhow::Result<Reference> {
+pub(crate) fn name(text: &str) -> anyhow::Result<Reference> {
     let name = Reference::parse(text).map_err(|error| bad_input(format!("invalid tag {text:?}: {error}")))?;
     if name.digest().is_some() {
         return Err(bad_input(format!("invalid tag {text:?}: a name with a digest cannot be given")));

@@ -1,11 +1,12 @@
 //! What a build needs of the engine: trees of layers, programs that run in them, layers of what they changed.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
+use rbox_runtime::rootfs::layer::{PackOptions, pack};
 use rbox_runtime::rootfs::put::{Owners, Place, put};
 
 use crate::engine::Engine;
@@ -49,6 +50,15 @@ pub fn unpack_archive(
 ) -> Result<(), EngineError> {
     let owners = owner.map_or(Owners::Archive, |(uid, gid)| Owners::All(uid, gid));
     put(tar, Place::InRoot { root, path: to }, owners)?;
+    Ok(())
+}
+
+/// Writes all of a tree as a tar archive.
+///
+/// # Errors
+/// It cannot be read, or `into` takes no more.
+pub fn pack_archive(root: BorrowedFd<'_>, into: impl Write) -> Result<(), EngineError> {
+    pack(root, into, &PackOptions::default())?;
     Ok(())
 }
 
