@@ -72,6 +72,7 @@ mod together;
 mod update;
 mod upgrade;
 mod volume_options;
+mod volume_transfer;
 mod volumes;
 mod volumes_from;
 mod waits;

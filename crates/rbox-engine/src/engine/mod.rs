@@ -10,6 +10,7 @@ mod images;
 mod networks;
 mod processes;
 mod prune;
+mod volumes;
 
 use std::fmt;
 use std::sync::Arc;
