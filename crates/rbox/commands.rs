@@ -2,6 +2,7 @@
 
 use crate::builder::{build, cache};
 use crate::command::entry::Entry;
+use crate::compose::config;
 use crate::container::{
     boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
     update,
@@ -9,13 +10,14 @@ use crate::container::{
 use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
 use crate::system::{context, disk, events, info};
-use crate::volume::{transfer, volumes};
+use crate::volume::volumes;
 use crate::{generate, inspect};
 
 /// Words that only lead to other commands.
 pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("builder", "Build images, and manage what builds keep"),
     ("buildx", "Build images, under the name that people type"),
+    ("compose", "Run projects of several services"),
     ("container", "Manage containers"),
     ("context", "Show the one context there is"),
     ("image", "Manage images"),
@@ -63,6 +65,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
         .entering(),
     Entry::of::<cache::Prune>(&["builder prune", "buildx prune"]),
     Entry::of::<cache::Du>(&["builder du", "buildx du"]),
+    Entry::of::<config::Config>(&["compose config", "compose convert"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
     Entry::of::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     Entry::of::<rmi::Tag>(&["tag", "image tag"]),
@@ -77,10 +80,6 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<inspect::InspectVolume>(&["volume inspect"]),
     Entry::of::<volumes::Rm>(&["volume rm", "volume remove"]),
     Entry::of::<volumes::Prune>(&["volume prune"]),
-    Entry::of::<transfer::Export>(&["volume export"]),
-    Entry::of::<transfer::Import>(&["volume import"]),
-    Entry::of::<transfer::CloneVolume>(&["volume clone"]),
-    Entry::of::<transfer::Rename>(&["volume rename"]),
     Entry::of::<networks::Create>(&["network create"]),
     Entry::of::<networks::Ls>(&["network ls", "network list"]),
     Entry::of::<networks::Rm>(&["network rm", "network remove"]),

@@ -12,8 +12,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::error::ErrorKind;
-use clap::{ArgMatches, Command};
+use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
+use crate::args::project::ProjectFlags;
 use crate::command::entry::Entry;
 use crate::command::error::bad_input;
 use crate::command::error::coded;
@@ -31,6 +32,12 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(run(&words))
 }
 
+/// The same where `compose` is the first of its words.
+pub(crate) fn compose() -> ExitCode {
+    let words: Vec<OsString> = std::iter::once("compose".into()).chain(std::env::args_os().skip(1)).collect();
+    ExitCode::from(run(&words))
+}
+
 fn run(words: &[OsString]) -> u8 {
     match dispatch(words) {
         Ok(code) => code,
@@ -39,7 +46,14 @@ fn run(words: &[OsString]) -> u8 {
 }
 
 fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
-    let (global, words) = read_global(words)?;
+    let (mut global, words) = read_global(words)?;
+    let words = if words.first().is_some_and(|word| word == "compose") {
+        let (project, words) = read_project(words)?;
+        global.project = project;
+        words
+    } else {
+        words.to_vec()
+    };
     let word = |at: usize| words.get(at).and_then(|word| word.to_str()).unwrap_or("");
     match word(0) {
         "" if words.is_empty() => return help(&[]),
@@ -94,8 +108,16 @@ fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Commands that touch nothing.
-const NO_ROOT: [&str; 7] =
-    ["completion", "man", "version", "context ls", "context show", "context inspect", "context use"];
+const NO_ROOT: [&str; 8] = [
+    "completion",
+    "compose config",
+    "man",
+    "version",
+    "context ls",
+    "context show",
+    "context inspect",
+    "context use",
+];
 
 fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
@@ -127,7 +149,28 @@ fn read_global(words: &[OsString]) -> anyhow::Result<(Global, &[OsString])> {
     };
     let paths = Paths { root: absolute(root)?, state: absolute(state)? };
     let engine = Engine::open(paths, Arc::new(Warnings));
-    Ok((Global { engine, tree }, left))
+    Ok((Global { engine, tree, project: ProjectFlags::default() }, left))
+}
+
+/// The options between `compose` and its command, and the words without them. Help stays where it is.
+fn read_project(words: &[OsString]) -> anyhow::Result<(ProjectFlags, Vec<OsString>)> {
+    let command = values_of_any_form(ProjectFlags::augment_args(Command::new("compose")))
+        .bin_name("rbox compose")
+        .no_binary_name(true)
+        .disable_help_flag(true);
+    let own = booleans(&command, &words[1..], true).map_err(bad_input)?;
+    let ended = end_options(&command, &own);
+    let at = ended.iter().position(|word| word == "--").unwrap_or(ended.len());
+    let is_help = |word: &&OsString| matches!(word.to_str(), Some("-h" | "--help"));
+    if let Some(word) = ended[..at].iter().find(is_help) {
+        return Ok((ProjectFlags::default(), vec!["compose".into(), word.clone()]));
+    }
+    let matches = command.try_get_matches_from(&ended[..at]).map_err(|error| {
+        bad_input(lacking::flag(&error, "compose").unwrap_or_else(|| one_line(&error, "compose")))
+    })?;
+    let mut left: Vec<OsString> = vec!["compose".into()];
+    left.extend(ended.into_iter().skip(at + 1));
+    Ok((ProjectFlags::from_arg_matches(&matches)?, left))
 }
 
 /// An option before the command.
@@ -257,6 +300,9 @@ pub(crate) fn tree() -> Command {
     for (group, about) in GROUPS {
         let mut command =
             Command::new(*group).about(*about).subcommand_required(true).disable_help_subcommand(true);
+        if *group == "compose" {
+            command = ProjectFlags::augment_args(command);
+        }
         for entry in COMMANDS {
             let mut own = entry.paths.iter().filter_map(|path| path.strip_prefix(group)?.strip_prefix(' '));
             if let Some(name) = own.next() {

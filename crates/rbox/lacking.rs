@@ -12,7 +12,6 @@ const COMMANDS_OF_DOCKER: &[&str] = &[
     "attest",
     "bake",
     "checkpoint",
-    "compose",
     "config",
     "manifest",
     "model",

@@ -4,6 +4,7 @@ mod args;
 mod builder;
 mod command;
 mod commands;
+mod compose;
 mod container;
 mod dispatch;
 mod generate;
@@ -28,6 +29,10 @@ fn main() -> ExitCode {
     match name.to_str() {
         Some("/hello" | "hello") => hello::main(),
         Some("/sbin/docker-init") => small_init::main(),
+        // Compose's own names: what follows are its words.
+        Some(name) if matches!(name.rsplit('/').next(), Some("docker-compose" | "rbox-compose")) => {
+            dispatch::compose()
+        }
         _ => dispatch::main(),
     }
 }

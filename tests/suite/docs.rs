@@ -376,7 +376,6 @@ const RUN: &[&str] = &[
     "docs/commit.md",
     "docs/copy.md",
     "docs/volumes.md",
-    "docs/security.md",
 ];
 
 #[test]

@@ -11,7 +11,6 @@ mod context;
 pub mod dockerfile;
 mod error;
 pub mod expand;
-mod export;
 pub mod ignore;
 mod image;
 mod progress;
@@ -23,8 +22,8 @@ mod tree;
 
 pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, prune_cache};
-pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};
+pub use context::{Context, ContextError, NamedContext};
 pub use error::{At, BuildError};
 pub use progress::{BuildEvent, BuildProgress, Number};
-pub use request::{BuildRequest, Output};
+pub use request::BuildRequest;
 pub use tree::TreeError;

@@ -11,6 +11,9 @@ use rbox_spec::ulimit::{Rlimit, Ulimit};
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit as Bounds, getrlimit, setrlimit};
 
+/// For what shows the environment and copies none of it.
+pub use rbox_sys::process::each_variable;
+
 /// The mask for files that rbox makes for itself. Private ones are made with a private mode besides.
 const OWN_MASK: u32 = 0o022;
 

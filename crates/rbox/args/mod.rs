@@ -8,4 +8,5 @@ pub(crate) mod limits;
 pub(crate) mod network_flags;
 pub(crate) mod patience;
 pub(crate) mod platform;
+pub(crate) mod project;
 pub(crate) mod pruning;

@@ -3,5 +3,4 @@
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod flags;
-pub(crate) mod output;
-mod plain;
+pub(crate) mod plain;

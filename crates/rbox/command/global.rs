@@ -3,6 +3,7 @@
 use rbox_engine::engine::{Engine, Event, Observer};
 use rbox_engine::image::IndexMadeAgain;
 
+use crate::args::project::ProjectFlags;
 use crate::output::escape;
 use crate::output::table::write_all;
 
@@ -13,6 +14,8 @@ pub(crate) struct Global {
     pub(crate) engine: Engine,
     /// All commands as one tree, for what is made from it: help, completions and manual pages.
     pub(crate) tree: fn() -> clap::Command,
+    /// Which project the commands of `compose` mean.
+    pub(crate) project: ProjectFlags,
 }
 
 /// Writes what a user should know to standard error. Pulls are for those who show them ([`crate::image::progress`]).

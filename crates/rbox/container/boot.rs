@@ -219,6 +219,7 @@ mod tests {
         let global = |root: &str, state: &str| Global {
             engine: Engine::open(Paths { root: root.into(), state: state.into() }, Arc::new(Nobody)),
             tree: clap::Command::default,
+            project: crate::args::project::ProjectFlags::default(),
         };
         let usual = unit(Path::new("/usr/bin/rbox"), &global(DEFAULT_ROOT, DEFAULT_STATE)).unwrap();
         assert!(usual.contains("\nExecStart=/usr/bin/rbox system boot --stay\n"), "{usual}");

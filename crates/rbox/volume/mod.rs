@@ -1,4 +1,3 @@
 //! Commands on volumes.
 
-pub(crate) mod transfer;
 pub(crate) mod volumes;

@@ -4,7 +4,6 @@
 //! they are not used, so that programs that read them go on.
 
 mod container;
-pub(crate) mod create_command;
 mod endpoint;
 mod image;
 mod network;

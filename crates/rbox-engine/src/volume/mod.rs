@@ -6,4 +6,3 @@ pub(crate) mod holders;
 pub(crate) mod populate;
 pub(crate) mod record;
 pub(crate) mod store;
-pub(crate) mod transfer;

@@ -1,0 +1,29 @@
+//! The options between `compose` and its command: which project is meant.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+/// Which project is meant.
+#[derive(Debug, Clone, Default, Args)]
+#[allow(clippy::doc_markdown, reason = "they are printed as they stand")]
+pub(crate) struct ProjectFlags {
+    /// A compose file, or - for the standard input; several are laid over each other [env: COMPOSE_FILE]
+    #[arg(short, long = "file", value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// The project's name [env: COMPOSE_PROJECT_NAME] [default: of the file, or of the directory]
+    #[arg(short = 'p', long, value_name = "NAME")]
+    pub(crate) project_name: Option<String>,
+    /// Also the services of a profile; * for all [env: COMPOSE_PROFILES]
+    #[arg(long = "profile", value_name = "PROFILE")]
+    pub(crate) profiles: Vec<String>,
+    /// A file of variables, in place of .env [env: COMPOSE_ENV_FILES]
+    #[arg(long = "env-file", value_name = "FILE")]
+    pub(crate) env_files: Vec<String>,
+    /// Where relative paths lead [default: the directory of the first file]
+    #[arg(long, alias = "workdir", value_name = "DIR")]
+    pub(crate) project_directory: Option<PathBuf>,
+    /// Also networks, volumes, secrets and configs that no service uses
+    #[arg(long)]
+    pub(crate) all_resources: bool,
+}

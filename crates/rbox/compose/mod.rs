@@ -1,0 +1,4 @@
+//! Commands about projects of several services.
+
+pub(crate) mod config;
+pub(crate) mod project;

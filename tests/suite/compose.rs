@@ -1,0 +1,72 @@
+//! `rbox compose`: the command line of projects. What files mean is tested in the crate.
+
+use std::fs;
+
+use crate::harness::{Test, binary};
+
+const SHOP: &str = "services:\n  web:\n    image: nginx:${TAG:-1}\n    depends_on: [db]\n  db: {image: postgres}\n  tool: {image: busybox, profiles: [debug]}\nvolumes: {data: }\n";
+
+#[test]
+fn config_prints_a_project_and_parts_of_it() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("shop");
+    let file = dir.join("compose.yaml");
+    fs::write(&file, SHOP).unwrap();
+    fs::write(dir.join(".env"), "TAG=2\n").unwrap();
+    let file = file.to_str().unwrap();
+    let config =
+        |flags: &[&str]| t.cmd(["compose", "-f", file, "-p", "shop", "config"]).args(flags).run().ok();
+    let whole = "name: shop\nservices:\n  db:\n    image: postgres\n    networks:\n      default: null\n  web:\n    depends_on:\n      db:\n        condition: service_started\n        required: true\n    image: nginx:2\n    networks:\n      default: null\nnetworks:\n  default:\n    name: shop_default\n";
+    assert_eq!(config(&[]), whole.trim_end());
+    assert_eq!(config(&["-q"]), "");
+    assert_eq!(config(&["--services"]), "db\nweb");
+    assert_eq!(config(&["--images", "db"]), "postgres");
+    assert_eq!(config(&["--profiles"]), "debug");
+    assert_eq!(config(&["--networks"]), "default");
+    assert!(config(&["--variables"]).contains("TAG    false      1"), "{}", config(&["--variables"]));
+    let origins = config(&["--origins"]);
+    assert!(origins.contains("/.env") && origins.contains("compose.yaml:3:12"), "{origins}");
+    assert!(config(&["--environment"]).contains("COMPOSE_PROJECT_NAME=shop\n"));
+    assert!(config(&["--format", "json"]).starts_with("{\n  \"name\": \"shop\","));
+    let hashes = config(&["--hash", "*"]);
+    assert_eq!(hashes.lines().map(|line| line.split(' ').count()).collect::<Vec<_>>(), [2, 2]);
+    let out = dir.join("out.yaml");
+    assert_eq!(config(&["-o", out.to_str().unwrap()]), "");
+    assert_eq!(fs::read_to_string(out).unwrap(), whole);
+    let all = t.cmd(["compose", "-f", file, "--profile=debug", "config", "--services"]).run().ok();
+    assert_eq!(all, "db\ntool\nweb");
+    let piped = t.cmd(["compose", "-f", "-", "-p", "x", "config", "--services"]).input(SHOP).run().ok();
+    assert_eq!(piped, "db\nweb");
+}
+
+#[test]
+fn what_is_wrong_is_one_line_and_code_1() {
+    let Some(t) = Test::start() else { return };
+    let refused = |text: &str, words: &[&str]| {
+        t.cmd(["compose", "-f", "-", "config"]).input(text).run().refused(1, words);
+    };
+    refused(
+        "services: {web: {imge: x}}",
+        &[
+            "validating -:1:18: services.web additional properties 'imge' not allowed",
+            "did you mean 'image'?",
+        ],
+    );
+    refused("services: {web: {image: [}", &["failed to parse -:1:"]);
+    t.cmd(["compose", "-f", "/none.yaml", "config"]).run().refused(1, &["open /none.yaml", "o such file"]);
+    t.cmd(["compose", "--files", "x", "config"]).run().refused(125, &["--files"]);
+    t.cmd(["compose", "-f"]).run().refused(125, &["--file"]);
+}
+
+/// Programs look for these names.
+#[test]
+fn it_goes_by_composes_own_names() {
+    let Some(t) = Test::start() else { return };
+    for name in ["docker-compose", "rbox-compose"] {
+        let script = format!("exec -a {name} \"$0\" -f - config --services");
+        let command = t.program("bash", ["-c", &script, binary().to_str().unwrap()]);
+        assert_eq!(command.input(SHOP).run().ok(), "db\nweb");
+    }
+    let help = t.cmd(["compose", "--help"]).run().ok();
+    assert!(help.contains("--project-name") && help.contains("config"), "{help}");
+}
