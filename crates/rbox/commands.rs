@@ -10,7 +10,7 @@ use crate::container::{
 use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
 use crate::system::{context, disk, events, info};
-use crate::volume::volumes;
+use crate::volume::{transfer, volumes};
 use crate::{generate, inspect};
 
 /// Words that only lead to other commands.
@@ -80,6 +80,10 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<inspect::InspectVolume>(&["volume inspect"]),
     Entry::of::<volumes::Rm>(&["volume rm", "volume remove"]),
     Entry::of::<volumes::Prune>(&["volume prune"]),
+    Entry::of::<transfer::Export>(&["volume export"]),
+    Entry::of::<transfer::Import>(&["volume import"]),
+    Entry::of::<transfer::CloneVolume>(&["volume clone"]),
+    Entry::of::<transfer::Rename>(&["volume rename"]),
     Entry::of::<networks::Create>(&["network create"]),
     Entry::of::<networks::Ls>(&["network ls", "network list"]),
     Entry::of::<networks::Rm>(&["network rm", "network remove"]),

@@ -8,11 +8,13 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
 
+use crate::command::each::each;
 use crate::command::entry::Execute;
-use crate::command::error::{BadInput, Coded, NOT_DONE, report};
+use crate::command::error::{BadInput, Coded, NOT_DONE, bad_input, report};
 use crate::command::global::Global;
 use crate::image::images::image_size;
 use crate::output::escape;
+use crate::output::lines::say;
 use crate::output::table::write_all;
 use crate::output::template::Template;
 
@@ -40,9 +42,12 @@ impl Kind {
 #[derive(Debug, Parser)]
 #[command(
     name = "inspect",
-    after_help = "Examples:\n  rbox inspect web\n  rbox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web\n  rbox inspect -f '{{json .Config.Env}}' python:3.11-slim\n  rbox inspect --type volume data"
+    after_help = "Examples:\n  rbox inspect web\n  rbox inspect -f '{{.State.Status}} {{.NetworkSettings.IPAddress}}' web\n  rbox inspect -f '{{json .Config.Env}}' python:3.11-slim\n  rbox inspect --type volume data\n  rbox inspect --create-command web    # the line that makes it again"
 )]
 pub(crate) struct Inspect {
+    /// Print the command line that makes the container again, for a shell; with --format it is Config.CreateCommand
+    #[arg(long)]
+    create_command: bool,
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]
     format: Option<String>,
@@ -59,7 +64,12 @@ pub(crate) struct Inspect {
 
 impl Execute for Inspect {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        show(global, &self.names, self.kind, self.format.as_deref(), self.size)
+        if self.create_command && self.kind.is_some_and(|kind| kind != Kind::Container) {
+            return Err(bad_input("--create-command is for containers only"));
+        }
+        let shown = Shown { size: self.size, create_command: self.create_command };
+        let kind = if self.create_command { Some(Kind::Container) } else { self.kind };
+        show(global, &self.names, kind, self.format.as_deref(), shown)
     }
 }
 
@@ -79,7 +89,7 @@ macro_rules! inspect_one_kind {
 
         impl Execute for $name {
             fn execute(self, global: &Global) -> anyhow::Result<u8> {
-                show(global, &self.names, Some(Kind::$kind), self.format.as_deref(), false)
+                show(global, &self.names, Some(Kind::$kind), self.format.as_deref(), Shown::default())
             }
         }
     };
@@ -118,7 +128,7 @@ pub(crate) struct InspectNetwork {
 impl Execute for InspectNetwork {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let Self { format, verbose: _, names } = self;
-        show(global, &names, Some(Kind::Network), format.as_deref(), false)
+        show(global, &names, Some(Kind::Network), format.as_deref(), Shown::default())
     }
 }
 
@@ -126,9 +136,12 @@ impl Execute for InspectNetwork {
 #[derive(Debug, Parser)]
 #[command(
     name = "inspect",
-    after_help = "Examples:\n  rbox container inspect web\n  rbox container inspect -s -f '{{.SizeRw}}' web"
+    after_help = "Examples:\n  rbox container inspect web\n  rbox container inspect -s -f '{{.SizeRw}}' web\n  rbox container inspect --create-command web"
 )]
 pub(crate) struct InspectContainer {
+    /// Print the command line that makes the container again, for a shell; with --format it is Config.CreateCommand
+    #[arg(long)]
+    create_command: bool,
     /// Format output using a Go template, or 'json'
     #[arg(short, long)]
     format: Option<String>,
@@ -142,7 +155,8 @@ pub(crate) struct InspectContainer {
 
 impl Execute for InspectContainer {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        show(global, &self.names, Some(Kind::Container), self.format.as_deref(), self.size)
+        let shown = Shown { size: self.size, create_command: self.create_command };
+        show(global, &self.names, Some(Kind::Container), self.format.as_deref(), shown)
     }
 }
 
@@ -154,14 +168,29 @@ pub(crate) fn parse(text: &str) -> Result<Template, Coded> {
     Template::parse(text).map_err(|error| Coded { message: error.to_string(), code: BAD_TEMPLATE })
 }
 
+/// What is shown of containers beside the rest.
+#[derive(Clone, Copy, Default)]
+struct Shown {
+    size: bool,
+    create_command: bool,
+}
+
 fn show(
     global: &Global,
     names: &[String],
     kind: Option<Kind>,
     format: Option<&str>,
-    size: bool,
+    shown: Shown,
 ) -> anyhow::Result<u8> {
     let mut out = std::io::stdout();
+    if shown.create_command && format.is_none() {
+        return Ok(each(names, |name| {
+            let container = global.engine.container(name)?;
+            let words = global.engine.create_command(&container)?;
+            let line: Vec<String> = words.iter().map(|word| escape::shell(word)).collect();
+            say(&line.join(" "))
+        }));
+    }
     let template = match format {
         None | Some("" | "json") => None,
         Some(text) => Some(parse(text)?),
@@ -169,7 +198,7 @@ fn show(
     let mut found = Vec::new();
     let (mut code, mut printed) = (0, false);
     for name in names {
-        match look_up(global, name, kind, size) {
+        match look_up(global, name, kind, shown) {
             Ok((kind, value)) => match &template {
                 Some(template) => {
                     // One that has not what is asked for keeps none of the others from being shown.
@@ -208,13 +237,13 @@ pub(crate) fn pretty(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(String::from_utf8(text)?)
 }
 
-fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyhow::Result<(Kind, Value)> {
+fn look_up(global: &Global, name: &str, kind: Option<Kind>, shown: Shown) -> anyhow::Result<(Kind, Value)> {
     let kinds = match &kind {
         Some(kind) => std::slice::from_ref(kind),
         None => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
     };
     for kind in kinds {
-        if let Some(value) = look_up_as(global, name, *kind, size)? {
+        if let Some(value) = look_up_as(global, name, *kind, shown)? {
             return Ok((*kind, value));
         }
     }
@@ -227,15 +256,19 @@ fn look_up(global: &Global, name: &str, kind: Option<Kind>, size: bool) -> anyho
     }
 }
 
-fn look_up_as(global: &Global, name: &str, kind: Kind, size: bool) -> anyhow::Result<Option<Value>> {
+fn look_up_as(global: &Global, name: &str, kind: Kind, shown: Shown) -> anyhow::Result<Option<Value>> {
     match kind {
         Kind::Container => {
             let container = match global.engine.container(name) {
                 Err(EngineError::NoContainer(_)) => return Ok(None),
                 other => other?,
             };
-            let size = size.then(|| image_size(global, &container)).transpose()?;
-            Ok(Some(global.engine.inspect(&container, size)))
+            let size = shown.size.then(|| image_size(global, &container)).transpose()?;
+            let mut value = global.engine.inspect(&container, size);
+            if let (true, Some(config)) = (shown.create_command, value["Config"].as_object_mut()) {
+                config.insert("CreateCommand".into(), global.engine.create_command(&container)?.into());
+            }
+            Ok(Some(value))
         }
         Kind::Image => Ok(global.engine.images()?.find(name)?.as_ref().map(inspect::image)),
         Kind::Volume => {

@@ -387,7 +387,7 @@ fn words_that_programs_match() {
             125,
             "conflicting options: hostname and the UTS mode",
         ),
-        (&["run", "--pid", "container:x", BUSYBOX], 125, "--pid container:x"),
+        (&["run", "--pid", "container:x", BUSYBOX], 125, "No such container: x"),
         (&["run", "--umask", "9", BUSYBOX], 125, "invalid umask"),
         (&["run", "--gpus", "all", BUSYBOX], 125, "docker's flag --gpus is not supported"),
         (&["rum", BUSYBOX], 125, "did you mean run?"),

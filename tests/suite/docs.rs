@@ -376,6 +376,7 @@ const RUN: &[&str] = &[
     "docs/commit.md",
     "docs/copy.md",
     "docs/volumes.md",
+    "docs/security.md",
 ];
 
 #[test]

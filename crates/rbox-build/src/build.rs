@@ -13,14 +13,14 @@ use crate::checks::{self, Given, Report};
 use crate::error::BuildError;
 use crate::image;
 use crate::progress::{BuildEvent, BuildProgress};
-use crate::request::BuildRequest;
+use crate::request::{BuildRequest, Output};
 use crate::stage::{Stage, StageLayer, is_predefined};
 
 /// What a build came to.
 #[derive(Debug)]
 pub struct Built {
-    /// The image.
-    pub image: Image,
+    /// The image, if one was wanted.
+    pub image: Option<Image>,
 }
 
 /// Builds an image. Only a process of one thread can do this.
@@ -70,7 +70,13 @@ impl Builder<'_> {
     fn build(&mut self) -> Result<Built, BuildError> {
         let target = self.target()?;
         let stage = self.stage(target)?;
-        let image = self.register(&stage)?;
+        let mut image = None;
+        for output in &self.request.outputs {
+            match output {
+                Output::Store => image = Some(self.register(&stage)?),
+                files => self.export(&stage, files)?,
+            }
+        }
         self.warn_unconsumed();
         Ok(Built { image })
     }

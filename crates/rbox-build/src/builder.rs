@@ -2,21 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
 use rbox_engine::engine::Engine;
 use rbox_image::{ImageStore, Transaction};
 use rbox_spec::Platform;
-use rbox_sys::lock::{self, How, Patience};
-use rbox_sys::own;
 
 use crate::cache::{KnownFiles, Last, StepCache};
-use crate::context::{OpenContext, open_dir};
+use crate::context::{OpenContext, Work};
 use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
-use crate::error::{BuildError, io_error};
+use crate::error::BuildError;
 use crate::expand::Lexer;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::BuildRequest;
@@ -199,57 +195,4 @@ fn check_frontend(name: &str) -> Result<(), BuildError> {
     Err(BuildError::Invalid(format!(
         "# syntax={name}: no other frontend than docker/dockerfile is there, which is built in: what reads the file runs in no container"
     )))
-}
-
-/// The directory of one build, which goes with it; or with the next build, should this one be killed.
-pub(crate) struct Work {
-    dir: PathBuf,
-    _lock: File,
-    next: Cell<u32>,
-}
-
-impl Work {
-    fn begin(build_dir: &Path) -> Result<Self, BuildError> {
-        let all = build_dir.join("work");
-        own::make_private(&all).map_err(io_error("make directory", &all))?;
-        // A directory that is just being made has no lock yet.
-        let turn = open_dir(&all)?;
-        lock::take(&turn, How::Exclusive, Patience::WORK).map_err(io_error("lock", &all))?;
-        sweep(&all);
-        let name = format!("{}-{}", std::process::id(), jiff::Timestamp::now().as_nanosecond());
-        let dir = all.join(name);
-        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
-        let lock = File::from(open_dir(&dir)?);
-        lock::try_take(&lock, How::Exclusive).map_err(|error| io_error("lock", &dir)(error.into()))?;
-        Ok(Self { dir, _lock: lock, next: Cell::new(0) })
-    }
-
-    /// A directory that is not there yet.
-    pub(crate) fn fresh(&self) -> PathBuf {
-        self.next.set(self.next.get() + 1);
-        self.dir.join(self.next.get().to_string())
-    }
-
-    /// An empty directory.
-    fn empty(&self) -> Result<PathBuf, BuildError> {
-        let dir = self.dir.join("empty");
-        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
-        Ok(dir)
-    }
-}
-
-impl Drop for Work {
-    fn drop(&mut self) {
-        let _ = rbox_sys::removal::remove_tree(&self.dir);
-    }
-}
-
-/// Removes what builds left that were killed.
-fn sweep(all: &Path) {
-    for entry in std::fs::read_dir(all).into_iter().flatten().flatten() {
-        let Ok(dir) = open_dir(&entry.path()) else { continue };
-        if lock::try_take(&dir, How::Exclusive).unwrap_or(false) {
-            let _ = rbox_sys::removal::remove_tree(&entry.path());
-        }
-    }
 }

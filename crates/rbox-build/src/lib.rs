@@ -11,6 +11,7 @@ mod context;
 pub mod dockerfile;
 mod error;
 pub mod expand;
+mod export;
 pub mod ignore;
 mod image;
 mod progress;
@@ -22,8 +23,8 @@ mod tree;
 
 pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, prune_cache};
-pub use context::{Context, ContextError, NamedContext};
+pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};
 pub use error::{At, BuildError};
 pub use progress::{BuildEvent, BuildProgress, Number};
-pub use request::BuildRequest;
+pub use request::{BuildRequest, Output};
 pub use tree::TreeError;

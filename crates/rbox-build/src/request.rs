@@ -8,6 +8,19 @@ use rbox_spec::{Platform, Reference};
 
 use crate::context::{Context, NamedContext};
 
+/// Where a build's result goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// An image, into the store.
+    Store,
+    /// The files, into a directory of the host's, which is made if it is not there.
+    Directory(PathBuf),
+    /// The files, as a tar archive.
+    Tar(PathBuf),
+    /// The same, to standard output.
+    Stdout,
+}
+
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -25,6 +38,8 @@ pub struct BuildRequest {
     pub target: Option<String>,
     /// `--build-arg`.
     pub build_args: BTreeMap<String, String>,
+    /// Where the result goes; nowhere but into the cache if there is none.
+    pub outputs: Vec<Output>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--tag`.

@@ -42,7 +42,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
     let mounts = trace::step(
         "open the sources of mounts",
         "Files of the host are opened here, outside, so that the container's tree cannot lead them elsewhere.",
-        || plan::prepare(launch.spec.mounts().as_deref().unwrap_or_default(), launch.cgroups_v1),
+        || plan::prepare(launch.spec.mounts().as_deref().unwrap_or_default(), launch.cgroups_v1, launch.shm),
     )?;
     let namespaces = plan::namespaces(launch.spec);
     let (mut parent, child) = handshake::pair()?;

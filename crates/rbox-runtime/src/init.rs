@@ -318,7 +318,9 @@ impl<'a> Init<'a> {
     fn adjust_oom_score(&mut self) -> Result<(), StepError> {
         let score = self.launch.spec.process().as_ref().and_then(Process::oom_score_adj);
         if let (Some(score), Some(proc)) = (score, self.mounts.proc()) {
-            write_beneath(proc, Path::new("1/oom_score_adj"), score.to_string().as_bytes())?;
+            // By its number there, which is not 1 in a PID namespace that was joined or is the host's.
+            let own = format!("{}/oom_score_adj", rustix::process::getpid().as_raw_nonzero());
+            write_beneath(proc, Path::new(&own), score.to_string().as_bytes())?;
         }
         Ok(())
     }

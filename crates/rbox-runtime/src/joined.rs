@@ -12,9 +12,12 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxNamespaceType as Kind, Spec};
 use rbox_namespace::handshake::{self, ChildEnd, Told};
+use rbox_sys::file::open_beneath;
+use rbox_sys::mount::{Attr, clone_tree, is_mount_root, set_attributes};
 use rbox_sys::process::{self, Child, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 
 use crate::credentials::{StepError, fail};
 use crate::error::RuntimeError;
@@ -157,4 +160,52 @@ fn enter(namespace: &JoinedNamespace) -> Result<(), StepError> {
         let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     }
     Ok(())
+}
+
+/// A copy of the mount at `path` in the mount namespace of the process behind `pidfd`, as a mount of its own. Only there can it be made,
+/// so a child goes there. No link is followed, and it must be the root of a tmpfs: programs in there may have put anything there.
+pub fn mount_inside(pidfd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RuntimeError> {
+    const STEP: &str = "copy a mount of another container";
+    let (mut parent, channel) = handshake::pair()?;
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let child = match process::clone3(CloneFlags::empty(), None)? {
+        Side::Child => {
+            drop(parent);
+            trace::set_actor("container");
+            let copied = trace::step(STEP, "A mount can be copied in its own namespace only.", || {
+                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
+                copy_tmpfs(path)
+            });
+            match copied {
+                Ok(mount) => process::exit_now(i32::from(channel.terminal(mount.as_fd()).is_err())),
+                Err(error) => fail(&channel, STEP, &error),
+            }
+        }
+        Side::Parent(child) => child,
+    };
+    drop(channel);
+    let heard = parent.hear(child.pidfd.as_fd());
+    let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
+    match heard? {
+        Told::Terminal(mount) => Ok(mount),
+        Told::Failed(failure) => Err(RuntimeError::Init(failure)),
+        _ => Err(RuntimeError::Killed),
+    }
+}
+
+fn copy_tmpfs(path: &Path) -> Result<OwnedFd, StepError> {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+        .map_err(|errno| SysError::new("open", "\"/\"".into(), errno))?;
+    let below = path.strip_prefix("/").unwrap_or(path);
+    let place = open_beneath(&root, below, OFlags::PATH | OFlags::DIRECTORY, 0)
+        .map_err(|error| StepError::new(format!("{}: {error}", path.display())))?;
+    let is_tmpfs = rustix::fs::fstatfs(&place).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC);
+    if !is_tmpfs || !is_mount_root(&place)? {
+        return Err(StepError::new(format!("{} in there is no tmpfs", path.display())));
+    }
+    let copy = clone_tree(&place, Path::new(""), false)?;
+    let attr = Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV | Attr::MOUNT_ATTR_NOEXEC;
+    set_attributes(&copy, attr, Attr::MOUNT_ATTR_RDONLY, MountPropagationFlags::PRIVATE, false)?;
+    Ok(copy)
 }

@@ -29,6 +29,8 @@ pub struct Launch<'a> {
     pub netns: Option<BorrowedFd<'a>>,
     /// The namespaces that the config has paths of.
     pub joined: &'a [JoinedNamespace],
+    /// What is mounted at /dev/shm where the config binds something there: that of a joined IPC namespace.
+    pub shm: Option<BorrowedFd<'a>>,
     /// For a container that another process starts, later.
     pub later: Option<Later<'a>>,
     /// The seccomp filter, compiled.

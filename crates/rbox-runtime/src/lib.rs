@@ -28,7 +28,7 @@ mod streams;
 pub use create::{Created, Running, create};
 pub use error::RuntimeError;
 pub use join::{JoinRequest, Joined, join};
-pub use joined::{JoinedNamespace, open_namespaces};
+pub use joined::{JoinedNamespace, mount_inside, open_namespaces};
 pub use launch::{Later, Launch, Stdio};
 pub use mounts::PROC_FILES;
 pub use plan::{Bind, PreparedMount, SUBPATH, Source};

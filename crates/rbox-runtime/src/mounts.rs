@@ -121,6 +121,7 @@ impl<'a> Mounts<'a> {
                     other => Ok(other?),
                 }
             }
+            Source::Given(mount) => Ok(attach(mount, self.place_of_users(target, true)?)?),
             Source::CgroupsV1(groups) => self.mount_groups(target, &groups),
         }
     }
@@ -303,6 +304,7 @@ fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
             _ => ("mount tmpfs", "Memory, as asked for."),
         },
         Source::Tree { .. } => ("bind mount", "A file or directory of the host, or a volume, seen inside."),
+        Source::Given(_) => ("bind mount", "What belongs to the namespace that is shared."),
         Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
     }
 }

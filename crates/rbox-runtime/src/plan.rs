@@ -1,6 +1,6 @@
 //! What the child will need, made ready by the parent: descriptors instead of paths.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
@@ -42,6 +42,8 @@ pub enum Source {
         /// How to make it.
         bind: Bind,
     },
+    /// A mount that the caller has made.
+    Given(OwnedFd),
     /// The v1 controllers' groups of this container, each with the names of its controllers, below a tmpfs.
     CgroupsV1(Vec<(String, PathBuf)>),
 }
@@ -51,31 +53,42 @@ pub const SUBPATH: &str = "subpath=";
 
 const KINDS: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup2", "cgroup"];
 
-/// Opens the sources of all mounts. `cgroups_v1` stand in for a `cgroup` mount on hosts without a v2 tree.
+/// Opens the sources of all mounts. `cgroups_v1` stand in for a `cgroup` mount on hosts without a v2 tree, `shm` for what is bound to
+/// /dev/shm.
 pub(crate) fn prepare(
     mounts: &[Mount],
     cgroups_v1: Option<&[(String, PathBuf)]>,
+    shm: Option<BorrowedFd<'_>>,
 ) -> Result<Vec<PreparedMount>, RuntimeError> {
     mounts
         .iter()
         .map(|mount| {
-            let source = match mount.typ().as_deref() {
-                Some("bind") => bind(mount)?,
-                Some("cgroup") if cgroups_v1.is_some() => {
-                    Source::CgroupsV1(cgroups_v1.unwrap_or_default().to_vec())
-                }
-                Some("cgroup") => fresh("cgroup2", mount),
-                Some(kind) => match KINDS.iter().find(|k| **k == kind) {
-                    Some(kind) => fresh(kind, mount),
-                    None => return Err(RuntimeError::Config(format!("mount type {kind} is not supported"))),
+            let given = shm.filter(|_| mount.destination() == Path::new("/dev/shm"));
+            let source = match (mount.typ().as_deref(), given) {
+                (Some("bind"), Some(shm)) => Source::Given(
+                    shm.try_clone_to_owned()
+                        .map_err(|e| SysError::new("dup", rbox_sys::trace::fd(shm), e))?,
+                ),
+                (kind, _) => match kind {
+                    Some("bind") => bind(mount)?,
+                    Some("cgroup") if cgroups_v1.is_some() => {
+                        Source::CgroupsV1(cgroups_v1.unwrap_or_default().to_vec())
+                    }
+                    Some("cgroup") => fresh("cgroup2", mount),
+                    Some(kind) => match KINDS.iter().find(|k| **k == kind) {
+                        Some(kind) => fresh(kind, mount),
+                        None => {
+                            return Err(RuntimeError::Config(format!("mount type {kind} is not supported")));
+                        }
+                    },
+                    None if has_option(mount, "bind") || has_option(mount, "rbind") => bind(mount)?,
+                    None => {
+                        return Err(RuntimeError::Config(format!(
+                            "mount on {} has no type",
+                            mount.destination().display()
+                        )));
+                    }
                 },
-                None if has_option(mount, "bind") || has_option(mount, "rbind") => bind(mount)?,
-                None => {
-                    return Err(RuntimeError::Config(format!(
-                        "mount on {} has no type",
-                        mount.destination().display()
-                    )));
-                }
             };
             Ok(PreparedMount { target: mount.destination().clone(), source })
         })

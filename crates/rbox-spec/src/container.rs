@@ -200,8 +200,8 @@ pub struct HostConfig {
     pub cgroup_parent: Option<String>,
     /// `--cgroupns=host`: it sees the host's tree of control groups.
     pub cgroupns_host: bool,
-    /// `--pid=host`: it sees the host's processes.
-    pub pid_host: bool,
+    /// `--pid`.
+    pub pid: PidMode,
     /// `--uts=host`: it has the host's name.
     pub uts_host: bool,
     /// `--ipc`.
@@ -234,26 +234,63 @@ pub struct HostConfig {
     pub timeout: Option<u64>,
 }
 
+/// `--pid`: whose processes it sees.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PidMode {
+    /// Its own.
+    #[default]
+    Private,
+    /// The host's.
+    Host,
+    /// Those of another container, by its id.
+    Container(String),
+}
+
+/// As `inspect` spells it: nothing for its own.
+impl std::fmt::Display for PidMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Private => Ok(()),
+            Self::Host => f.write_str("host"),
+            Self::Container(id) => write!(f, "container:{id}"),
+        }
+    }
+}
+
 /// `--ipc`: whose System V objects, message queues and /dev/shm it has.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IpcMode {
     /// Its own.
     #[default]
     Private,
+    /// Its own, and others may share it.
+    Shareable,
     /// Its own, without /dev/shm.
     None,
     /// The host's.
     Host,
+    /// Those of another container, by its id.
+    Container(String),
 }
 
 impl IpcMode {
-    /// As `inspect` spells it.
-    pub fn as_str(self) -> &'static str {
+    /// Whether its IPC namespace is its own.
+    pub fn is_own(&self) -> bool {
+        matches!(self, Self::Private | Self::Shareable | Self::None)
+    }
+}
+
+/// As `inspect` spells it.
+impl std::fmt::Display for IpcMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Private => "private",
-            Self::None => "none",
-            Self::Host => "host",
+            Self::Private => f.write_str("private"),
+            Self::Shareable => f.write_str("shareable"),
+            Self::None => f.write_str("none"),
+            Self::Host => f.write_str("host"),
+            Self::Container(id) => write!(f, "container:{id}"),
         }
     }
 }
@@ -344,11 +381,11 @@ impl HostConfig {
             "DnsSearch": self.dns_search,
             "ExtraHosts": list(&self.extra_hosts),
             "GroupAdd": list(&self.group_add),
-            "IpcMode": self.ipc.as_str(),
+            "IpcMode": self.ipc.to_string(),
             "Cgroup": "",
             "Links": list(&self.links.iter().map(Link::as_docker).collect::<Vec<_>>()),
             "OomScoreAdj": self.oom_score_adj.unwrap_or(0),
-            "PidMode": if self.pid_host { "host" } else { "" },
+            "PidMode": self.pid.to_string(),
             "Privileged": self.privileged,
             "PublishAllPorts": self.publish_all,
             "ReadonlyRootfs": self.read_only,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rbox_engine::spec::container::{
-    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, SeccompMode,
+    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, PidMode, SeccompMode,
 };
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
@@ -95,7 +95,7 @@ pub(crate) struct ContainerFlags {
     /// Run a small init as PID 1 that reaps processes and passes signals on
     #[arg(long)]
     init: bool,
-    /// Whose shared memory and queues it has: private (its own), none (without /dev/shm) or host
+    /// Whose shared memory and queues it has: private, shareable, none (without /dev/shm), host or container:NAME
     #[arg(long, value_name = "MODE")]
     ipc: Option<String>,
     /// Keep standard input open
@@ -128,7 +128,7 @@ pub(crate) struct ContainerFlags {
     /// Preference of the host to kill it when memory is short (-1000 to 1000)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     oom_score_adj: Option<i32>,
-    /// Processes it sees: its own, or host for all of the host's
+    /// Processes it sees: its own, or host for all of the host's, or container:NAME
     #[arg(long, value_name = "MODE")]
     pid: Option<String>,
     /// Write the host's PID of its first process to this file at each start
@@ -311,9 +311,9 @@ impl ContainerFlags {
             restart: self.limits.restart()?.unwrap_or_default(),
             cgroup_parent: self.cgroup_parent.clone().filter(|parent| !parent.is_empty()),
             cgroupns_host: self.cgroupns.as_deref() == Some("host"),
-            pid_host: of_host("--pid", self.pid.as_deref())?,
-            uts_host: of_host("--uts", self.uts.as_deref())?,
-            ipc: ipc(self.ipc.as_deref())?,
+            pid: pid_mode(self.pid.as_deref())?,
+            uts_host: uts_host(self.uts.as_deref())?,
+            ipc: ipc_mode(self.ipc.as_deref())?,
             annotations: pairs("--annotation", &self.annotation)?,
             log_driver: log_driver(self.log_driver.as_deref(), &self.log_opt)?,
             init: self.init,
@@ -368,30 +368,44 @@ impl ContainerFlags {
     }
 }
 
-/// `--pid` and `--uts`: whether the host's are wanted.
-fn of_host(flag: &str, mode: Option<&str>) -> anyhow::Result<bool> {
+/// `--uts`: whether the host's name is wanted.
+fn uts_host(mode: Option<&str>) -> anyhow::Result<bool> {
     match mode {
         None | Some("" | "private") => Ok(false),
         Some("host") => Ok(true),
-        Some(other) if other.starts_with("container:") => Err(bad_input(format!(
-            "{flag} {other}: namespaces of another container cannot be shared, only host is supported"
-        ))),
-        Some(other) => Err(bad_input(format!("{flag}: invalid mode \"{other}\": it takes host"))),
+        Some(other) => Err(bad_input(format!("--uts: invalid UTS mode: \"{other}\": it takes host"))),
     }
 }
 
-fn ipc(mode: Option<&str>) -> anyhow::Result<IpcMode> {
-    match mode {
-        None | Some("" | "private") => Ok(IpcMode::Private),
-        Some("none") => Ok(IpcMode::None),
-        Some("host") => Ok(IpcMode::Host),
-        Some(other) if other == "shareable" || other.starts_with("container:") => Err(bad_input(format!(
-            "--ipc {other}: memory cannot be shared with another container, only private, none and host are supported"
-        ))),
-        Some(other) => {
-            Err(bad_input(format!("--ipc: invalid mode \"{other}\": it takes private, none or host")))
-        }
-    }
+/// What `container:NAME` names.
+fn of_container(mode: &str) -> Option<String> {
+    mode.strip_prefix("container:").filter(|name| !name.is_empty()).map(str::to_owned)
+}
+
+fn pid_mode(mode: Option<&str>) -> anyhow::Result<PidMode> {
+    let mode = match mode {
+        None | Some("" | "private") => return Ok(PidMode::Private),
+        Some("host") => return Ok(PidMode::Host),
+        Some(other) => other,
+    };
+    of_container(mode).map(PidMode::Container).ok_or_else(|| {
+        bad_input(format!("--pid: invalid PID mode: \"{mode}\": it takes host or container:NAME"))
+    })
+}
+
+fn ipc_mode(mode: Option<&str>) -> anyhow::Result<IpcMode> {
+    let mode = match mode {
+        None | Some("" | "private") => return Ok(IpcMode::Private),
+        Some("shareable") => return Ok(IpcMode::Shareable),
+        Some("none") => return Ok(IpcMode::None),
+        Some("host") => return Ok(IpcMode::Host),
+        Some(other) => other,
+    };
+    of_container(mode).map(IpcMode::Container).ok_or_else(|| {
+        bad_input(format!(
+            "--ipc: invalid IPC mode: {mode}: it takes private, shareable, none, host or container:NAME"
+        ))
+    })
 }
 
 /// `--log-driver`, whose options `--log-opt` has.
@@ -480,6 +494,10 @@ impl Security {
                 ("no-new-privileges", Some("false")) => out.no_new_privileges = false,
                 ("seccomp", Some("unconfined")) => out.seccomp = SeccompMode::Unconfined,
                 ("seccomp", Some("builtin")) => out.seccomp = SeccompMode::Default,
+                // As `inspect` has it: the profile itself.
+                ("seccomp", Some(text)) if text.starts_with('{') => {
+                    out.seccomp = SeccompMode::Profile(checked(text)?);
+                }
                 ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
                 ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
                 ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
@@ -503,6 +521,12 @@ fn profile(path: &str) -> anyhow::Result<String> {
     rbox_engine::engine::check_seccomp(&text)
         .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
     Ok(text)
+}
+
+/// A seccomp profile that is the option's own text.
+fn checked(text: &str) -> anyhow::Result<String> {
+    rbox_engine::engine::check_seccomp(text).map_err(|e| bad_input(format!("seccomp profile: {e}")))?;
+    Ok(text.to_owned())
 }
 
 /// Variables of files, then of options. A name alone passes this process's value on, if it has one.

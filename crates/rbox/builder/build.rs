@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use rbox_build::{BuildError, BuildRequest};
+use rbox_build::{BuildError, BuildRequest, Output};
 
-use crate::builder::flags::BuildFlags;
+use crate::builder::flags::{BuildFlags, name};
+use crate::builder::output::Outputs;
 use crate::builder::plain::Plain;
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, message};
@@ -26,7 +27,11 @@ use crate::output::table::write_all;
   rbox build -t app .                               # the Dockerfile of this directory
   rbox build -t app -f docker/prod.Dockerfile --target web .
   rbox build --build-arg VERSION=2 --secret id=token,src=token.txt -t app:2 .
+  rbox build -t app https://git.example.com/app.git#v1.2:service
+  tar cz . | rbox build -t app -                    # an archive is the context
   printf 'FROM busybox\\nRUN date > /built\\n' | rbox build -t dated -
+  rbox build -o out --target binaries .             # the files of a stage, into the directory out
+  rbox build -o type=oci,dest=app.tar -t app .
   rbox build --network shop -t app .                # RUN is on the network of this name
 
 What is not carried out again comes from the cache; for what is, a line says what is different from the last time."
@@ -47,6 +52,10 @@ pub(crate) struct Build {
     /// Write what the build came to, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<String>,
+    /// Where it goes: a directory for its files, or type=local|tar|docker|oci|image|registry|cacheonly[,dest=PATH][,name=NAME]; - for a
+    /// tar archive on standard output (default: the image store)
+    #[arg(short, long, value_name = "OUTPUT")]
+    output: Vec<String>,
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
@@ -69,8 +78,17 @@ pub(crate) struct Build {
 
 impl Execute for Build {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let request = self.flags.request()?;
-        if self.push && request.names.is_empty() {
+        let outputs = Outputs::parse(&self.output)?;
+        let mut request = self.flags.request(&global.engine.build_dir())?;
+        request
+            .names
+            .extend(outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?);
+        request.outputs.clone_from(&outputs.build);
+        let push = self.push || outputs.push;
+        if push && !request.outputs.contains(&Output::Store) {
+            request.outputs.insert(0, Output::Store);
+        }
+        if push && request.names.is_empty() {
             return Err(crate::command::error::bad_input("tag is needed when pushing to registry"));
         }
         if self.check {
@@ -83,7 +101,9 @@ impl Execute for Build {
             Ok(built) => built,
             Err(error) => return Err(failed(&request, &plain, error)),
         };
-        let id = built.image.id.to_string();
+        let Some(image) = built.image else { return Ok(0) };
+        let id = image.id.to_string();
+        outputs.save(&global.engine, &id, &request.names)?;
         if let Some(file) = &self.iidfile {
             write(file, &id)?;
         }
@@ -91,7 +111,7 @@ impl Execute for Build {
             let names: Vec<String> = request.names.iter().map(rbox_engine::spec::Reference::full).collect();
             let mut told = serde_json::json!({
                 "containerimage.config.digest": id,
-                "containerimage.digest": built.image.manifest_digest.to_string(),
+                "containerimage.digest": image.manifest_digest.to_string(),
             });
             if !names.is_empty()
                 && let Some(fields) = told.as_object_mut()
@@ -100,10 +120,12 @@ impl Execute for Build {
             }
             write(file, &format!("{}\n", serde_json::to_string_pretty(&told)?))?;
         }
-        if quiet {
+        let is_taken = outputs.archives.iter().any(|(path, _)| path.is_none())
+            || request.outputs.contains(&Output::Stdout);
+        if quiet && !is_taken {
             say(&id)?;
         }
-        if self.push {
+        if push {
             for name in &request.names {
                 engine.push(name, &rbox_engine::image::PushOptions::default())?;
             }

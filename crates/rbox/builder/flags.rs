@@ -5,7 +5,7 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rbox_build::{BuildRequest, Context, NamedContext};
+use rbox_build::{Arrived, BuildRequest, Context, NamedContext, Output, is_remote};
 use rbox_engine::spec::Reference;
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
 use rbox_engine::spec::resources::Resources;
@@ -27,7 +27,7 @@ pub(crate) struct BuildFlags {
     /// Set a variable of ARG (NAME=VALUE, or NAME for the environment's)
     #[arg(long, value_name = "NAME=VALUE")]
     build_arg: Vec<String>,
-    /// A further context, for FROM and --from (NAME=DIRECTORY, or NAME=docker-image://IMAGE)
+    /// A further context, for FROM and --from (NAME=DIRECTORY, NAME=URL, or NAME=docker-image://IMAGE)
     #[arg(long, value_name = "NAME=CONTEXT")]
     build_context: Vec<String>,
     /// The cgroup that those of RUN are made in
@@ -93,23 +93,25 @@ pub(crate) struct BuildFlags {
     /// Limit of one process of RUN (NAME=SOFT[:HARD])
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
-    /// The context: a directory, or - for a Dockerfile on standard input
-    #[arg(value_name = "PATH | -")]
+    /// The context: a directory, a URL (of a git repository, an archive or a Dockerfile), or - for an archive or a Dockerfile on
+    /// standard input
+    #[arg(value_name = "PATH | URL | -")]
     context: String,
 }
 
 impl BuildFlags {
     /// What is asked for. Reads the Dockerfile and secrets.
-    pub(crate) fn request(&self) -> anyhow::Result<BuildRequest> {
+    pub(crate) fn request(&self, build_dir: &Path) -> anyhow::Result<BuildRequest> {
         let names = self.tag.iter().map(|tag| name(tag)).collect::<anyhow::Result<Vec<_>>>()?;
         let build_args = self.build_args()?;
-        let (context, file_name, file, file_in_context) = self.files()?;
+        let (context, file_name, file, file_in_context) = self.files(build_dir)?;
         Ok(BuildRequest {
             file_name,
             file,
             file_in_context,
             context,
-            contexts: self.contexts()?,
+            outputs: vec![Output::Store],
+            contexts: self.contexts(build_dir)?,
             target: self.target.clone().filter(|target| !target.is_empty()),
             build_args,
             labels: pairs(&self.label, "label")?,
@@ -126,20 +128,17 @@ impl BuildFlags {
     }
 
     /// The context, and the Dockerfile: what it is called, its text, and its path below the context.
-    fn files(&self) -> anyhow::Result<(Context, String, String, Option<String>)> {
+    fn files(&self, build_dir: &Path) -> anyhow::Result<(Context, String, String, Option<String>)> {
         if self.context == "-" {
             if self.file.as_deref() == Some("-") {
                 return Err(bad_input(
                     "invalid argument: can't use stdin for both build context and dockerfile",
                 ));
             }
-            return Ok((Context::Empty, "Dockerfile".to_owned(), standard_input()?, None));
+            return self.arrived(Arrived::read(std::io::stdin(), build_dir)?);
         }
-        if self.context.contains("://") || self.context.starts_with("git@") {
-            return Err(bad_input(format!(
-                "unable to prepare context: {:?} is a URL, which is not supported yet: clone or fetch it, and give the directory",
-                self.context
-            )));
+        if is_remote(&self.context) {
+            return self.arrived(Arrived::fetch(&self.context, build_dir)?);
         }
         let dir = PathBuf::from(&self.context);
         let meta = std::fs::metadata(&dir).map_err(|error| {
@@ -173,7 +172,25 @@ impl BuildFlags {
         Ok((context, name, text, below))
     }
 
-    fn contexts(&self) -> anyhow::Result<BTreeMap<String, NamedContext>> {
+    /// The same, of what is no directory of this host.
+    fn arrived(&self, arrived: Arrived) -> anyhow::Result<(Context, String, String, Option<String>)> {
+        let context = match arrived {
+            Arrived::Dockerfile(text) => return Ok((Context::Empty, "Dockerfile".to_owned(), text, None)),
+            Arrived::Context(context) => context,
+        };
+        if self.file.as_deref() == Some("-") {
+            let text = standard_input()?;
+            return Ok((Context::Fetched(context), "Dockerfile".to_owned(), text, None));
+        }
+        let name = self.file.as_deref().unwrap_or("Dockerfile");
+        let text = context.file(name)?.ok_or_else(|| {
+            anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory")
+        })?;
+        let shown = Path::new(name).file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Ok((Context::Fetched(context), shown, text, Some(name.to_owned())))
+    }
+
+    fn contexts(&self, build_dir: &Path) -> anyhow::Result<BTreeMap<String, NamedContext>> {
         let mut all = BTreeMap::new();
         for text in &self.build_context {
             let Some((name, value)) = text.split_once('=') else {
@@ -181,9 +198,17 @@ impl BuildFlags {
             };
             let context = match value.strip_prefix("docker-image://") {
                 Some(image) => NamedContext::Image(image.to_owned()),
+                None if is_remote(value) => match Arrived::fetch(value, build_dir)? {
+                    Arrived::Context(context) => NamedContext::Files(Context::Fetched(context)),
+                    Arrived::Dockerfile(_) => {
+                        return Err(bad_input(format!(
+                            "invalid context value: {text}: there is no archive and no repository at it"
+                        )));
+                    }
+                },
                 None if value.contains("://") => {
                     return Err(bad_input(format!(
-                        "invalid context value: {text}: a further context is a directory or docker-image://IMAGE"
+                        "invalid context value: {text}: a further context is a directory, a URL of a repository or an archive, or docker-image://IMAGE"
                     )));
                 }
                 None => {
@@ -279,7 +304,7 @@ impl BuildFlags {
 }
 
 /// The name of an image: it has no digest.
-fn name(text: &str) -> anyhow::Result<Reference> {
+pub(crate) fn name(text: &str) -> anyhow::Result<Reference> {
     let name = Reference::parse(text).map_err(|error| bad_input(format!("invalid tag {text:?}: {error}")))?;
     if name.digest().is_some() {
         return Err(bad_input(format!("invalid tag {text:?}: a name with a digest cannot be given")));

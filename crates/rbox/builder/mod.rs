@@ -3,4 +3,5 @@
 pub(crate) mod build;
 pub(crate) mod cache;
 pub(crate) mod flags;
-pub(crate) mod plain;
+pub(crate) mod output;
+mod plain;

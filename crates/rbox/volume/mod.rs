@@ -1,3 +1,4 @@
 //! Commands on volumes.
 
+pub(crate) mod transfer;
 pub(crate) mod volumes;

@@ -15,7 +15,7 @@ use super::absolute;
 use super::carry::Prepared;
 use crate::builder::Builder;
 use crate::cache::{KeyBuilder, Part};
-use crate::context::NamedContext;
+use crate::context::{NamedContext, Repository};
 use crate::dockerfile::{Add, Chmod, Copy, Instruction, Transfer, Word};
 use crate::error::{BuildError, io_error};
 use crate::ignore::Ignore;
@@ -48,6 +48,8 @@ enum Item {
     Text { name: String, text: String },
     /// A file that was fetched, and its time.
     Fetched { name: String, path: PathBuf, time: Option<i64> },
+    /// A repository that was fetched: all of this tree, which is that of a commit.
+    Repository { source: Rc<Source>, commit: String },
     /// An archive that was fetched, to be unpacked: `file` in this tree.
     FetchedArchive { source: Rc<Source> },
     /// An archive of the tree, to be unpacked.
@@ -302,6 +304,7 @@ impl Builder<'_> {
                     let content = Content::of(&source, &[one], &|_| true, &mut NoMemory)?;
                     key.add(Part::Files(name.clone()), &content.digest.to_string());
                 }
+                Item::Repository { commit, .. } => key.other("the commit", commit),
                 Item::FetchedArchive { source } => {
                     let content = Content::of(source, &[fetched_file()], &|_| true, &mut NoMemory)?;
                     key.add(Part::Files("the archive".to_owned()), &content.digest.to_string());
@@ -374,14 +377,11 @@ impl Builder<'_> {
     /// What ADD has to fetch; none for a path.
     fn fetched(&mut self, source: &str, checksum: &str, add: &Add) -> Result<Option<Item>, BuildError> {
         let is_url = source.starts_with("http://") || source.starts_with("https://");
-        let is_repository = source.starts_with("git@")
-            || source.starts_with("git://")
-            || source.starts_with("ssh://")
-            || (is_url && source.split(['#', '?']).next().and_then(|url| url.strip_suffix(".git")).is_some());
-        if is_repository {
-            return Err(BuildError::Invalid(format!(
-                "ADD {source}: git repositories are not supported yet: clone it into the context, and COPY it"
-            )));
+        if let Some(repository) = Repository::parse(source) {
+            let repository = repository.map_err(BuildError::Invalid)?.at(checksum);
+            let (dir, commit) = repository.keeping_git(add.keep_git_dir).get(&self.work.fresh())?;
+            let source = Rc::new(Source { root: open(Some(&dir))?, ignore: None, is_context: true });
+            return Ok(Some(Item::Repository { source, commit }));
         }
         if !is_url {
             return match checksum {
@@ -501,6 +501,7 @@ fn write_item(copier: &mut Copier<'_>, plan: &Plan, item: &Item) -> Result<(), B
             let file = File::open(path).map_err(io_error("open", path))?;
             copier.text(&dir, &name, 0o600, file, *time)?;
         }
+        Item::Repository { source, .. } => copier.contents(source, &whole_tree(), destination, &|_| true)?,
         Item::FetchedArchive { source } => unpack(copier, source, &fetched_file(), destination)?,
         Item::Archive { selected } => {
             if let Some(origin) = &plan.origin {
@@ -509,6 +510,11 @@ fn write_item(copier: &mut Copier<'_>, plan: &Plan, item: &Item) -> Result<(), B
         }
     }
     Ok(())
+}
+
+/// All of a tree.
+fn whole_tree() -> Selected {
+    Selected { path: PathBuf::new(), name: PathBuf::new(), is_dir: true }
 }
 
 /// A fetched file in its tree.

@@ -135,18 +135,6 @@ fn run_config(record: &ContainerRecord) -> RunConfig {
     }
 }
 
-/// What a step of a build has changed, as a layer of the store, which may be an empty one.
-pub(crate) fn layer_of_step(
-    paths: &Paths,
-    transaction: &Transaction<'_>,
-    record: &ContainerRecord,
-) -> Result<StoredLayer, EngineError> {
-    let upper = Upper::open(paths, record)?;
-    let leave_out = upper.unused()?.0;
-    let (stored, _) = upper.store(transaction, &leave_out, None)?;
-    Ok(stored)
-}
-
 /// What the container has changed, as a layer of the store. None when it has changed nothing.
 fn layer_of(
     paths: &Paths,
@@ -162,18 +150,6 @@ fn layer_of(
     }
     let (stored, packed) = upper.store(transaction, &leave_out, lease)?;
     Ok((Some(stored), packed))
-}
-
-/// Makes a layer of the store of all that is in the upper directory of an overlay.
-pub(crate) fn store_upper(transaction: &Transaction<'_>, upper: &File) -> Result<StoredLayer, EngineError> {
-    let options = PackOptions { tree: TreeKind::Upper, ..PackOptions::default() };
-    let mut send = |sender| {
-        let mut sent = Sent { store: sender, chunk: Vec::with_capacity(CHUNK) };
-        let packed = pack(upper.as_fd(), &mut sent, &options)?;
-        sent.end().map_err(PackError::Write)?;
-        Ok(packed)
-    };
-    Ok(stored(transaction, &mut send, None)?.0)
 }
 
 /// Makes a layer of the store of what a thread `send`s. `lease`: what keeps a container from changing it meanwhile.

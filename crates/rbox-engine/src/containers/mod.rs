@@ -6,6 +6,7 @@ pub(crate) mod name;
 pub(crate) mod pause_lease;
 pub(crate) mod random_name;
 pub(crate) mod running;
+pub(crate) mod sharing;
 pub(crate) mod stop_mark;
 pub(crate) mod trash;
 pub(crate) mod unfinished;

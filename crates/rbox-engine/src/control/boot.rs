@@ -6,9 +6,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rbox_runtime::cgroup::Hierarchy;
 
-use crate::containers::find;
 use crate::containers::stop_mark::Why;
 use crate::containers::trash::read_mark;
+use crate::containers::{find, sharing};
 use crate::control::signal;
 use crate::error::EngineError;
 use crate::monitor::{self, StartOptions, Starting};
@@ -37,9 +37,12 @@ pub(crate) fn boot(
         .filter_map(|c| Some((read_mark(paths, &c.record.id)?, c.record)))
         .collect();
     due.sort_by_key(|(started, _)| *started);
+    let due = owners_first(due.into_iter().map(|(_, record)| record).collect());
     let mut begun: VecDeque<(ContainerRecord, Starting)> = VecDeque::new();
-    for (_, record) in due {
-        if begun.len() >= AT_ONCE {
+    for record in due {
+        // One that shares what another has can be started when that one runs.
+        let needs = sharing::needed(&record.host).next().is_some();
+        while begun.len() >= if needs { 1 } else { AT_ONCE } {
             finish(&mut begun, tell);
         }
         match begin(paths, &record) {
@@ -82,6 +85,22 @@ fn notify(address: &[u8]) {
     if let (Ok(address), Ok(socket)) = (address, UnixDatagram::unbound()) {
         let _ = socket.send_to_addr(b"READY=1", &address);
     }
+}
+
+/// In the same order, but those whose namespaces others are in before those.
+fn owners_first(mut left: Vec<ContainerRecord>) -> Vec<ContainerRecord> {
+    let mut sorted: Vec<ContainerRecord> = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let waits = |record: &ContainerRecord| {
+            sharing::needed(&record.host).any(|id| left.iter().any(|other| other.id.as_str() == id))
+        };
+        let (later, now): (Vec<_>, Vec<_>) = left.iter().cloned().partition(waits);
+        // Damaged records may name each other.
+        let later = if now.is_empty() { Vec::new() } else { later };
+        sorted.extend(if now.is_empty() { std::mem::take(&mut left) } else { now });
+        left = later;
+    }
+    sorted
 }
 
 fn is_due(container: &Container) -> bool {

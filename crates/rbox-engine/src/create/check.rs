@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use rbox_runtime::cgroup::host_limits;
-use rbox_spec::container::{DeviceSpec, IpcMode, SeccompMode, sysctl_allowed};
+use rbox_spec::container::{DeviceSpec, SeccompMode, sysctl_allowed};
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::restart::RestartPolicy;
 use rbox_spec::signal::Signal;
@@ -49,7 +49,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     host.resources.validate(&host_limits()).map_err(invalid)?;
     let own_network = host.network.is_own();
     for key in host.sysctls.keys() {
-        if !sysctl_allowed(key, own_network, host.ipc != IpcMode::Host) {
+        if !sysctl_allowed(key, own_network, host.ipc.is_own()) {
             return refuse(format!(
                 "sysctl \"{key}\" is not allowed: it is not held by a namespace of the container (allowed are net.* without --network host, fs.mqueue.*, kernel.msg*, kernel.sem, kernel.shm*)"
             ));

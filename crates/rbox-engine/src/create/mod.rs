@@ -45,6 +45,7 @@ pub(crate) fn create(
     let named = request.name.is_some();
     let mut record = assemble(id, image, request)?;
     crate::networks::resolve::resolve(paths, &mut record)?;
+    crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = store.pin(image).map_err(image_error)?;
@@ -146,7 +147,7 @@ fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping
 }
 
 /// The user's health check with what only the image says. One that is switched off says no more than that.
-fn health_of(image: Option<&Healthcheck>, user: Option<Healthcheck>) -> Option<Healthcheck> {
+pub(crate) fn health_of(image: Option<&Healthcheck>, user: Option<Healthcheck>) -> Option<Healthcheck> {
     let check = match user {
         Some(user) => user.over(image),
         None => image.cloned()?,
@@ -155,7 +156,7 @@ fn health_of(image: Option<&Healthcheck>, user: Option<Healthcheck>) -> Option<H
 }
 
 /// `/a/./b/../c` as `/a/c`, which is how Docker reads a working directory. What is not absolute is left for `check`.
-fn clean_path(path: &str) -> String {
+pub(crate) fn clean_path(path: &str) -> String {
     if !path.starts_with('/') {
         return path.to_owned();
     }
@@ -170,7 +171,7 @@ fn clean_path(path: &str) -> String {
     format!("/{}", clean.join("/"))
 }
 
-fn host_name() -> String {
+pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 

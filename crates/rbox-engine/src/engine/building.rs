@@ -1,15 +1,14 @@
 //! What a build needs of the engine: trees of layers, programs that run in them, layers of what they changed.
 
-use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
+use rbox_runtime::rootfs::layer::{PackOptions, pack};
 use rbox_runtime::rootfs::put::{Owners, Place, put};
 
-use crate::changes::commit::store_upper;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::logs::Stream;
@@ -27,15 +26,14 @@ pub struct LayerTree {
 }
 
 impl LayerTree {
-    /// What was written, as a layer of the store.
+    /// What was written, moved into the store as a layer.
     ///
     /// # Errors
     /// It cannot be read, or the store cannot be written.
     pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
         let Self { root, upper } = self;
         drop(root);
-        let dir = File::open(&upper).map_err(EngineError::file("open", upper))?;
-        store_upper(transaction, &dir)
+        Ok(transaction.adopt_layer(&upper)?)
     }
 }
 
@@ -52,6 +50,15 @@ pub fn unpack_archive(
 ) -> Result<(), EngineError> {
     let owners = owner.map_or(Owners::Archive, |(uid, gid)| Owners::All(uid, gid));
     put(tar, Place::InRoot { root, path: to }, owners)?;
+    Ok(())
+}
+
+/// Writes all of a tree as a tar archive.
+///
+/// # Errors
+/// It cannot be read, or `into` takes no more.
+pub fn pack_archive(root: BorrowedFd<'_>, into: impl Write) -> Result<(), EngineError> {
+    pack(root, into, &PackOptions::default())?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ use crate::control::{remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
+use crate::inspect::create_command::{MadeOf, words};
 use crate::journal::{ContainerAction, note_container};
 use crate::monitor::StartOptions;
 use crate::record::container::{Container, ContainerRecord, Status};
@@ -147,6 +148,21 @@ impl Engine {
     /// What `inspect` shows of a container. With `image_size`, the bytes of its image, its sizes too.
     pub fn inspect(&self, container: &Container, image_size: Option<u64>) -> serde_json::Value {
         crate::inspect::container(&self.paths, container, image_size)
+    }
+
+    /// The words of the command line that makes this container again, without quotes.
+    ///
+    /// # Errors
+    /// The image store cannot be read.
+    pub fn create_command(&self, container: &Container) -> Result<Vec<String>, EngineError> {
+        let (store, record) = (self.images()?, &container.record);
+        let named = store.find(&record.image)?.is_some_and(|image| image.id.to_string() == record.image_id);
+        let of_id = record.image_id.parse().ok().map(|id| store.find_id(&id)).transpose()?.flatten();
+        let made_of = MadeOf {
+            config: of_id.map(|image| image.config.config.clone()),
+            is_named: named || record.embedded,
+        };
+        Ok(words(&self.paths, container, made_of))
     }
 
     /// Which containers mount which volume.

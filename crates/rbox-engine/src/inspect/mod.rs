@@ -4,6 +4,7 @@
 //! they are not used, so that programs that read them go on.
 
 mod container;
+pub(crate) mod create_command;
 mod endpoint;
 mod image;
 mod network;

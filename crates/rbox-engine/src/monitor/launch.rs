@@ -8,15 +8,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use oci_spec::runtime::LinuxNamespaceType;
 use rbox_network::{Dns, Endpoint};
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::Overlay;
-use rbox_runtime::{Launch, Running, Stdio, create};
+use rbox_runtime::{Launch, Running, Stdio, create, open_namespaces};
 use rbox_spec::mount::MountKind;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
-use crate::containers::volumes;
+use crate::containers::{sharing, volumes};
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
@@ -128,7 +129,16 @@ fn carry_out(
     let held_ports = way.plan(paths, record, live, again.endpoints)?;
     let shared = files::shared(paths, record)?;
     let given_files = given_files(paths, record, live, shared.as_ref())?;
-    let config = config::build(record, &Facts { user: &user, capabilities, given_files, volumes: ready })?;
+    let mut sharing = sharing::Shared::find(paths, record)?;
+    if let (Some(network), false) = (&shared, sharing.namespaces.is_empty()) {
+        // All of them go the same way then.
+        sharing.namespaces.push((LinuxNamespaceType::Network, network.path()));
+    }
+    let facts =
+        Facts { user: &user, capabilities, given_files, volumes: ready, joined: sharing.namespaces.clone() };
+    let config = config::build(record, &facts)?;
+    let joined = open_namespaces(&config)?;
+    sharing.check()?;
 
     let groups: Vec<(String, PathBuf)> =
         cgroup.paths().v1.iter().map(|(names, path)| (names.clone(), path.clone())).collect();
@@ -140,7 +150,8 @@ fn carry_out(
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
         netns: shared.as_ref().map(|shared| shared.netns.as_fd()),
-        joined: &[],
+        joined: &joined,
+        shm: sharing.shm.as_ref().map(AsFd::as_fd),
         later: None,
         seccomp: filter.as_ref(),
         stdio,

@@ -35,6 +35,13 @@ pub(crate) struct Shared {
     pub(crate) owner: ContainerId,
 }
 
+impl Shared {
+    /// The network namespace by a file that stays the same one.
+    pub(crate) fn path(&self) -> std::path::PathBuf {
+        format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&self.netns)).into()
+    }
+}
+
 /// The text of /etc/hosts.
 pub(crate) fn hosts(
     paths: &Paths,

@@ -14,7 +14,7 @@ use oci_spec::runtime::{
 };
 use rbox_runtime::SUBPATH;
 use rbox_spec::capability::CapSet;
-use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode};
+use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -35,6 +35,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) given_files: Vec<GivenFile>,
     /// The directory of each volume mount, by target.
     pub(crate) volumes: Vec<(String, PathBuf)>,
+    /// The namespaces of other containers that it is in, by their files.
+    pub(crate) joined: Vec<(LinuxNamespaceType, PathBuf)>,
 }
 
 /// A file that rbox gives a container.
@@ -81,7 +83,7 @@ fn assemble(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Spec, OciSpec
     let host = &record.host;
     let own_network = host.network.is_own();
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(host)?)
+        .namespaces(namespaces(host, &facts.joined)?)
         .devices(devices(record)?)
         .sysctl(sysctls(record, own_network));
     if host.privileged || host.system_paths_unconfined {
@@ -145,19 +147,25 @@ pub(crate) fn process(
     process.build()
 }
 
-/// The namespaces of its own: all, but those that the user asked to share with the host.
-fn namespaces(host: &HostConfig) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
+/// The namespaces of its own: all, but those that the user asked to share with the host; and those of other containers.
+fn namespaces(
+    host: &HostConfig,
+    joined: &[(LinuxNamespaceType, PathBuf)],
+) -> Result<Vec<oci_spec::runtime::LinuxNamespace>, OciSpecError> {
     use LinuxNamespaceType as Kind;
     let kinds = [
-        (Kind::Pid, !host.pid_host),
+        (Kind::Pid, host.pid == PidMode::Private),
         (Kind::Mount, true),
         (Kind::Uts, !host.uts_host),
-        (Kind::Ipc, host.ipc != IpcMode::Host),
+        (Kind::Ipc, host.ipc.is_own()),
         (Kind::Cgroup, !host.cgroupns_host),
         (Kind::Network, host.network.is_own()),
     ];
     let kinds = kinds.into_iter().filter_map(|(kind, own)| own.then_some(kind));
-    kinds.map(|kind| LinuxNamespaceBuilder::default().typ(kind).build()).collect()
+    let own = kinds.map(|kind| LinuxNamespaceBuilder::default().typ(kind).build());
+    let of_others =
+        joined.iter().map(|(kind, path)| LinuxNamespaceBuilder::default().typ(*kind).path(path).build());
+    own.chain(of_others).collect()
 }
 
 /// PATH, HOSTNAME, TERM and HOME first; the image's and the user's win over them.
@@ -256,9 +264,9 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
         if replaced(target) {
             continue;
         }
-        match (target, record.host.ipc) {
+        match (target, &record.host.ipc) {
             ("/dev/shm", IpcMode::None) => {}
-            ("/dev/shm", IpcMode::Host) => {
+            ("/dev/shm", IpcMode::Host | IpcMode::Container(_)) => {
                 all.push(mount(target, "bind", Path::new(target), &["rbind", "rw"])?);
             }
             _ => all.push(mount(target, kind, Path::new(kind), options)?),

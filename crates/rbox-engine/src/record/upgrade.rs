@@ -8,7 +8,7 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
 use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
-    const STEPS: &'static [Step] = &[container_1, container_2, container_3];
+    const STEPS: &'static [Step] = &[container_1, container_2, container_3, container_4];
 }
 
 impl Record for LiveState {
@@ -41,6 +41,13 @@ fn container_3(record: &mut Map<String, Value>) {
     fill(record, "build_step", Value::Null);
 }
 
+/// Whose processes it sees became more than the host's or its own.
+fn container_4(record: &mut Map<String, Value>) {
+    let Some(Value::Object(host)) = record.get_mut("host") else { return };
+    let of_host = host.remove("pid_host") == Some(Value::Bool(true));
+    fill(host, "pid", if of_host { "host" } else { "private" }.into());
+}
+
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));
     fill(record, "restart_count", 0.into());
@@ -68,7 +75,7 @@ mod tests {
             json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z"});
         let exit_now = json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z",
             "error": "", "restart_count": 0, "stopped": false});
-        let table: [(&str, Step, Value, Value); 5] = [
+        let table: [(&str, Step, Value, Value); 7] = [
             (
                 "container",
                 container_1,
@@ -80,6 +87,18 @@ mod tests {
                 container_1,
                 json!({"platform": "linux/amd64", "embedded": true}),
                 json!({"platform": "linux/amd64", "embedded": true}),
+            ),
+            (
+                "container that sees the host's processes",
+                container_4,
+                json!({"host": {"pid_host": true}}),
+                json!({"host": {"pid": "host"}}),
+            ),
+            (
+                "container that sees its own",
+                container_4,
+                json!({"host": {"pid_host": false}}),
+                json!({"host": {"pid": "private"}}),
             ),
             ("exit", exit_1, exit.clone(), exit_now.clone()),
             (

@@ -13,7 +13,7 @@ use rbox_spec::Kind;
 use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver};
 use rbox_sys::channel;
 
-use crate::changes::commit;
+use crate::changes::adopt;
 use crate::containers::random_name;
 use crate::control::start;
 use crate::create::check::check;
@@ -50,12 +50,12 @@ pub struct StepRun {
 }
 
 impl StepRun {
-    /// What it has changed, as a layer of the store.
+    /// What it has changed, moved into the store as a layer.
     ///
     /// # Errors
     /// It cannot be read, or the store cannot be written.
-    pub fn layer(&self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
-        commit::layer_of_step(&self.paths, transaction, &self.record)
+    pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
+        adopt::layer_of_step(&self.paths, transaction, &self.record)
     }
 }
 

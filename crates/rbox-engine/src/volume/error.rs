@@ -52,6 +52,20 @@ pub enum VolumeError {
         /// Their ids.
         containers: Vec<String>,
     },
+    /// The same, of one that is to be renamed: they know it by its name.
+    #[error("rename {name}: volume is in use - [{}]", containers.join(", "))]
+    RenameInUse {
+        /// The volume.
+        name: VolumeName,
+        /// Their ids.
+        containers: Vec<String>,
+    },
+    /// A new volume's name is another's.
+    #[error("create {0}: there is a volume of this name: remove it, or use another name")]
+    Taken(VolumeName),
+    /// Nothing is in it, and nothing would stay in it.
+    #[error("volume {0} is memory, which is there only while a container uses it")]
+    Memory(VolumeName),
     /// The file system refused.
     #[error("{action} {path}: {}", plain(source))]
     Io {
@@ -85,7 +99,11 @@ impl VolumeError {
             Self::Mount(error) => error.kind(),
             Self::Unmount(error) => Kind::of_errno(error.errno as i32),
             Self::Driver { .. } | Self::Missing(_) => Kind::NotFound,
-            Self::InUse { .. } | Self::Foreign { .. } => Kind::Conflict,
+            Self::InUse { .. }
+            | Self::RenameInUse { .. }
+            | Self::Taken(_)
+            | Self::Memory(_)
+            | Self::Foreign { .. } => Kind::Conflict,
             Self::Io { source, .. } => Kind::of_io(source),
         }
     }

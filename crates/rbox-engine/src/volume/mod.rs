@@ -6,3 +6,4 @@ pub(crate) mod holders;
 pub(crate) mod populate;
 pub(crate) mod record;
 pub(crate) mod store;
+pub(crate) mod transfer;

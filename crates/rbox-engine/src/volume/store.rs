@@ -87,13 +87,13 @@ impl VolumeStore {
         Self { dir: paths.volumes(), journal: Some(paths.clone()) }
     }
 
-    fn note(&self, name: &VolumeName, action: VolumeAction<'_>) {
+    pub(crate) fn note(&self, name: &VolumeName, action: VolumeAction<'_>) {
         if let Some(paths) = &self.journal {
             journal::note(paths, &[Happening::Volume(name, action)]);
         }
     }
 
-    fn place(&self, name: &VolumeName) -> PathBuf {
+    pub(crate) fn place(&self, name: &VolumeName) -> PathBuf {
         self.dir.join(name)
     }
 
@@ -132,7 +132,12 @@ impl VolumeStore {
     }
 
     /// Writes the record of a volume whose own is damaged.
-    fn mend(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
+    pub(crate) fn mend(
+        &self,
+        name: &VolumeName,
+        record: &Record,
+        lasting: Lasting,
+    ) -> Result<(), VolumeError> {
         let place = self.place(name);
         durable::sweep(&place);
         durable::replace(&place, &place.join(VOLUME), &text_of(record, &place)?, lasting)
@@ -141,17 +146,9 @@ impl VolumeStore {
 
     /// Makes the volume under another name and renames it; one that is there by then stays.
     fn make(&self, name: &VolumeName, record: &Record, lasting: Lasting) -> Result<(), VolumeError> {
-        let building = self.temporary(NEW)?;
-        let made = || -> Result<(), VolumeError> {
-            let data = building.join(DATA);
-            // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
-            DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
-            DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
-            let text = text_of(record, &building)?;
-            durable::write_new(&building.join(VOLUME), &text, lasting).map_err(io_error("write", &building))
-        };
+        let building = self.building(record, lasting)?;
         let place = self.place(name);
-        let renamed = made().and_then(|()| match fs::rename(&building, &place) {
+        let renamed = match fs::rename(&building, &place) {
             Ok(()) => {
                 self.note(name, VolumeAction::Create);
                 Ok(())
@@ -162,15 +159,37 @@ impl VolumeStore {
                 Err(VolumeError::Foreign { name: name.clone(), path: place.clone() })
             }
             other => other.map_err(io_error("rename to", &place)),
-        });
+        };
         if renamed.is_err() || building.exists() {
             let _ = remove_tree(&building);
         }
         renamed?;
-        if lasting == Lasting::Now {
-            durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))?;
+        if lasting == Lasting::Now { self.sync() } else { Ok(()) }
+    }
+
+    /// A volume under a name of this process's own, which is nobody's yet. What failed is gone.
+    pub(crate) fn building(&self, record: &Record, lasting: Lasting) -> Result<PathBuf, VolumeError> {
+        let building = self.temporary(NEW)?;
+        let made = || -> Result<(), VolumeError> {
+            let data = building.join(DATA);
+            // The path to the data is closed to others as Docker closes it; the data's own mode is the image's.
+            DirBuilder::new().mode(0o701).create(&building).map_err(io_error("create", &building))?;
+            DirBuilder::new().mode(0o755).create(&data).map_err(io_error("create", &data))?;
+            let text = text_of(record, &building)?;
+            durable::write_new(&building.join(VOLUME), &text, lasting).map_err(io_error("write", &building))
+        };
+        match made() {
+            Ok(()) => Ok(building),
+            Err(error) => {
+                let _ = remove_tree(&building);
+                Err(error)
+            }
         }
-        Ok(())
+    }
+
+    /// Makes the volumes' names last.
+    pub(crate) fn sync(&self) -> Result<(), VolumeError> {
+        durable::sync_dir(&self.dir).map_err(io_error("fsync", &self.dir))
     }
 
     /// A name of this process's own for something that is being made or removed.
@@ -228,7 +247,7 @@ impl VolumeStore {
     }
 
     /// The directory that is mounted, or what is mounted on it.
-    fn open_data(&self, name: &VolumeName) -> Result<OwnedFd, VolumeError> {
+    pub(crate) fn open_data(&self, name: &VolumeName) -> Result<OwnedFd, VolumeError> {
         let data = self.mountpoint(name);
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         rustix::fs::open(&data, flags, Mode::empty()).map_err(|errno| io_error("open", &data)(errno.into()))
@@ -248,7 +267,7 @@ impl VolumeStore {
     }
 
     /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.
-    fn lock(&self, name: &VolumeName, how: How) -> Result<Option<File>, VolumeError> {
+    pub(crate) fn lock(&self, name: &VolumeName, how: How) -> Result<Option<File>, VolumeError> {
         let place = self.place(name);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = match rustix::fs::open(&place, flags, Mode::empty()) {

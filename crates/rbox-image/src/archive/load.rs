@@ -91,8 +91,7 @@ fn known_layers(store: &ImageStore) -> Result<HashMap<Digest, Descriptor>, Archi
     let mut known = HashMap::new();
     for image in store.list()? {
         for layer in image.layers {
-            if store.has_blob(&layer.digest)
-                && store.has_layer(&layer.diff_id)
+            if store.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size)
                 && let Ok(compression) = crate::media::layer_compression(&layer.media_type)
             {
                 let descriptor = Descriptor::new(compression.layer_type(), layer.digest, layer.blob_size);
@@ -154,7 +153,7 @@ fn add_layer(
     let (path, size) = (spooled.path.clone(), spooled.size);
     let descriptor = Descriptor::new(compression.layer_type(), *blob, size);
     let has_blob = fs::metadata(store.blob_path(blob)).is_ok_and(|meta| meta.is_file() && meta.len() == size);
-    if has_blob && store.has_layer(diff_id) {
+    if store.has_whole_layer(diff_id, blob, size) {
         progress(LoadEvent::LayerExists { diff_id });
         return Ok(descriptor);
     }

@@ -1,18 +1,19 @@
 //! `save`: images of the store as one archive.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 
 use rbox_spec::{Digest, Reference};
 use serde::Serialize;
 
 use super::error::ArchiveError;
 use super::plan::manifest_of;
-use super::spool::io_error;
 use super::{INDEX, LAYOUT, MANIFEST};
-use crate::hash::HashingReader;
 use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX, OCI_MANIFEST, layer_compression};
-use crate::store::{Image, ImageStore, NAME_ANNOTATION, Pin, StoreError, TAG_ANNOTATION};
+use crate::store::{CopyError, Image, ImageStore, Layer, NAME_ANNOTATION, Pin, StoreError, TAG_ANNOTATION};
+
+/// The length of a block of a tar archive.
+const BLOCK: usize = 512;
 
 /// What to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -163,7 +164,7 @@ impl<W: Write> Archive<'_, W> {
     /// which no OCI layout may have, the same in OCI's.
     fn image(&mut self, image: &Image) -> Result<Descriptor, ArchiveError> {
         for layer in &image.layers {
-            self.blob(&layer.digest, layer.blob_size)?;
+            self.layer(layer)?;
         }
         let config = self.store.config_bytes(image)?;
         self.bytes(&image.id, &config)?;
@@ -223,29 +224,21 @@ impl<W: Write> Archive<'_, W> {
         if self.written.insert(*digest) { self.file(&blob_name(digest), bytes) } else { Ok(()) }
     }
 
-    /// Copies a blob of the store, whose length has to be what its manifest says, or the archive would be out of step.
-    fn blob(&mut self, digest: &Digest, size: u64) -> Result<(), ArchiveError> {
-        if !self.written.insert(*digest) {
+    /// Copies a layer's blob, whose length is what its manifest says, or the archive would be out of step.
+    fn layer(&mut self, layer: &Layer) -> Result<(), ArchiveError> {
+        if !self.written.insert(layer.digest) {
             return Ok(());
         }
-        let path = self.store.blob_path(digest);
-        let file = rbox_rootfs::own::open_to_read(&path).map_err(|source| io_error("open", &path, source))?;
-        let damaged =
-            |found| ArchiveError::from(StoreError::Damaged { what: "layer", digest: *digest, found });
-        let length = file.metadata().map_err(|source| io_error("stat", &path, source))?.len();
-        if length != size {
-            return Err(damaged(format!("it is {length} bytes long, not {size}")));
-        }
-        let mut header = Self::header(size, 0o644, tar::EntryType::Regular);
-        let mut reader = HashingReader::new((&file).take(size), digest.algorithm());
-        self.tar.append_data(&mut header, blob_name(digest), &mut reader).map_err(ArchiveError::Write)?;
-        let (found, count) = reader.finish();
-        if found == *digest && count == size {
-            return Ok(());
-        }
-        // The next pull fetches it again.
-        self.store.discard_blob(digest, &file)?;
-        Err(damaged(format!("its content has digest {found}; pull the image again")))
+        let mut header = Self::header(layer.blob_size, 0o644, tar::EntryType::Regular);
+        header.set_path(blob_name(&layer.digest)).map_err(ArchiveError::Write)?;
+        header.set_cksum();
+        self.tar.append(&header, io::empty()).map_err(ArchiveError::Write)?;
+        self.store.copy_layer(layer, self.tar.get_mut()).map_err(|error| match error {
+            CopyError::Write(error) => ArchiveError::Write(error),
+            CopyError::Store(error) => error.into(),
+        })?;
+        let padding = usize::try_from(layer.blob_size.wrapping_neg() % BLOCK as u64).unwrap_or_default();
+        self.tar.get_mut().write_all(&[0; BLOCK][..padding]).map_err(ArchiveError::Write)
     }
 }
 

@@ -122,7 +122,7 @@ impl Job<'_> {
     }
 
     pub(super) fn is_stored(&self, layer: &Layer) -> bool {
-        self.store.has_blob_of(&layer.digest, layer.blob_size) && self.store.has_layer(&layer.diff_id)
+        self.store.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size)
     }
 
     /// Unpacks a layer whose blob is here already. `false`: the blob was damaged and is gone.

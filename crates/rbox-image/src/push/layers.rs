@@ -1,8 +1,7 @@
 //! What goes out: each layer's bytes, where the registry may have them already, and the manifest that names them.
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use rbox_rootfs::own;
@@ -12,9 +11,9 @@ use rbox_spec::{Digest, Reference};
 use super::blob::{Blob, Content};
 use super::error::PushError;
 use super::job::Job;
-use crate::hash::{Hasher, HashingReader};
+use crate::hash::Hasher;
 use crate::media::{Compression, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, layer_compression};
-use crate::store::{Layer, StoreError};
+use crate::store::{CopyError, Layer, StoreError, nameless};
 
 /// Other repositories of the registry that are asked for one blob.
 const MOST_ORIGINS: usize = 3;
@@ -50,30 +49,26 @@ impl Job<'_> {
         let refuse = |source| PushError::Document { digest: self.image.manifest_digest, source };
         let now = layer_compression(&layer.media_type).map_err(refuse)?;
         let path = self.store.blob_path(&layer.digest);
-        if !self.store.has_blob_of(&layer.digest, layer.blob_size) {
+        if !self.store.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size) {
             return Err(StoreError::MissingLayer(layer.digest).into());
         }
-        let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
-        if now == Compression::None && to != Compression::None {
-            return self.compressed(layer, file, to);
+        if now == Compression::None && (to != Compression::None || !path.exists()) {
+            return self.made(layer, to);
         }
+        let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
         let content = Content::File { file, path, size: layer.blob_size };
         Ok(Outgoing { digest: layer.digest, diff_id: layer.diff_id, content, made: None })
     }
 
-    /// Compresses a layer into a file that has no name, so that nothing of it outlives this process.
-    fn compressed(&self, layer: &Layer, from: File, to: Compression) -> Result<Outgoing, PushError> {
+    /// Compresses a layer, or packs it, into a file that has no name, so that nothing of it outlives this process.
+    fn made(&self, layer: &Layer, to: Compression) -> Result<Outgoing, PushError> {
         let path = self.store.fresh("new-push");
-        let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(&path);
-        let file = opened.map_err(io_error("create", &path))?;
-        fs::remove_file(&path).map_err(io_error("remove", &path))?;
-        let mut reader = HashingReader::new(from, layer.digest.algorithm());
+        let file = nameless(&path)?;
         let out = Counted { file: BufWriter::new(&file), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        let (digest, size) = compress(&mut reader, out, to).map_err(io_error("compress", &path))?;
-        let (found, _) = reader.finish();
-        if found != layer.digest {
-            let found = format!("its content has digest {found}; pull the image again");
-            return Err(StoreError::Damaged { what: "layer", digest: layer.digest, found }.into());
+        let (digest, size) = self.compress(layer, out, to, &path)?;
+        if to == Compression::None {
+            let content = Content::File { file, path, size };
+            return Ok(Outgoing { digest, diff_id: layer.diff_id, content, made: None });
         }
         let kind = match to {
             Compression::Gzip if self.image.manifest_type == DOCKER_MANIFEST => DOCKER_LAYER,
@@ -84,6 +79,41 @@ impl Job<'_> {
         };
         let made = Some(Descriptor::new(kind, digest, size));
         Ok(Outgoing { digest, diff_id: layer.diff_id, content: Content::File { file, path, size }, made })
+    }
+
+    /// The same bytes come out for the same layer, so that a registry that has them need not get them twice.
+    fn compress(
+        &self,
+        layer: &Layer,
+        out: Counted<'_>,
+        to: Compression,
+        path: &Path,
+    ) -> Result<(Digest, u64), PushError> {
+        let failed = io_error("compress", path);
+        let copied = |error| match error {
+            CopyError::Write(error) => failed(error),
+            CopyError::Store(error) => error.into(),
+        };
+        let ended = match to {
+            Compression::None => {
+                let mut out = out;
+                self.store.copy_layer(layer, &mut out).map_err(copied)?;
+                Ok(out)
+            }
+            Compression::Zstd => {
+                let mut encoder = zstd::Encoder::new(out, ZSTD_LEVEL).map_err(io_error("compress", path))?;
+                self.store.copy_layer(layer, &mut encoder).map_err(copied)?;
+                encoder.finish()
+            }
+            Compression::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
+                self.store.copy_layer(layer, &mut encoder).map_err(copied)?;
+                encoder.finish()
+            }
+        };
+        let mut out = ended.map_err(io_error("compress", path))?;
+        out.flush().map_err(io_error("write", path))?;
+        Ok((out.hasher.finish(), out.size))
     }
 
     /// The manifest: the bytes that came, or, where a layer was compressed, the same with that layer.
@@ -138,21 +168,6 @@ impl Write for Counted<'_> {
     fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }
-}
-
-/// The same bytes come out for the same layer, so that a registry that has them need not get them twice.
-fn compress(from: &mut impl Read, out: Counted<'_>, to: Compression) -> io::Result<(Digest, u64)> {
-    let mut out = if to == Compression::Zstd {
-        let mut encoder = zstd::Encoder::new(out, ZSTD_LEVEL)?;
-        io::copy(from, &mut encoder)?;
-        encoder.finish()?
-    } else {
-        let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
-        io::copy(from, &mut encoder)?;
-        encoder.finish()?
-    };
-    out.flush()?;
-    Ok((out.hasher.finish(), out.size))
 }
 
 fn io_error<'p>(action: &'static str, path: &'p Path) -> impl FnOnce(io::Error) -> PushError + 'p {

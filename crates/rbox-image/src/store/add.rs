@@ -13,7 +13,7 @@ use rbox_spec::digest::Algorithm;
 use rbox_spec::{Digest, Reference};
 use rustix::io::Errno;
 
-use super::find::LayerRecord;
+use super::find::{Layer, LayerRecord};
 use super::index::{NewEntry, full_name, put, set_source};
 use super::{Image, ImageStore, StoreError, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
@@ -105,6 +105,14 @@ impl Staging {
         Ok(Self { path, dir, fs, done: false })
     }
 
+    /// A layer of which all files are there.
+    pub(super) fn of(path: PathBuf) -> Result<Self, StoreError> {
+        let dir = File::open(&path).map_err(io_error("open", &path))?;
+        let fs_path = path.join("fs");
+        let fs = File::open(&fs_path).map_err(io_error("open", &fs_path))?;
+        Ok(Self { path, dir, fs, done: false })
+    }
+
     /// The directory to unpack into.
     pub(crate) fn root(&self) -> std::os::fd::BorrowedFd<'_> {
         self.fs.as_fd()
@@ -118,14 +126,18 @@ impl Staging {
 
     /// Writes the record. It is true only once the directory is synced.
     pub(crate) fn write_record(&self, unpacked: &Unpacked) -> Result<(), StoreError> {
+        self.write_layer_record(&LayerRecord::from(unpacked))
+    }
+
+    pub(super) fn write_layer_record(&self, record: &LayerRecord) -> Result<(), StoreError> {
         let path = self.path.join("layer.json");
         let json = |source| StoreError::Json { path: path.clone(), source };
-        let bytes = rbox_spec::record::encode(&LayerRecord::from(unpacked)).map_err(json)?;
+        let bytes = rbox_spec::record::encode(record).map_err(json)?;
         fs::write(&path, bytes).map_err(io_error("write", &path))
     }
 
     /// Syncs the filesystem: this layer, and whatever else the store has just been given.
-    fn sync(&self) -> Result<(), StoreError> {
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
         rustix::fs::syncfs(&self.dir).map_err(io_error("syncfs", &self.path))
     }
 
@@ -430,9 +442,8 @@ impl ImageStore {
         let config = ImageConfig::parse(&bytes)
             .map_err(|source| StoreError::Json { path: self.blob_path(&id), source })?;
         let layers = self.layers_of(&document, &config, &digest)?;
-        if let Some(layer) = layers.iter().find(|layer| {
-            !self.has_layer(&layer.diff_id) || !self.has_blob_of(&layer.digest, layer.blob_size)
-        }) {
+        let is_whole = |layer: &&Layer| self.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size);
+        if let Some(layer) = layers.iter().find(|layer| !is_whole(layer)) {
             return Err(StoreError::MissingLayer(layer.digest));
         }
         let platform = config.platform();

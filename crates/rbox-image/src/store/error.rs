@@ -58,6 +58,14 @@ pub enum StoreError {
     /// A layer that cannot be unpacked.
     #[error(transparent)]
     Layer(#[from] LayerError),
+    /// A tree that cannot be packed as a layer.
+    #[error("make a layer of {path}", path = path.display())]
+    Pack {
+        /// The tree.
+        path: PathBuf,
+        /// Why.
+        source: rbox_rootfs::layer::PackError,
+    },
     /// A layer of the image is not in the store.
     #[error("layer {0} of the image is not in the store, or not of the size that its manifest says")]
     MissingLayer(Digest),
@@ -119,6 +127,7 @@ impl StoreError {
             Self::Version { .. } => Kind::Unsupported,
             Self::Document { source, .. } => source.kind(),
             Self::Layer(error) => error.kind(),
+            Self::Pack { source, .. } => source.kind(),
             Self::NotFound(_) => Kind::NotFound,
             Self::TagWithDigest | Self::TagLikeDigest => Kind::Invalid,
             Self::Ambiguous { .. } | Self::Conflict(_) => Kind::Conflict,

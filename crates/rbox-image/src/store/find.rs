@@ -128,6 +128,9 @@ pub(super) struct LayerRecord {
     /// Its root is opaque. Left out of the record where it is not, as in nearly all.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) opaque: bool,
+    /// It was made here: whoever wants its blob packs it again, to so many bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) packs_to: Option<u64>,
 }
 
 impl rbox_spec::record::Record for LayerRecord {
@@ -137,7 +140,7 @@ impl rbox_spec::record::Record for LayerRecord {
 
 impl From<&Unpacked> for LayerRecord {
     fn from(unpacked: &Unpacked) -> Self {
-        Self { diff_id: unpacked.diff_id, size: unpacked.size, opaque: unpacked.root_opaque }
+        Self { diff_id: unpacked.diff_id, size: unpacked.size, opaque: unpacked.root_opaque, packs_to: None }
     }
 }
 
@@ -343,17 +346,17 @@ impl ImageStore {
 
     /// Bytes in the files of one layer, as noted when it was unpacked; 0 if the layer is not there.
     pub fn layer_size(&self, layer: &Layer) -> u64 {
-        self.layer_record(layer).map_or(0, |record| record.size)
+        self.layer_record(&layer.diff_id).map_or(0, |record| record.size)
     }
 
-    fn layer_record(&self, layer: &Layer) -> Option<LayerRecord> {
-        let path = self.layer_path(&layer.diff_id).join("layer.json");
+    pub(super) fn layer_record(&self, diff_id: &Digest) -> Option<LayerRecord> {
+        let path = self.layer_path(diff_id).join("layer.json");
         own::read(&path, MAX_DOCUMENT).ok().and_then(|bytes| rbox_spec::record::decode(&bytes).ok())
     }
 
     /// How many layers lie below the highest one whose root is opaque.
     pub(super) fn hidden_layers(&self, layers: &[Layer]) -> usize {
-        let opaque = |layer: &Layer| self.layer_record(layer).is_some_and(|record| record.opaque);
+        let opaque = |layer: &Layer| self.layer_record(&layer.diff_id).is_some_and(|record| record.opaque);
         layers.iter().rposition(opaque).unwrap_or(0)
     }
 
@@ -392,17 +395,14 @@ impl ImageStore {
         Ok(bytes)
     }
 
-    /// Whether every layer of the image is there, unpacked and as a blob of its length. Costs two `stat`s a layer.
+    /// Whether every layer of the image is there, unpacked and with its blob, or a way to make that again. Costs two `stat`s a layer.
     pub fn is_complete(&self, image: &Image) -> bool {
-        image
-            .layers
-            .iter()
-            .all(|layer| layer.dir.is_dir() && self.has_blob_of(&layer.digest, layer.blob_size))
+        image.layers.iter().all(|layer| self.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size))
     }
 
-    /// Whether a layer is unpacked, and its blob there in its length.
+    /// Whether a layer is unpacked, and its blob there in its length, or can be made again.
     pub fn has_whole_layer(&self, diff_id: &Digest, digest: &Digest, blob_size: u64) -> bool {
-        self.has_layer(diff_id) && self.has_blob_of(digest, blob_size)
+        self.has_layer(diff_id) && self.has_bytes_of(diff_id, digest, blob_size)
     }
 
     /// Whether a blob is there in its length. A file of another one is what a lost write left.
@@ -419,7 +419,7 @@ impl ImageStore {
             let file = match own::open_to_read(&path) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    whole = false;
+                    whole &= self.copy_layer(layer, &mut io::sink()).is_ok();
                     continue;
                 }
                 Err(source) => return Err(StoreError::Io { action: "open", path, source }),

@@ -7,7 +7,7 @@
 //! blobs/<algorithm>/<hex>  manifests, configurations and layers exactly as they came
 //! layers/<hex>/fs/         one unpacked layer, an overlay lower directory; <hex> is its diff ID
 //! layers/<hex>/layer.json  {"diff_id":…, "size":…}, size being the bytes of its files; "opaque":true if its root hides
-//!                          all layers below it
+//!                          all layers below it; "packs_to":… if it was made here and has no blob: the bytes of its tar
 //! layers/<hex>/kept        a build may go on from the layer, so that it stays without an image; holds its blob's digest
 //! tmp/<algorithm>-<hex>.partial   a download under way, or cut off: the next pull goes on from its end
 //! tmp/layer-<hex>/         a layer being unpacked
@@ -47,6 +47,7 @@ mod add;
 mod error;
 mod find;
 mod index;
+mod made;
 mod remove;
 mod repair;
 mod sweep;
@@ -68,6 +69,7 @@ pub use add::{Expected, StoredLayer, Transaction};
 pub use error::StoreError;
 pub use find::{Broken, Image, Layer, Listing, Pin};
 pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
+pub use made::CopyError;
 pub use remove::{RemoveOptions, Removed, checked_name};
 pub use repair::{IndexMadeAgain, Notices};
 pub use sweep::Pruned;
@@ -76,6 +78,7 @@ pub use users::{ImageUser, ListUsers, Users};
 pub(crate) use add::{Finished, Staging};
 pub(crate) use error::io_error;
 use index::IndexFile;
+pub(crate) use made::nameless;
 
 /// An index of ten thousand images has some 10 MB.
 const MOST_INDEX_BYTES: u64 = 256 << 20;

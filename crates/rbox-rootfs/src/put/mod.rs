@@ -31,5 +31,14 @@ pub fn put(tar: impl Read, place: Place<'_>, owners: Owners) -> Result<Put, PutE
     write::Putter::new(tar, place, owners, &limits).run()
 }
 
+/// The same, and the directory itself becomes what the archive says of it (`./`): its owner, mode and attributes.
+///
+/// # Errors
+/// Those of [`put`].
+pub fn put_with_top(tar: impl Read, place: Place<'_>, owners: Owners) -> Result<Put, PutError> {
+    let limits = write::limits();
+    write::Putter::new(tar, place, owners, &limits).with_top().run()
+}
+
 #[cfg(test)]
 mod tests;

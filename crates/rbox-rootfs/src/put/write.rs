@@ -50,6 +50,8 @@ pub(super) struct Putter<'a, R> {
     directories: Vec<Directory>,
     held: usize,
     put: Put,
+    /// The directory itself is what the archive says of it.
+    with_top: bool,
 }
 
 impl<'a, R: Read> Putter<'a, R> {
@@ -63,7 +65,12 @@ impl<'a, R: Read> Putter<'a, R> {
             directories: Vec::new(),
             held: 0,
             put: Put::default(),
+            with_top: false,
         }
+    }
+
+    pub(super) fn with_top(self) -> Self {
+        Self { with_top: true, ..self }
     }
 
     pub(super) fn run(mut self) -> Result<Put, PutError> {
@@ -89,6 +96,9 @@ impl<'a, R: Read> Putter<'a, R> {
         if path.is_empty() {
             if !is_dir && entry.kind != Kind::Label {
                 return Err(PutError::Refused("the archive has a file without a name".to_owned()));
+            }
+            if is_dir && self.with_top {
+                self.top(entry)?;
             }
             return self.skip(entry.stored);
         }
@@ -125,6 +135,16 @@ impl<'a, R: Read> Putter<'a, R> {
             Kind::Label => {}
         }
         Ok(())
+    }
+
+    /// The directory itself.
+    fn top(&self, entry: &Entry) -> Result<(), PutError> {
+        let name = b".";
+        let thing = match self.place {
+            Place::InRoot { root, path } => Inode::of(tree::directory(root, path)?),
+            Place::Beneath { directory, .. } => Inode::of(directory),
+        };
+        self.dress(&system("fcntl", name, thing)?, name, entry)
     }
 
     /// Passes over data that makes nothing, with its padding.

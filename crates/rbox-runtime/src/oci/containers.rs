@@ -152,6 +152,7 @@ fn make(
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
         netns: None,
         joined,
+        shm: None,
         later: Some(Later {
             lock: container.fd(),
             listener: Listener::bind(container.fd(), SOCKET)?,

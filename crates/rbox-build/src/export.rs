@@ -1,0 +1,81 @@
+//! What a build made, as files of the host's: `--output type=local` and `type=tar`.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use rbox_engine::caller;
+use rbox_engine::engine::{pack_archive, unpack_archive};
+use rustix::process::{getgid, getuid};
+
+use crate::builder::Builder;
+use crate::context::open_dir;
+use crate::error::{BuildError, io_error};
+use crate::request::Output;
+use crate::stage::Stage;
+
+impl Builder<'_> {
+    /// Writes the files of a stage.
+    pub(crate) fn export(&mut self, stage: &Stage, to: &Output) -> Result<(), BuildError> {
+        let label = match to {
+            Output::Directory(_) => "exporting to client directory",
+            _ => "exporting to client tarball",
+        };
+        let number = self.begin(label);
+        let begun = Instant::now();
+        let tree = self.engine.layer_tree(&stage.dirs(), &self.work.fresh())?;
+        let root = tree.root.as_fd();
+        match to {
+            Output::Store => {}
+            Output::Directory(dir) => copy_out(root, dir)?,
+            Output::Tar(path) => {
+                write_file(root, path)?;
+            }
+            Output::Stdout => write_tar(root, io::stdout())?,
+        }
+        self.done(number, begun);
+        Ok(())
+    }
+}
+
+/// Writes an archive whole or not at all; what is no regular file, such as a pipe, is written to as it is.
+fn write_file(root: BorrowedFd<'_>, path: &Path) -> Result<(), BuildError> {
+    if path.metadata().is_ok_and(|there| !there.is_file()) {
+        return write_tar(root, File::options().write(true).open(path).map_err(io_error("open", path))?);
+    }
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(format!(".{}.partial", std::process::id()));
+    let beside = PathBuf::from(beside);
+    let file = caller::create_new(&beside).map_err(io_error("create", path))?;
+    let written = write_tar(root, file)
+        .and_then(|()| std::fs::rename(&beside, path).map_err(io_error("rename to", path)));
+    written.inspect_err(|_| drop(std::fs::remove_file(&beside)))
+}
+
+fn write_tar(root: BorrowedFd<'_>, to: impl Write) -> Result<(), BuildError> {
+    let mut to = BufWriter::with_capacity(256 << 10, to);
+    pack_archive(root, &mut to)?;
+    to.flush().map_err(io_error("write", Path::new("the archive")))
+}
+
+/// Copies the files into a directory, as whoever called: what an image says of owners means nothing on the host.
+fn copy_out(root: BorrowedFd<'_>, dir: &Path) -> Result<(), BuildError> {
+    std::fs::create_dir_all(dir).map_err(io_error("make directory", dir))?;
+    let place = open_dir(dir)?;
+    let owner = Some((getuid().as_raw(), getgid().as_raw()));
+    let (tar, into) = io::pipe().map_err(io_error("make", Path::new("a pipe")))?;
+    std::thread::scope(|scope| {
+        let packing = std::thread::Builder::new()
+            .name("pack".to_owned())
+            .spawn_scoped(scope, move || pack_archive(root, into))
+            .map_err(io_error("start", Path::new("a thread")))?;
+        let put = unpack_archive(tar, place.as_fd(), Path::new("."), owner);
+        let packed = packing.join();
+        // A reader that stopped is why the writer could not go on.
+        put?;
+        packed.map_err(|_| BuildError::Internal("the thread that reads the image failed".to_owned()))??;
+        Ok(())
+    })
+}
