@@ -518,6 +518,18 @@ fn what_is_built_goes_where_it_is_wanted() {
         let out = b.build(&text, &flags);
         assert!(out.code == code && out.stderr.contains(why), "{flags:?}: {} {}", out.code, out.stderr);
     }
+    // What scripts give to BuildKit.
+    let said =
+        b.built(&text, &["--annotation", "org.example.a=b", "--provenance=false", "--cache-from", "other"]);
+    assert!(said.contains("WARNING: --cache-from is not used"), "{said}");
+    b.own.run(&["save", "-o", &path("noted"), "made"]).ok();
+    let manifest =
+        t.program("skopeo", ["inspect", "--raw", &format!("oci-archive:{}", path("noted"))]).run().ok();
+    assert!(manifest.contains(r#""annotations":{"org.example.a":"b"}"#), "{manifest}");
+    for (flag, why) in [("--squash", "COPY --from=STAGE"), ("--sbom=true", "scan the image")] {
+        let out = b.build(&text, &[flag]);
+        assert!(out.code == 125 && out.stderr.contains(why), "{flag}: {} {}", out.code, out.stderr);
+    }
     // Links that are there already lead nowhere else.
     std::fs::create_dir_all(at("trap")).unwrap();
     std::fs::create_dir_all(at("outside")).unwrap();

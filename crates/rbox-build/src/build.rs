@@ -102,7 +102,8 @@ impl Builder<'_> {
         config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
         let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
         let layers: Vec<Descriptor> = stage.layers.iter().map(StageLayer::descriptor).collect();
-        let image = assemble(self.transaction, &bytes, &layers, &self.request.names)?;
+        let image =
+            assemble(self.transaction, &bytes, &layers, &self.request.names, &self.request.annotations)?;
         self.tell(number, &format!("writing image {} done", image.id));
         for name in &self.request.names {
             self.engine.note_tag(&image, name);

@@ -42,6 +42,8 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
+    /// `--annotation`.
+    pub annotations: BTreeMap<String, String>,
     /// `--tag`.
     pub names: Vec<Reference>,
     /// Nothing of the cache is used.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use rbox_build::{BuildError, BuildRequest, Output};
 
+use crate::builder::elsewhere::Elsewhere;
 use crate::builder::flags::{BuildFlags, name};
 use crate::builder::output::Outputs;
 use crate::builder::plain::Plain;
@@ -43,6 +44,11 @@ What is not carried out again comes from the cache; for what is, a line says wha
 pub(crate) struct Build {
     #[command(flatten)]
     flags: BuildFlags,
+    #[command(flatten)]
+    elsewhere: Elsewhere,
+    /// What to do: build, or check the Dockerfile as --check does
+    #[arg(long, value_name = "WHAT", value_parser = ["build", "check"], default_value = "build")]
+    call: String,
     /// Only check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
@@ -66,13 +72,13 @@ pub(crate) struct Build {
     #[arg(long)]
     push: bool,
     /// Keep the image here, as is always done
-    #[arg(long, hide = true)]
+    #[arg(long)]
     load: bool,
     /// Remove containers of RUN, as is always done
-    #[arg(long, hide = true, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     rm: Option<bool>,
     /// The same after a failure
-    #[arg(long, hide = true)]
+    #[arg(long)]
     force_rm: bool,
 }
 
@@ -83,6 +89,7 @@ impl Execute for Build {
         request
             .names
             .extend(outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?);
+        request.annotations = self.elsewhere.annotations()?;
         request.outputs.clone_from(&outputs.build);
         let push = self.push || outputs.push;
         if push && !request.outputs.contains(&Output::Store) {
@@ -91,11 +98,14 @@ impl Execute for Build {
         if push && request.names.is_empty() {
             return Err(crate::command::error::bad_input("tag is needed when pushing to registry"));
         }
-        if self.check {
+        if self.check || self.call == "check" {
             return check(&request);
         }
         let quiet = self.quiet || self.progress == "quiet";
         let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet)));
+        for warning in self.elsewhere.warnings()? {
+            write_all(&mut std::io::stderr(), &format!("WARNING: {warning}\n"))?;
+        }
         let mut plain = Plain::new(quiet);
         let built = match rbox_build::build(&engine, &request, &mut plain) {
             Ok(built) => built,

@@ -110,6 +110,7 @@ impl BuildFlags {
             file,
             file_in_context,
             context,
+            annotations: BTreeMap::new(),
             outputs: vec![Output::Store],
             contexts: self.contexts(build_dir)?,
             target: self.target.clone().filter(|target| !target.is_empty()),

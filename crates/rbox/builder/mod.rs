@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
-pub(crate) mod flags;
+pub(crate) mod elsewhere;
+mod flags;
 pub(crate) mod output;
 mod plain;

@@ -158,7 +158,8 @@ pub(super) fn clear_source(entry: &mut Descriptor) {
     }
 }
 
-/// Points `reference` at `new`, and keeps what it pointed at before as an untagged image.
+/// Points `reference` at `new`, and keeps what it pointed at before as an untagged image, unless that is the same image by
+/// another manifest.
 pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
     let name = full_name(&new).map(str::to_owned);
     match name {
@@ -172,7 +173,8 @@ pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
             for position in 0..index.entries.len() {
                 let Some(entry) = index.entries.get(position) else { break };
                 if full_name(entry) == Some(&name) && entry.digest != new.digest {
-                    drop_name(index, position, true);
+                    let is_other = noted_id(entry).is_none() || noted_id(entry) != noted_id(&new);
+                    drop_name(index, position, is_other);
                     break;
                 }
             }

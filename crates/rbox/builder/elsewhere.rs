@@ -1,0 +1,134 @@
+//! Options of `build` that are about other builders, caches and statements: what of them is done, accepted or refused.
+
+use std::collections::BTreeMap;
+
+use crate::command::error::bad_input;
+
+/// Options that scripts give to BuildKit.
+#[derive(Debug, Default, clap::Args)]
+pub(crate) struct Elsewhere {
+    /// Add an annotation to the image's manifest (KEY=VALUE)
+    #[arg(long, value_name = "KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Statements about the build (only type=provenance,disabled=true and type=sbom,disabled=true)
+    #[arg(long, value_name = "STATEMENT")]
+    attest: Vec<String>,
+    /// The builder; there is one
+    #[arg(long, value_name = "NAME")]
+    builder: Option<String>,
+    /// Caches elsewhere to read: accepted, and not read
+    #[arg(long, value_name = "CACHE")]
+    cache_from: Vec<String>,
+    /// Caches elsewhere to write: accepted, and not written
+    #[arg(long, value_name = "CACHE")]
+    cache_to: Vec<String>,
+    /// Compress the context, which goes nowhere
+    #[arg(long)]
+    compress: bool,
+    /// Skip image verification, of which there is none
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    disable_content_trust: Option<bool>,
+    /// The isolation technology (only default)
+    #[arg(long, value_name = "WHAT", value_parser = ["default", ""])]
+    isolation: Option<String>,
+    /// A statement of where the image comes from (only false)
+    #[arg(long, value_name = "BOOL")]
+    provenance: Option<String>,
+    /// A list of what is in the image (only false)
+    #[arg(long, value_name = "BOOL")]
+    sbom: Option<String>,
+    /// Options of confinement: refused, as RUN --security says what a step may do
+    #[arg(long, value_name = "OPTION")]
+    security_opt: Vec<String>,
+    /// Make one layer of all: refused, as a stage that copies from another does it
+    #[arg(long)]
+    squash: bool,
+}
+
+impl Elsewhere {
+    /// The manifest's annotations.
+    pub(crate) fn annotations(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        let mut all = BTreeMap::new();
+        for text in &self.annotation {
+            let (key, value) = text
+                .split_once('=')
+                .filter(|(key, _)| !key.is_empty())
+                .ok_or_else(|| bad_input(format!("invalid annotation {text:?}, expected key=value")))?;
+            let key = match key.split_once(':') {
+                Some(("manifest", key)) => key,
+                Some((kind, _)) if kind.starts_with("index") || kind.starts_with("manifest") => {
+                    return Err(bad_input(format!(
+                        "invalid annotation {text:?}: {kind} has none here: an image is one manifest"
+                    )));
+                }
+                _ => key,
+            };
+            all.insert(key.to_owned(), value.to_owned());
+        }
+        Ok(all)
+    }
+
+    /// What is said of what is not done.
+    pub(crate) fn warnings(&self) -> anyhow::Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for (flag, given) in [("cache-from", &self.cache_from), ("cache-to", &self.cache_to)] {
+            if !given.is_empty() {
+                warnings.push(format!("--{flag} is not used: the cache is that of this host"));
+            }
+        }
+        if let Some(option) = self.security_opt.first() {
+            return Err(bad_input(format!(
+                "--security-opt {option}: not for builds: RUN --security=insecure with --allow security.insecure takes the confinement away"
+            )));
+        }
+        if self.squash {
+            return Err(bad_input(
+                "--squash is not supported: 'FROM scratch' and 'COPY --from=STAGE / /' make one layer of a stage",
+            ));
+        }
+        let wants = |text: &String| !matches!(text.as_str(), "false" | "0");
+        let attests = |kind: &str| {
+            let named = format!("type={kind}");
+            self.attest.iter().any(|text| {
+                text.split(',').any(|field| field == named)
+                    && !text.split(',').any(|field| field == "disabled=true")
+            })
+        };
+        if self.sbom.as_ref().is_some_and(wants) || attests("sbom") {
+            return Err(bad_input(
+                "--sbom: a list of an image's packages is not made here: scan the image once it is built",
+            ));
+        }
+        if self.provenance.as_ref().is_some_and(wants) || attests("provenance") {
+            warnings.push("no provenance is written: --provenance is not supported yet".to_owned());
+        }
+        Ok(warnings)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_done_and_what_is_said() {
+        let of = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let annotated =
+            |text: &str| Elsewhere { annotation: of(&[text]), ..Elsewhere::default() }.annotations();
+        let found = annotated("manifest:org.example.a=b=c").unwrap();
+        assert_eq!(found.get("org.example.a").map(String::as_str), Some("b=c"));
+        assert!(annotated("index:a=b").is_err() && annotated("=b").is_err() && annotated("a").is_err());
+        let off = Elsewhere {
+            provenance: Some("false".into()),
+            sbom: Some("false".into()),
+            attest: of(&["type=sbom,disabled=true"]),
+            ..Elsewhere::default()
+        };
+        assert_eq!(off.warnings().unwrap(), Vec::<String>::new());
+        let on =
+            Elsewhere { provenance: Some("mode=max".into()), cache_to: of(&["x"]), ..Elsewhere::default() };
+        assert_eq!(on.warnings().unwrap().len(), 2);
+        assert!(Elsewhere { attest: of(&["type=sbom"]), ..Elsewhere::default() }.warnings().is_err());
+    }
+}
