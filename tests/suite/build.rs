@@ -540,6 +540,33 @@ fn what_is_built_goes_where_it_is_wanted() {
 }
 
 #[test]
+fn two_builds_at_one_moment_are_the_same_bytes() {
+    let Some(t) = Test::start() else { return };
+    let text = format!(
+        "FROM {BUSYBOX}\nARG SOURCE_DATE_EPOCH\nWORKDIR /app\nCOPY file /app/\n\
+         RUN mkdir -p /made/deep && date > /made/deep/when-$SOURCE_DATE_EPOCH && : > /made/deep/when-$SOURCE_DATE_EPOCH && \
+         ln -s x /made/link && ln /made/deep/when-$SOURCE_DATE_EPOCH /made/hard && rm /bin/wget\n"
+    );
+    let archives: Vec<Vec<u8>> = ["first", "second"]
+        .iter()
+        .map(|name| {
+            let mut b = Builds::new(&t);
+            b.dir = b.own.dir.join(name);
+            b.file("file", "the same");
+            let to = b.own.dir.join("made.tar");
+            let output = format!("type=oci,dest={},rewrite-timestamp=true", to.display());
+            b.built(&text, &["--no-cache", "-o", &output, "--build-arg", "SOURCE_DATE_EPOCH=1700000000"]);
+            let created = b.own.run(&["image", "inspect", "-f", "{{.Created}}", "made"]).ok();
+            assert_eq!(created, "2023-11-14T22:13:20Z");
+            assert_eq!(b.sh("find /made /app | xargs stat -c %Y | sort -u"), "1700000000");
+            std::thread::sleep(Duration::from_millis(1100));
+            std::fs::read(to).unwrap()
+        })
+        .collect();
+    assert!(archives[0] == archives[1], "two builds are two images");
+}
+
+#[test]
 fn an_archive_is_a_context() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);

@@ -96,9 +96,12 @@ impl Builder<'_> {
         config.config.labels.extend(self.request.labels.clone());
         config.history.clone_from(&stage.history);
         image::fill_times(&mut config.history);
-        let now = || jiff::Timestamp::now().to_string();
-        config.created =
-            Some(config.history.iter().rev().find_map(|line| line.created.clone()).unwrap_or_else(now));
+        config.created = Some(if let Some(seconds) = self.epoch()? {
+            image::no_younger_than(&mut config.history, seconds)?
+        } else {
+            let last = config.history.iter().rev().find_map(|line| line.created.clone());
+            last.unwrap_or_else(|| jiff::Timestamp::now().to_string())
+        });
         config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
         let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
         let layers: Vec<Descriptor> = stage.layers.iter().map(StageLayer::descriptor).collect();

@@ -147,6 +147,20 @@ impl<'b> Builder<'b> {
         Ok(())
     }
 
+    /// `SOURCE_DATE_EPOCH` in seconds, if it was given: the time of all that is new.
+    pub(crate) fn epoch(&self) -> Result<Option<i64>, BuildError> {
+        let Some(text) = self.request.build_args.get("SOURCE_DATE_EPOCH") else { return Ok(None) };
+        let seconds = text.parse().map_err(|_| {
+            BuildError::Invalid(format!("invalid SOURCE_DATE_EPOCH: {text}: expected seconds since 1970"))
+        })?;
+        Ok(Some(seconds))
+    }
+
+    /// The time in seconds that nothing in a layer may be younger than; what is gets that time.
+    pub(crate) fn newest(&self) -> Result<Option<i64>, BuildError> {
+        if self.request.rewrite_timestamps { self.epoch() } else { Ok(None) }
+    }
+
     /// The number of the stage of this name or number. The last one of a name counts.
     pub(crate) fn stage_named(&self, name: &str) -> Option<usize> {
         let lower = name.to_lowercase();

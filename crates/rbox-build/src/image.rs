@@ -7,6 +7,8 @@ use rbox_image::{History, ImageConfig, RunConfig};
 use rbox_spec::Digest;
 use serde_json::Value;
 
+use crate::error::BuildError;
+
 /// The default `PATH` of an image that says none.
 pub(crate) const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -51,6 +53,19 @@ pub(crate) fn fill_times(lines: &mut [History]) {
             line.created.clone_from(&created);
         }
     }
+}
+
+/// Gives a moment, in seconds since 1970, to all lines of history that are younger or have none; and says it as they do.
+pub(crate) fn no_younger_than(lines: &mut [History], seconds: i64) -> Result<String, BuildError> {
+    let newest = jiff::Timestamp::from_second(seconds)
+        .map_err(|error| BuildError::Invalid(format!("invalid SOURCE_DATE_EPOCH: {seconds}: {error}")))?;
+    for line in lines {
+        let time = line.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        if time.is_none_or(|time| time > newest) {
+            line.created = Some(newest.to_string());
+        }
+    }
+    Ok(newest.to_string())
 }
 
 /// The document of an image, its fields in the order of their names as BuildKit has them.

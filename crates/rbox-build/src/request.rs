@@ -40,6 +40,8 @@ pub struct BuildRequest {
     pub build_args: BTreeMap<String, String>,
     /// Where the result goes; nowhere but into the cache if there is none.
     pub outputs: Vec<Output>,
+    /// What a step makes gets no younger time than `SOURCE_DATE_EPOCH`, when that is given.
+    pub rewrite_timestamps: bool,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation`.

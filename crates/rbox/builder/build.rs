@@ -89,6 +89,7 @@ impl Execute for Build {
         request
             .names
             .extend(outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?);
+        request.rewrite_timestamps = outputs.rewrite_timestamps;
         request.annotations = self.elsewhere.annotations()?;
         request.outputs.clone_from(&outputs.build);
         let push = self.push || outputs.push;

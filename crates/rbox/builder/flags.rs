@@ -110,6 +110,7 @@ impl BuildFlags {
             file,
             file_in_context,
             context,
+            rewrite_timestamps: false,
             annotations: BTreeMap::new(),
             outputs: vec![Output::Store],
             contexts: self.contexts(build_dir)?,
@@ -223,9 +224,12 @@ impl BuildFlags {
         Ok(all)
     }
 
-    /// A name without a value has that of the environment, if it is set there.
+    /// A name without a value has that of the environment, if it is set there; `SOURCE_DATE_EPOCH` has it in any case.
     fn build_args(&self) -> anyhow::Result<BTreeMap<String, String>> {
+        const EPOCH: &str = "SOURCE_DATE_EPOCH";
         let mut all = BTreeMap::new();
+        let epoch = std::env::var(EPOCH).ok().filter(|text| !text.is_empty());
+        all.extend(epoch.map(|text| (EPOCH.to_owned(), text)));
         for text in &self.build_arg {
             match text.split_once('=') {
                 Some(("", _)) => return Err(bad_input(format!("invalid build-arg: {text}"))),

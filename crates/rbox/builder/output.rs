@@ -23,6 +23,8 @@ pub(crate) struct Outputs {
     pub(crate) names: Vec<String>,
     /// It is pushed.
     pub(crate) push: bool,
+    /// Nothing in its layers is younger than `SOURCE_DATE_EPOCH`.
+    pub(crate) rewrite_timestamps: bool,
 }
 
 impl Outputs {
@@ -81,6 +83,7 @@ impl Outputs {
             other => return Err(format!("unsupported exporter type {other:?}")),
         }
         self.names.extend(fields.names);
+        self.rewrite_timestamps |= fields.rewrite_timestamps;
         Ok(())
     }
 
@@ -115,6 +118,7 @@ struct Fields {
     dest: Option<String>,
     names: Vec<String>,
     push: bool,
+    rewrite_timestamps: bool,
 }
 
 impl Fields {
@@ -129,12 +133,12 @@ impl Fields {
                 "dest" | "destination" => all.dest = Some(value.to_owned()),
                 "name" => all.names.extend(value.split(',').map(str::to_owned)),
                 "push" => all.push = truth(key, value)?,
+                "rewrite-timestamp" => all.rewrite_timestamps = truth(key, value)?,
                 // As it always is: the image goes into the store, unpacked; archives are archives.
                 "store" | "unpack" | "tar" | "load" | "oci-mediatypes" if truth(key, value)? => {}
                 "platform-split" if !truth(key, value)? => {}
                 "push-by-digest"
                 | "dangling-name-prefix"
-                | "rewrite-timestamp"
                 | "compression"
                 | "compression-level"
                 | "force-compression"

@@ -35,7 +35,10 @@ impl<'b> Builder<'b> {
         prepared: Prepared<'_>,
         work: Work<'_, 'b>,
     ) -> Result<(), BuildError> {
-        let Prepared { instruction, line, key, files } = prepared;
+        let Prepared { instruction, line, mut key, files } = prepared;
+        if let Some(newest) = self.newest()? {
+            key.other("the newest time there may be", &newest.to_string());
+        }
         let shown = self.shown(stage, instruction);
         let label = stage.label(&shown);
         let number = self.begin(&label);

@@ -146,7 +146,7 @@ impl Builder<'_> {
             let options = CopyOptions { time: builder.epoch()?, ..CopyOptions::default() };
             let owner = owner.unwrap_or(Owner { uid: 0, gid: 0 });
             Copier::new(&tree.root, options).make_dirs(Path::new(&dir), 0o755, owner)?;
-            Ok(tree.layer(builder.transaction)?)
+            Ok(tree.layer(builder.transaction, builder.newest()?)?)
         })
     }
 
@@ -346,7 +346,7 @@ impl Builder<'_> {
             write_item(&mut copier, plan, item)?;
         }
         drop(copier);
-        Ok(tree.layer(self.transaction)?)
+        Ok(tree.layer(self.transaction, self.newest()?)?)
     }
 
     /// Who `--chown` and USER mean in a tree; none for nobody.
@@ -363,15 +363,6 @@ impl Builder<'_> {
         if let Some(text) = self.request.build_args.get("SOURCE_DATE_EPOCH") {
             key.other("SOURCE_DATE_EPOCH", text);
         }
-    }
-
-    /// `SOURCE_DATE_EPOCH`, if it was given: the time of all that is new.
-    fn epoch(&self) -> Result<Option<i64>, BuildError> {
-        let Some(text) = self.request.build_args.get("SOURCE_DATE_EPOCH") else { return Ok(None) };
-        let seconds = text.parse().map_err(|_| {
-            BuildError::Invalid(format!("invalid SOURCE_DATE_EPOCH: {text}: expected seconds since 1970"))
-        })?;
-        Ok(Some(seconds))
     }
 
     /// What ADD has to fetch; none for a path.

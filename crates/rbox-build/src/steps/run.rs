@@ -135,7 +135,7 @@ impl Builder<'_> {
         if ended.exit_code != 0 {
             return Err(BuildError::Exited { command: command.words.join(" "), code: ended.exit_code });
         }
-        Ok(ended.layer(self.transaction)?)
+        Ok(ended.layer(self.transaction, self.newest()?)?)
     }
 }
 

@@ -9,6 +9,7 @@ use rbox_image::store::StoredLayer;
 use rbox_runtime::rootfs::layer::{PackOptions, pack};
 use rbox_runtime::rootfs::put::{Owners, Place, put};
 
+use crate::changes::adopt::adopt;
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::logs::Stream;
@@ -26,14 +27,18 @@ pub struct LayerTree {
 }
 
 impl LayerTree {
-    /// What was written, moved into the store as a layer.
+    /// What was written, moved into the store as a layer. `newest`: nothing in it gets a younger time, in seconds since 1970.
     ///
     /// # Errors
     /// It cannot be read, or the store cannot be written.
-    pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
+    pub fn layer(
+        self,
+        transaction: &Transaction<'_>,
+        newest: Option<i64>,
+    ) -> Result<StoredLayer, EngineError> {
         let Self { root, upper } = self;
         drop(root);
-        Ok(transaction.adopt_layer(&upper)?)
+        adopt(transaction, &upper, newest)
     }
 }
 

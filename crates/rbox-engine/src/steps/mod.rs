@@ -50,12 +50,16 @@ pub struct StepRun {
 }
 
 impl StepRun {
-    /// What it has changed, moved into the store as a layer.
+    /// What it has changed, moved into the store as a layer. `newest`: nothing in it gets a younger time, in seconds since 1970.
     ///
     /// # Errors
     /// It cannot be read, or the store cannot be written.
-    pub fn layer(self, transaction: &Transaction<'_>) -> Result<StoredLayer, EngineError> {
-        adopt::layer_of_step(&self.paths, transaction, &self.record)
+    pub fn layer(
+        self,
+        transaction: &Transaction<'_>,
+        newest: Option<i64>,
+    ) -> Result<StoredLayer, EngineError> {
+        adopt::layer_of_step(&self.paths, transaction, &self.record, newest)
     }
 }
 
