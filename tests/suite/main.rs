@@ -11,6 +11,7 @@ mod beyond;
 mod binary;
 mod boot;
 mod build;
+mod build_elsewhere;
 mod caller;
 mod catalogue;
 mod commit;

@@ -41,6 +41,8 @@ pub(crate) struct Builder<'b> {
     /// Trees of stages that are read, by the stages' keys.
     pub(crate) trees: HashMap<String, Rc<Source>>,
     pub(crate) work: Work,
+    /// Where secrets are, once there are some: in memory.
+    pub(crate) secrets: Option<Work>,
     /// Bytes that words have come to so far.
     pub(crate) expanded: Cell<usize>,
     progress: &'b mut dyn BuildProgress,
@@ -92,6 +94,7 @@ impl<'b> Builder<'b> {
             from_images: HashMap::new(),
             trees: HashMap::new(),
             work,
+            secrets: None,
             expanded: Cell::new(0),
             progress,
             number: 0,

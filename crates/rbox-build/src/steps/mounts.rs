@@ -12,6 +12,7 @@ use rbox_sys::own;
 use super::copy::Origin;
 use crate::builder::Builder;
 use crate::cache::{KeyBuilder, Part};
+use crate::context::Work;
 use crate::dockerfile::{Mount, MountKind, Run, Sharing};
 use crate::error::{BuildError, io_error};
 use crate::stage::Stage;
@@ -115,7 +116,7 @@ impl Builder<'_> {
 
     /// A script of RUN <<EOF as a file.
     pub(super) fn script_mount(&mut self, place: &str, text: &str) -> Result<MountSpec, BuildError> {
-        let path = self.file_of(text.as_bytes(), 0o755, Owner { uid: 0, gid: 0 })?;
+        let path = file_of(&self.work.fresh(), text.as_bytes(), 0o755, Owner { uid: 0, gid: 0 })?;
         Ok(bind(&path, place.to_owned(), true))
     }
 
@@ -197,7 +198,11 @@ impl Builder<'_> {
             }
         }
         let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
-        let path = self.file_of(&secret, mount.mode.unwrap_or(0o400), owner)?;
+        let dir = match &self.secrets {
+            Some(work) => work.fresh(),
+            None => self.secrets.insert(Work::begin(&self.engine.live_build_dir())?).fresh(),
+        };
+        let path = file_of(&dir, &secret, mount.mode.unwrap_or(0o400), owner)?;
         Ok(Some(bind(&path, target(&format!("/run/secrets/{id}")), true)))
     }
 
@@ -219,22 +224,16 @@ impl Builder<'_> {
         env.push(format!("SSH_AUTH_SOCK={place}"));
         Ok(Some(bind(socket, place, false)))
     }
+}
 
-    /// A file of this build with this content.
-    fn file_of(&mut self, content: &[u8], mode: u32, owner: Owner) -> Result<PathBuf, BuildError> {
-        let dir = self.work.fresh();
-        own::make_private(&dir).map_err(io_error("make directory", &dir))?;
-        let root = crate::context::open_dir(&dir)?;
-        let options = CopyOptions { owner: Some(owner), ..CopyOptions::default() };
-        Copier::new(&root, options).text(
-            Path::new("/"),
-            std::ffi::OsStr::new("file"),
-            mode,
-            content,
-            None,
-        )?;
-        Ok(dir.join("file"))
-    }
+/// A file with this content, in a new directory.
+fn file_of(dir: &Path, content: &[u8], mode: u32, owner: Owner) -> Result<PathBuf, BuildError> {
+    own::make_private(dir).map_err(io_error("make directory", dir))?;
+    let root = crate::context::open_dir(dir)?;
+    let options = CopyOptions { owner: Some(owner), ..CopyOptions::default() };
+    let name = std::ffi::OsStr::new("file");
+    Copier::new(&root, options).text(Path::new("/"), name, mode, content, None)?;
+    Ok(dir.join("file"))
 }
 
 /// Makes the directory of a new cache: empty, or with what a stage or image has.

@@ -105,4 +105,9 @@ impl Engine {
     pub fn build_dir(&self) -> PathBuf {
         self.paths.build()
     }
+
+    /// Where a build keeps what no disk is to have: in memory, where `/run` is. It is gone when the host goes down.
+    pub fn live_build_dir(&self) -> PathBuf {
+        self.paths.live_build()
+    }
 }

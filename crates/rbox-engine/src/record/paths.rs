@@ -82,7 +82,7 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 const IN_ROOT: [&str; 9] =
     ["build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
-const IN_STATE: [&str; 6] = ["changing", "containers", "links", "locks", "network", "volumes"];
+const IN_STATE: [&str; 7] = ["build", "changing", "containers", "links", "locks", "network", "volumes"];
 /// Directories of older versions, which may still be there.
 const FORMER: [&str; 2] = ["names", "networks"];
 
@@ -95,6 +95,11 @@ impl Paths {
     /// What builds keep.
     pub(crate) fn build(&self) -> PathBuf {
         self.root.join("build")
+    }
+
+    /// What a build needs as long as it goes on, and no disk is to have.
+    pub(crate) fn live_build(&self) -> PathBuf {
+        self.state.join("build")
     }
 
     /// Makes the two roots and the directories in them, as far as they are missing, and closes them to everybody but root: what
