@@ -494,6 +494,12 @@ fn a_build_that_is_killed_leaves_nothing() {
     });
     b.is_tidy();
     assert_eq!(std::fs::read_dir(b.own.root.join("image/tmp")).unwrap().count(), 0);
+    // The one that was killed had the lock of its step.
+    b.own.run(&["builder", "prune", "-af"]).ok();
+    for dir in ["steps", "last", "files", "work"] {
+        let left = std::fs::read_dir(b.own.root.join("build").join(dir)).unwrap().count();
+        assert_eq!(left, 0, "{dir}");
+    }
 }
 
 #[test]

@@ -197,8 +197,8 @@ impl<'b> Builder<'b> {
 
     /// Writes down what the next build can use, also when this one failed.
     pub(crate) fn end(self) {
-        self.known.into_inner().save();
-        self.last.save();
+        self.known.into_inner().save(&self.work);
+        self.last.save(&self.work);
     }
 }
 

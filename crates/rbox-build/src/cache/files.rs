@@ -11,6 +11,7 @@ use rbox_spec::Digest;
 use rbox_sys::own;
 use rustix::fs::Stat;
 
+use crate::context::Work;
 use crate::tree::FileDigests;
 
 /// What tells that a file is the same: device, inode, size, and when it changed.
@@ -47,7 +48,7 @@ impl KnownFiles {
     }
 
     /// Writes them down if there is anything new. Best effort: without them files are read again.
-    pub(crate) fn save(mut self) {
+    pub(crate) fn save(mut self, work: &Work) {
         if !self.is_changed {
             return;
         }
@@ -65,7 +66,7 @@ impl KnownFiles {
         if text.len() as u64 > MOST_BYTES {
             text.clear();
         }
-        let temporary = self.path.with_extension(std::process::id().to_string());
+        let temporary = work.fresh();
         if own::write(&temporary, text).and_then(|()| std::fs::rename(&temporary, &self.path)).is_err() {
             let _ = std::fs::remove_file(temporary);
         }

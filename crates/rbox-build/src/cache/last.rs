@@ -9,6 +9,7 @@ use rbox_sys::own;
 use serde::{Deserialize, Serialize};
 
 use super::key::Part;
+use crate::context::Work;
 
 /// What one step was made of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,9 +82,9 @@ impl Last {
     }
 
     /// Keeps what was noted for the next time. Best effort: without it nothing can be said.
-    pub(crate) fn save(self) {
+    pub(crate) fn save(self, work: &Work) {
         let Ok(bytes) = encode(&self.now) else { return };
-        let temporary = self.path.with_extension(std::process::id().to_string());
+        let temporary = work.fresh();
         if own::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &self.path)).is_err() {
             let _ = std::fs::remove_file(temporary);
         }

@@ -8,7 +8,7 @@
 //!   files/<context>      digests of a context's files, with what tells that a file is unchanged
 //!   last/<build>.json    what the steps of a build read the last time: to say what is different now
 //!   mounts/<id>/         what RUN --mount=type=cache keeps: data/, and in use a lock
-//!   work/<build>/        what a build makes on its way; its lock is held as long as that runs
+//!   work/<build>/        what a build makes on its way, these files too until they are whole; locked as long as it runs
 //! ```
 //! A step's key is the digest of all that decides what it makes. A layer that a step came to has a file `cached` beside its record in
 //! the store, which keeps it there without an image.

@@ -1,5 +1,6 @@
 //! What the cache holds, and emptying it.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
@@ -114,10 +115,28 @@ pub fn prune_cache(
     for layer in gone.iter().filter(|layer| !kept.contains(layer)) {
         images.let_go(layer)?;
     }
+    if kept.is_empty() {
+        forget(build_dir);
+    }
     if !gone.is_empty() {
         pruned.freed += images.sweep(std::time::Duration::ZERO)?;
     }
     Ok(pruned)
+}
+
+/// Takes away what is of use only with results of steps: what contexts and builds were like, and locks of builds that were killed.
+/// Best effort: a build that goes on writes it again.
+fn forget(build_dir: &Path) {
+    for path in ["last", "files"].iter().flat_map(|name| entries(&build_dir.join(name)).unwrap_or_default()) {
+        let _ = std::fs::remove_file(path);
+    }
+    for path in entries(&build_dir.join("steps")).unwrap_or_default() {
+        let is_lock = path.extension().is_some_and(|extension| extension == "lock");
+        let lock = File::open(&path).ok().filter(|_| is_lock);
+        if lock.is_some_and(|lock| lock::try_take(&lock, How::Exclusive).unwrap_or(false)) {
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, BuildError> {

@@ -12,6 +12,7 @@ use rbox_sys::own;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
+use crate::context::Work;
 use crate::error::{BuildError, io_error};
 
 /// What a step came to.
@@ -84,10 +85,10 @@ impl StepCache {
     }
 
     /// Keeps the result of a step, and its layer in the store. Lost with the power, the step is carried out again.
-    pub(crate) fn put(&self, key: &Key, result: &StepResult) -> Result<(), BuildError> {
+    pub(crate) fn put(&self, key: &Key, result: &StepResult, work: &Work) -> Result<(), BuildError> {
         self.images.keep_layer(&result.diff_id, &result.digest)?;
         let path = self.path(key);
-        let temporary = self.dir.join(format!(".{key}.{}", std::process::id()));
+        let temporary = work.fresh();
         let bytes = encode(result).map_err(|error| BuildError::Internal(error.to_string()))?;
         own::write(&temporary, bytes)
             .and_then(|()| std::fs::rename(&temporary, &path))

@@ -81,7 +81,7 @@ impl<'b> Builder<'b> {
             created: jiff::Timestamp::now().to_string(),
             what: label,
         };
-        self.cache.put(&key, &result)?;
+        self.cache.put(&key, &result, &self.work)?;
         drop(turn);
         self.done(number, begun);
         self.take(stage, &result, line);
