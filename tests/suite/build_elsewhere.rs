@@ -137,6 +137,12 @@ fn what_is_built_goes_where_it_is_wanted() {
     assert_eq!(b.own.run(&["images", "-q", "made"]).ok(), "", "no image was asked for");
     let piped = b.build(&text, &["-o", "-"]);
     assert!(piped.code == 0 && piped.stdout.contains("dir/file\0"), "{}", piped.stderr);
+    // A device in the hands of a user of the host would be a way to its hardware.
+    let pack = "mkdir dev && mknod dev/null c 1 3 && tar -cf context/dev.tar dev && rm -r dev";
+    t.program("sh", ["-ec", &format!("cd {} && {pack}", b.own.dir.display())]).run().ok();
+    let said = b.built("FROM scratch\nADD dev.tar /\n", &["-o", &path("devices")]);
+    assert!(said.contains("1 device files were left out"), "{said}");
+    assert!(at("devices/dev").is_dir() && !at("devices/dev/null").exists());
     // Archives of the image.
     for kind in ["oci", "docker"] {
         let archive = path(kind);

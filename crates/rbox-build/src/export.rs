@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use rbox_engine::caller;
-use rbox_engine::engine::{pack_archive, unpack_archive};
-use rustix::process::{getgid, getuid};
+use rbox_engine::engine::{pack_archive, unpack_on_host};
 
 use crate::builder::Builder;
 use crate::context::open_dir;
 use crate::error::{BuildError, io_error};
+use crate::progress::BuildEvent;
 use crate::request::Output;
 use crate::stage::Stage;
 
@@ -29,7 +29,13 @@ impl Builder<'_> {
         let root = tree.root.as_fd();
         match to {
             Output::Store => {}
-            Output::Directory(dir) => copy_out(root, dir)?,
+            Output::Directory(dir) => {
+                let devices = copy_out(root, dir)?;
+                if devices > 0 {
+                    let text = format!("{devices} device files were left out of {}", dir.display());
+                    self.event(BuildEvent::Warning(&text));
+                }
+            }
             Output::Tar(path) => {
                 write_file(root, path)?;
             }
@@ -60,22 +66,22 @@ fn write_tar(root: BorrowedFd<'_>, to: impl Write) -> Result<(), BuildError> {
     to.flush().map_err(io_error("write", Path::new("the archive")))
 }
 
-/// Copies the files into a directory, as whoever called: what an image says of owners means nothing on the host.
-fn copy_out(root: BorrowedFd<'_>, dir: &Path) -> Result<(), BuildError> {
+/// Copies the files into a directory, as whoever called: what an image says of owners means nothing on the host. How many devices
+/// were left out.
+fn copy_out(root: BorrowedFd<'_>, dir: &Path) -> Result<u64, BuildError> {
     std::fs::create_dir_all(dir).map_err(io_error("make directory", dir))?;
     let place = open_dir(dir)?;
-    let owner = Some((getuid().as_raw(), getgid().as_raw()));
     let (tar, into) = io::pipe().map_err(io_error("make", Path::new("a pipe")))?;
     std::thread::scope(|scope| {
         let packing = std::thread::Builder::new()
             .name("pack".to_owned())
             .spawn_scoped(scope, move || pack_archive(root, into))
             .map_err(io_error("start", Path::new("a thread")))?;
-        let put = unpack_archive(tar, place.as_fd(), Path::new("."), owner);
+        let put = unpack_on_host(tar, place.as_fd());
         let packed = packing.join();
         // A reader that stopped is why the writer could not go on.
-        put?;
+        let devices = put?;
         packed.map_err(|_| BuildError::Internal("the thread that reads the image failed".to_owned()))??;
-        Ok(())
+        Ok(devices)
     })
 }

@@ -10,6 +10,7 @@ pub mod hugetlb;
 pub mod id;
 pub mod json;
 pub mod kind;
+pub mod lexical;
 pub mod mac;
 pub mod mount;
 pub mod name;

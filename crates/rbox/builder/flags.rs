@@ -139,7 +139,8 @@ impl BuildFlags {
             }
             return self.arrived(Arrived::read(std::io::stdin(), build_dir)?);
         }
-        if is_remote(&self.context) {
+        // As with Docker, a directory of such a name is a directory.
+        if is_remote(&self.context) && !Path::new(&self.context).is_dir() {
             return self.arrived(Arrived::fetch(&self.context, build_dir)?);
         }
         let dir = PathBuf::from(&self.context);
@@ -200,14 +201,16 @@ impl BuildFlags {
             };
             let context = match value.strip_prefix("docker-image://") {
                 Some(image) => NamedContext::Image(image.to_owned()),
-                None if is_remote(value) => match Arrived::fetch(value, build_dir)? {
-                    Arrived::Context(context) => NamedContext::Files(Context::Fetched(context)),
-                    Arrived::Dockerfile(_) => {
-                        return Err(bad_input(format!(
-                            "invalid context value: {text}: there is no archive and no repository at it"
-                        )));
+                None if is_remote(value) && !Path::new(value).is_dir() => {
+                    match Arrived::fetch(value, build_dir)? {
+                        Arrived::Context(context) => NamedContext::Files(Context::Fetched(context)),
+                        Arrived::Dockerfile(_) => {
+                            return Err(bad_input(format!(
+                                "invalid context value: {text}: there is no archive and no repository at it"
+                            )));
+                        }
                     }
-                },
+                }
                 None if value.contains("://") => {
                     return Err(bad_input(format!(
                         "invalid context value: {text}: a further context is a directory, a URL of a repository or an archive, or docker-image://IMAGE"

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::arguments::{Given, Globals, MAX_VALUES, MOST_HINTS, too_much};
 use super::report::Linter;
 use super::rule::Rule;
+use rbox_spec::lexical::clean;
+
 use crate::dockerfile::{
     ArgDefinition, Dockerfile, DockerfileError, ExposeError, Form, Instruction, InstructionKind, KeyValue,
     Lines, PortParts, Transfer, Word, closest, exposed_ports,
 };
 use crate::expand::{ExpandError, Lexer};
-use crate::ignore::clean;
 use crate::text::{quoted, shown};
 
 /// Arguments that are no variables.

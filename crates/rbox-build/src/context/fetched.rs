@@ -12,7 +12,7 @@ use rbox_sys::own;
 
 use super::dir::{MOST_BYTES, open_dir, read_file};
 use super::error::{ContextError, io_error};
-use super::git::Repository;
+use super::git::{Repository, hidden};
 use super::work::Work;
 
 /// A block of a tar archive: enough to tell one.
@@ -80,7 +80,8 @@ impl Arrived {
     /// It cannot be had, or is damaged.
     pub fn fetch(url: &str, build_dir: &Path) -> Result<Self, ContextError> {
         if let Some(repository) = Repository::parse(url) {
-            let wrong = |message| ContextError::Git { url: url.to_owned(), message };
+            let wrong =
+                |message: String| ContextError::Git { url: hidden(url, url), message: hidden(url, &message) };
             let repository = repository.map_err(wrong)?;
             let keeps = std::env::var("BUILDKIT_CONTEXT_KEEP_GIT_DIR").ok().map(|text| text == "1");
             let work = Work::begin(build_dir)?;

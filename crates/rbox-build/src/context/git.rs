@@ -145,7 +145,7 @@ impl Repository {
         if let Some(wanted) = self.commit.as_ref().filter(|wanted| !commit.starts_with(*wanted)) {
             let reference = self.reference.as_deref().unwrap_or("HEAD");
             return Err(
-                self.failed(format!("expected checksum to match {wanted}, got {commit} for {reference}"))
+                self.failed(&format!("expected checksum to match {wanted}, got {commit} for {reference}"))
             );
         }
         self.git(into, &["checkout", "--quiet", "--force", &commit])?;
@@ -163,7 +163,7 @@ impl Repository {
     fn fetch(&self, dir: &Path) -> Result<String, ContextError> {
         let reference = self.reference.as_deref().unwrap_or("HEAD");
         if reference.starts_with('-') {
-            return Err(self.failed(format!("{reference:?} is no ref")));
+            return Err(self.failed(&format!("{reference:?} is no ref")));
         }
         let is_commit = reference.len() >= 7 && reference.bytes().all(|byte| byte.is_ascii_hexdigit());
         let by_name = |depth: &[&str]| {
@@ -190,7 +190,7 @@ impl Repository {
         let path = whole.join(subdir.trim_start_matches('/'));
         match path.canonicalize() {
             Ok(found) if found.starts_with(&whole) && found.is_dir() => Ok(found),
-            _ => Err(self.failed(format!("it has no directory {subdir:?}"))),
+            _ => Err(self.failed(&format!("it has no directory {subdir:?}"))),
         }
     }
 
@@ -201,21 +201,28 @@ impl Repository {
             command.envs(std::env::var_os(name).map(|value| (OsStr::new(name).to_owned(), value)));
         }
         let output = waiting::run(&mut command, b"", Patience::WORK).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                self.failed("the program git is not there: install git".to_owned())
-            }
-            _ => self.failed(format!("git: {error}")),
+            std::io::ErrorKind::NotFound => self.failed("the program git is not there: install git"),
+            _ => self.failed(&format!("git: {error}")),
         })?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let line = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it says nothing");
-        Err(self.failed(format!("git {}: {line}", words.first().copied().unwrap_or_default())))
+        Err(self.failed(&format!("git {}: {line}", words.first().copied().unwrap_or_default())))
     }
 
-    fn failed(&self, message: String) -> ContextError {
-        ContextError::Git { url: self.url.clone(), message }
+    fn failed(&self, message: &str) -> ContextError {
+        ContextError::Git { url: hidden(&self.url, &self.url), message: hidden(&self.url, message) }
+    }
+}
+
+/// A text in which the password of a URL does not stand, as URLs get into logs.
+pub(super) fn hidden(url: &str, text: &str) -> String {
+    let user = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+    match user.and_then(|(user, _)| user.split_once(':')).filter(|(_, password)| !password.is_empty()) {
+        Some((_, password)) => text.replace(password, "xxxxx"),
+        None => text.to_owned(),
     }
 }
 
@@ -270,6 +277,9 @@ mod tests {
             assert_eq!(parsed(text), wanted, "{text}");
         }
         assert!(Repository::parse("git://host/a?other=1").unwrap().is_err());
+        let url = "https://me:s3cret@host/a.git";
+        assert_eq!(hidden(url, &format!("{url}: no")), "https://me:xxxxx@host/a.git: no");
+        assert_eq!(hidden("ssh://git@host/a", "git@host"), "git@host");
         assert!(Repository::parse("git://host/a?tag=1#main").unwrap().is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Lists of patterns.
 
-use super::path::clean;
+use rbox_spec::lexical::clean;
+
 use super::pattern::Pattern;
 use super::tokens::PatternError;
 

@@ -7,7 +7,6 @@
 
 mod dockerignore;
 mod glob;
-mod path;
 mod pattern;
 #[cfg(test)]
 mod tests;
@@ -15,5 +14,4 @@ mod tokens;
 
 pub use dockerignore::{Directory, Ignore};
 pub use glob::{Glob, Segment};
-pub(crate) use path::clean;
 pub use tokens::PatternError;

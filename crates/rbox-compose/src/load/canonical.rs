@@ -1,5 +1,7 @@
 //! From the short ways to write things to the long ones, and the values of what is left out.
 
+use rbox_spec::lexical::clean;
+
 use super::ports;
 use super::tree::{Fault, matches, shown, walk};
 use crate::yaml::{Map, Node, Value};
@@ -312,32 +314,6 @@ fn is_path(source: &str) -> bool {
     source.starts_with(['.', '/', '~'])
         || source.starts_with("\\\\")
         || chars.next().is_some_and(char::is_alphabetic) && chars.next() == Some(':')
-}
-
-/// A path without what can be left out of it, as Go's `path.Clean`.
-pub(crate) fn clean(path: &str) -> String {
-    let rooted = path.starts_with('/');
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => match parts.last() {
-                Some(&"..") => parts.push(part),
-                None if !rooted => parts.push(part),
-                None => {}
-                Some(_) => {
-                    parts.pop();
-                }
-            },
-            part => parts.push(part),
-        }
-    }
-    let joined = parts.join("/");
-    match (rooted, joined.is_empty()) {
-        (true, _) => format!("/{joined}"),
-        (false, true) => ".".into(),
-        (false, false) => joined,
-    }
 }
 
 /// Puts in the values of what is left out.

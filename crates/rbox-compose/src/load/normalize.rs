@@ -1,6 +1,7 @@
 //! What is implied: the default network, dependencies of links and shared namespaces, names of resources.
 
-use super::canonical::clean;
+use rbox_spec::lexical::clean;
+
 use crate::environment::Environment;
 use crate::yaml::{Map, Node, Value};
 

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::canonical::clean;
+use rbox_spec::lexical::clean;
+
 use super::tree::{Fault, matches, walk};
 use crate::yaml::{Node, Value};
 

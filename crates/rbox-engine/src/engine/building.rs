@@ -58,6 +58,15 @@ pub fn unpack_archive(
     Ok(())
 }
 
+/// Unpacks an uncompressed tar archive into a directory of the host's, as `cp` does: the files are the caller's, no link in the directory
+/// is followed, and no device is made. How many devices that were.
+///
+/// # Errors
+/// The archive is damaged, or the kernel refuses.
+pub fn unpack_on_host(tar: impl Read, directory: BorrowedFd<'_>) -> Result<u64, EngineError> {
+    Ok(put(tar, Place::Beneath { directory, path: Path::new("/") }, Owners::Own)?.devices)
+}
+
 /// Writes all of a tree as a tar archive.
 ///
 /// # Errors

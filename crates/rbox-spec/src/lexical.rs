@@ -1,7 +1,7 @@
-//! Paths as Go's path.Clean leaves them.
+//! Paths as texts, in the files of other tools: as Go's path.Clean leaves them.
 
 /// The shortest path that names the same: without `.`, doubled slashes and, as far as it goes, `..`.
-pub(crate) fn clean(path: &str) -> String {
+pub fn clean(path: &str) -> String {
     let rooted = path.starts_with('/');
     let mut parts: Vec<&str> = Vec::new();
     for part in path.split('/') {
