@@ -92,15 +92,11 @@ fn shaped(node: &Node, shape: &Shape, form: Form, path: &str) -> Result<Option<O
             let size = size(node, path)?;
             Ok((size != 0).then(|| Out::Text(size.to_string())))
         }
-        Shape::Duration => {
+        Shape::Duration | Shape::MaybeDuration => {
             let text =
                 duration(&node.value.to_string()).map_err(|error| (node.at, format!("{path}: {error}")))?;
-            Ok((text != "0s").then_some(Out::Text(text)))
-        }
-        Shape::MaybeDuration => {
-            let text =
-                duration(&node.value.to_string()).map_err(|error| (node.at, format!("{path}: {error}")))?;
-            some(Out::Text(text))
+            let is_shown = text != "0s" || matches!(shape, Shape::MaybeDuration);
+            Ok(is_shown.then_some(Out::Text(text)))
         }
         Shape::Texts | Shape::Numbers => {
             let texts = texts(node, path, matches!(shape, Shape::Numbers))?;
@@ -129,32 +125,44 @@ fn shaped(node: &Node, shape: &Shape, form: Form, path: &str) -> Result<Option<O
             Ok((form != Form::Yaml || !empty).then_some(out))
         }
         Shape::Maybe(fields) => some(bind(struct_of(node, path)?, fields, form, path)?),
-        Shape::List(fields) => {
-            let Some(list) = node.as_list() else { return Err(wrong(node, path, "array")) };
-            let mut out = Vec::with_capacity(list.len());
-            for (index, node) in list.iter().enumerate() {
-                let path = format!("{path}.{index}");
-                out.push(bind(struct_of(node, &path)?, fields, form, &path)?);
-            }
-            Ok((!out.is_empty()).then_some(Out::List(out)))
-        }
-        Shape::Map(fields) | Shape::MaybeMap(fields) => {
-            let nullable = matches!(shape, Shape::MaybeMap(_));
-            let mut out = BTreeMap::new();
-            for (key, node) in struct_of(node, path)? {
-                let path = format!("{path}.{key}");
-                let value = if node.is_null() && nullable {
-                    Out::Null
-                } else if node.is_null() {
-                    bind(&Map::new(), fields, form, &path)?
-                } else {
-                    bind(struct_of(node, &path)?, fields, form, &path)?
-                };
-                out.insert(key.clone(), value);
-            }
-            Ok((!out.is_empty()).then_some(Out::Sorted(out)))
-        }
+        Shape::List(fields) => list_of(node, fields, form, path),
+        Shape::Map(fields) => map_of(node, fields, form, path, false),
+        Shape::MaybeMap(fields) => map_of(node, fields, form, path, true),
     }
+}
+
+/// A list of structs.
+fn list_of(node: &Node, fields: &[Field], form: Form, path: &str) -> Result<Option<Out>, Fault> {
+    let Some(list) = node.as_list() else { return Err(wrong(node, path, "array")) };
+    let mut out = Vec::with_capacity(list.len());
+    for (index, node) in list.iter().enumerate() {
+        let path = format!("{path}.{index}");
+        out.push(bind(struct_of(node, &path)?, fields, form, &path)?);
+    }
+    Ok((!out.is_empty()).then_some(Out::List(out)))
+}
+
+/// Structs by names. `nullable`: one that is empty stays so.
+fn map_of(
+    node: &Node,
+    fields: &[Field],
+    form: Form,
+    path: &str,
+    nullable: bool,
+) -> Result<Option<Out>, Fault> {
+    let mut out = BTreeMap::new();
+    for (key, node) in struct_of(node, path)? {
+        let path = format!("{path}.{key}");
+        let value = if node.is_null() && nullable {
+            Out::Null
+        } else if node.is_null() {
+            bind(&Map::new(), fields, form, &path)?
+        } else {
+            bind(struct_of(node, &path)?, fields, form, &path)?
+        };
+        out.insert(key.clone(), value);
+    }
+    Ok((!out.is_empty()).then_some(Out::Sorted(out)))
 }
 
 fn struct_of<'a>(node: &'a Node, path: &str) -> Result<&'a Map, Fault> {

@@ -12,7 +12,7 @@ use oci_spec::runtime::LinuxNamespaceType;
 use rbox_network::{Dns, Endpoint};
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::Overlay;
-use rbox_runtime::{Launch, Running, Stdio, create, open_namespaces};
+use rbox_runtime::{Created, Launch, Running, Stdio, create, open_namespaces};
 use rbox_spec::mount::MountKind;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
@@ -171,11 +171,22 @@ fn carry_out(
         std::fs::write(file, live.pid.to_string()).map_err(EngineError::file("write", file))?;
     }
     tell_hello(paths, record, live);
+    let running = let_go(paths, record, live, created)?;
+    Ok(Made { running, root, held_ports, dns })
+}
+
+/// Lets the program go, and writes down that it did.
+fn let_go(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &mut LiveState,
+    created: Created,
+) -> Result<Running, EngineError> {
     journal::note(paths, &journal::taken(record, &live.endpoints));
     let started = created.start().map_err(EngineError::from).and_then(|running| {
         live.running = true;
         live.between = None;
-        write_json(&live_dir.join(STATE), live)?;
+        write_json(&paths.live_of(&record.id).join(STATE), live)?;
         Ok(running)
     });
     let running = match started {
@@ -189,7 +200,7 @@ fn carry_out(
     // Live state goes with a reboot; this stays, and lets the next boot know that the container ran.
     let mark = paths.started_mark(&record.id);
     rbox_sys::own::write(&mark, live.started.to_string()).map_err(EngineError::file("write", mark))?;
-    Ok(Made { running, root, held_ports, dns })
+    Ok(running)
 }
 
 /// Where mounts are made that kernels before 6.7 can only make by a path. Not the live directory itself: a mount would hide its
