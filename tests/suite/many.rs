@@ -43,13 +43,14 @@ fn two_hundred_at_once() {
 fn fifty_in_parallel_by_eight_shells() {
     let Some(t) = Test::start() else { return };
     let all = rounds(50);
+    // As arguments, not put into the text: the path of the program may have any letter.
     let script = format!(
-        "seq {all} | xargs -P 8 -I N sh -c '{} run --rm --name {}-N {BUSYBOX} sh -c \"hostname -i; exit 0\"'",
-        crate::harness::binary().display(),
-        t.name("p")
+        "seq {all} | xargs -P 8 -n 1 sh -c '\"$0\" run --rm --name \"$1-$2\" {BUSYBOX} sh -c \"hostname -i; exit 0\"' \"$0\" \"$1\""
     );
     let out = Command::new("sh")
         .args(["-c", &script])
+        .arg(crate::harness::binary())
+        .arg(t.name("p"))
         .env("RBOX_ROOT", &t.suite.root)
         .env("RBOX_STATE", &t.suite.state)
         .current_dir(project())
