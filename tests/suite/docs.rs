@@ -375,6 +375,7 @@ const RUN: &[&str] = &[
     "docs/build.md",
     "docs/commit.md",
     "docs/copy.md",
+    "docs/secrets.md",
     "docs/volumes.md",
     "docs/security.md",
 ];

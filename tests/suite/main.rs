@@ -64,6 +64,7 @@ mod remake;
 mod removal;
 mod restart;
 mod run;
+mod secrets;
 mod security;
 mod sharing;
 mod stack;

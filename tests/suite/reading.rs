@@ -130,8 +130,9 @@ const CRATES: [&str; 6] =
     ["rbox-engine", "rbox-namespace", "rbox-network", "rbox-rootfs", "rbox-runtime", "rbox"];
 
 /// Files there that read others whole, and whose those are.
-const READERS: [(&str, &str); 23] = [
-    ("rbox/builder/flags.rs", "the caller's Dockerfile and secrets, which may be pipes"),
+const READERS: [(&str, &str); 24] = [
+    ("rbox/args/secret.rs", "the caller's secrets, which may be pipes"),
+    ("rbox/builder/flags.rs", "the caller's Dockerfile, which may be a pipe"),
     ("rbox-engine/src/embedded.rs", "the host's own /proc and /sys"),
     ("rbox-engine/src/logs/writer.rs", "the log, which the monitor writes"),
     ("rbox-engine/src/networks/port_owner.rs", "a process's name, which has 15 letters"),

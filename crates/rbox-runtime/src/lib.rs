@@ -12,6 +12,7 @@ pub use rbox_namespace as namespace;
 pub use rbox_rootfs as rootfs;
 pub use rbox_security as security;
 
+mod copies;
 mod create;
 mod credentials;
 mod error;
@@ -25,6 +26,7 @@ pub mod oci;
 mod plan;
 mod streams;
 
+pub use copies::{COPY, FileCopy};
 pub use create::{Created, Running, create};
 pub use error::RuntimeError;
 pub use join::{JoinRequest, Joined, join};

@@ -16,6 +16,7 @@ use rbox_sys::{SysError, trace};
 use rustix::fs::{FileType, OFlags};
 use rustix::mount::MountPropagationFlags;
 
+use crate::copies::{Copies, FileCopy};
 use crate::credentials::StepError;
 use crate::plan::{PreparedMount, Source};
 
@@ -43,6 +44,8 @@ pub(crate) struct Mounts<'a> {
     made: Vec<Made>,
     /// The null device of our own /dev, taken before anything could be mounted on it.
     null: Option<OwnedFd>,
+    /// Where copies of files are made, once there was one.
+    copies: Option<Copies>,
 }
 
 /// A file system that was made here.
@@ -54,7 +57,7 @@ struct Made {
 
 impl<'a> Mounts<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>, stage: &'a Path, planned: Vec<PreparedMount>) -> Self {
-        Self { root, stage, planned, made: Vec::with_capacity(8), null: None }
+        Self { root, stage, planned, made: Vec::with_capacity(8), null: None, copies: None }
     }
 
     /// Our own procfs: by this, never by the name /proc, are sysctls and settings written.
@@ -122,6 +125,10 @@ impl<'a> Mounts<'a> {
                 }
             }
             Source::Given(mount) => Ok(attach(mount, self.place_of_users(target, true)?)?),
+            Source::Copy(copy) => {
+                let place = self.place_of_users(target, false)?;
+                Ok(attach(self.copy(&copy)?, place)?)
+            }
             Source::CgroupsV1(groups) => self.mount_groups(target, &groups),
         }
     }
@@ -259,16 +266,29 @@ impl<'a> Mounts<'a> {
         Ok(())
     }
 
-    /// A null device for masks where /dev is the user's. A copy can be made only of what is attached somewhere: that is
-    /// above the stage, in the part of this namespace that goes with `pivot root`.
-    fn null_out_of_sight(&self) -> Result<OwnedFd, StepError> {
+    /// A mount of a file that the caller gives as a copy.
+    fn copy(&mut self, copy: &FileCopy) -> Result<OwnedFd, StepError> {
+        let mut copies = match self.copies.take() {
+            Some(copies) => copies,
+            None => Copies::out_of_sight(self.out_of_sight()?.as_fd())?,
+        };
+        let made = copies.make(copy);
+        self.copies = Some(copies);
+        made
+    }
+
+    /// A directory for what is to be copied from: a copy can be made only of what is attached somewhere. It is above the
+    /// stage, in the part of this namespace that goes with `pivot root`.
+    fn out_of_sight(&self) -> Result<OwnedFd, SysError> {
         let above = self.stage.parent().unwrap_or(Path::new("/"));
-        let place = rustix::fs::open(
-            above,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            rustix::fs::Mode::empty(),
-        )
-        .map_err(|errno| SysError::new("open", trace::quoted(above), errno))?;
+        let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        rustix::fs::open(above, how, rustix::fs::Mode::empty())
+            .map_err(|errno| SysError::new("open", trace::quoted(above), errno))
+    }
+
+    /// A null device for masks where /dev is the user's.
+    fn null_out_of_sight(&self) -> Result<OwnedFd, StepError> {
+        let place = self.out_of_sight()?;
         let mount = new_mount("tmpfs", &[], Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
         make_device(&mount, "null", 0o666, false, 1, 3)?;
         attach(&mount, place)?;
@@ -304,6 +324,9 @@ fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
             _ => ("mount tmpfs", "Memory, as asked for."),
         },
         Source::Tree { .. } => ("bind mount", "A file or directory of the host, or a volume, seen inside."),
+        Source::Copy(_) => {
+            ("copy a file", "A file that is given, such as a secret: in memory, and read-only.")
+        }
         Source::Given(_) => ("bind mount", "What belongs to the namespace that is shared."),
         Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
     }

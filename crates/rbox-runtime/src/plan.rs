@@ -11,6 +11,7 @@ use rbox_sys::mount::{Attr, clone_tree, set_attributes};
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
+use crate::copies::{COPY, FileCopy};
 use crate::credentials::StepError;
 use crate::error::RuntimeError;
 
@@ -42,6 +43,8 @@ pub enum Source {
         /// How to make it.
         bind: Bind,
     },
+    /// A copy of a file, which the child makes in memory of its own.
+    Copy(FileCopy),
     /// A mount that the caller has made.
     Given(OwnedFd),
     /// The v1 controllers' groups of this container, each with the names of its controllers, below a tmpfs.
@@ -71,6 +74,7 @@ pub(crate) fn prepare(
                 ),
                 (kind, _) => match kind {
                     Some("bind") => bind(mount)?,
+                    Some(COPY) => Source::Copy(FileCopy::of(mount)?),
                     Some("cgroup") if cgroups_v1.is_some() => {
                         Source::CgroupsV1(cgroups_v1.unwrap_or_default().to_vec())
                     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::docker::{fields, list, set};
+use crate::given::GivenFile;
 use crate::health::{Healthcheck, OnUnhealthy};
 use crate::kind::Kind;
 use crate::mac::Mac;
@@ -232,6 +233,8 @@ pub struct HostConfig {
     pub system_paths_unconfined: bool,
     /// `--timeout`: seconds after which it is killed.
     pub timeout: Option<u64>,
+    /// `--secret`, and what else it is given as files; their contents are beside the record.
+    pub files: Vec<GivenFile>,
 }
 
 /// `--pid`: whose processes it sees.
@@ -422,6 +425,9 @@ impl HostConfig {
         }
         if !self.annotations.is_empty() {
             fields.insert("Annotations".into(), json!(self.annotations));
+        }
+        if !self.files.is_empty() {
+            fields.insert("Files".into(), self.files.iter().map(GivenFile::as_docker).collect());
         }
         if self.init {
             fields.insert("Init".into(), true.into());

@@ -5,6 +5,7 @@ pub mod capability;
 pub mod container;
 pub mod digest;
 pub mod docker;
+pub mod given;
 pub mod health;
 pub mod hugetlb;
 pub mod id;

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::error::{SysError, told};
 use crate::trace::{fd, flags, quoted};
@@ -96,5 +96,40 @@ pub fn write_beneath(dir: impl AsFd, path: &Path, text: &[u8]) -> Result<(), Sys
         "write",
         || format!("{}, {:?}", fd(&file), String::from_utf8_lossy(text)),
         || rustix::io::write(&file, text).map(|_| ()),
+    )
+}
+
+/// Writes all of it to an open file. What it is goes into no trace.
+pub fn write_all(file: impl AsFd, bytes: &[u8]) -> Result<(), SysError> {
+    let file = file.as_fd();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let written = told(
+            "write",
+            || format!("{}, {} bytes", fd(file), rest.len()),
+            || rustix::io::retry_on_intr(|| rustix::io::write(file, rest)),
+        )?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// Gives an open file an owner and a group.
+pub fn set_owner(file: impl AsFd, uid: u32, gid: u32) -> Result<(), SysError> {
+    let file = file.as_fd();
+    told(
+        "fchown",
+        || format!("{}, {uid}, {gid}", fd(file)),
+        || rustix::fs::fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))),
+    )
+}
+
+/// Gives an open file exactly this mode.
+pub fn set_mode(file: impl AsFd, mode: u32) -> Result<(), SysError> {
+    let file = file.as_fd();
+    told(
+        "fchmod",
+        || format!("{}, {mode:#o}", fd(file)),
+        || rustix::fs::fchmod(file, Mode::from_raw_mode(mode)),
     )
 }

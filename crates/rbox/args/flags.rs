@@ -17,6 +17,7 @@ use crate::args::accepted::AcceptedFlags;
 use crate::args::health_flags::HealthFlags;
 use crate::args::limits::{LimitFlags, size};
 use crate::args::network_flags::NetworkFlags;
+use crate::args::secret;
 use crate::command::error::bad_input;
 
 /// Options of `run` and `create`.
@@ -155,6 +156,9 @@ pub(crate) struct ContainerFlags {
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
+    /// Give a file in memory, at /run/secrets/NAME (id=NAME[,src=FILE|,env=VARIABLE][,target=PATH][,uid=N][,gid=N][,mode=OCTAL])
+    #[arg(long, value_name = "SECRET")]
+    secret: Vec<String>,
     /// seccomp=FILE, seccomp=unconfined, systempaths=unconfined or no-new-privileges
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
@@ -235,6 +239,7 @@ impl ContainerFlags {
             return Err(bad_input("--replace needs --name: it removes the container of that name"));
         }
         let name = self.name.as_deref().map(str::parse).transpose().map_err(bad_input)?;
+        let (files, contents) = secret::read_all(&self.secret)?;
         Ok(CreateRequest {
             image: image.to_owned(),
             command: command.to_vec(),
@@ -242,7 +247,8 @@ impl ContainerFlags {
             name,
             embedded: false,
             config: self.config()?,
-            host: self.host()?,
+            host: HostConfig { files, ..self.host()? },
+            contents,
         })
     }
 

@@ -10,3 +10,4 @@ pub(crate) mod patience;
 pub(crate) mod platform;
 pub(crate) mod project;
 pub(crate) mod pruning;
+pub(crate) mod secret;

@@ -13,6 +13,7 @@ use rbox_engine::spec::ulimit::Ulimit;
 
 use crate::args::limits::size;
 use crate::args::platform::parse_platform;
+use crate::args::secret;
 use crate::command::error::bad_input;
 
 /// What is built, and with what.
@@ -289,7 +290,7 @@ impl BuildFlags {
     }
 
     fn secrets(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {
-        self.secret.iter().map(|text| secret(text)).collect()
+        self.secret.iter().map(|text| secret::of_build(text)).collect()
     }
 
     fn agents(&self) -> anyhow::Result<BTreeMap<String, PathBuf>> {
@@ -327,41 +328,6 @@ fn pairs(texts: &[String], what: &str) -> anyhow::Result<BTreeMap<String, String
         None => Ok((text.clone(), String::new())),
     };
     texts.iter().map(pair).collect()
-}
-
-/// One secret: its id and what it is.
-fn secret(text: &str) -> anyhow::Result<(String, Vec<u8>)> {
-    let (mut id, mut source, mut env, mut kind) = (None, None, None, None);
-    for field in text.split(',') {
-        let Some((key, value)) = field.split_once('=') else {
-            return Err(bad_input(format!("invalid field '{field}' must be a key=value pair")));
-        };
-        match key.to_lowercase().as_str() {
-            "id" => id = Some(value.to_owned()),
-            "source" | "src" => source = Some(value.to_owned()),
-            "env" => env = Some(value.to_owned()),
-            "type" if matches!(value, "file" | "env") => kind = Some(value.to_owned()),
-            "type" => return Err(bad_input(format!("unsupported secret type {value:?}"))),
-            _ => return Err(bad_input(format!("unexpected key '{key}' in '{field}'"))),
-        }
-    }
-    let id = id.filter(|id| !id.is_empty()).ok_or_else(|| bad_input(format!("secret {text:?} has no id")))?;
-    if kind.as_deref() == Some("env") && env.is_none() {
-        env = source.take();
-    }
-    let variable = env.clone().unwrap_or_else(|| id.clone());
-    let content =
-        match (source, env) {
-            (Some(path), _) => std::fs::read(&path)
-                .map_err(|error| bad_input(format!("secret {id}: read {path}: {error}")))?,
-            (None, _) => match std::env::var(&variable) {
-                Ok(value) => value.into_bytes(),
-                Err(_) if Path::new(&id).exists() => std::fs::read(&id)
-                    .map_err(|error| bad_input(format!("secret {id}: read {id}: {error}")))?,
-                Err(_) => return Err(bad_input(format!("secret {id}: the variable {variable} is not set"))),
-            },
-        };
-    Ok((id, content))
 }
 
 fn standard_input() -> anyhow::Result<String> {

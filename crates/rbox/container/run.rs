@@ -33,6 +33,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run --rm -it python:3.11-slim                # a terminal; the image is pulled when it is missing
   rbox run -d --name web -p 8080:8000 python:3.11-slim python3 -m http.server 8000
   rbox run --rm -v \"$PWD\":/src -w /src -m 256m --cpus 1.5 python:3.11-slim python3 test.py
+  rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
   rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
 )]
 pub(crate) struct Run {

@@ -236,8 +236,14 @@ fn program(
             "the working directory '{cwd}' is invalid, it needs to be an absolute path"
         )));
     }
-    let facts =
-        Facts { user: &user, capabilities, given_files: Vec::new(), volumes: Vec::new(), joined: Vec::new() };
+    let facts = Facts {
+        user: &user,
+        capabilities,
+        given_files: Vec::new(),
+        contents: Vec::new(),
+        volumes: Vec::new(),
+        joined: Vec::new(),
+    };
     config::process(record, &facts, request.command.clone(), env, cwd, request.tty)
         .map_err(|error| EngineError::Invalid(error.to_string()))
 }

@@ -108,7 +108,8 @@ fn in_a_thread<T: Send + 'static>(
 fn targets(record: &ContainerRecord) -> Vec<PathBuf> {
     let asked = record.host.mounts.iter().map(|mount| PathBuf::from(&mount.target));
     let given = NETWORK_FILES.iter().map(|(target, _)| PathBuf::from(target));
-    let mut all: Vec<PathBuf> = asked.chain(given).collect();
+    let files = record.host.files.iter().map(|file| PathBuf::from(&file.target));
+    let mut all: Vec<PathBuf> = asked.chain(given).chain(files).collect();
     all.sort_by_key(|target| target.components().count());
     all
 }

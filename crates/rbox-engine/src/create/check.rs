@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use rbox_runtime::cgroup::host_limits;
-use rbox_spec::container::{DeviceSpec, SeccompMode, sysctl_allowed};
+use rbox_spec::container::{DeviceSpec, HostConfig, SeccompMode, sysctl_allowed};
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::restart::RestartPolicy;
 use rbox_spec::signal::Signal;
@@ -66,6 +66,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     }
     crate::logs::LogOptions::of(record).map_err(invalid)?;
     check_mounts(&host.mounts)?;
+    check_files(host)?;
     host.devices.iter().try_for_each(check_device)
 }
 
@@ -133,6 +134,21 @@ pub(crate) fn check_texts(record: &ContainerRecord) -> Result<(), EngineError> {
         Some(bad) => Err(EngineError::Invalid(format!("invalid environment variable: {bad}"))),
         None => Ok(()),
     }
+}
+
+/// The files that it is given: each has a place of its own.
+fn check_files(host: &HostConfig) -> Result<(), EngineError> {
+    let mut taken: HashSet<&String> = host.mounts.iter().map(|mount| &mount.target).collect();
+    for file in &host.files {
+        file.check().map_err(invalid)?;
+        if !taken.insert(&file.target) {
+            return Err(EngineError::Invalid(format!("Duplicate mount point: {}", file.target)));
+        }
+        if Path::new(&file.target).starts_with("/proc") {
+            return Err(EngineError::Invalid(format!("{}: no file can be given below /proc", file.target)));
+        }
+    }
+    Ok(())
 }
 
 pub(crate) fn check_mounts(mounts: &[MountSpec]) -> Result<(), EngineError> {

@@ -1,6 +1,7 @@
 //! From an image and the user's words to a container's record.
 
 pub(crate) mod check;
+pub(crate) mod contents;
 pub(crate) mod network;
 pub(crate) mod request;
 pub(crate) mod volumes_from;
@@ -12,6 +13,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use rbox_image::{Image, ImageStore, RunConfig};
 use rbox_spec::container::{ContainerConfig, HostConfig, NetworkMode};
+use rbox_spec::given::Content;
 use rbox_spec::health::Healthcheck;
 use rbox_spec::id::ContainerId;
 use rbox_spec::mount::{MountKind, MountSpec};
@@ -41,8 +43,10 @@ pub(crate) fn create(
     crate::create::network::check(&request)?;
     // Before the image's volumes are: none is made where one of these is.
     crate::create::volumes_from::add(paths, &mut request.host)?;
+    contents::check(&request)?;
     let id = new_id()?;
     let named = request.name.is_some();
+    let contents = std::mem::take(&mut request.contents);
     let mut record = assemble(id, image, request)?;
     crate::networks::resolve::resolve(paths, &mut record)?;
     crate::containers::sharing::resolve(paths, &mut record.host)?;
@@ -51,7 +55,7 @@ pub(crate) fn create(
     let _pin = store.pin(image).map_err(image_error)?;
     // The record names the volumes before they are made, so that a kill leaves none that nothing names.
     volumes::name_anonymous(&mut record)?;
-    let written = write_record(paths, &mut record, named)
+    let written = write_record(paths, &mut record, named, &contents)
         .and_then(|()| volumes::ensure_all(paths, &record).map_err(EngineError::from));
     if written.is_err() {
         // The place first: a name may be given up only when nothing is there that has it.
@@ -196,7 +200,9 @@ fn add_image_volumes<'a>(
     host: &mut HostConfig,
     targets: impl Iterator<Item = &'a String>,
 ) -> Result<(), EngineError> {
-    let mut taken: HashSet<String> = host.mounts.iter().map(|mount| mount.target.clone()).collect();
+    let given = host.files.iter().map(|file| file.target.clone());
+    let mut taken: HashSet<String> =
+        host.mounts.iter().map(|mount| mount.target.clone()).chain(given).collect();
     for target in targets {
         let spec = MountSpec::parse_volume(target, None)
             .map_err(|e| EngineError::Damaged(format!("the image's VOLUME {target:?}: {e}")))?;
@@ -216,6 +222,7 @@ pub(crate) fn write_record(
     paths: &Paths,
     record: &mut ContainerRecord,
     named: bool,
+    contents: &[Content],
 ) -> Result<(), EngineError> {
     // Made under another name, which says who makes it: a name that leads to it is held as long as that process runs.
     let dir = unfinished_record(paths, &record.id);
@@ -235,6 +242,7 @@ pub(crate) fn write_record(
     make(&dir.join(WORK), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join(UPPER), 0o755)?;
+    contents::write(&dir, contents, lasting(&record.host))?;
     take_some_name(paths, record, named, &dir.join(CONFIG))?;
     let place = paths.container(&record.id);
     std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;

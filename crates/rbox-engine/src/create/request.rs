@@ -2,6 +2,7 @@
 
 use rbox_spec::ContainerName;
 use rbox_spec::container::{ContainerConfig, HostConfig};
+use rbox_spec::given::Content;
 
 /// What the user said about a container.
 #[derive(Debug, Clone, Default)]
@@ -20,4 +21,6 @@ pub struct CreateRequest {
     pub config: ContainerConfig,
     /// Everything about the host.
     pub host: HostConfig,
+    /// What is in each of the `host.files`, in their order.
+    pub contents: Vec<Content>,
 }

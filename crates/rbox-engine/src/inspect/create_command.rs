@@ -256,6 +256,7 @@ fn storage(words: &mut Words, record: &ContainerRecord) {
         }
     }
     words.all("--volumes-from", &host.volumes_from);
+    words.all("--secret", host.files.iter().map(|file| &file.flag).filter(|flag| !flag.is_empty()));
     words.switch("--read-only", host.read_only);
     words.some("--shm-size", host.shm_size);
 }

@@ -24,7 +24,7 @@ use crate::networks::attach;
 use crate::networks::files::{self, Shared};
 use crate::networks::ports::HeldPort;
 use crate::oci::cgroup::group_path;
-use crate::oci::config::{self, Facts, GivenFile, HOST_VIEW_INSIDE, INIT_PATH};
+use crate::oci::config::{self, EngineFile, Facts, HOST_VIEW_INSIDE, INIT_PATH};
 use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
@@ -134,8 +134,14 @@ fn carry_out(
         // All of them go the same way then.
         sharing.namespaces.push((LinuxNamespaceType::Network, network.path()));
     }
-    let facts =
-        Facts { user: &user, capabilities, given_files, volumes: ready, joined: sharing.namespaces.clone() };
+    let facts = Facts {
+        user: &user,
+        capabilities,
+        given_files,
+        contents: (0..record.host.files.len()).map(|number| paths.content(&record.id, number)).collect(),
+        volumes: ready,
+        joined: sharing.namespaces.clone(),
+    };
     let config = config::build(record, &facts)?;
     let joined = open_namespaces(&config)?;
     sharing.check()?;
@@ -303,7 +309,7 @@ fn given_files(
     record: &ContainerRecord,
     live: &LiveState,
     shared: Option<&Shared>,
-) -> Result<Vec<GivenFile>, EngineError> {
+) -> Result<Vec<EngineFile>, EngineError> {
     let mut given = Vec::new();
     // Whoever has the network has the files that tell of it.
     let of_network = shared.map_or(&record.id, |shared| &shared.owner);
@@ -319,15 +325,15 @@ fn given_files(
         } else if !source.exists() {
             continue;
         }
-        given.push(GivenFile { target, source, read_only: false });
+        given.push(EngineFile { target, source, read_only: false });
     }
     if record.embedded {
         let source = paths.given_file(&record.id, HOST_VIEW);
         rbox_sys::own::write(&source, "").map_err(EngineError::file("write", &source))?;
-        given.push(GivenFile { target: HOST_VIEW_INSIDE, source, read_only: true });
+        given.push(EngineFile { target: HOST_VIEW_INSIDE, source, read_only: true });
     }
     if record.host.init {
-        given.push(GivenFile { target: INIT_PATH, source: crate::own_file::path()?, read_only: true });
+        given.push(EngineFile { target: INIT_PATH, source: crate::own_file::path()?, read_only: true });
     }
     Ok(given)
 }

@@ -12,7 +12,7 @@ use oci_spec::runtime::{
     PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
     UserBuilder,
 };
-use rbox_runtime::SUBPATH;
+use rbox_runtime::{COPY, SUBPATH};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
@@ -32,7 +32,9 @@ pub(crate) struct Facts<'a> {
     /// Its capabilities.
     pub(crate) capabilities: CapSet,
     /// Files rbox has for it.
-    pub(crate) given_files: Vec<GivenFile>,
+    pub(crate) given_files: Vec<EngineFile>,
+    /// What is in each of the files that the user gives it.
+    pub(crate) contents: Vec<PathBuf>,
     /// The directory of each volume mount, by target.
     pub(crate) volumes: Vec<(String, PathBuf)>,
     /// The namespaces of other containers that it is in, by their files.
@@ -41,7 +43,7 @@ pub(crate) struct Facts<'a> {
 
 /// A file that rbox gives a container.
 #[derive(Debug)]
-pub(crate) struct GivenFile {
+pub(crate) struct EngineFile {
     /// The path inside.
     pub(crate) target: &'static str,
     /// The path on the host.
@@ -273,11 +275,17 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
         }
     }
     let mut asked = record.host.mounts.iter().map(|m| user_mount(m, facts)).collect::<Result<Vec<_>, _>>()?;
+    let is_given = |target: &str| record.host.files.iter().any(|file| file.target == target);
     for given in &facts.given_files {
-        if !record.host.mounts.iter().any(|m| m.target == given.target) {
+        if !record.host.mounts.iter().any(|m| m.target == given.target) && !is_given(given.target) {
             let access = if given.read_only || record.host.read_only { "ro" } else { "rw" };
             asked.push(mount(given.target, "bind", &given.source, &["rbind", access])?);
         }
+    }
+    for (file, content) in record.host.files.iter().zip(&facts.contents) {
+        let owner =
+            [format!("uid={}", file.uid), format!("gid={}", file.gid), format!("mode={:o}", file.mode)];
+        asked.push(mount(&file.target, COPY, content, &owner.each_ref().map(String::as_str))?);
     }
     // A mount below another one comes after it.
     asked.sort_by_key(|m| m.destination().components().count());

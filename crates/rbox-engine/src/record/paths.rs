@@ -10,6 +10,7 @@
 //!     upper/ work/    overlay
 //!     hosts hostname resolv.conf       network/       addresses in use
 //!     <id>-json.log   output
+//!     files/          what is in the files it is given
 //!   names/<name>      link to the id
 //!   volumes/  network/
 //!   build/            what builds keep: steps/ files/ mounts/ last/ work/
@@ -62,6 +63,8 @@ pub(crate) const STAGE: &str = "stage";
 pub(crate) const UPPER: &str = "upper";
 /// The overlay's own directory, on the same file system.
 pub(crate) const WORK: &str = "work";
+/// What is in the files that it is given, each named by its number.
+pub(crate) const CONTENTS: &str = "files";
 /// The empty lower directory of an image without layers.
 pub(crate) const LOWER: &str = "lower";
 /// What a volume is, in its directory below `volumes/`.
@@ -156,6 +159,10 @@ impl Paths {
     /// A file that is mounted into one container, which may write it: on disk, beside its other changes.
     pub(crate) fn given_file(&self, id: &ContainerId, name: &str) -> PathBuf {
         self.container(id).join(name)
+    }
+    /// What is in one of the files that a container is given.
+    pub(crate) fn content(&self, id: &ContainerId, number: usize) -> PathBuf {
+        self.container(id).join(CONTENTS).join(number.to_string())
     }
     /// When one container was last started, on disk: live state on tmpfs does not survive a reboot.
     pub fn started_mark(&self, id: &ContainerId) -> PathBuf {

@@ -8,7 +8,7 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
 use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
-    const STEPS: &'static [Step] = &[container_1, container_2, container_3, container_4];
+    const STEPS: &'static [Step] = &[container_1, container_2, container_3, container_4, container_5];
 }
 
 impl Record for LiveState {
@@ -48,6 +48,12 @@ fn container_4(record: &mut Map<String, Value>) {
     fill(host, "pid", if of_host { "host" } else { "private" }.into());
 }
 
+/// Files came that are given to it.
+fn container_5(record: &mut Map<String, Value>) {
+    let Some(Value::Object(host)) = record.get_mut("host") else { return };
+    fill(host, "files", Value::Array(Vec::new()));
+}
+
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));
     fill(record, "restart_count", 0.into());
@@ -75,7 +81,7 @@ mod tests {
             json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z"});
         let exit_now = json!({"exit_code": 3, "oom_killed": false, "started": null, "finished": "2026-01-01T00:00:00Z",
             "error": "", "restart_count": 0, "stopped": false});
-        let table: [(&str, Step, Value, Value); 7] = [
+        let table: [(&str, Step, Value, Value); 8] = [
             (
                 "container",
                 container_1,
@@ -99,6 +105,12 @@ mod tests {
                 container_4,
                 json!({"host": {"pid_host": false}}),
                 json!({"host": {"pid": "private"}}),
+            ),
+            (
+                "container that is given no files",
+                container_5,
+                json!({"host": {}}),
+                json!({"host": {"files": []}}),
             ),
             ("exit", exit_1, exit.clone(), exit_now.clone()),
             (

@@ -119,7 +119,7 @@ fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineEr
     };
     crate::networks::resolve::resolve(paths, &mut record)?;
     check(&record)?;
-    write_record(paths, &mut record, false)?;
+    write_record(paths, &mut record, false, &[])?;
     Ok(record)
 }
 
