@@ -1,13 +1,15 @@
-//! Compose files: from files to a project, and what `config` says of it. Nothing here runs anything; files are read and nothing else.
+//! Compose: from files to a project, and from a project and what runs of it to containers.
 //!
-//! [`load`] is the door. The words of errors are Compose's, where it has words for it, with the place in the file.
+//! [`load`] is the door of the first half, which reads files and does nothing else; [`Observed`] says what there is. The words of errors are Compose's, where it has words for it, with the place in the file.
 
 mod consistency;
 mod environment;
 mod error;
+pub mod labels;
 mod load;
 mod loaded;
 pub mod model;
+mod observed;
 mod output;
 mod schema;
 mod words;
@@ -17,3 +19,4 @@ pub use environment::{Environment, Origin, Shell, Use, Variable};
 pub use error::{ComposeError, Place};
 pub use load::Options;
 pub use loaded::{Loaded, Named, load};
+pub use observed::{Instance, Observed};
