@@ -2,6 +2,7 @@
 
 use crate::builder::{build, cache};
 use crate::command::entry::Entry;
+use crate::compose;
 use crate::compose::config;
 use crate::container::{
     boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
@@ -66,6 +67,14 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<cache::Prune>(&["builder prune", "buildx prune"]),
     Entry::of::<cache::Du>(&["builder du", "buildx du"]),
     Entry::of::<config::Config>(&["compose config", "compose convert"]),
+    Entry::of::<compose::start::Start>(&["compose start"]).entering(),
+    Entry::of::<compose::stop::Stop>(&["compose stop"]).entering(),
+    Entry::of::<compose::start::Restart>(&["compose restart"]).entering(),
+    Entry::of::<compose::stop::Kill>(&["compose kill"]),
+    Entry::of::<compose::stop::Rm>(&["compose rm"]).entering(),
+    Entry::of::<compose::stop::Pause>(&["compose pause"]),
+    Entry::of::<compose::stop::Unpause>(&["compose unpause"]),
+    Entry::of::<compose::port::Port>(&["compose port"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
     Entry::of::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),
     Entry::of::<rmi::Tag>(&["tag", "image tag"]),

@@ -328,7 +328,7 @@ fn ready(t: &Test) -> Option<OwnRoots> {
         skipped("the pages are not here");
         return None;
     }
-    for port in [5353, 8080, 8099, 8443, 9000, 9001] {
+    for port in [5353, 8080, 8099, 8443, 8642, 9000, 9001] {
         if std::net::TcpListener::bind(("0.0.0.0", port)).is_err() {
             skipped(&format!("port {port} of the host, which the pages publish, is taken"));
             return None;
@@ -374,6 +374,7 @@ const RUN: &[&str] = &[
     "docs/networking.md",
     "docs/build.md",
     "docs/commit.md",
+    "docs/compose.md",
     "docs/copy.md",
     "docs/secrets.md",
     "docs/volumes.md",

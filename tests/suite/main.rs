@@ -17,6 +17,7 @@ mod catalogue;
 mod commit;
 mod compat;
 mod compose;
+mod compose_existing;
 mod copy;
 mod cp;
 mod crafted;

@@ -26,4 +26,10 @@ pub(crate) struct ProjectFlags {
     /// Also networks, volumes, secrets and configs that no service uses
     #[arg(long)]
     pub(crate) all_resources: bool,
+    /// How progress is shown: auto, tty, plain, json or quiet [env: COMPOSE_PROGRESS]
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) progress: Option<String>,
+    /// When control sequences are used: never, always or auto [env: COMPOSE_ANSI]
+    #[arg(long, value_name = "WHEN")]
+    pub(crate) ansi: Option<String>,
 }
