@@ -168,7 +168,7 @@ fn eight_writers_at_once() {
         }
     });
     let mut of: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for seen in happened(&t, &begin) {
+    for seen in happened(&t, &begin).into_iter().filter(|seen| seen.text("/Type") == "container") {
         of.entry(seen.id().to_owned()).or_default().push(seen.text("/Action").to_owned());
     }
     assert_eq!(of.len(), 8 * rounds(12));
@@ -241,7 +241,14 @@ fn the_end_that_nobody_saw_is_told_once() {
         t.ok(["ps", "-a"]);
     }
     t.ok(["rm", &name]);
-    let wanted = ["container create", "container start", "container die 255", "container destroy"];
+    let wanted = [
+        "container create",
+        "network connect",
+        "container start",
+        "network disconnect",
+        "container die 255",
+        "container destroy",
+    ];
     assert_eq!(short(&happened(&t, &begin)), wanted);
 }
 
@@ -314,7 +321,7 @@ fn a_full_journal_leaves_no_gap() {
         let names = fs::read_dir(own.root.join("events")).unwrap().count();
         assert!(names <= 2, "{names} files");
         let seen = since(|args| own.cmd(args), &begin);
-        let one = ["create", "attach", "start", "die", "destroy"].repeat(3);
+        let one = ["create", "attach", "connect", "start", "disconnect", "die", "destroy"].repeat(3);
         let actions: Vec<&str> = seen.iter().map(|seen| seen.text("/Action")).collect();
         assert_eq!(actions, one, "round {round}");
         begin = now();
@@ -383,7 +390,7 @@ fn lines_templates_and_filters() {
         show(&[&given[..], &["--format", "{{.Action}}"]].concat()).lines().count()
     };
     for (filters, wanted) in [
-        (&[][..], 4),
+        (&[][..], 6),
         (&["type=container"], 4),
         (&["type=image"], 0),
         (&["event=die", "event=start"], 2),
@@ -515,7 +522,67 @@ fn health_and_memory() {
     t.rbox(["run", "--name", &name, "-m", "64m", "--network", "none", PYTHON, "python3", "-c", script])
         .code(137);
     let seen = short(&happened(&t, &begin));
-    assert_eq!(seen[seen.len() - 2..], ["container oom", "container die 137"]);
+    assert_eq!(seen[seen.len() - 3..], ["container oom", "network disconnect", "container die 137"]);
+}
+
+/// Memory runs out for a child of PID 1, which goes on.
+#[test]
+fn the_end_of_memory_is_told_when_it_comes() {
+    let Some(t) = Test::start() else { return };
+    let (name, begin) = (t.name("m"), now());
+    let script = "import subprocess, time; subprocess.run(['python3', '-c', 'x = [1] * (50 << 20)']); time.sleep(1000)";
+    t.ok(["run", "-d", "--name", &name, "-m", "64m", "--network", "none", PYTHON, "python3", "-c", script]);
+    let actions = || short(&happened(&t, &begin));
+    wait_until("it is told", || actions().contains(&"container oom".to_owned()));
+    assert_eq!(t.status(&name), "running");
+    t.ok(["rm", "-f", &name]);
+    let told = actions().iter().filter(|one| *one == "container oom").count();
+    assert_eq!(told, 1, "once, and not at its end again");
+}
+
+#[test]
+fn how_a_process_ends_that_nobody_waits_for() {
+    let Some(t) = Test::start() else { return };
+    let (name, begin) = (t.name("c"), now());
+    t.sleeper(&name, []);
+    let ends = |code: &str| {
+        let wanted = format!("container exec_die {code}");
+        wait_until("it is told", || short(&happened(&t, &begin)).contains(&wanted));
+    };
+    assert_eq!(t.ok(["exec", "-d", &name, "sh", "-c", "sleep 0.2; exit 7"]), "");
+    ends("7");
+    // With a terminal, which it has to itself as long as it runs.
+    t.ok(["exec", "-dt", &name, "sh", "-c", "test -t 1 && sleep 0.2 && echo x > /dev/tty && exit 8"]);
+    ends("8");
+    let out = t.rbox(["exec", "-d", &name, "/no/such"]);
+    out.refused(127, &["no such file"]);
+    t.ok(["pause", &name]);
+    t.rbox(["exec", "-d", &name, "true"]).refused(1, &["is paused"]);
+    t.ok(["unpause", &name]);
+    // The container ends before it.
+    t.ok(["exec", "-d", &name, "sleep", "1000"]);
+    t.ok(["rm", "-f", &name]);
+    ends("137");
+}
+
+#[test]
+fn networks_without_places() {
+    let Some(t) = Test::start() else { return };
+    for (network, driver) in [("host", "host"), ("none", "null")] {
+        let begin = now();
+        t.ok(["run", "--rm", "--network", network, BUSYBOX, "true"]);
+        let seen = happened(&t, &begin);
+        let of = |action: &str| seen.iter().find(|one| one.short() == action).unwrap();
+        for action in ["network connect", "network disconnect"] {
+            let (one, container) = (of(action), of("container start").id().to_owned());
+            assert_eq!((one.attribute("name"), one.attribute("type")), (network, driver));
+            assert_eq!((one.attribute("container"), one.id().len()), (&*container, 64));
+        }
+        let wanted = ["create", "attach", "connect", "start", "disconnect", "die 0", "destroy"];
+        let actions: Vec<String> =
+            short(&seen).iter().map(|text| text.split_once(' ').unwrap().1.to_owned()).collect();
+        assert_eq!(actions, wanted);
+    }
 }
 
 #[test]

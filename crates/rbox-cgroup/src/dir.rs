@@ -45,6 +45,11 @@ pub(crate) fn open_to_write(group: &Path, file: &str) -> std::result::Result<Own
     open_at(&group.join(file), OFlags::WRONLY, "O_WRONLY|O_CLOEXEC")
 }
 
+/// Opens one file of a group for reading.
+pub(crate) fn open_to_read(group: &Path, file: &str) -> std::result::Result<OwnedFd, SysError> {
+    open_at(&group.join(file), OFlags::RDONLY, "O_RDONLY|O_CLOEXEC")
+}
+
 fn open_at(path: &Path, how: OFlags, shown: &str) -> std::result::Result<OwnedFd, SysError> {
     // cgroupfs holds no links; NOFOLLOW says so for a path that should not be one.
     let how = how | OFlags::CLOEXEC | OFlags::NOFOLLOW;

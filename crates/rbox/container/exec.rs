@@ -94,11 +94,11 @@ impl Exec {
         } else {
             ExecStdio::Pipes { input: self.interactive }
         };
-        let process = global.engine.exec(&container, request, stdio)?;
         if self.detach {
-            process.leave();
+            global.engine.exec_detached(&container, request, stdio)?;
             return Ok(0);
         }
+        let process = global.engine.exec(&container, request, stdio)?;
         let mut peer = ProcessPeer::new(process, self.tty);
         let attachment = Attachment {
             input: self.interactive,

@@ -19,6 +19,7 @@ use crate::containers::trash::{
 use crate::containers::{find, name, pause_lease, volumes};
 use crate::error::EngineError;
 use crate::journal::{destroy_if_missing, die_if_missing};
+use crate::networks::store::builtin;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, process_is};
 use crate::record::file::{RecordError, read_json, read_renewed, write_json};
 use crate::record::lock::{Editing, Lock};
@@ -97,7 +98,7 @@ fn sweep_boot(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     let why = "the host went down while the container ran".to_owned();
     let exit = ExitRecord::untold(UNSEEN_EXIT, why, Some(started));
     if let Some(record) = &record {
-        die_if_missing(paths, record, &[], &exit);
+        die_if_missing(paths, record, &[], builtin(paths, record).as_ref(), &exit);
     }
     if let Some(record) = record.filter(|record| record.host.auto_remove) {
         let told = hide_record(paths, &record)?;
@@ -203,7 +204,8 @@ fn tell_end(paths: &Paths, id: &ContainerId, live: &LiveState, exit: Option<&Exi
         let exit = ExitRecord::untold(UNSEEN_EXIT, String::new(), Some(live.started));
         ExitRecord { oom_killed, ..exit }
     };
-    die_if_missing(paths, &record, &live.endpoints, &exit.unwrap_or_else(unseen));
+    let builtin = builtin(paths, &record);
+    die_if_missing(paths, &record, &live.endpoints, builtin.as_ref(), &exit.unwrap_or_else(unseen));
 }
 
 /// `why`, and that nobody was there to start a container again that has a restart policy.

@@ -5,16 +5,19 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use oci_spec::runtime::Process;
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::{JoinRequest, Stdio, join};
+use rbox_spec::Kind;
 use rbox_spec::capability::CapSet;
 use rbox_spec::id::ContainerId;
+use rbox_sys::channel;
 use rbox_sys::process::{self, Side};
+use rbox_sys::waiting::{self, Patience, Who};
 
 use crate::containers::running::{self, live_root};
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction, Exec, Happening};
 use crate::logs::Stream;
-use crate::monitor::protocol;
-use crate::monitor::streams::{self, Ends, unblock};
+use crate::monitor::protocol::{self, FromMonitor};
+use crate::monitor::streams::{self, Ends, fork_aside, unblock};
 use crate::oci::config::{self, Facts};
 use crate::oci::security::{capabilities, filter};
 use crate::oci::user;
@@ -129,6 +132,27 @@ impl ExecProcess {
         }
     }
 
+    /// Stays as long as it runs, reads what it writes to a terminal, and tells how it has ended.
+    fn stay(mut self) {
+        use rustix::event::{PollFd, PollFlags, poll};
+        let mut has_ended = false;
+        let mut buffer = vec![0; 4096];
+        while !has_ended || !self.ends.outputs.is_empty() {
+            let mut fds: Vec<PollFd<'_>> =
+                self.ends.outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
+            if !has_ended {
+                fds.push(PollFd::from_borrowed_fd(self.pidfd(), PollFlags::IN));
+            }
+            let _ = poll(&mut fds, None);
+            let ends_now = !has_ended && fds.last().is_some_and(|fd| !fd.revents().is_empty());
+            if ends_now {
+                has_ended = true;
+                self.wait();
+            }
+            self.ends.outputs.retain(|(_, fd)| reads_on(fd, &mut buffer));
+        }
+    }
+
     /// Reads its output until there is no more. Without an end: as long as the program, for which alone this process is there.
     fn swallow(self) {
         use rustix::event::{PollFd, PollFlags, poll};
@@ -138,10 +162,56 @@ impl ExecProcess {
             let mut fds: Vec<PollFd<'_>> =
                 outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
             let _ = poll(&mut fds, None);
-            outputs.retain(|(_, fd)| match rustix::io::read(fd, &mut buffer) {
-                Ok(length) => length > 0,
-                Err(error) => matches!(error, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR),
-            });
+            outputs.retain(|(_, fd)| reads_on(fd, &mut buffer));
+        }
+    }
+}
+
+/// Reads what is there. Whether there may be more.
+fn reads_on(fd: &OwnedFd, buffer: &mut [u8]) -> bool {
+    match rustix::io::read(fd, buffer) {
+        Ok(length) => length > 0,
+        Err(error) => matches!(error, rustix::io::Errno::AGAIN | rustix::io::Errno::INTR),
+    }
+}
+
+/// Runs a process that nobody is attached to, under a process that stays with it to tell how it ends: only its parent gets to know
+/// that.
+pub(crate) fn exec_detached(
+    paths: &Paths,
+    container: &Container,
+    request: &ExecRequest,
+    stdio: ExecStdio,
+) -> Result<(), EngineError> {
+    let (ours, theirs) = channel::pair()?;
+    match fork_aside()? {
+        Side::Parent(pid) => {
+            drop(theirs);
+            waiting::readable(&ours, Who::Pid(pid), Patience::WORK).map_err(|still| {
+                let message = format!("the process was not made: {still}");
+                EngineError::Monitor { message, kind: Kind::Unavailable, exit_code: 125 }
+            })?;
+            protocol::hear_started(&ours)
+        }
+        Side::Child => {
+            drop(ours);
+            crate::monitor::streams::detach_from_caller();
+            process::set_name(c"rbox-exec");
+            match exec(paths, container, request, stdio) {
+                Ok(made) => {
+                    let _ = channel::send(&theirs, &FromMonitor::Started.encode(), None);
+                    drop(theirs);
+                    made.stay();
+                }
+                Err(error) => {
+                    // Of one that cannot be done Docker's client does not say that the command failed.
+                    let is_refused = matches!(error, EngineError::Conflict(_));
+                    let code = if is_refused { 1 } else { error.exit_code() };
+                    let failed = FromMonitor::Failed(code, error.kind(), error.with_causes());
+                    let _ = channel::send(&theirs, &failed.encode(), None);
+                }
+            }
+            process::exit_now(0)
         }
     }
 }

@@ -29,6 +29,19 @@ impl Engine {
         exec::exec(&self.paths, container, request, stdio)
     }
 
+    /// The same for a process that nobody is attached to: another process stays with it, and tells the listeners how it ends.
+    ///
+    /// # Errors
+    /// The container does not run, or the program cannot be executed in it.
+    pub fn exec_detached(
+        &self,
+        container: &Container,
+        request: &ExecRequest,
+        stdio: ExecStdio,
+    ) -> Result<(), EngineError> {
+        exec::exec_detached(&self.paths, container, request, stdio)
+    }
+
     /// A connection to a container's monitor, which then sends what the program writes.
     ///
     /// # Errors

@@ -313,8 +313,20 @@ fn volume_mounts(record: &ContainerRecord) -> impl Iterator<Item = (&VolumeName,
     })
 }
 
+/// The networks that a container is on: by its places on them, and the one that has none (`host`, `none`).
+fn networks<'a>(
+    endpoints: &'a [Endpoint],
+    builtin: Option<&'a Network>,
+) -> impl Iterator<Item = NetworkActor<'a>> {
+    endpoints.iter().map(NetworkActor::of).chain(builtin.map(NetworkActor::new))
+}
+
 /// What a container begins to use when it is started, in Docker's order.
-pub(crate) fn taken<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) -> Vec<Happening<'a>> {
+pub(crate) fn taken<'a>(
+    record: &'a ContainerRecord,
+    endpoints: &'a [Endpoint],
+    builtin: Option<&'a Network>,
+) -> Vec<Happening<'a>> {
     let id = &record.id;
     if record.build_step.is_some() {
         return Vec::new();
@@ -322,19 +334,23 @@ pub(crate) fn taken<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) 
     let mount = |(name, target, read_only)| {
         Happening::Volume(name, VolumeAction::Mount { container: id, target, read_only })
     };
-    let connect = |endpoint| Happening::Network(NetworkActor::of(endpoint), NetworkAction::Connect(id));
-    volume_mounts(record).map(mount).chain(endpoints.iter().map(connect)).collect()
+    let connect = |network| Happening::Network(network, NetworkAction::Connect(id));
+    volume_mounts(record).map(mount).chain(networks(endpoints, builtin).map(connect)).collect()
 }
 
 /// What a container that has ended uses no more.
-pub(crate) fn given_up<'a>(record: &'a ContainerRecord, endpoints: &'a [Endpoint]) -> Vec<Happening<'a>> {
+pub(crate) fn given_up<'a>(
+    record: &'a ContainerRecord,
+    endpoints: &'a [Endpoint],
+    builtin: Option<&'a Network>,
+) -> Vec<Happening<'a>> {
     let id = &record.id;
     if record.build_step.is_some() {
         return Vec::new();
     }
-    let disconnect = |endpoint| Happening::Network(NetworkActor::of(endpoint), NetworkAction::Disconnect(id));
+    let disconnect = |network| Happening::Network(network, NetworkAction::Disconnect(id));
     let unmount = |(name, _, _)| Happening::Volume(name, VolumeAction::Unmount(id));
-    endpoints.iter().map(disconnect).chain(volume_mounts(record).map(unmount)).collect()
+    networks(endpoints, builtin).map(disconnect).chain(volume_mounts(record).map(unmount)).collect()
 }
 
 impl ContainerAction<'_> {

@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use rbox_network::Endpoint;
+use rbox_network::{Endpoint, Network};
+use rbox_spec::id::ContainerId;
 
 use crate::journal::happening::{ContainerAction, Happening, given_up};
-use crate::journal::message::ActorType;
+use crate::journal::message::{ActorType, Message};
 use crate::journal::{note, reader};
 use crate::record::container::{ContainerRecord, ExitRecord};
 use crate::record::paths::Paths;
@@ -16,33 +17,36 @@ pub(crate) fn die_if_missing(
     paths: &Paths,
     record: &ContainerRecord,
     endpoints: &[Endpoint],
+    builtin: Option<&Network>,
     exit: &ExitRecord,
 ) {
-    let mut last = None;
-    each_of(paths, record, &mut |action| {
-        if let "start" | "die" = action {
-            last = Some(action == "die");
-        }
+    let (mut last, mut oom_told) = (None, false);
+    each_of(paths, record, &mut |action| match action {
+        "start" | "die" => (last, oom_told) = (Some(action == "die"), false),
+        "oom" => oom_told = true,
+        _ => {}
     });
     if last == Some(true) {
         return;
     }
-    note(paths, &died(record, endpoints, exit));
+    note(paths, &died(record, endpoints, builtin, exit, oom_told));
 }
 
-/// All that is to be said of the end of a container, in Docker's order.
+/// All that is to be said of the end of a container, in Docker's order. `oom_told`: that memory ran out was said when it did.
 pub(crate) fn died<'a>(
     record: &'a ContainerRecord,
     endpoints: &'a [Endpoint],
+    builtin: Option<&'a Network>,
     exit: &ExitRecord,
+    oom_told: bool,
 ) -> Vec<Happening<'a>> {
     let ran = exit.started.map(|started| exit.finished.duration_since(started));
     let ran = ran.and_then(|ran| Duration::try_from(ran).ok()).unwrap_or_default();
     let mut all = Vec::new();
-    if exit.oom_killed {
+    if exit.oom_killed && !oom_told {
         all.push(Happening::Container(record, ContainerAction::Oom));
     }
-    all.extend(given_up(record, endpoints));
+    all.extend(given_up(record, endpoints, builtin));
     all.push(Happening::Container(record, ContainerAction::Die { exit_code: exit.exit_code, ran }));
     all
 }
@@ -56,14 +60,18 @@ pub(crate) fn destroy_if_missing(paths: &Paths, record: &ContainerRecord) {
     }
 }
 
-/// What the journal has of a container, oldest first.
-fn each_of(paths: &Paths, record: &ContainerRecord, each: &mut dyn FnMut(&str)) {
-    let id = record.id.as_str();
+/// The events of a container, oldest first.
+pub(crate) fn history(paths: &Paths, id: &ContainerId, each: &mut dyn FnMut(&Message)) {
     let _ = reader::read_past(&paths.journal(), &mut |message| {
-        if message.actor_type == ActorType::Container && message.id == id {
-            each(&message.action);
+        if message.actor_type == ActorType::Container && message.id == id.as_str() {
+            each(message);
         }
     });
+}
+
+/// What the journal has of a container, oldest first.
+fn each_of(paths: &Paths, record: &ContainerRecord, each: &mut dyn FnMut(&str)) {
+    history(paths, &record.id, &mut |message| each(&message.action));
 }
 
 #[cfg(test)]
@@ -88,7 +96,7 @@ mod tests {
             each_of(&paths, &record, &mut |action| all.push(action.to_owned()));
             all.join(" ")
         };
-        let end = || die_if_missing(&paths, &record, &[], &exit);
+        let end = || die_if_missing(&paths, &record, &[], None, &exit);
         note_container(&paths, &record, ContainerAction::Start);
         end();
         end();

@@ -31,7 +31,7 @@ pub(crate) use happening::{
     given_up, taken,
 };
 pub use message::{ActorType, Message};
-pub(crate) use missing::{destroy_if_missing, die_if_missing, died};
+pub(crate) use missing::{destroy_if_missing, die_if_missing, died, history};
 pub use reader::EventQuery;
 pub(crate) use reader::{Entry, read};
 

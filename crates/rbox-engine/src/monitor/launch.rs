@@ -23,6 +23,7 @@ use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
 use crate::networks::files::{self, Shared};
 use crate::networks::ports::HeldPort;
+use crate::networks::store::builtin;
 use crate::oci::cgroup::group_path;
 use crate::oci::config::{self, EngineFile, Facts, HOST_VIEW_INSIDE, INIT_PATH};
 use crate::oci::security::{capabilities, filter};
@@ -188,7 +189,8 @@ fn let_go(
     live: &mut LiveState,
     created: Created,
 ) -> Result<Running, EngineError> {
-    journal::note(paths, &journal::taken(record, &live.endpoints));
+    let builtin = builtin(paths, record);
+    journal::note(paths, &journal::taken(record, &live.endpoints, builtin.as_ref()));
     let started = created.start().map_err(EngineError::from).and_then(|running| {
         live.running = true;
         live.between = None;
@@ -198,7 +200,7 @@ fn let_go(
     let running = match started {
         Ok(running) => running,
         Err(error) => {
-            journal::note(paths, &journal::given_up(record, &live.endpoints));
+            journal::note(paths, &journal::given_up(record, &live.endpoints, builtin.as_ref()));
             return Err(error);
         }
     };

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rbox_network::Endpoint;
-use rbox_runtime::cgroup::Hierarchy;
+use rbox_runtime::cgroup::{Cgroup, OomWatch};
 use rbox_runtime::{Running, Stdio};
 use rbox_spec::Kind;
 use rbox_spec::container::LogDriver;
@@ -46,8 +46,9 @@ use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::monitor::restart::Backoff;
-use crate::monitor::streams::{Ends, detach_from_caller, unblock};
+use crate::monitor::streams::{Ends, detach_from_caller, fork_aside, unblock};
 use crate::networks::serve::Served;
+use crate::networks::store::builtin;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, keep, settle_exit};
 use crate::record::file::{read_json, write_json};
 use crate::record::lock::{Editing, Lock};
@@ -91,7 +92,7 @@ pub(crate) fn start(
     options: StartOptions,
 ) -> Result<Starting, EngineError> {
     let (ours, theirs) = channel::pair()?;
-    match fork_monitor()? {
+    match fork_aside()? {
         Side::Parent(pid) => Ok(Starting { socket: ours, pid }),
         Side::Child => {
             drop(ours);
@@ -101,19 +102,6 @@ pub(crate) fn start(
             process::exit_now(0)
         }
     }
-}
-
-/// Forks. Where systemd delegated a unit to rbox the monitor is born in that, so that it does not end with the session
-/// or the service of the command that started it.
-fn fork_monitor() -> Result<Side<i32>, EngineError> {
-    let group = Hierarchy::detect().ok().and_then(Hierarchy::monitors);
-    if let Some(Ok(side)) = group.map(|g| process::clone3(process::CloneFlags::empty(), Some(g.as_fd()))) {
-        return Ok(match side {
-            Side::Child => Side::Child,
-            Side::Parent(child) => Side::Parent(child.pid),
-        });
-    }
-    Ok(process::fork()?)
 }
 
 /// The monitor's life.
@@ -342,6 +330,9 @@ struct Monitor<'a> {
     post: Post,
     buffer: Vec<u8>,
     checks: Option<Checks<'a>>,
+    /// Where memory is limited, and whether it ran out was told.
+    oom: Option<OomWatch>,
+    oom_told: bool,
     /// When it is killed, with `--timeout`.
     deadline: Option<Instant>,
     /// The build that this is a step of is gone.
@@ -357,6 +348,7 @@ enum Ready {
     Input,
     Listener,
     Check,
+    Oom,
     Client(usize, PollFlags),
 }
 
@@ -378,6 +370,8 @@ impl<'a> Monitor<'a> {
             post,
             buffer: vec![0; CHUNK],
             checks: Checks::new(paths, &record),
+            oom: None,
+            oom_told: false,
             deadline: None,
             is_abandoned: false,
             paths,
@@ -392,6 +386,8 @@ impl<'a> Monitor<'a> {
             self.record.host.timeout.and_then(|most| begin.checked_add(Duration::from_secs(most)));
         let Launched { mut running, live, root, held_ports, dns } = launched;
         let mut served = Served::new(self.paths, &self.record, &live, dns, held_ports);
+        // Without it the end of the container tells.
+        self.oom = Cgroup::open(&live.cgroup).ok().and_then(|group| group.watch_oom().ok().flatten());
         if let Some(master) = running.terminal.take() {
             let _ = unblock(&master);
             self.input = master.try_clone().ok();
@@ -419,6 +415,7 @@ impl<'a> Monitor<'a> {
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.post.accept(),
                 Ready::Check => {}
+                Ready::Oom => self.tell_oom(),
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }
@@ -446,6 +443,10 @@ impl<'a> Monitor<'a> {
         if let Some(done) = self.checks.as_ref().and_then(Checks::poll_fd) {
             kinds.push(Ready::Check);
             fds.push(done);
+        }
+        if let Some(oom) = &self.oom {
+            kinds.push(Ready::Oom);
+            fds.push(oom.poll_fd());
         }
         if let Some(input) = self.input.as_ref().filter(|_| !self.input_pending.is_empty()) {
             kinds.push(Ready::Input);
@@ -489,6 +490,14 @@ impl<'a> Monitor<'a> {
             let kill = ContainerAction::Kill(rustix::process::Signal::KILL.as_raw());
             journal::note_container(self.paths, &self.record, kill);
             let _ = process::pidfd_send_signal(pidfd, rustix::process::Signal::KILL.as_raw());
+        }
+    }
+
+    /// Memory may have run out.
+    fn tell_oom(&mut self) {
+        if self.oom.as_mut().is_some_and(OomWatch::has_run_out) {
+            self.oom_told = true;
+            journal::note_container(self.paths, &self.record, ContainerAction::Oom);
         }
     }
 
@@ -640,6 +649,7 @@ impl<'a> Monitor<'a> {
         begin: Instant,
     ) -> Next {
         let exit_code = reap(running.pidfd.as_fd());
+        self.tell_oom();
         self.drain();
         if let Some(log) = &mut self.log {
             let _ = log.finish(Timestamp::now());
@@ -649,8 +659,7 @@ impl<'a> Monitor<'a> {
         // What commands changed while it ran is on disk; from here on they find that it has ended.
         let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
         let live = current_live(paths, &record.id).unwrap_or(live);
-        let oom_killed =
-            rbox_runtime::cgroup::Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
+        let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
         let again = restart::is_due(paths, record, exit_code, live.restart_count);
         let exit = ExitRecord {
             exit_code,
@@ -678,7 +687,7 @@ impl<'a> Monitor<'a> {
             }
             on_disk = tidy::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
-        let told = tell_end(paths, record, &live, &exit);
+        let told = tell_end(paths, record, &live, &exit, self.oom_told);
         if !again {
             self.post.close();
         }
@@ -731,8 +740,15 @@ impl<'a> Monitor<'a> {
 
 /// Writes the end of a container into the journal, before anybody hears of it: whoever waited for it finds it there. With `--rm` that it
 /// is gone, too, unless volumes go before that.
-fn tell_end(paths: &Paths, record: &ContainerRecord, live: &LiveState, exit: &ExitRecord) -> Told {
-    let mut all = journal::died(record, &live.endpoints, exit);
+fn tell_end(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &LiveState,
+    exit: &ExitRecord,
+    oom_told: bool,
+) -> Told {
+    let builtin = builtin(paths, record);
+    let mut all = journal::died(record, &live.endpoints, builtin.as_ref(), exit, oom_told);
     let is_gone = record.host.auto_remove && !volumes_of(record).any(|(_, anonymous)| anonymous);
     if is_gone {
         all.push(Happening::Container(record, ContainerAction::Destroy));

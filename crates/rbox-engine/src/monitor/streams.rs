@@ -3,7 +3,9 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_runtime::Stdio;
-use rbox_sys::{SysError, process};
+use rbox_runtime::cgroup::Hierarchy;
+use rbox_sys::SysError;
+use rbox_sys::process::{self, Side};
 use rustix::pipe::PipeFlags;
 
 use crate::error::EngineError;
@@ -29,6 +31,19 @@ pub(crate) fn detach_from_caller() {
         let _ = rustix::stdio::dup2_stderr(&null);
     }
     let _ = rustix::process::chdir("/");
+}
+
+/// Forks. Where systemd delegated a unit to rbox the child is born in that, so that it does not end with the session
+/// or the service of the command that started it.
+pub(crate) fn fork_aside() -> Result<Side<i32>, EngineError> {
+    let group = Hierarchy::detect().ok().and_then(Hierarchy::monitors);
+    if let Some(Ok(side)) = group.map(|g| process::clone3(process::CloneFlags::empty(), Some(g.as_fd()))) {
+        return Ok(match side {
+            Side::Child => Side::Child,
+            Side::Parent(child) => Side::Parent(child.pid),
+        });
+    }
+    Ok(process::fork()?)
 }
 
 /// Pipes for the three, with nothing to read for a program that gets no input.

@@ -3,14 +3,25 @@
 use std::time::{Duration, Instant};
 
 use rbox_network::{Endpoint, Names, Network, NetworkStore};
+use rbox_spec::container::NetworkMode;
 
 use crate::containers::find;
-use crate::record::container::Container;
+use crate::record::container::{Container, ContainerRecord};
 use crate::record::paths::Paths;
 
 /// The networks of these paths.
 pub(crate) fn networks(paths: &Paths) -> NetworkStore {
     NetworkStore::open(&paths.network(), &paths.live_network(), Names::for_state(&paths.state))
+}
+
+/// The network without places that a container is on: `host` or `none`.
+pub(crate) fn builtin(paths: &Paths, record: &ContainerRecord) -> Option<Network> {
+    let name = match record.host.network {
+        NetworkMode::Host => "host",
+        NetworkMode::None => "none",
+        NetworkMode::Bridge | NetworkMode::Container(_) => return None,
+    };
+    networks(paths).find(name).ok()
 }
 
 /// The endpoints of all containers that live.
