@@ -6,7 +6,7 @@ use crate::compose;
 use crate::compose::config;
 use crate::container::{
     boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
-    update,
+    update, why,
 };
 use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
@@ -56,6 +56,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<export::Export>(&["export", "container export"]),
     Entry::of::<top::Top>(&["top", "container top"]),
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
+    Entry::of::<why::Why>(&["why", "container why"]),
     Entry::of::<stats::Stats>(&["stats", "container stats"]),
     Entry::of::<rm::Prune>(&["container prune"]),
     Entry::of::<pull::Pull>(&["pull", "image pull"]),

@@ -80,3 +80,4 @@ mod volume_transfer;
 mod volumes;
 mod volumes_from;
 mod waits;
+mod why;

@@ -28,6 +28,7 @@ pub mod session;
 mod steps;
 mod volume;
 mod watch;
+mod why;
 
 // What a command line needs of the crates below, so that it has one door.
 pub use crate::containers::images::image_store;

@@ -130,7 +130,7 @@ impl fmt::Display for UserSpec {
 }
 
 /// What a process is started as.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedUser {
     /// For setuid(2).
     pub uid: u32,

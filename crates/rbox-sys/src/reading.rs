@@ -48,6 +48,11 @@ pub fn read_in_root(root: impl AsFd, path: &Path, most: u64) -> Result<Vec<u8>, 
     whole(&open_in_root(root, path, OFlags::PATH, 0).map_err(ReadError::Call)?, most)
 }
 
+/// Reads the beginning of `path` as a process whose root is `root` would find it: `most` bytes at most.
+pub fn read_start_in_root(root: impl AsFd, path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
+    start(&open_in_root(root, path, OFlags::PATH, 0).map_err(ReadError::Call)?, most)
+}
+
 /// Reads a file of the host's that a container writes to, such as its `/etc/hosts`; the last part of `path` is no link.
 pub fn read_file(path: &Path, most: u64) -> Result<Vec<u8>, ReadError> {
     whole(&find(path)?, most)

@@ -20,3 +20,4 @@ pub(crate) mod stats;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;
+pub(crate) mod why;

@@ -38,6 +38,7 @@ pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 pub use crate::steps::{StepRequest, StepRun};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
+pub use crate::why::cause::Cause;
 pub use building::{LayerTree, pack_archive, unpack_archive, unpack_on_host};
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::{Copied, Packed, Progress};

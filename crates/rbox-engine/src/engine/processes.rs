@@ -14,6 +14,8 @@ use crate::journal::{ContainerAction, note_container};
 use crate::logs::{Ended, LogQuery, LogReader, LogSink, clear, monitor_fd};
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
+use crate::why::cause::Cause;
+use crate::why::why;
 
 impl Engine {
     /// Runs a further process in a container. This process must have one thread and becomes its parent.
@@ -55,6 +57,12 @@ impl Engine {
     /// Tells the listeners that somebody who was attached to a container left it while it runs.
     pub fn detached(&self, record: &ContainerRecord) {
         note_container(&self.paths, record, ContainerAction::Detach);
+    }
+
+    /// What keeps a container from running, from being healthy or from being reached, the most telling first. None of one that runs
+    /// and has nothing wrong with it.
+    pub fn why(&self, container: &Container) -> Vec<Cause> {
+        why(&self.paths, container)
     }
 
     /// The processes of a container that runs, as [`Engine::processes`], for somebody who looks at them.
