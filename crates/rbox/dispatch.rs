@@ -17,8 +17,8 @@ use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 use crate::args::project::ProjectFlags;
 use crate::command::entry::Entry;
 use crate::command::error::bad_input;
-use crate::command::error::coded;
 use crate::command::error::report;
+use crate::command::error::{coded, not_done};
 pub(crate) use crate::command::global::Global;
 use crate::command::global::Warnings;
 use crate::command::interspersed::{booleans, end_options};
@@ -104,7 +104,12 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
 
 /// What a command came to. Those whose exit codes are a program's end with 125 when rbox itself failed, wherever that was.
 fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
-    if ["run", "create", "exec"].contains(&own) { coded(result) } else { result }
+    match own {
+        "run" | "create" | "exec" => coded(result),
+        // Whatever is wrong with a project, Compose ends with 1.
+        own if own.starts_with("compose ") => not_done(result),
+        _ => result,
+    }
 }
 
 /// Commands that touch nothing.

@@ -1,9 +1,12 @@
-//! Why a project cannot be loaded.
+//! Why a project cannot be loaded, and why it cannot be carried out.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use rbox_engine::engine::VolumeError;
+use rbox_engine::error::EngineError;
+use rbox_engine::image::StoreError;
 use rbox_spec::Kind;
 
 /// A place in a compose file: `FILE:LINE:COLUMN`, both counted from 1.
@@ -83,6 +86,72 @@ impl ComposeError {
             Self::Syntax { .. } | Self::Schema { .. } | Self::Interpolation { .. } | Self::Invalid(_) => {
                 Kind::Invalid
             }
+        }
+    }
+}
+
+/// Why a project cannot be carried out.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A service asks for what cannot be.
+    #[error("service {service:?}: {why}")]
+    Service {
+        /// Its name.
+        service: String,
+        /// The key, and what is wrong with it.
+        why: String,
+    },
+    /// A container could not be made or started.
+    #[error("container {name}: {source}")]
+    Container {
+        /// Its name.
+        name: String,
+        /// Why not.
+        source: EngineError,
+    },
+    /// What another service waits for did not come.
+    #[error("dependency failed to start: {0}")]
+    Dependency(String),
+    /// What `--wait` waits for did not come.
+    #[error("{0}")]
+    NotReady(String),
+    /// A service, network, volume or container that is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// What is asked for cannot be.
+    #[error("{0}")]
+    Invalid(String),
+    /// The engine cannot do it.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// A network cannot be made or removed.
+    #[error(transparent)]
+    Network(#[from] rbox_engine::network::Error),
+    /// A volume cannot be made or removed.
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    /// The image store cannot be read.
+    #[error(transparent)]
+    Image(#[from] StoreError),
+    /// An image cannot be built.
+    #[error("{0}")]
+    Build(String),
+    /// It was interrupted by the user.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl RunError {
+    /// What the error means.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Service { .. } | Self::Invalid(_) | Self::Build(_) => Kind::Invalid,
+            Self::Container { source, .. } | Self::Engine(source) => source.kind(),
+            Self::Dependency(_) | Self::NotReady(_) | Self::Interrupted => Kind::Conflict,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Network(error) => error.kind(),
+            Self::Volume(error) => error.kind(),
+            Self::Image(error) => error.kind(),
         }
     }
 }

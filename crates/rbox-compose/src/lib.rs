@@ -11,12 +11,16 @@ mod loaded;
 pub mod model;
 mod observed;
 mod output;
+pub mod plan;
+mod request;
+pub mod run;
 mod schema;
 mod words;
 mod yaml;
 
 pub use environment::{Environment, Origin, Shell, Use, Variable};
-pub use error::{ComposeError, Place};
+pub use error::{ComposeError, Place, RunError};
 pub use load::Options;
 pub use loaded::{Loaded, Named, load};
 pub use observed::{Instance, Observed};
+pub use request::{container_name, image_name};

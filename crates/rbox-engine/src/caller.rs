@@ -39,6 +39,18 @@ const CONTAINER: [(Rlimit, Resource, Option<u64>, Option<u64>); 11] = [
     (Rlimit::Locks, Resource::Locks, None, None),
 ];
 
+/// A file in memory that holds `text`, to be read from its beginning: for what has to be a file and is on no disk.
+///
+/// # Errors
+/// Of memfd_create(2) and write(2).
+pub fn in_memory(text: &[u8]) -> io::Result<File> {
+    use std::io::{Seek as _, Write as _};
+    let mut file = File::from(rustix::fs::memfd_create("rbox", rustix::fs::MemfdFlags::CLOEXEC)?);
+    file.write_all(text)?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// Puts aside what the caller gave: to be called once, after the process has executed itself for the last time, and before
 /// it makes anything. What cannot be raised without a capability stays.
 pub fn put_aside() {

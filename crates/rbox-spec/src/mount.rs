@@ -278,6 +278,20 @@ pub enum GivenBy {
 }
 
 impl MountSpec {
+    /// A mount of this kind at `target`, which is cleaned by its letters.
+    ///
+    /// # Errors
+    /// The target is relative, or the root.
+    pub fn new(
+        kind: MountKind,
+        target: &str,
+        read_only: bool,
+        given_by: GivenBy,
+    ) -> Result<Self, InvalidMount> {
+        let mode = if read_only && given_by == GivenBy::Volume { "ro" } else { "" };
+        Ok(Self { kind, target: target_of(target)?, read_only, given_by, mode: mode.to_owned() })
+    }
+
     /// As `-v` takes it, when it was given with that and has a name.
     pub fn as_bind(&self) -> Option<String> {
         if self.given_by != GivenBy::Volume || matches!(self.kind, MountKind::Volume { anonymous: true, .. })

@@ -1,12 +1,12 @@
 //! The options of `run` and `create`, and what they mean to the engine.
 
 use crate::args::platform::parse_platform;
-use rbox_engine::engine::{CreateRequest, ImageRequest, PullPolicy};
+use rbox_engine::engine::{CreateRequest, ImageRequest, PullPolicy, SecurityOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use rbox_engine::spec::container::{
-    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, PidMode, SeccompMode,
+    Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, PidMode,
 };
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
@@ -243,7 +243,7 @@ impl ContainerFlags {
         Ok(CreateRequest {
             image: image.to_owned(),
             command: command.to_vec(),
-            entrypoint: self.entrypoint.clone(),
+            entrypoint: self.entrypoint.clone().map(|word| vec![word]),
             name,
             embedded: false,
             config: self.config()?,
@@ -289,7 +289,7 @@ impl ContainerFlags {
     }
 
     fn host(&self) -> anyhow::Result<HostConfig> {
-        let security = Security::parse(&self.security_opt)?;
+        let security = SecurityOptions::parse(&self.security_opt).map_err(bad_input)?;
         match self.userns.as_deref() {
             None | Some("" | "host") => {}
             Some(other) => {
@@ -305,9 +305,6 @@ impl ContainerFlags {
             privileged: self.privileged,
             group_add: self.group_add.clone(),
             read_only: self.read_only,
-            seccomp: security.seccomp,
-            no_new_privileges: security.no_new_privileges,
-            system_paths_unconfined: security.system_paths_unconfined,
             devices: parse_all::<DeviceSpec>(&self.device)?,
             ulimits: parse_all::<Ulimit>(&self.ulimit)?,
             shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
@@ -330,6 +327,7 @@ impl ContainerFlags {
             timeout: self.timeout.filter(|seconds| *seconds > 0),
             ..HostConfig::default()
         };
+        security.apply(&mut host);
         self.networks.apply(&mut host)?;
         Ok(host)
     }
@@ -479,60 +477,6 @@ fn absolute(file: &Path) -> anyhow::Result<String> {
     let whole =
         std::path::absolute(file).map_err(|e| bad_input(format!("--pidfile {}: {e}", file.display())))?;
     Ok(whole.to_string_lossy().into_owned())
-}
-
-/// `--security-opt`.
-#[derive(Default)]
-struct Security {
-    seccomp: SeccompMode,
-    no_new_privileges: bool,
-    system_paths_unconfined: bool,
-}
-
-impl Security {
-    fn parse(options: &[String]) -> anyhow::Result<Self> {
-        let mut out = Self::default();
-        for option in options {
-            let (key, value) =
-                option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
-            match (key, value) {
-                ("no-new-privileges", None | Some("true")) => out.no_new_privileges = true,
-                ("no-new-privileges", Some("false")) => out.no_new_privileges = false,
-                ("seccomp", Some("unconfined")) => out.seccomp = SeccompMode::Unconfined,
-                ("seccomp", Some("builtin")) => out.seccomp = SeccompMode::Default,
-                // As `inspect` has it: the profile itself.
-                ("seccomp", Some(text)) if text.starts_with('{') => {
-                    out.seccomp = SeccompMode::Profile(checked(text)?);
-                }
-                ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
-                ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
-                ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
-                // These switch off what this host does not have.
-                ("label", Some(_)) | ("apparmor", Some("unconfined")) => {}
-                _ => {
-                    return Err(bad_input(format!(
-                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges"
-                    )));
-                }
-            }
-        }
-        Ok(out)
-    }
-}
-
-/// The text of a seccomp profile that can be used.
-fn profile(path: &str) -> anyhow::Result<String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|e| bad_input(format!("opening seccomp profile ({path}) failed: {e}")))?;
-    rbox_engine::engine::check_seccomp(&text)
-        .map_err(|e| bad_input(format!("seccomp profile {path}: {e}")))?;
-    Ok(text)
-}
-
-/// A seccomp profile that is the option's own text.
-fn checked(text: &str) -> anyhow::Result<String> {
-    rbox_engine::engine::check_seccomp(text).map_err(|e| bad_input(format!("seccomp profile: {e}")))?;
-    Ok(text.to_owned())
 }
 
 /// Variables of files, then of options. A name alone passes this process's value on, if it has one.

@@ -92,6 +92,14 @@ pub(crate) fn coded<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
     })
 }
 
+/// Errors that have no code of their own end with 1, whatever they mean.
+pub(crate) fn not_done<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| match error.downcast_ref::<Coded>() {
+        Some(_) => error,
+        None => Coded { message: message(&error), code: NOT_DONE }.into(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
-use rbox_engine::engine::{ContainerRecord, RemoveRequest, StartOptions};
+use rbox_engine::engine::{ContainerRecord, RemoveRequest, StartOptions, Started};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::ContainerName;
 use rbox_engine::spec::container::Attached;
@@ -147,20 +147,40 @@ impl Run {
             say(record.id.as_str())?;
             return Ok(started.map(|_| 0)?);
         }
-        let socket = started?.socket();
-        let socket =
-            socket.with_context(|| format!("container {} was started by another command", record.name))?;
-        let proxy = signal_proxy(global, &record);
-        let attachment = Attachment {
-            input: record.config.open_stdin,
-            shown: streams.shown,
-            tty: record.config.tty,
-            detach_keys,
-            proxy: self.sig_proxy.then_some(&proxy),
-        };
-        let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
-        exit_code(global, &record, &ended)
+        stay(global, &record, started?, streams.shown, detach_keys, self.sig_proxy)
     }
+}
+
+/// Stays with a container that was just started until its end, or until the user detaches; its exit code.
+fn stay(
+    global: &Global,
+    record: &ContainerRecord,
+    started: Started,
+    shown: Shown,
+    detach_keys: &[u8],
+    pass_signals: bool,
+) -> anyhow::Result<u8> {
+    let socket = started.socket();
+    let socket =
+        socket.with_context(|| format!("container {} was started by another command", record.name))?;
+    let proxy = signal_proxy(global, record);
+    let attachment = Attachment {
+        input: record.config.open_stdin,
+        shown,
+        tty: record.config.tty,
+        detach_keys,
+        proxy: pass_signals.then_some(&proxy),
+    };
+    let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
+    exit_code(global, record, &ended)
+}
+
+/// Starts a container that was just made, and stays with it until its end; its exit code.
+pub(crate) fn start_and_stay(global: &Global, record: &ContainerRecord) -> anyhow::Result<u8> {
+    let detach_keys = client::parse_detach_keys(DEFAULT_DETACH_KEYS)?;
+    let options = StartOptions { attach: true, size: client::size().filter(|_| record.config.tty) };
+    let started = coded(global.engine.start_created(record, options).map_err(Into::into))?;
+    coded(stay(global, record, started, Shown::ALL, &detach_keys, true))
 }
 
 /// `--explain`: events go to where standard error goes now.

@@ -87,7 +87,7 @@ pub(crate) fn check_device(device: &DeviceSpec) -> Result<(), EngineError> {
 }
 
 /// Whether a text is a seccomp profile that can become a filter.
-pub fn check_seccomp(text: &str) -> Result<(), String> {
+pub(crate) fn check_seccomp(text: &str) -> Result<(), String> {
     use std::error::Error as _;
     rbox_runtime::security::seccomp::Profile::parse(text.as_bytes()).map(drop).map_err(|error| {
         let cause = error.source().map_or(String::new(), |cause| format!(": {cause}"));

@@ -5,10 +5,12 @@ use std::path::Path;
 
 use rbox_spec::given::{Content, MOST};
 use rbox_sys::durable::{self, Lasting};
+use rbox_sys::own;
 
 use crate::create::request::CreateRequest;
 use crate::error::EngineError;
-use crate::record::paths::CONTENTS;
+use crate::record::container::ContainerRecord;
+use crate::record::paths::{CONTENTS, Paths};
 
 /// Each file has a content, and none is too large: its copies are memory of the container.
 pub(crate) fn check(request: &CreateRequest) -> Result<(), EngineError> {
@@ -45,4 +47,10 @@ pub(crate) fn write(dir: &Path, contents: &[Content], lasting: Lasting) -> Resul
         durable::sync_dir(&place).map_err(EngineError::file("fsync", &place))?;
     }
     Ok(())
+}
+
+/// Reads those of a container. One that is not there is empty.
+pub(crate) fn read(paths: &Paths, record: &ContainerRecord) -> Vec<Content> {
+    let one = |number: usize| own::read(&paths.content(&record.id, number), MOST).unwrap_or_default();
+    (0..record.host.files.len()).map(|number| Content(one(number))).collect()
 }

@@ -4,6 +4,7 @@ pub(crate) mod check;
 pub(crate) mod contents;
 pub(crate) mod network;
 pub(crate) mod request;
+pub(crate) mod security;
 pub(crate) mod volumes_from;
 
 use std::collections::HashSet;
@@ -179,20 +180,19 @@ pub(crate) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// Docker's rule: an entrypoint of the user's takes the image's command away too.
+/// Docker's rule: an entrypoint of the user's takes the image's command away too, unless it has no words.
 fn command_of(image: &RunConfig, request: &CreateRequest) -> (Vec<String>, Vec<String>) {
-    match &request.entrypoint {
-        Some(entrypoint) if entrypoint.is_empty() => (Vec::new(), request.command.clone()),
-        Some(entrypoint) => (vec![entrypoint.clone()], request.command.clone()),
-        None => {
-            let cmd = if request.command.is_empty() {
-                image.cmd.clone().unwrap_or_default()
-            } else {
-                request.command.clone()
-            };
-            (image.entrypoint.clone().unwrap_or_default(), cmd)
-        }
-    }
+    let words = request.entrypoint.as_deref();
+    let cmd = match &request.command {
+        command if command.is_empty() && words.unwrap_or_default().is_empty() => image.cmd.clone(),
+        command => Some(command.clone()),
+    };
+    let entrypoint = match words {
+        Some([empty]) if empty.is_empty() => Some(Vec::new()),
+        Some(words) => Some(words.to_vec()),
+        None => image.entrypoint.clone(),
+    };
+    (entrypoint.unwrap_or_default(), cmd.unwrap_or_default())
 }
 
 /// An anonymous volume for each `VOLUME` of the image that the user mounts nothing on.

@@ -11,8 +11,9 @@ pub struct CreateRequest {
     pub image: String,
     /// The command and its arguments; empty for the image's.
     pub command: Vec<String>,
-    /// `--entrypoint`; an empty text takes the image's away.
-    pub entrypoint: Option<String>,
+    /// The words before the command in place of the image's. None at all leave the image's command alone; one that is empty
+    /// (`--entrypoint ""`) takes that away too, as other words do.
+    pub entrypoint: Option<Vec<String>>,
     /// `--name`.
     pub name: Option<ContainerName>,
     /// It is the image embedded in rbox.

@@ -30,11 +30,11 @@ use crate::record::lock::Editing;
 use crate::record::paths::Paths;
 
 /// A container that is being changed.
-struct Change<'a> {
+pub(super) struct Change<'a> {
     paths: &'a Paths,
-    store: NetworkStore,
-    record: ContainerRecord,
-    live: Option<LiveState>,
+    pub(super) store: NetworkStore,
+    pub(super) record: ContainerRecord,
+    pub(super) live: Option<LiveState>,
     _mark: Changing,
     _editing: Editing,
 }
@@ -45,7 +45,7 @@ fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 }
 
 impl<'a> Change<'a> {
-    fn begin(paths: &'a Paths, container: &Container) -> Result<Self, EngineError> {
+    pub(super) fn begin(paths: &'a Paths, container: &Container) -> Result<Self, EngineError> {
         let id = &container.record.id;
         let editing =
             Editing::begin(paths, id)?.ok_or_else(|| crate::containers::running::missing(container))?;
@@ -125,7 +125,7 @@ impl<'a> Change<'a> {
     }
 
     /// Refuses a container whose network is not its own.
-    fn own_network(&self) -> Result<(), EngineError> {
+    pub(super) fn own_network(&self) -> Result<(), EngineError> {
         let name = &self.record.name;
         let why = match &self.record.host.network {
             NetworkMode::Bridge => return Ok(()),
@@ -136,12 +136,12 @@ impl<'a> Change<'a> {
         Err(EngineError::Conflict(format!("cannot change the networks of container {name}: {why}")))
     }
 
-    fn write_record(&self) -> Result<(), EngineError> {
+    pub(super) fn write_record(&self) -> Result<(), EngineError> {
         let path = self.paths.config(&self.record.id);
         Ok(keep(self.paths, &path, &self.record, lasting(&self.record.host))?)
     }
 
-    fn write_live(&self) -> Result<(), EngineError> {
+    pub(super) fn write_live(&self) -> Result<(), EngineError> {
         match &self.live {
             Some(live) => Ok(write_json(&self.paths.live_state(&self.record.id), live)?),
             None => Ok(()),
@@ -167,6 +167,11 @@ impl<'a> Change<'a> {
         if let Ok(socket) = protocol::connect(&self.paths.live_of(&self.record.id)) {
             let _ = channel::send(&socket, &message.encode(), passed.map(AsFd::as_fd));
         }
+    }
+
+    /// Has the monitor hold a port.
+    pub(super) fn hold(&self, port: PublishedPort, socket: Option<&OwnedFd>) {
+        self.tell(&ToMonitor::Hold(port), socket);
     }
 
     /// Makes the default route lead where the priorities say, now that the networks are others, and the published ports with it:
@@ -397,7 +402,7 @@ pub(crate) fn publish(
             return Err(error.into());
         }
         for (port, socket) in &held {
-            change.tell(&ToMonitor::Hold(*port), socket.as_ref());
+            change.hold(*port, socket.as_ref());
         }
     }
     change.record.host.ports.extend(wanted.iter().cloned());
@@ -472,7 +477,7 @@ pub(crate) fn mend(paths: &Paths) {
 
 impl Change<'_> {
     /// Changes the published ports in the live record: of the container, and of the endpoint they lead to.
-    fn note(&mut self, change: impl Fn(&mut Vec<PublishedPort>)) {
+    pub(super) fn note(&mut self, change: impl Fn(&mut Vec<PublishedPort>)) {
         let Some(live) = &mut self.live else { return };
         change(&mut live.published);
         let leads =

@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod change;
 pub(crate) mod dns;
 pub(crate) mod files;
+pub(crate) mod hand_over;
 pub(crate) mod links;
 pub(crate) mod port_owner;
 pub(crate) mod ports;

@@ -199,6 +199,10 @@ pub(crate) fn merge_env(env: &mut Vec<String>, more: &[String]) {
             None => env.push(variable.clone()),
         }
     }
+    // A name alone takes the variable away.
+    if more.iter().any(|variable| !variable.contains('=')) {
+        env.retain(|variable| variable.contains('='));
+    }
 }
 
 fn sysctls(record: &ContainerRecord, own_network: bool) -> std::collections::HashMap<String, String> {

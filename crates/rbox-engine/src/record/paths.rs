@@ -224,6 +224,10 @@ impl Paths {
     pub(crate) fn journal(&self) -> PathBuf {
         self.root.join("events").join("journal")
     }
+    /// Locked while the containers of a Compose project are being changed.
+    pub(crate) fn project_lock(&self, project: &str) -> PathBuf {
+        self.state.join("locks").join(format!("compose-{project}"))
+    }
     /// Who holds which volume's file system mounted.
     pub(crate) fn live_volumes(&self) -> PathBuf {
         self.state.join("volumes")

@@ -1,0 +1,187 @@
+//! Why a container is made again: which field differs, from what to what.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use rbox_spec::container::NetworkMode;
+use serde_json::Value;
+
+use super::Outside;
+use crate::labels;
+use crate::model::{Project, Service};
+use crate::observed::Instance;
+
+/// A field that differs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// The path of the field: `environment.LEVEL`.
+    pub path: String,
+    /// What it was; none where it was not there.
+    pub from: Option<Value>,
+    /// What it is.
+    pub to: Option<Value>,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.from, &self.to) {
+            (None, Some(to)) => write!(f, "{} is new: {to}", self.path),
+            (Some(from), None) => write!(f, "{} is gone: it was {from}", self.path),
+            (from, to) => {
+                let shown = |value: &Option<Value>| value.clone().unwrap_or(Value::Null);
+                write!(f, "{}: {} is now {}", self.path, shown(from), shown(to))
+            }
+        }
+    }
+}
+
+/// Why a container is made again.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Cause {
+    /// It was asked for.
+    Forced,
+    /// A field of the service differs.
+    Changed(Change),
+    /// The hash of the service differs, and what it was then is not known.
+    Unknown,
+    /// Its image is another one.
+    Image {
+        /// The id it was.
+        from: String,
+        /// The id it is.
+        to: String,
+    },
+    /// A network of it was made again.
+    Network(String),
+    /// A secret or a config of it, by its place in the container, has another content.
+    Content(String),
+    /// A command that was killed has left it half made.
+    Unfinished,
+    /// It shares something with a service whose container is made again.
+    Shared(String),
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let short = |id: &str| id.strip_prefix("sha256:").unwrap_or(id).chars().take(12).collect::<String>();
+        match self {
+            Self::Forced => f.write_str("it was asked for"),
+            Self::Changed(change) => change.fmt(f),
+            Self::Unknown => f.write_str("its configuration has changed"),
+            Self::Image { from, to } => write!(f, "image: {} is now {}", short(from), short(to)),
+            Self::Network(name) => write!(f, "network {name} was made again"),
+            Self::Content(target) => write!(f, "{target} has another content"),
+            Self::Unfinished => f.write_str("it was left half made"),
+            Self::Shared(service) => write!(f, "it shares something with {service}, which is made again"),
+        }
+    }
+}
+
+/// All that differs between a container and what its service is now.
+pub(super) fn of(
+    project: &Project,
+    service: &Service,
+    instance: &Instance,
+    outside: &Outside,
+    replaced: &BTreeSet<String>,
+) -> Vec<Cause> {
+    let mut causes = Vec::new();
+    if instance.label(labels::CONFIG_HASH) != Some(service.config_hash()) {
+        let changes = changes(instance, service);
+        causes.extend(changes.into_iter().map(Cause::Changed));
+        if causes.is_empty() {
+            causes.push(Cause::Unknown);
+        }
+    }
+    if instance.label(labels::REPLACE).is_some() {
+        causes.push(Cause::Unfinished);
+    }
+    let record = &instance.container.record;
+    if let Some(image) = outside.images.get(&service.name).filter(|id| **id != record.image_id) {
+        causes.push(Cause::Image { from: record.image_id.clone(), to: image.clone() });
+    }
+    if record.host.network == NetworkMode::Bridge && service.network_mode.is_empty() {
+        let on = |id: &str| record.host.attachments.iter().any(|wanted| wanted.network_id == id);
+        let missing =
+            service.networks.keys().filter(|key| outside.networks.get(*key).is_some_and(|id| !on(id))).map(
+                |key| project.networks.get(key).map_or_else(|| key.clone(), |network| network.name.clone()),
+            );
+        causes.extend(missing.map(Cause::Network));
+    }
+    causes.extend(
+        shares_with(service).filter(|name| replaced.contains(*name)).map(|name| Cause::Shared(name.into())),
+    );
+    causes
+}
+
+/// The services whose namespaces or volumes a service uses.
+fn shares_with(service: &Service) -> impl Iterator<Item = &str> {
+    let modes = [&service.network_mode, &service.pid, &service.ipc];
+    let of_modes = modes.into_iter().filter_map(|mode| mode.strip_prefix("service:"));
+    let of_volumes = service
+        .volumes_from
+        .iter()
+        .filter(|text| !text.starts_with("container:"))
+        .filter_map(|text| text.split(':').next());
+    of_modes.chain(of_volumes)
+}
+
+/// The keys that are no part of the hash: what they say needs no other container.
+const NOT_HASHED: [&str; 5] = ["build", "pull_policy", "scale", "depends_on", "profiles"];
+
+fn changes(instance: &Instance, service: &Service) -> Vec<Change> {
+    let known = instance.container.record.host.annotations.get(labels::DEFINITION);
+    let Some(Ok(mut before)) = known.map(|text| serde_json::from_str::<Value>(text)) else {
+        return Vec::new();
+    };
+    let mut now = service.canonical().clone();
+    for value in [&mut before, &mut now] {
+        let Some(fields) = value.as_object_mut() else { continue };
+        for key in NOT_HASHED {
+            fields.remove(key);
+        }
+        if let Some(deploy) = fields.get_mut("deploy").and_then(Value::as_object_mut) {
+            deploy.remove("replicas");
+        }
+    }
+    let mut changes = Vec::new();
+    compare(&mut changes, "", Some(&before), Some(&now));
+    changes
+}
+
+/// Adds what differs, down to the smallest field that has a name.
+fn compare(changes: &mut Vec<Change>, path: &str, from: Option<&Value>, to: Option<&Value>) {
+    if from == to {
+        return;
+    }
+    let (Some(Value::Object(before)), Some(Value::Object(after))) = (from, to) else {
+        changes.push(Change { path: path.to_owned(), from: from.cloned(), to: to.cloned() });
+        return;
+    };
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    for key in keys {
+        let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+        compare(changes, &below, before.get(key), after.get(key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_change_names_its_field() {
+        let mut changes = Vec::new();
+        let before = json!({"image": "a:1", "environment": {"A": "1", "B": "x"}, "ports": [1]});
+        let after = json!({"image": "a:2", "environment": {"A": "1", "C": "y"}, "ports": [1]});
+        compare(&mut changes, "", Some(&before), Some(&after));
+        let shown: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        let wanted = [
+            r#"environment.B is gone: it was "x""#,
+            r#"environment.C is new: "y""#,
+            r#"image: "a:1" is now "a:2""#,
+        ];
+        assert_eq!(shown, wanted);
+    }
+}

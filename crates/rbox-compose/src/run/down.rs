@@ -1,0 +1,224 @@
+//! `down`: containers, networks, and on request volumes and images of a project go, told from their labels.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rbox_engine::engine::Engine;
+use rbox_engine::image::store::RemoveOptions;
+use rbox_engine::network::Error as NetworkError;
+
+use super::converge::{remove, stop_one};
+use super::start::run_hook;
+use super::{Narrator, Stage, Thing};
+use crate::error::RunError;
+use crate::labels;
+use crate::model::Project;
+use crate::observed::{Instance, Observed};
+use crate::plan::dependents_first;
+
+/// Which images go with a project.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RemovedImages {
+    /// Those that have no name of their own in the files: they were built.
+    Local,
+    /// All that its services use.
+    All,
+}
+
+/// How a project is taken down.
+#[derive(Clone, Debug, Default)]
+pub struct DownRequest {
+    /// Only these services; empty is all, and then the networks go too.
+    pub services: BTreeSet<String>,
+    /// Also containers of services that are not in the files.
+    pub remove_orphans: bool,
+    /// Seconds for a container to stop.
+    pub timeout: Option<i64>,
+    /// Named and anonymous volumes too.
+    pub volumes: bool,
+    /// Images too.
+    pub images: Option<RemovedImages>,
+}
+
+/// Takes a project down. `project` is none where its files are not at hand: then all that carries its name goes.
+///
+/// # Errors
+/// The first thing that cannot be done.
+pub fn down(
+    engine: &Engine,
+    name: &str,
+    project: Option<&Project>,
+    request: &DownRequest,
+    narrator: &dyn Narrator,
+) -> Result<(), RunError> {
+    let _alone = engine.lock_project(name)?;
+    let observed = Observed::of(engine, name)?;
+    let is_known = |service: &str| {
+        project.is_none_or(|project| {
+            project.services.contains_key(service) || project.disabled_services.contains_key(service)
+        })
+    };
+    let is_meant = |one: &&Instance| {
+        let named = request.services.is_empty() || request.services.contains(&one.service);
+        named && (request.remove_orphans || is_known(&one.service))
+    };
+    let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
+    let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();
+    let is_nothing = meant.is_empty();
+    for wave in waves(&meant) {
+        take_down(engine, project, &wave, request, narrator)?;
+    }
+    if !request.services.is_empty() {
+        return Ok(());
+    }
+    let networks = remove_networks(engine, name, narrator)?;
+    let volumes = if request.volumes { remove_volumes(engine, name, narrator)? } else { 0 };
+    if let Some(which) = request.images {
+        remove_images(engine, name, project, images, which, narrator);
+    }
+    if is_nothing && networks + volumes == 0 && project.is_none() {
+        narrator.warn("No resource found to remove");
+    }
+    Ok(())
+}
+
+/// Stops the containers of these services, those that depend on others first.
+///
+/// # Errors
+/// The first that does not end.
+pub fn stop(
+    engine: &Engine,
+    name: &str,
+    project: Option<&Project>,
+    request: &DownRequest,
+    narrator: &dyn Narrator,
+) -> Result<(), RunError> {
+    let observed = Observed::of(engine, name)?;
+    let is_meant = |one: &&Instance| {
+        one.container.is_active() && !one.one_off && request.services.contains(&one.service)
+    };
+    let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
+    for wave in waves(&meant) {
+        run_pre_stop(engine, project, &wave, narrator);
+        at_once(&wave, |one| stop_one(engine, narrator, one, request.timeout))?;
+    }
+    Ok(())
+}
+
+/// The containers in an order in which none goes before what depends on it.
+fn waves<'a>(meant: &[&'a Instance]) -> Vec<Vec<&'a Instance>> {
+    let mut depends = BTreeMap::<String, BTreeSet<String>>::new();
+    for one in meant {
+        depends.entry(one.service.clone()).or_default().extend(one.depends_on().map(str::to_owned));
+    }
+    let of = |services: Vec<String>| {
+        meant.iter().copied().filter(|one| services.contains(&one.service)).collect::<Vec<_>>()
+    };
+    dependents_first(&depends).into_iter().map(of).collect()
+}
+
+/// Stops and removes containers.
+fn take_down(
+    engine: &Engine,
+    project: Option<&Project>,
+    wave: &[&Instance],
+    request: &DownRequest,
+    narrator: &dyn Narrator,
+) -> Result<(), RunError> {
+    run_pre_stop(engine, project, wave, narrator);
+    at_once(wave, |one| remove(engine, narrator, one, request.timeout, request.volumes))
+}
+
+fn run_pre_stop(engine: &Engine, project: Option<&Project>, wave: &[&Instance], narrator: &dyn Narrator) {
+    for one in wave.iter().filter(|one| one.container.is_running()) {
+        let hooks = project.and_then(|project| project.services.get(&one.service)).map(|s| &s.pre_stop);
+        for hook in hooks.into_iter().flatten() {
+            if let Err(error) =
+                run_hook(engine, one.container.record.id.as_str(), one.name(), hook, "pre_stop")
+            {
+                narrator.warn(&error.to_string());
+            }
+        }
+    }
+}
+
+/// Does something to several containers at once: each may take its ten seconds. Nothing is cloned meanwhile.
+fn at_once(
+    wave: &[&Instance],
+    work: impl Fn(&Instance) -> Result<(), RunError> + Sync,
+) -> Result<(), RunError> {
+    let results: Vec<Result<(), RunError>> = std::thread::scope(|scope| {
+        let all: Vec<_> = wave.iter().map(|one| scope.spawn(|| work(one))).collect();
+        let joined = all.into_iter().map(std::thread::ScopedJoinHandle::join);
+        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+    });
+    results.into_iter().collect()
+}
+
+fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
+    let mut removed = 0;
+    for network in engine.networks().list()? {
+        if network.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
+            continue;
+        }
+        narrator.tell(Thing::Network, &network.name, Stage::Removing);
+        removed += 1;
+        match engine.remove_network(&network) {
+            Ok(()) | Err(NetworkError::NoNetwork(_)) => {
+                narrator.tell(Thing::Network, &network.name, Stage::Removed);
+            }
+            Err(NetworkError::NetworkInUse { .. }) => {
+                narrator.tell(Thing::Network, &network.name, Stage::StillInUse);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
+fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
+    let mut removed = 0;
+    for volume in engine.volumes().list()? {
+        if volume.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
+            continue;
+        }
+        narrator.tell(Thing::Volume, volume.name.as_str(), Stage::Removing);
+        removed += 1;
+        match engine.volumes().remove(&volume.name, &|| engine.volume_users()) {
+            Ok(()) => narrator.tell(Thing::Volume, volume.name.as_str(), Stage::Removed),
+            Err(error) if error.kind() == rbox_spec::Kind::Conflict => {
+                narrator.tell(Thing::Volume, volume.name.as_str(), Stage::StillInUse);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(removed)
+}
+
+fn remove_images(
+    engine: &Engine,
+    name: &str,
+    project: Option<&Project>,
+    mut images: BTreeSet<String>,
+    which: RemovedImages,
+    narrator: &dyn Narrator,
+) {
+    let of_files = project.into_iter().flat_map(|project| {
+        project.services.values().map(move |service| crate::request::image_name(project, service))
+    });
+    images.extend(of_files);
+    if which == RemovedImages::Local {
+        let named: BTreeSet<&String> =
+            project.into_iter().flat_map(|project| project.services.values().map(|s| &s.image)).collect();
+        images.retain(|image| !named.contains(image) && image.starts_with(&format!("{name}-")));
+    }
+    for image in images {
+        if engine.images().and_then(|store| store.find(&image)).is_ok_and(|found| found.is_none()) {
+            continue;
+        }
+        narrator.tell(Thing::Image, &image, Stage::Removing);
+        match engine.remove_image(&image, RemoveOptions::default()) {
+            Ok(_) => narrator.tell(Thing::Image, &image, Stage::Removed),
+            Err(error) => narrator.warn(&format!("image {image}: {error}")),
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Starting the containers of a project: each as soon as what it depends on is far enough. One thread starts them all, since a start
+//! forks; it waits for all conditions at once, woken by what happens.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use rbox_engine::engine::{Engine, ExecRequest, ExecStdio, Happenings, StartOptions};
+
+use super::converge::{Converged, Made};
+use super::waiting::{Far, far, ready, said};
+use super::{Narrator, Stage, Thing};
+use crate::error::RunError;
+use crate::model::{Condition, Hook, Project, Service};
+use crate::plan::in_order;
+
+/// What starting needs to know.
+pub(super) struct Starting<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) project: &'a Project,
+    pub(super) narrator: &'a dyn Narrator,
+    pub(super) converged: &'a Converged,
+    /// One-shots that have done their work are left alone.
+    pub(super) wait: bool,
+    /// A service that is not started, but whose dependencies are waited for as if it were.
+    pub(super) until: Option<&'a Service>,
+    /// How long all may take.
+    pub(super) patience: Option<Duration>,
+}
+
+/// What was said of which container.
+type Told = BTreeSet<(String, Stage)>;
+
+impl Starting<'_> {
+    /// Starts all, and comes back when the last one runs.
+    pub(super) fn start(&self) -> Result<(), RunError> {
+        let happenings = self.engine.happenings()?;
+        let begin = Instant::now();
+        let mut left: Vec<&Service> = in_order(self.project);
+        left.extend(self.until);
+        let mut told = Told::new();
+        while !left.is_empty() {
+            let before = left.len();
+            let mut still = Vec::new();
+            for service in left {
+                if self.may_start(service, &mut told)? {
+                    self.start_service(service)?;
+                } else {
+                    still.push(service);
+                }
+            }
+            left = still;
+            if left.len() == before {
+                self.wait_for_more(&happenings, begin)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until all run, are healthy where they have a health check, or have ended with 0.
+    pub(super) fn wait_until_ready(&self) -> Result<(), RunError> {
+        let happenings = self.engine.happenings()?;
+        let begin = Instant::now();
+        let mut left: Vec<&Made> = self.converged.containers.values().flatten().collect();
+        for made in &left {
+            self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);
+        }
+        loop {
+            let mut still = Vec::new();
+            for made in left {
+                match ready(self.engine, made) {
+                    Far::Enough => self.narrator.tell(Thing::Container, &made.name, Stage::Healthy),
+                    Far::NotYet => still.push(made),
+                    Far::Failed(why) => {
+                        self.tell_failed(made);
+                        return Err(RunError::NotReady(why));
+                    }
+                }
+            }
+            left = still;
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.wait_for_more(&happenings, begin)?;
+        }
+    }
+
+    fn tell_failed(&self, made: &Made) {
+        self.narrator.tell(Thing::Container, &made.name, Stage::Error);
+        let said = said(self.engine, made);
+        if !said.is_empty() {
+            self.narrator.said(&made.name, &said);
+        }
+    }
+
+    fn wait_for_more(&self, happenings: &Happenings, begin: Instant) -> Result<(), RunError> {
+        let left = self.patience.map(|patience| patience.saturating_sub(begin.elapsed()));
+        if left.is_some_and(|left| left.is_zero()) {
+            let seconds = self.patience.unwrap_or_default().as_secs();
+            return Err(RunError::NotReady(format!("application not healthy after {seconds}s")));
+        }
+        // What ends a wait otherwise than by its time is looked at again anyway.
+        let _ = happenings.wait(left);
+        Ok(())
+    }
+
+    /// Whether all that a service depends on is far enough.
+    fn may_start(&self, service: &Service, told: &mut Told) -> Result<bool, RunError> {
+        let has_none = self.converged.containers.get(&service.name).is_none_or(Vec::is_empty);
+        if has_none && self.until.is_none_or(|until| until.name != service.name) {
+            return Ok(true);
+        }
+        for (name, dependency) in &service.depends_on {
+            let Some(containers) = self.converged.containers.get(name) else { continue };
+            for made in containers {
+                let condition = dependency.condition;
+                let mut tell = |stage: Stage| {
+                    // A service that has started was told so already, and the rest is told once.
+                    if condition != Condition::Started && told.insert((made.name.clone(), stage)) {
+                        self.narrator.tell(Thing::Container, &made.name, stage);
+                    }
+                };
+                match far(self.engine, made, condition) {
+                    Far::Enough => tell(stage_of(condition)),
+                    Far::NotYet => {
+                        tell(Stage::Waiting);
+                        return Ok(false);
+                    }
+                    Far::Failed(why) if dependency.required => {
+                        self.tell_failed(made);
+                        return Err(RunError::Dependency(why));
+                    }
+                    Far::Failed(why) => {
+                        self.narrator.warn(&format!("optional dependency {name:?} failed to start: {why}"));
+                    }
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    fn start_service(&self, service: &Service) -> Result<(), RunError> {
+        for made in self.converged.containers.get(&service.name).into_iter().flatten() {
+            let container = self.engine.current(&made.id);
+            let Some(container) = container else {
+                return Err(RunError::NotFound(format!("container {} was removed meanwhile", made.name)));
+            };
+            if container.is_active() || (made.is_kept && self.is_done(service, made)) {
+                continue;
+            }
+            self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
+            let failed = |source| {
+                self.narrator.tell(Thing::Container, &made.name, Stage::Error);
+                RunError::Container { name: made.name.clone(), source }
+            };
+            self.engine.start(&container, StartOptions::default()).map_err(failed)?;
+            for hook in &service.post_start {
+                self.run_hook(made, hook, "post_start")?;
+            }
+            self.narrator.tell(Thing::Container, &made.name, Stage::Started);
+        }
+        Ok(())
+    }
+
+    /// Whether it is a one-shot whose work is done: it ended with 0 by itself, and nothing of it has changed.
+    fn is_done(&self, service: &Service, made: &Made) -> bool {
+        let is_waited_for = self.project.services.values().any(|other| {
+            let on = other.depends_on.get(&service.name);
+            on.is_some_and(|on| on.condition == Condition::CompletedSuccessfully)
+        });
+        let exit = self.engine.current(&made.id).and_then(|container| container.exit);
+        let ended = exit.is_some_and(|exit| exit.exit_code == 0 && !exit.stopped && exit.started.is_some());
+        (self.wait || is_waited_for) && ended
+    }
+
+    fn run_hook(&self, made: &Made, hook: &Hook, key: &str) -> Result<(), RunError> {
+        run_hook(self.engine, made.id.as_str(), &made.name, hook, key)
+    }
+}
+
+fn stage_of(condition: Condition) -> Stage {
+    match condition {
+        Condition::Started => Stage::Started,
+        Condition::Healthy => Stage::Healthy,
+        Condition::CompletedSuccessfully => Stage::Exited,
+    }
+}
+
+/// Runs a hook of a container that runs, and waits for its end.
+pub(super) fn run_hook(
+    engine: &Engine,
+    id: &str,
+    name: &str,
+    hook: &Hook,
+    key: &str,
+) -> Result<(), RunError> {
+    let failed = |source| RunError::Container { name: name.to_owned(), source };
+    let optional = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let variable = |(key, value): (&String, &Option<String>)| match value {
+        Some(value) => format!("{key}={value}"),
+        None => key.clone(),
+    };
+    let request = ExecRequest {
+        command: hook.command.clone().unwrap_or_default(),
+        env: hook.environment.iter().map(variable).collect(),
+        user: optional(&hook.user),
+        working_dir: optional(&hook.working_dir),
+        privileged: hook.privileged,
+        ..ExecRequest::default()
+    };
+    let container = engine.container(id).map_err(failed)?;
+    let process = engine.exec(&container, &request, ExecStdio::Nowhere).map_err(failed)?;
+    match process.wait() {
+        0 => Ok(()),
+        code => Err(RunError::NotReady(format!(
+            "container {name}: its {key} hook {:?} ended with {code}",
+            request.command.join(" ")
+        ))),
+    }
+}

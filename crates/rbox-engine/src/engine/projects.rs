@@ -1,0 +1,95 @@
+//! What those need who look after several containers at once.
+
+use std::fs::File;
+use std::io;
+use std::time::Duration;
+
+use rbox_spec::given::Content;
+use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::own;
+
+use crate::engine::Engine;
+use crate::error::EngineError;
+use crate::networks::hand_over::{self, Reached};
+use crate::record::container::{Container, ContainerRecord};
+use crate::watch::Watch;
+
+/// How long another command may change the containers of a project: it may have to stop all of them.
+const PATIENCE: Patience = Patience::of(Duration::from_secs(300));
+
+/// The right to change the containers of a project. It goes with the process that has it.
+#[derive(Debug)]
+pub struct ProjectLock {
+    _file: File,
+}
+
+/// Wakes whoever waits for something to happen to any container.
+#[derive(Debug)]
+pub struct Happenings(Watch);
+
+impl Happenings {
+    /// Waits until something has happened since the last call, or half a second or `at_most` is over.
+    ///
+    /// # Errors
+    /// Of poll(2) and read(2).
+    pub fn wait(&self, at_most: Option<Duration>) -> io::Result<()> {
+        self.0.wait(None, at_most)
+    }
+}
+
+impl Engine {
+    /// Keeps others from changing the containers of a Compose project, as long as the answer is held.
+    ///
+    /// # Errors
+    /// Another command changes them for minutes, or was stopped meanwhile; or the lock's file cannot be made.
+    pub fn lock_project(&self, project: &str) -> Result<ProjectLock, EngineError> {
+        let path = self.paths.project_lock(project);
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).read(true);
+        let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
+        lock::take(&file, How::Exclusive, PATIENCE).map_err(EngineError::file("lock", &path))?;
+        Ok(ProjectLock { _file: file })
+    }
+
+    /// Makes `next` be reached by `reached`, of which `former` has the ports and names until then. What is under way to `former` goes on;
+    /// what begins from here on comes to `next`.
+    ///
+    /// # Errors
+    /// One of the two does not run or is gone, or a port that `former` has not cannot be had.
+    pub fn hand_over(
+        &self,
+        former: &Container,
+        next: &Container,
+        reached: &Reached,
+    ) -> Result<(), EngineError> {
+        hand_over::hand_over(&self.paths, former, next, reached)
+    }
+
+    /// Waits until nobody is connected any more to the published ports of a container, `at_most` so long.
+    pub fn drain(&self, container: &Container, at_most: Duration) {
+        hand_over::drain(container, at_most);
+    }
+
+    /// Holds the ports that a container took over, now that the one before it is gone.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn hold_ports(&self, container: &Container) -> Result<(), EngineError> {
+        hand_over::hold(&self.paths, container)
+    }
+
+    /// What is in the files that a container is given, in their order: to tell whether it is still what it should be. One that cannot
+    /// be read is empty.
+    pub fn contents(&self, record: &ContainerRecord) -> Vec<Content> {
+        crate::create::contents::read(&self.paths, record)
+    }
+
+    /// What happens to containers from here on, to be waited for.
+    ///
+    /// # Errors
+    /// Of inotify(7).
+    pub fn happenings(&self) -> Result<Happenings, EngineError> {
+        let journal = self.paths.journal();
+        Watch::beside(&journal).map(Happenings).map_err(EngineError::file("watch", journal))
+    }
+}

@@ -1,0 +1,160 @@
+//! An attached `up`: what the services write is shown until all have ended, or the user or one of them ends it.
+
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rbox_compose::model::Project;
+use rbox_compose::run::{self, DownRequest};
+use rbox_compose::{Instance, Observed};
+use rbox_engine::engine::Engine;
+use rbox_engine::session::{SignalFd, Taken};
+
+use crate::command::error::{Coded, NOT_DONE};
+use crate::command::global::Global;
+use crate::compose::narrator::Shown;
+use crate::compose::progress::Progress;
+use crate::compose::up::Ending;
+use crate::output::table::write_all;
+
+/// What of the services' output is shown.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Attached {
+    pub(crate) services: Vec<String>,
+    pub(crate) no_color: bool,
+    pub(crate) no_prefix: bool,
+    pub(crate) timestamps: bool,
+}
+
+/// Shows output in a process of its own: this one has to stay with one thread as long as it starts containers.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    child: Option<Child>,
+    signals: Option<SignalFd>,
+}
+
+/// Exit code after Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// Begins to show what the services write from now on.
+pub(crate) fn follow(global: &Global, project: &Project, shown: &Attached) -> anyhow::Result<Follower> {
+    let signals = SignalFd::new(Taken::Ending);
+    if shown.services.is_empty() {
+        return Ok(Follower { child: None, signals });
+    }
+    let paths = global.engine.paths();
+    let mut command = Command::new("/proc/self/exe");
+    command.arg("--root").arg(&paths.root).arg("--state").arg(&paths.state);
+    command.args(["compose", "--project-name", &project.name]);
+    if let Some(ansi) = &global.project.ansi {
+        command.args(["--ansi", ansi]);
+    }
+    command.args(["logs", "--follow", "--until-input-ends", "--since", &now()]);
+    command.args(shown.no_color.then_some("--no-color"));
+    command.args(shown.no_prefix.then_some("--no-log-prefix"));
+    command.args(shown.timestamps.then_some("--timestamps"));
+    command.args(&shown.services);
+    // Its input is what tells it to end. Signals of the terminal are for this process.
+    let child = command.stdin(Stdio::piped()).spawn().context("show what the services write")?;
+    Ok(Follower { child: Some(child), signals })
+}
+
+/// This moment, as `--since` reads it.
+fn now() -> String {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("{}.{:09}", since.as_secs(), since.subsec_nanos())
+}
+
+impl Follower {
+    /// Stays until all have ended, and ends the rest when it is to.
+    pub(crate) fn wait(mut self, global: &Global, project: &Project, ending: Ending) -> anyhow::Result<u8> {
+        let code = self.wait_for_end(global, project, &ending);
+        self.finish();
+        code
+    }
+
+    fn wait_for_end(&self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<u8> {
+        let engine = &global.engine;
+        let happenings = engine.happenings()?;
+        loop {
+            let instances = own(engine, project)?;
+            let ended = |one: &&Instance| !one.container.is_active();
+            let code = |one: &Instance| one.container.exit.as_ref().map_or(0, |exit| exit.exit_code);
+            let first = instances
+                .iter()
+                .filter(ended)
+                .find(|one| ending.on_exit || (ending.on_failure && code(one) != 0));
+            if let Some(first) = first {
+                let first = first.name().to_owned();
+                stop_all(global, project, ending)?;
+                return Ok(exit_code(&own(engine, project)?, &first, ending));
+            }
+            if instances.iter().all(|one| !one.container.is_active()) {
+                return Ok(0);
+            }
+            if self.signals.as_ref().and_then(SignalFd::next).is_some() {
+                write_all(&mut std::io::stderr(), "Gracefully stopping... (press Ctrl+C again to force)\n")?;
+                self.stop_or_kill(global, project, ending)?;
+                return Err(Coded { message: String::new(), code: INTERRUPTED }.into());
+            }
+            happenings.wait(Some(Duration::from_millis(100))).context("wait for what happens")?;
+        }
+    }
+
+    /// A second signal does what it does without this: what is stopped goes on being stopped by nobody, and is killed.
+    fn stop_or_kill(&self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<()> {
+        std::thread::scope(|scope| {
+            let stopping = scope.spawn(|| stop_all(global, project, ending));
+            while !stopping.is_finished() {
+                if self.signals.as_ref().and_then(SignalFd::next).is_some() {
+                    for one in own(&global.engine, project)? {
+                        global.engine.begin_kill(&one.container);
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            stopping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// Lets what shows the output say the rest.
+    fn finish(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            drop(child.stdin.take());
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+fn own(engine: &Engine, project: &Project) -> anyhow::Result<Vec<Instance>> {
+    let observed = Observed::of(engine, &project.name)?;
+    let is_meant = |one: &Instance| !one.one_off && project.services.contains_key(&one.service);
+    Ok(observed.instances.into_iter().filter(is_meant).collect())
+}
+
+/// Stops the services, those that depend on others first.
+fn stop_all(global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<()> {
+    let progress = Progress::new(&global.project, "Stopping", false)?;
+    let request = DownRequest {
+        services: project.services.keys().cloned().collect(),
+        timeout: ending.timeout,
+        ..DownRequest::default()
+    };
+    run::stop(&global.engine, &project.name, Some(project), &request, &Shown(&progress))?;
+    Ok(())
+}
+
+fn exit_code(instances: &[Instance], first: &str, ending: &Ending) -> u8 {
+    let is_asked = |one: &&Instance| match &ending.code_from {
+        Some(service) => one.service == *service,
+        None => one.name() == first,
+    };
+    let exit = instances.iter().find(is_asked).and_then(|one| one.container.exit.as_ref());
+    exit.map_or(NOT_DONE, |exit| u8::try_from(exit.exit_code).unwrap_or(u8::MAX))
+}

@@ -1,0 +1,80 @@
+//! The images of a project's services: from the store, pulled, or built.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use rbox_compose::RunError;
+use rbox_compose::model::{Project, Service};
+use rbox_compose::run::ImageSource;
+use rbox_engine::engine::{ImageRequest, ObtainedImage, PullPolicy};
+
+use crate::args::platform::parse_platform;
+use crate::command::error::message;
+use crate::command::global::Global;
+use crate::compose::build::{More, build, in_build_order};
+use crate::compose::progress::Progress;
+use crate::image::progress::{Out, Progress as PullProgress};
+
+/// Where the images of a project come from.
+pub(crate) struct Images<'a> {
+    pub(crate) global: &'a Global,
+    pub(crate) project: &'a Project,
+    pub(crate) progress: &'a Progress,
+    /// Build those that can be built, also when they are there.
+    pub(crate) build: bool,
+    /// Build none.
+    pub(crate) no_build: bool,
+    /// When images are pulled, whatever the services say.
+    pub(crate) pull: Option<String>,
+    pub(crate) quiet_pull: bool,
+    pub(crate) quiet_build: bool,
+}
+
+impl ImageSource for Images<'_> {
+    fn images(&self, services: &[&Service]) -> Result<BTreeMap<String, ObtainedImage>, RunError> {
+        let mut images = BTreeMap::new();
+        for service in in_build_order(self.project) {
+            if services.iter().any(|meant| meant.name == service.name) && !is_scaled_to_none(service) {
+                images.insert(service.name.clone(), self.image(service)?);
+            }
+        }
+        Ok(images)
+    }
+}
+
+/// A service of no container needs no image, and may name one that is nowhere.
+fn is_scaled_to_none(service: &Service) -> bool {
+    service.replicas() == 0 && service.build.is_none()
+}
+
+impl Images<'_> {
+    fn image(&self, service: &Service) -> Result<ObtainedImage, RunError> {
+        let name = rbox_compose::image_name(self.project, service);
+        let failed = |why: String| RunError::Build(format!("service {:?}: {why}", service.name));
+        let platform = Some(service.platform.as_str()).filter(|platform| !platform.is_empty());
+        let platform = platform.map(parse_platform).transpose().map_err(|error| failed(message(&error)))?;
+        let policy = self.pull.as_deref().unwrap_or(&service.pull_policy);
+        if service.build.is_some() && !self.no_build {
+            let is_there = || self.is_there(&name);
+            if self.build || policy == "build" || !is_there()? {
+                let more = More { quiet: self.quiet_build, ..More::default() };
+                build(self.global, self.project, service, &more, self.progress)
+                    .map_err(|error| RunError::Build(message(&error)))?;
+            }
+        }
+        let pull = match policy {
+            "always" if service.build.is_none() => PullPolicy::Always,
+            "never" | "build" => PullPolicy::Never,
+            _ if service.build.is_some() => PullPolicy::Never,
+            _ => PullPolicy::Missing,
+        };
+        self.progress.leave();
+        let progress = Arc::new(PullProgress::on(Out::Stderr, self.quiet_pull));
+        let engine = self.global.engine.watched_by(progress);
+        Ok(engine.obtain_image(&ImageRequest { name, pull, platform })?)
+    }
+
+    fn is_there(&self, name: &str) -> Result<bool, RunError> {
+        Ok(self.global.engine.images()?.find(name)?.is_some())
+    }
+}

@@ -1,0 +1,41 @@
+//! What the engine does with a project, as progress.
+
+use std::fmt::Write as _;
+
+use rbox_compose::plan::Cause;
+use rbox_compose::run::{Narrator, Stage, Thing};
+
+use crate::compose::progress::Progress;
+use crate::output::escape;
+use crate::output::table::write_all;
+
+/// Shows what is done as progress, and why.
+#[derive(Debug)]
+pub(crate) struct Shown<'a>(pub(crate) &'a Progress);
+
+impl Narrator for Shown<'_> {
+    fn tell(&self, thing: Thing, name: &str, stage: Stage) {
+        self.0.line(thing.as_str(), name, stage.as_str());
+    }
+
+    fn because(&self, container: &str, causes: &[Cause]) {
+        for cause in causes {
+            self.0.message(&format!("   {container}: {cause}"));
+        }
+    }
+
+    fn said(&self, container: &str, text: &str) {
+        self.0.leave();
+        let mut shown = String::new();
+        for line in text.lines() {
+            let _ = writeln!(shown, "{container}  | {}", escape::text(line));
+        }
+        let _ = write_all(&mut std::io::stderr(), &shown);
+    }
+
+    fn warn(&self, text: &str) {
+        self.0.leave();
+        let text = text.lines().map(escape::text).collect::<Vec<_>>().join("\n");
+        let _ = write_all(&mut std::io::stderr(), &format!("rbox: warning: {text}\n"));
+    }
+}

@@ -1,0 +1,465 @@
+//! `rbox compose up`, `down`, `run`, `create`, `scale`: projects that really run.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use crate::harness::{Cmd, Output, Test, patience, poll, rounds, wait_until};
+
+/// Ends at once when it is asked to, as programs that are PID 1 should.
+const OBEYS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
+
+/// A project in a directory of its own.
+struct Project<'a> {
+    t: &'a Test,
+    dir: PathBuf,
+    name: String,
+}
+
+impl<'a> Project<'a> {
+    fn new(t: &'a Test, file: &str) -> Self {
+        let name = t.name("p").to_lowercase();
+        let project = Self { t, dir: t.dir("project"), name };
+        project.write("compose.yaml", file);
+        project
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let path = self.dir.join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    /// `rbox compose …`.
+    fn cmd(&self, args: &[&str]) -> Cmd {
+        let file = self.dir.join("compose.yaml");
+        self.t.cmd(["compose", "-f", file.to_str().unwrap(), "-p", &self.name]).args(args)
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.cmd(args).run()
+    }
+
+    /// What it tells of what it does.
+    #[track_caller]
+    fn done(&self, args: &[&str]) -> String {
+        self.run(args).code(0).stderr
+    }
+
+    fn container(&self, service: &str) -> String {
+        format!("{}-{service}-1", self.name)
+    }
+
+    fn id(&self, service: &str) -> String {
+        self.inspect(service)["Id"].as_str().unwrap().to_owned()
+    }
+
+    fn inspect(&self, service: &str) -> Value {
+        self.t.inspect(&self.container(service))
+    }
+
+    fn names(&self) -> Vec<String> {
+        let filter = format!("label=com.docker.compose.project={}", self.name);
+        let text = self.t.ok(["ps", "-a", "--filter", &filter, "--format", "{{.Names}}"]);
+        let mut names: Vec<String> =
+            text.lines().map(|line| line.replace(&format!("{}-", self.name), "")).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A database that needs a moment, a one-shot that waits for it, and a server that waits for both.
+fn three() -> String {
+    format!(
+        "services:
+  db:
+    image: busybox
+    command: [sh, -c, \"sleep 0.5; touch /tmp/ok; {OBEYS}\"]
+    healthcheck: {{test: [CMD, test, -e, /tmp/ok], interval: 200ms, retries: 50}}
+    volumes: [data:/data, /scratch]
+  migrate:
+    image: busybox
+    command: echo migrated
+    depends_on: {{db: {{condition: service_healthy}}}}
+  web:
+    image: busybox
+    command: [sh, -c, \"{OBEYS}\"]
+    environment: {{LEVEL: '1'}}
+    depends_on:
+      db: {{condition: service_healthy, restart: true}}
+      migrate: {{condition: service_completed_successfully}}
+volumes: {{data: }}
+"
+    )
+}
+
+#[test]
+fn a_project_comes_up_is_kept_and_goes() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, &three());
+    let told = project.done(&["up", "-d"]);
+    let line = |thing: &str, word: &str| format!(" {thing}  {word}\n");
+    let at = |text: &str| told.find(text).unwrap_or_else(|| panic!("{text:?} is missing in\n{told}"));
+    let name = &project.name;
+    at(&line(&format!("Network {name}_default"), "Created"));
+    at(&line(&format!("Volume {name}_data"), "Created"));
+    let (db, migrate, web) =
+        (project.container("db"), project.container("migrate"), project.container("web"));
+    assert!(
+        at(&line(&format!("Container {db}"), "Healthy"))
+            < at(&line(&format!("Container {migrate}"), "Starting"))
+    );
+    assert!(
+        at(&line(&format!("Container {migrate}"), "Exited"))
+            < at(&line(&format!("Container {web}"), "Starting"))
+    );
+    assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
+    assert_eq!(t.ok(["logs", &migrate]), "migrated");
+
+    let labels = project.inspect("web")["Config"]["Labels"].clone();
+    let label =
+        |key: &str| labels[format!("com.docker.compose.{key}")].as_str().unwrap_or_default().to_owned();
+    assert_eq!(
+        (label("project"), label("service"), label("container-number"), label("oneoff")),
+        (name.clone(), "web".into(), "1".into(), "False".into())
+    );
+    assert_eq!(label("depends_on"), "db:service_healthy:true,migrate:service_completed_successfully:false");
+    assert_eq!(label("project.working_dir"), project.dir.to_str().unwrap());
+    let hash = project.run(&["config", "--hash", "web"]).ok();
+    assert_eq!(hash, format!("web {}", label("config-hash")));
+
+    // Nothing has changed: nothing is done, and the one-shot has done its work.
+    let ids = [project.id("db"), project.id("migrate"), project.id("web")];
+    let finished = project.inspect("migrate")["State"]["FinishedAt"].clone();
+    let told = project.done(&["up", "-d", "--wait"]);
+    assert!(!told.contains("Creat") && !told.contains("Starting"), "{told}");
+    assert_eq!(ids, [project.id("db"), project.id("migrate"), project.id("web")]);
+    assert_eq!(project.inspect("migrate")["State"]["FinishedAt"], finished);
+
+    project.done(&["down", "-v"]);
+    assert!(project.names().is_empty());
+    for kind in ["network", "volume"] {
+        assert!(!t.ok([kind, "ls"]).contains(name.as_str()), "{kind}s are left");
+    }
+    assert!(project.done(&["down"]).is_empty());
+}
+
+#[test]
+fn only_what_changed_is_made_again_and_it_says_why() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, &three());
+    project.done(&["up", "-d"]);
+    let anonymous = |project: &Project<'_>| {
+        let mounts = project.inspect("db")["Mounts"].as_array().unwrap().clone();
+        let mount = mounts.iter().find(|mount| mount["Destination"] == "/scratch").unwrap();
+        mount["Name"].as_str().unwrap().to_owned()
+    };
+    let (db, web, scratch) = (project.id("db"), project.id("web"), anonymous(&project));
+
+    project.write("compose.yaml", &three().replace("LEVEL: '1'", "LEVEL: '2'"));
+    let why = format!("{}: environment.LEVEL: \"1\" is now \"2\"", project.container("web"));
+    let told = project.done(&["up", "-d", "--dry-run"]);
+    assert!(told.contains(&why) && told.contains("DRY-RUN MODE -  Container"), "{told}");
+    assert_eq!(project.id("web"), web, "a dry run has done something");
+    let told = project.run(&["why", "web"]).ok();
+    assert!(told.contains("would be made again\n    environment.LEVEL: \"1\" is now \"2\""), "{told}");
+    let told = project.done(&["up", "-d"]);
+    assert!(told.contains(&why), "{told}");
+    assert!(project.id("web") != web && project.id("db") == db);
+    assert_eq!(project.inspect("web")["Name"], format!("/{}", project.container("web")));
+
+    // The anonymous volume goes on to the next container; what depends on it with `restart` is started again.
+    let before = project.inspect("web")["State"]["StartedAt"].clone();
+    project.write("compose.yaml", &three().replace("retries: 50", "retries: 51"));
+    project.done(&["up", "-d"]);
+    assert_eq!(anonymous(&project), scratch);
+    assert!(project.id("db") != db && project.inspect("web")["State"]["StartedAt"] != before);
+    project.done(&["up", "-d", "--force-recreate", "-V", "db"]);
+    assert_ne!(anonymous(&project), scratch);
+
+    let db = project.id("db");
+    project.write("compose.yaml", &three().replace("retries: 51", "retries: 60"));
+    project.done(&["up", "-d", "--no-recreate"]);
+    assert_eq!(project.id("db"), db);
+    project.done(&["down", "-v"]);
+}
+
+#[test]
+fn what_fails_is_told_with_its_last_lines() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        "services:
+  db:
+    image: busybox
+    command: [sh, -c, 'echo no disk; exit 3']
+    healthcheck: {test: [CMD, 'true'], interval: 1s}
+  sick:
+    image: busybox
+    command: [sh, -c, 'trap exit TERM; while :; do sleep 0.05; done']
+    healthcheck: {test: 'echo not yet; exit 1', interval: 100ms, retries: 2}
+  init:
+    image: busybox
+    command: [sh, -c, 'exit 4']
+  a: {image: busybox, command: 'true', depends_on: {db: {condition: service_healthy}}}
+  b: {image: busybox, command: 'true', depends_on: {sick: {condition: service_healthy}}}
+  c: {image: busybox, command: 'true', depends_on: {init: {condition: service_completed_successfully}}}
+  d: {image: busybox, command: 'true', depends_on: {init: {condition: service_completed_successfully, required: false}}}
+",
+    );
+    let refused = |service: &str, why: &str, said: &str| {
+        let out = project.run(&["up", "-d", service]).code(1);
+        let (why, name) = (why.replace("NAME", &project.name), &project.name);
+        assert!(out.stderr.contains(&format!("rbox: dependency failed to start: {why}\n")), "{}", out.stderr);
+        assert!(out.stderr.contains(&said.replace("NAME", name)), "{}", out.stderr);
+    };
+    refused("a", "container NAME-db-1 exited (3)", "NAME-db-1  | no disk\n");
+    refused("b", "container NAME-sick-1 is unhealthy", "NAME-sick-1  | not yet\n");
+    refused("c", "container NAME-init-1 didn't complete successfully: exit 4", "");
+    let told = project.done(&["up", "-d", "d"]);
+    assert!(told.contains("optional dependency \"init\" failed to start"), "{told}");
+    let out = project.run(&["up", "-d", "--wait", "--wait-timeout", "1", "init"]).code(1);
+    assert!(out.stderr.contains("exited (4)"), "{}", out.stderr);
+    project.run(&["up", "-d", "nosuch"]).refused(1, &["no such service: nosuch"]);
+    project.run(&["up", "-d", "--scale", "nosuch=2"]).refused(1, &["no such service: nosuch"]);
+    project.run(&["up", "-d", "--scale", "db"]).refused(1, &["Should be SERVICE=NUM"]);
+    project.done(&["down", "-t", "0"]);
+}
+
+#[test]
+fn secrets_and_configs_are_files_with_owner_and_mode() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        "services:
+  app:
+    image: busybox
+    user: '1000'
+    command: [sh, -c, \"trap 'exit 0' TERM; while :; do sleep 0.05; done\"]
+    secrets:
+      - plain
+      - {source: owned, target: key, uid: '1000', gid: '1001', mode: 0400}
+      - {source: variable, target: /etc/token}
+    configs:
+      - {source: text, target: /etc/app.conf}
+secrets:
+  plain: {file: ./plain.txt}
+  owned: {file: ./owned.txt}
+  variable: {environment: TOKEN}
+configs:
+  text: {content: \"level=${LEVEL}\\n\"}
+",
+    );
+    project.write("plain.txt", "plain\n");
+    project.write("owned.txt", "owned\n");
+    project.write(".env", "TOKEN=from .env\nLEVEL=3\n");
+    project.done(&["up", "-d"]);
+    let app = project.container("app");
+    let script = "cat /run/secrets/plain /run/secrets/key /etc/token; echo; cat /etc/app.conf; stat -c '%u %g %a' /run/secrets/key";
+    let wanted = "plain\nowned\nfrom .env\nlevel=3\n1000 1001 400";
+    assert_eq!(t.ok(["exec", &app, "sh", "-c", script]), wanted);
+    assert!(!t.ok(["inspect", &app]).contains("from .env"), "a secret is in inspect");
+    // Another content is another container, and the message does not show it.
+    let id = project.id("app");
+    project.write(".env", "TOKEN=another\nLEVEL=3\n");
+    let told = project.done(&["up", "-d"]);
+    assert!(told.contains("/etc/token has another content") && !told.contains("another\n"), "{told}");
+    assert_ne!(project.id("app"), id);
+    assert_eq!(t.ok(["exec", &app, "cat", "/etc/token"]), "another");
+    project.done(&["down"]);
+}
+
+#[test]
+fn a_command_runs_in_a_container_of_its_own() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, &three().replace("LEVEL: '1'", "LEVEL: '1', NAME: web"));
+    let env = ["run", "--rm", "-T", "-e", "LEVEL=7", "web", "sh", "-c", "echo $LEVEL $NAME; exit 5"];
+    let out = project.run(&env).code(5);
+    assert_eq!(out.stdout, "7 web\n");
+    assert_eq!(project.names(), ["db-1", "migrate-1"], "what it depends on is up, and it is gone itself");
+    let out = project.cmd(&["run", "--rm", "-T", "--no-deps", "web", "cat"]).input("piped").run();
+    assert_eq!(out.ok(), "piped");
+    // Backup and restore, as people do it.
+    let backup = format!("{}:/backup", project.dir.display());
+    let db = |script: &str| project.run(&["run", "--rm", "-T", "-v", &backup, "db", "sh", "-c", script]).ok();
+    db("echo kept > /data/row; tar -C /data -cf /backup/data.tar .");
+    db("rm /data/row");
+    assert_eq!(db("tar -C /data -xf /backup/data.tar; cat /data/row"), "kept");
+    let name = project.run(&["run", "-d", "--no-deps", "web", "sleep", "60"]).ok();
+    assert!(name.starts_with(&format!("{}-web-run-", project.name)), "{name}");
+    // It belongs to the project, and is none of the service's own.
+    project.done(&["up", "-d"]);
+    assert_eq!(project.inspect("web")["State"]["Running"], true);
+    project.done(&["down", "-v", "-t", "0"]);
+    assert!(project.names().is_empty());
+}
+
+#[test]
+fn services_are_scaled_and_orphans_go() {
+    let Some(t) = Test::start() else { return };
+    let service = |name: &str| format!("  {name}: {{image: busybox, command: [sh, -c, \"{OBEYS}\"]}}\n");
+    let project = Project::new(&t, &format!("services:\n{}{}", service("a"), service("b")));
+    project.done(&["up", "-d", "--scale", "a=3"]);
+    assert_eq!(project.names(), ["a-1", "a-2", "a-3", "b-1"]);
+    let first = project.id("a");
+    project.done(&["scale", "a=2"]);
+    assert_eq!(project.names(), ["a-1", "a-2", "b-1"]);
+    assert_eq!(project.id("a"), first);
+    project.done(&["scale", "a=0"]);
+    assert_eq!(project.names(), ["b-1"]);
+    project.write("compose.yaml", &format!("services:\n{}", service("a")));
+    let told = project.done(&["up", "-d"]);
+    assert!(told.contains(&format!("Found orphan containers ([{}])", project.container("b"))), "{told}");
+    project.done(&["up", "-d", "--remove-orphans"]);
+    assert_eq!(project.names(), ["a-1"]);
+    project.done(&["create", "--force-recreate"]);
+    assert_eq!(t.status(&project.container("a")), "created");
+    // By the labels alone.
+    let out = t.rbox(["compose", "-p", &project.name, "down", "-t", "0"]).code(0);
+    assert!(out.stderr.contains("Removed"), "{}", out.stderr);
+    assert!(project.names().is_empty());
+}
+
+/// What an address answers to a request for its first page.
+fn page(address: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(10)))).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+}
+
+const SHOP: &str = "x-health: &health {interval: 500ms, timeout: 5s, retries: 60}
+services:
+  web:
+    image: nginx:1.22
+    ports: ['127.0.0.1:${PAGE_PORT:-0}:80']
+    volumes: ['./site.conf:/etc/nginx/conf.d/default.conf:ro']
+    depends_on: [api]
+    networks: [front]
+  api:
+    build: ./api
+    environment:
+      DATABASE_URL: postgresql://postgres:${DB_PASSWORD:?set it}@db/shop
+      CACHE_HOST: cache
+    depends_on:
+      db: {condition: service_healthy}
+      cache: {condition: service_healthy}
+    networks: [front, back]
+    deploy: {resources: {limits: {memory: 256M, cpus: '1.5', pids: 100}}}
+  db:
+    image: postgres:15
+    environment: {POSTGRES_PASSWORD: '${DB_PASSWORD}', POSTGRES_DB: shop}
+    volumes: ['rows:/var/lib/postgresql/data']
+    healthcheck: {<<: *health, test: 'pg_isready -h 127.0.0.1 -U postgres -d shop'}
+    networks: [back]
+  cache:
+    image: redis:7
+    healthcheck: {<<: *health, test: [CMD, redis-cli, ping]}
+    networks: {back: {aliases: [memory]}}
+networks:
+  front:
+  back: {internal: true}
+volumes: {rows: }
+";
+
+/// nginx in front of an application that is built, with a cache and a database that are waited for.
+#[test]
+fn a_shop_of_real_servers() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, SHOP);
+    project.write(".env", "DB_PASSWORD='hunter2' # quoted, as people do\n");
+    project.write(
+        "site.conf",
+        "server { listen 80; resolver 127.0.0.11 valid=1s ipv6=off; set $app http://api:5000; location / { proxy_pass $app; } }\n",
+    );
+    project.write(
+        "api/Dockerfile",
+        "FROM rbox/flask AS base\nRUN echo built > /built\nFROM base\nUSER nobody\n",
+    );
+    project.done(&["up", "-d", "--wait"]);
+    let published = t.ok(["port", &project.container("web"), "80/tcp"]);
+    let mut kept = 0;
+    let came = poll(Duration::from_secs(40), || {
+        page(&published).is_some_and(|page| {
+            kept = page["kept"].as_i64().unwrap();
+            true
+        })
+    });
+    assert!(came, "the page does not come");
+    let api = project.inspect("api");
+    assert_eq!(api["HostConfig"]["Memory"], 256 << 20);
+    assert_eq!(api["HostConfig"]["NanoCpus"], 1_500_000_000_u64);
+    assert_eq!(api["HostConfig"]["PidsLimit"], 100);
+    assert_eq!(t.ok(["exec", &project.container("api"), "cat", "/built"]), "built");
+
+    // The rows outlive the containers; the page counts on.
+    project.done(&["down"]);
+    project.done(&["up", "-d", "--wait"]);
+    let published = t.ok(["port", &project.container("web"), "80/tcp"]);
+    let mut page_now = None;
+    wait_until("the page comes again", || {
+        page_now = page(&published);
+        page_now.is_some()
+    });
+    assert!(page_now.unwrap()["kept"].as_i64().unwrap() > kept);
+    project.done(&["down", "-v", "--rmi", "local"]);
+    let images = t.ok(["images", "--format", "{{.Repository}}"]);
+    assert!(!images.contains(&project.name) && images.contains("nginx"), "{images}");
+}
+
+/// Whatever moment `up` and `down` are killed at, the next ones go on.
+#[test]
+fn a_killed_up_is_gone_on_with() {
+    let Some(t) = Test::start() else { return };
+    let file = |level: usize| {
+        three()
+            .replace("LEVEL: '1'", &format!("LEVEL: '{level}'"))
+            .replace("retries: 50", &format!("retries: {}", 50 + level))
+    };
+    let project = Project::new(&t, &file(0));
+    for round in 0..rounds(12) {
+        project.write("compose.yaml", &file(round));
+        let words: &[&str] = if round % 4 == 3 { &["down"] } else { &["up", "-d"] };
+        let begun = Instant::now();
+        let mut running = project.cmd(words).spawn();
+        let moment = Duration::from_millis(7 * (round as u64 * 13 % 40));
+        while begun.elapsed() < moment && !running.ended() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if !running.ended() {
+            running.signal("KILL");
+        }
+        let _ = running.finish(patience(Duration::from_secs(20)));
+    }
+    project.done(&["up", "-d"]);
+    assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
+    assert_eq!(
+        project.inspect("web")["Config"]["Env"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|v| v.as_str().unwrap().starts_with("LEVEL="))
+            .count(),
+        1
+    );
+    project.done(&["down", "-v"]);
+    assert!(project.names().is_empty());
+}
+
+#[test]
+fn two_ups_at_once_make_one_project() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, &three());
+    let both = [project.cmd(&["up", "-d"]).spawn(), project.cmd(&["up", "-d"]).spawn()];
+    for one in both {
+        one.finish(patience(Duration::from_secs(60))).code(0);
+    }
+    assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
+    project.done(&["down", "-v"]);
+}
