@@ -463,3 +463,82 @@ fn two_ups_at_once_make_one_project() {
     assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
     project.done(&["down", "-v"]);
 }
+
+/// A client that asks a hundred times a second sees every answer while the server is replaced, by one that answers otherwise.
+#[test]
+fn a_rolling_update_is_not_seen_by_clients() {
+    let Some(t) = Test::start() else { return };
+    let file = |answer: &str, health: &str| {
+        format!(
+            "services:
+  web:
+    image: busybox
+    command: [sh, -c, 'mkdir /www; echo {answer} > /www/index.html; sleep 0.4; exec httpd -f -p 80 -h /www']
+    healthcheck: {{test: '{health}', interval: 100ms, retries: 30}}
+    ports: ['127.0.0.1:0:80']
+    networks: {{default: {{aliases: [site]}}}}
+    stop_grace_period: 200ms
+"
+        )
+    };
+    let healthy = "wget -q -O - http://127.0.0.1/ >/dev/null";
+    let project = Project::new(&t, &file("one", healthy));
+    project.done(&["up", "-d", "--wait"]);
+    let web = project.container("web");
+    let address = t.ok(["port", &web, "80/tcp"]);
+    let ask = |address: &str| -> std::io::Result<String> {
+        let mut stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(patience(Duration::from_secs(10))))?;
+        stream.write_all(b"GET / HTTP/1.0\r\nHost: site\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        match answer.split_once("\r\n\r\n") {
+            Some((_, body)) => Ok(body.trim().to_owned()),
+            None => Err(std::io::Error::other(format!("no answer: {answer:?}"))),
+        }
+    };
+    assert_eq!(ask(&address).unwrap(), "one");
+    let (id, fixed) = (project.id("web"), address.replace("127.0.0.1:", ""));
+    let at = |answer: &str, health: &str| {
+        file(answer, health).replace("127.0.0.1:0:80", &format!("127.0.0.1:{fixed}:80"))
+    };
+    project.write("compose.yaml", &at("two", healthy));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let answers = std::thread::scope(|scope| {
+        let client = scope.spawn(|| {
+            let mut answers = Vec::new();
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                answers.push(ask(&address));
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            answers
+        });
+        let told = project.done(&["up", "-d", "--rolling"]);
+        assert!(told.contains(&format!("_{web}  Healthy")), "{told}");
+        std::thread::sleep(Duration::from_millis(200));
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        client.join().unwrap()
+    });
+    let failed: Vec<_> = answers.iter().filter_map(|answer| answer.as_ref().err()).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {:?}", failed.len(), answers.len(), failed.first());
+    let texts: Vec<&str> = answers.iter().flatten().map(String::as_str).collect();
+    assert!(texts.first() == Some(&"one") && texts.last() == Some(&"two"), "{texts:?}");
+    assert!(project.id("web") != id && t.ok(["port", &web, "80/tcp"]) == address);
+    // By its names from beside it, too, and after a restart.
+    let network = format!("{}_default", project.name);
+    let beside = |name: &str| t.sh_with(["--network", &network], &format!("wget -q -O - http://{name}/"));
+    assert_eq!([beside("web"), beside("site"), beside(&web)], ["two", "two", "two"]);
+    t.ok(["restart", "-t", "0", &web]);
+    wait_until("the page comes again", || ask(&address).is_ok_and(|answer| answer == "two"));
+    let told = project.done(&["up", "-d", "--rolling"]);
+    assert!(!told.contains("Recreate"), "{told}");
+
+    // One that does not get healthy is removed, and the one before it goes on.
+    let id = project.id("web");
+    project.write("compose.yaml", &at("three", "exit 1").replace("retries: 30", "retries: 1"));
+    let out = project.run(&["up", "-d", "--rolling"]).code(1);
+    assert!(out.stderr.contains("is unhealthy: the one before it goes on"), "{}", out.stderr);
+    assert_eq!((project.id("web"), project.names()), (id, vec!["web-1".to_owned()]));
+    assert_eq!(ask(&address).unwrap(), "two");
+    project.done(&["down"]);
+}

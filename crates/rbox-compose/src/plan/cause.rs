@@ -108,6 +108,8 @@ pub(super) fn of(
             );
         causes.extend(missing.map(Cause::Network));
     }
+    let contents = outside.contents.get(&record.id).into_iter().flatten();
+    causes.extend(contents.cloned().map(Cause::Content));
     causes.extend(
         shares_with(service).filter(|name| replaced.contains(*name)).map(|name| Cause::Shared(name.into())),
     );
