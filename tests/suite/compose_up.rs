@@ -458,7 +458,7 @@ fn two_ups_at_once_make_one_project() {
     let project = Project::new(&t, &three());
     let both = [project.cmd(&["up", "-d"]).spawn(), project.cmd(&["up", "-d"]).spawn()];
     for one in both {
-        one.finish(patience(Duration::from_secs(60))).code(0);
+        one.finish(patience(Duration::from_mins(1))).code(0);
     }
     assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
     project.done(&["down", "-v"]);

@@ -107,7 +107,7 @@ pub enum RunError {
         /// Its name.
         name: String,
         /// Why not.
-        source: EngineError,
+        source: Box<EngineError>,
     },
     /// What another service waits for did not come.
     #[error("dependency failed to start: {0}")]
@@ -123,7 +123,7 @@ pub enum RunError {
     Invalid(String),
     /// The engine cannot do it.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Engine(Box<EngineError>),
     /// A network cannot be made or removed.
     #[error(transparent)]
     Network(#[from] rbox_engine::network::Error),
@@ -141,7 +141,18 @@ pub enum RunError {
     Interrupted,
 }
 
+impl From<EngineError> for RunError {
+    fn from(error: EngineError) -> Self {
+        Self::Engine(Box::new(error))
+    }
+}
+
 impl RunError {
+    /// A container of this name that could not be made, started, stopped or removed.
+    pub(crate) fn of_container(name: &str, source: EngineError) -> Self {
+        Self::Container { name: name.to_owned(), source: Box::new(source) }
+    }
+
     /// What the error means.
     pub fn kind(&self) -> Kind {
         match self {

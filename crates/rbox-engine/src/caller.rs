@@ -42,7 +42,7 @@ const CONTAINER: [(Rlimit, Resource, Option<u64>, Option<u64>); 11] = [
 /// A file in memory that holds `text`, to be read from its beginning: for what has to be a file and is on no disk.
 ///
 /// # Errors
-/// Of memfd_create(2) and write(2).
+/// Of `memfd_create(2)` and write(2).
 pub fn in_memory(text: &[u8]) -> io::Result<File> {
     use std::io::{Seek as _, Write as _};
     let mut file = File::from(rustix::fs::memfd_create("rbox", rustix::fs::MemfdFlags::CLOEXEC)?);

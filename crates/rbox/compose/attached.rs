@@ -1,7 +1,7 @@
 //! An attached `up`: what the services write is shown until all have ended, or the user or one of them ends it.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rbox_compose::model::Project;
@@ -14,7 +14,6 @@ use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
-use crate::compose::up::Ending;
 use crate::output::table::write_all;
 
 /// What of the services' output is shown.
@@ -26,6 +25,15 @@ pub(crate) struct Attached {
     pub(crate) timestamps: bool,
 }
 
+/// What ends an attached `up` besides the user.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ending {
+    pub(crate) on_exit: bool,
+    pub(crate) on_failure: bool,
+    pub(crate) code_from: Option<String>,
+    pub(crate) timeout: Option<i64>,
+}
+
 /// Shows output in a process of its own: this one has to stay with one thread as long as it starts containers.
 #[derive(Debug)]
 pub(crate) struct Follower {
@@ -33,6 +41,8 @@ pub(crate) struct Follower {
     signals: Option<SignalFd>,
 }
 
+/// How long that may take to say the rest once it is to end: whoever reads it may be slow.
+const SAYING_THE_REST: Duration = Duration::from_secs(10);
 /// Exit code after Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -67,8 +77,8 @@ fn now() -> String {
 
 impl Follower {
     /// Stays until all have ended, and ends the rest when it is to.
-    pub(crate) fn wait(mut self, global: &Global, project: &Project, ending: Ending) -> anyhow::Result<u8> {
-        let code = self.wait_for_end(global, project, &ending);
+    pub(crate) fn wait(mut self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<u8> {
+        let code = self.wait_for_end(global, project, ending);
         self.finish();
         code
     }
@@ -121,7 +131,13 @@ impl Follower {
     fn finish(&mut self) {
         if let Some(mut child) = self.child.take() {
             drop(child.stdin.take());
-            let _ = child.wait();
+            let begin = Instant::now();
+            while child.try_wait().is_ok_and(|ended| ended.is_none()) {
+                if begin.elapsed() > SAYING_THE_REST {
+                    let _ = child.kill();
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
     }
 }

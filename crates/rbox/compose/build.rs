@@ -28,8 +28,8 @@ use crate::output::escape;
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Build {
     /// Set a variable of ARG (NAME=VALUE, or NAME for the environment's)
-    #[arg(long, value_name = "NAME=VALUE")]
-    build_arg: Vec<String>,
+    #[arg(long = "build-arg", value_name = "NAME=VALUE")]
+    arguments: Vec<String>,
     /// Accepted: rbox builds by itself
     #[arg(long, value_name = "NAME", hide = true)]
     builder: Option<String>,
@@ -74,7 +74,7 @@ impl Execute for Build {
         let is_meant =
             |service: &Service| named.is_empty() || self.with_dependencies || named.contains(&service.name);
         let more = More {
-            build_args: self.build_arg.clone(),
+            build_args: self.arguments.clone(),
             no_cache: self.no_cache,
             pull: self.pull,
             quiet: self.quiet,
@@ -114,6 +114,7 @@ fn print_words(project: &Project, service: &Service, more: &More) -> anyhow::Res
 
 /// What is asked of a build besides what the files say.
 #[derive(Debug, Clone, Default)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct More {
     pub(crate) build_args: Vec<String>,
     pub(crate) no_cache: bool,

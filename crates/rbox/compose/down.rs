@@ -5,10 +5,10 @@ use rbox_compose::run::{self, DownRequest, RemovedImages};
 
 use crate::command::entry::Execute;
 use crate::command::global::Global;
+use crate::compose::chosen::Chosen;
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
-use crate::compose::project::project_or_name;
-use crate::compose::up::no_service;
+use crate::compose::project::no_service;
 
 /// Stop and remove containers and networks
 #[derive(Debug, Parser)]
@@ -39,7 +39,8 @@ pub(crate) struct Down {
 
 impl Execute for Down {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let (name, project) = project_or_name(&global.project)?;
+        let Chosen { name, loaded, .. } = Chosen::read(global, &[])?;
+        let project = loaded.map(|loaded| loaded.project);
         let is_known = |service: &String| {
             project.as_ref().is_none_or(|project| {
                 project.services.contains_key(service) || project.disabled_services.contains_key(service)

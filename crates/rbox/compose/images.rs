@@ -15,15 +15,25 @@ use crate::compose::build::{More, build, in_build_order};
 use crate::compose::progress::Progress;
 use crate::image::progress::{Out, Progress as PullProgress};
 
+/// When images are built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum When {
+    /// When they are not there.
+    #[default]
+    Missing,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
 /// Where the images of a project come from.
 pub(crate) struct Images<'a> {
     pub(crate) global: &'a Global,
     pub(crate) project: &'a Project,
     pub(crate) progress: &'a Progress,
-    /// Build those that can be built, also when they are there.
-    pub(crate) build: bool,
-    /// Build none.
-    pub(crate) no_build: bool,
+    /// When those are built that can be.
+    pub(crate) build: When,
     /// When images are pulled, whatever the services say.
     pub(crate) pull: Option<String>,
     pub(crate) quiet_pull: bool,
@@ -54,13 +64,10 @@ impl Images<'_> {
         let platform = Some(service.platform.as_str()).filter(|platform| !platform.is_empty());
         let platform = platform.map(parse_platform).transpose().map_err(|error| failed(message(&error)))?;
         let policy = self.pull.as_deref().unwrap_or(&service.pull_policy);
-        if service.build.is_some() && !self.no_build {
-            let is_there = || self.is_there(&name);
-            if self.build || policy == "build" || !is_there()? {
-                let more = More { quiet: self.quiet_build, ..More::default() };
-                build(self.global, self.project, service, &more, self.progress)
-                    .map_err(|error| RunError::Build(message(&error)))?;
-            }
+        if service.build.is_some() && self.is_to_be_built(&name, policy)? {
+            let more = More { quiet: self.quiet_build, ..More::default() };
+            build(self.global, self.project, service, &more, self.progress)
+                .map_err(|error| RunError::Build(message(&error)))?;
         }
         let pull = match policy {
             "always" if service.build.is_none() => PullPolicy::Always,
@@ -74,7 +81,11 @@ impl Images<'_> {
         Ok(engine.obtain_image(&ImageRequest { name, pull, platform })?)
     }
 
-    fn is_there(&self, name: &str) -> Result<bool, RunError> {
-        Ok(self.global.engine.images()?.find(name)?.is_some())
+    fn is_to_be_built(&self, name: &str, policy: &str) -> Result<bool, RunError> {
+        Ok(match self.build {
+            When::Never => false,
+            When::Always => true,
+            When::Missing => policy == "build" || self.global.engine.images()?.find(name)?.is_none(),
+        })
     }
 }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use rbox_compose::model::Project;
 use rbox_compose::{ComposeError, Loaded, Options, Shell};
 
 use crate::args::project::ProjectFlags;
@@ -35,13 +34,9 @@ pub(crate) fn load(options: &Options) -> anyhow::Result<Loaded> {
     Ok(loaded)
 }
 
-/// The project's name, and the project where its files are at hand: with a name alone, labels tell the rest.
-pub(crate) fn project_or_name(flags: &ProjectFlags) -> anyhow::Result<(String, Option<Project>)> {
-    match (load(&options(flags)?), &flags.project_name) {
-        (Ok(loaded), _) => Ok((loaded.project.name.clone(), Some(loaded.project))),
-        (Err(_), Some(name)) if flags.files.is_empty() => Ok((name.clone(), None)),
-        (Err(error), _) => Err(error),
-    }
+/// A service that is not in the files.
+pub(crate) fn no_service(name: &str) -> anyhow::Error {
+    Coded { message: format!("no such service: {name}"), code: NOT_DONE }.into()
 }
 
 /// Whatever is wrong with a project, Compose ends with 1.

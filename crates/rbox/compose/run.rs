@@ -14,11 +14,10 @@ use crate::args::flags::environment;
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, bad_input};
 use crate::command::global::Global;
-use crate::compose::images::Images;
+use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
-use crate::compose::project::{load, options};
-use crate::compose::up::no_service;
+use crate::compose::project::{load, no_service, options};
 use crate::container::run::start_and_stay;
 use crate::output::lines::say;
 
@@ -163,8 +162,7 @@ impl Run {
             global,
             project,
             progress,
-            build: self.build,
-            no_build: false,
+            build: if self.build { When::Always } else { When::Missing },
             pull: self.pull.clone(),
             quiet_pull: self.quiet_pull || self.quiet,
             quiet_build: self.quiet_build || self.quiet,
@@ -178,7 +176,7 @@ impl Run {
         service: &Service,
         progress: &Progress,
     ) -> anyhow::Result<()> {
-        let images = Images { build: false, ..self.images(global, dependencies, progress) };
+        let images = Images { build: When::Missing, ..self.images(global, dependencies, progress) };
         // The service itself is no orphan.
         let mut known = dependencies.clone();
         known.disabled_services.insert(service.name.clone(), service.clone());

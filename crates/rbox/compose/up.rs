@@ -11,11 +11,11 @@ use rbox_compose::run::{self, Stage, Thing, UpRequest};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
-use crate::compose::attached::{Attached, follow};
-use crate::compose::images::Images;
+use crate::compose::attached::{Attached, Ending, follow};
+use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
-use crate::compose::project::{load, options};
+use crate::compose::project::{load, no_service, options};
 use crate::compose::why::images;
 
 /// What `up`, `create` and `scale` have in common.
@@ -138,7 +138,7 @@ pub(crate) struct Up {
 
 impl Execute for Up {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut project = self.making.project(global, &self.services)?;
+        let mut project = read(global, &self.services)?;
         self.check(&project)?;
         if self.no_deps {
             without_dependencies(&mut project, &self.services);
@@ -157,25 +157,16 @@ impl Execute for Up {
             until: None,
         };
         if making.dry_run {
-            return making.tell_plan(global, &project, &request, "Running");
+            return tell_plan(global, &project, &request, "Running");
         }
         let attached = !(self.detach || self.wait || self.no_start);
         let follower = if attached { Some(follow(global, &project, &self.shown(&project))?) } else { None };
         making.carry_out(global, &project, &request, self.quiet_build)?;
         match follower {
-            Some(follower) => follower.wait(global, &project, self.ending()),
+            Some(follower) => follower.wait(global, &project, &self.ending()),
             None => Ok(0),
         }
     }
-}
-
-/// What ends an attached `up` besides the user.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ending {
-    pub(crate) on_exit: bool,
-    pub(crate) on_failure: bool,
-    pub(crate) code_from: Option<String>,
-    pub(crate) timeout: Option<i64>,
 }
 
 impl Up {
@@ -219,10 +210,6 @@ impl Up {
     }
 }
 
-pub(crate) fn no_service(name: &str) -> anyhow::Error {
-    Coded { message: format!("no such service: {name}"), code: NOT_DONE }.into()
-}
-
 fn is_on(variable: &str) -> bool {
     std::env::var(variable).is_ok_and(|value| matches!(value.as_str(), "1" | "true" | "True" | "TRUE"))
 }
@@ -240,13 +227,14 @@ pub(crate) fn without_dependencies(project: &mut Project, named: &[String]) {
     }
 }
 
-impl MakingFlags {
-    fn project(&self, global: &Global, services: &[String]) -> anyhow::Result<Project> {
-        let mut wanted = options(&global.project)?;
-        wanted.services = services.to_vec();
-        Ok(load(&wanted)?.project)
-    }
+/// The project, with these services and what they depend on.
+fn read(global: &Global, services: &[String]) -> anyhow::Result<Project> {
+    let mut wanted = options(&global.project)?;
+    wanted.services = services.to_vec();
+    Ok(load(&wanted)?.project)
+}
 
+impl MakingFlags {
     fn wanted(&self, services: &[String], dependencies_too: bool) -> anyhow::Result<Wanted> {
         let recreate = match (self.force_recreate, self.no_recreate) {
             (true, _) => Recreate::Force,
@@ -277,8 +265,11 @@ impl MakingFlags {
             global,
             project,
             progress,
-            build: self.build,
-            no_build: self.no_build,
+            build: match (self.build, self.no_build) {
+                (true, _) => When::Always,
+                (_, true) => When::Never,
+                _ => When::Missing,
+            },
             pull: self.pull.clone().filter(|policy| policy != "policy"),
             quiet_pull: self.quiet_pull,
             quiet_build,
@@ -302,19 +293,19 @@ impl MakingFlags {
         run::up(&global.engine, project, &images, request, &Shown(&progress))?;
         Ok(())
     }
+}
 
-    fn tell_plan(
-        &self,
-        global: &Global,
-        project: &Project,
-        request: &UpRequest,
-        title: &'static str,
-    ) -> anyhow::Result<u8> {
-        let progress = Progress::new(&global.project, title, true)?;
-        let plan = run::plan(&global.engine, project, images(global, project)?, &request.wanted)?;
-        tell(&plan, &Shown(&progress), request.start);
-        Ok(0)
-    }
+/// `--dry-run`.
+fn tell_plan(
+    global: &Global,
+    project: &Project,
+    request: &UpRequest,
+    title: &'static str,
+) -> anyhow::Result<u8> {
+    let progress = Progress::new(&global.project, title, true)?;
+    let plan = run::plan(&global.engine, project, images(global, project)?, &request.wanted)?;
+    tell(&plan, &Shown(&progress), request.start);
+    Ok(0)
 }
 
 /// A plan, as if it were carried out.
@@ -322,12 +313,14 @@ fn tell(plan: &Plan, shown: &Shown<'_>, start: bool) {
     use rbox_compose::run::Narrator as _;
     for action in plan.services.iter().flat_map(|service| &service.actions) {
         let stages = |name: &str, stages: &[Stage]| {
-            stages.iter().for_each(|stage| shown.tell(Thing::Container, name, *stage));
+            for stage in stages {
+                shown.tell(Thing::Container, name, *stage);
+            }
         };
         let started: &[Stage] = if start { &[Stage::Starting, Stage::Started] } else { &[] };
         match action {
             Action::Keep(instance) if instance.container.is_active() => {
-                stages(instance.name(), &[Stage::Running])
+                stages(instance.name(), &[Stage::Running]);
             }
             Action::Keep(instance) => stages(instance.name(), started),
             Action::Create { name, .. } => {
@@ -378,14 +371,14 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let project = self.making.project(global, &self.services)?;
+        let project = read(global, &self.services)?;
         let request = UpRequest {
             start: false,
             remove_orphans: self.making.remove_orphans,
             ..UpRequest::started(self.making.wanted(&self.services, false)?)
         };
         if self.making.dry_run {
-            return self.making.tell_plan(global, &project, &request, "Creating");
+            return tell_plan(global, &project, &request, "Creating");
         }
         self.making.carry_out(global, &project, &request, false)?;
         Ok(0)
@@ -423,8 +416,7 @@ impl Execute for Scale {
             global,
             project: &project,
             progress: &progress,
-            build: false,
-            no_build: false,
+            build: When::Missing,
             pull: None,
             quiet_pull: false,
             quiet_build: false,

@@ -11,8 +11,7 @@ use rbox_compose::run;
 
 use crate::command::entry::Execute;
 use crate::command::global::Global;
-use crate::compose::project::{load, options};
-use crate::compose::up::no_service;
+use crate::compose::project::{load, no_service, options};
 use crate::output::escape;
 use crate::output::table::write_all;
 

@@ -6,7 +6,7 @@ use std::fmt;
 use rbox_spec::container::NetworkMode;
 use serde_json::Value;
 
-use super::Outside;
+use super::outside::Outside;
 use crate::labels;
 use crate::model::{Project, Service};
 use crate::observed::Instance;
@@ -133,7 +133,7 @@ const NOT_HASHED: [&str; 5] = ["build", "pull_policy", "scale", "depends_on", "p
 
 fn changes(instance: &Instance, service: &Service) -> Vec<Change> {
     let known = instance.container.record.host.annotations.get(labels::DEFINITION);
-    let Some(Ok(mut before)) = known.map(|text| serde_json::from_str::<Value>(text)) else {
+    let Some(Ok(mut before)) = known.map(|text| rbox_spec::json::from_slice::<Value>(text.as_bytes())) else {
         return Vec::new();
     };
     let mut now = service.canonical().clone();

@@ -2,11 +2,11 @@
 
 mod cause;
 mod order;
+mod outside;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rbox_engine::engine::Status;
-use rbox_spec::id::ContainerId;
 
 use crate::labels;
 use crate::model::{Project, Service};
@@ -15,6 +15,7 @@ use crate::request::container_name;
 
 pub use cause::{Cause, Change};
 pub use order::{dependents_first, in_order};
+pub use outside::Outside;
 
 /// When a container that is there is made again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,17 +27,6 @@ pub enum Recreate {
     Force,
     /// Never.
     Never,
-}
-
-/// What the outside of a project has for it by now.
-#[derive(Clone, Debug, Default)]
-pub struct Outside {
-    /// The ids of the images, by service.
-    pub images: BTreeMap<String, String>,
-    /// The ids of networks, by the names that the files give them.
-    pub networks: BTreeMap<String, String>,
-    /// Secrets and configs whose contents are others by now: by the container's id, their places in it.
-    pub contents: BTreeMap<ContainerId, Vec<String>>,
 }
 
 /// What is wanted besides what the files say.
@@ -156,18 +146,18 @@ fn of_service(
     let surplus = judged.split_off(count.min(judged.len()));
     actions.extend(surplus.into_iter().map(|(one, _)| Action::Remove(Box::new(one))));
     judged.sort_by_key(|(one, _)| one.number);
-    let mut numbers: BTreeSet<u32> = judged.iter().map(|(one, _)| one.number).collect();
+    let numbers: BTreeSet<u32> = judged.iter().map(|(one, _)| one.number).collect();
     let missing = count - judged.len();
     for (instance, why) in judged {
         let name = container_name(project, service, instance.number);
-        actions.push(match why.is_empty() {
-            true => Action::Keep(Box::new(instance)),
-            false => Action::Recreate { old: Box::new(instance), name, why },
+        actions.push(if why.is_empty() {
+            Action::Keep(Box::new(instance))
+        } else {
+            Action::Recreate { old: Box::new(instance), name, why }
         });
     }
-    for _ in 0..missing {
-        let number = (1..).find(|number| !numbers.contains(number)).unwrap_or(u32::MAX);
-        numbers.insert(number);
+    let free: Vec<u32> = (1..=u32::MAX).filter(|number| !numbers.contains(number)).take(missing).collect();
+    for number in free {
         actions.push(Action::Create { number, name: container_name(project, service, number) });
     }
     actions

@@ -3,6 +3,7 @@
 
 mod converge;
 mod down;
+mod making;
 mod one_off;
 mod rolling;
 mod start;

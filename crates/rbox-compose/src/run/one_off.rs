@@ -80,7 +80,7 @@ pub fn one_off(
     narrator.tell(Thing::Container, &name, Stage::Creating);
     let made = engine.create(request, &image.image).map_err(|source| {
         narrator.tell(Thing::Container, &name, Stage::Error);
-        RunError::Container { name: name.clone(), source }
+        RunError::of_container(&name, source)
     })?;
     narrator.tell(Thing::Container, &name, Stage::Created);
     Ok(made)

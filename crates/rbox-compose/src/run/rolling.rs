@@ -6,17 +6,17 @@ use std::time::{Duration, Instant};
 use rbox_engine::engine::{CreateRequest, Reached, RemoveRequest, StartOptions, StopRequest};
 use rbox_spec::container::NetworkMode;
 
-use super::converge::{Converged, Converging, Made};
+use super::making::{Converged, Converging, Made, Place};
 use super::waiting::{Far, ready, said};
 use super::{Stage, Thing};
 use crate::error::RunError;
 use crate::labels;
 use crate::model::Service;
-use crate::observed::{Instance, Observed};
+use crate::observed::Instance;
 use crate::request::Kept;
 
 /// How long a container may take to be healthy where nobody says.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How long those who are connected may stay with the container that goes.
 const DRAINING: Duration = Duration::from_secs(10);
 
@@ -26,34 +26,31 @@ pub(super) fn is_wanted(service: &Service) -> bool {
     update.is_some_and(|update| update.order == "start-first")
 }
 
-impl Converging<'_> {
-    /// Whether a container can be replaced in this way: it runs, and has names and ports of its own.
-    pub(super) fn can_roll(&self, service: &Service, old: &Instance) -> bool {
-        let has_fixed_address = service
-            .networks
-            .values()
-            .flatten()
-            .any(|wanted| !wanted.ipv4_address.is_empty() || !wanted.ipv6_address.is_empty());
-        old.container.is_running()
-            && old.container.record.host.network == NetworkMode::Bridge
-            && !has_fixed_address
-    }
+/// Whether a container can be replaced in this way: it runs, and has names and ports of its own.
+pub(super) fn is_possible(service: &Service, old: &Instance) -> bool {
+    let mut wishes = service.networks.values().flatten();
+    let has_fixed_address =
+        wishes.any(|wanted| !wanted.ipv4_address.is_empty() || !wanted.ipv6_address.is_empty());
+    old.container.is_running()
+        && old.container.record.host.network == NetworkMode::Bridge
+        && !has_fixed_address
+}
 
+impl Converging<'_> {
     /// Replaces a container by one that is ready. When that does not get ready it is removed, and the other one goes on.
     pub(super) fn roll(
         &self,
         service: &Service,
         old: &Instance,
         name: &str,
-        observed: &Observed,
         converged: &Converged,
     ) -> Result<Made, RunError> {
-        let failed = |source| RunError::Container { name: name.to_owned(), source };
+        let failed = |source| RunError::of_container(name, source);
         let meanwhile = format!("{}_{name}", old.container.record.id.short());
         let mounts = &old.container.record.host.mounts;
         let kept = if self.renew_volumes { Vec::new() } else { Kept::of(mounts) };
-        let (mut request, image) =
-            self.request(service, old.number, &meanwhile, name, &kept, observed, converged)?;
+        let place = Place { service, number: old.number, name: &meanwhile, known_as: name, kept: &kept };
+        let (mut request, image) = self.request(&place, converged)?;
         let reached = take_reached(&mut request, old);
         let made = self.engine.create(request, image).map_err(failed)?;
         let made = Made { id: made.id, name: meanwhile, is_kept: false };
@@ -76,7 +73,7 @@ impl Converging<'_> {
     }
 
     fn start_and_wait(&self, made: &Made) -> Result<(), RunError> {
-        let failed = |source| RunError::Container { name: made.name.clone(), source };
+        let failed = |source| RunError::of_container(&made.name, source);
         let happenings = self.engine.happenings()?;
         let container = self.engine.container(made.id.as_str()).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Starting);

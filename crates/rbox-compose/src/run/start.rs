@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rbox_engine::engine::{Engine, ExecRequest, ExecStdio, Happenings, StartOptions};
 
-use super::converge::{Converged, Made};
+use super::making::{Converged, Made};
 use super::waiting::{Far, far, ready, said};
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
@@ -150,7 +150,7 @@ impl Starting<'_> {
             self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
             let failed = |source| {
                 self.narrator.tell(Thing::Container, &made.name, Stage::Error);
-                RunError::Container { name: made.name.clone(), source }
+                RunError::of_container(&made.name, source)
             };
             self.engine.start(&container, StartOptions::default()).map_err(failed)?;
             for hook in &service.post_start {
@@ -193,7 +193,7 @@ pub(super) fn run_hook(
     hook: &Hook,
     key: &str,
 ) -> Result<(), RunError> {
-    let failed = |source| RunError::Container { name: name.to_owned(), source };
+    let failed = |source| RunError::of_container(name, source);
     let optional = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     let variable = |(key, value): (&String, &Option<String>)| match value {
         Some(value) => format!("{key}={value}"),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use rbox_engine::engine::{Engine, ObtainedImage, StopRequest};
+use rbox_engine::engine::{Container, Engine, ObtainedImage, StopRequest};
 use rbox_spec::given::{Content, GivenFile};
 use rbox_spec::id::ContainerId;
 
-use super::converge::{Converged, Converging, remove};
+use super::converge::remove;
+use super::making::{Converged, Converging};
 use super::start::Starting;
 use super::{Narrator, Stage, Thing, things};
 use crate::error::RunError;
@@ -125,8 +126,9 @@ fn converge(
         timeout: request.timeout,
         rolling: request.rolling,
         start: request.start,
+        observed: &observed,
     };
-    let converged = converging.carry_out(plan, &observed)?;
+    let converged = converging.carry_out(plan)?;
     stop_dependents(engine, project, &converged, request, narrator)?;
     Ok(converged)
 }
@@ -219,14 +221,12 @@ fn stop_dependents(
         }
         for made in converged.containers.get(&service.name).into_iter().flatten().filter(|made| made.is_kept)
         {
-            let Some(container) = engine.current(&made.id).filter(|container| container.is_active()) else {
+            let Some(container) = engine.current(&made.id).filter(Container::is_active) else {
                 continue;
             };
             narrator.tell(Thing::Container, &made.name, Stage::Stopping);
             let stop = StopRequest { signal: None, timeout: request.timeout };
-            engine
-                .stop(&container, stop)
-                .map_err(|source| RunError::Container { name: made.name.clone(), source })?;
+            engine.stop(&container, stop).map_err(|source| RunError::of_container(&made.name, source))?;
             narrator.tell(Thing::Container, &made.name, Stage::Stopped);
         }
     }

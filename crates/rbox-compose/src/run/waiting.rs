@@ -2,8 +2,8 @@
 
 use rbox_engine::engine::{Container, Engine, HealthStatus, Status};
 
-use super::converge::Made;
 use super::last_lines;
+use super::making::Made;
 use crate::model::Condition;
 
 /// How far a container is.

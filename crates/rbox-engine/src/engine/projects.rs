@@ -15,7 +15,7 @@ use crate::record::container::{Container, ContainerRecord};
 use crate::watch::Watch;
 
 /// How long another command may change the containers of a project: it may have to stop all of them.
-const PATIENCE: Patience = Patience::of(Duration::from_secs(300));
+const PATIENCE: Patience = Patience::of(Duration::from_mins(5));
 
 /// The right to change the containers of a project. It goes with the process that has it.
 #[derive(Debug)]
