@@ -380,7 +380,7 @@ fn words_that_programs_match() {
         (&["run", "-v", "", BUSYBOX], 125, "invalid empty volume spec"),
         (&["run", "-v", "/a::/b", BUSYBOX], 125, "invalid spec: /a::/b: empty section between colons"),
         (&["run", "--use-api-socket", BUSYBOX], 125, "no API socket"),
-        (&["run", "--log-driver", "syslog", BUSYBOX], 125, "log driver 'syslog' is not supported"),
+        (&["run", "--log-driver", "fluentd", BUSYBOX], 125, "log driver 'fluentd' is not supported"),
         (&["run", "--log-driver", "bogus", BUSYBOX], 125, "no log driver named 'bogus' is registered"),
         (
             &["run", "--uts", "host", "-h", "x", BUSYBOX],

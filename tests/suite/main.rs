@@ -42,6 +42,7 @@ mod layouts;
 mod lifecycle;
 mod limits;
 mod login;
+mod log_collect;
 mod logs;
 mod many;
 mod measured;

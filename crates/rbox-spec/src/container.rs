@@ -308,6 +308,12 @@ pub enum LogDriver {
     /// In the same file, which other programs are not to read.
     #[serde(rename = "local")]
     Local,
+    /// To syslog, and in the same file.
+    #[serde(rename = "syslog")]
+    Syslog,
+    /// To the systemd journal, and in the same file.
+    #[serde(rename = "journald")]
+    Journald,
     /// Nowhere: those attached see it.
     #[serde(rename = "none")]
     None,
@@ -319,6 +325,8 @@ impl LogDriver {
         match self {
             Self::JsonFile => "json-file",
             Self::Local => "local",
+            Self::Syslog => "syslog",
+            Self::Journald => "journald",
             Self::None => "none",
         }
     }

@@ -108,10 +108,10 @@ pub(crate) struct ContainerFlags {
     /// Read labels from a file
     #[arg(long, value_name = "FILE")]
     label_file: Vec<String>,
-    /// Where its output is kept: json-file, or none for nowhere
+    /// Where its output goes: json-file, local, syslog, journald, or none for nowhere
     #[arg(long, value_name = "DRIVER")]
     log_driver: Option<String>,
-    /// Option of the log: max-size=SIZE, max-file=N
+    /// Option of the log: max-size=SIZE, max-file=N, tag=TEMPLATE, syslog-address=tcp://HOST, …
     #[arg(long, value_name = "KEY=VALUE")]
     log_opt: Vec<String>,
     /// How eagerly its memory is swapped out, 0 to 100; -1 for the host's (cgroup v1 only)
@@ -414,18 +414,19 @@ fn ipc_mode(mode: Option<&str>) -> anyhow::Result<IpcMode> {
 
 /// `--log-driver`, whose options `--log-opt` has.
 fn log_driver(driver: Option<&str>, options: &[String]) -> anyhow::Result<LogDriver> {
-    const OF_DOCKER: [&str; 8] =
-        ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "journald", "splunk", "syslog"];
+    const OF_DOCKER: [&str; 6] = ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "splunk"];
     match driver {
         None | Some("" | "json-file") => Ok(LogDriver::JsonFile),
         Some("local") => Ok(LogDriver::Local),
+        Some("syslog") => Ok(LogDriver::Syslog),
+        Some("journald") => Ok(LogDriver::Journald),
         Some("none") if options.is_empty() => Ok(LogDriver::None),
         Some("none") => Err(bad_input("invalid logging opts for driver none")),
         Some(other) if OF_DOCKER.contains(&other) => Err(bad_input(format!(
-            "docker's log driver '{other}' is not supported: rbox has json-file, local and none"
+            "docker's log driver '{other}' is not supported: rbox has json-file, local, syslog, journald and none"
         ))),
         Some(other) => Err(bad_input(format!(
-            "logger: no log driver named '{other}' is registered: rbox has json-file, local and none"
+            "logger: no log driver named '{other}' is registered: rbox has json-file, local, syslog, journald and none"
         ))),
     }
 }

@@ -65,6 +65,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
         filter(record, capabilities(record)?)?;
     }
     crate::logs::LogOptions::of(record).map_err(invalid)?;
+    crate::logs::Forward::of(record).map_err(invalid)?;
     check_mounts(&host.mounts)?;
     check_files(host)?;
     host.devices.iter().try_for_each(check_device)
@@ -137,7 +138,7 @@ pub(crate) fn check_texts(record: &ContainerRecord) -> Result<(), EngineError> {
 }
 
 /// The files that it is given: each has a place of its own.
-fn check_files(host: &HostConfig) -> Result<(), EngineError> {
+pub(crate) fn check_files(host: &HostConfig) -> Result<(), EngineError> {
     let mut taken: HashSet<&String> = host.mounts.iter().map(|mount| &mount.target).collect();
     for file in &host.files {
         file.check().map_err(invalid)?;

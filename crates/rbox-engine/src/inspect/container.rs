@@ -30,7 +30,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "HostsPath": file(HOSTS),
         "LogPath": match record.host.log_driver {
             LogDriver::JsonFile => paths.log(&record.id).display().to_string(),
-            LogDriver::Local | LogDriver::None => String::new(),
+            _ => String::new(),
         },
         "Name": format!("/{}", record.name),
         "RestartCount": container.restart_count(),

@@ -67,6 +67,12 @@ pub(crate) fn attributes(record: &ContainerRecord) -> Result<BTreeMap<String, St
     Ok(out)
 }
 
+/// What its messages are tagged with where they are collected: its short id, unless `tag` says otherwise.
+pub(super) fn tag_of(record: &ContainerRecord) -> Result<String, BadAttribute> {
+    let given = record.host.log_opts.get("tag").filter(|template| !template.is_empty());
+    given.map_or_else(|| Ok(record.id.short().to_owned()), |template| tag(template, record))
+}
+
 /// The tag of a container's log: a Go template over what Docker's log drivers know of a container.
 fn tag(template: &str, record: &ContainerRecord) -> Result<String, BadAttribute> {
     let text = |text: &str| Value::String(text.into());

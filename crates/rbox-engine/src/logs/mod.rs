@@ -6,6 +6,8 @@
 
 mod attributes;
 mod clear;
+mod collect;
+mod forward;
 mod number;
 mod reader;
 mod writer;
@@ -20,6 +22,7 @@ use serde::Deserialize;
 use crate::record::container::ContainerRecord;
 
 pub(crate) use crate::logs::clear::clear;
+pub(crate) use crate::logs::forward::Forward;
 pub(crate) use crate::logs::reader::{Ended, LogReader};
 pub use crate::logs::reader::{LogQuery, LogSink};
 pub(crate) use crate::logs::writer::LogWriter;
@@ -128,6 +131,9 @@ pub(crate) enum InvalidLogOption {
     /// What its entries are to tell cannot be found out.
     #[error(transparent)]
     Attribute(#[from] attributes::BadAttribute),
+    /// An option of syslog that is none.
+    #[error("{0}")]
+    Syslog(String),
     /// Neither blocking nor non-blocking.
     #[error("logger: logging mode not supported: {0}")]
     Mode(String),
@@ -138,28 +144,35 @@ impl LogOptions {
     /// The log never keeps the program waiting, so `mode` makes no difference.
     pub(crate) fn of(record: &ContainerRecord) -> Result<Self, InvalidLogOption> {
         let out = Self::from_options(record.host.log_driver, &record.host.log_opts)?;
-        Ok(Self { attributes: attributes::attributes(record)?, ..out })
+        let attributes = attributes::attributes(record)?;
+        // Of those that are collected the collector gets them.
+        let is_kept = record.host.log_driver == LogDriver::JsonFile;
+        Ok(Self { attributes: if is_kept { attributes } else { BTreeMap::new() }, ..out })
     }
 
     fn from_options(driver: LogDriver, options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
         let mut out = Self::default();
-        let tells = driver == LogDriver::JsonFile;
+        let is_file = matches!(driver, LogDriver::JsonFile | LogDriver::Local);
+        let tells = matches!(driver, LogDriver::JsonFile | LogDriver::Syslog | LogDriver::Journald);
         for (key, value) in options {
             let shown = || value.escape_debug().to_string();
             match key.as_str() {
-                "max-size" if value == "-1" => out.max_size = None,
-                "max-size" => {
+                "max-size" if is_file && value == "-1" => out.max_size = None,
+                "max-size" | "cache-max-size" if is_file == (key == "max-size") => {
                     let bytes = size(value).filter(|bytes| *bytes > 0);
                     out.max_size = Some(bytes.ok_or_else(|| InvalidLogOption::Size(shown()))?);
                 }
-                "max-file" => {
+                "max-file" | "cache-max-file" if is_file == (key == "max-file") => {
                     let files = value.parse().ok().filter(|files| (1..=1000).contains(files));
                     out.max_files = files.ok_or_else(|| InvalidLogOption::Files(shown()))?;
                 }
                 "mode" if !matches!(value.as_str(), "" | "blocking" | "non-blocking") => {
                     return Err(InvalidLogOption::Mode(shown()));
                 }
-                "compress" | "mode" | "max-buffer-size" => {}
+                "mode" | "max-buffer-size" => {}
+                "compress" if is_file => {}
+                "cache-compress" if !is_file => {}
+                "syslog-address" | "syslog-facility" | "syslog-format" if driver == LogDriver::Syslog => {}
                 "labels" | "labels-regex" | "env" | "env-regex" | "tag" if tells => {}
                 other => {
                     let key = other.escape_debug().to_string();

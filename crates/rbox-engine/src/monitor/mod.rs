@@ -39,7 +39,7 @@ use crate::containers::trash::{self, Told};
 use crate::containers::volumes::volumes_of;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction, Happening};
-use crate::logs::{LogOptions, LogWriter, Stream};
+use crate::logs::{Forward, LogOptions, LogWriter, Stream};
 use crate::monitor::clients::{Client, Clients, Heard};
 use crate::monitor::health::Checks;
 use crate::monitor::kept::Kept;
@@ -108,8 +108,9 @@ pub(crate) fn start(
 fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions) {
     detach_from_caller();
     trace::set_actor("monitor");
-    let (stdio, ends) = match open_streams(record, options.size) {
-        Ok(streams) => streams,
+    let opened = Forward::open(record).and_then(|forward| Ok((open_streams(record, options.size)?, forward)));
+    let ((stdio, ends), forward) = match opened {
+        Ok(opened) => opened,
         Err(error) => return report_failure(paths, record, &client, &error, None),
     };
     match launch(paths, record, stdio, Again::default()) {
@@ -119,7 +120,7 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
             // There before anybody hears that it runs: they may want to attach.
             let listener = listen(&paths.live_of(&record.id)).ok();
             let post = Post { listener, clients: Clients::default(), size: options.size };
-            let mut monitor = Monitor::new(paths, record.clone(), post, ends);
+            let mut monitor = Monitor::new(paths, record.clone(), post, ends, forward);
             let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
             if options.attach {
                 let mut client = Client::new(client, true);
@@ -181,7 +182,9 @@ fn go_on(paths: &Paths, mut ended: Ended) {
         drop(editing);
         ended = match launched {
             Ok((launched, ends)) => {
-                let monitor = Monitor::new(paths, record, ended.post, ends);
+                // Who collects may be away for now.
+                let forward = Forward::of(&record).ok().flatten();
+                let monitor = Monitor::new(paths, record, ended.post, ends, forward);
                 match monitor.watch(launched) {
                     Next::Again(ended) => *ended,
                     Next::Over(clients) => return clients.linger(),
@@ -321,6 +324,7 @@ fn report_failure(
 
 struct Monitor<'a> {
     log: Option<LogWriter>,
+    forward: Option<Forward>,
     outputs: Vec<(Stream, OwnedFd)>,
     /// Where input goes: the pipe, or the terminal.
     input: Option<OwnedFd>,
@@ -349,19 +353,25 @@ enum Ready {
     Listener,
     Check,
     Oom,
+    Forward,
     Client(usize, PollFlags),
 }
 
 impl<'a> Monitor<'a> {
-    fn new(paths: &'a Paths, record: ContainerRecord, post: Post, ends: Ends) -> Self {
+    fn new(
+        paths: &'a Paths,
+        record: ContainerRecord,
+        post: Post,
+        ends: Ends,
+        forward: Option<Forward>,
+    ) -> Self {
         let log_options = LogOptions::of(&record).unwrap_or_default();
         Self {
             log: match record.host.log_driver {
-                LogDriver::JsonFile | LogDriver::Local => {
-                    LogWriter::open(&paths.log(&record.id), log_options).ok()
-                }
                 LogDriver::None => None,
+                _ => LogWriter::open(&paths.log(&record.id), log_options).ok(),
             },
+            forward,
             outputs: ends.outputs,
             input: ends.input,
             input_pending: VecDeque::new(),
@@ -405,6 +415,9 @@ impl<'a> Monitor<'a> {
         self.kept.turn(&left, &mut self.buffer);
         self.check(pidfd, ready.iter().any(|event| matches!(event, Ready::Check)));
         self.end_in_time(pidfd);
+        if let Some(forward) = &mut self.forward {
+            forward.turn();
+        }
         let mut ended = false;
         let mut outputs = Vec::new();
         // From the end, so that removing a client moves none that is still to come.
@@ -416,6 +429,7 @@ impl<'a> Monitor<'a> {
                 Ready::Listener => self.post.accept(),
                 Ready::Check => {}
                 Ready::Oom => self.tell_oom(),
+                Ready::Forward => {}
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }
@@ -444,6 +458,10 @@ impl<'a> Monitor<'a> {
             kinds.push(Ready::Check);
             fds.push(done);
         }
+        if let Some(writable) = self.forward.as_ref().and_then(Forward::poll_fd) {
+            kinds.push(Ready::Forward);
+            fds.push(writable);
+        }
         if let Some(oom) = &self.oom {
             kinds.push(Ready::Oom);
             fds.push(oom.poll_fd());
@@ -470,7 +488,8 @@ impl<'a> Monitor<'a> {
         served.poll_fds(&mut fds);
         let of_checks = self.checks.as_ref().and_then(Checks::timeout);
         let left = self.deadline.map(|end| end.saturating_duration_since(Instant::now()));
-        let timeouts = [served.timeout(), self.post.clients.timeout(), of_checks, left];
+        let of_log = self.forward.as_ref().and_then(Forward::timeout);
+        let timeouts = [served.timeout(), self.post.clients.timeout(), of_checks, of_log, left];
         let timeout = timeouts.into_iter().flatten().min().map(timespec);
         let failed = rustix::event::poll(&mut fds, timeout.as_ref()).is_err();
         let mut events = fds.iter().map(|fd| if failed { PollFlags::empty() } else { fd.revents() });
@@ -543,6 +562,9 @@ impl<'a> Monitor<'a> {
         if let Some(log) = &mut self.log {
             // A full disk loses log lines, never the program.
             let _ = log.write(stream, bytes, Timestamp::now());
+        }
+        if let Some(forward) = &mut self.forward {
+            forward.write(stream, bytes, Timestamp::now());
         }
         self.post.clients.say(&FromMonitor::Output(stream, bytes));
     }
@@ -653,6 +675,9 @@ impl<'a> Monitor<'a> {
         self.drain();
         if let Some(log) = &mut self.log {
             let _ = log.finish(Timestamp::now());
+        }
+        if let Some(forward) = &mut self.forward {
+            forward.finish();
         }
         let (paths, record) = (self.paths, &self.record);
         let health = self.checks.take().map(Checks::end);

@@ -8,7 +8,8 @@ use crate::record::container::{ContainerRecord, ExitRecord, LiveState};
 use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
-    const STEPS: &'static [Step] = &[container_1, container_2, container_3, container_4, container_5];
+    const STEPS: &'static [Step] =
+        &[container_1, container_2, container_3, container_4, container_5, container_6];
 }
 
 impl Record for LiveState {
@@ -53,6 +54,9 @@ fn container_5(record: &mut Map<String, Value>) {
     let Some(Value::Object(host)) = record.get_mut("host") else { return };
     fill(host, "files", Value::Array(Vec::new()));
 }
+
+/// Log drivers came that version 5 does not know: syslog and journald.
+fn container_6(_: &mut Map<String, Value>) {}
 
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));
