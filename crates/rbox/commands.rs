@@ -5,8 +5,8 @@ use crate::command::entry::Entry;
 use crate::compose;
 use crate::compose::config;
 use crate::container::{
-    boot, commit, cp, diff, exec, export, logs, pid, port, ps, rename, rm, run, start, stats, stop, top,
-    update, why,
+    boot, commit, cp, diff, exec, export, logs, mount, pid, port, ps, rename, rm, run, shell, start, stats,
+    stop, top, update, why,
 };
 use crate::image::{archive, history, images, login, pull, push, rmi};
 use crate::network::{net, networks};
@@ -22,6 +22,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("context", "Show the one context there is"),
     ("image", "Manage images"),
+    ("mount", "Change the mounts of a container that exists"),
     ("network", "Manage networks"),
     ("system", "Manage rbox"),
     ("volume", "Manage volumes"),
@@ -30,6 +31,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
 /// Every command, by what one needs first.
 pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<run::Run>(&["run", "container run"]).entering(),
+    Entry::of::<shell::Shell>(&["shell", "container shell"]).entering(),
     Entry::of::<exec::Exec>(&["exec", "container exec"]).entering(),
     Entry::of::<run::Create>(&["create", "container create"]),
     Entry::of::<start::Start>(&["start", "container start"]).entering(),
@@ -50,6 +52,8 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<port::Port>(&["port", "container port"]),
     Entry::of::<port::Add>(&["port add"]),
     Entry::of::<port::Rm>(&["port rm", "port remove"]),
+    Entry::of::<mount::Add>(&["mount add"]),
+    Entry::of::<mount::Rm>(&["mount rm", "mount remove"]),
     Entry::of::<commit::Commit>(&["commit", "container commit"]),
     Entry::of::<diff::Diff>(&["diff", "container diff"]),
     Entry::of::<cp::Cp>(&["cp", "container cp"]),

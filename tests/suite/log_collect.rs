@@ -13,7 +13,7 @@ const SCRIPT: &str = "echo one; echo two >&2; sleep 0.1; printf half";
 fn taken(receive: impl Fn(&mut [u8]) -> std::io::Result<usize>, wanted: usize) -> Vec<String> {
     let mut all = Vec::new();
     wait_until("all has come", || {
-        let mut buffer = [0; 65536];
+        let mut buffer = [0; 8192];
         while let Ok(length) = receive(&mut buffer) {
             all.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
         }

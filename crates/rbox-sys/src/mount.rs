@@ -249,6 +249,18 @@ pub fn unmount(place: &Path) -> Result<(), SysError> {
     )
 }
 
+/// Takes away the mount whose root `place` is, at once, wherever it is attached. `descriptors` is this process's own directory
+/// /proc/self/fd, which becomes its working directory.
+pub fn unmount_held(descriptors: impl AsFd, place: impl AsFd) -> Result<(), SysError> {
+    let (descriptors, place) = (descriptors.as_fd(), place.as_fd());
+    told("fchdir", || fd(descriptors), || rustix::process::fchdir(descriptors))?;
+    told(
+        "umount2",
+        || format!("{}, MNT_DETACH", fd(place)),
+        || rustix::mount::unmount(place.as_raw_fd().to_string(), UnmountFlags::DETACH),
+    )
+}
+
 /// The kernel's number of the mount that `place` was opened through (statx(2), `STATX_MNT_ID`).
 pub fn id_of(place: impl AsFd) -> Result<u64, SysError> {
     let place = place.as_fd();

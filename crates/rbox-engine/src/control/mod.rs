@@ -2,6 +2,7 @@
 
 pub(crate) mod boot;
 pub(crate) mod exec;
+pub(crate) mod mounts;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod signal;

@@ -7,6 +7,7 @@ use rbox_image::Image;
 use rbox_runtime::rootfs::changes::ChangeKind;
 use rbox_spec::container::NetworkMode;
 use rbox_spec::id::ContainerId;
+use rbox_spec::mount::MountSpec;
 use rbox_spec::signal::Signal;
 use rbox_spec::{ContainerName, Reference};
 
@@ -17,7 +18,7 @@ use crate::containers::running::{as_asked, not_running, refuse_unreadable};
 use crate::containers::volumes::volume_users;
 use crate::containers::{find, name, pause_lease};
 use crate::control::update::UpdateRequest;
-use crate::control::{remove, rename, signal, start, update};
+use crate::control::{mounts, remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
@@ -102,6 +103,22 @@ impl Engine {
         }
         self.tidy();
         again(&container)
+    }
+
+    /// Mounts these in a container that exists: at once when it runs, and from then on.
+    ///
+    /// # Errors
+    /// Something is mounted there already, a source is missing, or it cannot be mounted. What was mounted before that stays.
+    pub fn add_mounts(&self, container: &Container, wanted: &[MountSpec]) -> Result<(), EngineError> {
+        mounts::add(&self.paths, container, wanted)
+    }
+
+    /// Takes away what is mounted on `target` in a container, at once when it runs, and from then on.
+    ///
+    /// # Errors
+    /// Nothing is mounted there.
+    pub fn remove_mount(&self, container: &Container, target: &str) -> Result<(), EngineError> {
+        mounts::remove(&self.paths, container, target)
     }
 
     /// A container as it is now, by its id. None when it was removed.

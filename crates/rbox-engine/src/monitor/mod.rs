@@ -427,9 +427,8 @@ impl<'a> Monitor<'a> {
                 Ready::Output(index) => outputs.push(index),
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.post.accept(),
-                Ready::Check => {}
+                Ready::Check | Ready::Forward => {}
                 Ready::Oom => self.tell_oom(),
-                Ready::Forward => {}
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
         }

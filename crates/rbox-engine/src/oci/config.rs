@@ -278,7 +278,8 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
             _ => all.push(mount(target, kind, Path::new(kind), options)?),
         }
     }
-    let mut asked = record.host.mounts.iter().map(|m| user_mount(m, facts)).collect::<Result<Vec<_>, _>>()?;
+    let mut asked =
+        record.host.mounts.iter().map(|m| user_mount(m, &facts.volumes)).collect::<Result<Vec<_>, _>>()?;
     let is_given = |target: &str| record.host.files.iter().any(|file| file.target == target);
     for given in &facts.given_files {
         if !record.host.mounts.iter().any(|m| m.target == given.target) && !is_given(given.target) {
@@ -297,7 +298,8 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
     Ok(all)
 }
 
-fn user_mount(spec: &MountSpec, facts: &Facts<'_>) -> Result<Mount, OciSpecError> {
+/// A mount of the user's; `volumes` has the directory of each volume, by target.
+pub(crate) fn user_mount(spec: &MountSpec, volumes: &[(String, PathBuf)]) -> Result<Mount, OciSpecError> {
     // Read-only is what is mounted below it, too.
     let access = if spec.read_only { "rro" } else { "rw" };
     match &spec.kind {
@@ -309,7 +311,7 @@ fn user_mount(spec: &MountSpec, facts: &Facts<'_>) -> Result<Mount, OciSpecError
         }
         MountKind::Volume { subpath, .. } => {
             let source =
-                facts.volumes.iter().find(|(target, _)| *target == spec.target).map(|(_, dir)| dir.as_path());
+                volumes.iter().find(|(target, _)| *target == spec.target).map(|(_, dir)| dir.as_path());
             let below = format!("{SUBPATH}{subpath}");
             let mut options = vec!["rbind", access];
             options.extend((!subpath.is_empty()).then_some(below.as_str()));

@@ -1,0 +1,118 @@
+//! A mount that comes to a container that runs, or goes: made in its mount namespace by a child, since only there it can be.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use oci_spec::runtime::Mount;
+use rbox_namespace::handshake::{self, Told};
+use rbox_rootfs::tree::mount_target;
+use rbox_sys::file::open_in_root;
+use rbox_sys::mount::{Param, attach, id_of, is_mount_root, new_mount, unmount_held};
+use rbox_sys::process::{self, CloneFlags, Side};
+use rbox_sys::{SysError, trace, waiting};
+use rustix::fs::{Mode, OFlags};
+
+use crate::credentials::{StepError, fail};
+use crate::error::RuntimeError;
+use crate::mounts::PROC_FILES;
+use crate::plan::{Source, prepare};
+
+const PROC_SUPER_MAGIC: i64 = 0x9fa0;
+const SYSFS_MAGIC: i64 = 0x6265_6572;
+
+/// Mounts what `mount` says in the container whose process is behind `pidfd`. Its programs may change paths meanwhile: nothing is
+/// made or mounted outside of its root.
+pub fn add_mount(pidfd: BorrowedFd<'_>, mount: &Mount) -> Result<(), RuntimeError> {
+    let prepared = prepare(std::slice::from_ref(mount), None, None)?;
+    inside(pidfd, "mount in the container", |root, _| {
+        for one in &prepared {
+            match &one.source {
+                Source::Tree { tree, bind } => {
+                    attach(tree, place(root, &one.target, bind.is_dir)?)?;
+                }
+                Source::Fresh { kind, params, attr } => {
+                    let params: Vec<Param<'_>> = params
+                        .iter()
+                        .map(
+                            |(key, value)| {
+                                if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) }
+                            },
+                        )
+                        .collect();
+                    attach(new_mount(kind, &params, *attr)?, place(root, &one.target, true)?)?;
+                }
+                _ => return Err(StepError::new("such a mount cannot come later")),
+            }
+        }
+        Ok(())
+    })
+}
+
+/// The place of a mount, which is not in procfs or sysfs: what is seen there would not be what was masked.
+fn place(root: BorrowedFd<'_>, target: &Path, is_dir: bool) -> Result<OwnedFd, StepError> {
+    let place = mount_target(root, target, is_dir)?;
+    let kind =
+        rustix::fs::fstatfs(&place).map_err(|e| SysError::new("fstatfs", trace::fd(&place), e))?.f_type;
+    let is_open = PROC_FILES.iter().any(|file| target == Path::new(file));
+    if (kind == PROC_SUPER_MAGIC && !is_open) || kind == SYSFS_MAGIC {
+        return Err(StepError::new(format!(
+            "{} leads to a file system of the kernel inside the container, where nothing can be mounted",
+            target.display()
+        )));
+    }
+    Ok(place)
+}
+
+/// Takes away what is mounted on `target`, at once: a program that has a file of it open keeps that.
+pub fn remove_mount(pidfd: BorrowedFd<'_>, target: &Path) -> Result<(), RuntimeError> {
+    inside(pidfd, "unmount in the container", |root, descriptors| {
+        // Links that the image has on the way are followed, as they were when it was mounted.
+        let place = open_in_root(root, target, OFlags::PATH, 0)?;
+        if id_of(&place)? == id_of(root)? || !is_mount_root(&place)? {
+            return Err(StepError::new(format!("nothing is mounted on {} any more", target.display())));
+        }
+        Ok(unmount_held(descriptors, &place)?)
+    })
+}
+
+fn open(path: &str) -> Result<OwnedFd, SysError> {
+    let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, how, Mode::empty())
+        .map_err(|errno| SysError::new("open", trace::quoted(Path::new(path)), errno))
+}
+
+/// Does something in the mount namespace of the process behind `pidfd`, below its root. It is also given the directory of its own
+/// descriptors.
+fn inside(
+    pidfd: BorrowedFd<'_>,
+    step: &'static str,
+    work: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<(), StepError>,
+) -> Result<(), RuntimeError> {
+    let (mut parent, channel) = handshake::pair()?;
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let child = match process::clone3(CloneFlags::empty(), None)? {
+        Side::Child => {
+            drop(parent);
+            rustix::process::umask(Mode::empty());
+            let done = trace::step(step, "A mount namespace is changed from inside of it only.", || {
+                // The host's /proc: what is called so in there may be anything.
+                let descriptors = open("/proc/self/fd")?;
+                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
+                work(open("/")?.as_fd(), descriptors.as_fd())
+            });
+            match done {
+                Ok(()) => process::exit_now(i32::from(channel.ready().is_err())),
+                Err(error) => fail(&channel, step, &error),
+            }
+        }
+        Side::Parent(child) => child,
+    };
+    drop(channel);
+    let heard = parent.hear(child.pidfd.as_fd());
+    let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
+    match heard? {
+        Told::Ready => Ok(()),
+        Told::Failed(failure) => Err(RuntimeError::Init(failure)),
+        _ => Err(RuntimeError::Killed),
+    }
+}

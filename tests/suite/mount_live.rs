@@ -1,0 +1,126 @@
+//! `mount add` and `mount rm`: mounts of a container that exists; and `shell`, tools beside one that has none.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::harness::{BUSYBOX, Test};
+
+#[test]
+fn mounts_come_and_go_while_it_runs() {
+    let Some(t) = Test::start() else { return };
+    let (name, volume, dir) = (t.name("c"), t.name("data"), t.dir("given"));
+    fs::write(dir.join("f"), "of the host\n").unwrap();
+    let inside = |script: &str| t.rbox(["exec", &name, "sh", "-c", script]);
+    t.sleeper(&name, []);
+    let pid = t.pid(&name);
+    t.ok(["mount", "add", &name, &format!("{}:/new/place", dir.display())]);
+    assert_eq!(inside("cat /new/place/f; echo x > /new/place/x").ok(), "of the host");
+    assert_eq!(fs::read_to_string(dir.join("x")).unwrap(), "x\n");
+    // Read-only, of a file, a volume, memory; several at once.
+    let file = format!("type=bind,source={}/f,target=/etc/given,readonly", dir.display());
+    t.ok([
+        "mount",
+        "add",
+        &name,
+        &file,
+        &format!("{volume}:/data"),
+        "type=tmpfs,target=/cache,tmpfs-size=1m",
+    ]);
+    assert_eq!(
+        inside("cat /etc/given; echo kept > /data/f; df -k /cache | tail -n 1 | awk '{print $2}'").ok(),
+        "of the host\n1024"
+    );
+    inside("echo x > /etc/given").code(1);
+    assert_eq!(t.pid(&name), pid, "it goes on");
+    let targets = t.ok(["inspect", "-f", "{{range .Mounts}}{{.Destination}} {{end}}", &name]);
+    assert_eq!(targets.trim_end(), "/new/place /etc/given /data /cache");
+    t.rbox(["volume", "rm", &volume]).refused(1, &["in use"]);
+    // They stay over a restart, and come back with `inspect --create-command`.
+    t.ok(["restart", "-t", "0", &name]);
+    assert_eq!(
+        inside("cat /new/place/f /etc/given /data/f; test -d /cache").ok(),
+        "of the host\nof the host\nkept"
+    );
+    assert!(t.ok(["inspect", "--create-command", &name]).contains(&format!("--volume {volume}:/data")));
+    t.ok(["mount", "rm", &name, "/new/place", "/data", "/etc/given", "/cache/"]);
+    assert_eq!(inside("ls /new/place /data /cache; cat /etc/given; grep -cE ' (/new|/data|/cache|/etc/given)' /proc/mounts").code(1).stdout.trim_end(), "/cache:\n\n/data:\n\n/new/place:\n0");
+    t.ok(["restart", "-t", "0", &name]);
+    assert_eq!(inside("ls /data").ok(), "");
+    t.ok(["rm", "-f", &name]);
+    assert_eq!(t.sh_with(["-v", &format!("{volume}:/v")], "cat /v/f"), "kept");
+    t.ok(["volume", "rm", &volume]);
+}
+
+#[test]
+fn mounts_of_one_that_does_not_run() {
+    let Some(t) = Test::start() else { return };
+    let (name, dir) = (t.name("c"), t.dir("given"));
+    fs::write(dir.join("f"), "given\n").unwrap();
+    t.ok(["create", "--name", &name, BUSYBOX, "cat", "/a/f"]);
+    t.ok(["mount", "add", &name, &format!("{}:/a", dir.display())]);
+    assert_eq!(t.ok(["start", "-a", &name]), "given");
+    t.ok(["mount", "rm", &name, "/a"]);
+    t.rbox(["start", "-a", &name]).code(1);
+    for (spec, why) in [
+        ("nothing", "no source"),
+        ("/a:/proc/sys", "/proc"),
+        ("type=bind,source=/no/such/path,target=/b", "does not exist"),
+        ("type=tmpfs,target=/", "/"),
+    ] {
+        let out = t.rbox(["mount", "add", &name, spec]);
+        assert_ne!(out.code, 0, "{spec} {why}");
+    }
+    t.rbox(["mount", "rm", &name, "/b"]).refused(1, &["has no mount on /b"]);
+    t.rbox(["mount", "rm", "nosuch", "/b"]).refused(1, &["No such container"]);
+}
+
+/// A target is found inside, whatever its programs have made of the way there.
+#[test]
+fn targets_lead_nowhere_outside() {
+    let Some(t) = Test::start() else { return };
+    let (name, dir) = (t.name("c"), t.dir("given"));
+    fs::write(dir.join("f"), "given\n").unwrap();
+    let outside = t.dir("outside");
+    fs::create_dir_all(&outside).unwrap();
+    t.sleeper(&name, []);
+    let bind = |target: &str| t.rbox(["mount", "add", &name, &format!("{}:{target}", dir.display())]);
+    let link = |to: &str, at: &str| drop(t.ok(["exec", &name, "ln", "-sfn", to, at]));
+    link(outside.to_str().unwrap(), "/abs");
+    link(&format!("../../../../../..{}", outside.display()), "/up");
+    for target in ["/abs/x", "/up/y"] {
+        bind(target).ok();
+        assert_eq!(t.ok(["exec", &name, "cat", &format!("{target}/f")]), "given");
+        t.ok(["mount", "rm", &name, target]);
+    }
+    for (to, target) in [("/proc", "/p"), ("/proc/self/root", "/r"), ("/sys", "/s"), ("/proc/1/fd", "/d")] {
+        link(to, target);
+        let out = bind(&format!("{target}/x"));
+        assert_ne!(out.code, 0, "{to}");
+    }
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    let mounts = t.ok(["inspect", "-f", "{{len .Mounts}}", &name]);
+    assert_eq!(mounts, "0", "what failed is in no record");
+    // What was covered by a link since is not taken for the mount.
+    bind("/m").ok();
+    t.ok(["mount", "rm", &name, "/m"]);
+    symlink("/", outside.join("root")).unwrap();
+}
+
+#[test]
+fn a_shell_beside_a_container() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    t.sleeper(&name, ["-u", "1000", "--cap-drop", "ALL", "-p", "127.0.0.1::80"]);
+    t.ok(["exec", "-u", "0", &name, "sh", "-c", "echo found > /tmp/marker"]);
+    assert_eq!(t.ok(["shell", &name, "cat", "tmp/marker"]), "found");
+    let own = t.ok(["inspect", "-f", "{{.NetworkSettings.IPAddress}}", &name]);
+    assert!(t.ok(["shell", &name, "ip", "address"]).contains(&own));
+    let out = t.cmd(["shell", &name]).input("cat /proc/1/comm; exit 5\n").run().code(5);
+    assert_eq!(out.stdout, "sh\n");
+    assert_eq!(t.ok(["ps", "-aq"]).lines().count(), 1, "nothing stays");
+    t.ok(["kill", &name]);
+    t.rbox(["shell", &name, "true"]).refused(1, &["is not running"]);
+    let host = t.name("host");
+    t.sleeper(&host, ["--pid", "host"]);
+    t.rbox(["shell", &host, "true"]).refused(1, &["processes"]);
+}
