@@ -67,6 +67,7 @@ mod registry_faults;
 mod remake;
 mod removal;
 mod restart;
+mod rootfs;
 mod run;
 mod secrets;
 mod security;

@@ -156,6 +156,9 @@ pub(crate) struct ContainerFlags {
     /// Remove the container when it ends
     #[arg(long)]
     pub(crate) rm: bool,
+    /// The image is a directory instead, whose files it begins with; the directory stays as it is
+    #[arg(long)]
+    pub(crate) rootfs: bool,
     /// Give a file in memory, at /run/secrets/NAME (id=NAME[,src=FILE|,env=VARIABLE][,target=PATH][,uid=N][,gid=N][,mode=OCTAL])
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,

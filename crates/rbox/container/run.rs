@@ -34,6 +34,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run -d --name web -p 8080:8000 python:3.11-slim python3 -m http.server 8000
   rbox run --rm -v \"$PWD\":/src -w /src -m 256m --cpus 1.5 python:3.11-slim python3 test.py
   rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
+  rbox run --rm --rootfs /srv/debian sh            # the files of a directory, which stays as it is
   rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
 )]
 pub(crate) struct Run {
@@ -205,12 +206,15 @@ fn make(
     request.config.attached = attached;
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
     let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
-    let obtained = engine.obtain_image(&flags.image_request(image)?)?;
-    request.embedded = obtained.is_embedded;
+    let obtained = if flags.rootfs { None } else { Some(engine.obtain_image(&flags.image_request(image)?)?) };
+    request.embedded = obtained.as_ref().is_some_and(|obtained| obtained.is_embedded);
     if let Some(name) = request.name.as_ref().filter(|_| flags.replace) {
         make_room(global, name)?;
     }
-    let record = engine.create(request, &obtained.image)?;
+    let record = match &obtained {
+        Some(obtained) => engine.create(request, &obtained.image)?,
+        None => engine.create_on(request, Path::new(image))?,
+    };
     if let Some(Err(error)) = cid_file.map(|file| file.write(record.id.as_str())) {
         let _ = engine.give_up(&record);
         return Err(error);

@@ -87,9 +87,9 @@ fn refuse(container: &Container) -> Result<(), EngineError> {
     match container.status {
         Status::Dead => Err(not_running(container)),
         Status::Removing => Err(being_removed(&container.record)),
-        _ if container.record.image_id.is_empty() => {
-            Err(EngineError::Damaged(format!("the record of container {id} does not say its image")))
-        }
+        _ if container.record.image_id.is_empty() => Err(EngineError::Conflict(format!(
+            "container {id} is of a directory and not of an image: rbox export and rbox import make one of it"
+        ))),
         _ => Ok(()),
     }
 }

@@ -25,8 +25,8 @@ impl ListUsers for Containers {
                 Ok(Some(container)) => {
                     let running = container.is_active();
                     let record = container.record;
-                    // The build that it is of holds the store's lock.
-                    if record.build_step.is_some() {
+                    // The build that it is of holds the store's lock. One of a directory uses no image.
+                    if record.build_step.is_some() || record.image_id.is_empty() {
                         continue;
                     }
                     match record.image_id.parse() {

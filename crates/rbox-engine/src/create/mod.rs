@@ -34,11 +34,19 @@ use crate::record::container::{ContainerRecord, lasting};
 use crate::record::file::RecordError;
 use crate::record::paths::{CONFIG, Paths, UPPER, WORK};
 
-/// Writes down a new container of `image`. Nothing of it runs.
+/// What a container's files are at first.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Base<'a> {
+    /// Those of an image.
+    Image(&'a ImageStore, &'a Image),
+    /// Those in a directory of the host, which stays as it is.
+    Directory(&'a Path),
+}
+
+/// Writes down a new container. Nothing of it runs.
 pub(crate) fn create(
     paths: &Paths,
-    store: &ImageStore,
-    image: &Image,
+    base: Base<'_>,
     mut request: CreateRequest,
 ) -> Result<ContainerRecord, EngineError> {
     crate::create::network::check(&request)?;
@@ -48,12 +56,15 @@ pub(crate) fn create(
     let id = new_id()?;
     let named = request.name.is_some();
     let contents = std::mem::take(&mut request.contents);
-    let mut record = assemble(id, image, request)?;
+    let mut record = assemble(id, base, request)?;
     crate::networks::resolve::resolve(paths, &mut record)?;
     crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
     // The image cannot be removed between here and the record that shows its use.
-    let _pin = store.pin(image).map_err(image_error)?;
+    let _pin = match base {
+        Base::Image(store, image) => Some(store.pin(image).map_err(image_error)?),
+        Base::Directory(_) => None,
+    };
     // The record names the volumes before they are made, so that a kill leaves none that nothing names.
     volumes::name_anonymous(&mut record)?;
     let written = write_record(paths, &mut record, named, &contents)
@@ -89,14 +100,18 @@ pub(crate) fn new_id() -> Result<ContainerId, EngineError> {
 }
 
 /// Lays what the user said over the image's configuration.
-fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<ContainerRecord, EngineError> {
-    let (entrypoint, cmd) = command_of(&image.config.config, &request);
+fn assemble(id: ContainerId, base: Base<'_>, request: CreateRequest) -> Result<ContainerRecord, EngineError> {
+    let none = RunConfig::default();
+    let (run, image) = match base {
+        Base::Image(_, image) => (&image.config.config, Some(image)),
+        Base::Directory(_) => (&none, None),
+    };
+    let (entrypoint, cmd) = command_of(run, &request);
     let CreateRequest { name, image: image_name, embedded, config, mut host, .. } = request;
-    add_image_volumes(&mut host, image.config.config.volumes.keys())?;
+    add_image_volumes(&mut host, run.volumes.keys())?;
     host.resources.all_devices = host.privileged;
     host.resources.device_cgroup_rules.extend(device_rules(&host.devices));
-    let mut config =
-        ContainerConfig { entrypoint, cmd, ..over_image(&image.config.config, config, &host.ports) };
+    let mut config = ContainerConfig { entrypoint, cmd, ..over_image(run, config, &host.ports) };
     if config.hostname.is_empty() {
         let is_hosts = host.network == NetworkMode::Host || host.uts_host;
         config.hostname = if is_hosts { host_name() } else { id.short().to_owned() };
@@ -105,10 +120,13 @@ fn assemble(id: ContainerId, image: &Image, request: CreateRequest) -> Result<Co
         name: name.unwrap_or_else(|| random_name::generate(0)),
         created: Timestamp::now(),
         image: image_name,
-        image_id: image.id.to_string(),
-        image_manifest: image.manifest_digest.to_string(),
-        platform: image.platform.to_string(),
-        layers: image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
+        image_id: image.map(|image| image.id.to_string()).unwrap_or_default(),
+        image_manifest: image.map(|image| image.manifest_digest.to_string()).unwrap_or_default(),
+        platform: image.map(|image| image.platform.to_string()).unwrap_or_default(),
+        layers: match base {
+            Base::Image(_, image) => image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect(),
+            Base::Directory(dir) => vec![dir.to_owned()],
+        },
         embedded,
         build_step: None,
         config,

@@ -20,6 +20,7 @@ use crate::containers::{find, name, pause_lease};
 use crate::control::update::UpdateRequest;
 use crate::control::{mounts, remove, rename, signal, start, update};
 use crate::create::request::CreateRequest;
+use crate::create::{Base, create};
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
 use crate::inspect::create_command::{MadeOf, words};
@@ -173,7 +174,9 @@ impl Engine {
     /// The image store cannot be read.
     pub fn create_command(&self, container: &Container) -> Result<Vec<String>, EngineError> {
         let (store, record) = (self.images()?, &container.record);
-        let named = store.find(&record.image)?.is_some_and(|image| image.id.to_string() == record.image_id);
+        let of_image = !record.image_id.is_empty();
+        let named = of_image
+            && store.find(&record.image)?.is_some_and(|image| image.id.to_string() == record.image_id);
         let of_id = record.image_id.parse().ok().map(|id| store.find_id(&id)).transpose()?.flatten();
         let made_of = MadeOf {
             config: of_id.map(|image| image.config.config.clone()),
@@ -195,11 +198,38 @@ impl Engine {
     /// # Errors
     /// The request asks for what cannot be, the name is taken, or the record cannot be written.
     pub fn create(&self, request: CreateRequest, image: &Image) -> Result<ContainerRecord, EngineError> {
-        let record = crate::create::create(&self.paths, &self.images()?, image, request)?;
-        if let Some(why) = self.discards_ports(&record) {
-            self.event(Event::PortsDiscarded { record: &record, why });
-        }
+        let record = create(&self.paths, Base::Image(&self.images()?, image), request)?;
+        self.tell_discarded_ports(&record);
         Ok(record)
+    }
+
+    /// Makes a container of the files in a directory of the host. What it changes goes to a layer of its own, and the directory stays as it
+    /// is.
+    ///
+    /// # Errors
+    /// As [`Engine::create`]; and what is there is no directory, or has this engine's own files in it.
+    pub fn create_on(&self, request: CreateRequest, dir: &Path) -> Result<ContainerRecord, EngineError> {
+        let dir = dir.canonicalize().map_err(EngineError::file("find", dir))?;
+        let refused = |why: &str| Err(EngineError::Invalid(format!("rootfs {}: {why}", dir.display())));
+        if !dir.is_dir() {
+            return refused("it is not a directory");
+        }
+        if [&self.paths.root, &self.paths.state]
+            .into_iter()
+            .any(|own| own.starts_with(&dir) || dir.starts_with(own))
+        {
+            return refused("it has rbox's own files in it, or is one of them");
+        }
+        let request = CreateRequest { image: dir.to_string_lossy().into_owned(), ..request };
+        let record = create(&self.paths, Base::Directory(&dir), request)?;
+        self.tell_discarded_ports(&record);
+        Ok(record)
+    }
+
+    fn tell_discarded_ports(&self, record: &ContainerRecord) {
+        if let Some(why) = self.discards_ports(record) {
+            self.event(Event::PortsDiscarded { record, why });
+        }
     }
 
     /// Why a container's ports are published nowhere, if they are not.
@@ -348,6 +378,10 @@ impl Engine {
 
     /// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it up.
     fn release_layers(&self, record: &ContainerRecord) {
+        // One of a directory has nothing of the store.
+        if record.image_id.is_empty() {
+            return;
+        }
         if let Ok(store) = self.images() {
             let _ = store.release(record.image_id.parse().ok(), &record.layers);
         }

@@ -404,7 +404,9 @@ fn command(words: &mut Words, record: &ContainerRecord, image: &RunConfig, is_na
     let replaced = config.entrypoint != entrypoint || drops_command;
     let (first, rest) = config.entrypoint.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
     words.some("--entrypoint", replaced.then_some(first));
-    words.word(if is_named { &record.image } else { &record.image_id });
+    words.switch("--rootfs", record.image_id.is_empty());
+    let by_name = is_named || record.image_id.is_empty();
+    words.word(if by_name { &record.image } else { &record.image_id });
     if replaced {
         words.0.extend(rest.iter().chain(&config.cmd).cloned());
     } else if config.cmd != cmd {
