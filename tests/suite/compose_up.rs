@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::harness::{Cmd, Output, Test, patience, poll, rounds, wait_until};
+use crate::harness::{Cmd, Output, OwnRoots, Test, patience, poll, rounds, wait_until};
 
 /// Ends at once when it is asked to, as programs that are PID 1 should.
 const OBEYS: &str = "trap 'exit 0' TERM; while :; do sleep 0.05; done";
@@ -524,6 +524,8 @@ fn a_rolling_update_is_not_seen_by_clients() {
     let texts: Vec<&str> = answers.iter().flatten().map(String::as_str).collect();
     assert!(texts.first() == Some(&"one") && texts.last() == Some(&"two"), "{texts:?}");
     assert!(project.id("web") != id && t.ok(["port", &web, "80/tcp"]) == address);
+    // Nothing of the command is held by what it started.
+    project.cmd(&["up", "-d"]).limit(patience(Duration::from_secs(20))).run().code(0);
     // By its names from beside it, too, and after a restart.
     let network = format!("{}_default", project.name);
     let beside = |name: &str| t.sh_with(["--network", &network], &format!("wget -q -O - http://{name}/"));
@@ -541,4 +543,61 @@ fn a_rolling_update_is_not_seen_by_clients() {
     assert_eq!((project.id("web"), project.names()), (id, vec!["web-1".to_owned()]));
     assert_eq!(ask(&address).unwrap(), "two");
     project.done(&["down"]);
+}
+
+/// A container that is ready at once is healthy at once, however long its interval is; failures before that count for nothing.
+#[test]
+fn healthy_is_noticed_long_before_an_interval() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        &format!(
+            "services:
+  db:
+    image: busybox
+    command: [sh, -c, \"sleep 0.3; touch /tmp/ok; {OBEYS}\"]
+    healthcheck: {{test: [CMD, test, -e, /tmp/ok], interval: 5m, retries: 1}}
+"
+        ),
+    );
+    project.cmd(&["up", "-d", "--wait"]).limit(patience(Duration::from_secs(30))).run().code(0);
+    let health = project.inspect("db")["State"]["Health"].clone();
+    assert_eq!((health["Status"].as_str(), health["FailingStreak"].as_i64()), (Some("healthy"), Some(0)));
+    assert_eq!(health["Log"].as_array().unwrap().len(), 1, "{health}");
+    project.done(&["down"]);
+}
+
+/// What depends on others waits for them at the next boot as well.
+#[test]
+fn the_order_holds_when_the_host_comes_up() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "host", &t.suite.registry);
+    let file = own.dir.join("compose.yaml");
+    let text = format!(
+        "services:
+  db:
+    image: busybox
+    network_mode: none
+    restart: always
+    command: [sh, -c, \"rm -f /tmp/ok; sleep 1; touch /tmp/ok; {OBEYS}\"]
+    healthcheck: {{test: [CMD, test, -e, /tmp/ok], interval: 20s, retries: 30}}
+  web:
+    image: busybox
+    network_mode: none
+    restart: always
+    command: [sh, -c, \"{OBEYS}\"]
+    depends_on: {{db: {{condition: service_healthy}}}}
+"
+    );
+    fs::write(&file, text).unwrap();
+    let compose = ["compose", "-f", file.to_str().unwrap(), "-p", "boot"];
+    own.run(&[&compose[..], &["up", "-d"]].concat()).code(0);
+    own.run(&["system", "shutdown"]).code(0);
+    fs::remove_dir_all(&own.state).unwrap();
+    assert_eq!(own.run(&["system", "boot"]).ok(), "boot-db-1\nboot-web-1");
+    let at = |name: &str, what: &str| own.run(&["inspect", "-f", what, name]).ok();
+    let healthy = at("boot-db-1", "{{(index .State.Health.Log 0).End}}");
+    let started = at("boot-web-1", "{{.State.StartedAt}}");
+    assert!(healthy < started, "healthy at {healthy}, the other started at {started}");
+    own.run(&[&compose[..], &["down"]].concat()).code(0);
 }

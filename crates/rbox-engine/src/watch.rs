@@ -1,7 +1,7 @@
 //! Waiting until a file is written to, or another takes its place.
 
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -15,6 +15,12 @@ const LONGEST: Duration = Duration::from_millis(500);
 /// A watch on the directory of a file: growth, rotation and first creation all show there.
 #[derive(Debug)]
 pub(crate) struct Watch(OwnedFd);
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Watch {
     /// Watches the directory that `path` is in. What is written from here on ends the next [`wait`](Self::wait).

@@ -65,6 +65,10 @@ impl InvalidHealthcheck {
     }
 }
 
+/// The annotation of containers that are looked at as soon as they start: what waits for one that is ready at once should not wait for an
+/// interval.
+pub const EAGER: &str = "rbox.health.eager";
+
 impl Healthcheck {
     /// The shortest duration.
     pub const SHORTEST: i64 = 1_000_000;

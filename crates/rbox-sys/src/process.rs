@@ -419,12 +419,12 @@ pub fn close_all_but(keep: BorrowedFd<'_>) {
     unsafe { close_all_between(&[keep.as_raw_fd() as u32]) };
 }
 
-/// Closes `fd` in a child of [`clone3`], which has a copy of every descriptor: a lock that the parent holds by it would be held by the
-/// child as well.
+/// Closes `fd` in a child of [`clone3`] or [`fork`], which has a copy of every descriptor: a lock that the parent holds by it would be
+/// held by the child as well.
 ///
 /// Its owner in the child must not be used or dropped any more, so the caller must not return.
 pub fn close_behind(fd: BorrowedFd<'_>) {
-    // SAFETY: the only caller ends in execve or _exit, so the owner of the descriptor is neither used nor dropped.
+    // SAFETY: the callers end in execve or _exit, so the owner of the descriptor is neither used nor dropped.
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 use rbox_engine::engine::CreateRequest;
 use rbox_spec::container::{HostConfig, IpcMode, LogDriver, PidMode};
+use rbox_spec::health::EAGER;
 use rbox_spec::restart::RestartPolicy;
 
 use crate::error::RunError;
@@ -132,6 +133,8 @@ impl Making<'_> {
     /// The user's, and the service's definition: what has changed since is told from it.
     fn annotations(&self) -> BTreeMap<String, String> {
         let mut annotations = self.service.annotations.clone();
+        // Others wait for it: it need not be ready for an interval before anybody looks.
+        annotations.entry(EAGER.into()).or_insert_with(|| "true".into());
         annotations.insert(labels::DEFINITION.into(), self.service.canonical().to_string());
         annotations
     }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rbox_engine::engine::{CreateRequest, Engine, ObtainedImage};
+use rbox_engine::engine::{CreateRequest, Engine, ObtainedImage, ProjectLock};
 use rbox_engine::image::Image;
 use rbox_spec::id::ContainerId;
 
@@ -26,6 +26,8 @@ pub(super) struct Converging<'a> {
     pub(super) rolling: bool,
     /// What is made will be started.
     pub(super) start: bool,
+    /// Keeps others from changing the project.
+    pub(super) alone: &'a ProjectLock,
     /// What there was of the project before.
     pub(super) observed: &'a Observed,
 }

@@ -1,6 +1,7 @@
 //! Making a container again without a moment in which nobody answers: the next one is started beside it, waited for, given its names
 //! and ports, and only then it is stopped.
 
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rbox_engine::engine::{CreateRequest, Reached, RemoveRequest, StartOptions, StopRequest};
@@ -77,7 +78,9 @@ impl Converging<'_> {
         let happenings = self.engine.happenings()?;
         let container = self.engine.container(made.id.as_str()).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
-        self.engine.start(&container, StartOptions::default()).map_err(failed)?;
+        let leave = [self.alone.as_fd(), happenings.as_fd()];
+        let options = StartOptions { leave: &leave, ..StartOptions::default() };
+        self.engine.start(&container, options).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);
         let begin = Instant::now();
         loop {

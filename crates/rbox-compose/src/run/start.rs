@@ -2,6 +2,7 @@
 //! forks; it waits for all conditions at once, woken by what happens.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rbox_engine::engine::{Engine, ExecRequest, ExecStdio, Happenings, StartOptions};
@@ -43,7 +44,7 @@ impl Starting<'_> {
             let mut still = Vec::new();
             for service in left {
                 if self.may_start(service, &mut told)? {
-                    self.start_service(service)?;
+                    self.start_service(service, &happenings)?;
                 } else {
                     still.push(service);
                 }
@@ -138,7 +139,7 @@ impl Starting<'_> {
         Ok(true)
     }
 
-    fn start_service(&self, service: &Service) -> Result<(), RunError> {
+    fn start_service(&self, service: &Service, happenings: &Happenings) -> Result<(), RunError> {
         for made in self.converged.containers.get(&service.name).into_iter().flatten() {
             let container = self.engine.current(&made.id);
             let Some(container) = container else {
@@ -152,7 +153,9 @@ impl Starting<'_> {
                 self.narrator.tell(Thing::Container, &made.name, Stage::Error);
                 RunError::of_container(&made.name, source)
             };
-            self.engine.start(&container, StartOptions::default()).map_err(failed)?;
+            let leave = [happenings.as_fd()];
+            let options = StartOptions { leave: &leave, ..StartOptions::default() };
+            self.engine.start(&container, options).map_err(failed)?;
             for hook in &service.post_start {
                 self.run_hook(made, hook, "post_start")?;
             }

@@ -108,7 +108,7 @@ fn converge(
     request: &UpRequest,
     narrator: &dyn Narrator,
 ) -> Result<Converged, RunError> {
-    let _alone = engine.lock_project(&project.name)?;
+    let alone = engine.lock_project(&project.name)?;
     let networks = things::networks(engine, project, narrator)?;
     things::volumes(engine, project, narrator)?;
     let observed = Observed::of(engine, &project.name)?;
@@ -126,6 +126,7 @@ fn converge(
         timeout: request.timeout,
         rolling: request.rolling,
         start: request.start,
+        alone: &alone,
         observed: &observed,
     };
     let converged = converging.carry_out(plan)?;

@@ -1,26 +1,29 @@
 //! With the host: starting what is to run when it comes up, ending all when it goes down.
 
-use std::collections::VecDeque;
-use std::time::Duration;
+use std::collections::{HashSet, VecDeque};
+use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rbox_runtime::cgroup::Hierarchy;
+use rbox_spec::id::ContainerId;
 
 use crate::containers::stop_mark::Why;
 use crate::containers::trash::read_mark;
 use crate::containers::{find, sharing};
-use crate::control::signal;
+use crate::control::{boot_order, signal};
 use crate::error::EngineError;
 use crate::monitor::{self, StartOptions, Starting};
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
 use crate::record::paths::Paths;
+use crate::watch::Watch;
 
 /// How many are started before the first of them is waited for: more only wait for the same disk.
 const AT_ONCE: usize = 4;
 
 /// Starts what its restart policy starts with the host and does not run, those first that were started first. `tell`
-/// hears of each how that went. Containers that nobody ever started stay as they are.
+/// hears of each how that went. Containers that nobody ever started stay as they are; one of a Compose project waits for what it depends on.
 ///
 /// The caller has tidied (so each that ran has an exit), and has one thread.
 pub(crate) fn boot(
@@ -31,21 +34,44 @@ pub(crate) fn boot(
         // What is started from here is the host's, not that of the command that happens to start it.
         hierarchy.enter_monitors()?;
     }
-    let mut due: Vec<(Timestamp, ContainerRecord)> = find::list(paths)?
+    let all = find::list(paths)?;
+    let records: Vec<ContainerRecord> = all.iter().map(|container| container.record.clone()).collect();
+    let mut due: Vec<(Timestamp, ContainerRecord)> = all
         .into_iter()
         .filter(is_due)
         .filter_map(|c| Some((read_mark(paths, &c.record.id)?, c.record)))
         .collect();
     due.sort_by_key(|(started, _)| *started);
-    let due = owners_first(due.into_iter().map(|(_, record)| record).collect());
+    let mut left = owners_first(due.into_iter().map(|(_, record)| record).collect());
     let mut begun: VecDeque<(ContainerRecord, Starting)> = VecDeque::new();
-    for record in due {
+    let journal = paths.journal();
+    let watch = Watch::beside(&journal).map_err(EngineError::file("watch", journal))?;
+    let clock = Instant::now();
+    while !left.is_empty() {
+        let coming: HashSet<ContainerId> = left
+            .iter()
+            .chain(begun.iter().map(|(record, _)| record))
+            .map(|record| record.id.clone())
+            .collect();
+        let is_late = clock.elapsed() > boot_order::PATIENCE;
+        let may_start =
+            |record: &ContainerRecord| is_late || boot_order::may_start(paths, record, &records, &coming);
+        let Some(next) = left.iter().position(may_start) else {
+            if begun.is_empty() {
+                // What ends a wait otherwise is looked at again anyway.
+                let _ = watch.wait(None, None);
+            } else {
+                finish(&mut begun, tell);
+            }
+            continue;
+        };
+        let record = left.remove(next);
         // One that shares what another has can be started when that one runs.
         let needs = sharing::needed(&record.host).next().is_some();
         while begun.len() >= if needs { 1 } else { AT_ONCE } {
             finish(&mut begun, tell);
         }
-        match begin(paths, &record) {
+        match begin(paths, &record, &watch) {
             Ok(Some(starting)) => begun.push_back((record, starting)),
             Ok(None) => {}
             Err(error) => tell(&record, Err(error)),
@@ -109,9 +135,11 @@ fn is_due(container: &Container) -> bool {
 }
 
 /// Its monitor; none when somebody else has just started it.
-fn begin(paths: &Paths, record: &ContainerRecord) -> Result<Option<Starting>, EngineError> {
+fn begin(paths: &Paths, record: &ContainerRecord, watch: &Watch) -> Result<Option<Starting>, EngineError> {
+    let leave = [watch.as_fd()];
+    let options = StartOptions { leave: &leave, ..StartOptions::default() };
     let lock = Lock::take_within(&paths.live_of(&record.id), Duration::from_secs(1))?;
-    lock.map(|lock| monitor::start(paths, record, lock, StartOptions::default())).transpose()
+    lock.map(|lock| monitor::start(paths, record, lock, options)).transpose()
 }
 
 fn finish(

@@ -1,6 +1,7 @@
 //! What is done to containers that exist.
 
 pub(crate) mod boot;
+mod boot_order;
 pub(crate) mod exec;
 pub(crate) mod mounts;
 pub(crate) mod remove;

@@ -43,7 +43,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) fn start(
     paths: &Paths,
     record: &ContainerRecord,
-    options: StartOptions,
+    options: StartOptions<'_>,
 ) -> Result<Started, EngineError> {
     let started = start_once(paths, record, options);
     if started.is_err() && record.host.auto_remove {
@@ -63,7 +63,7 @@ fn gone(record: &ContainerRecord) -> EngineError {
 fn start_once(
     paths: &Paths,
     record: &ContainerRecord,
-    options: StartOptions,
+    options: StartOptions<'_>,
 ) -> Result<Started, EngineError> {
     let asked = Timestamp::now();
     let Some((lock, current)) = take(paths, record)? else { return Ok(Started::Already) };

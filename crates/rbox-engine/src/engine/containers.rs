@@ -259,7 +259,11 @@ impl Engine {
     ///
     /// # Errors
     /// What it needs is not there any more, its record cannot be read, or its program cannot be executed.
-    pub fn start(&self, container: &Container, options: StartOptions) -> Result<start::Started, EngineError> {
+    pub fn start(
+        &self,
+        container: &Container,
+        options: StartOptions<'_>,
+    ) -> Result<start::Started, EngineError> {
         refuse_unreadable(container)?;
         start::start(&self.paths, &container.record, options).map_err(|error| as_asked(container, error))
     }
@@ -271,7 +275,7 @@ impl Engine {
     pub fn start_created(
         &self,
         record: &ContainerRecord,
-        options: StartOptions,
+        options: StartOptions<'_>,
     ) -> Result<start::Started, EngineError> {
         start::start(&self.paths, record, options)
     }

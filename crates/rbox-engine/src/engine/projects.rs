@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use rbox_spec::given::Content;
@@ -20,12 +21,24 @@ const PATIENCE: Patience = Patience::of(Duration::from_mins(5));
 /// The right to change the containers of a project. It goes with the process that has it.
 #[derive(Debug)]
 pub struct ProjectLock {
-    _file: File,
+    file: File,
+}
+
+impl AsFd for ProjectLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 /// Wakes whoever waits for something to happen to any container.
 #[derive(Debug)]
 pub struct Happenings(Watch);
+
+impl AsFd for Happenings {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Happenings {
     /// Waits until something has happened since the last call, or half a second or `at_most` is over.
@@ -48,7 +61,7 @@ impl Engine {
         options.create(true).truncate(false).write(true).read(true);
         let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
         lock::take(&file, How::Exclusive, PATIENCE).map_err(EngineError::file("lock", &path))?;
-        Ok(ProjectLock { _file: file })
+        Ok(ProjectLock { file })
     }
 
     /// Makes `next` be reached by `reached`, of which `former` has the ports and names until then. What is under way to `former` goes on;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rbox_spec::health::{Healthcheck, OnUnhealthy, go_text};
+use rbox_spec::health::{EAGER, Healthcheck, OnUnhealthy, go_text};
 use rbox_spec::id::ContainerId;
 use rbox_sys::process::{self, Side};
 use rbox_sys::waiting::{GONE, reap};
@@ -39,8 +39,35 @@ pub(crate) struct Checks<'a> {
     on_unhealthy: OnUnhealthy,
     started: Instant,
     due: Instant,
+    early: Early,
     running: Option<Running>,
     health: Health,
+}
+
+/// The checks before the first regular one, of a container that is looked at eagerly. They say only that it is healthy: one that
+/// fails was too early, and counts for nothing.
+struct Early {
+    /// Until then.
+    until: Instant,
+    /// Time to the next one; it doubles.
+    pause: Duration,
+}
+
+impl Early {
+    const FIRST: Duration = Duration::from_millis(50);
+    const LONGEST: Duration = Duration::from_secs(2);
+
+    fn of(record: &ContainerRecord, started: Instant, regular: Instant) -> Self {
+        let is_eager = record.host.annotations.get(EAGER).is_some_and(|value| value == "true");
+        Self { until: if is_eager { regular } else { started }, pause: Self::FIRST }
+    }
+
+    /// When the next one is due, unless the first regular one is sooner.
+    fn next(&mut self, now: Instant) -> Option<Instant> {
+        let due = now + self.pause;
+        self.pause = (self.pause * 2).min(Self::LONGEST);
+        (due < self.until).then_some(due)
+    }
 }
 
 /// A check that is being made.
@@ -58,10 +85,13 @@ impl<'a> Checks<'a> {
         let check = record.config.healthcheck.clone()?;
         let command = check.command(&record.config.shell)?;
         let now = Instant::now();
+        let regular = now + check.pause(Duration::ZERO, true);
+        let mut early = Early::of(record, now, regular);
         let checks = Self {
             paths,
             id: record.id.clone(),
-            due: now + check.pause(Duration::ZERO, true),
+            due: early.next(now).unwrap_or(regular),
+            early,
             command,
             on_unhealthy: record.config.on_unhealthy,
             check,
@@ -88,6 +118,11 @@ impl<'a> Checks<'a> {
     pub(crate) fn turn(&mut self, record: &ContainerRecord, ready: bool) -> bool {
         if ready && let Some(running) = self.running.take() {
             let result = running.end();
+            if running.began < self.early.until && result.as_ref().is_some_and(|result| result.exit_code != 0)
+            {
+                self.wait_for_next();
+                return false;
+            }
             let starts = self.health.status == HealthStatus::Starting;
             let counts = !starts || running.began.duration_since(self.started) >= self.check.start_period();
             let before = self.health.status;
@@ -115,7 +150,12 @@ impl<'a> Checks<'a> {
 
     fn wait_for_next(&mut self) {
         let starts = self.health.status == HealthStatus::Starting;
-        self.due = Instant::now() + self.check.pause(self.started.elapsed(), starts);
+        let now = Instant::now();
+        if starts && now < self.early.until {
+            self.due = self.early.next(now).unwrap_or(self.early.until);
+            return;
+        }
+        self.due = now + self.check.pause(self.started.elapsed(), starts);
     }
 
     fn is_to_be_killed(&self) -> bool {

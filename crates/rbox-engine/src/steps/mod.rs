@@ -88,7 +88,7 @@ pub(crate) fn run(
     output: &mut dyn FnMut(Stream, &[u8]),
 ) -> Result<StepRun, EngineError> {
     let record = make(paths, request)?;
-    let started = start::start(paths, &record, StartOptions { attach: true, size: None })?;
+    let started = start::start(paths, &record, StartOptions { attach: true, ..StartOptions::default() })?;
     let socket = started.socket().ok_or_else(|| lost(&record))?;
     let exit_code = follow(&record, &socket, output)?;
     Ok(StepRun { exit_code, record, paths: paths.clone() })
