@@ -30,7 +30,14 @@ fn a_directory_instead_of_an_image() {
     let line = t.ok(["inspect", "--create-command", &name]);
     assert!(line.contains(&format!(" --rootfs {root} sh -c ")), "{line}");
     // Images come and go beside it.
-    t.ok(["image", "prune", "-f"]);
+    let layers = || fs::read_dir(t.suite.root.join("image/layers")).unwrap().count();
+    let (before, image, changed) = (layers(), format!("{}:1", t.name("image")), t.name("changed"));
+    t.ok(["run", "--name", &changed, BUSYBOX, "touch", "/changed"]);
+    t.ok(["commit", &changed, &image]);
+    t.ok(["rm", &changed]);
+    assert_eq!(layers(), before + 1);
+    t.ok(["rmi", &image]);
+    assert_eq!(layers(), before, "its layer goes with it");
     t.ok(["system", "df"]);
     t.rbox(["commit", &name]).refused(1, &["image"]);
     t.ok(["rm", "-f", &name]);
