@@ -113,9 +113,10 @@ fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Commands that touch nothing.
-const NO_ROOT: [&str; 8] = [
+const NO_ROOT: [&str; 9] = [
     "completion",
     "compose config",
+    "compose version",
     "man",
     "version",
     "context ls",

@@ -201,3 +201,143 @@ fn a_port_is_where_it_is_published() {
     p.cmd(&["port", "--index", "2", "web", "80"]).run().refused(1, &["\"web\" is not running container #2"]);
     p.cmd(&["port", "db", "80"]).run().refused(1, &["service \"db\" is not running"]);
 }
+
+#[test]
+fn listings_have_composes_columns_and_keys() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    p.run("web", 1, "", &["-p", "127.0.0.1::80", "--expose", "90"], WAITS);
+    p.run("job", 1, "", &[], "exit 3");
+    p.made("True", "web", 7, "", &[], "exit 0");
+    crate::harness::wait_until("the job ended", || p.status("job", 1) == "exited");
+    let ps = |flags: &[&str]| p.cmd(&["ps"]).args(flags).run().ok();
+    let table = ps(&[]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    let titles: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(titles, ["NAME", "IMAGE", "COMMAND", "SERVICE", "CREATED", "STATUS", "PORTS"]);
+    let row: serde_json::Value = serde_json::from_str(&ps(&["--format", "json"])).unwrap();
+    assert_eq!(row["Service"], "web");
+    assert_eq!(row["Publishers"][0]["TargetPort"], 80);
+    assert_eq!(row["Publishers"][1]["PublishedPort"], 0);
+    assert_eq!(row["State"], "running");
+    assert_eq!(ps(&["-a", "--format", "{{.Service}} {{.ExitCode}}"]), "job 3\nweb 0\nweb 0");
+    assert_eq!(ps(&["--services", "--filter", "status=exited", "job"]), "job");
+    assert_eq!(ps(&["-q"]), t.inspect(&p.container("web", 1))["Id"].as_str().unwrap());
+    p.cmd(&["ps", "--filter", "name=x"]).run().refused(1, &["unknown filter name"]);
+
+    let ls = |flags: &[&str]| t.cmd(["compose", "ls"]).args(flags).run().ok();
+    let mine = format!("name={}", p.name);
+    let json: serde_json::Value =
+        serde_json::from_str(&ls(&["-a", "--format=json", "--filter", &mine])).unwrap();
+    assert_eq!(json[0]["Status"], "exited(2), running(1)");
+    assert_eq!(json[0]["ConfigFiles"], format!("/srv/{}/compose.yaml", p.name));
+    assert!(ls(&["--filter", &mine]).contains("running(1)"));
+    assert_eq!(ls(&["-q", "--filter", &mine]), p.name);
+    t.cmd(["compose", "ls", "--format", "xml"]).run().refused(1, &["could not be parsed"]);
+
+    let images = p.cmd(&["images", "web"]).run().ok();
+    assert!(images.lines().nth(1).unwrap().contains(" latest "), "{images}");
+    assert_eq!(p.cmd(&["images", "-q"]).run().ok().lines().count(), 1);
+    let volume = t.name("data");
+    let label = format!("com.docker.compose.project={}", p.name);
+    t.ok(["volume", "create", "--label", &label, &volume]);
+    assert_eq!(p.cmd(&["volumes", "-q"]).run().ok(), volume);
+    assert_eq!(p.cmd(&["volumes", "-q", "web"]).run().ok(), "");
+    let top = p.cmd(&["top", "web"]).run().ok();
+    assert!(top.lines().nth(1).unwrap().starts_with("web      1   root "), "{top}");
+    assert_eq!(p.cmd(&["stats", "--no-stream", "--format", "{{.Name}}"]).run().ok(), p.container("web", 1));
+    assert_eq!(p.cmd(&["version", "--short"]).run().ok(), "2.40.3");
+    t.ok(["volume", "rm", &volume]);
+}
+
+#[test]
+fn logs_are_merged_by_time_and_aligned() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    p.run("long-name", 1, "", &[], "echo first; sleep 0.4; echo third >&2");
+    p.run("b", 1, "", &[], "sleep 0.2; echo second; sleep 0.4; printf last");
+    crate::harness::wait_until("both ended", || {
+        [p.status("long-name", 1), p.status("b", 1)] == ["exited", "exited"]
+    });
+    let logs = |flags: &[&str]| p.cmd(&["logs"]).args(flags).run().code(0).stdout;
+    let all = "long-name-1  | first\nb-1          | second\nlong-name-1  | third\nb-1          | last\n";
+    assert_eq!(logs(&[]), all);
+    assert_eq!(logs(&["--no-log-prefix", "--tail", "1", "b"]), "last\n");
+    let timed = logs(&["-t", "--index", "1", "b"]);
+    assert!(timed.lines().all(|line| line.starts_with("b-1  | 20") && line.contains("Z ")), "{timed}");
+    p.cmd(&["logs", "--index", "1"]).run().refused(1, &["--index requires one service"]);
+    let coloured = t.cmd(["compose", "--ansi=always", "-p", &p.name, "logs", "b"]).run().ok();
+    assert!(coloured.starts_with("\u{1b}[36mb-1  | \u{1b}[0msecond"), "{coloured:?}");
+}
+
+#[test]
+fn following_sees_restarts_and_what_comes_later() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    let script = "echo begins; trap 'echo ends; exit 3' TERM; while :; do sleep 0.1; done";
+    p.run("web", 1, "", &[], script);
+    crate::harness::wait_until("it has begun", || p.cmd(&["logs"]).run().ok().contains("begins"));
+    let following = p.cmd(&["logs", "-f", "--tail", "0"]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    p.said(&["restart", "web"]);
+    p.run("late", 1, "", &[], "echo hello; exit 4");
+    crate::harness::wait_until("late ended", || p.status("late", 1) == "exited");
+    p.said(&["stop"]);
+    let out = following.finish(crate::harness::patience(std::time::Duration::from_secs(20))).code(0);
+    let of = |name: &str| {
+        let lines = out.stdout.lines().filter(|line| line.starts_with(name));
+        lines.map(|line| line.split_once("| ").map_or(line, |(_, text)| text)).collect::<Vec<_>>()
+    };
+    let ended = "web-1 exited with code 3";
+    assert_eq!(of("web-1"), ["ends", ended, "begins", "ends", ended], "{}", out.stdout);
+    assert_eq!(of("late-1"), ["hello", "late-1 exited with code 4"]);
+}
+
+#[test]
+fn exec_and_files_reach_the_container_that_is_meant() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    p.run("web", 1, "", &[], WAITS);
+    p.run("web", 2, "", &[], WAITS);
+    let hostname = |number: u32| t.ok(["exec", &p.container("web", number), "hostname"]);
+    assert_eq!(p.cmd(&["exec", "web", "hostname"]).run().ok(), hostname(1));
+    assert_eq!(p.cmd(&["exec", "--index", "2", "web", "hostname"]).run().ok(), hostname(2));
+    let script = "echo $A $PWD; id -u; cat; exit 7";
+    let out = p.cmd(&["exec", "-T", "-e", "A=b", "-w", "/tmp", "-u", "12", "web", "sh", "-c", script]);
+    assert_eq!(out.input("in\n").run().code(7).stdout, "b /tmp\n12\nin\n");
+    p.cmd(&["exec", "db", "true"]).run().refused(1, &["service \"db\" is not running"]);
+
+    let dir = t.dir("files");
+    let file = dir.join("file");
+    fs::write(&file, "content").unwrap();
+    p.said(&["cp", file.to_str().unwrap(), "web:/tmp/file"]);
+    for number in [1, 2] {
+        assert_eq!(t.ok(["exec", &p.container("web", number), "cat", "/tmp/file"]), "content");
+    }
+    t.ok(["exec", &p.container("web", 2), "sh", "-c", "echo other > /tmp/file"]);
+    let back = dir.join("back");
+    p.said(&["cp", "--index", "2", "web:/tmp/file", back.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(&back).unwrap(), "other\n");
+    p.cmd(&["cp", "a:/x", "b:/y"]).run().refused(1, &["copying between services is not supported"]);
+    p.cmd(&["cp", "db:/x", "."]).run().refused(1, &["no container found for service \"db\""]);
+    let tar = dir.join("web.tar");
+    p.said(&["export", "-o", tar.to_str().unwrap(), "web"]);
+    assert!(fs::metadata(&tar).unwrap().len() > 10_000);
+    let image = t.name("web") + ":1";
+    assert!(p.said(&["commit", "web", &image])[1].contains("Committed as sha256:"));
+    assert_eq!(t.ok(["run", "--rm", &image, "cat", "/tmp/file"]), "content");
+    t.ok(["rmi", &image]);
+
+    let since = "1h";
+    let events = p.cmd(&["events", "--json", "--since", since, "--until", "0s", "web"]).run().ok();
+    let all: Vec<serde_json::Value> =
+        events.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(all.iter().any(|event| event["action"] == "start" && event["service"] == "web"), "{events}");
+    assert!(!events.contains("com.docker.compose"), "{events}");
+    let waiting = p.cmd(&["wait", "web"]).spawn();
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    p.said(&["kill"]);
+    let out = waiting.finish(crate::harness::patience(std::time::Duration::from_secs(20))).code(137);
+    assert_eq!(out.stdout.matches("exited with status code 137").count(), 2, "{}", out.stdout);
+    p.cmd(&["wait", "web"]).run().refused(1, &["no containers for project"]);
+}

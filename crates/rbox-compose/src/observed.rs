@@ -24,7 +24,7 @@ pub struct Instance {
 
 impl Instance {
     /// None for a container of no project.
-    fn of(container: Container) -> Option<Self> {
+    pub fn of(container: Container) -> Option<Self> {
         let labels = &container.record.config.labels;
         let text = |key: &str| labels.get(key).cloned();
         Some(Self {

@@ -150,3 +150,10 @@ fn given_name(flags: &ProjectFlags) -> Option<String> {
     let name = flags.project_name.clone().or_else(variable).filter(|name| !name.is_empty());
     name.map(|name| name.to_lowercase())
 }
+
+/// A container's name without the project's, if it is the one that Compose gives.
+pub(crate) fn short_name(one: &Instance) -> &str {
+    let own = format!("{}-{}", one.service, one.number);
+    let rest = one.name().strip_prefix(one.project.as_str()).and_then(|rest| rest.strip_prefix('-'));
+    rest.filter(|rest| *rest == own).unwrap_or_else(|| one.name())
+}

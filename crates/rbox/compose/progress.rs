@@ -95,12 +95,7 @@ impl Progress {
     /// # Errors
     /// The options are not known, or do not go together.
     pub(crate) fn new(flags: &ProjectFlags, title: &'static str, dry_run: bool) -> anyhow::Result<Self> {
-        let asked = Asked {
-            progress: given(flags.progress.as_deref(), "COMPOSE_PROGRESS"),
-            ansi: given(flags.ansi.as_deref(), "COMPOSE_ANSI"),
-            no_colour: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
-            terminal: io::stderr().is_terminal(),
-        };
+        let asked = Asked::new(flags, io::stderr().is_terminal());
         let form = asked.form().map_err(|message| Coded { message, code: NOT_DONE })?;
         Ok(Self { form, dry_run, title, list: Mutex::default() })
     }
@@ -108,15 +103,21 @@ impl Progress {
     /// Says that something is being done or was done to a thing: `line("Container", "p-web-1", "Stopping")`. The word tells
     /// whether it goes on; one that begins with `Error` or `Skipped` is marked as such.
     pub(crate) fn line(&self, kind: &str, name: &str, word: &str) {
-        let subject = format!("{kind} {}", escape::text(name));
-        let word = escape::text(word);
+        self.step(&format!("{kind} {name}"), "", word);
+    }
+
+    /// The same of a thing with a text beside its name: `step("p-web-1", "export p-web-1 to web.tar", "Exporting")`.
+    pub(crate) fn step(&self, id: &str, text: &str, word: &str) {
+        let (id, text, word) = (escape::text(id), escape::text(text), escape::text(word));
+        let subject = format!("{id} {text}");
         match self.form {
             Form::Quiet => {}
             Form::Plain => {
                 let prefix = if self.dry_run { DRY_RUN } else { "" };
-                tell(&format!("{prefix} {subject}  {word}\n"));
+                tell(&format!("{prefix} {subject} {word}\n"));
             }
-            Form::Json => self.tell_json(&[("id", &subject), ("status", &word)]),
+            Form::Json if text.is_empty() => self.tell_json(&[("id", &id), ("status", &word)]),
+            Form::Json => self.tell_json(&[("id", &id), ("text", &text), ("status", &word)]),
             Form::Terminal { .. } => {
                 let mut list = self.list();
                 list.put(subject, &word);
@@ -235,20 +236,26 @@ impl List {
             let subject = format!("{prefix}{:longest$}", row.subject);
             // Each line is one line of the screen, so that it can be found again.
             let room = width.saturating_sub(time.chars().count() + 1);
-            let text = cut(&format!(" {mark} {subject}  {}", row.word), room);
-            let gap = " ".repeat((room + 1).saturating_sub(text.chars().count()));
-            let painted = match text.rsplit_once("  ") {
-                Some((before, word)) if before.chars().count() >= subject.chars().count() + 3 => {
-                    let word_colour = if row.state == State::Working { "" } else { colour };
-                    format!("{before}  {}", paint(word, word_colour))
-                }
-                _ => text,
-            };
-            let painted = painted.replacen(mark, &paint(mark, colour), 1);
-            lines.push(format!("{painted}{gap}{}", paint(&time, "34")));
+            let subject = cut(&subject, room.saturating_sub(3));
+            let before = format!(" {mark} {subject} ").chars().count();
+            let word = cut(&row.word, room.saturating_sub(before));
+            let gap = " ".repeat((room + 1).saturating_sub(before + word.chars().count()));
+            let word = paint(&word, if row.state == State::Working { "" } else { colour });
+            let mark = paint(mark, colour);
+            lines.push(format!(" {mark} {subject} {word}{gap}{}", paint(&time, "34")));
         }
         lines
     }
+}
+
+/// Whether what is written to standard output has colours.
+///
+/// # Errors
+/// The options are not known, or do not go together.
+pub(crate) fn colours_on_stdout(flags: &ProjectFlags) -> anyhow::Result<bool> {
+    let asked = Asked { progress: None, ..Asked::new(flags, io::stdout().is_terminal()) };
+    let form = asked.form().map_err(|message| Coded { message, code: NOT_DONE })?;
+    Ok(form == Form::Terminal { colours: true })
 }
 
 /// What options and variables ask for.
@@ -260,6 +267,15 @@ struct Asked {
 }
 
 impl Asked {
+    fn new(flags: &ProjectFlags, terminal: bool) -> Self {
+        Self {
+            progress: given(flags.progress.as_deref(), "COMPOSE_PROGRESS"),
+            ansi: given(flags.ansi.as_deref(), "COMPOSE_ANSI"),
+            no_colour: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+            terminal,
+        }
+    }
+
     fn form(&self) -> Result<Form, String> {
         let ansi = self.ansi.as_deref().unwrap_or("auto");
         if !["never", "always", "auto"].contains(&ansi) {
@@ -342,9 +358,9 @@ mod tests {
     #[test]
     fn a_live_list_has_one_line_a_thing() {
         let mut list = List::default();
-        list.put("Container p-web-1".into(), "Starting");
-        list.put("Container p-database-1".into(), "Starting");
-        list.put("Container p-web-1".into(), "Started");
+        list.put("Container p-web-1 ".into(), "Starting");
+        list.put("Container p-database-1 ".into(), "Starting");
+        list.put("Container p-web-1 ".into(), "Started");
         let lines = list.lines("Running", false, 60, false);
         assert_eq!(lines[0], "[+] Running 1/2");
         assert_eq!(lines[1], " ✔ Container p-web-1       Started                     0.0s ");

@@ -181,7 +181,7 @@ fn absolute(path: &OsStr) -> String {
 }
 
 /// The container and the path in it, or a path of the host alone: one that is absolute or begins with a dot, or has no colon.
-fn split(text: &OsStr) -> (Option<&str>, &OsStr) {
+pub(crate) fn split(text: &OsStr) -> (Option<&str>, &OsStr) {
     let bytes = text.as_bytes();
     let colon = bytes
         .iter()

@@ -1,7 +1,7 @@
 //! `rbox exec`: a further process in a container that runs.
 
 use clap::Parser;
-use rbox_engine::engine::{ExecRequest, ExecStdio};
+use rbox_engine::engine::{Container, ExecRequest, ExecStdio};
 use rbox_engine::error::EngineError;
 
 use crate::args::flags::environment;
@@ -73,44 +73,64 @@ impl Execute for Exec {
             working_dir: self.workdir.clone(),
             privileged: self.privileged,
         };
-        coded(self.carry_out(global, &request, &keys).map_err(|error| match error.downcast() {
-            // It is not there, not running, or paused: as with Docker, this is not the command's failure.
-            Ok(
-                error @ (EngineError::Conflict(_) | EngineError::NoContainer(_) | EngineError::Ambiguous(_)),
-            ) => Coded { message: error.to_string(), code: NOT_DONE }.into(),
-            Ok(error) => error.into(),
-            Err(error) => error,
-        }))
+        let how = How { detach: self.detach, input: self.interactive, detach_keys: &keys };
+        let done = || run_in(global, &global.engine.container(&self.container)?, &request, how);
+        coded(done().map_err(refused))
     }
 }
 
-impl Exec {
-    fn carry_out(&self, global: &Global, request: &ExecRequest, detach_keys: &[u8]) -> anyhow::Result<u8> {
-        let container = global.engine.container(&self.container)?;
-        let stdio = if self.tty {
-            ExecStdio::Terminal(client::size())
-        } else if self.detach {
-            ExecStdio::Nowhere
-        } else {
-            ExecStdio::Pipes { input: self.interactive }
-        };
-        if self.detach {
-            global.engine.exec_detached(&container, request, stdio)?;
-            return Ok(0);
+/// How a process is run in a container.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct How<'a> {
+    /// In the background.
+    pub(crate) detach: bool,
+    /// With this process's standard input.
+    pub(crate) input: bool,
+    /// The keys that leave it.
+    pub(crate) detach_keys: &'a [u8],
+}
+
+/// It is not there, not running, or paused: as with Docker, this is not the command's failure.
+pub(crate) fn refused(error: anyhow::Error) -> anyhow::Error {
+    match error.downcast() {
+        Ok(error @ (EngineError::Conflict(_) | EngineError::NoContainer(_) | EngineError::Ambiguous(_))) => {
+            Coded { message: error.to_string(), code: NOT_DONE }.into()
         }
-        let process = global.engine.exec(&container, request, stdio)?;
-        let mut peer = ProcessPeer::new(process, self.tty);
-        let attachment = Attachment {
-            input: self.interactive,
-            shown: Shown::ALL,
-            tty: self.tty,
-            detach_keys,
-            proxy: None,
-        };
-        if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
-            return Ok(u8::try_from(code).unwrap_or(255));
-        }
-        peer.process.detach();
-        Ok(0)
+        Ok(error) => error.into(),
+        Err(error) => error,
     }
+}
+
+/// Runs a process in a container: its exit code.
+pub(crate) fn run_in(
+    global: &Global,
+    container: &Container,
+    request: &ExecRequest,
+    how: How<'_>,
+) -> anyhow::Result<u8> {
+    let stdio = if request.tty {
+        ExecStdio::Terminal(client::size())
+    } else if how.detach {
+        ExecStdio::Nowhere
+    } else {
+        ExecStdio::Pipes { input: how.input }
+    };
+    if how.detach {
+        global.engine.exec_detached(container, request, stdio)?;
+        return Ok(0);
+    }
+    let process = global.engine.exec(container, request, stdio)?;
+    let mut peer = ProcessPeer::new(process, request.tty);
+    let attachment = Attachment {
+        input: how.input,
+        shown: Shown::ALL,
+        tty: request.tty,
+        detach_keys: how.detach_keys,
+        proxy: None,
+    };
+    if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
+        return Ok(u8::try_from(code).unwrap_or(255));
+    }
+    peer.process.detach();
+    Ok(0)
 }

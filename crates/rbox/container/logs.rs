@@ -138,32 +138,31 @@ impl Logs {
     }
 
     fn query(&self) -> anyhow::Result<LogQuery> {
-        let now = Timestamp::now();
-        let moment = |name: &str, text: &Option<String>| {
-            let read = |text: &String| moment::parse(text, now);
-            text.as_ref()
-                .map(read)
-                .transpose()
-                .map_err(|error| bad_input(format!("invalid value for \"{name}\": {error}")))
-        };
-        let tail = match self.tail.as_str() {
-            "all" => None,
-            // Below zero means all, as Docker reads it.
-            number if number.starts_with('-') && number[1..].parse::<u64>().is_ok() => None,
-            number => Some(number.parse().map_err(|_| {
-                bad_input(format!(
-                    "invalid value for \"tail\": expected a number or all, not '{}'",
-                    escape::text(number)
-                ))
-            })?),
-        };
-        Ok(LogQuery {
-            tail,
-            since: moment("since", &self.since)?,
-            until: moment("until", &self.until)?,
-            stream: self.stream.map(Into::into),
-        })
+        let query = query(&self.tail, self.since.as_deref(), self.until.as_deref())?;
+        Ok(LogQuery { stream: self.stream.map(Into::into), ..query })
     }
+}
+
+/// What `--tail`, `--since` and `--until` ask for.
+pub(crate) fn query(tail: &str, since: Option<&str>, until: Option<&str>) -> anyhow::Result<LogQuery> {
+    let now = Timestamp::now();
+    let moment = |name: &str, text: Option<&str>| {
+        text.map(|text| moment::parse(text, now))
+            .transpose()
+            .map_err(|error| bad_input(format!("invalid value for \"{name}\": {error}")))
+    };
+    let tail = match tail {
+        "all" => None,
+        // Below zero means all, as Docker reads it.
+        number if number.starts_with('-') && number[1..].parse::<u64>().is_ok() => None,
+        number => Some(number.parse().map_err(|_| {
+            bad_input(format!(
+                "invalid value for \"tail\": expected a number or all, not '{}'",
+                escape::text(number)
+            ))
+        })?),
+    };
+    Ok(LogQuery { tail, since: moment("since", since)?, until: moment("until", until)?, stream: None })
 }
 
 /// How entries are printed.
@@ -230,7 +229,7 @@ fn attributes(attributes: &BTreeMap<String, String>) -> String {
 }
 
 /// RFC 3339 with all nine digits of the second, so that lines stay aligned.
-fn fixed_time(time: Timestamp) -> String {
+pub(crate) fn fixed_time(time: Timestamp) -> String {
     time.strftime("%Y-%m-%dT%H:%M:%S.%9fZ").to_string()
 }
 

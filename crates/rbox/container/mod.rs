@@ -7,7 +7,7 @@ pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod logs;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod pid;
 pub(crate) mod port;

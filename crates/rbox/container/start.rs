@@ -97,12 +97,23 @@ impl Execute for Attach {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let keys = client::parse_detach_keys(&self.detach_keys)?;
         let container = global.engine.container(&self.container)?;
-        match container.status {
-            Status::Running => attach_to(global, &container, !self.no_stdin, &keys, self.sig_proxy),
-            Status::Restarting => refuse_restarting(&container).map(|()| 0),
-            Status::Paused => anyhow::bail!("You cannot attach to a paused container, unpause it first"),
-            _ => anyhow::bail!(STOPPED),
-        }
+        attach(global, &container, !self.no_stdin, &keys, self.sig_proxy)
+    }
+}
+
+/// Attaches to a container that runs: its exit code.
+pub(crate) fn attach(
+    global: &Global,
+    container: &Container,
+    input: bool,
+    keys: &[u8],
+    proxy: bool,
+) -> anyhow::Result<u8> {
+    match container.status {
+        Status::Running => attach_to(global, container, input, keys, proxy),
+        Status::Restarting => refuse_restarting(container).map(|()| 0),
+        Status::Paused => anyhow::bail!("You cannot attach to a paused container, unpause it first"),
+        _ => anyhow::bail!(STOPPED),
     }
 }
 

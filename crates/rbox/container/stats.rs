@@ -43,26 +43,48 @@ const PERIOD: Duration = Duration::from_secs(1);
 
 impl Execute for Stats {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let format = Format::parse(
-            self.format.as_deref(),
-            "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
-        );
-        let clear = std::io::stdout().is_terminal() && !self.no_stream;
-        let mut before = Reading::take(&global.engine, self.chosen(global)?);
-        loop {
-            std::thread::sleep(PERIOD);
-            let now = Reading::take(&global.engine, self.chosen(global)?);
-            let rows: Vec<Value> = now.containers.iter().map(|one| self.row(one, &before, now.at)).collect();
-            if clear {
-                // Home, and what was there before is wiped.
-                table::write_all(&mut std::io::stdout(), "\u{1b}[H\u{1b}[2J")?;
-            }
-            table::print(&format, &headers(), &rows, &mut std::io::stdout())?;
-            if self.no_stream {
-                return Ok(0);
-            }
-            before = now;
+        let shown =
+            Shown { format: self.format.as_deref(), no_stream: self.no_stream, no_trunc: self.no_trunc };
+        show(global, &shown, &|| self.chosen(global))
+    }
+}
+
+/// How it is shown.
+pub(crate) struct Shown<'a> {
+    /// `--format`.
+    pub(crate) format: Option<&'a str>,
+    /// Once.
+    pub(crate) no_stream: bool,
+    /// With whole ids.
+    pub(crate) no_trunc: bool,
+}
+
+/// Shows what containers use, once or every second; which these are is asked each time.
+pub(crate) fn show(
+    global: &Global,
+    shown: &Shown<'_>,
+    chosen: &dyn Fn() -> anyhow::Result<Vec<(String, Container)>>,
+) -> anyhow::Result<u8> {
+    let format = Format::parse(
+        shown.format,
+        "{{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
+    );
+    let clear = std::io::stdout().is_terminal() && !shown.no_stream;
+    let mut before = Reading::take(&global.engine, chosen()?);
+    loop {
+        std::thread::sleep(PERIOD);
+        let now = Reading::take(&global.engine, chosen()?);
+        let rows: Vec<Value> =
+            now.containers.iter().map(|one| row(one, &before, now.at, shown.no_trunc)).collect();
+        if clear {
+            // Home, and what was there before is wiped.
+            table::write_all(&mut std::io::stdout(), "\u{1b}[H\u{1b}[2J")?;
         }
+        table::print(&format, &headers(), &rows, &mut std::io::stdout())?;
+        if shown.no_stream {
+            return Ok(0);
+        }
+        before = now;
     }
 }
 
@@ -141,40 +163,40 @@ impl Stats {
         let named = |name: &String| Ok((name.clone(), global.engine.container(name)?));
         self.containers.iter().map(named).collect()
     }
+}
 
-    fn row(&self, now: &Counted, before: &Reading, at: Instant) -> Value {
-        let record = &now.container.record;
-        let earlier = before.containers.iter().find(|other| other.container.record.id == record.id);
-        let used = |counted: &Counted| counted.stats.as_ref()?.cpu.as_ref().map(|cpu| cpu.usage_usec);
-        let cpu = match (used(now), earlier.and_then(used)) {
-            (Some(now), Some(earlier)) => {
-                let passed = at.duration_since(before.at).as_micros().max(1) as f64;
-                now.saturating_sub(earlier) as f64 * 100.0 / passed
-            }
-            _ => 0.0,
-        };
-        let memory = now.stats.as_ref().and_then(|stats| stats.memory.as_ref());
-        let (use_of, limit) = match memory {
-            Some(memory) => {
-                let host = host_memory();
-                (memory.without_cache(), memory.limit.map_or(host, |limit| limit.min(host)))
-            }
-            None => (0, 0),
-        };
-        let share = if limit == 0 { 0.0 } else { use_of as f64 * 100.0 / limit as f64 };
-        let io = now.stats.as_ref().and_then(|stats| stats.io.as_ref());
-        let (read, written) = io.map_or((0, 0), |io| (io.read_bytes, io.write_bytes));
-        let pids = now.stats.as_ref().and_then(|stats| stats.pids.as_ref()).map_or(0, |pids| pids.current);
-        json!({
-            "BlockIO": format!("{} / {}", human_size(read), human_size(written)),
-            "CPUPerc": format!("{cpu:.2}%"),
-            "Container": now.asked,
-            "ID": if self.no_trunc { record.id.as_str() } else { record.id.short() },
-            "MemPerc": format!("{share:.2}%"),
-            "MemUsage": format!("{} / {}", bytes_size(use_of), bytes_size(limit)),
-            "Name": record.name,
-            "NetIO": format!("{} / {}", human_size(now.network.0), human_size(now.network.1)),
-            "PIDs": pids.to_string(),
-        })
-    }
+fn row(now: &Counted, before: &Reading, at: Instant, no_trunc: bool) -> Value {
+    let record = &now.container.record;
+    let earlier = before.containers.iter().find(|other| other.container.record.id == record.id);
+    let used = |counted: &Counted| counted.stats.as_ref()?.cpu.as_ref().map(|cpu| cpu.usage_usec);
+    let cpu = match (used(now), earlier.and_then(used)) {
+        (Some(now), Some(earlier)) => {
+            let passed = at.duration_since(before.at).as_micros().max(1) as f64;
+            now.saturating_sub(earlier) as f64 * 100.0 / passed
+        }
+        _ => 0.0,
+    };
+    let memory = now.stats.as_ref().and_then(|stats| stats.memory.as_ref());
+    let (use_of, limit) = match memory {
+        Some(memory) => {
+            let host = host_memory();
+            (memory.without_cache(), memory.limit.map_or(host, |limit| limit.min(host)))
+        }
+        None => (0, 0),
+    };
+    let share = if limit == 0 { 0.0 } else { use_of as f64 * 100.0 / limit as f64 };
+    let io = now.stats.as_ref().and_then(|stats| stats.io.as_ref());
+    let (read, written) = io.map_or((0, 0), |io| (io.read_bytes, io.write_bytes));
+    let pids = now.stats.as_ref().and_then(|stats| stats.pids.as_ref()).map_or(0, |pids| pids.current);
+    json!({
+        "BlockIO": format!("{} / {}", human_size(read), human_size(written)),
+        "CPUPerc": format!("{cpu:.2}%"),
+        "Container": now.asked,
+        "ID": if no_trunc { record.id.as_str() } else { record.id.short() },
+        "MemPerc": format!("{share:.2}%"),
+        "MemUsage": format!("{} / {}", bytes_size(use_of), bytes_size(limit)),
+        "Name": record.name,
+        "NetIO": format!("{} / {}", human_size(now.network.0), human_size(now.network.1)),
+        "PIDs": pids.to_string(),
+    })
 }

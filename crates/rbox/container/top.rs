@@ -5,6 +5,7 @@
 
 use clap::Parser;
 use jiff::Timestamp;
+use rbox_engine::engine::Container;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
@@ -34,18 +35,11 @@ impl Execute for Top {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let columns = columns(&self.options).map_err(bad_input)?;
         let container = global.engine.container(&self.container)?;
-        let pids = global.engine.top(&container)?;
-        let mut all: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
-        all.sort_by_key(|process| (process.start_ticks, process.pid));
-        let host = Host::read();
         let titles: Vec<&str> = columns.iter().map(|(_, title)| title.as_str()).collect();
+        let names: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
         let mut text = titles.join("\t");
         text.push('\n');
-        for process in &all {
-            let cells: Vec<String> = columns
-                .iter()
-                .map(|(name, _)| escape::text(&host.cell(name, process)).into_owned())
-                .collect();
+        for cells in processes(global, &container, &names)? {
             text.push_str(&cells.join("\t"));
             text.push('\n');
         }
@@ -54,7 +48,24 @@ impl Execute for Top {
     }
 }
 
-const FULL: [(&str, &str); 8] = [
+/// The cells of each process of a container, oldest first.
+pub(crate) fn processes(
+    global: &Global,
+    container: &Container,
+    columns: &[&str],
+) -> anyhow::Result<Vec<Vec<String>>> {
+    let pids = global.engine.top(container)?;
+    let mut all: Vec<Process> = pids.into_iter().filter_map(Process::read).collect();
+    all.sort_by_key(|process| (process.start_ticks, process.pid));
+    let host = Host::read();
+    let cells = |process: &Process| {
+        columns.iter().map(|name| escape::text(&host.cell(name, process)).into_owned()).collect()
+    };
+    Ok(all.iter().map(cells).collect())
+}
+
+/// The columns of `ps -ef`, and their titles.
+pub(crate) const FULL: [(&str, &str); 8] = [
     ("user", "UID"),
     ("pid", "PID"),
     ("ppid", "PPID"),

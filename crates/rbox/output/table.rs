@@ -147,6 +147,11 @@ pub(crate) fn align(text: &str) -> String {
 
 /// [`align`] with columns of at least `min_width`.
 pub(crate) fn align_wide(text: &str, min_width: usize) -> String {
+    align_with(text, min_width, PADDING)
+}
+
+/// [`align`] with columns of at least `min_width`, and `padding` spaces behind the widest cell.
+pub(crate) fn align_with(text: &str, min_width: usize, padding: usize) -> String {
     let mut lines: Vec<&str> = text.split('\n').collect();
     if lines.last() == Some(&"") {
         lines.pop();
@@ -160,7 +165,7 @@ pub(crate) fn align_wide(text: &str, min_width: usize) -> String {
             let run = widths[at..].iter().take_while(|line| line.len() > column).count();
             let block = at..at + run;
             let cells = lines[block.clone()].iter().map(|cells| cells[column].chars().count());
-            let width = cells.max().map_or(0, |widest| (widest + PADDING).max(min_width));
+            let width = cells.max().map_or(0, |widest| (widest + padding).max(min_width));
             for line in &mut widths[block] {
                 line[column] = width;
             }
