@@ -103,6 +103,8 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<compose::copy::Cp>(&["compose cp"]),
     Entry::of::<compose::copy::Export>(&["compose export"]),
     Entry::of::<compose::copy::Commit>(&["compose commit"]),
+    Entry::of::<compose::watch::Watch>(&["compose watch"]).entering(),
+    Entry::of::<compose::picture::GraphCommand>(&["compose graph"]),
     Entry::of::<compose::version::Version>(&["compose version"]),
     Entry::of::<images::Images>(&["images", "image ls", "image list"]),
     Entry::of::<rmi::Rmi>(&["rmi", "image rm", "image remove"]),

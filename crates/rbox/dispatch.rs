@@ -113,9 +113,10 @@ fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Commands that touch nothing.
-const NO_ROOT: [&str; 9] = [
+const NO_ROOT: [&str; 10] = [
     "completion",
     "compose config",
+    "compose graph",
     "compose version",
     "man",
     "version",

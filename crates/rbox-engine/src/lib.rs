@@ -12,6 +12,7 @@ pub mod embedded;
 pub mod engine;
 pub mod error;
 pub mod explain;
+pub mod file_watch;
 pub mod host;
 pub mod inspect;
 mod journal;

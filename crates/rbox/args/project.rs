@@ -1,5 +1,6 @@
 //! The options between `compose` and its command: which project is meant.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -32,4 +33,32 @@ pub(crate) struct ProjectFlags {
     /// When control sequences are used: never, always or auto [env: COMPOSE_ANSI]
     #[arg(long, value_name = "WHEN")]
     pub(crate) ansi: Option<String>,
+}
+
+impl ProjectFlags {
+    /// The words that stand for these on a command line.
+    pub(crate) fn words(&self) -> Vec<OsString> {
+        let mut words: Vec<OsString> = Vec::new();
+        let mut add = |option: &str, value: &std::ffi::OsStr| words.extend([option.into(), value.to_owned()]);
+        let lists = [("--file", &self.files), ("--profile", &self.profiles), ("--env-file", &self.env_files)];
+        for (option, values) in lists {
+            for value in values {
+                add(option, value.as_ref());
+            }
+        }
+        let texts =
+            [("--project-name", &self.project_name), ("--progress", &self.progress), ("--ansi", &self.ansi)];
+        for (option, value) in texts {
+            if let Some(value) = value {
+                add(option, value.as_ref());
+            }
+        }
+        if let Some(value) = &self.project_directory {
+            add("--project-directory", value.as_ref());
+        }
+        if self.all_resources {
+            words.push("--all-resources".into());
+        }
+        words
+    }
 }

@@ -27,7 +27,8 @@ pub(crate) fn run(global: &Global, instance: &Instance, hooks: &[Hook]) -> anyho
     Ok(())
 }
 
-fn request(hook: &Hook) -> ExecRequest {
+/// What a hook runs.
+pub(crate) fn request(hook: &Hook) -> ExecRequest {
     let given = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
     ExecRequest {
         command: hook.command.clone().unwrap_or_default(),

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rbox_compose::{Instance, labels};
 use rbox_engine::engine::{Container, Engine, EventFilter, EventQuery, LogEntry, LogQuery, LogSink, Message};
 use rbox_engine::error::EngineError;
-use rbox_engine::session::{PollFd, PollFlags, poll, read_fd};
+use rbox_engine::session::read_fd;
 use rbox_engine::spec::id::ContainerId;
 use rbox_engine::spec::restart::RestartPolicy;
 
@@ -372,10 +372,10 @@ impl Follow<'_> {
             thread::spawn(move || {
                 let mut ignored = [0; 256];
                 loop {
-                    poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], None);
                     match read_fd(io::stdin(), &mut ignored) {
                         Ok(length) if length > 0 => {}
                         Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(REST),
                         _ => break,
                     }
                 }

@@ -116,7 +116,7 @@ impl Chart {
 }
 
 /// Lines as the inside of a quoted label.
-fn label(lines: &[String]) -> String {
+pub(crate) fn label(lines: &[String]) -> String {
     let one = |line: &String| {
         let mut out = String::with_capacity(line.len());
         for char in escape::text(line).chars() {

@@ -1,7 +1,7 @@
 //! A container's files, given out and taken in.
 
-use std::io::{Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -69,6 +69,44 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<Copied, EngineError> {
         crate::copy::to::from_host(self.paths(), container, source, follow, path, as_user, progress)
+    }
+
+    /// Copies files and links of the host to paths in a container, each with its own; directories on the way are made. All of it
+    /// becomes the container's user's, if it has one. The paths in the container of those that are not there.
+    ///
+    /// # Errors
+    /// One cannot be read, or cannot be written.
+    pub fn copy_files(
+        &self,
+        container: &Container,
+        files: &[(PathBuf, PathBuf)],
+    ) -> Result<Vec<PathBuf>, EngineError> {
+        let mut archive = tar::Builder::new(Vec::new());
+        archive.follow_symlinks(false);
+        let mut gone = Vec::new();
+        for (source, target) in files {
+            let inside = target.strip_prefix("/").unwrap_or(target);
+            let kind = match std::fs::symlink_metadata(source) {
+                Ok(data) => data.file_type(),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    gone.push(target.clone());
+                    continue;
+                }
+                Err(error) => return Err(EngineError::file("read", source)(error)),
+            };
+            if !(kind.is_file() || kind.is_symlink()) {
+                continue;
+            }
+            match archive.append_path_with_name(source, inside) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => gone.push(target.clone()),
+                other => other.map_err(EngineError::file("read", source))?,
+            }
+        }
+        if gone.len() < files.len() {
+            let packed = archive.into_inner().map_err(EngineError::file("pack", "files"))?;
+            self.copy_in(container, &packed[..], Path::new("/"), true)?;
+        }
+        Ok(gone)
     }
 
     /// Unpacks a tar archive, compressed or not, in the directory `path` of a container.
