@@ -341,3 +341,81 @@ fn exec_and_files_reach_the_container_that_is_meant() {
     assert_eq!(out.stdout.matches("exited with status code 137").count(), 2, "{}", out.stdout);
     p.cmd(&["wait", "web"]).run().refused(1, &["no containers for project"]);
 }
+
+#[test]
+fn a_picture_of_the_files() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    let text = "name: shop\nservices:\n  web: {image: nginx, ports: [\"8080:80\"], depends_on: {db: {condition: service_healthy}}}\n  db: {image: \"post<gres\", volumes: [\"data:/data\"]}\nvolumes: {data: }\n";
+    let file = p.file(text);
+    let graph = |form: &str| {
+        t.cmd(["compose", "-f", file.to_str().unwrap(), "graph", "--format", form]).run().code(0).stdout
+    };
+    let tree = graph("tree");
+    let lines =
+        ["└─ web  nginx", "   ├─ port 8080 → 80/tcp", "   └─ waits until healthy", "└─ data: db (/data)"];
+    for line in lines {
+        assert!(tree.lines().any(|other| other == line), "{line}:\n{tree}");
+    }
+    assert!(graph("mermaid").contains("  service1 -->|\"healthy\"| service0\n"));
+    let svg = graph("svg");
+    assert!(svg.starts_with("<svg ") && svg.contains("post&lt;gres") && svg.trim_end().ends_with("</svg>"));
+}
+
+#[test]
+fn watched_files_reach_the_containers() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    p.run("web", 1, "", &[], WAITS);
+    let text = format!(
+        "name: {}\nservices:\n  web:\n    image: busybox\n    develop:\n      watch:\n        - {{action: sync, path: src, target: /app, ignore: ['*.tmp'], initial_sync: true}}\n        - {{action: sync+exec, path: conf, target: /conf, exec: {{command: [cp, /conf/a, /reloaded]}}}}\n        - {{action: restart, path: again}}\n",
+        p.name
+    );
+    let file = p.file(&text);
+    let dir = file.parent().unwrap();
+    for name in ["src", "conf", "again"] {
+        fs::create_dir(dir.join(name)).unwrap();
+    }
+    fs::write(dir.join("src/first"), "1").unwrap();
+    let watching = t.cmd(["compose", "-f", file.to_str().unwrap(), "watch", "--no-up"]).spawn();
+    let web = p.container("web", 1);
+    let holds = |path: &str, wanted: &str| {
+        crate::harness::wait_until(path, || t.rbox(["exec", &web, "cat", path]).stdout == wanted);
+    };
+    holds("/app/first", "1");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    fs::create_dir(dir.join("src/deep")).unwrap();
+    fs::write(dir.join("src/x.tmp"), "no").unwrap();
+    fs::write(dir.join("src/deep/file"), "2").unwrap();
+    holds("/app/deep/file", "2");
+    t.rbox(["exec", &web, "test", "-e", "/app/x.tmp"]).code(1);
+    fs::remove_file(dir.join("src/first")).unwrap();
+    crate::harness::wait_until("it is gone", || t.rbox(["exec", &web, "test", "-e", "/app/first"]).code == 1);
+    fs::write(dir.join("conf/a"), "3").unwrap();
+    holds("/reloaded", "3");
+    let started = || t.inspect(&web)["State"]["StartedAt"].to_string();
+    let before = started();
+    fs::write(dir.join("again/x"), "4").unwrap();
+    crate::harness::wait_until("it is restarted", || p.status("web", 1) == "running" && started() != before);
+    // It ends when it is asked to, also after it has run something.
+    watching.signal("TERM");
+    let out = watching.finish(crate::harness::patience(std::time::Duration::from_secs(10)));
+    assert!(out.stdout.starts_with("Watch enabled\n"), "{}", out.stdout);
+}
+
+#[test]
+fn an_attached_up_shows_what_comes_and_waiting_takes_it_down() {
+    let Some(t) = Test::start() else { return };
+    let p = Project::new(&t);
+    let text = format!(
+        "name: {}\nservices:\n  job: {{image: {BUSYBOX}, command: [echo, hello]}}\n  test: {{image: {BUSYBOX}, command: [sh, -c, 'sleep 1; exit 5']}}\n  long: {{image: {BUSYBOX}, command: [sleep, '1000'], stop_grace_period: 1s}}\n",
+        p.name
+    );
+    let file = p.file(&text);
+    let up = |words: &[&str]| t.cmd(["compose", "-f", file.to_str().unwrap(), "up"]).args(words);
+    let shown = up(&["job"]).run().code(0).stdout;
+    assert!(shown.contains("job-1  | hello\n"), "{shown}");
+    up(&["-d", "test", "long"]).run().code(0);
+    p.cmd(&["wait", "--down-project", "test"]).run().code(5);
+    assert_eq!(p.cmd(&["ps", "-aq"]).run().ok(), "");
+}

@@ -160,6 +160,12 @@ impl FileWatch {
     }
 }
 
+/// The text of a small file among those that are watched, which a container may write too. None if it is not there, or no such file.
+pub fn small_text(path: &Path) -> Option<String> {
+    const MOST: u64 = 1 << 20;
+    String::from_utf8(rbox_sys::reading::read_file(path, MOST).ok()?).ok()
+}
+
 /// Whether a path is of git's own files.
 fn is_left_out(path: &Path) -> bool {
     path.file_name() == Some(OsStr::new(".git"))

@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use clap::Parser;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use rbox_compose::run::{self, DownRequest};
 use rbox_compose::{Instance, labels};
 use rbox_engine::engine::{EventFilter, EventQuery, Message};
 use rbox_engine::error::EngineError;
@@ -17,6 +18,8 @@ use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, bad_input};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, name, not_done};
+use crate::compose::narrator::Shown;
+use crate::compose::progress::Progress;
 use crate::output::escape;
 use crate::output::lines::say;
 
@@ -112,8 +115,16 @@ impl Events {
 
 /// Wait until containers of services end, and end with the exit code of the last one
 #[derive(Debug, Parser)]
-#[command(name = "wait", after_help = "Examples:\n  rbox compose wait job; echo $?")]
+#[command(
+    name = "wait",
+    after_help = "Examples:
+  rbox compose wait job; echo $?
+  rbox compose wait --down-project tests      # take the project down when tests has ended"
+)]
 pub(crate) struct Wait {
+    /// Take the project down when the first container has ended
+    #[arg(long)]
+    down_project: bool,
     /// The services
     #[arg(required = true, value_name = "SERVICE")]
     services: Vec<String>,
@@ -139,13 +150,30 @@ impl Execute for Wait {
                 }
                 drop(sender);
                 let mut last = 0;
-                for (one, code) in ended {
-                    last = code?;
+                let tell = |one: &Instance, code: i32| {
                     let id = one.container.record.id.as_str();
-                    say(&format!("container {id:?} exited with status code {last}"))?;
+                    say(&format!("container {id:?} exited with status code {code}"))
+                };
+                for (one, code) in &ended {
+                    last = code?;
+                    tell(one, last)?;
+                    if self.down_project {
+                        down(global, &chosen.name)?;
+                        break;
+                    }
                 }
+                // Those that the project's end has ended may be gone before they could be asked.
+                ended.iter().try_for_each(|(one, code)| code.map_or(Ok(()), |code| tell(one, code)))?;
                 Ok(u8::try_from(last).unwrap_or(255))
             })
         })())
     }
+}
+
+/// Takes a project down by its labels.
+fn down(global: &Global, name: &str) -> anyhow::Result<()> {
+    let request = DownRequest { remove_orphans: true, ..DownRequest::default() };
+    let progress = Progress::new(&global.project, "Running", false)?;
+    run::down(&global.engine, name, None, &request, &Shown(&progress))?;
+    Ok(())
 }

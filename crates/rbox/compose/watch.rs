@@ -12,7 +12,7 @@ use rbox_build::ignore::Ignore;
 use rbox_compose::model::{Hook, Project, Service, Watch as Trigger};
 use rbox_compose::{Instance, Observed, labels};
 use rbox_engine::engine::{ExecRequest, ExecStdio};
-use rbox_engine::file_watch::FileWatch;
+use rbox_engine::file_watch::{FileWatch, small_text};
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
 use rbox_engine::session::{SignalFd, Taken};
 
@@ -55,6 +55,8 @@ pub(crate) struct Watch {
 
 /// Nothing has changed for so long: what changed together is handled together.
 const QUIET: Duration = Duration::from_millis(300);
+/// Between two looks whether a command of the project has ended.
+const LOOK: Duration = Duration::from_millis(20);
 const HOUR: Duration = Duration::from_hours(1);
 
 /// What editors leave beside a file while they write it.
@@ -117,7 +119,13 @@ impl Watch {
         if self.quiet {
             command.stdout(Stdio::null());
         }
-        let status = command.status().context("run a command of the project")?;
+        let mut started = command.spawn().context("run a command of the project")?;
+        let status = loop {
+            match started.try_wait().context("wait for a command of the project")? {
+                Some(status) => break status,
+                None => std::thread::sleep(LOOK),
+            }
+        };
         if status.success() { Ok(()) } else { Err(refused("it failed, as is said above")) }
     }
 }
@@ -201,9 +209,9 @@ fn context(service: &Service) -> anyhow::Result<Option<(PathBuf, Ignore)>> {
         return Ok(None);
     };
     let context = PathBuf::from(&build.context);
-    match std::fs::read_to_string(context.join(".dockerignore")) {
-        Ok(text) => Ok(Some((context.canonicalize().unwrap_or(context), Ignore::parse(&text)?))),
-        Err(_) => Ok(None),
+    match small_text(&context.join(".dockerignore")) {
+        Some(text) => Ok(Some((context.canonicalize().unwrap_or(context), Ignore::parse(&text)?))),
+        None => Ok(None),
     }
 }
 
