@@ -601,3 +601,43 @@ fn the_order_holds_when_the_host_comes_up() {
     assert!(healthy < started, "healthy at {healthy}, the other started at {started}");
     own.run(&[&compose[..], &["down"]].concat()).code(0);
 }
+
+#[test]
+fn an_attached_up_shows_output_and_ends_with_it() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        &format!(
+            "services:
+  web: {{image: busybox, command: [sh, -c, \"echo hello; {OBEYS}\"]}}
+  job: {{image: busybox, command: [sh, -c, 'sleep 0.3; echo done; exit 3'], depends_on: [web]}}
+"
+        ),
+    );
+    let out = project.run(&["up", "--exit-code-from", "job"]).code(3);
+    for line in ["web-1  | hello\n", "job-1  | done\n", "job-1 exited with code 3\n"] {
+        assert!(out.stdout.contains(line), "{line:?} is missing in {}", out.stdout);
+    }
+    assert_eq!(t.status(&project.container("web")), "exited");
+    let out =
+        project.run(&["up", "--no-attach", "web", "--no-log-prefix", "--abort-on-container-failure"]).code(3);
+    assert!(out.stdout.contains("done\n") && !out.stdout.contains("hello"), "{}", out.stdout);
+    // Ctrl-C stops all.
+    project.write(
+        "compose.yaml",
+        &format!("services: {{web: {{image: busybox, command: [sh, -c, \"echo hello; {OBEYS}\"]}}}}\n"),
+    );
+    let running = project.cmd(&["up", "--remove-orphans"]).spawn();
+    wait_until("it runs", || {
+        t.rbox(["inspect", "-f", "{{.State.Running}}", &project.container("web")]).stdout == "true\n"
+    });
+    t.listens(&project.container("web"));
+    running.signal("INT");
+    let out = running.finish(patience(Duration::from_secs(20))).code(130);
+    assert!(out.stdout.contains("web-1  | hello\n") && out.stderr.contains("Gracefully stopping"), "{out:?}");
+    assert_eq!(t.status(&project.container("web")), "exited");
+    // What ends by itself ends it.
+    project.write("compose.yaml", "services: {web: {image: busybox, command: echo once}}\n");
+    assert!(project.run(&["up"]).code(0).stdout.contains("web-1  | once\n"));
+    project.done(&["down"]);
+}

@@ -125,7 +125,14 @@ fn take_down(
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
     run_pre_stop(engine, project, wave, narrator);
-    at_once(wave, |one| remove(engine, narrator, one, request.timeout, request.volumes))
+    at_once(wave, |one| {
+        if !one.container.is_active() {
+            // Compose says it of those that have ended as well.
+            narrator.tell(Thing::Container, one.name(), Stage::Stopping);
+            narrator.tell(Thing::Container, one.name(), Stage::Stopped);
+        }
+        remove(engine, narrator, one, request.timeout, request.volumes)
+    })
 }
 
 fn run_pre_stop(engine: &Engine, project: Option<&Project>, wave: &[&Instance], narrator: &dyn Narrator) {

@@ -69,7 +69,11 @@ impl Starting<'_> {
             let mut still = Vec::new();
             for made in left {
                 match ready(self.engine, made) {
-                    Far::Enough => self.narrator.tell(Thing::Container, &made.name, Stage::Healthy),
+                    Far::Enough => {
+                        let is_active = self.engine.current(&made.id).is_some_and(|one| one.is_active());
+                        let stage = if is_active { Stage::Healthy } else { Stage::Exited };
+                        self.narrator.tell(Thing::Container, &made.name, stage);
+                    }
                     Far::NotYet => still.push(made),
                     Far::Failed(why) => {
                         self.tell_failed(made);
@@ -166,7 +170,7 @@ impl Starting<'_> {
 
     /// Whether it is a one-shot whose work is done: it ended with 0 by itself, and nothing of it has changed.
     fn is_done(&self, service: &Service, made: &Made) -> bool {
-        let is_waited_for = self.project.services.values().any(|other| {
+        let is_waited_for = self.project.services.values().chain(self.until).any(|other| {
             let on = other.depends_on.get(&service.name);
             on.is_some_and(|on| on.condition == Condition::CompletedSuccessfully)
         });

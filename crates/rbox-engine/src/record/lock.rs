@@ -16,6 +16,9 @@ use rbox_sys::own;
 use crate::record::file::RecordError;
 use crate::record::paths::{LOCK, Paths};
 
+/// The longest pause between two attempts: what is waited for is mostly a monitor that cleans up, which takes a few milliseconds.
+const LONGEST: Duration = Duration::from_millis(4);
+
 /// The exclusive right to change a container's live state.
 #[derive(Debug)]
 pub(crate) struct Lock {
@@ -57,7 +60,7 @@ impl Lock {
                 return Ok(None);
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(20));
+            pause = (pause * 2).min(LONGEST);
         }
     }
 
