@@ -641,3 +641,138 @@ fn an_attached_up_shows_output_and_ends_with_it() {
     assert!(project.run(&["up"]).code(0).stdout.contains("web-1  | once\n"));
     project.done(&["down"]);
 }
+
+const VOTING: &str = "services:
+  vote:
+    build: {context: ./vote, target: dev, args: {OPTIONS: 'cats,dogs'}}
+    command: python3 /app/vote.py
+    depends_on: {redis: {condition: service_healthy}}
+    healthcheck: {test: [CMD, python3, -c, \"import urllib.request as u; u.urlopen('http://localhost:80/')\"], interval: 1s, timeout: 5s, retries: 30}
+    networks: [front-tier, back-tier]
+  result:
+    build: {context: ./vote}
+    entrypoint: [python3, /app/result.py]
+    ports: ['127.0.0.1::80']
+    depends_on: {db: {condition: service_healthy}}
+    secrets: [db_password]
+    networks: [front-tier, back-tier]
+  worker:
+    build: {context: ./vote, target: base}
+    command: [python3, /app/worker.py]
+    depends_on: {redis: {condition: service_healthy}, db: {condition: service_healthy}}
+    secrets: [db_password]
+    restart: on-failure
+    networks: [back-tier]
+  redis:
+    image: redis:7
+    volumes: ['./healthchecks:/healthchecks']
+    healthcheck: {test: /healthchecks/redis.sh, interval: 5s}
+    networks: [back-tier]
+  db:
+    image: postgres:15
+    entrypoint: [sh, -c, 'export POSTGRES_PASSWORD=$$(cat /run/secrets/db_password); exec docker-entrypoint.sh postgres']
+    secrets: [db_password]
+    volumes: ['db-data:/var/lib/postgresql/data', './healthchecks:/healthchecks']
+    healthcheck: {test: /healthchecks/postgres.sh, interval: 5s, retries: 20}
+    networks: [back-tier]
+  seed:
+    build: {context: ./vote}
+    command: [python3, /app/seed.py]
+    profiles: [seed]
+    depends_on: {vote: {condition: service_healthy}}
+    networks: [front-tier]
+    restart: 'no'
+secrets: {db_password: {file: ./password.txt}}
+volumes: {db-data: }
+networks: {front-tier: , back-tier: }
+";
+
+/// What the images of the voting project have in /app.
+const PROGRAMS: [(&str, &str); 4] = [
+    (
+        "vote.py",
+        "import flask, os, redis
+app = flask.Flask(__name__)
+@app.route('/', methods=['GET', 'POST'])
+def vote():
+    if flask.request.method == 'POST':
+        redis.Redis(host='redis').rpush('votes', flask.request.form['vote'])
+    return os.environ['OPTIONS']
+app.run(host='0.0.0.0', port=80)
+",
+    ),
+    (
+        "worker.py",
+        "import psycopg2, redis
+db = psycopg2.connect(host='db', user='postgres', password=open('/run/secrets/db_password').read().strip())
+db.autocommit = True
+rows = db.cursor()
+rows.execute('CREATE TABLE IF NOT EXISTS votes (vote text)')
+while True:
+    rows.execute('INSERT INTO votes VALUES (%s)', [redis.Redis(host='redis').blpop('votes')[1].decode()])
+",
+    ),
+    (
+        "result.py",
+        "import flask, psycopg2
+app = flask.Flask(__name__)
+@app.route('/')
+def result():
+    db = psycopg2.connect(host='db', user='postgres', password=open('/run/secrets/db_password').read().strip())
+    rows = db.cursor()
+    rows.execute('SELECT vote, count(*) FROM votes GROUP BY vote')
+    return dict(rows.fetchall())
+app.run(host='0.0.0.0', port=80)
+",
+    ),
+    (
+        "seed.py",
+        "import urllib.request
+for vote in ['cats', 'cats', 'dogs']:
+    urllib.request.urlopen('http://vote/', data=('vote=' + vote).encode())
+print('seeded')
+",
+    ),
+];
+
+/// The voting example that everybody knows: two tiers, a worker between a queue and a database, checks in mounted scripts, a stage of a
+/// build, a profile, a password in a file.
+#[test]
+fn votes_go_from_one_tier_to_the_other() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, VOTING);
+    project.write("password.txt", "in-a-file\n");
+    project.write(
+        "vote/Dockerfile",
+        "FROM rbox/flask AS base\nARG OPTIONS=none\nENV OPTIONS=$OPTIONS\nCOPY *.py /app/\nFROM base AS dev\nENV STAGE=dev\nFROM base AS final\nENV STAGE=final\n",
+    );
+    for (name, text) in PROGRAMS {
+        project.write(&format!("vote/{name}"), text);
+    }
+    project.write("healthchecks/redis.sh", "#!/bin/sh\nredis-cli ping | grep -q PONG\n");
+    project.write("healthchecks/postgres.sh", "#!/bin/sh\npg_isready -h 127.0.0.1 -U postgres\n");
+    for script in ["redis.sh", "postgres.sh"] {
+        let path = project.dir.join("healthchecks").join(script);
+        fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    project.done(&["up", "-d", "--wait"]);
+    assert_eq!(project.names(), ["db-1", "redis-1", "result-1", "vote-1", "worker-1"]);
+    let stage =
+        |service: &str| t.ok(["exec", &project.container(service), "sh", "-c", "echo $STAGE $OPTIONS"]);
+    assert_eq!([stage("vote"), stage("result"), stage("worker")], ["dev cats,dogs", "final none", "none"]);
+    let out = project.run(&["--profile", "seed", "run", "--rm", "-T", "seed"]).code(0);
+    assert_eq!(out.stdout, "seeded\n");
+    let published = t.ok(["port", &project.container("result"), "80/tcp"]);
+    let mut counted = Value::Null;
+    let came = poll(Duration::from_secs(30), || {
+        counted = page(&published).unwrap_or_default();
+        counted == serde_json::json!({ "cats": 2, "dogs": 1 })
+    });
+    assert!(came, "the votes do not come: {counted}");
+    // The tiers are apart: who is only in front does not reach the database.
+    let front = format!("{}_front-tier", project.name);
+    let reached = t.cmd(["run", "--rm", "--network", &front, "busybox", "nslookup", "db"]).run();
+    assert_ne!(reached.code, 0, "{}", reached.stdout);
+    project.done(&["--profile", "*", "down", "-v", "--rmi", "local"]);
+    assert!(project.names().is_empty());
+}
