@@ -9,7 +9,6 @@ pub(crate) mod down;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod graph;
-pub(crate) mod hooks;
 pub(crate) mod image_list;
 pub(crate) mod images;
 pub(crate) mod lines;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use clap::Parser;
 use rbox_compose::Instance;
 use rbox_compose::model::Hook;
+use rbox_compose::run::run_hooks;
 use rbox_engine::engine::{StartOptions, StopRequest};
 
 use crate::args::patience::Patience;
@@ -13,7 +14,6 @@ use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::graph::Graph;
-use crate::compose::hooks;
 use crate::compose::progress::Progress;
 use crate::compose::stop::{CONTAINER, each};
 use crate::compose::waiting::Waiting;
@@ -97,7 +97,7 @@ fn start(global: &Global, chosen: &Chosen, service: &str, progress: &Progress) -
         }
         progress.line(CONTAINER, one.name(), "Starting");
         start_one(global, one, progress)?;
-        hooks::run(global, one, post_start(chosen, service))?;
+        run_hooks(&global.engine, one, post_start(chosen, service), "post_start")?;
         progress.line(CONTAINER, one.name(), "Started");
     }
     let wants = chosen.loaded.as_ref().and_then(|files| files.project.services.get(service));
@@ -182,7 +182,7 @@ impl Restart {
         for one in &all {
             let files = chosen.loaded.as_ref();
             let service = files.and_then(|files| files.project.services.get(&one.service));
-            hooks::run(global, one, service.map_or(&[], |service| &service.pre_stop))?;
+            run_hooks(&global.engine, one, service.map_or(&[], |service| &service.pre_stop), "pre_stop")?;
         }
         let request = StopRequest { signal: None, timeout: self.patience.timeout };
         each(&all, progress, |one| {
@@ -192,7 +192,7 @@ impl Restart {
         for one in all {
             let Some(now) = global.engine.current(&one.container.record.id) else { continue };
             global.engine.restart(&now, request)?;
-            hooks::run(global, one, post_start(chosen, &one.service))?;
+            run_hooks(&global.engine, one, post_start(chosen, &one.service), "post_start")?;
             progress.line(CONTAINER, one.name(), "Started");
         }
         Ok(())

@@ -2,6 +2,7 @@
 
 use clap::Parser;
 use rbox_compose::Instance;
+use rbox_compose::run::run_hooks;
 use rbox_engine::engine::{RemoveRequest, StopRequest};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::signal::Signal;
@@ -13,7 +14,6 @@ use crate::command::error::{Coded, NOT_DONE, message, report};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::graph::{TICK, Visit, walk};
-use crate::compose::hooks;
 use crate::compose::progress::Progress;
 use crate::output::lines::say;
 
@@ -89,7 +89,9 @@ impl<'a> Visit for Stopping<'a> {
     }
 
     fn begin(&self, service: &str) -> anyhow::Result<()> {
-        self.parts(service).into_iter().try_for_each(|one| hooks::run(self.global, one, self.hooks(service)))
+        self.parts(service)
+            .into_iter()
+            .try_for_each(|one| Ok(run_hooks(&self.global.engine, one, self.hooks(service), "pre_stop")?))
     }
 
     fn work(&self, instance: &&'a Instance) -> anyhow::Result<()> {

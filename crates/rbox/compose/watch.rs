@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use clap::{ArgAction, Parser};
 use rbox_build::ignore::Ignore;
 use rbox_compose::model::{Hook, Project, Service, Watch as Trigger};
+use rbox_compose::run::hook_request;
 use rbox_compose::{Instance, Observed, labels};
 use rbox_engine::engine::{ExecRequest, ExecStdio};
 use rbox_engine::file_watch::{FileWatch, small_text};
@@ -20,7 +21,6 @@ use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, message};
 use crate::command::global::Global;
 use crate::compose::chosen::not_done;
-use crate::compose::hooks::request;
 use crate::compose::project::{load, options};
 use crate::container::exec::{How, run_in};
 use crate::output::escape;
@@ -320,7 +320,7 @@ impl Watching<'_> {
     fn exec(&self, service: &str, hook: &Hook) -> anyhow::Result<()> {
         for one in self.instances(service)?.iter().filter(|one| one.container.is_running()) {
             let how = How { detach: false, input: false, detach_keys: &[] };
-            let code = run_in(self.global, &one.container, &request(hook), how);
+            let code = run_in(self.global, &one.container, &hook_request(hook), how);
             // It takes signals for itself; from here on they end this command again.
             SignalFd::new(Taken::Ending).into_iter().for_each(SignalFd::let_go);
             let code = code?;

@@ -7,7 +7,7 @@ use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::network::Error as NetworkError;
 
 use super::converge::{remove, stop_one};
-use super::start::run_hook;
+use super::hooks::run_hooks;
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
 use crate::labels;
@@ -137,13 +137,10 @@ fn take_down(
 
 fn run_pre_stop(engine: &Engine, project: Option<&Project>, wave: &[&Instance], narrator: &dyn Narrator) {
     for one in wave.iter().filter(|one| one.container.is_running()) {
-        let hooks = project.and_then(|project| project.services.get(&one.service)).map(|s| &s.pre_stop);
-        for hook in hooks.into_iter().flatten() {
-            if let Err(error) =
-                run_hook(engine, one.container.record.id.as_str(), one.name(), hook, "pre_stop")
-            {
-                narrator.warn(&error.to_string());
-            }
+        let service = project.and_then(|project| project.services.get(&one.service));
+        let hooks = service.map_or(&[][..], |service| &service.pre_stop);
+        if let Err(error) = run_hooks(engine, one, hooks, "pre_stop") {
+            narrator.warn(&error.to_string());
         }
     }
 }

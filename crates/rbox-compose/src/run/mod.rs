@@ -3,6 +3,7 @@
 
 mod converge;
 mod down;
+mod hooks;
 mod making;
 mod one_off;
 mod rolling;
@@ -17,6 +18,7 @@ use crate::plan::Cause;
 
 pub use down::{DownRequest, RemovedImages, down, stop};
 
+pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
 pub use up::{ImageSource, UpRequest, plan, up};
 

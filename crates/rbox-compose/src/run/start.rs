@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
-use rbox_engine::engine::{Engine, ExecRequest, ExecStdio, Happenings, StartOptions};
+use rbox_engine::engine::{Engine, Happenings, StartOptions};
 
+use super::hooks::run_hook;
 use super::making::{Converged, Made};
 use super::waiting::{Far, far, ready, said};
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
-use crate::model::{Condition, Hook, Project, Service};
+use crate::model::{Condition, Project, Service};
 use crate::plan::in_order;
 
 /// What starting needs to know.
@@ -161,7 +162,7 @@ impl Starting<'_> {
             let options = StartOptions { leave: &leave, ..StartOptions::default() };
             self.engine.start(&container, options).map_err(failed)?;
             for hook in &service.post_start {
-                self.run_hook(made, hook, "post_start")?;
+                run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start")?;
             }
             self.narrator.tell(Thing::Container, &made.name, Stage::Started);
         }
@@ -178,10 +179,6 @@ impl Starting<'_> {
         let ended = exit.is_some_and(|exit| exit.exit_code == 0 && !exit.stopped && exit.started.is_some());
         (self.wait || is_waited_for) && ended
     }
-
-    fn run_hook(&self, made: &Made, hook: &Hook, key: &str) -> Result<(), RunError> {
-        run_hook(self.engine, made.id.as_str(), &made.name, hook, key)
-    }
 }
 
 fn stage_of(condition: Condition) -> Stage {
@@ -189,38 +186,5 @@ fn stage_of(condition: Condition) -> Stage {
         Condition::Started => Stage::Started,
         Condition::Healthy => Stage::Healthy,
         Condition::CompletedSuccessfully => Stage::Exited,
-    }
-}
-
-/// Runs a hook of a container that runs, and waits for its end.
-pub(super) fn run_hook(
-    engine: &Engine,
-    id: &str,
-    name: &str,
-    hook: &Hook,
-    key: &str,
-) -> Result<(), RunError> {
-    let failed = |source| RunError::of_container(name, source);
-    let optional = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    let variable = |(key, value): (&String, &Option<String>)| match value {
-        Some(value) => format!("{key}={value}"),
-        None => key.clone(),
-    };
-    let request = ExecRequest {
-        command: hook.command.clone().unwrap_or_default(),
-        env: hook.environment.iter().map(variable).collect(),
-        user: optional(&hook.user),
-        working_dir: optional(&hook.working_dir),
-        privileged: hook.privileged,
-        ..ExecRequest::default()
-    };
-    let container = engine.container(id).map_err(failed)?;
-    let process = engine.exec(&container, &request, ExecStdio::Nowhere).map_err(failed)?;
-    match process.wait() {
-        0 => Ok(()),
-        code => Err(RunError::NotReady(format!(
-            "container {name}: its {key} hook {:?} ended with {code}",
-            request.command.join(" ")
-        ))),
     }
 }
