@@ -49,6 +49,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::ReferenceError,
         spec::capability::UnknownCapability,
         spec::container::InvalidDevice,
+        spec::container::InvalidLogDriver,
         spec::given::InvalidFile,
         spec::health::InvalidHealthcheck,
         spec::health::InvalidOnUnhealthy,

@@ -332,6 +332,45 @@ impl LogDriver {
     }
 }
 
+/// A log driver that is not there.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidLogDriver {
+    /// One of Docker's.
+    #[error(
+        "docker's log driver '{0}' is not supported: rbox has json-file, local, syslog, journald and none"
+    )]
+    OfDocker(String),
+    /// Nobody's.
+    #[error(
+        "logger: no log driver named '{0}' is registered: rbox has json-file, local, syslog, journald and none"
+    )]
+    Unknown(String),
+}
+
+impl InvalidLogDriver {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
+}
+
+/// Nothing is the default.
+impl std::str::FromStr for LogDriver {
+    type Err = InvalidLogDriver;
+    fn from_str(text: &str) -> Result<Self, InvalidLogDriver> {
+        const OF_DOCKER: [&str; 6] = ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "splunk"];
+        match text {
+            "" | "json-file" => Ok(Self::JsonFile),
+            "local" => Ok(Self::Local),
+            "syslog" => Ok(Self::Syslog),
+            "journald" => Ok(Self::Journald),
+            "none" => Ok(Self::None),
+            other if OF_DOCKER.contains(&other) => Err(InvalidLogDriver::OfDocker(other.to_owned())),
+            other => Err(InvalidLogDriver::Unknown(other.to_owned())),
+        }
+    }
+}
+
 /// `--network`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

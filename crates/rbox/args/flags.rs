@@ -417,20 +417,9 @@ fn ipc_mode(mode: Option<&str>) -> anyhow::Result<IpcMode> {
 
 /// `--log-driver`, whose options `--log-opt` has.
 fn log_driver(driver: Option<&str>, options: &[String]) -> anyhow::Result<LogDriver> {
-    const OF_DOCKER: [&str; 6] = ["awslogs", "etwlogs", "fluentd", "gcplogs", "gelf", "splunk"];
-    match driver {
-        None | Some("" | "json-file") => Ok(LogDriver::JsonFile),
-        Some("local") => Ok(LogDriver::Local),
-        Some("syslog") => Ok(LogDriver::Syslog),
-        Some("journald") => Ok(LogDriver::Journald),
-        Some("none") if options.is_empty() => Ok(LogDriver::None),
-        Some("none") => Err(bad_input("invalid logging opts for driver none")),
-        Some(other) if OF_DOCKER.contains(&other) => Err(bad_input(format!(
-            "docker's log driver '{other}' is not supported: rbox has json-file, local, syslog, journald and none"
-        ))),
-        Some(other) => Err(bad_input(format!(
-            "logger: no log driver named '{other}' is registered: rbox has json-file, local, syslog, journald and none"
-        ))),
+    match driver.unwrap_or_default().parse().map_err(bad_input)? {
+        LogDriver::None if !options.is_empty() => Err(bad_input("invalid logging opts for driver none")),
+        driver => Ok(driver),
     }
 }
 

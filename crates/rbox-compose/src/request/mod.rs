@@ -188,15 +188,8 @@ impl Making<'_> {
     }
 
     fn log_driver(&self) -> Result<LogDriver, RunError> {
-        match self.service.logging.as_ref().map_or("", |logging| logging.driver.as_str()) {
-            "" | "json-file" => Ok(LogDriver::JsonFile),
-            "local" => Ok(LogDriver::Local),
-            "none" => Ok(LogDriver::None),
-            other => {
-                let why = format!("no log driver named {other:?}: rbox has json-file, local and none");
-                Err(self.refused("logging.driver", why))
-            }
-        }
+        let driver = self.service.logging.as_ref().map_or("", |logging| logging.driver.as_str());
+        driver.parse().map_err(|error| self.refused("logging.driver", error))
     }
 
     fn userns(&self) -> Result<String, RunError> {
