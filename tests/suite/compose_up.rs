@@ -79,7 +79,7 @@ fn three() -> String {
   db:
     image: busybox
     command: [sh, -c, \"sleep 0.5; touch /tmp/ok; {OBEYS}\"]
-    healthcheck: {{test: [CMD, test, -e, /tmp/ok], interval: 200ms, retries: 50}}
+    healthcheck: {{test: [CMD, test, -e, /tmp/ok], interval: 20s, retries: 50}}
     volumes: [data:/data, /scratch]
   migrate:
     image: busybox
@@ -119,6 +119,9 @@ fn a_project_comes_up_is_kept_and_goes() {
     );
     assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
     assert_eq!(t.ok(["logs", &migrate]), "migrated");
+    let healthy = t.ok(["inspect", "-f", "{{(index .State.Health.Log 0).End}}", &db]);
+    let started = t.ok(["inspect", "-f", "{{.State.StartedAt}}", &migrate]);
+    assert!(healthy < started, "healthy at {healthy}, the next one started at {started}");
 
     let labels = project.inspect("web")["Config"]["Labels"].clone();
     let label =
