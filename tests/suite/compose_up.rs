@@ -639,6 +639,13 @@ fn an_attached_up_shows_output_and_ends_with_it() {
     let out = running.finish(patience(Duration::from_secs(20))).code(130);
     assert!(out.stdout.contains("web-1  | hello\n") && out.stderr.contains("Gracefully stopping"), "{out:?}");
     assert_eq!(t.status(&project.container("web")), "exited");
+    // Killed, it leaves the containers, and nobody who goes on showing their output.
+    let running = project.cmd(&["up"]).spawn();
+    wait_until("it runs again", || {
+        t.rbox(["inspect", "-f", "{{.State.Running}}", &project.container("web")]).stdout == "true\n"
+    });
+    running.signal("KILL");
+    running.finish(patience(Duration::from_secs(20))).code(128 + 9);
     // What ends by itself ends it.
     project.write("compose.yaml", "services: {web: {image: busybox, command: echo once}}\n");
     assert!(project.run(&["up"]).code(0).stdout.contains("web-1  | once\n"));

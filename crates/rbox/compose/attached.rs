@@ -1,5 +1,6 @@
 //! An attached `up`: what the services write is shown until all have ended, or the user or one of them ends it.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,6 +77,12 @@ fn now() -> String {
 }
 
 impl Follower {
+    /// What the monitors of containers are not to have: the end of what tells it to end, and the signals.
+    pub(crate) fn open(&self) -> Vec<BorrowedFd<'_>> {
+        let input = self.child.as_ref().and_then(|child| child.stdin.as_ref()).map(AsFd::as_fd);
+        input.into_iter().chain(self.signals.as_ref().map(AsFd::as_fd)).collect()
+    }
+
     /// Stays until all have ended, and ends the rest when it is to.
     pub(crate) fn wait(mut self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<u8> {
         let code = self.wait_for_end(global, project, ending);

@@ -11,7 +11,7 @@ use rbox_compose::run::{self, Stage, Thing, UpRequest};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
-use crate::compose::attached::{Attached, Ending, follow};
+use crate::compose::attached::{Attached, Ending, Follower, follow};
 use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
@@ -155,13 +155,15 @@ impl Execute for Up {
             wait: self.wait,
             patience: self.wait_timeout.map(Duration::from_secs),
             until: None,
+            leave: &[],
         };
         if making.dry_run {
             return tell_plan(global, &project, &request, "Running");
         }
         let attached = !(self.detach || self.wait || self.no_start);
         let follower = if attached { Some(follow(global, &project, &self.shown(&project))?) } else { None };
-        making.carry_out(global, &project, &request, self.quiet_build)?;
+        let leave = follower.as_ref().map(Follower::open).unwrap_or_default();
+        making.carry_out(global, &project, &UpRequest { leave: &leave, ..request }, self.quiet_build)?;
         match follower {
             Some(follower) => follower.wait(global, &project, &self.ending()),
             None => Ok(0),
@@ -280,7 +282,7 @@ impl MakingFlags {
         &self,
         global: &Global,
         project: &Project,
-        request: &UpRequest,
+        request: &UpRequest<'_>,
         quiet_build: bool,
     ) -> anyhow::Result<()> {
         for name in request.wanted.scale.keys() {
@@ -299,7 +301,7 @@ impl MakingFlags {
 fn tell_plan(
     global: &Global,
     project: &Project,
-    request: &UpRequest,
+    request: &UpRequest<'_>,
     title: &'static str,
 ) -> anyhow::Result<u8> {
     let progress = Progress::new(&global.project, title, true)?;

@@ -1,6 +1,7 @@
 //! Making one container of a service, and what all that make containers share.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::BorrowedFd;
 
 use rbox_engine::engine::{CreateRequest, Engine, ObtainedImage, ProjectLock};
 use rbox_engine::image::Image;
@@ -28,6 +29,8 @@ pub(super) struct Converging<'a> {
     pub(super) start: bool,
     /// Keeps others from changing the project.
     pub(super) alone: &'a ProjectLock,
+    /// What the caller has open that is none of the containers' monitors' business.
+    pub(super) leave: &'a [BorrowedFd<'a>],
     /// What there was of the project before.
     pub(super) observed: &'a Observed,
 }

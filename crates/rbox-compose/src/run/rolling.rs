@@ -78,7 +78,7 @@ impl Converging<'_> {
         let happenings = self.engine.happenings()?;
         let container = self.engine.container(made.id.as_str()).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
-        let leave = [self.alone.as_fd(), happenings.as_fd()];
+        let leave = [&[self.alone.as_fd(), happenings.as_fd()], self.leave].concat();
         let options = StartOptions { leave: &leave, ..StartOptions::default() };
         self.engine.start(&container, options).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);

@@ -2,7 +2,7 @@
 //! forks; it waits for all conditions at once, woken by what happens.
 
 use std::collections::BTreeSet;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use rbox_engine::engine::{Engine, Happenings, StartOptions};
@@ -27,6 +27,8 @@ pub(super) struct Starting<'a> {
     pub(super) until: Option<&'a Service>,
     /// How long all may take.
     pub(super) patience: Option<Duration>,
+    /// What the caller has open that is none of the containers' monitors' business.
+    pub(super) leave: &'a [BorrowedFd<'a>],
 }
 
 /// What was said of which container.
@@ -158,7 +160,7 @@ impl Starting<'_> {
                 self.narrator.tell(Thing::Container, &made.name, Stage::Error);
                 RunError::of_container(&made.name, source)
             };
-            let leave = [happenings.as_fd()];
+            let leave = [&[happenings.as_fd()], self.leave].concat();
             let options = StartOptions { leave: &leave, ..StartOptions::default() };
             self.engine.start(&container, options).map_err(failed)?;
             for hook in &service.post_start {

@@ -1,6 +1,7 @@
 //! `up`: from a project to containers that run.
 
 use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rbox_engine::engine::{Container, Engine, ObtainedImage, StopRequest};
@@ -29,7 +30,7 @@ pub trait ImageSource {
 /// How a project is brought up.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
-pub struct UpRequest {
+pub struct UpRequest<'a> {
     /// What is wanted besides what the files say.
     pub wanted: Wanted,
     /// Start what was made.
@@ -50,9 +51,11 @@ pub struct UpRequest {
     pub patience: Option<Duration>,
     /// A service that is not of the project and not started, but whose dependencies are waited for as if it were.
     pub until: Option<Box<Service>>,
+    /// What the caller has open that is none of the containers' monitors' business.
+    pub leave: &'a [BorrowedFd<'a>],
 }
 
-impl UpRequest {
+impl UpRequest<'_> {
     /// Make what is wanted and start it, and nothing else.
     pub fn started(wanted: Wanted) -> Self {
         Self {
@@ -66,6 +69,7 @@ impl UpRequest {
             wait: false,
             patience: None,
             until: None,
+            leave: &[],
         }
     }
 }
@@ -78,7 +82,7 @@ pub fn up(
     engine: &Engine,
     project: &Project,
     images: &dyn ImageSource,
-    request: &UpRequest,
+    request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
     let services: Vec<&Service> = crate::plan::in_order(project);
@@ -95,6 +99,7 @@ pub fn up(
         wait: request.wait,
         until: request.until.as_deref(),
         patience: request.patience,
+        leave: request.leave,
     };
     starting.start()?;
     if request.wait { starting.wait_until_ready() } else { Ok(()) }
@@ -105,7 +110,7 @@ fn converge(
     engine: &Engine,
     project: &Project,
     images: &BTreeMap<String, ObtainedImage>,
-    request: &UpRequest,
+    request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<Converged, RunError> {
     let alone = engine.lock_project(&project.name)?;
@@ -127,6 +132,7 @@ fn converge(
         rolling: request.rolling,
         start: request.start,
         alone: &alone,
+        leave: request.leave,
         observed: &observed,
     };
     let converged = converging.carry_out(plan)?;
@@ -186,7 +192,7 @@ fn orphans(
     engine: &Engine,
     project: &Project,
     observed: &Observed,
-    request: &UpRequest,
+    request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
     let known =
@@ -211,7 +217,7 @@ fn stop_dependents(
     engine: &Engine,
     project: &Project,
     converged: &Converged,
-    request: &UpRequest,
+    request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
     for service in project.services.values() {
