@@ -297,7 +297,10 @@ fn a_command_runs_in_a_container_of_its_own() {
     // It belongs to the project, and is none of the service's own.
     project.done(&["up", "-d"]);
     assert_eq!(project.inspect("web")["State"]["Running"], true);
-    project.done(&["down", "-v", "-t", "0"]);
+    // It goes when everything is to.
+    project.done(&["down", "-t", "0"]);
+    assert_eq!(project.names(), [name.replace(&format!("{}-", project.name), "")]);
+    project.done(&["down", "-v", "-t", "0", "--remove-orphans"]);
     assert!(project.names().is_empty());
 }
 
@@ -451,6 +454,10 @@ fn a_killed_up_is_gone_on_with() {
             .count(),
         1
     );
+    // The name that a container has while it takes the place of another.
+    t.ok(["rename", &project.container("web"), &format!("0123456789ab_{}", project.container("web"))]);
+    project.done(&["up", "-d"]);
+    assert_eq!(project.names(), ["db-1", "migrate-1", "web-1"]);
     project.done(&["down", "-v"]);
     assert!(project.names().is_empty());
 }
@@ -785,4 +792,88 @@ fn votes_go_from_one_tier_to_the_other() {
     assert_ne!(reached.code, 0, "{}", reached.stdout);
     project.done(&["--profile", "*", "down", "-v", "--rmi", "local"]);
     assert!(project.names().is_empty());
+}
+
+/// A rolling update that fails keeps nobody else from running, and leaves the container that it was to replace.
+#[test]
+fn a_rolling_update_that_fails_is_of_one_service() {
+    let Some(t) = Test::start() else { return };
+    let file = |level: usize, check: &str| {
+        format!(
+            "services:
+  cache:
+    image: busybox
+    command: [sh, -c, \"{OBEYS}\"]
+    environment: {{LEVEL: '{level}'}}
+    network_mode: none
+  web:
+    image: busybox
+    command: [sh, -c, \"{OBEYS}\"]
+    environment: {{LEVEL: '{level}', DB_PASSWORD: 'secret{level}'}}
+    healthcheck: {{test: '{check}', interval: 200ms, retries: 1}}
+"
+        )
+    };
+    let project = Project::new(&t, &file(1, "true"));
+    project.done(&["up", "-d", "--wait"]);
+    let web = project.id("web");
+    project.write("compose.yaml", &file(2, "false"));
+    let out = project.run(&["up", "-d", "--rolling"]).code(1);
+    assert!(
+        out.stderr.contains("the one before it goes on") && !out.stderr.contains("secret2"),
+        "{}",
+        out.stderr
+    );
+    assert_eq!((project.names(), project.id("web")), (vec!["cache-1".to_owned(), "web-1".to_owned()], web));
+    assert_eq!(t.status(&project.container("cache")), "running");
+    project.done(&["down"]);
+}
+
+#[test]
+fn what_cannot_be_is_refused_before_anything_is_made() {
+    let Some(t) = Test::start() else { return };
+    let refused = |text: &str, words: &[&str]| {
+        let project = Project::new(&t, text);
+        project.run(&["up", "-d"]).refused(1, words);
+        assert!(project.names().is_empty() && !t.ok(["network", "ls"]).contains(&project.name));
+    };
+    refused(
+        "services: {a: {image: busybox, deploy: {replicas: 4294967296}}}",
+        &["cannot have 4294967296 containers"],
+    );
+    refused("services: {a: {provider: {type: x}}}", &["\"a\": provider: rbox does not support this"]);
+    refused(
+        "services: {a: {image: busybox, runtime: nvidia}}",
+        &["\"a\": runtime: rbox does not support this"],
+    );
+    refused("services: {a: {image: busybox, ulimits: {nosuch: 3}}}", &["\"a\": ulimits"]);
+    refused("services: {}", &["no service selected"]);
+    for name in ["../x", "UP"] {
+        let out = t.rbox(["compose", "-p", name, "down"]);
+        assert!(out.code == 1 && out.stderr.contains("invalid project name"), "{name:?}: {}", out.stderr);
+    }
+}
+
+/// `--wait` looks at all once more before it says that all is well.
+#[test]
+fn what_ends_while_another_is_waited_for_is_noticed() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        &format!(
+            "services:
+  ends: {{image: busybox, command: [sh, -c, 'sleep 0.3; exit 4']}}
+  slow:
+    image: busybox
+    command: [sh, -c, \"{OBEYS}\"]
+    healthcheck: {{test: 'sleep 1', interval: 200ms, retries: 3}}
+"
+        ),
+    );
+    let out = project.run(&["up", "-d", "--wait"]).code(1);
+    let ends = project.container("ends");
+    assert!(out.stderr.contains(&format!("rbox: container {ends} exited (4)")), "{}", out.stderr);
+    let told = project.run(&["why", "ends"]).ok();
+    assert!(told.contains(&format!("{ends}: exited (4); 'rbox why {ends}' says why")), "{told}");
+    project.done(&["down"]);
 }

@@ -8,7 +8,7 @@ use crate::args::project::ProjectFlags;
 use crate::command::error::{Coded, NOT_DONE, message};
 use crate::command::global::Global;
 use crate::compose::graph::Graph;
-use crate::compose::project::{load, options};
+use crate::compose::project::{load, options, refused};
 
 /// The project that a command acts on.
 #[derive(Debug)]
@@ -26,11 +26,12 @@ impl Chosen {
     /// with what they depend on, are enabled.
     pub(crate) fn read(global: &Global, words: &[String]) -> anyhow::Result<Self> {
         let flags = &global.project;
-        let by_name = flags.project_name.is_some() && flags.files.is_empty();
+        let is_named = flags.project_name.as_ref().is_some_and(|name| !name.is_empty());
+        let by_name = is_named && flags.files.is_empty();
         let loaded = if by_name { None } else { loaded(flags, words)? };
         let name = match &loaded {
             Some(loaded) => loaded.project.name.clone(),
-            None => given_name(flags).unwrap_or_default(),
+            None => checked(given_name(flags).unwrap_or_default())?,
         };
         let observed = Observed::of(&global.engine, &name)?;
         let chosen = Self { name, loaded, observed };
@@ -114,7 +115,7 @@ impl Chosen {
 /// The project's name; the files are read only if nothing else says it.
 pub(crate) fn name(global: &Global) -> anyhow::Result<String> {
     match given_name(&global.project) {
-        Some(name) => Ok(name),
+        Some(name) => checked(name),
         None => Ok(load(&shallow(&global.project, &[])?)?.project.name),
     }
 }
@@ -144,11 +145,16 @@ fn shallow(flags: &ProjectFlags, words: &[String]) -> anyhow::Result<rbox_compos
     Ok(rbox_compose::Options { services: words.to_vec(), resolve_environment: false, ..options })
 }
 
+/// A name that a project can have.
+fn checked(name: String) -> anyhow::Result<String> {
+    rbox_compose::check_name(&name).map(|()| name).map_err(refused)
+}
+
 /// The name that the command line or a variable gives.
 fn given_name(flags: &ProjectFlags) -> Option<String> {
     let variable = || std::env::var("COMPOSE_PROJECT_NAME").ok();
-    let name = flags.project_name.clone().or_else(variable).filter(|name| !name.is_empty());
-    name.map(|name| name.to_lowercase())
+    let given = flags.project_name.clone().filter(|name| !name.is_empty());
+    given.or_else(variable).filter(|name| !name.is_empty())
 }
 
 /// A container's name without the project's, if it is the one that Compose gives.

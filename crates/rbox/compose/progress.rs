@@ -176,6 +176,8 @@ impl Progress {
     fn draw(&self, list: &mut List, whole: bool) {
         let Form::Terminal { colours } = self.form else { return };
         let (height, width) = terminal_size(io::stderr())
+            // A serial console may not know.
+            .filter(|(rows, columns)| *rows > 0 && *columns > 0)
             .map_or((24, 80), |(rows, columns)| (usize::from(rows), usize::from(columns)));
         let lines = list.lines(self.title, self.dry_run, width, colours);
         let fits = if whole { lines.len() } else { height.saturating_sub(1).max(2) };

@@ -173,6 +173,9 @@ impl Execute for Up {
 
 impl Up {
     fn check(&self, project: &Project) -> anyhow::Result<()> {
+        if project.services.is_empty() {
+            return Err(Coded { message: "no service selected".to_owned(), code: NOT_DONE }.into());
+        }
         let named = self.attach.iter().chain(&self.no_attach).chain(&self.exit_code_from);
         for name in named {
             if !project.services.contains_key(name) {

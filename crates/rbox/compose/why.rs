@@ -62,6 +62,10 @@ fn tell(text: &mut String, service: &Service, plan: &Plan, observed: &Observed) 
     let actions = plan.services.iter().filter(|one| one.service == service.name).flat_map(|one| &one.actions);
     for action in actions {
         match action {
+            Action::Keep(one) if !one.container.is_running() => {
+                let name = one.name();
+                let _ = writeln!(text, "  {name}: {}; 'rbox why {name}' says why", state(one));
+            }
             Action::Keep(one) => {
                 let _ = writeln!(text, "  {}: {}, as the files say", one.name(), state(one));
             }

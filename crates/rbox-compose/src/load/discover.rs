@@ -208,6 +208,17 @@ pub(crate) fn normal_name(name: &str) -> String {
     kept.trim_start_matches(['_', '-']).to_owned()
 }
 
+/// Refuses a name that no project can have.
+///
+/// # Errors
+/// It is none, or has letters that names have not.
+pub fn check_name(name: &str) -> Result<(), ComposeError> {
+    match name {
+        "" => Err(ComposeError::Invalid("project name must not be empty".to_owned())),
+        name => checked_name(name).map(drop),
+    }
+}
+
 /// Refuses a name that was asked for and cannot be one.
 pub(crate) fn checked_name(name: &str) -> Result<String, ComposeError> {
     if normal_name(name) == name {

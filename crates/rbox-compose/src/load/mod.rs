@@ -17,6 +17,7 @@ mod services;
 mod tree;
 mod whole;
 
+pub use discover::check_name;
 pub use options::Options;
 pub(crate) use project::whole;
 pub(crate) use whole::{Whole, bound};

@@ -22,8 +22,28 @@ pub struct Change {
     pub to: Option<Value>,
 }
 
+impl Change {
+    /// Whether its values are nobody's business who reads what `up` says, such as the log of a build.
+    fn is_secret(&self) -> bool {
+        const WORDS: [&str; 5] = ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"];
+        let name = self.path.rsplit('.').next().unwrap_or_default().to_uppercase();
+        let has_login = |value: &Option<Value>| {
+            let text = value.as_ref().map(Value::to_string).unwrap_or_default();
+            text.split_once("://").is_some_and(|(_, rest)| rest.contains('@'))
+        };
+        WORDS.iter().any(|word| name.contains(word)) || has_login(&self.from) || has_login(&self.to)
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_secret() {
+            return match (&self.from, &self.to) {
+                (None, _) => write!(f, "{} is new", self.path),
+                (_, None) => write!(f, "{} is gone", self.path),
+                _ => write!(f, "{} is another one now", self.path),
+            };
+        }
         match (&self.from, &self.to) {
             (None, Some(to)) => write!(f, "{} is new: {to}", self.path),
             (Some(from), None) => write!(f, "{} is gone: it was {from}", self.path),
@@ -171,6 +191,19 @@ fn compare(changes: &mut Vec<Change>, path: &str, from: Option<&Value>, to: Opti
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let change = |path: &str, from: &str, to: &str| {
+            Change { path: path.into(), from: Some(from.into()), to: Some(to.into()) }.to_string()
+        };
+        assert_eq!(
+            change("environment.DB_PASSWORD", "one", "two"),
+            "environment.DB_PASSWORD is another one now"
+        );
+        assert_eq!(change("environment.URL", "pg://u:p@db/x", "y"), "environment.URL is another one now");
+        assert_eq!(change("environment.LEVEL", "1", "2"), "environment.LEVEL: \"1\" is now \"2\"");
+    }
 
     #[test]
     fn a_change_names_its_field() {

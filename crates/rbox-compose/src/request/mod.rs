@@ -76,6 +76,8 @@ impl Making<'_> {
     fn refuse_unsupported(&self) -> Result<(), RunError> {
         let service = self.service;
         let unsupported = [
+            ("runtime", !matches!(service.runtime.as_str(), "" | "rbox" | "runc" | "io.containerd.runc.v2")),
+            ("isolation", !matches!(service.isolation.as_str(), "" | "default")),
             ("provider", service.provider.is_some()),
             ("models", !service.models.is_empty()),
             ("use_api_socket", service.use_api_socket),
@@ -198,6 +200,26 @@ impl Making<'_> {
             mode => Err(self.refused("userns_mode", format_args!("{mode:?}: only host is supported"))),
         }
     }
+}
+
+/// Refuses what a service asks for that cannot be, before anything is made of the project.
+///
+/// # Errors
+/// As [`Making::request`].
+pub(crate) fn check(project: &Project, service: &Service) -> Result<(), RunError> {
+    // Whoever it shares something with will be there by then.
+    let peer = |_: &str| Some("0".repeat(64));
+    let making = Making {
+        project,
+        service,
+        number: 1,
+        name: container_name(project, service, 1),
+        image_id: "",
+        kept: &[],
+        peer: &peer,
+        aliases: true,
+    };
+    making.request().map(drop)
 }
 
 /// The name of a service's image: of the file, or of what is built for it.

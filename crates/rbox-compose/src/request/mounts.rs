@@ -98,7 +98,8 @@ impl Making<'_> {
         };
         Ok(MountKind::Bind {
             source: mount.source.clone(),
-            create: options.create_host_path,
+            // As with Compose: unless the file says otherwise.
+            create: mount.bind.as_ref().is_none_or(|bind| bind.create_host_path),
             propagation: options.propagation,
             recursive,
         })

@@ -9,7 +9,7 @@ use crate::error::RunError;
 use crate::model::Service;
 use crate::observed::Instance;
 use crate::plan::{Action, Cause, Plan};
-use crate::request::Kept;
+use crate::request::{Kept, container_name};
 
 impl Converging<'_> {
     /// Carries out what the plan says of containers. Nothing is started.
@@ -33,7 +33,8 @@ impl Converging<'_> {
     ) -> Result<Option<Made>, RunError> {
         match action {
             Action::Keep(instance) => {
-                let (id, name) = (instance.container.record.id.clone(), instance.name().to_owned());
+                let id = instance.container.record.id.clone();
+                let name = self.named_as_wanted(service, &instance);
                 if instance.container.is_active() {
                     self.narrator.tell(Thing::Container, &name, Stage::Running);
                 }
@@ -58,6 +59,23 @@ impl Converging<'_> {
         }
     }
 
+    /// The name of a container that stays. A command that was killed may have left it with the one that it had while it was made.
+    fn named_as_wanted(&self, service: &Service, instance: &Instance) -> String {
+        let wanted = container_name(self.project, service, instance.number);
+        if instance.name() == wanted {
+            return wanted;
+        }
+        let renamed = wanted.parse().ok().map(|name| self.engine.rename(&instance.container, &name));
+        if let Some(Ok(())) = renamed {
+            return wanted;
+        }
+        if let Some(Err(error)) = renamed {
+            self.narrator
+                .warn(&format!("container {} cannot be renamed to {wanted}: {error}", instance.name()));
+        }
+        instance.name().to_owned()
+    }
+
     /// The new container is made before the old one goes: whatever kills this, one of the two has the anonymous volumes.
     fn replace(
         &self,
@@ -65,14 +83,27 @@ impl Converging<'_> {
         old: &Instance,
         name: String,
         why: &[Cause],
-        converged: &Converged,
+        converged: &mut Converged,
     ) -> Result<Made, RunError> {
         self.narrator.tell(Thing::Container, &name, Stage::Recreate);
         self.narrator.because(&name, why);
         if self.start && (self.rolling || rolling::is_wanted(service)) && rolling::is_possible(service, old) {
-            let made = self.roll(service, old, &name, converged)?;
-            self.narrator.tell(Thing::Container, &name, Stage::Recreated);
-            return Ok(made);
+            return match self.roll(service, old, &name, converged) {
+                Ok(made) => {
+                    self.narrator.tell(Thing::Container, &name, Stage::Recreated);
+                    Ok(made)
+                }
+                // The former one goes on, and so do the other services; it is told at the end.
+                Err(error) => {
+                    self.narrator.tell(Thing::Container, &name, Stage::Error);
+                    converged.failed.get_or_insert(error);
+                    Ok(Made {
+                        id: old.container.record.id.clone(),
+                        name: old.name().to_owned(),
+                        is_kept: true,
+                    })
+                }
+            };
         }
         let record = &old.container.record;
         let kept = if self.renew_volumes { Vec::new() } else { Kept::of(&record.host.mounts) };

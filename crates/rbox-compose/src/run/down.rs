@@ -50,16 +50,13 @@ pub fn down(
     request: &DownRequest,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
-    let _alone = engine.lock_project(name)?;
+    let _alone = super::alone(engine, name, narrator)?;
     let observed = Observed::of(engine, name)?;
-    let is_known = |service: &str| {
-        project.is_none_or(|project| {
-            project.services.contains_key(service) || project.disabled_services.contains_key(service)
-        })
-    };
+    let is_known = |service: &str| project.is_none_or(|project| project.services.contains_key(service));
     let is_meant = |one: &&Instance| {
-        let named = request.services.is_empty() || request.services.contains(&one.service);
-        named && (request.remove_orphans || is_known(&one.service))
+        let is_named = request.services.is_empty() || request.services.contains(&one.service);
+        // Those of `run` and of services that are not meant are somebody's, and go only when everything is to.
+        is_named && (request.remove_orphans || (is_known(&one.service) && !one.one_off))
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
     let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();

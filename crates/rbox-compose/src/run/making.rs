@@ -54,6 +54,8 @@ pub(super) struct Converged {
     pub(super) containers: BTreeMap<String, Vec<Made>>,
     /// The services of which a container was made again.
     pub(super) replaced: BTreeSet<String>,
+    /// The first rolling update that failed: the container before it goes on.
+    pub(super) failed: Option<RunError>,
 }
 
 /// A container of a service.

@@ -12,7 +12,9 @@ mod things;
 mod up;
 mod waiting;
 
-use rbox_engine::engine::{Container, Engine, LogEntry, LogQuery, LogSink};
+use rbox_engine::engine::{Container, Engine, LogEntry, LogQuery, LogSink, ProjectLock};
+
+use rbox_engine::error::EngineError;
 
 use crate::plan::Cause;
 
@@ -116,6 +118,17 @@ pub trait Narrator: Sync {
     fn said(&self, container: &str, text: &str);
     /// What the user should know.
     fn warn(&self, text: &str);
+}
+
+/// The right to change a project. Who has to wait for another command is told so.
+pub(crate) fn alone(
+    engine: &Engine,
+    project: &str,
+    narrator: &dyn Narrator,
+) -> Result<ProjectLock, EngineError> {
+    engine.lock_project(project, &|| {
+        narrator.warn(&format!("another command changes project {project}: waiting for it"));
+    })
 }
 
 /// The last lines that a container has written, for the message that it failed.

@@ -55,13 +55,18 @@ impl Converging<'_> {
         let reached = take_reached(&mut request, old);
         let made = self.engine.create(request, image).map_err(failed)?;
         let made = Made { id: made.id, name: meanwhile, is_kept: false };
-        if let Err(error) = self.start_and_wait(&made) {
+        if let Err(error) = self.start_and_wait(service, &made) {
             let half = self.engine.container(made.id.as_str()).map_err(failed)?;
             let _ = self.engine.remove(&half, RemoveRequest { force: true, volumes: false });
             return Err(error);
         }
         let next = self.engine.container(made.id.as_str()).map_err(failed)?;
-        self.engine.hand_over(&old.container, &next, &reached).map_err(failed)?;
+        if let Err(source) = self.engine.hand_over(&old.container, &next, &reached) {
+            let _ = self.engine.remove(&next, RemoveRequest { force: true, volumes: false });
+            // What had been handed over leads to the former one again.
+            let _ = self.engine.reconcile_networks();
+            return Err(failed(source));
+        }
         self.engine.drain(&old.container, DRAINING);
         let stop = StopRequest { signal: None, timeout: self.timeout };
         self.engine.stop(&old.container, stop).map_err(failed)?;
@@ -73,7 +78,7 @@ impl Converging<'_> {
         Ok(Made { id: made.id, name: name.to_owned(), is_kept: false })
     }
 
-    fn start_and_wait(&self, made: &Made) -> Result<(), RunError> {
+    fn start_and_wait(&self, service: &Service, made: &Made) -> Result<(), RunError> {
         let failed = |source| RunError::of_container(&made.name, source);
         let happenings = self.engine.happenings()?;
         let container = self.engine.container(made.id.as_str()).map_err(failed)?;
@@ -83,10 +88,18 @@ impl Converging<'_> {
         self.engine.start(&container, options).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);
         let begin = Instant::now();
+        let has_checks = container.record.config.health_command().is_some();
+        let grace = grace(service);
         loop {
             let why = match ready(self.engine, made) {
+                // Nothing but its life says that it is fine: it has to live for a moment.
+                Far::Enough if !has_checks && begin.elapsed() < grace => {
+                    let _ = happenings.wait(Some(grace.saturating_sub(begin.elapsed())));
+                    continue;
+                }
                 Far::Enough => {
-                    self.narrator.tell(Thing::Container, &made.name, Stage::Healthy);
+                    let stage = if has_checks { Stage::Healthy } else { Stage::Started };
+                    self.narrator.tell(Thing::Container, &made.name, stage);
                     return Ok(());
                 }
                 Far::NotYet if begin.elapsed() < PATIENCE => {
@@ -106,6 +119,13 @@ impl Converging<'_> {
             return Err(RunError::NotReady(format!("{why}: the one before it goes on")));
         }
     }
+}
+
+/// How long a container without health checks has to live before it takes the place of another.
+fn grace(service: &Service) -> Duration {
+    let update = service.deploy.as_ref().and_then(|deploy| deploy.update_config.as_ref());
+    let given = update.map(|update| update.monitor).filter(|monitor| !monitor.is_zero());
+    given.unwrap_or(Duration::from_secs(1)).min(PATIENCE)
 }
 
 /// Takes out of a request what only one container can have. A label says what the container is for until it has that.

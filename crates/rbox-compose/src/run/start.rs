@@ -64,7 +64,8 @@ impl Starting<'_> {
     pub(super) fn wait_until_ready(&self) -> Result<(), RunError> {
         let happenings = self.engine.happenings()?;
         let begin = Instant::now();
-        let mut left: Vec<&Made> = self.converged.containers.values().flatten().collect();
+        let all: Vec<&Made> = self.converged.containers.values().flatten().collect();
+        let mut left = all.clone();
         for made in &left {
             self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);
         }
@@ -86,7 +87,12 @@ impl Starting<'_> {
             }
             left = still;
             if left.is_empty() {
-                return Ok(());
+                // One that was ready may have ended while another was waited for.
+                left = all.iter().copied().filter(|made| ready(self.engine, made) != Far::Enough).collect();
+                if left.is_empty() {
+                    return Ok(());
+                }
+                continue;
             }
             self.wait_for_more(&happenings, begin)?;
         }

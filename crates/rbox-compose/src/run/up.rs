@@ -85,11 +85,13 @@ pub fn up(
     request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
+    check(project)?;
     let services: Vec<&Service> = crate::plan::in_order(project);
     let images = images.images(&services)?;
-    let converged = converge(engine, project, &images, request, narrator)?;
+    let mut converged = converge(engine, project, &images, request, narrator)?;
+    let failed = converged.failed.take();
     if !request.start {
-        return Ok(());
+        return failed.map_or(Ok(()), Err);
     }
     let starting = Starting {
         engine,
@@ -102,7 +104,22 @@ pub fn up(
         leave: request.leave,
     };
     starting.start()?;
+    if let Some(error) = failed {
+        return Err(error);
+    }
     if request.wait { starting.wait_until_ready() } else { Ok(()) }
+}
+
+/// What can be refused before anything is pulled, built or made.
+fn check(project: &Project) -> Result<(), RunError> {
+    for service in project.services.values() {
+        if u32::try_from(service.replicas()).is_err() {
+            let why = format!("it cannot have {} containers", service.replicas());
+            return Err(RunError::Service { service: service.name.clone(), why });
+        }
+        crate::request::check(project, service)?;
+    }
+    Ok(())
 }
 
 /// Makes what is missing and makes again what has changed, alone: others wait.
@@ -113,7 +130,7 @@ fn converge(
     request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<Converged, RunError> {
-    let alone = engine.lock_project(&project.name)?;
+    let alone = super::alone(engine, &project.name, narrator)?;
     let networks = things::networks(engine, project, narrator)?;
     things::volumes(engine, project, narrator)?;
     let observed = Observed::of(engine, &project.name)?;
@@ -150,6 +167,7 @@ pub fn plan(
     images: BTreeMap<String, String>,
     wanted: &Wanted,
 ) -> Result<Plan, RunError> {
+    check(project)?;
     let store = engine.networks();
     let id = |name: &str| store.find(name).ok().map(|network| network.id);
     let networks = project

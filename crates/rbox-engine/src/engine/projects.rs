@@ -51,15 +51,24 @@ impl Happenings {
 }
 
 impl Engine {
-    /// Keeps others from changing the containers of a Compose project, as long as the answer is held.
+    /// Keeps others from changing the containers of a Compose project, as long as the answer is held. `waiting` is called when another
+    /// command does so now.
     ///
     /// # Errors
     /// Another command changes them for minutes, or was stopped meanwhile; or the lock's file cannot be made.
-    pub fn lock_project(&self, project: &str) -> Result<ProjectLock, EngineError> {
+    pub fn lock_project(&self, project: &str, waiting: &dyn Fn()) -> Result<ProjectLock, EngineError> {
+        if project.is_empty() || project.contains('/') {
+            return Err(EngineError::Invalid(format!("invalid project name {project:?}")));
+        }
         let path = self.paths.project_lock(project);
         let mut options = File::options();
         options.create(true).truncate(false).write(true).read(true);
         let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
+        let is_free = lock::try_take(&file, How::Exclusive);
+        if is_free.map_err(|errno| EngineError::file("lock", &path)(errno.into()))? {
+            return Ok(ProjectLock { file });
+        }
+        waiting();
         lock::take(&file, How::Exclusive, PATIENCE).map_err(EngineError::file("lock", &path))?;
         Ok(ProjectLock { file })
     }

@@ -39,6 +39,10 @@ pub(crate) fn hand_over(
     let fresh: Vec<PortMapping> = wanted.iter().filter(|mapping| !is_held(mapping)).cloned().collect();
     let taken: Vec<PublishedPort> =
         held.iter().copied().filter(|port| wanted.iter().any(|mapping| leads(mapping, port))).collect();
+    // What may be refused comes first: until then everything leads to the former one.
+    if !fresh.is_empty() {
+        crate::networks::change::publish(paths, next, &fresh)?;
+    }
     let mut change = Change::begin(paths, next)?;
     change.own_network()?;
     let record = &mut change.record;
@@ -48,7 +52,7 @@ pub(crate) fn hand_over(
             attachment.aliases.clone_from(&same.aliases);
         }
     }
-    record.host.ports = wanted.iter().filter(is_held).cloned().collect();
+    record.host.ports.extend(wanted.iter().filter(is_held).cloned());
     record.config.labels.extend(reached.labels.iter().cloned());
     record.config.labels.retain(|key, _| !reached.unlabel.contains(key));
     if let Some(live) = &mut change.live {
@@ -68,9 +72,6 @@ pub(crate) fn hand_over(
         change.live = Some(follow_name(paths, &change.record, live)?);
     }
     drop(change);
-    if !fresh.is_empty() {
-        crate::networks::change::publish(paths, next, &fresh)?;
-    }
     unname(paths, former)
 }
 
