@@ -401,7 +401,7 @@ fn lines_templates_and_filters() {
         (&["scope=swarm"], 0),
         (&[&*format!("container={name}")], 4),
         (&[&*format!("container={}", &id[..12])], 4),
-        (&["volume=none"], 0),
+        (&["volume=nosuch"], 0),
     ] {
         assert_eq!(count(filters), wanted, "{filters:?}");
     }
