@@ -18,6 +18,7 @@ mod commit;
 mod compat;
 mod compose;
 mod compose_existing;
+mod compose_stacks;
 mod compose_up;
 mod copy;
 mod cp;

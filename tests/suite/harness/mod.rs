@@ -5,6 +5,7 @@ mod command;
 mod disk;
 mod host;
 mod peer;
+mod project;
 mod pty;
 pub(crate) mod registry;
 mod tmux;
@@ -21,6 +22,7 @@ pub(crate) use command::{Cmd, Output, RAW};
 pub(crate) use disk::Disk;
 pub(crate) use host::Left;
 pub(crate) use peer::Peer;
+pub(crate) use project::Project;
 pub(crate) use pty::OnTerminal;
 pub(crate) use tmux::Tmux;
 
