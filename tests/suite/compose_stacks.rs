@@ -1,23 +1,11 @@
 //! `rbox compose` with stacks of real servers, as people have them.
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{Project, Test, patience, poll, wait_until};
-
-/// What an address answers to a request for its first page.
-fn page(address: &str) -> Option<Value> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(patience(Duration::from_secs(10)))).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-}
+use crate::harness::{Project, Test, page, poll, wait_until};
 
 const SHOP: &str = "x-health: &health {interval: 500ms, timeout: 5s, retries: 60}
 services:

@@ -155,12 +155,16 @@ fn what_fails_is_told_with_its_last_lines() {
     let refused = |service: &str, why: &str, said: &str| {
         let out = project.run(&["up", "-d", service]).code(1);
         let (why, name) = (why.replace("NAME", &project.name), &project.name);
-        assert!(out.stderr.contains(&format!("rbox: dependency failed to start: {why}\n")), "{}", out.stderr);
+        assert!(out.stderr.contains(&format!("rbox: {why}\n")), "{}", out.stderr);
         assert!(out.stderr.contains(&said.replace("NAME", name)), "{}", out.stderr);
     };
-    refused("a", "container NAME-db-1 exited (3)", "NAME-db-1  | no disk\n");
-    refused("b", "container NAME-sick-1 is unhealthy", "NAME-sick-1  | not yet\n");
-    refused("c", "container NAME-init-1 didn't complete successfully: exit 4", "");
+    refused("a", "dependency failed to start: container NAME-db-1 exited (3)", "NAME-db-1  | no disk\n");
+    refused(
+        "b",
+        "dependency failed to start: container NAME-sick-1 is unhealthy",
+        "NAME-sick-1  | not yet\n",
+    );
+    refused("c", "service \"init\" didn't complete successfully: exit 4", "");
     let told = project.done(&["up", "-d", "d"]);
     assert!(told.contains("optional dependency \"init\" failed to start"), "{told}");
     let out = project.run(&["up", "-d", "--wait", "--wait-timeout", "1", "init"]).code(1);
@@ -589,5 +593,63 @@ fn what_ends_while_another_is_waited_for_is_noticed() {
     assert!(out.stderr.contains(&format!("rbox: container {ends} exited (4)")), "{}", out.stderr);
     let told = project.run(&["why", "ends"]).ok();
     assert!(told.contains(&format!("{ends}: exited (4); 'rbox why {ends}' says why")), "{told}");
+    project.done(&["down"]);
+}
+
+/// What a service depends on is not judged by an earlier life: after a stop all come up again, in order.
+#[test]
+fn what_was_stopped_comes_up_again_in_order() {
+    let Some(t) = Test::start() else { return };
+    let check = "healthcheck: {test: [CMD, test, -e, /tmp/ok], interval: 20s}";
+    let service = |name: &str, on: &str| {
+        format!(
+            "  {name}:\n    image: busybox\n    command: [sh, -c, \"rm -f /tmp/ok; sleep 0.4; touch /tmp/ok; {OBEYS}\"]\n    {check}\n{on}"
+        )
+    };
+    let on = |name: &str| format!("    depends_on: {{{name}: {{condition: service_healthy}}}}\n");
+    let text = format!(
+        "services:\n{}{}{}",
+        service("cache", ""),
+        service("db", &on("cache")),
+        service("web", &on("db"))
+    );
+    let project = Project::new(&t, &text);
+    project.done(&["up", "-d"]);
+    project.done(&["stop"]);
+    project.done(&["up", "-d"]);
+    for name in ["cache", "db", "web"] {
+        assert_eq!(t.status(&project.container(name)), "running");
+    }
+    project.done(&["down"]);
+}
+
+/// A terminal of another size is no wish to end; Ctrl-C while something is waited for is one.
+#[test]
+fn an_attached_up_knows_one_signal_from_another() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(
+        &t,
+        &format!(
+            "services:
+  db:
+    image: busybox
+    command: [sh, -c, \"echo here; {OBEYS}\"]
+    healthcheck: {{test: 'exit 1', interval: 1h}}
+  web: {{image: busybox, command: [sh, -c, \"{OBEYS}\"], depends_on: {{db: {{condition: service_healthy}}}}}}
+"
+        ),
+    );
+    let running = project.cmd(&["up"]).spawn();
+    wait_until("the first one runs", || {
+        t.rbox(["inspect", "-f", "{{.State.Running}}", &project.container("db")]).stdout == "true\n"
+    });
+    t.listens(&project.container("db"));
+    running.signal("WINCH");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(t.status(&project.container("db")), "running");
+    running.signal("INT");
+    let out = running.finish(patience(Duration::from_secs(20))).code(130);
+    assert!(out.stdout.contains("db-1  | here\n") && out.stderr.contains("Gracefully stopping"), "{out:?}");
+    assert_eq!(t.status(&project.container("db")), "exited");
     project.done(&["down"]);
 }

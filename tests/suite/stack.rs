@@ -1,13 +1,13 @@
 //! A web server, an application, a cache and a database on two networks, wired with nothing but `rbox run`.
 
 use std::fmt::Write as _;
-use std::io::{Read, Write};
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, Peer, Test, patience, poll, wait_until};
+use crate::harness::{BUSYBOX, Peer, Test, page, patience, poll, wait_until};
 
 const REDIS: &str = "redis:7";
 const POSTGRES: &str = "postgres:15";
@@ -27,16 +27,6 @@ const SITE: &str = "server {
   }
 }
 ";
-
-/// The page, by way of nginx. None while something on the way does not answer.
-fn page(address: &str) -> Option<Value> {
-    let mut stream = TcpStream::connect(address).ok()?;
-    stream.set_read_timeout(Some(patience(Duration::from_secs(10)))).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
-}
 
 /// The containers' names, by tier, and where the page is.
 struct Stack<'a> {

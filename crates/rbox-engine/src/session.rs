@@ -146,6 +146,16 @@ impl SignalFd {
         let _ = SigSet::empty().thread_set_mask();
     }
 
+    /// Whether a signal came that asks this process to end: one that says no more than that the terminal has another size does not.
+    pub fn asks_to_end(&self) -> bool {
+        while let Some(signal) = self.next() {
+            if signal != Signal::SIGWINCH as i32 {
+                return true;
+            }
+        }
+        false
+    }
+
     /// The next signal that came, by its number.
     pub fn next(&self) -> Option<i32> {
         self.0.read_signal().ok().flatten().map(|info| info.ssi_signo as i32)

@@ -1,6 +1,7 @@
 //! An attached `up`: what the services write is shown until all have ended, or the user or one of them ends it.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -49,9 +50,8 @@ const INTERRUPTED: u8 = 130;
 
 /// Begins to show what the services write from now on.
 pub(crate) fn follow(global: &Global, project: &Project, shown: &Attached) -> anyhow::Result<Follower> {
-    let signals = SignalFd::new(Taken::Ending);
     if shown.services.is_empty() {
-        return Ok(Follower { child: None, signals });
+        return Ok(Follower { child: None, signals: SignalFd::new(Taken::Ending) });
     }
     let paths = global.engine.paths();
     let mut command = Command::new("/proc/self/exe");
@@ -65,9 +65,11 @@ pub(crate) fn follow(global: &Global, project: &Project, shown: &Attached) -> an
     command.args(shown.no_prefix.then_some("--no-log-prefix"));
     command.args(shown.timestamps.then_some("--timestamps"));
     command.args(&shown.services);
-    // Its input is what tells it to end. Signals of the terminal are for this process.
-    let child = command.stdin(Stdio::piped()).spawn().context("show what the services write")?;
-    Ok(Follower { child: Some(child), signals })
+    // Its input is what tells it to end. Signals of the terminal are for this process alone: what is written while all is stopped is
+    // shown as well.
+    let child = command.stdin(Stdio::piped()).process_group(0).spawn();
+    let child = child.context("show what the services write")?;
+    Ok(Follower { child: Some(child), signals: SignalFd::new(Taken::Ending) })
 }
 
 /// This moment, as `--since` reads it.
@@ -81,6 +83,11 @@ impl Follower {
     pub(crate) fn open(&self) -> Vec<BorrowedFd<'_>> {
         let input = self.child.as_ref().and_then(|child| child.stdin.as_ref()).map(AsFd::as_fd);
         input.into_iter().chain(self.signals.as_ref().map(AsFd::as_fd)).collect()
+    }
+
+    /// What the user asks this command to end with.
+    pub(crate) fn signals(&self) -> Option<&SignalFd> {
+        self.signals.as_ref()
     }
 
     /// Stays until all have ended, and ends the rest when it is to.
@@ -109,13 +116,24 @@ impl Follower {
             if instances.iter().all(|one| !one.container.is_active()) {
                 return Ok(0);
             }
-            if self.signals.as_ref().and_then(SignalFd::next).is_some() {
-                write_all(&mut std::io::stderr(), "Gracefully stopping... (press Ctrl+C again to force)\n")?;
-                self.stop_or_kill(global, project, ending)?;
-                return Err(Coded { message: String::new(), code: INTERRUPTED }.into());
+            if self.signals().is_some_and(SignalFd::asks_to_end) {
+                return self.interrupted(global, project, ending);
             }
-            happenings.wait(Some(Duration::from_millis(100))).context("wait for what happens")?;
+            let signals = self.signals().map(AsFd::as_fd);
+            happenings.wait(signals, None).context("wait for what happens")?;
         }
+    }
+
+    /// Stops all, since the user asked for that.
+    pub(crate) fn interrupted(
+        &self,
+        global: &Global,
+        project: &Project,
+        ending: &Ending,
+    ) -> anyhow::Result<u8> {
+        write_all(&mut std::io::stderr(), "Gracefully stopping... (press Ctrl+C again to force)\n")?;
+        self.stop_or_kill(global, project, ending)?;
+        Err(Coded { message: String::new(), code: INTERRUPTED }.into())
     }
 
     /// A second signal does what it does without this: what is stopped goes on being stopped by nobody, and is killed.
@@ -123,7 +141,7 @@ impl Follower {
         std::thread::scope(|scope| {
             let stopping = scope.spawn(|| stop_all(global, project, ending));
             while !stopping.is_finished() {
-                if self.signals.as_ref().and_then(SignalFd::next).is_some() {
+                if self.signals().is_some_and(SignalFd::asks_to_end) {
                     for one in own(&global.engine, project)? {
                         global.engine.begin_kill(&one.container);
                     }

@@ -4,19 +4,17 @@ use std::ffi::{OsStr, OsString};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
-use clap::{ArgAction, Parser};
+use clap::Parser;
 use rbox_compose::Instance;
-use rbox_engine::engine::CommitRequest;
-use rbox_engine::image::store::checked_name;
-use rbox_engine::spec::Reference;
 
 use crate::command::entry::Execute;
-use crate::command::error::{Coded, NOT_DONE, bad_input};
+use crate::command::error::{Coded, NOT_DONE};
 use crate::command::file::{check_directory, replace};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::progress::Progress;
 use crate::compose::stop::each;
+use crate::container::commit::CommitFlags;
 use crate::container::cp::split;
 use crate::container::export::warn_of_left_out;
 
@@ -212,24 +210,11 @@ impl Execute for Export {
     after_help = "Examples:\n  rbox compose commit web web:edited\n  rbox compose commit -m 'with curl' -c 'ENV LANG=C.UTF-8' --index 2 web"
 )]
 pub(crate) struct Commit {
-    /// Author
-    #[arg(short, long)]
-    author: Option<String>,
-    /// Apply a Dockerfile instruction to the image
-    #[arg(short, long, value_name = "INSTRUCTION")]
-    change: Vec<String>,
+    #[command(flatten)]
+    flags: CommitFlags,
     /// Which of the service's containers
     #[arg(long, value_name = "NUMBER")]
     index: Option<u32>,
-    /// Message
-    #[arg(short, long)]
-    message: Option<String>,
-    /// Pause the container meanwhile
-    #[arg(
-        short, long, default_value_t = true, default_missing_value = "true", num_args = 0..=1,
-        require_equals = true, action = ArgAction::Set
-    )]
-    pause: bool,
     /// The service
     service: String,
     /// The image's name
@@ -239,22 +224,13 @@ pub(crate) struct Commit {
 
 impl Execute for Commit {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let reference = self.reference.as_deref().filter(|name| !name.is_empty());
-        let reference = reference.map(Reference::parse).transpose().map_err(bad_input);
         not_done((|| {
             let chosen = Chosen::named(global)?;
             let one = chosen.running(&self.service, self.index)?;
-            let request = CommitRequest {
-                author: self.author,
-                message: self.message,
-                changes: self.change,
-                pause: self.pause,
-                reference: reference?.map(checked_name).transpose()?,
-            };
             let progress = Progress::new(&global.project, "Committing", false)?;
             let text = format!("Commit {}", one.name());
             progress.step(one.name(), &text, "Committing");
-            let committed = global.engine.commit(&one.container, request)?;
+            let committed = self.flags.commit(global, &one.container, self.reference.as_deref())?;
             progress.step(one.name(), &text, &format!("Committed as {}", committed.image.id));
             Ok(0)
         })())

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use rbox_compose::RunError;
 use rbox_compose::model::{Project, Service};
-use rbox_compose::run::ImageSource;
 use rbox_engine::engine::{ImageRequest, ObtainedImage, PullPolicy};
 
 use crate::args::platform::parse_platform;
@@ -40,25 +39,20 @@ pub(crate) struct Images<'a> {
     pub(crate) quiet_build: bool,
 }
 
-impl ImageSource for Images<'_> {
-    fn images(&self, services: &[&Service]) -> Result<BTreeMap<String, ObtainedImage>, RunError> {
+impl Images<'_> {
+    /// The images of the project's services, by the services' names.
+    pub(crate) fn all(&self) -> Result<BTreeMap<String, ObtainedImage>, RunError> {
         let mut images = BTreeMap::new();
         for service in in_build_order(self.project) {
-            if services.iter().any(|meant| meant.name == service.name) && !is_scaled_to_none(service) {
+            if !is_scaled_to_none(service) {
                 images.insert(service.name.clone(), self.image(service)?);
             }
         }
         Ok(images)
     }
-}
 
-/// A service of no container needs no image, and may name one that is nowhere.
-fn is_scaled_to_none(service: &Service) -> bool {
-    service.replicas() == 0 && service.build.is_none()
-}
-
-impl Images<'_> {
-    fn image(&self, service: &Service) -> Result<ObtainedImage, RunError> {
+    /// The image of one of them.
+    pub(crate) fn image(&self, service: &Service) -> Result<ObtainedImage, RunError> {
         let name = rbox_compose::image_name(self.project, service);
         let failed = |why: String| RunError::Build(format!("service {:?}: {why}", service.name));
         let platform = Some(service.platform.as_str()).filter(|platform| !platform.is_empty());
@@ -88,4 +82,9 @@ impl Images<'_> {
             When::Missing => policy == "build" || self.global.engine.images()?.find(name)?.is_none(),
         })
     }
+}
+
+/// A service of no container needs no image, and may name one that is nowhere.
+fn is_scaled_to_none(service: &Service) -> bool {
+    service.replicas() == 0 && service.build.is_none()
 }

@@ -5,14 +5,14 @@ use std::io::IsTerminal as _;
 use clap::Parser;
 use rbox_compose::model::{Project, Service};
 use rbox_compose::plan::Wanted;
-use rbox_compose::run::{self, ImageSource as _, OneOff, UpRequest};
+use rbox_compose::run::{self, OneOff, UpRequest};
 use rbox_engine::engine::{ContainerRecord, StartOptions};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::port::PortMapping;
 
 use crate::args::flags::environment;
 use crate::command::entry::Execute;
-use crate::command::error::{Coded, NOT_DONE, bad_input};
+use crate::command::error::bad_input;
 use crate::command::global::Global;
 use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
@@ -141,16 +141,13 @@ impl Run {
             flags.progress = Some("quiet".into());
         }
         let progress = Progress::new(&flags, "Running", false)?;
+        run::check(&project, &Wanted::default())?;
         if !self.no_deps {
             self.bring_up_dependencies(global, &project, &service, &progress)?;
         }
         project.services.insert(self.service.clone(), service);
         let service = &project.services[&self.service];
-        let image = self.images(global, &project, &progress).images(&[service])?.remove(&self.service);
-        let Some(image) = image else {
-            let message = format!("service {:?} is scaled to 0 and has no image here", self.service);
-            return Err(Coded { message, code: NOT_DONE }.into());
-        };
+        let image = self.images(global, &project, &progress).image(service)?;
         let record =
             run::one_off(&global.engine, &project, service, &image, self.one_off()?, &Shown(&progress))?;
         progress.leave();
@@ -186,7 +183,7 @@ impl Run {
             until: Some(Box::new(service.clone())),
             ..UpRequest::started(Wanted::default())
         };
-        Ok(run::up(&global.engine, &known, &images, &request, &Shown(progress))?)
+        Ok(run::up(&global.engine, &known, &images.all()?, &request, &Shown(progress))?)
     }
 
     /// Lays what was asked for over what the service says.

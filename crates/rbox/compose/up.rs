@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use clap::Parser;
+use rbox_compose::RunError;
 use rbox_compose::model::Project;
 use rbox_compose::plan::{Action, Plan, Recreate, Wanted};
 use rbox_compose::run::{self, Stage, Thing, UpRequest};
@@ -11,7 +12,7 @@ use rbox_compose::run::{self, Stage, Thing, UpRequest};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
-use crate::compose::attached::{Attached, Ending, Follower, follow};
+use crate::compose::attached::{Attached, Ending, follow};
 use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
@@ -156,17 +157,25 @@ impl Execute for Up {
             patience: self.wait_timeout.map(Duration::from_secs),
             until: None,
             leave: &[],
+            interrupt: None,
         };
         if making.dry_run {
             return tell_plan(global, &project, &request, "Running");
         }
-        let attached = !(self.detach || self.wait || self.no_start);
-        let follower = if attached { Some(follow(global, &project, &self.shown(&project))?) } else { None };
-        let leave = follower.as_ref().map(Follower::open).unwrap_or_default();
-        making.carry_out(global, &project, &UpRequest { leave: &leave, ..request }, self.quiet_build)?;
-        match follower {
-            Some(follower) => follower.wait(global, &project, &self.ending()),
-            None => Ok(0),
+        run::check(&project, &request.wanted)?;
+        let progress = Progress::new(&global.project, "Running", false)?;
+        let images = making.images(global, &project, &progress, self.quiet_build).all()?;
+        if self.detach || self.wait || self.no_start {
+            run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
+            return Ok(0);
+        }
+        let follower = follow(global, &project, &self.shown(&project))?;
+        let leave = follower.open();
+        let request = UpRequest { leave: &leave, interrupt: follower.signals(), ..request };
+        match run::up(&global.engine, &project, &images, &request, &Shown(&progress)) {
+            Ok(()) => follower.wait(global, &project, &self.ending()),
+            Err(RunError::Interrupted) => follower.interrupted(global, &project, &self.ending()),
+            Err(error) => Err(error.into()),
         }
     }
 }
@@ -176,7 +185,9 @@ impl Up {
         if project.services.is_empty() {
             return Err(Coded { message: "no service selected".to_owned(), code: NOT_DONE }.into());
         }
-        let named = self.attach.iter().chain(&self.no_attach).chain(&self.exit_code_from);
+        let scales = scales(&self.making.scale)?;
+        let named =
+            self.attach.iter().chain(&self.no_attach).chain(&self.exit_code_from).chain(scales.keys());
         for name in named {
             if !project.services.contains_key(name) {
                 return Err(no_service(name));
@@ -280,24 +291,6 @@ impl MakingFlags {
             quiet_build,
         }
     }
-
-    fn carry_out(
-        &self,
-        global: &Global,
-        project: &Project,
-        request: &UpRequest<'_>,
-        quiet_build: bool,
-    ) -> anyhow::Result<()> {
-        for name in request.wanted.scale.keys() {
-            if !project.services.contains_key(name) {
-                return Err(no_service(name));
-            }
-        }
-        let progress = Progress::new(&global.project, "Running", false)?;
-        let images = self.images(global, project, &progress, quiet_build);
-        run::up(&global.engine, project, &images, request, &Shown(&progress))?;
-        Ok(())
-    }
 }
 
 /// `--dry-run`.
@@ -385,7 +378,10 @@ impl Execute for Create {
         if self.making.dry_run {
             return tell_plan(global, &project, &request, "Creating");
         }
-        self.making.carry_out(global, &project, &request, false)?;
+        run::check(&project, &request.wanted)?;
+        let progress = Progress::new(&global.project, "Creating", false)?;
+        let images = self.making.images(global, &project, &progress, false).all()?;
+        run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
         Ok(0)
     }
 }
@@ -417,6 +413,7 @@ impl Execute for Scale {
         }
         let request = UpRequest::started(Wanted { scale, ..Wanted::default() });
         let progress = Progress::new(&global.project, "Running", false)?;
+        run::check(&project, &request.wanted)?;
         let images = Images {
             global,
             project: &project,
@@ -426,6 +423,7 @@ impl Execute for Scale {
             quiet_pull: false,
             quiet_build: false,
         };
+        let images = images.all()?;
         run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
         Ok(0)
     }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use rbox_compose::model::Condition;
+use rbox_compose::run::{self, Far};
 use rbox_compose::{Instance, Observed};
-use rbox_engine::engine::{Container, HealthStatus, Status};
+use rbox_engine::engine::Container;
 
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
@@ -20,14 +22,6 @@ pub(crate) struct Waiting<'a> {
     progress: &'a Progress,
     /// By who waits and for whom: whether it is over.
     known: BTreeMap<(String, String), bool>,
-}
-
-/// How far a service is.
-enum Far {
-    NotYet,
-    Enough,
-    /// It will not get there.
-    Never(String),
 }
 
 impl<'a> Waiting<'a> {
@@ -78,7 +72,7 @@ impl<'a> Waiting<'a> {
             Far::NotYet => (false, None),
             Far::Enough if edge.until == Until::Completed => (true, Some("Exited".to_owned())),
             Far::Enough => (true, Some("Healthy".to_owned())),
-            Far::Never(why) if edge.required => {
+            Far::Failed(why) if edge.required => {
                 let message = match edge.until {
                     Until::Completed => format!("service {other:?} {why}"),
                     _ => format!("dependency failed to start: {why}"),
@@ -87,7 +81,7 @@ impl<'a> Waiting<'a> {
                 self.progress.leave();
                 return Err(Coded { message, code: NOT_DONE }.into());
             }
-            Far::Never(why) => {
+            Far::Failed(why) => {
                 warn(&format!("optional dependency {other:?}: {why}"));
                 (true, Some(format!("Skipped: optional dependency {other:?} failed to start")))
             }
@@ -112,7 +106,7 @@ impl<'a> Waiting<'a> {
             match far(&container, until) {
                 Far::Enough if until == Until::Completed => result = Far::Enough,
                 Far::NotYet if until != Until::Completed => result = Far::NotYet,
-                Far::Never(why) => return Far::Never(why),
+                Far::Failed(why) => return Far::Failed(why),
                 _ => {}
             }
         }
@@ -122,30 +116,11 @@ impl<'a> Waiting<'a> {
 
 /// How far one container is.
 fn far(container: &Container, until: Until) -> Far {
-    let name = &container.record.name;
-    let code = container.exit.as_ref().map_or(0, |exit| exit.exit_code);
-    let ended = container.status == Status::Exited;
     match until {
         Until::Started => Far::Enough,
-        Until::Completed if !ended => Far::NotYet,
-        Until::Completed if code == 0 => Far::Enough,
-        Until::Completed => Far::Never(format!("didn't complete successfully: exit {code}")),
-        Until::Healthy | Until::RunningOrHealthy => {
-            if ended {
-                return Far::Never(format!("container {name} exited ({code})"));
-            }
-            let has_checks = container.record.config.health_command().is_some();
-            match container.health.as_ref().map(|health| health.status) {
-                Some(HealthStatus::Healthy) => Far::Enough,
-                Some(HealthStatus::Unhealthy) => Far::Never(format!("container {name} is unhealthy")),
-                _ if has_checks => Far::NotYet,
-                _ if until == Until::Healthy => {
-                    Far::Never(format!("container {name} has no healthcheck configured"))
-                }
-                _ if container.status == Status::Running => Far::Enough,
-                _ => Far::NotYet,
-            }
-        }
+        Until::Completed => run::far(container, Condition::CompletedSuccessfully),
+        Until::Healthy => run::far(container, Condition::Healthy),
+        Until::RunningOrHealthy => run::ready(container),
     }
 }
 

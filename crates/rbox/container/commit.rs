@@ -1,7 +1,7 @@
 //! `rbox commit`.
 
 use clap::{ArgAction, Parser};
-use rbox_engine::engine::CommitRequest;
+use rbox_engine::engine::{CommitRequest, Committed, Container};
 use rbox_engine::image::store::checked_name;
 use rbox_engine::spec::Reference;
 
@@ -12,13 +12,9 @@ use crate::output::escape;
 use crate::output::lines::say;
 use crate::output::table::write_all;
 
-/// Create a new image from a container's changes
-#[derive(Debug, Parser)]
-#[command(
-    name = "commit",
-    after_help = "Examples:\n  rbox commit web web:edited\n  rbox commit -m 'with curl' -a 'Ann <ann@example.com>' web web:curl\n  rbox commit -c 'CMD [\"nginx\"]' -c 'ENV LANG=C.UTF-8' web web:2"
-)]
-pub(crate) struct Commit {
+/// What an image of a container is made with.
+#[derive(Debug, clap::Args)]
+pub(crate) struct CommitFlags {
     /// Author (e.g., "John Hannibal Smith <hannibal@a-team.com>")
     #[arg(short, long)]
     author: Option<String>,
@@ -34,6 +30,46 @@ pub(crate) struct Commit {
         require_equals = true, action = ArgAction::Set
     )]
     pause: bool,
+}
+
+impl CommitFlags {
+    /// Makes the image, named `reference` if that is not empty, and says what of the container is not in it.
+    pub(crate) fn commit(
+        self,
+        global: &Global,
+        container: &Container,
+        reference: Option<&str>,
+    ) -> anyhow::Result<Committed> {
+        let reference = reference.filter(|name| !name.is_empty());
+        let reference = reference.map(Reference::parse).transpose().map_err(bad_input)?;
+        let request = CommitRequest {
+            author: self.author,
+            message: self.message,
+            changes: self.change,
+            pause: self.pause,
+            reference: reference.map(checked_name).transpose()?,
+        };
+        let committed = global.engine.commit(container, request)?;
+        if let Some(first) = &committed.first_left_out {
+            let (count, first) = (committed.left_out, escape::text(first));
+            let line = format!(
+                "rbox: warning: {count} files are not in the image, for no layer can hold them, such as {first}\n"
+            );
+            write_all(&mut std::io::stderr(), &line)?;
+        }
+        Ok(committed)
+    }
+}
+
+/// Create a new image from a container's changes
+#[derive(Debug, Parser)]
+#[command(
+    name = "commit",
+    after_help = "Examples:\n  rbox commit web web:edited\n  rbox commit -m 'with curl' -a 'Ann <ann@example.com>' web web:curl\n  rbox commit -c 'CMD [\"nginx\"]' -c 'ENV LANG=C.UTF-8' web web:2"
+)]
+pub(crate) struct Commit {
+    #[command(flatten)]
+    flags: CommitFlags,
     /// Its name or id
     container: String,
     /// The image's name
@@ -43,24 +79,8 @@ pub(crate) struct Commit {
 
 impl Execute for Commit {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let reference = self.reference.as_deref().filter(|name| !name.is_empty());
-        let reference = reference.map(Reference::parse).transpose().map_err(bad_input)?;
-        let request = CommitRequest {
-            author: self.author,
-            message: self.message,
-            changes: self.change,
-            pause: self.pause,
-            reference: reference.map(checked_name).transpose()?,
-        };
         let container = global.engine.container(&self.container)?;
-        let committed = global.engine.commit(&container, request)?;
-        if let Some(first) = &committed.first_left_out {
-            let (count, first) = (committed.left_out, escape::text(first));
-            let line = format!(
-                "rbox: warning: {count} files are not in the image, for no layer can hold them, such as {first}\n"
-            );
-            write_all(&mut std::io::stderr(), &line)?;
-        }
+        let committed = self.flags.commit(global, &container, self.reference.as_deref())?;
         say(&committed.image.id.to_string())?;
         Ok(0)
     }

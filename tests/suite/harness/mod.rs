@@ -12,7 +12,8 @@ mod tmux;
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -451,6 +452,16 @@ pub(crate) fn poll(limit: Duration, mut question: impl FnMut() -> bool) -> bool 
 #[track_caller]
 pub(crate) fn wait_until(what: &str, question: impl FnMut() -> bool) {
     assert!(poll(Duration::from_secs(20), question), "not within 20 s: {what}");
+}
+
+/// What an address answers to a request for its first page, in JSON. None while something on the way does not answer.
+pub(crate) fn page(address: &str) -> Option<Value> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(patience(Duration::from_secs(10)))).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
 }
 
 /// `KEY: value` lines, as in /proc/PID/status.

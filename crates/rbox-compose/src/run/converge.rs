@@ -53,7 +53,7 @@ impl Converging<'_> {
                 self.replace(service, &old, name, &why, converged).map(Some)
             }
             Action::Remove(instance) => {
-                remove(self.engine, self.narrator, &instance, self.timeout, true)?;
+                remove(self.engine, self.narrator, &instance, self.timeout, false)?;
                 Ok(None)
             }
         }

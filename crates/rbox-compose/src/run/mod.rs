@@ -22,7 +22,8 @@ pub use down::{DownRequest, RemovedImages, down, stop};
 
 pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
-pub use up::{ImageSource, UpRequest, plan, up};
+pub use up::{UpRequest, check, plan, up};
+pub use waiting::{Far, far, ready};
 
 /// What something is done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -45,6 +45,7 @@ pub fn one_off(
     // Networks and volumes of this service alone: those of others are nobody's business now.
     let mut alone = project.clone();
     alone.services.retain(|name, _| *name == service.name);
+    let _alone = super::alone(engine, &project.name, narrator)?;
     let _networks = things::networks(engine, &alone, narrator)?;
     things::volumes(engine, &alone, narrator)?;
     let observed = Observed::of(engine, &project.name)?;

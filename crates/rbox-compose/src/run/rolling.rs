@@ -91,10 +91,11 @@ impl Converging<'_> {
         let has_checks = container.record.config.health_command().is_some();
         let grace = grace(service);
         loop {
-            let why = match ready(self.engine, made) {
+            let current = self.engine.container(made.id.as_str()).map_err(failed)?;
+            let why = match ready(&current) {
                 // Nothing but its life says that it is fine: it has to live for a moment.
                 Far::Enough if !has_checks && begin.elapsed() < grace => {
-                    let _ = happenings.wait(Some(grace.saturating_sub(begin.elapsed())));
+                    let _ = happenings.wait(None, Some(grace.saturating_sub(begin.elapsed())));
                     continue;
                 }
                 Far::Enough => {
@@ -103,7 +104,7 @@ impl Converging<'_> {
                     return Ok(());
                 }
                 Far::NotYet if begin.elapsed() < PATIENCE => {
-                    let _ = happenings.wait(Some(PATIENCE.saturating_sub(begin.elapsed())));
+                    let _ = happenings.wait(None, Some(PATIENCE.saturating_sub(begin.elapsed())));
                     continue;
                 }
                 Far::NotYet => {
@@ -112,7 +113,7 @@ impl Converging<'_> {
                 Far::Failed(why) => why,
             };
             self.narrator.tell(Thing::Container, &made.name, Stage::Error);
-            let said = said(self.engine, made);
+            let said = said(self.engine, &current);
             if !said.is_empty() {
                 self.narrator.said(&made.name, &said);
             }

@@ -2,10 +2,11 @@
 //! forks; it waits for all conditions at once, woken by what happens.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
-use rbox_engine::engine::{Engine, Happenings, StartOptions};
+use rbox_engine::engine::{Container, Engine, Happenings, StartOptions};
+use rbox_engine::session::SignalFd;
 
 use super::hooks::run_hook;
 use super::making::{Converged, Made};
@@ -25,6 +26,8 @@ pub(super) struct Starting<'a> {
     pub(super) wait: bool,
     /// A service that is not started, but whose dependencies are waited for as if it were.
     pub(super) until: Option<&'a Service>,
+    /// Asks to give up.
+    pub(super) interrupt: Option<&'a SignalFd>,
     /// How long all may take.
     pub(super) patience: Option<Duration>,
     /// What the caller has open that is none of the containers' monitors' business.
@@ -44,9 +47,12 @@ impl Starting<'_> {
         let mut told = Told::new();
         while !left.is_empty() {
             let before = left.len();
-            let mut still = Vec::new();
-            for service in left {
-                if self.may_start(service, &mut told)? {
+            let mut still: Vec<&Service> = Vec::new();
+            for (at, service) in left.iter().enumerate() {
+                // What a service depends on is looked at once it was started: before, it is as an earlier life left it.
+                let waits =
+                    |name: &String| still.iter().chain(&left[at + 1..]).any(|other| other.name == *name);
+                if !service.depends_on.keys().any(waits) && self.may_start(service, &mut told)? {
                     self.start_service(service, &happenings)?;
                 } else {
                     still.push(service);
@@ -72,15 +78,15 @@ impl Starting<'_> {
         loop {
             let mut still = Vec::new();
             for made in left {
-                match ready(self.engine, made) {
+                let container = self.current(made)?;
+                match ready(&container) {
                     Far::Enough => {
-                        let is_active = self.engine.current(&made.id).is_some_and(|one| one.is_active());
-                        let stage = if is_active { Stage::Healthy } else { Stage::Exited };
+                        let stage = if container.is_active() { Stage::Healthy } else { Stage::Exited };
                         self.narrator.tell(Thing::Container, &made.name, stage);
                     }
                     Far::NotYet => still.push(made),
                     Far::Failed(why) => {
-                        self.tell_failed(made);
+                        self.tell_failed(&container);
                         return Err(RunError::NotReady(why));
                     }
                 }
@@ -88,7 +94,11 @@ impl Starting<'_> {
             left = still;
             if left.is_empty() {
                 // One that was ready may have ended while another was waited for.
-                left = all.iter().copied().filter(|made| ready(self.engine, made) != Far::Enough).collect();
+                for made in &all {
+                    if ready(&self.current(made)?) != Far::Enough {
+                        left.push(made);
+                    }
+                }
                 if left.is_empty() {
                     return Ok(());
                 }
@@ -98,11 +108,17 @@ impl Starting<'_> {
         }
     }
 
-    fn tell_failed(&self, made: &Made) {
-        self.narrator.tell(Thing::Container, &made.name, Stage::Error);
-        let said = said(self.engine, made);
+    fn current(&self, made: &Made) -> Result<Container, RunError> {
+        let current = self.engine.current(&made.id);
+        current.ok_or_else(|| RunError::NotFound(format!("container {} was removed meanwhile", made.name)))
+    }
+
+    fn tell_failed(&self, container: &Container) {
+        let name = container.record.name.as_str();
+        self.narrator.tell(Thing::Container, name, Stage::Error);
+        let said = said(self.engine, container);
         if !said.is_empty() {
-            self.narrator.said(&made.name, &said);
+            self.narrator.said(name, &said);
         }
     }
 
@@ -113,8 +129,8 @@ impl Starting<'_> {
             return Err(RunError::NotReady(format!("application not healthy after {seconds}s")));
         }
         // What ends a wait otherwise than by its time is looked at again anyway.
-        let _ = happenings.wait(left);
-        Ok(())
+        let _ = happenings.wait(self.interrupt.map(AsFd::as_fd), left);
+        if self.interrupt.is_some_and(SignalFd::asks_to_end) { Err(RunError::Interrupted) } else { Ok(()) }
     }
 
     /// Whether all that a service depends on is far enough.
@@ -133,15 +149,21 @@ impl Starting<'_> {
                         self.narrator.tell(Thing::Container, &made.name, stage);
                     }
                 };
-                match far(self.engine, made, condition) {
+                let container = self.current(made)?;
+                match far(&container, condition) {
                     Far::Enough => tell(stage_of(condition)),
                     Far::NotYet => {
                         tell(Stage::Waiting);
                         return Ok(false);
                     }
                     Far::Failed(why) if dependency.required => {
-                        self.tell_failed(made);
-                        return Err(RunError::Dependency(why));
+                        self.tell_failed(&container);
+                        return Err(match condition {
+                            Condition::CompletedSuccessfully => {
+                                RunError::NotReady(format!("service {name:?} {why}"))
+                            }
+                            _ => RunError::Dependency(why),
+                        });
                     }
                     Far::Failed(why) => {
                         self.narrator.warn(&format!("optional dependency {name:?} failed to start: {why}"));
@@ -154,11 +176,8 @@ impl Starting<'_> {
 
     fn start_service(&self, service: &Service, happenings: &Happenings) -> Result<(), RunError> {
         for made in self.converged.containers.get(&service.name).into_iter().flatten() {
-            let container = self.engine.current(&made.id);
-            let Some(container) = container else {
-                return Err(RunError::NotFound(format!("container {} was removed meanwhile", made.name)));
-            };
-            if container.is_active() || (made.is_kept && self.is_done(service, made)) {
+            let container = self.current(made)?;
+            if container.is_active() || (made.is_kept && self.is_done(service, &container)) {
                 continue;
             }
             self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
@@ -178,12 +197,12 @@ impl Starting<'_> {
     }
 
     /// Whether it is a one-shot whose work is done: it ended with 0 by itself, and nothing of it has changed.
-    fn is_done(&self, service: &Service, made: &Made) -> bool {
+    fn is_done(&self, service: &Service, container: &Container) -> bool {
         let is_waited_for = self.project.services.values().chain(self.until).any(|other| {
             let on = other.depends_on.get(&service.name);
             on.is_some_and(|on| on.condition == Condition::CompletedSuccessfully)
         });
-        let exit = self.engine.current(&made.id).and_then(|container| container.exit);
+        let exit = container.exit.as_ref();
         let ended = exit.is_some_and(|exit| exit.exit_code == 0 && !exit.stopped && exit.started.is_some());
         (self.wait || is_waited_for) && ended
     }

@@ -5,6 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rbox_engine::engine::{Container, Engine, ObtainedImage, StopRequest};
+use rbox_engine::session::SignalFd;
 use rbox_spec::given::{Content, GivenFile};
 use rbox_spec::id::ContainerId;
 
@@ -17,15 +18,6 @@ use crate::model::{Project, Service};
 use crate::observed::Observed;
 use crate::plan::{Outside, Plan, Wanted};
 use crate::request::Files;
-
-/// Where images come from: the store, a registry, or a build.
-pub trait ImageSource {
-    /// The images of these services, by the services' names.
-    ///
-    /// # Errors
-    /// One is not there, and cannot be pulled or built.
-    fn images(&self, services: &[&Service]) -> Result<BTreeMap<String, ObtainedImage>, RunError>;
-}
 
 /// How a project is brought up.
 #[derive(Clone, Debug)]
@@ -53,6 +45,8 @@ pub struct UpRequest<'a> {
     pub until: Option<Box<Service>>,
     /// What the caller has open that is none of the containers' monitors' business.
     pub leave: &'a [BorrowedFd<'a>],
+    /// Asks to give up while something is waited for.
+    pub interrupt: Option<&'a SignalFd>,
 }
 
 impl UpRequest<'_> {
@@ -70,25 +64,23 @@ impl UpRequest<'_> {
             patience: None,
             until: None,
             leave: &[],
+            interrupt: None,
         }
     }
 }
 
-/// Brings a project up.
+/// Brings a project up, which was [checked](check). `images` are those of its services, by the services' names.
 ///
 /// # Errors
 /// The first thing that cannot be done. What was done stays, and the next call goes on with it.
 pub fn up(
     engine: &Engine,
     project: &Project,
-    images: &dyn ImageSource,
+    images: &BTreeMap<String, ObtainedImage>,
     request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
-    check(project)?;
-    let services: Vec<&Service> = crate::plan::in_order(project);
-    let images = images.images(&services)?;
-    let mut converged = converge(engine, project, &images, request, narrator)?;
+    let mut converged = converge(engine, project, images, request, narrator)?;
     let failed = converged.failed.take();
     if !request.start {
         return failed.map_or(Ok(()), Err);
@@ -102,6 +94,7 @@ pub fn up(
         until: request.until.as_deref(),
         patience: request.patience,
         leave: request.leave,
+        interrupt: request.interrupt,
     };
     starting.start()?;
     if let Some(error) = failed {
@@ -110,12 +103,21 @@ pub fn up(
     if request.wait { starting.wait_until_ready() } else { Ok(()) }
 }
 
-/// What can be refused before anything is pulled, built or made.
-fn check(project: &Project) -> Result<(), RunError> {
+/// Refuses what can be refused before anything is pulled, built or made.
+///
+/// # Errors
+/// A service asks for what cannot be.
+pub fn check(project: &Project, wanted: &Wanted) -> Result<(), RunError> {
     for service in project.services.values() {
+        let refused = |why| RunError::Service { service: service.name.clone(), why };
         if u32::try_from(service.replicas()).is_err() {
-            let why = format!("it cannot have {} containers", service.replicas());
-            return Err(RunError::Service { service: service.name.clone(), why });
+            return Err(refused(format!("it cannot have {} containers", service.replicas())));
+        }
+        if wanted.count(service) > 1 && !service.container_name.is_empty() {
+            let name = &service.container_name;
+            return Err(refused(format!(
+                "several containers cannot have the name {name:?}: take container_name out"
+            )));
         }
         crate::request::check(project, service)?;
     }
@@ -167,7 +169,7 @@ pub fn plan(
     images: BTreeMap<String, String>,
     wanted: &Wanted,
 ) -> Result<Plan, RunError> {
-    check(project)?;
+    check(project, wanted)?;
     let store = engine.networks();
     let id = |name: &str| store.find(name).ok().map(|network| network.id);
     let networks = project

@@ -41,12 +41,12 @@ impl AsFd for Happenings {
 }
 
 impl Happenings {
-    /// Waits until something has happened since the last call, or half a second or `at_most` is over.
+    /// Waits until something has happened since the last call, `other` is readable, or half a second or `at_most` is over.
     ///
     /// # Errors
     /// Of poll(2) and read(2).
-    pub fn wait(&self, at_most: Option<Duration>) -> io::Result<()> {
-        self.0.wait(None, at_most)
+    pub fn wait(&self, other: Option<BorrowedFd<'_>>, at_most: Option<Duration>) -> io::Result<()> {
+        self.0.wait(other, at_most)
     }
 }
 
