@@ -12,6 +12,7 @@ mod binary;
 mod boot;
 mod build;
 mod build_elsewhere;
+mod build_trees;
 mod caller;
 mod catalogue;
 mod commit;

@@ -128,8 +128,10 @@ impl Builder<'_> {
         let path = self.word(stage, path)?;
         let dir = absolute(&stage.image.config.working_dir, &path);
         let dir = if dir == "/" { dir } else { dir.trim_end_matches('/').to_owned() };
-        stage.image.config.working_dir.clone_from(&dir);
-        let line = format!("WORKDIR {dir}");
+        // As BuildKit does, the image says an absolute path as it was written.
+        let told = if path.starts_with('/') { path } else { dir.clone() };
+        let line = format!("WORKDIR {told}");
+        stage.image.config.working_dir = told;
         if dir == "/" {
             stage.note(line);
             return Ok(());
@@ -340,10 +342,13 @@ impl Builder<'_> {
         } else {
             self.owner(&tree.root, &plan.chown)?
         };
-        let options = CopyOptions { owner, mode: plan.mode.clone(), time: self.epoch()? };
+        // With `--parents` what is copied has its directories with it.
+        let plain_top = !plan.items.iter().any(|item| matches!(item, Item::Tree { base: Some(_), .. }));
+        let options = CopyOptions { owner, mode: plan.mode.clone(), time: self.epoch()?, plain_top };
         let mut copier = Copier::new(&tree.root, options);
+        let destination = copier.resolved(Path::new(&plan.destination))?;
         for item in &plan.items {
-            write_item(&mut copier, plan, item)?;
+            write_item(&mut copier, plan, &destination, item)?;
         }
         drop(copier);
         Ok(tree.layer(self.transaction, self.newest()?)?)
@@ -473,8 +478,12 @@ fn is_archive(origin: &Origin, selected: &Selected) -> Result<bool, BuildError> 
     Ok(is_archive)
 }
 
-fn write_item(copier: &mut Copier<'_>, plan: &Plan, item: &Item) -> Result<(), BuildError> {
-    let destination = Path::new(&plan.destination);
+fn write_item(
+    copier: &mut Copier<'_>,
+    plan: &Plan,
+    destination: &Path,
+    item: &Item,
+) -> Result<(), BuildError> {
     let is_several = plan.items.len() > 1;
     let is_dir = plan.destination.ends_with('/') || is_several || copier.is_dir(destination);
     let place = |name: &OsStr| match (is_dir, destination.parent(), destination.file_name()) {
@@ -482,7 +491,9 @@ fn write_item(copier: &mut Copier<'_>, plan: &Plan, item: &Item) -> Result<(), B
         _ => (destination.to_owned(), name.to_owned()),
     };
     match item {
-        Item::Tree { selected, base } => write_tree(copier, plan, selected, base.as_deref(), &place)?,
+        Item::Tree { selected, base } => {
+            write_tree(copier, plan, (selected, base.as_deref()), destination, &place)?;
+        }
         Item::Text { name, text } => {
             let (dir, name) = place(OsStr::new(name));
             copier.text(&dir, &name, 0o644, text.as_bytes(), None)?;
@@ -529,8 +540,8 @@ fn unpack(copier: &Copier<'_>, source: &Source, selected: &Selected, to: &Path) 
 fn write_tree(
     copier: &mut Copier<'_>,
     plan: &Plan,
-    selected: &Selected,
-    base: Option<&Path>,
+    (selected, base): (&Selected, Option<&Path>),
+    destination: &Path,
     place: &dyn Fn(&OsStr) -> (PathBuf, std::ffi::OsString),
 ) -> Result<(), BuildError> {
     let Some(origin) = &plan.origin else { return Ok(()) };
@@ -545,7 +556,6 @@ fn write_tree(
         };
         !plan.exclude.as_ref().is_some_and(|exclude| exclude.matches(&below.to_string_lossy()))
     };
-    let destination = Path::new(&plan.destination);
     if let Some(base) = base {
         let below = selected.path.strip_prefix(base).unwrap_or(&selected.path);
         let mut above: Vec<&Path> =

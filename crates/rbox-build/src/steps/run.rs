@@ -116,7 +116,7 @@ impl Builder<'_> {
             cmd: command.words.clone(),
             env,
             user: stage.image.config.user.clone(),
-            working_dir: stage.image.config.working_dir.clone(),
+            working_dir: super::absolute("/", &stage.image.config.working_dir),
             ..ContainerConfig::default()
         };
         let request = StepRequest {

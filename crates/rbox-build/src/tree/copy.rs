@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 use rbox_engine::engine::unpack_archive;
 use rbox_sys::file::open_in_root;
@@ -29,6 +30,8 @@ pub(crate) struct CopyOptions {
     pub(crate) mode: Option<Chmod>,
     /// The time that new things have, instead of their own.
     pub(crate) time: Option<i64>,
+    /// A new directory that the contents of another come into is as any that is made on the way; without, it is like that one.
+    pub(crate) plain_top: bool,
 }
 
 /// Writes into a tree.
@@ -44,7 +47,15 @@ struct Open {
     /// Below what is copied.
     path: PathBuf,
     fd: OwnedFd,
-    finish: Option<(u32, Owner, Times)>,
+    finish: Option<Finish>,
+}
+
+/// What a directory is to be like once all is in it.
+#[derive(Clone, Copy)]
+struct Finish {
+    /// None: as it is.
+    owner_and_mode: Option<(Owner, u32)>,
+    times: Times,
 }
 
 #[derive(Clone, Copy)]
@@ -105,6 +116,45 @@ impl<'a> Copier<'a> {
         self.options.owner.unwrap_or(Owner { uid: 0, gid: 0 })
     }
 
+    /// The mode of the same: as with BuildKit, that of `--chmod` if it is a number.
+    fn mode_of_new(&self) -> u32 {
+        match self.options.mode {
+            Some(Chmod::Octal(mode)) => mode & 0o777,
+            _ => 0o755,
+        }
+    }
+
+    /// Where a path leads in the tree: links are followed, the last one as well, also when nothing is there.
+    pub(crate) fn resolved(&self, path: &Path) -> Result<PathBuf, TreeError> {
+        const MOST_LINKS: usize = 255;
+        let mut at = PathBuf::from("/");
+        let parts = |path: &Path| clean_parts(path).into_iter().rev().collect::<Vec<_>>();
+        let mut left = parts(path);
+        let mut links = 0;
+        while let Some(part) = left.pop() {
+            if part == ".." {
+                at.pop();
+                continue;
+            }
+            let dir = open_in_root(self.root, &at, OFlags::PATH | OFlags::DIRECTORY, 0);
+            let target = dir.ok().and_then(|dir| rustix::fs::readlinkat(&dir, &part, Vec::new()).ok());
+            let Some(target) = target else {
+                at.push(part);
+                continue;
+            };
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(TreeError::system("resolve", path)(Errno::LOOP));
+            }
+            let target = PathBuf::from(OsStr::from_bytes(target.as_bytes()));
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            left.extend(parts(&target));
+        }
+        Ok(at)
+    }
+
     /// Copies what is in a directory into `to`.
     pub(crate) fn contents(
         &mut self,
@@ -114,8 +164,9 @@ impl<'a> Copier<'a> {
         wanted: &dyn Fn(&Path) -> bool,
     ) -> Result<(), TreeError> {
         let is_new = !self.is_dir(to);
-        let fd = self.make_dirs(to, 0o755, self.owner_of_new())?;
-        let finish = if is_new { self.of_selected(source, selected)? } else { None };
+        let fd = self.make_dirs(to, self.mode_of_new(), self.owner_of_new())?;
+        let finish =
+            if is_new || self.options.plain_top { self.of_selected(source, selected)? } else { None };
         let mut stack = vec![Open { path: PathBuf::new(), fd, finish }];
         source.walk(selected, &mut |entry| {
             let below = entry.path.strip_prefix(&selected.path).unwrap_or(entry.path);
@@ -130,18 +181,17 @@ impl<'a> Copier<'a> {
         Ok(())
     }
 
-    /// What a new directory is to be like that has the contents of another.
-    fn of_selected(
-        &self,
-        source: &Source,
-        selected: &Selected,
-    ) -> Result<Option<(u32, Owner, Times)>, TreeError> {
+    /// What a directory is to be like that has the contents of another.
+    fn of_selected(&self, source: &Source, selected: &Selected) -> Result<Option<Finish>, TreeError> {
         if selected.path.as_os_str().is_empty() && source.is_context {
             return Ok(None);
         }
         let dir = source.open_dir(&selected.path)?;
         let stat = rustix::fs::fstat(&dir).map_err(TreeError::system("stat", &selected.path))?;
-        Ok(Some((self.mode_of(&stat, true), self.owner_of(source, &stat), self.times_of(&stat))))
+        let finish = self.finish_of(source, &stat);
+        // With BuildKit it gets no more than the time, and that also when it was there.
+        let owner_and_mode = finish.owner_and_mode.filter(|_| !self.options.plain_top);
+        Ok(Some(Finish { owner_and_mode, ..finish }))
     }
 
     /// Copies one thing that is no directory to `dir`, as `name`.
@@ -152,7 +202,7 @@ impl<'a> Copier<'a> {
         dir: &Path,
         name: &OsStr,
     ) -> Result<(), TreeError> {
-        let fd = self.make_dirs(dir, 0o755, self.owner_of_new())?;
+        let fd = self.make_dirs(dir, self.mode_of_new(), self.owner_of_new())?;
         let mut stack = vec![Open { path: PathBuf::new(), fd, finish: None }];
         source.walk(selected, &mut |entry| self.entry(source, entry, Path::new(name), dir, &mut stack))
     }
@@ -182,7 +232,7 @@ impl<'a> Copier<'a> {
         let (Some(dir), Some(name)) = (at.parent(), at.file_name().filter(|_| at != dir)) else {
             return Err(TreeError::Refused(format!("{:?} is no name for a file", name.to_string_lossy())));
         };
-        let parent = self.make_dirs(dir, 0o755, self.owner_of_new())?;
+        let parent = self.make_dirs(dir, self.mode_of_new(), self.owner_of_new())?;
         let mut file = create(&parent, name, &at)?;
         std::io::copy(&mut content, &mut file).map_err(TreeError::system("write", &at))?;
         let mode = self.options.mode.as_ref().map_or(mode, |change| change.apply(mode, false));
@@ -218,8 +268,7 @@ impl<'a> Copier<'a> {
         if entry.kind == EntryKind::Directory {
             let fd = make_dir(&parent.fd, name, &at)?;
             write_attributes(&fd, entry, &at)?;
-            let stat = entry.stat;
-            let finish = (self.mode_of(stat, true), self.owner_of(source, stat), self.times_of(stat));
+            let finish = self.finish_of(source, entry.stat);
             stack.push(Open { path: below.to_owned(), fd, finish: Some(finish) });
             return Ok(());
         }
@@ -235,8 +284,9 @@ impl<'a> Copier<'a> {
             let path = open.path.join(next);
             let at = to.join(&path);
             let fd = make_dir(&open.fd, next.as_os_str(), &at)?;
-            let now = Times { seconds: self.options.time.unwrap_or_else(now), nanoseconds: 0 };
-            stack.push(Open { path, fd, finish: Some((0o755, self.owner_of_new(), now)) });
+            let times = Times { seconds: self.options.time.unwrap_or_else(now), nanoseconds: 0 };
+            let finish = Finish { owner_and_mode: Some((self.owner_of_new(), 0o755)), times };
+            stack.push(Open { path, fd, finish: Some(finish) });
         }
         Ok(())
     }
@@ -309,6 +359,12 @@ impl<'a> Copier<'a> {
         Ok(true)
     }
 
+    /// What a directory is to be like that is a copy of this one.
+    fn finish_of(&self, source: &Source, stat: &Stat) -> Finish {
+        let owner_and_mode = Some((self.owner_of(source, stat), self.mode_of(stat, true)));
+        Finish { owner_and_mode, times: self.times_of(stat) }
+    }
+
     fn owner_of(&self, source: &Source, stat: &Stat) -> Owner {
         let own = if source.is_context {
             Owner { uid: 0, gid: 0 }
@@ -329,15 +385,25 @@ impl<'a> Copier<'a> {
     }
 }
 
+/// The names of a path, and `..` where it is.
+fn clean_parts(path: &Path) -> Vec<std::ffi::OsString> {
+    path.components()
+        .filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir))
+        .map(|part| part.as_os_str().to_owned())
+        .collect()
+}
+
 fn now() -> i64 {
     jiff::Timestamp::now().as_second()
 }
 
 fn finish_dir(open: &Open, to: &Path) -> Result<(), TreeError> {
-    let Some((mode, owner, times)) = open.finish else { return Ok(()) };
+    let Some(finish) = open.finish else { return Ok(()) };
     let at = to.join(&open.path);
-    give(&open.fd, owner, mode, &at)?;
-    set_times(&open.fd, times, &at)
+    if let Some((owner, mode)) = finish.owner_and_mode {
+        give(&open.fd, owner, mode, &at)?;
+    }
+    set_times(&open.fd, finish.times, &at)
 }
 
 fn make_dir(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<OwnedFd, TreeError> {

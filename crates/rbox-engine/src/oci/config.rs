@@ -170,9 +170,12 @@ fn namespaces(
     own.chain(of_others).collect()
 }
 
-/// PATH, HOSTNAME, TERM and HOME first; the image's and the user's win over them.
+/// PATH, HOSTNAME, TERM and HOME first; the image's and the user's win over them. A step of a build is not told its host's name.
 pub(crate) fn environment(record: &ContainerRecord, user: &ResolvedUser) -> Vec<String> {
-    let mut env = vec![DEFAULT_PATH.to_owned(), format!("HOSTNAME={}", record.config.hostname)];
+    let mut env = vec![DEFAULT_PATH.to_owned()];
+    if record.build_step.is_none() {
+        env.push(format!("HOSTNAME={}", record.config.hostname));
+    }
     if record.config.tty {
         env.push("TERM=xterm".to_owned());
     }

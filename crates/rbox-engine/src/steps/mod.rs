@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
 use rbox_spec::Kind;
-use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver};
+use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver, NetworkMode};
 use rbox_sys::channel;
 
 use crate::changes::adopt;
@@ -100,6 +100,9 @@ fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineEr
     let StepRequest { layers, platform, mut config, mut host, dir } = request;
     if config.hostname.is_empty() {
         "buildkitsandbox".clone_into(&mut config.hostname);
+    }
+    if host.network == NetworkMode::None {
+        host.extra_hosts.push(format!("{}:127.0.0.1", config.hostname));
     }
     host.auto_remove = true;
     host.log_driver = LogDriver::None;
