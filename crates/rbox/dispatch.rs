@@ -18,11 +18,12 @@ use crate::args::project::ProjectFlags;
 use crate::command::entry::Entry;
 use crate::command::error::bad_input;
 use crate::command::error::report;
-use crate::command::error::{coded, not_done};
+use crate::command::error::{coded, in_json, not_done};
 pub(crate) use crate::command::global::Global;
 use crate::command::global::Warnings;
 use crate::command::interspersed::{booleans, end_options};
 use crate::commands::{COMMANDS, GROUPS};
+use crate::compose::progress;
 use crate::lacking;
 use crate::output::table;
 
@@ -99,7 +100,9 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
     if !NO_ROOT.contains(&own) {
         of_command(own, global.engine.paths().prepare().map_err(Into::into))?;
     }
-    of_command(own, (entry.run)(&matches, &global))
+    let result = of_command(own, (entry.run)(&matches, &global));
+    let for_programs = own.starts_with("compose ") && progress::is_json(&global.project);
+    if for_programs { in_json(result) } else { result }
 }
 
 /// What a command came to. Those whose exit codes are a program's end with 125 when rbox itself failed, wherever that was.

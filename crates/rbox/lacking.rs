@@ -67,7 +67,7 @@ const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
         ],
     ),
     ("volume ls", &["cluster"]),
-    ("network create", &["aux-address", "config-from", "config-only", "ingress", "ipam-opt"]),
+    ("network create", &["config-from", "config-only", "ingress", "ipam-opt"]),
     ("network connect", &["driver-opt", "link-local-ip"]),
 ];
 

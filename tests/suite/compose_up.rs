@@ -3,7 +3,10 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
+
+use serde_json::Value;
 
 use crate::harness::{OwnRoots, Project, Test, patience, rounds, wait_until};
 
@@ -164,6 +167,9 @@ fn what_fails_is_told_with_its_last_lines() {
         "dependency failed to start: container NAME-sick-1 is unhealthy",
         "NAME-sick-1  | not yet\n",
     );
+    // Not what it said when it was started the time before.
+    let out = project.run(&["up", "-d", "a"]).code(1);
+    assert_eq!(out.stderr.matches("-db-1  | no disk\n").count(), 1, "{}", out.stderr);
     refused("c", "service \"init\" didn't complete successfully: exit 4", "");
     let told = project.done(&["up", "-d", "d"]);
     assert!(told.contains("optional dependency \"init\" failed to start"), "{told}");
@@ -172,6 +178,10 @@ fn what_fails_is_told_with_its_last_lines() {
     project.run(&["up", "-d", "nosuch"]).refused(1, &["no such service: nosuch"]);
     project.run(&["up", "-d", "--scale", "nosuch=2"]).refused(1, &["no such service: nosuch"]);
     project.run(&["up", "-d", "--scale", "db"]).refused(1, &["Should be SERVICE=NUM"]);
+    let out = project.run(&["--progress", "json", "up", "-d", "c"]).code(1);
+    let last: Value = serde_json::from_str(out.stderr.lines().last().unwrap()).unwrap();
+    let why = "service \"init\" didn't complete successfully: exit 4";
+    assert_eq!(last, serde_json::json!({ "error": true, "message": why }));
     project.done(&["down", "-t", "0"]);
 }
 
@@ -566,6 +576,14 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     );
     refused("services: {a: {image: busybox, ulimits: {nosuch: 3}}}", &["\"a\": ulimits"]);
     refused("services: {}", &["no service selected"]);
+    // A FIFO gives what it has once, if ever: it is not waited for.
+    let dir = t.dir("pipe");
+    let pipe = dir.join("pipe").display().to_string();
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let text = format!(
+        "services: {{a: {{image: busybox, configs: [{{source: c, mode: 0440}}]}}}}\nconfigs: {{c: {{file: {pipe}}}}}"
+    );
+    refused(&text, &["\"a\": config \"c\"", "not a regular file"]);
     for name in ["../x", "UP"] {
         let out = t.rbox(["compose", "-p", name, "down"]);
         assert!(out.code == 1 && out.stderr.contains("invalid project name"), "{name:?}: {}", out.stderr);
@@ -652,4 +670,27 @@ fn an_attached_up_knows_one_signal_from_another() {
     assert!(out.stdout.contains("db-1  | here\n") && out.stderr.contains("Gracefully stopping"), "{out:?}");
     assert_eq!(t.status(&project.container("db")), "exited");
     project.done(&["down"]);
+}
+
+/// A monitor outlives the command that started it: a lock or a pipe of that one that it kept would stay as long as its container.
+#[test]
+fn monitors_have_nothing_of_the_command() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, &three());
+    let up = project.cmd(&["up"]).spawn();
+    wait_until("web runs", || {
+        t.rbox(["inspect", "-f", "{{.State.Running}}", &project.container("web")]).stdout == "true\n"
+    });
+    let live = t.suite.state.join("containers").join(project.id("web")).join("state.json");
+    let state: Value = serde_json::from_str(&fs::read_to_string(live).unwrap()).unwrap();
+    let mut alien: Vec<String> = fs::read_dir(format!("/proc/{}/fd", state["monitor"]))
+        .unwrap()
+        .filter_map(|entry| Some(fs::read_link(entry.unwrap().path()).ok()?.display().to_string()))
+        .filter(|open| open.contains("inotify") || open.contains("signalfd") || open.contains("compose-"))
+        .collect();
+    alien.sort();
+    assert!(alien.is_empty(), "{alien:?}");
+    up.signal("INT");
+    up.finish(patience(Duration::from_secs(20))).code(130);
+    project.done(&["down", "-v", "-t", "0"]);
 }

@@ -18,6 +18,7 @@ mod catalogue;
 mod commit;
 mod compat;
 mod compose;
+mod compose_apps;
 mod compose_existing;
 mod compose_stacks;
 mod compose_up;

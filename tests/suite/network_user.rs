@@ -197,7 +197,7 @@ fn create_refuses_what_cannot_be() {
     let (name, taken) = (t.name("n"), t.name("taken"));
     t.ok(["network", "create", "--subnet", "10.204.0.0/16", &taken]);
     let before = t.ok(["network", "ls", "-q"]);
-    let bad: [(&[&str], &[&str]); 12] = [
+    let bad: [(&[&str], &[&str]); 16] = [
         (&[], &["network"]),
         (&["a", "b"], &["b"]),
         (&["a/b"], &["a/b"]),
@@ -208,6 +208,10 @@ fn create_refuses_what_cannot_be() {
         (&["--gateway", "10.205.0.1", &name], &["10.205.0.1", "no matching subnet"]),
         (&["--subnet", "10.205.0.0/24", "--gateway", "10.206.0.1", &name], &["10.206.0.1"]),
         (&["--subnet", "10.205.0.0/24", "--ip-range", "10.206.0.0/25", &name], &["10.206.0.0/25"]),
+        (&["--aux-address", "x=10.205.0.9", &name], &["no matching subnet for aux-address 10.205.0.9"]),
+        (&["--subnet", "10.205.0.0/24", "--aux-address", "x=10.206.0.9", &name], &["10.206.0.9"]),
+        (&["--subnet", "10.205.0.0/24", "--aux-address", "x=10.205.0.1", &name], &["the gateway's"]),
+        (&["--subnet", "10.205.0.0/24", "--aux-address", "10.205.0.9", &name], &["NAME=IP"]),
         (&["-o", "com.docker.network.driver.mtu=many", &name], &["many"]),
         (&["-d", "overlay", &name], &["overlay"]),
     ];
@@ -452,4 +456,22 @@ fn questions_about_other_names_go_to_the_name_servers_given() {
     // On the default network, too.
     let conf = t.sh_with(["--dns", "192.0.2.53"], "cat /etc/resolv.conf");
     assert!(conf.contains("nameserver 127.0.0.11") && conf.contains("192.0.2.53"), "{conf}");
+}
+
+#[test]
+fn what_somebody_else_has_is_given_to_nobody() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("lab");
+    let aux = ["--aux-address", "printer=10.202.0.2", "--aux-address", "router=10.202.0.3"];
+    t.cmd(["network", "create", "--subnet", "10.202.0.0/29"]).args(&aux).args(&[name.as_str()]).run().code(0);
+    let ipam = &inspect(&t, &name)["IPAM"]["Config"][0];
+    assert_eq!(ipam["AuxiliaryAddresses"], json!({ "printer": "10.202.0.2", "router": "10.202.0.3" }));
+    let own = || t.ok(["run", "--rm", "--network", &name, "busybox", "hostname", "-i"]);
+    // More often than there are addresses.
+    for _ in 0..5 {
+        let ip = own();
+        assert!(["10.202.0.4", "10.202.0.5", "10.202.0.6"].contains(&ip.as_str()), "{ip}");
+    }
+    let asked = t.rbox(["run", "--rm", "--network", &name, "--ip", "10.202.0.3", "busybox", "true"]);
+    asked.refused(125, &["Address already in use", "auxiliary address \"router\""]);
 }

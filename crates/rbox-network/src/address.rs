@@ -21,12 +21,14 @@ use crate::error::{Error, Result};
 use crate::subnet::{Subnet, Subnet6};
 
 /// The addresses that containers of a network can be given.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Pool {
     first: u128,
     count: u32,
     /// The bridge's own, wherever in the range it is.
     gateway: u128,
+    /// Those that somebody else on the link has.
+    taken: Vec<u128>,
     six: bool,
 }
 
@@ -40,6 +42,7 @@ impl Pool {
             first: first.into(),
             count: (u64::from(last) + 1).saturating_sub(u64::from(first)).try_into().unwrap_or(u32::MAX),
             gateway: u32::from(gateway).into(),
+            taken: Vec::new(),
             six: false,
         }
     }
@@ -48,13 +51,26 @@ impl Pool {
     pub(crate) fn v6(subnet: Subnet6, gateway: Ipv6Addr) -> Self {
         let (first, last) = (u128::from(subnet.base()).saturating_add(1), u128::from(subnet.last()));
         let count = last.saturating_sub(first).saturating_add(1);
-        Self { first, count: count.min(u128::from(u32::MAX)) as u32, gateway: u128::from(gateway), six: true }
+        let count = count.min(u128::from(u32::MAX)) as u32;
+        Self { first, count, gateway: u128::from(gateway), taken: Vec::new(), six: true }
     }
 
-    /// The address number `index`, counted from 0; none for the gateway's place.
+    /// The same but for these.
+    pub(crate) fn without<'a>(mut self, taken: impl Iterator<Item = &'a IpAddr>) -> Self {
+        self.taken = taken
+            .filter(|ip| ip.is_ipv6() == self.six)
+            .map(|ip| match ip {
+                IpAddr::V4(ip) => u32::from(*ip).into(),
+                IpAddr::V6(ip) => u128::from(*ip),
+            })
+            .collect();
+        self
+    }
+
+    /// The address number `index`, counted from 0; none for the place of the gateway or of somebody else.
     fn address(&self, index: u32) -> Option<IpAddr> {
         let number = self.first.saturating_add(u128::from(index));
-        (number != self.gateway).then(|| match u32::try_from(number) {
+        (number != self.gateway && !self.taken.contains(&number)).then(|| match u32::try_from(number) {
             Ok(number) if !self.six => IpAddr::V4(number.into()),
             _ => IpAddr::V6(number.into()),
         })
@@ -284,6 +300,9 @@ mod tests {
         assert_eq!(all(&Pool::v4(subnet, lower, subnet.gateway())), ["10.1.2.2", "10.1.2.3"]);
         let point: Subnet = "10.1.2.0/31".parse().unwrap();
         assert!(all(&Pool::v4(point, None, point.gateway())).is_empty());
+        let others = ["10.1.2.2".parse().unwrap(), "fd00::1".parse().unwrap()];
+        let without = Pool::v4(subnet, lower, subnet.gateway()).without(others.iter());
+        assert_eq!(all(&without), ["10.1.2.3"]);
         let six: Subnet6 = "fd00::/126".parse().unwrap();
         assert_eq!(all(&Pool::v6(six, six.gateway())), ["fd00::2", "fd00::3"]);
         let low: Subnet6 = "::172.18.0.0/126".parse().unwrap();

@@ -59,6 +59,8 @@ pub struct Network {
     pub labels: BTreeMap<String, String>,
     /// Options of the driver.
     pub options: BTreeMap<String, String>,
+    /// Addresses that no container is given, by what somebody else on the link is called who has them.
+    pub auxiliary: BTreeMap<String, IpAddr>,
     /// Whether it has no default route.
     pub internal: bool,
     /// Whether containers may be attached by hand to what a swarm runs on it: kept, and without a meaning here.
@@ -66,7 +68,7 @@ pub struct Network {
 }
 
 impl Record for Network {
-    const STEPS: &'static [Step] = &[version_1];
+    const STEPS: &'static [Step] = &[version_1, version_2];
 }
 
 /// Before there were versions, fields came one by one. What may be missing is read as none.
@@ -76,6 +78,11 @@ fn version_1(record: &mut Map<String, Value>) {
     fill(record, "options", Value::Object(Map::new()));
     fill(record, "internal", false.into());
     fill(record, "attachable", false.into());
+}
+
+/// Addresses that no container is given.
+fn version_2(record: &mut Map<String, Value>) {
+    fill(record, "auxiliary", Value::Object(Map::new()));
 }
 
 impl Network {
@@ -104,7 +111,13 @@ impl Network {
     }
 
     pub(crate) fn pool(&self) -> Result<Pool> {
-        Ok(Pool::v4(self.range()?, self.ip_range, self.router()?))
+        Ok(Pool::v4(self.range()?, self.ip_range, self.router()?).without(self.auxiliary.values()))
+    }
+
+    /// The IPv6 addresses that containers can be given.
+    pub(crate) fn pool6(&self) -> Option<Pool> {
+        let (subnet, router) = self.six()?;
+        Some(Pool::v6(subnet, router).without(self.auxiliary.values()))
     }
 
     /// The largest packet, when the network sets it.
@@ -148,6 +161,12 @@ impl Network {
                 "invalid endpoint settings: no configured subnet or ip-range contain the IP address {ip}: network {name} has {subnet}"
             )))
         };
+        if let Some((name, _)) = self.auxiliary.iter().find(|(_, address)| **address == ip) {
+            return Err(Error::Invalid(format!(
+                "Address already in use: network {} keeps {ip} as its auxiliary address {name:?}",
+                self.name
+            )));
+        }
         match ip {
             IpAddr::V4(four) => {
                 let subnet = self.range()?;
@@ -186,6 +205,8 @@ pub struct NewNetwork {
     pub gateways: Vec<IpAddr>,
     /// `--ip-range`.
     pub ip_ranges: Vec<String>,
+    /// `--aux-address`.
+    pub auxiliary: BTreeMap<String, IpAddr>,
     /// `--ipv6`.
     pub ipv6: bool,
     /// `--internal`.
@@ -257,6 +278,26 @@ impl NewNetwork {
                 return Err(Error::Invalid(format!("no matching subnet for range {range}")));
             }
             once(&mut plan.ip_range, range, "range")?;
+        }
+        for (name, address) in &self.auxiliary {
+            let is_inside = match address {
+                IpAddr::V4(ip) => plan.subnet.is_some_and(|subnet| subnet.contains(*ip)),
+                IpAddr::V6(ip) => plan.subnet6.is_some_and(|subnet| subnet.contains(*ip)),
+            };
+            if !is_inside {
+                return Err(Error::Invalid(format!("no matching subnet for aux-address {address}")));
+            }
+            let router = match address {
+                IpAddr::V4(_) => plan.gateway.or(plan.subnet.map(|subnet| subnet.gateway())).map(IpAddr::V4),
+                IpAddr::V6(_) => {
+                    plan.gateway6.or(plan.subnet6.map(|subnet| subnet.gateway())).map(IpAddr::V6)
+                }
+            };
+            if router == Some(*address) {
+                return Err(Error::Invalid(format!(
+                    "aux-address {name}={address}: it is the gateway's address: name another --gateway"
+                )));
+            }
         }
         Ok(plan)
     }

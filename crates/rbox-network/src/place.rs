@@ -89,9 +89,9 @@ impl NetworkStore {
             }
             None => Ok(None),
             Some((subnet, gateway)) => {
+                let pool = network.pool6().unwrap_or_else(|| Pool::v6(subnet, gateway));
                 let in_range = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if subnet.contains(ip));
-                take(wish.ip6.map(IpAddr::V6), &Pool::v6(subnet, gateway), &in_range).map(|taken| match taken
-                {
+                take(wish.ip6.map(IpAddr::V6), &pool, &in_range).map(|taken| match taken {
                     IpAddr::V6(ip) => Some(Endpoint6 { ip, prefix: subnet.prefix(), gateway }),
                     IpAddr::V4(_) => None,
                 })

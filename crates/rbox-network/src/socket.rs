@@ -77,10 +77,14 @@ impl Netlink {
     /// closing one waits for a grace period (10 to 20 ms) when anybody has just deleted an element.
     pub(crate) fn with_netfilter<T>(work: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
         let pid = std::process::id();
-        // A forked process must not read the answers to its parent's requests.
-        let kept = NETFILTER.take().filter(|(owner, _)| *owner == pid).map(|(_, socket)| socket);
-        let mut socket = match kept {
-            Some(socket) => socket,
+        let mut socket = match NETFILTER.take() {
+            Some((owner, socket)) if owner == pid => socket,
+            // A forked process must not read the answers to its parent's requests. What it has of the parent's was closed when it
+            // began: this number may be another descriptor's by now.
+            Some((_, parents)) => {
+                std::mem::forget(parents);
+                Self::open("NETLINK_NETFILTER", Some(netlink::NETFILTER))?
+            }
             None => Self::open("NETLINK_NETFILTER", Some(netlink::NETFILTER))?,
         };
         let out = work(&mut socket);

@@ -132,7 +132,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
 /// Waits until another process starts the container; from then on that one is told what fails.
 fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>, process: &Process) {
     // It may wait for days, and keeps nothing else open.
-    process::close_all_but(later.listener.socket());
+    process::close_all_but(&[later.listener.socket()]);
     match later.listener.accept() {
         // The socket to the one who created was closed above, and is not to be closed again.
         Ok(channel) => std::mem::forget(std::mem::replace(&mut init.channel, channel)),

@@ -125,7 +125,7 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
         process::exit_now(1);
     }
     process::wipe_environment();
-    process::close_all_but(channel.socket());
+    process::close_all_but(&[channel.socket()]);
     let on_terminal = matches!(request.stdio, Stdio::Terminal { .. });
     let early = request.seccomp.is_none_or(|filter| lets_in(filter, on_terminal));
     let confine = || credentials::limit_and_confine(request.process, request.seccomp);

@@ -410,13 +410,22 @@ pub fn close_kept() {
     }
 }
 
-/// Closes every descriptor from 3 up but `keep`, for a process that is on its way to execve and lets none of its values go any more.
+/// Closes every descriptor from 3 up but `keep` and the sink of the trace, in a child of [`clone3`] or [`fork`], which has a copy of
+/// each: what they stand for, such as a lock or a pipe, would stay held or open as long as the child lives.
 ///
-/// It owns nothing that it may use after this but `keep` and the standard streams: what is closed here must not be closed again
-/// by an owner, so the caller must not return.
-pub fn close_all_but(keep: BorrowedFd<'_>) {
+/// The child owns nothing that it may use after this but `keep` and the standard streams: what is closed here must not be closed
+/// again by an owner, so the caller must not return to those who made them.
+pub fn close_all_but(keep: &[BorrowedFd<'_>]) {
+    let kept = keep.iter().map(AsRawFd::as_raw_fd).chain(crate::trace::sink());
+    let mut numbers: Vec<u32> = kept.filter_map(|number| u32::try_from(number).ok()).collect();
+    numbers.retain(|number| *number >= 3);
+    numbers.sort_unstable();
+    numbers.dedup();
+    if let Ok(mut kept) = KEPT.lock() {
+        kept.retain(|number| numbers.contains(number));
+    }
     // SAFETY: the callers end in execve or _exit, so no owner of a closed descriptor is dropped or used.
-    unsafe { close_all_between(&[keep.as_raw_fd() as u32]) };
+    unsafe { close_all_between(&numbers) };
 }
 
 /// Closes `fd` in a child of [`clone3`] or [`fork`], which has a copy of every descriptor: a lock that the parent holds by it would be

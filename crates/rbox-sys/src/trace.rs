@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::fmt::{Debug, Display, Write as _};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -58,6 +58,14 @@ pub fn disable() {
     if let Ok(mut sink) = SINK.lock() {
         *sink = None;
     }
+}
+
+/// The number of the sink's descriptor, which is kept when all others are closed.
+pub(crate) fn sink() -> Option<RawFd> {
+    if !enabled() {
+        return None;
+    }
+    SINK.lock().ok().and_then(|sink| sink.as_ref().map(|sink| sink.fd.as_raw_fd()))
 }
 
 /// Whether a sink listens.

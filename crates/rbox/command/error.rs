@@ -33,13 +33,32 @@ pub(crate) struct Coded {
     pub(crate) code: u8,
 }
 
+/// An error that is told to a program: as one line of JSON, as Compose has it.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub(crate) struct InJson {
+    message: String,
+    code: u8,
+}
+
+/// The same error, to be told in JSON.
+pub(crate) fn in_json<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| InJson { message: message(&error), code: exit_code(&error) }.into())
+}
+
 /// Prints an error's one line and gives the exit code it stands for.
 pub(crate) fn report(error: &anyhow::Error) -> u8 {
     let message = message(error);
     if !message.is_empty() {
         // Nobody reads: nothing to be done about it.
         let line = clipped(&message);
-        let _ = table::write_all(&mut std::io::stderr(), &format!("rbox: {}\n", escape::text(&line)));
+        let told = if error.is::<InJson>() {
+            escape::json(&serde_json::json!({ "error": true, "message": line }).to_string()).into_owned()
+                + "\n"
+        } else {
+            format!("rbox: {}\n", escape::text(&line))
+        };
+        let _ = table::write_all(&mut std::io::stderr(), &told);
     }
     exit_code(error)
 }
@@ -74,6 +93,9 @@ pub(crate) fn message(error: &anyhow::Error) -> String {
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if let Some(coded) = error.downcast_ref::<Coded>() {
         return coded.code;
+    }
+    if let Some(told) = error.downcast_ref::<InJson>() {
+        return told.code;
     }
     let kind = error.chain().find_map(rbox_engine::kind::kind_of);
     if error.is::<BadInput>() || kind == Some(Kind::Invalid) { FAILED } else { NOT_DONE }

@@ -1,6 +1,6 @@
 //! An attached `up`: what the services write is shown until all have ended, or the user or one of them ends it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -79,12 +79,6 @@ fn now() -> String {
 }
 
 impl Follower {
-    /// What the monitors of containers are not to have: the end of what tells it to end, and the signals.
-    pub(crate) fn open(&self) -> Vec<BorrowedFd<'_>> {
-        let input = self.child.as_ref().and_then(|child| child.stdin.as_ref()).map(AsFd::as_fd);
-        input.into_iter().chain(self.signals.as_ref().map(AsFd::as_fd)).collect()
-    }
-
     /// What the user asks this command to end with.
     pub(crate) fn signals(&self) -> Option<&SignalFd> {
         self.signals.as_ref()

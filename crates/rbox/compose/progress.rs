@@ -100,6 +100,11 @@ impl Progress {
         Ok(Self { form, dry_run, title, list: Mutex::default() })
     }
 
+    /// Whether there is a live list, which [`Progress::tick`] keeps moving.
+    pub(crate) fn is_drawn(&self) -> bool {
+        matches!(self.form, Form::Terminal { .. })
+    }
+
     /// Says that something is being done or was done to a thing: `line("Container", "p-web-1", "Stopping")`. The word tells
     /// whether it goes on; one that begins with `Error` or `Skipped` is marked as such.
     pub(crate) fn line(&self, kind: &str, name: &str, word: &str) {
@@ -248,6 +253,11 @@ impl List {
         }
         lines
     }
+}
+
+/// Whether a program is to read what is done.
+pub(crate) fn is_json(flags: &ProjectFlags) -> bool {
+    Asked::new(flags, false).form() == Ok(Form::Json)
 }
 
 /// Whether what is written to standard output has colours.

@@ -65,7 +65,7 @@ fn in_order(
     progress: &Progress,
     mut begin: impl FnMut(&[&str]) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    let mut waiting = Waiting::new(global, &chosen.observed, progress);
+    let mut waiting = Waiting::new(global, &chosen.observed, progress)?;
     let mut left: BTreeSet<&str> = graph.0.keys().map(String::as_str).collect();
     while !left.is_empty() {
         let mut ready = Vec::new();

@@ -156,7 +156,6 @@ impl Execute for Up {
             wait: self.wait,
             patience: self.wait_timeout.map(Duration::from_secs),
             until: None,
-            leave: &[],
             interrupt: None,
         };
         if making.dry_run {
@@ -170,8 +169,7 @@ impl Execute for Up {
             return Ok(0);
         }
         let follower = follow(global, &project, &self.shown(&project))?;
-        let leave = follower.open();
-        let request = UpRequest { leave: &leave, interrupt: follower.signals(), ..request };
+        let request = UpRequest { interrupt: follower.signals(), ..request };
         match run::up(&global.engine, &project, &images, &request, &Shown(&progress)) {
             Ok(()) => follower.wait(global, &project, &self.ending()),
             Err(RunError::Interrupted) => follower.interrupted(global, &project, &self.ending()),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rbox_compose::model::Condition;
 use rbox_compose::run::{self, Far};
 use rbox_compose::{Instance, Observed};
-use rbox_engine::engine::Container;
+use rbox_engine::engine::{Container, Happenings};
 
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
@@ -20,13 +20,22 @@ pub(crate) struct Waiting<'a> {
     global: &'a Global,
     observed: &'a Observed,
     progress: &'a Progress,
+    /// Wakes who waits.
+    happenings: Happenings,
     /// By who waits and for whom: whether it is over.
     known: BTreeMap<(String, String), bool>,
 }
 
 impl<'a> Waiting<'a> {
-    pub(crate) fn new(global: &'a Global, observed: &'a Observed, progress: &'a Progress) -> Self {
-        Self { global, observed, progress, known: BTreeMap::new() }
+    /// # Errors
+    /// What happens cannot be watched.
+    pub(crate) fn new(
+        global: &'a Global,
+        observed: &'a Observed,
+        progress: &'a Progress,
+    ) -> anyhow::Result<Self> {
+        let happenings = global.engine.happenings()?;
+        Ok(Self { global, observed, progress, happenings, known: BTreeMap::new() })
     }
 
     /// Whether all that `service` depends on is far enough for it. The first time it says who is waited for.
@@ -45,10 +54,11 @@ impl<'a> Waiting<'a> {
         Ok(all)
     }
 
-    /// Gives those that are waited for some time.
+    /// Waits until something has happened. What is drawn on a terminal moves meanwhile.
     pub(crate) fn pause(&self) {
         self.progress.tick();
-        std::thread::sleep(TICK);
+        // What ends the wait otherwise is looked at again anyway.
+        let _ = self.happenings.wait(None, self.progress.is_drawn().then_some(TICK));
     }
 
     fn is_far(&mut self, service: &str, other: &str, edge: Edge) -> anyhow::Result<bool> {

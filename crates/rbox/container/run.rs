@@ -141,11 +141,7 @@ impl Run {
         let streams = self.streams()?;
         let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
         let attach = !self.detach;
-        let options = StartOptions {
-            attach,
-            size: client::size().filter(|_| record.config.tty),
-            ..StartOptions::default()
-        };
+        let options = StartOptions { attach, size: client::size().filter(|_| record.config.tty) };
         let started = global.engine.start_created(&record, options);
         if self.detach {
             // Docker's client tells it of one that could not be started too: it is there.
@@ -183,11 +179,7 @@ fn stay(
 /// Starts a container that was just made, and stays with it until its end; its exit code.
 pub(crate) fn start_and_stay(global: &Global, record: &ContainerRecord) -> anyhow::Result<u8> {
     let detach_keys = client::parse_detach_keys(DEFAULT_DETACH_KEYS)?;
-    let options = StartOptions {
-        attach: true,
-        size: client::size().filter(|_| record.config.tty),
-        ..StartOptions::default()
-    };
+    let options = StartOptions { attach: true, size: client::size().filter(|_| record.config.tty) };
     let started = coded(global.engine.start_created(record, options).map_err(Into::into))?;
     coded(stay(global, record, started, Shown::ALL, &detach_keys, true))
 }

@@ -40,6 +40,9 @@ pub(crate) struct Create {
     /// Accepted for compatibility with Docker; has no effect
     #[arg(long)]
     attachable: bool,
+    /// An address that no container is given: somebody else on the link has it
+    #[arg(long, value_name = "NAME=IP")]
+    aux_address: Vec<String>,
     /// Driver of the network
     #[arg(short, long, default_value = "bridge", value_name = "DRIVER")]
     driver: String,
@@ -96,6 +99,11 @@ impl Execute for Create {
             subnets: self.subnet,
             gateways: self.gateway,
             ip_ranges: self.ip_range,
+            auxiliary: self
+                .aux_address
+                .iter()
+                .map(|text| named_address(text))
+                .collect::<anyhow::Result<_>>()?,
             ipv6: self.ipv6,
             internal: self.internal,
             attachable: self.attachable,
@@ -106,6 +114,14 @@ impl Execute for Create {
         say(&network.map_err(as_input)?.id)?;
         Ok(0)
     }
+}
+
+/// `NAME=IP`.
+fn named_address(text: &str) -> anyhow::Result<(String, IpAddr)> {
+    let refused =
+        || bad_input(format!("invalid --aux-address {text:?}: it is NAME=IP, such as printer=10.5.0.9"));
+    let (name, ip) = text.split_once('=').ok_or_else(refused)?;
+    Ok((name.to_owned(), ip.parse().map_err(|_| refused())?))
 }
 
 /// IPv6 on a host without it is refused as input is.

@@ -454,11 +454,12 @@ pub(crate) fn wait_until(what: &str, question: impl FnMut() -> bool) {
     assert!(poll(Duration::from_secs(20), question), "not within 20 s: {what}");
 }
 
-/// What an address answers to a request for its first page, in JSON. None while something on the way does not answer.
+/// What an address (`HOST:PORT` or `HOST:PORT/PATH`) answers to a request for that page, in JSON. None while something on the way does not answer.
 pub(crate) fn page(address: &str) -> Option<Value> {
-    let mut stream = TcpStream::connect(address).ok()?;
+    let (host, path) = address.split_once('/').unwrap_or((address, ""));
+    let mut stream = TcpStream::connect(host).ok()?;
     stream.set_read_timeout(Some(patience(Duration::from_secs(10)))).ok()?;
-    stream.write_all(b"GET / HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
+    write!(stream, "GET /{path} HTTP/1.0\r\nHost: stack\r\n\r\n").ok()?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).ok()?;
     serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()

@@ -121,12 +121,17 @@ pub(super) fn of(
         causes.push(Cause::Image { from: record.image_id.clone(), to: image.clone() });
     }
     if record.host.network == NetworkMode::Bridge && service.network_mode.is_empty() {
-        let on = |id: &str| record.host.attachments.iter().any(|wanted| wanted.network_id == id);
-        let missing =
-            service.networks.keys().filter(|key| outside.networks.get(*key).is_some_and(|id| !on(id))).map(
-                |key| project.networks.get(key).map_or_else(|| key.clone(), |network| network.name.clone()),
-            );
-        causes.extend(missing.map(Cause::Network));
+        let is_on = |id: &str| record.host.attachments.iter().any(|wanted| wanted.network_id == id);
+        for key in service.networks.keys() {
+            let Some(name) = project.networks.get(key).map(|network| &network.name) else { continue };
+            if outside.networks.get(key).is_none_or(|id| is_on(id)) {
+                continue;
+            }
+            // A field says it already when the service has not been on a network of this name.
+            if record.host.attachments.iter().any(|wanted| wanted.network == *name) || causes.is_empty() {
+                causes.push(Cause::Network(name.clone()));
+            }
+        }
     }
     let contents = outside.contents.get(&record.id).into_iter().flatten();
     causes.extend(contents.cloned().map(Cause::Content));
@@ -176,14 +181,37 @@ fn compare(changes: &mut Vec<Change>, path: &str, from: Option<&Value>, to: Opti
     if from == to {
         return;
     }
-    let (Some(Value::Object(before)), Some(Value::Object(after))) = (from, to) else {
-        changes.push(Change { path: path.to_owned(), from: from.cloned(), to: to.cloned() });
-        return;
+    match (from, to) {
+        (Some(Value::Object(before)), Some(Value::Object(after))) => {
+            let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for key in keys {
+                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                compare(changes, &below, before.get(key), after.get(key));
+            }
+        }
+        (Some(Value::Array(before)), Some(Value::Array(after))) => {
+            compare_lists(changes, path, before, after);
+        }
+        _ => changes.push(Change { path: path.to_owned(), from: from.cloned(), to: to.cloned() }),
+    }
+}
+
+/// Adds the elements that one of two different lists lacks. One that stands where another one stood is that one, changed.
+fn compare_lists(changes: &mut Vec<Change>, path: &str, before: &[Value], after: &[Value]) {
+    let not_in = |list: &[Value], other: &[Value]| -> BTreeSet<usize> {
+        (0..list.len()).filter(|at| !other.contains(&list[*at])).collect()
     };
-    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
-    for key in keys {
-        let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-        compare(changes, &below, before.get(key), after.get(key));
+    let (gone, new) = (not_in(before, after), not_in(after, before));
+    if gone.is_empty() && new.is_empty() {
+        // They differ in their order, or in how often something is there.
+        let list = |elements: &[Value]| Some(Value::Array(elements.to_vec()));
+        changes.push(Change { path: path.to_owned(), from: list(before), to: list(after) });
+        return;
+    }
+    for at in gone.union(&new) {
+        let from = gone.contains(at).then(|| &before[*at]);
+        let to = new.contains(at).then(|| &after[*at]);
+        compare(changes, &format!("{path}[{at}]"), from, to);
     }
 }
 
@@ -211,12 +239,31 @@ mod tests {
         let before = json!({"image": "a:1", "environment": {"A": "1", "B": "x"}, "ports": [1]});
         let after = json!({"image": "a:2", "environment": {"A": "1", "C": "y"}, "ports": [1]});
         compare(&mut changes, "", Some(&before), Some(&after));
-        let shown: Vec<String> = changes.iter().map(ToString::to_string).collect();
         let wanted = [
             r#"environment.B is gone: it was "x""#,
             r#"environment.C is new: "y""#,
             r#"image: "a:1" is now "a:2""#,
         ];
-        assert_eq!(shown, wanted);
+        assert_eq!(shown(&changes), wanted);
+    }
+
+    fn shown(changes: &[Change]) -> Vec<String> {
+        changes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn of_a_list_only_what_differs_is_named() {
+        let differ = |before: Value, after: Value| {
+            let mut changes = Vec::new();
+            compare(&mut changes, "", Some(&json!({ "x": before })), Some(&json!({ "x": after })));
+            shown(&changes)
+        };
+        assert_eq!(differ(json!(["run", "-a"]), json!(["run", "-b"])), [r#"x[1]: "-a" is now "-b""#]);
+        assert_eq!(differ(json!(["a", "b"]), json!(["b"])), [r#"x[0] is gone: it was "a""#]);
+        assert_eq!(differ(json!(["a"]), json!(["a", "b"])), [r#"x[1] is new: "b""#]);
+        assert_eq!(differ(json!(["a", "b"]), json!(["b", "a"])), [r#"x: ["a","b"] is now ["b","a"]"#]);
+        let port = |published: &str| json!({ "target": 80, "published": published });
+        let ports = differ(json!([port("1"), port("2")]), json!([port("1"), port("3")]));
+        assert_eq!(ports, [r#"x[1].published: "2" is now "3""#]);
     }
 }

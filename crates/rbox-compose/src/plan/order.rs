@@ -15,24 +15,41 @@ pub fn in_order(project: &Project) -> Vec<&Service> {
     sorted(names, depends).into_iter().filter_map(|name| project.services.get(name)).collect()
 }
 
-/// Names in waves, for taking down: each comes after all that depend on it. `depends` tells what each depends on.
-pub fn dependents_first(depends: &BTreeMap<String, BTreeSet<String>>) -> Vec<Vec<String>> {
-    let mut left: BTreeSet<&String> = depends.keys().collect();
-    let mut waves = Vec::new();
-    while !left.is_empty() {
-        let is_needed = |name: &String| {
-            left.iter().any(|other| *other != name && depends.get(*other).is_some_and(|on| on.contains(name)))
-        };
-        let mut wave: Vec<String> =
-            left.iter().filter(|name| !is_needed(name)).map(|name| (*name).clone()).collect();
-        if wave.is_empty() {
-            // A circle, which containers of several versions of the files may make.
-            wave = left.iter().map(|name| (*name).clone()).collect();
-        }
-        left.retain(|name| !wave.contains(name));
-        waves.push(wave);
+/// The order in which services end: each once all that depend on it have ended.
+#[derive(Debug)]
+pub struct Ending {
+    /// What each service that has not begun to end depends on.
+    waiting: BTreeMap<String, BTreeSet<String>>,
+    /// The same of those that are ending.
+    ending: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Ending {
+    /// `depends` tells what each service depends on.
+    pub fn of(depends: BTreeMap<String, BTreeSet<String>>) -> Self {
+        Self { waiting: depends, ending: BTreeMap::new() }
     }
-    waves
+
+    /// The services that may begin to end now. Empty while others have to end first, and when all have begun.
+    pub fn begin(&mut self) -> Vec<String> {
+        let others = || self.waiting.iter().chain(&self.ending);
+        let is_needed =
+            |name: &String| others().any(|(other, depends)| other != name && depends.contains(name));
+        let mut next: Vec<String> = self.waiting.keys().filter(|name| !is_needed(name)).cloned().collect();
+        if next.is_empty() && self.ending.is_empty() {
+            // A circle, which containers of several versions of the files may make.
+            next = self.waiting.keys().cloned().collect();
+        }
+        for name in &next {
+            self.ending.extend(self.waiting.remove_entry(name));
+        }
+        next
+    }
+
+    /// A service has ended.
+    pub fn ended(&mut self, service: &str) {
+        self.ending.remove(service);
+    }
 }
 
 fn sorted<'a>(names: impl Iterator<Item = &'a str>, depends: impl Fn(&str) -> Vec<&'a str>) -> Vec<&'a str> {
@@ -66,11 +83,38 @@ mod tests {
 
     #[test]
     fn what_depends_goes_first() {
-        let stack = graph(&[("db", &[]), ("cache", &[]), ("api", &["db", "cache"]), ("web", &["api"])]);
-        assert_eq!(dependents_first(&stack), [vec!["web"], vec!["api"], vec!["cache", "db"]]);
-        let circle = graph(&[("a", &["b"]), ("b", &["a"]), ("c", &["a"])]);
-        assert_eq!(dependents_first(&circle), [vec!["c"], vec!["a", "b"]]);
-        assert_eq!(dependents_first(&graph(&[("own", &["own", "gone"])])), [vec!["own"]]);
+        let stack = [("db", &[][..]), ("cache", &[]), ("api", &["db", "cache"]), ("web", &["api"])];
+        assert_eq!(waves(&stack), [vec!["web"], vec!["api"], vec!["cache", "db"]]);
+        let circle = [("a", &["b"][..]), ("b", &["a"]), ("c", &["a"])];
+        assert_eq!(waves(&circle), [vec!["c"], vec!["a", "b"]]);
+        assert_eq!(waves(&[("own", &["own", "gone"])]), [vec!["own"]]);
+    }
+
+    /// What begins to end together, when all that has begun has to have ended before the next begins.
+    fn waves(edges: &[(&str, &[&str])]) -> Vec<Vec<String>> {
+        let mut order = Ending::of(graph(edges));
+        let mut waves = Vec::new();
+        loop {
+            let next = order.begin();
+            if next.is_empty() {
+                return waves;
+            }
+            assert_eq!(order.begin(), Vec::<String>::new());
+            for service in &next {
+                order.ended(service);
+            }
+            waves.push(next);
+        }
+    }
+
+    #[test]
+    fn nobody_waits_for_more_than_it_must() {
+        let mut order = Ending::of(graph(&[("slow", &["x"]), ("quick", &["y"]), ("x", &[]), ("y", &[])]));
+        assert_eq!(order.begin(), ["quick", "slow"]);
+        order.ended("quick");
+        assert_eq!(order.begin(), ["y"]);
+        order.ended("slow");
+        assert_eq!(order.begin(), ["x"]);
     }
 
     #[test]

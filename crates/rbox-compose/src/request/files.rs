@@ -104,12 +104,17 @@ fn content(object: &ExternalFile) -> Result<Vec<u8>, String> {
     }
 }
 
-/// A file of the host that is read when the container is made. One that is too large is refused by its size, not read.
+/// A file of the host that is read when the container is made, and for each plan. One that is too large is refused by its size, not
+/// read; a FIFO, which gives what it has once, if ever, is refused too.
 fn read(path: &str) -> Result<Vec<u8>, String> {
     use std::io::Read as _;
+    let failed = |what: &str, error: std::io::Error| format!("{what} {path}: {error}");
+    if !std::fs::metadata(path).map_err(|error| failed("open", error))?.is_file() {
+        return Err(format!("{path} is not a regular file, which can be read again for each plan"));
+    }
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| format!("open {path}: {error}"))?;
-    file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| format!("read {path}: {error}"))?;
+    let file = std::fs::File::open(path).map_err(|error| failed("open", error))?;
+    file.take(MOST + 1).read_to_end(&mut bytes).map_err(|error| failed("read", error))?;
     Ok(bytes)
 }
 

@@ -162,9 +162,18 @@ pub(super) fn remove(
     volumes: bool,
 ) -> Result<(), RunError> {
     stop_one(engine, narrator, instance, timeout)?;
+    remove_stopped(engine, narrator, instance, RemoveRequest { force: true, volumes })
+}
+
+/// Removes a container that was stopped.
+pub(super) fn remove_stopped(
+    engine: &Engine,
+    narrator: &dyn Narrator,
+    instance: &Instance,
+    request: RemoveRequest,
+) -> Result<(), RunError> {
     let name = instance.name();
     narrator.tell(Thing::Container, name, Stage::Removing);
-    let request = RemoveRequest { force: true, volumes };
     unless_gone(engine.remove(&instance.container, request))
         .map_err(|source| failed(narrator, name, source))?;
     narrator.tell(Thing::Container, name, Stage::Removed);

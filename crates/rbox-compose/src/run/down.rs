@@ -1,19 +1,17 @@
 //! `down`: containers, networks, and on request volumes and images of a project go, told from their labels.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use rbox_engine::engine::Engine;
+use rbox_engine::engine::{Engine, RemoveRequest};
 use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::network::Error as NetworkError;
 
-use super::converge::{remove, stop_one};
-use super::hooks::run_hooks;
+use super::ending::Ending;
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
 use crate::labels;
 use crate::model::Project;
 use crate::observed::{Instance, Observed};
-use crate::plan::dependents_first;
 
 /// Which images go with a project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,9 +59,8 @@ pub fn down(
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
     let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();
     let is_nothing = meant.is_empty();
-    for wave in waves(&meant) {
-        take_down(engine, project, &wave, request, narrator)?;
-    }
+    let removed = Some(RemoveRequest { force: true, volumes: request.volumes });
+    Ending { engine, project, narrator, timeout: request.timeout, removed }.end(&meant)?;
     if !request.services.is_empty() {
         return Ok(());
     }
@@ -94,65 +91,7 @@ pub fn stop(
         one.container.is_active() && !one.one_off && request.services.contains(&one.service)
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
-    for wave in waves(&meant) {
-        run_pre_stop(engine, project, &wave, narrator);
-        at_once(&wave, |one| stop_one(engine, narrator, one, request.timeout))?;
-    }
-    Ok(())
-}
-
-/// The containers in an order in which none goes before what depends on it.
-fn waves<'a>(meant: &[&'a Instance]) -> Vec<Vec<&'a Instance>> {
-    let mut depends = BTreeMap::<String, BTreeSet<String>>::new();
-    for one in meant {
-        depends.entry(one.service.clone()).or_default().extend(one.depends_on().map(str::to_owned));
-    }
-    let of = |services: Vec<String>| {
-        meant.iter().copied().filter(|one| services.contains(&one.service)).collect::<Vec<_>>()
-    };
-    dependents_first(&depends).into_iter().map(of).collect()
-}
-
-/// Stops and removes containers.
-fn take_down(
-    engine: &Engine,
-    project: Option<&Project>,
-    wave: &[&Instance],
-    request: &DownRequest,
-    narrator: &dyn Narrator,
-) -> Result<(), RunError> {
-    run_pre_stop(engine, project, wave, narrator);
-    at_once(wave, |one| {
-        if !one.container.is_active() {
-            // Compose says it of those that have ended as well.
-            narrator.tell(Thing::Container, one.name(), Stage::Stopping);
-            narrator.tell(Thing::Container, one.name(), Stage::Stopped);
-        }
-        remove(engine, narrator, one, request.timeout, request.volumes)
-    })
-}
-
-fn run_pre_stop(engine: &Engine, project: Option<&Project>, wave: &[&Instance], narrator: &dyn Narrator) {
-    for one in wave.iter().filter(|one| one.container.is_running()) {
-        let service = project.and_then(|project| project.services.get(&one.service));
-        let hooks = service.map_or(&[][..], |service| &service.pre_stop);
-        if let Err(error) = run_hooks(engine, one, hooks, "pre_stop") {
-            narrator.warn(&error.to_string());
-        }
-    }
-}
-
-/// Does something to several containers at once: each may take its ten seconds. Nothing is cloned meanwhile.
-fn at_once(
-    wave: &[&Instance],
-    work: impl Fn(&Instance) -> Result<(), RunError> + Sync,
-) -> Result<(), RunError> {
-    let results: Vec<Result<(), RunError>> = std::thread::scope(|scope| {
-        let all: Vec<_> = wave.iter().map(|one| scope.spawn(|| work(one))).collect();
-        let joined = all.into_iter().map(std::thread::ScopedJoinHandle::join);
-        joined.map(|result| result.unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
-    });
-    results.into_iter().collect()
+    Ending { engine, project, narrator, timeout: request.timeout, removed: None }.end(&meant)
 }
 
 fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {

@@ -1,9 +1,8 @@
 //! Making one container of a service, and what all that make containers share.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::BorrowedFd;
 
-use rbox_engine::engine::{CreateRequest, Engine, ObtainedImage, ProjectLock};
+use rbox_engine::engine::{CreateRequest, Engine, ObtainedImage};
 use rbox_engine::image::Image;
 use rbox_spec::id::ContainerId;
 
@@ -27,10 +26,6 @@ pub(super) struct Converging<'a> {
     pub(super) rolling: bool,
     /// What is made will be started.
     pub(super) start: bool,
-    /// Keeps others from changing the project.
-    pub(super) alone: &'a ProjectLock,
-    /// What the caller has open that is none of the containers' monitors' business.
-    pub(super) leave: &'a [BorrowedFd<'a>],
     /// What there was of the project before.
     pub(super) observed: &'a Observed,
 }

@@ -3,6 +3,7 @@
 
 mod converge;
 mod down;
+mod ending;
 mod hooks;
 mod making;
 mod one_off;
@@ -132,7 +133,7 @@ pub(crate) fn alone(
     })
 }
 
-/// The last lines that a container has written, for the message that it failed.
+/// The last lines that a container has written since it was started last, for the message that it failed.
 pub(crate) fn last_lines(engine: &Engine, container: &Container) -> String {
     const MOST: u64 = 10;
     struct Lines(Vec<u8>);
@@ -143,7 +144,9 @@ pub(crate) fn last_lines(engine: &Engine, container: &Container) -> String {
         }
     }
     let mut lines = Lines(Vec::new());
-    let query = LogQuery { tail: Some(MOST), ..LogQuery::default() };
+    let exit = container.exit.as_ref().and_then(|exit| exit.started);
+    let since = container.live.as_ref().map(|live| live.started).or(exit);
+    let query = LogQuery { tail: Some(MOST), since, ..LogQuery::default() };
     // Without a log there are none.
     let _ = engine.logs(container, &query, false, &mut lines);
     String::from_utf8_lossy(&lines.0).trim_end().to_owned()

@@ -1,7 +1,6 @@
 //! Making a container again without a moment in which nobody answers: the next one is started beside it, waited for, given its names
 //! and ports, and only then it is stopped.
 
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use rbox_engine::engine::{CreateRequest, Reached, RemoveRequest, StartOptions, StopRequest};
@@ -83,8 +82,7 @@ impl Converging<'_> {
         let happenings = self.engine.happenings()?;
         let container = self.engine.container(made.id.as_str()).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
-        let leave = [&[self.alone.as_fd(), happenings.as_fd()], self.leave].concat();
-        let options = StartOptions { leave: &leave, ..StartOptions::default() };
+        let options = StartOptions::default();
         self.engine.start(&container, options).map_err(failed)?;
         self.narrator.tell(Thing::Container, &made.name, Stage::Waiting);
         let begin = Instant::now();

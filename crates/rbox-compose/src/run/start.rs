@@ -1,11 +1,12 @@
 //! Starting the containers of a project: each as soon as what it depends on is far enough. One thread starts them all, since a start
 //! forks; it waits for all conditions at once, woken by what happens.
 
-use std::collections::BTreeSet;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::collections::{BTreeSet, VecDeque};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use rbox_engine::engine::{Container, Engine, Happenings, StartOptions};
+use rbox_engine::engine::{Begun, Container, Engine, Happenings, StartOptions};
+use rbox_engine::error::EngineError;
 use rbox_engine::session::SignalFd;
 
 use super::hooks::run_hook;
@@ -30,9 +31,10 @@ pub(super) struct Starting<'a> {
     pub(super) interrupt: Option<&'a SignalFd>,
     /// How long all may take.
     pub(super) patience: Option<Duration>,
-    /// What the caller has open that is none of the containers' monitors' business.
-    pub(super) leave: &'a [BorrowedFd<'a>],
 }
+
+/// How many starts go on at once: more of them only get in each other's way.
+const AT_ONCE: usize = 8;
 
 /// What was said of which container.
 type Told = BTreeSet<(String, Stage)>;
@@ -46,22 +48,24 @@ impl Starting<'_> {
         left.extend(self.until);
         let mut told = Told::new();
         while !left.is_empty() {
-            let before = left.len();
             let mut still: Vec<&Service> = Vec::new();
+            let mut next: Vec<&Service> = Vec::new();
             for (at, service) in left.iter().enumerate() {
                 // What a service depends on is looked at once it was started: before, it is as an earlier life left it.
-                let waits =
-                    |name: &String| still.iter().chain(&left[at + 1..]).any(|other| other.name == *name);
+                let others = || still.iter().chain(&next).chain(&left[at + 1..]);
+                let waits = |name: &String| others().any(|other| other.name == *name);
                 if !service.depends_on.keys().any(waits) && self.may_start(service, &mut told)? {
-                    self.start_service(service, &happenings)?;
+                    next.push(service);
                 } else {
                     still.push(service);
                 }
             }
-            left = still;
-            if left.len() == before {
+            if next.is_empty() {
                 self.wait_for_more(&happenings, begin)?;
+            } else {
+                self.start_services(&next)?;
             }
+            left = still;
         }
         Ok(())
     }
@@ -174,26 +178,51 @@ impl Starting<'_> {
         Ok(true)
     }
 
-    fn start_service(&self, service: &Service, happenings: &Happenings) -> Result<(), RunError> {
-        for made in self.converged.containers.get(&service.name).into_iter().flatten() {
-            let container = self.current(made)?;
-            if container.is_active() || (made.is_kept && self.is_done(service, &container)) {
-                continue;
+    /// Starts the containers of services that do not depend on each other: all begin before one of them is waited for.
+    fn start_services(&self, services: &[&Service]) -> Result<(), RunError> {
+        let mut begun = VecDeque::new();
+        let mut done = Ok(());
+        for service in services {
+            for made in self.converged.containers.get(&service.name).into_iter().flatten() {
+                if begun.len() == AT_ONCE {
+                    done = done.and(self.finish(begun.pop_front()));
+                }
+                match self.begin(service, made) {
+                    Ok(start) => begun.extend(start.map(|start| (*service, made, start))),
+                    Err(error) => done = done.and(Err(error)),
+                }
             }
-            self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
-            let failed = |source| {
-                self.narrator.tell(Thing::Container, &made.name, Stage::Error);
-                RunError::of_container(&made.name, source)
-            };
-            let leave = [&[happenings.as_fd()], self.leave].concat();
-            let options = StartOptions { leave: &leave, ..StartOptions::default() };
-            self.engine.start(&container, options).map_err(failed)?;
-            for hook in &service.post_start {
-                run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start")?;
-            }
-            self.narrator.tell(Thing::Container, &made.name, Stage::Started);
         }
+        while !begun.is_empty() {
+            done = done.and(self.finish(begun.pop_front()));
+        }
+        done
+    }
+
+    /// None where there is nothing to start.
+    fn begin(&self, service: &Service, made: &Made) -> Result<Option<Begun>, RunError> {
+        let container = self.current(made)?;
+        if container.is_active() || (made.is_kept && self.is_done(service, &container)) {
+            return Ok(None);
+        }
+        self.narrator.tell(Thing::Container, &made.name, Stage::Starting);
+        let begun = self.engine.begin_start(&container, StartOptions::default());
+        begun.map(Some).map_err(|source| self.failed(made, source))
+    }
+
+    fn finish(&self, begun: Option<(&Service, &Made, Begun)>) -> Result<(), RunError> {
+        let Some((service, made, start)) = begun else { return Ok(()) };
+        start.wait().map_err(|source| self.failed(made, source))?;
+        for hook in &service.post_start {
+            run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start")?;
+        }
+        self.narrator.tell(Thing::Container, &made.name, Stage::Started);
         Ok(())
+    }
+
+    fn failed(&self, made: &Made, source: EngineError) -> RunError {
+        self.narrator.tell(Thing::Container, &made.name, Stage::Error);
+        RunError::of_container(&made.name, source)
     }
 
     /// Whether it is a one-shot whose work is done: it ended with 0 by itself, and nothing of it has changed.

@@ -120,8 +120,9 @@ fn new_network(project: &Project, key: &str, network: &Network, hash: &str) -> R
         ..NewNetwork::default()
     };
     for pool in &network.ipam.config {
-        if !pool.aux_addresses.is_empty() {
-            return Err(refused("aux_addresses are not supported yet: take the key out".into()));
+        for (name, ip) in &pool.aux_addresses {
+            let ip = ip.parse().map_err(|_| refused(format!("invalid auxiliary address {name}: {ip:?}")))?;
+            made.auxiliary.insert(name.clone(), ip);
         }
         made.subnets.extend(Some(pool.subnet.clone()).filter(|text| !text.is_empty()));
         made.ip_ranges.extend(Some(pool.ip_range.clone()).filter(|text| !text.is_empty()));

@@ -1,7 +1,6 @@
 //! `up`: from a project to containers that run.
 
 use std::collections::BTreeMap;
-use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rbox_engine::engine::{Container, Engine, ObtainedImage, StopRequest};
@@ -43,8 +42,6 @@ pub struct UpRequest<'a> {
     pub patience: Option<Duration>,
     /// A service that is not of the project and not started, but whose dependencies are waited for as if it were.
     pub until: Option<Box<Service>>,
-    /// What the caller has open that is none of the containers' monitors' business.
-    pub leave: &'a [BorrowedFd<'a>],
     /// Asks to give up while something is waited for.
     pub interrupt: Option<&'a SignalFd>,
 }
@@ -63,7 +60,6 @@ impl UpRequest<'_> {
             wait: false,
             patience: None,
             until: None,
-            leave: &[],
             interrupt: None,
         }
     }
@@ -93,7 +89,6 @@ pub fn up(
         wait: request.wait,
         until: request.until.as_deref(),
         patience: request.patience,
-        leave: request.leave,
         interrupt: request.interrupt,
     };
     starting.start()?;
@@ -132,7 +127,7 @@ fn converge(
     request: &UpRequest<'_>,
     narrator: &dyn Narrator,
 ) -> Result<Converged, RunError> {
-    let alone = super::alone(engine, &project.name, narrator)?;
+    let _alone = super::alone(engine, &project.name, narrator)?;
     let networks = things::networks(engine, project, narrator)?;
     things::volumes(engine, project, narrator)?;
     let observed = Observed::of(engine, &project.name)?;
@@ -150,8 +145,6 @@ fn converge(
         timeout: request.timeout,
         rolling: request.rolling,
         start: request.start,
-        alone: &alone,
-        leave: request.leave,
         observed: &observed,
     };
     let converged = converging.carry_out(plan)?;

@@ -1,7 +1,6 @@
 //! With the host: starting what is to run when it comes up, ending all when it goes down.
 
 use std::collections::{HashSet, VecDeque};
-use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -71,7 +70,7 @@ pub(crate) fn boot(
         while begun.len() >= if needs { 1 } else { AT_ONCE } {
             finish(&mut begun, tell);
         }
-        match begin(paths, &record, &watch) {
+        match begin(paths, &record) {
             Ok(Some(starting)) => begun.push_back((record, starting)),
             Ok(None) => {}
             Err(error) => tell(&record, Err(error)),
@@ -135,9 +134,8 @@ fn is_due(container: &Container) -> bool {
 }
 
 /// Its monitor; none when somebody else has just started it.
-fn begin(paths: &Paths, record: &ContainerRecord, watch: &Watch) -> Result<Option<Starting>, EngineError> {
-    let leave = [watch.as_fd()];
-    let options = StartOptions { leave: &leave, ..StartOptions::default() };
+fn begin(paths: &Paths, record: &ContainerRecord) -> Result<Option<Starting>, EngineError> {
+    let options = StartOptions::default();
     let lock = Lock::take_within(&paths.live_of(&record.id), Duration::from_secs(1))?;
     lock.map(|lock| monitor::start(paths, record, lock, options)).transpose()
 }

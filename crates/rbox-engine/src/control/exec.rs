@@ -126,7 +126,9 @@ impl ExecProcess {
             return;
         }
         if let Ok(Side::Child) = process::fork() {
-            crate::monitor::streams::detach_from_caller();
+            let outputs = self.ends.outputs.iter().map(|(_, fd)| fd.as_fd());
+            let keep: Vec<BorrowedFd<'_>> = outputs.chain([self.pidfd.as_fd()]).collect();
+            streams::detach_from_caller(&keep);
             self.swallow();
             process::exit_now(0)
         }
@@ -195,7 +197,7 @@ pub(crate) fn exec_detached(
         }
         Side::Child => {
             drop(ours);
-            crate::monitor::streams::detach_from_caller();
+            streams::detach_from_caller(&[theirs.as_fd()]);
             process::set_name(c"rbox-exec");
             match exec(paths, container, request, stdio) {
                 Ok(made) => {

@@ -10,7 +10,7 @@ use crate::cleanup::tidy::{discard, finish_dead};
 use crate::containers::trash::remove_live;
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, note_container};
-use crate::monitor::{self, StartOptions};
+use crate::monitor::{self, StartOptions, Starting};
 use crate::record::container::{Container, ContainerRecord, ExitRecord, lasting};
 use crate::record::file::read_json;
 use crate::record::lock::Lock;
@@ -38,21 +38,59 @@ impl Started {
 /// How long another's start, or the end of the life before, is waited for.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Starts the container of `record`, and comes back when its program runs. For a command that does not attach it will be known
-/// after a power cut that it ran.
+/// A start that goes on by itself: its monitor carries it out.
+#[derive(Debug)]
+pub struct Begun {
+    paths: Paths,
+    record: ContainerRecord,
+    /// None when somebody else has started it.
+    starting: Option<Starting>,
+    attach: bool,
+}
+
+impl Begun {
+    /// Comes back when the program runs. For a command that does not attach it will be known after a power cut that it ran.
+    ///
+    /// # Errors
+    /// Why it does not run.
+    pub fn wait(self) -> Result<Started, EngineError> {
+        let Self { paths, record, starting, attach } = self;
+        let Some(starting) = starting else { return Ok(Started::Already) };
+        let started = starting.wait().and_then(|socket| {
+            if !attach {
+                keep_mark(&paths, &record)?;
+            }
+            Ok(Started::Now(socket))
+        });
+        started.map_err(|error| failed(&paths, &record, error))
+    }
+}
+
+/// Begins to start the container of `record`. Several can be begun before one of them is waited for.
+pub(crate) fn begin(
+    paths: &Paths,
+    record: &ContainerRecord,
+    options: StartOptions,
+) -> Result<Begun, EngineError> {
+    begin_once(paths, record, options).map_err(|error| failed(paths, record, error))
+}
+
+/// Starts the container of `record`, and comes back when its program runs.
 pub(crate) fn start(
     paths: &Paths,
     record: &ContainerRecord,
-    options: StartOptions<'_>,
+    options: StartOptions,
 ) -> Result<Started, EngineError> {
-    let started = start_once(paths, record, options);
-    if started.is_err() && record.host.auto_remove {
+    begin(paths, record, options)?.wait()
+}
+
+/// Removes what a failed start has left of a container of `--rm`. The error to tell.
+fn failed(paths: &Paths, record: &ContainerRecord, error: EngineError) -> EngineError {
+    if record.host.auto_remove {
         let _ = remove_unstarted(paths, record);
     }
-    started.map_err(|error| {
-        let removed = !record.host.auto_remove && !paths.container(&record.id).exists();
-        if removed { gone(record) } else { error }
-    })
+    let removed = !record.host.auto_remove && !paths.container(&record.id).exists();
+    if removed { gone(record) } else { error }
 }
 
 /// The error for a container that somebody else removed meanwhile: what failed without its files explains nothing.
@@ -60,30 +98,36 @@ fn gone(record: &ContainerRecord) -> EngineError {
     EngineError::NoContainer(record.name.to_string())
 }
 
-fn start_once(
-    paths: &Paths,
-    record: &ContainerRecord,
-    options: StartOptions<'_>,
-) -> Result<Started, EngineError> {
+fn begin_once(paths: &Paths, record: &ContainerRecord, options: StartOptions) -> Result<Begun, EngineError> {
     let asked = Timestamp::now();
-    let Some((lock, current)) = take(paths, record)? else { return Ok(Started::Already) };
+    let begun = |record: &ContainerRecord, starting| Begun {
+        paths: paths.clone(),
+        record: record.clone(),
+        starting,
+        attach: options.attach,
+    };
+    let Some((lock, current)) = take(paths, record)? else { return Ok(begun(record, None)) };
     let record = current.as_ref().unwrap_or(record);
     if !options.attach && ran_since(paths, record, asked) {
-        return Ok(Started::Already);
+        return Ok(begun(record, None));
     }
     if options.attach {
         note_container(paths, record, ContainerAction::Attach);
     }
-    let socket = monitor::start(paths, record, lock, options)?.wait()?;
-    if !options.attach && lasting(&record.host) == Lasting::Now {
-        let mark = paths.started_mark(&record.id);
-        match durable::sync(&mark) {
-            // It is removed already.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            other => other.map_err(EngineError::file("fsync", mark))?,
-        }
+    Ok(begun(record, Some(monitor::start(paths, record, lock, options)?)))
+}
+
+/// Sees to it that the mark of a start survives a power cut, where that was promised.
+fn keep_mark(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    if lasting(&record.host) != Lasting::Now {
+        return Ok(());
     }
-    Ok(Started::Now(socket))
+    let mark = paths.started_mark(&record.id);
+    match durable::sync(&mark) {
+        // It is removed already.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.map_err(EngineError::file("fsync", mark)),
+    }
 }
 
 /// How long a monitor that failed may take to let go of its lock.

@@ -259,13 +259,22 @@ impl Engine {
     ///
     /// # Errors
     /// What it needs is not there any more, its record cannot be read, or its program cannot be executed.
-    pub fn start(
-        &self,
-        container: &Container,
-        options: StartOptions<'_>,
-    ) -> Result<start::Started, EngineError> {
+    pub fn start(&self, container: &Container, options: StartOptions) -> Result<start::Started, EngineError> {
         refuse_unreadable(container)?;
         start::start(&self.paths, &container.record, options).map_err(|error| as_asked(container, error))
+    }
+
+    /// Begins to start a container: several can be begun before one of them is [waited for](start::Begun::wait).
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn begin_start(
+        &self,
+        container: &Container,
+        options: StartOptions,
+    ) -> Result<start::Begun, EngineError> {
+        refuse_unreadable(container)?;
+        start::begin(&self.paths, &container.record, options).map_err(|error| as_asked(container, error))
     }
 
     /// The same for one that was made just now.
@@ -275,7 +284,7 @@ impl Engine {
     pub fn start_created(
         &self,
         record: &ContainerRecord,
-        options: StartOptions<'_>,
+        options: StartOptions,
     ) -> Result<start::Started, EngineError> {
         start::start(&self.paths, record, options)
     }

@@ -25,7 +25,7 @@ use crate::error::EngineError;
 pub use crate::changes::commit::{CommitRequest, Committed};
 pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
-pub use crate::control::start::Started;
+pub use crate::control::start::{Begun, Started};
 pub use crate::control::stats::Stats;
 pub use crate::control::update::UpdateRequest;
 pub use crate::create::request::CreateRequest;

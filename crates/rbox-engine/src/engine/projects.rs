@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use rbox_spec::given::Content;
@@ -21,24 +21,12 @@ const PATIENCE: Patience = Patience::of(Duration::from_mins(5));
 /// The right to change the containers of a project. It goes with the process that has it.
 #[derive(Debug)]
 pub struct ProjectLock {
-    file: File,
-}
-
-impl AsFd for ProjectLock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
+    _file: File,
 }
 
 /// Wakes whoever waits for something to happen to any container.
 #[derive(Debug)]
 pub struct Happenings(Watch);
-
-impl AsFd for Happenings {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
 
 impl Happenings {
     /// Waits until something has happened since the last call, `other` is readable, or half a second or `at_most` is over.
@@ -66,11 +54,11 @@ impl Engine {
         let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
         let is_free = lock::try_take(&file, How::Exclusive);
         if is_free.map_err(|errno| EngineError::file("lock", &path)(errno.into()))? {
-            return Ok(ProjectLock { file });
+            return Ok(ProjectLock { _file: file });
         }
         waiting();
         lock::take(&file, How::Exclusive, PATIENCE).map_err(EngineError::file("lock", &path))?;
-        Ok(ProjectLock { file })
+        Ok(ProjectLock { _file: file })
     }
 
     /// Makes `next` be reached by `reached`, of which `former` has the ports and names until then. What is under way to `former` goes on;

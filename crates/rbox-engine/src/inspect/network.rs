@@ -17,11 +17,16 @@ pub fn network(network: &Network, containers: &[Container]) -> Value {
         if let Some(fields) = one.as_object_mut() {
             fields.extend(network.ip_range.map(|range| ("IPRange".to_owned(), range.to_string().into())));
             fields.insert("Gateway".into(), gateway.to_string().into());
+            fields.extend(auxiliary(network, false));
         }
         ipam.push(one);
     }
     if let (Some(subnet), Some(gateway)) = (network.subnet6, network.gateway6) {
-        ipam.push(json!({ "Subnet": subnet.to_string(), "Gateway": gateway.to_string() }));
+        let mut one = json!({ "Subnet": subnet.to_string(), "Gateway": gateway.to_string() });
+        if let Some(fields) = one.as_object_mut() {
+            fields.extend(auxiliary(network, true));
+        }
+        ipam.push(one);
     }
     let mut options = network.options.clone();
     if !network.bridge.is_empty() {
@@ -45,6 +50,14 @@ pub fn network(network: &Network, containers: &[Container]) -> Value {
         "Options": options,
         "Labels": network.labels,
     })
+}
+
+/// The addresses of one family that no container is given; none when there are none.
+fn auxiliary(network: &Network, six: bool) -> Option<(String, Value)> {
+    let of_family = network.auxiliary.iter().filter(|(_, ip)| ip.is_ipv6() == six);
+    let addresses: Map<String, Value> =
+        of_family.map(|(name, ip)| (name.clone(), ip.to_string().into())).collect();
+    (!addresses.is_empty()).then(|| ("AuxiliaryAddresses".to_owned(), Value::Object(addresses)))
 }
 
 fn on_network(network: &Network, containers: &[Container]) -> Value {

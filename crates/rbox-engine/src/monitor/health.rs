@@ -208,7 +208,7 @@ impl Running {
             }
             Side::Child => {
                 // The container's pipes, its terminal and its lock stay the monitor's.
-                process::close_all_but(theirs.as_fd());
+                process::close_all_but(&[theirs.as_fd()]);
                 process::set_name(c"rbox-health");
                 if let Some(result) = make(paths, id, command, timeout)
                     && let Ok(text) = rbox_spec::record::encode(&result)

@@ -56,13 +56,11 @@ use crate::record::paths::Paths;
 
 /// How a container is started.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct StartOptions<'a> {
+pub struct StartOptions {
     /// The caller attaches: its end of input is the program's end of input.
     pub attach: bool,
     /// The caller's terminal: rows and columns.
     pub size: Option<(u16, u16)>,
-    /// What the caller has open that is none of the monitor's business: it would hold a lock as long as its container runs.
-    pub leave: &'a [BorrowedFd<'a>],
 }
 
 /// A monitor that starts its container.
@@ -91,16 +89,14 @@ pub(crate) fn start(
     paths: &Paths,
     record: &ContainerRecord,
     lock: Lock,
-    options: StartOptions<'_>,
+    options: StartOptions,
 ) -> Result<Starting, EngineError> {
     let (ours, theirs) = channel::pair()?;
     match fork_aside()? {
         Side::Parent(pid) => Ok(Starting { socket: ours, pid }),
         Side::Child => {
             drop(ours);
-            for fd in options.leave {
-                process::close_behind(*fd);
-            }
+            detach_from_caller(&[lock.as_fd(), theirs.as_fd()]);
             lock.keep_until_exit();
             stop_mark::forget_asked(paths, &record.id);
             run(paths, record, theirs, options);
@@ -110,8 +106,7 @@ pub(crate) fn start(
 }
 
 /// The monitor's life.
-fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions<'_>) {
-    detach_from_caller();
+fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions) {
     trace::set_actor("monitor");
     let opened = Forward::open(record).and_then(|forward| Ok((open_streams(record, options.size)?, forward)));
     let ((stdio, ends), forward) = match opened {

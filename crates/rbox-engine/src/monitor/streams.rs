@@ -1,6 +1,6 @@
 //! A program's standard streams: pipes, or a terminal that it opens itself. Never descriptors that somebody else has.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_runtime::Stdio;
 use rbox_runtime::cgroup::Hierarchy;
@@ -21,8 +21,8 @@ pub struct Ends {
 }
 
 /// A session of its own, and no descriptor of the caller's: a shell that waits for the end of our output gets it.
-pub(crate) fn detach_from_caller() {
-    process::close_kept();
+pub(crate) fn detach_from_caller(keep: &[BorrowedFd<'_>]) {
+    process::close_all_but(keep);
     process::set_name(c"rbox-monitor");
     let _ = rustix::process::setsid();
     if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {

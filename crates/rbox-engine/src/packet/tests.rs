@@ -37,6 +37,7 @@ fn network(name: &str, third: u8) -> Net {
         subnet,
         gateway: subnet.map(|subnet| subnet.gateway()),
         ip_range: None,
+        auxiliary: BTreeMap::new(),
         subnet6: None,
         gateway6: None,
         bridge: format!("rb-{name}"),

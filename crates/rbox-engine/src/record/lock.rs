@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -68,6 +69,11 @@ impl Lock {
     pub(crate) fn is_held(dir: &Path) -> bool {
         let Ok(file) = own::open_to_read(&dir.join(LOCK)) else { return false };
         lock::try_take(&file, How::Shared) == Ok(false)
+    }
+
+    /// What holds it.
+    pub(crate) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 
     /// Keeps the lock without a value to hold it: until this process ends.
