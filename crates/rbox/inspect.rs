@@ -12,6 +12,7 @@ use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::{BadInput, Coded, NOT_DONE, bad_input, report};
 use crate::command::global::Global;
+use crate::image::history::image_for;
 use crate::image::images::image_size;
 use crate::output::escape;
 use crate::output::lines::say;
@@ -67,7 +68,7 @@ impl Execute for Inspect {
         if self.create_command && self.kind.is_some_and(|kind| kind != Kind::Container) {
             return Err(bad_input("--create-command is for containers only"));
         }
-        let shown = Shown { size: self.size, create_command: self.create_command };
+        let shown = Shown { size: self.size, create_command: self.create_command, platform: None };
         let kind = if self.create_command { Some(Kind::Container) } else { self.kind };
         show(global, &self.names, kind, self.format.as_deref(), shown)
     }
@@ -95,12 +96,31 @@ macro_rules! inspect_one_kind {
     };
 }
 
-inspect_one_kind!(
-    InspectImage,
-    Image,
-    "Display detailed information on one or more images",
-    "Examples:\n  rbox image inspect python:3.11-slim\n  rbox image inspect -f '{{.Id}} {{.Config.Cmd}}' python:3.11-slim"
-);
+/// Display detailed information on one or more images
+#[derive(Debug, Parser)]
+#[command(
+    name = "inspect",
+    after_help = "Examples:\n  rbox image inspect python:3.11-slim\n  rbox image inspect -f '{{.Id}} {{.Config.Cmd}}' python:3.11-slim\n  rbox image inspect --platform linux/arm64 debian:12"
+)]
+pub(crate) struct InspectImage {
+    /// Format output using a Go template, or 'json'
+    #[arg(short, long)]
+    format: Option<String>,
+    /// Of an image for several platforms this one (OS/ARCH[/VARIANT])
+    #[arg(long)]
+    platform: Option<String>,
+    /// Names or ids
+    #[arg(required = true, value_name = "NAME|ID")]
+    names: Vec<String>,
+}
+
+impl Execute for InspectImage {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let shown = Shown { platform: self.platform.as_deref(), ..Shown::default() };
+        show(global, &self.names, Some(Kind::Image), self.format.as_deref(), shown)
+    }
+}
+
 inspect_one_kind!(
     InspectVolume,
     Volume,
@@ -155,7 +175,7 @@ pub(crate) struct InspectContainer {
 
 impl Execute for InspectContainer {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let shown = Shown { size: self.size, create_command: self.create_command };
+        let shown = Shown { size: self.size, create_command: self.create_command, platform: None };
         show(global, &self.names, Some(Kind::Container), self.format.as_deref(), shown)
     }
 }
@@ -168,11 +188,14 @@ pub(crate) fn parse(text: &str) -> Result<Template, Coded> {
     Template::parse(text).map_err(|error| Coded { message: error.to_string(), code: BAD_TEMPLATE })
 }
 
-/// What is shown of containers beside the rest.
+/// What is shown beside the rest.
 #[derive(Clone, Copy, Default)]
-struct Shown {
+struct Shown<'a> {
+    /// Of containers.
     size: bool,
     create_command: bool,
+    /// Of images for several platforms the one that is meant.
+    platform: Option<&'a str>,
 }
 
 fn show(
@@ -180,7 +203,7 @@ fn show(
     names: &[String],
     kind: Option<Kind>,
     format: Option<&str>,
-    shown: Shown,
+    shown: Shown<'_>,
 ) -> anyhow::Result<u8> {
     let mut out = std::io::stdout();
     if shown.create_command && format.is_none() {
@@ -237,7 +260,12 @@ pub(crate) fn pretty(value: &impl Serialize) -> anyhow::Result<String> {
     Ok(String::from_utf8(text)?)
 }
 
-fn look_up(global: &Global, name: &str, kind: Option<Kind>, shown: Shown) -> anyhow::Result<(Kind, Value)> {
+fn look_up(
+    global: &Global,
+    name: &str,
+    kind: Option<Kind>,
+    shown: Shown<'_>,
+) -> anyhow::Result<(Kind, Value)> {
     let kinds = match &kind {
         Some(kind) => std::slice::from_ref(kind),
         None => &[Kind::Container, Kind::Image, Kind::Network, Kind::Volume],
@@ -256,7 +284,7 @@ fn look_up(global: &Global, name: &str, kind: Option<Kind>, shown: Shown) -> any
     }
 }
 
-fn look_up_as(global: &Global, name: &str, kind: Kind, shown: Shown) -> anyhow::Result<Option<Value>> {
+fn look_up_as(global: &Global, name: &str, kind: Kind, shown: Shown<'_>) -> anyhow::Result<Option<Value>> {
     match kind {
         Kind::Container => {
             let container = match global.engine.container(name) {
@@ -270,7 +298,13 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, shown: Shown) -> anyhow::
             }
             Ok(Some(value))
         }
-        Kind::Image => Ok(global.engine.images()?.find(name)?.as_ref().map(inspect::image)),
+        Kind::Image => {
+            let store = global.engine.images()?;
+            if shown.platform.is_none() || !store.has(name)? {
+                return Ok(store.find(name)?.as_ref().map(inspect::image));
+            }
+            Ok(Some(inspect::image(&image_for(&store, name, shown.platform)?)))
+        }
         Kind::Volume => {
             let Ok(name) = name.parse() else { return Ok(None) };
             let Some(volume) = global.engine.volumes().get(&name)? else { return Ok(None) };

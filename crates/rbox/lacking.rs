@@ -46,11 +46,6 @@ const FLAGS_OF_DOCKER: &[(&str, &[&str])] = &[
     ("create", OF_RUN),
     ("start", &["checkpoint", "checkpoint-dir"]),
     ("update", &["cpu-rt-period", "cpu-rt-runtime", "kernel-memory"]),
-    ("images", &["tree"]),
-    ("history", &["platform"]),
-    ("load", &["platform"]),
-    ("save", &["platform"]),
-    ("image inspect", &["platform"]),
     (
         "volume create",
         &[

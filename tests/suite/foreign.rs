@@ -122,13 +122,13 @@ fn runs_or_says_why_not(t: &Test, emulated: bool) {
         assert_eq!(t.inspect(&name)["State"]["ExitCode"], 126);
         t.ok(["rm", &name]);
     }
-    // The machine's own is fetched in its place, and there is nothing to warn of.
+    // The machine's own is fetched beside it, and there is nothing to warn of.
     let own = t.rbox(["run", "--rm", "--platform", HOST, &image, "sh", "-c", "echo $IMAGE_ARCH"]).code(0);
     assert_eq!(own.stdout.trim(), HOST.strip_prefix("linux/").unwrap_or_default());
     assert!(!own.stderr.contains("WARNING"), "{own:?}");
+    assert_ne!(t.ok(["image", "inspect", "-f", "{{.Id}}", &image]), foreign);
     t.ok(["rmi", "-f", &image]);
-    // The one that it took the name from.
-    t.ok(["rmi", "-f", &foreign]);
+    t.rbox(["image", "inspect", &foreign]).refused(1, &["No such image"]);
 }
 
 #[test]

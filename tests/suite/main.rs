@@ -61,6 +61,7 @@ mod network_live;
 mod network_ports;
 mod network_safe;
 mod network_user;
+mod platforms;
 mod powercut;
 mod ps;
 mod pull;

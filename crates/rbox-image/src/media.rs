@@ -5,7 +5,7 @@
 //! "Image Manifest V2, Schema 2".
 use std::collections::BTreeMap;
 
-use rbox_spec::{Digest, Kind};
+use rbox_spec::{Digest, Kind, Platform};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -140,6 +140,24 @@ pub struct DescriptorPlatform {
     /// Features wanted of the operating system.
     #[serde(rename = "os.features", skip_serializing_if = "Option::is_none")]
     pub os_features: Option<Vec<String>>,
+}
+
+impl DescriptorPlatform {
+    /// The platform, by its usual names.
+    pub fn normal(&self) -> Platform {
+        Platform::new(&self.os, &self.architecture, self.variant.as_deref())
+    }
+}
+
+impl From<&Platform> for DescriptorPlatform {
+    fn from(platform: &Platform) -> Self {
+        Self {
+            architecture: platform.architecture.clone(),
+            os: platform.os.clone(),
+            variant: platform.variant.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 /// An image manifest of either family.

@@ -8,7 +8,7 @@ use clap::{Parser, ValueEnum};
 use rbox_engine::image::archive::{ImportOptions, LoadEvent, SaveFormat};
 use rbox_engine::spec::Reference;
 
-use crate::args::platform::parse_platform;
+use crate::args::platform::{parse_platform, parse_platforms};
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::file::replace;
@@ -21,12 +21,15 @@ use crate::output::units::human_size;
 #[derive(Debug, Parser)]
 #[command(
     name = "load",
-    after_help = "Examples:\n  rbox load -i images.tar            # docker-archive or oci-archive, compressed or not\n  docker save app | rbox load"
+    after_help = "Examples:\n  rbox load -i images.tar            # docker-archive or oci-archive, compressed or not\n  docker save app | rbox load\n  rbox load --platform linux/arm64 -i images.tar    # of an image for several platforms"
 )]
 pub(crate) struct Load {
     /// Read from tar archive file, instead of STDIN
     #[arg(short, long, value_name = "FILE")]
     input: Option<PathBuf>,
+    /// Load only these platforms of an image for several (OS/ARCH[/VARIANT])
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Suppress the load output
     #[arg(short, long)]
     quiet: bool,
@@ -51,9 +54,14 @@ impl Execute for Load {
                 let _ = write_all(&mut io::stderr(), &line);
             }
         };
-        for loaded in global.engine.load_images(source, &mut progress)? {
+        // Each platform of an image says the same of its name.
+        let mut said = Vec::new();
+        for loaded in global.engine.load_images(source, &parse_platforms(&self.platform)?, &mut progress)? {
             for line in loaded.lines() {
-                say(&line)?;
+                if !said.contains(&line) {
+                    say(&line)?;
+                    said.push(line);
+                }
             }
         }
         Ok(0)
@@ -86,7 +94,7 @@ enum Form {
 #[derive(Debug, Parser)]
 #[command(
     name = "save",
-    after_help = "Examples:\n  rbox save -o images.tar python:3.11-slim busybox\n  rbox save python:3.11-slim | docker load\n  rbox save python:3.11-slim | zstd > python.tar.zst\n  rbox save --format oci-archive -o app.oci.tar app"
+    after_help = "Examples:\n  rbox save -o images.tar python:3.11-slim busybox\n  rbox save python:3.11-slim | docker load\n  rbox save python:3.11-slim | zstd > python.tar.zst\n  rbox save --format oci-archive -o app.oci.tar app\n  rbox save --platform linux/arm64 -o arm64.tar app"
 )]
 pub(crate) struct Save {
     /// Write to a file, instead of STDOUT
@@ -95,6 +103,9 @@ pub(crate) struct Save {
     /// The archive's form
     #[arg(long, value_enum, default_value = "docker-archive")]
     format: Form,
+    /// Save only these platforms of an image for several (OS/ARCH[/VARIANT]); without, all that are here
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
     images: Vec<String>,
@@ -107,8 +118,9 @@ impl Execute for Save {
             Form::DockerArchive => SaveFormat::DockerArchive,
             Form::OciArchive => SaveFormat::OciArchive,
         };
+        let platforms = parse_platforms(&self.platform)?;
         match &self.output {
-            Some(path) => replace(path, |file| engine.save_images(&self.images, file, form))?,
+            Some(path) => replace(path, |file| engine.save_platforms(&self.images, &platforms, file, form))?,
             None if io::stdout().is_terminal() => {
                 return Err(bad_input(
                     "cowardly refusing to save to a terminal. Use the -o flag or redirect",
@@ -116,7 +128,7 @@ impl Execute for Save {
             }
             None => {
                 let mut out = io::BufWriter::with_capacity(128 * 1024, io::stdout().lock());
-                engine.save_images(&self.images, &mut out, form)?;
+                engine.save_platforms(&self.images, &platforms, &mut out, form)?;
                 out.flush().map_err(|error| unwritten(STDOUT, &error))?;
             }
         }

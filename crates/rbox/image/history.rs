@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::image::{Image, ImageStore};
-use rbox_engine::spec::Digest;
+use rbox_engine::spec::{Digest, Reference};
 use serde_json::{Value, json};
 
+use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::global::Global;
 use crate::output::table::{self, Format};
@@ -36,6 +37,9 @@ pub(crate) struct History {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// Of an image for several platforms this one (OS/ARCH[/VARIANT])
+    #[arg(long)]
+    platform: Option<String>,
     /// A name or id
     image: String,
 }
@@ -43,7 +47,7 @@ pub(crate) struct History {
 impl Execute for History {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let store = global.engine.images()?;
-        let image = store.get(&self.image)?;
+        let image = image_for(&store, &self.image, self.platform.as_deref())?;
         let now = Timestamp::now();
         let mut layers = image.layers.iter();
         let mut sizes = Vec::new();
@@ -82,6 +86,19 @@ impl Execute for History {
         table::print(&format, &headers, &rows, &mut std::io::stdout())?;
         Ok(0)
     }
+}
+
+/// The image of a name, for a platform if one is asked for.
+pub(crate) fn image_for(store: &ImageStore, name: &str, platform: Option<&str>) -> anyhow::Result<Image> {
+    let Some(text) = platform else { return Ok(store.get(name)?) };
+    let wanted = parse_platform(text)?;
+    if let Some(image) = store.find_for(name, &wanted)? {
+        return Ok(image);
+    }
+    let name = store.get(name)?.references.first().map_or_else(|| name.to_owned(), Reference::familiar);
+    anyhow::bail!(
+        "image with reference {name} was found but does not provide the specified platform ({wanted})"
+    )
 }
 
 /// The images that steps came to: this one, and those that it was committed on one after the other.

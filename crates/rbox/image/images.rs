@@ -1,16 +1,19 @@
 //! `rbox images`: the images in the store.
 
+use std::collections::BTreeMap;
+
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_engine::engine::Container;
 use rbox_engine::image::{Image, ImageStore};
 use rbox_engine::listing::filter::{Filters, IMAGE_KEYS, glob};
-use rbox_engine::spec::Reference;
+use rbox_engine::spec::{Platform, Reference};
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
+use crate::image::image_tree;
 use crate::output::table::{self, Format};
 use crate::output::template::Headers;
 use crate::output::units::{ago, created_at, human_size, human_sum};
@@ -19,7 +22,7 @@ use crate::output::units::{ago, created_at, human_size, human_sum};
 #[derive(Debug, Parser)]
 #[command(
     name = "images",
-    after_help = "Examples:\n  rbox images\n  rbox images python              # one repository\n  rbox images 'py*:3.*'           # or a pattern\n  rbox images -q --filter dangling=true\n  rbox images --digests --format 'table {{.Repository}}\\t{{.Digest}}'\n\nFilters: dangling, label, before, since, reference, until."
+    after_help = "Examples:\n  rbox images\n  rbox images python              # one repository\n  rbox images 'py*:3.*'           # or a pattern\n  rbox images -q --filter dangling=true\n  rbox images --digests --format 'table {{.Repository}}\\t{{.Digest}}'\n  rbox images --tree              # each with the platforms that it is for\n\nFilters: dangling, label, before, since, reference, until."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Images {
@@ -41,6 +44,9 @@ pub(crate) struct Images {
     /// Only show image IDs
     #[arg(short, long)]
     quiet: bool,
+    /// List each image with the platforms that it is for
+    #[arg(long, conflicts_with_all = ["quiet", "no_trunc", "format", "digests"])]
+    tree: bool,
     /// A name or a pattern
     #[arg(value_name = "REPOSITORY[:TAG]")]
     reference: Option<String>,
@@ -58,10 +64,14 @@ impl Execute for Images {
         let filter = ImageFilter::read(&global.engine.images()?, &given)?;
         let now = Timestamp::now();
         let mut rows = Vec::new();
-        for image in global.engine.listed_images()? {
-            if filter.accepts(&image) {
-                self.add_rows(&image, &filter, now, &mut rows);
-            }
+        let images = global.engine.listed_images()?;
+        let shown = Shown::of(&images);
+        let accepted: Vec<&Image> = images.iter().filter(|image| filter.accepts(image)).collect();
+        if self.tree {
+            return image_tree::print(global, &accepted, &|name| filter.names(name));
+        }
+        for image in accepted {
+            self.add_rows(image, &filter, (now, &shown), &mut rows);
         }
         let format = match (self.quiet, &self.format) {
             (true, None) => Format::Template("{{.ID}}".into()),
@@ -110,7 +120,13 @@ pub(crate) fn row(image: &Image, full: bool, now: Timestamp) -> Value {
 
 impl Images {
     /// One row for each tag, or one for an image without.
-    fn add_rows(&self, image: &Image, filter: &ImageFilter, now: Timestamp, rows: &mut Vec<Value>) {
+    fn add_rows(
+        &self,
+        image: &Image,
+        filter: &ImageFilter,
+        (now, shown): (Timestamp, &Shown<'_>),
+        rows: &mut Vec<Value>,
+    ) {
         let digest_of = |repository: &Reference| {
             let same = image.repo_digests.iter().find(|other| other.same_repository(repository));
             same.and_then(Reference::digest).map_or_else(|| NONE.to_owned(), ToString::to_string)
@@ -125,6 +141,7 @@ impl Images {
             rows.push(row);
         };
         let named: Vec<&Reference> = image.references.iter().filter(|name| filter.names(name)).collect();
+        let named: Vec<&Reference> = named.into_iter().filter(|name| shown.is_by(name, image)).collect();
         for name in &named {
             add(name.familiar_name(), name.tag().unwrap_or(NONE), digest_of(name));
         }
@@ -134,6 +151,30 @@ impl Images {
             let digest = repository.map_or_else(|| NONE.to_owned(), digest_of);
             add(repository.map_or_else(|| NONE.to_owned(), Reference::familiar_name), NONE, digest);
         }
+    }
+}
+
+/// Which image a name is shown with: of several platforms this machine's.
+struct Shown<'i>(BTreeMap<&'i Reference, &'i Image>);
+
+impl<'i> Shown<'i> {
+    fn of(images: &'i [Image]) -> Self {
+        let host = Platform::host();
+        let rank = |image: &Image| host.rank(&image.platform).unwrap_or(usize::MAX);
+        let mut best: BTreeMap<&Reference, &Image> = BTreeMap::new();
+        for image in images {
+            for name in &image.references {
+                let known = best.entry(name).or_insert(image);
+                if rank(image) < rank(known) {
+                    *known = image;
+                }
+            }
+        }
+        Self(best)
+    }
+
+    fn is_by(&self, name: &Reference, image: &Image) -> bool {
+        self.0.get(name).is_none_or(|shown| shown.manifest_digest == image.manifest_digest)
     }
 }
 

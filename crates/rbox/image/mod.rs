@@ -2,6 +2,7 @@
 
 pub(crate) mod archive;
 pub(crate) mod history;
+pub(crate) mod image_tree;
 pub(crate) mod images;
 pub(crate) mod login;
 pub(crate) mod progress;

@@ -4,9 +4,9 @@ use clap::Parser;
 use rbox_engine::image::Removed;
 use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
-use rbox_engine::spec::{Kind, Platform, Reference};
+use rbox_engine::spec::{Kind, Reference};
 
-use crate::args::platform::parse_platform;
+use crate::args::platform::parse_platforms;
 use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
@@ -19,7 +19,7 @@ use crate::output::units::human_sum;
 #[derive(Debug, Parser)]
 #[command(
     name = "rmi",
-    after_help = "Examples:\n  rbox rmi python:3.11-slim\n  rbox rmi -f 0123456789ab                    # by id, with all its tags\n  rbox rmi $(rbox images -q --filter dangling=true)"
+    after_help = "Examples:\n  rbox rmi python:3.11-slim\n  rbox rmi -f 0123456789ab                    # by id, with all its tags\n  rbox rmi --platform linux/arm64 debian:12   # one platform of it; the others stay\n  rbox rmi $(rbox images -q --filter dangling=true)"
 )]
 pub(crate) struct Rmi {
     /// Force removal of the image
@@ -28,8 +28,8 @@ pub(crate) struct Rmi {
     /// Do not delete untagged parents (rbox keeps none)
     #[arg(long)]
     no_prune: bool,
-    /// Only remove an image that is for this platform (OS/ARCH[/VARIANT]); others of its name stay
-    #[arg(long, value_name = "PLATFORM")]
+    /// Remove only the given platform of an image (OS/ARCH[/VARIANT]); others of its name stay
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
     platform: Vec<String>,
     /// Names or ids
     #[arg(required = true, value_name = "IMAGE")]
@@ -39,8 +39,7 @@ pub(crate) struct Rmi {
 impl Execute for Rmi {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let store = global.engine.images()?;
-        let platforms: Vec<Platform> =
-            self.platform.iter().map(|text| parse_platform(text)).collect::<anyhow::Result<_>>()?;
+        let platforms = parse_platforms(&self.platform)?;
         Ok(each(&self.images, |name| {
             if !store.has(name)? {
                 // Docker reports one that is not there, and with -f does not fail.
@@ -51,17 +50,8 @@ impl Execute for Rmi {
                 }
                 anyhow::bail!(missing);
             }
-            if !platforms.is_empty() {
-                let image = store.get(name)?;
-                if !platforms.iter().any(|wanted| wanted.rank(&image.platform).is_some()) {
-                    anyhow::bail!(
-                        "image {name} was found but does not provide the specified platform ({}): it is for {}",
-                        self.platform.join(", "),
-                        image.platform
-                    );
-                }
-            }
-            for removed in global.engine.remove_image(name, RemoveOptions { force: self.force })? {
+            let options = RemoveOptions { platforms: &platforms, force: self.force };
+            for removed in global.engine.remove_image(name, options)? {
                 say(&removed.to_string())?;
             }
             Ok(())
@@ -84,11 +74,10 @@ pub(crate) struct Tag {
 
 impl Execute for Tag {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let store = global.engine.images()?;
         let target = Reference::parse(&self.target)
             .map_err(|error| bad_input(format!("{} is not a valid repository/tag: {error}", self.target)))?;
         // The words are right, and no tag may be called so: Docker's daemon refuses that, not its client.
-        global.engine.tag(&store.get(&self.source)?, &target).map_err(|error| match error.kind() {
+        global.engine.tag_named(&self.source, &target).map_err(|error| match error.kind() {
             Kind::Invalid => Coded { message: error.to_string(), code: NOT_DONE }.into(),
             _ => anyhow::Error::from(error),
         })?;

@@ -92,35 +92,49 @@ impl Engine {
         Ok(())
     }
 
+    /// Gives what a name means one more name: all its platforms. An id means one image.
+    ///
+    /// # Errors
+    /// It is not there, or cannot have such a name.
+    pub fn tag_named(&self, name: &str, target: &Reference) -> Result<(), StoreError> {
+        let store = self.images()?;
+        let image = store.get(name)?;
+        store.tag_named(name, target)?;
+        self.tell_tag(&image, target);
+        Ok(())
+    }
+
     /// Removes a name of an image, or an image, as [`ImageStore::remove`] does.
     ///
     /// # Errors
     /// It is not there, or a container uses it.
-    pub fn remove_image(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, StoreError> {
+    pub fn remove_image(&self, name: &str, options: RemoveOptions<'_>) -> Result<Vec<Removed>, StoreError> {
         let store = self.images()?;
-        let before = store.find(name).ok().flatten();
+        // One that is damaged is removed as well.
+        let before = store.variants(name).unwrap_or_default();
         let removed = store.remove(name, options)?;
-        self.tell_removed(before.as_slice(), &removed);
+        self.tell_removed(&before, &removed);
         Ok(removed)
     }
 
-    /// Loads every image of an archive.
+    /// Loads every image of an archive, of those for several platforms these or all.
     ///
     /// # Errors
     /// It is no archive, or an image of it is damaged.
     pub fn load_images(
         &self,
         source: impl Read + Send,
+        platforms: &[Platform],
         progress: &mut dyn FnMut(LoadEvent<'_>),
     ) -> Result<Vec<Loaded>, ArchiveError> {
-        let loaded = archive::load(&self.images()?, source, progress)?;
+        let loaded = archive::load(&self.images()?, source, platforms, progress)?;
         for one in &loaded {
             self.note_image(&one.image, ImageAction::Load);
         }
         Ok(loaded)
     }
 
-    /// Writes images to an archive.
+    /// Writes images to an archive, each for all platforms that are here.
     ///
     /// # Errors
     /// One is not there, or nothing can be written.
@@ -130,8 +144,22 @@ impl Engine {
         writer: impl Write,
         format: SaveFormat,
     ) -> Result<(), ArchiveError> {
+        self.save_platforms(names, &[], writer, format)
+    }
+
+    /// The same for these platforms only, if there are any.
+    ///
+    /// # Errors
+    /// One is not there, or not for such a platform; or nothing can be written.
+    pub fn save_platforms(
+        &self,
+        names: &[String],
+        platforms: &[Platform],
+        writer: impl Write,
+        format: SaveFormat,
+    ) -> Result<(), ArchiveError> {
         let store = self.images()?;
-        archive::save(&store, names, writer, format)?;
+        archive::save(&store, names, platforms, writer, format)?;
         let mut told = HashSet::new();
         for image in names.iter().filter_map(|name| store.find(name).ok().flatten()) {
             if told.insert(image.id) {
@@ -311,7 +339,15 @@ fn in_store(store: &ImageStore, request: &ImageRequest) -> Result<Option<Image>,
     if *pull == PullPolicy::Always {
         return Ok(None);
     }
-    let found = match store.find(name) {
+    let found = match platform {
+        // For another platform it may be here all the same.
+        Some(wanted) => store.find_for(name, wanted).and_then(|fitting| match fitting {
+            None => store.find(name),
+            fitting => Ok(fitting),
+        }),
+        None => store.find(name),
+    };
+    let found = match found {
         // Pulled again, it is whole.
         Err(StoreError::Broken { .. }) if *pull == PullPolicy::Missing => None,
         found => found?,

@@ -81,7 +81,7 @@ pub(super) fn legacy(spool: &Spool, repositories: &[u8]) -> Result<Vec<Planned>,
         let config = config(spool, id, &chain)?;
         parse_config(&config, &path(id, CONFIG))?;
         let layers = chain.iter().map(|link| link.layer.clone()).collect();
-        plan.add(Planned { config, layers, references, manifest: None })?;
+        plan.add(Planned { config, layers, references, manifest: None, of: None })?;
     }
     // What neither has a name nor leads up to an image that nobody builds on goes round in a circle.
     if let Some(id) = links.keys().find(|id| !reached.contains(id.as_str())) {

@@ -61,24 +61,31 @@ impl Loaded {
     }
 }
 
-/// Loads every image of a docker-archive or an oci-archive, compressed or not. Of a multi-platform image it takes what
-/// this machine runs best.
+/// Loads every image of a docker-archive or an oci-archive, compressed or not. Of a multi-platform image it takes all platforms that are
+/// there, or those that are asked for.
 ///
 /// All images of the archive are looked at before the first is registered; each is registered as a whole.
 pub fn load(
     store: &ImageStore,
     archive: impl Read + Send,
+    platforms: &[Platform],
     progress: &mut dyn FnMut(LoadEvent<'_>),
 ) -> Result<Vec<Loaded>, ArchiveError> {
     // Held first: it keeps the spooled files from being tidied away.
     let transaction = store.transaction()?;
     let (outer, source) = open(archive).map_err(ArchiveError::Read)?.ok_or(ArchiveError::Empty)?;
     let mut spool = Spool::read(store, inflate(outer, source).map_err(ArchiveError::Read)?)?;
-    let planned = plan(&spool, &Platform::host())?;
+    let planned = plan(&spool, platforms)?;
     let known = known_layers(store)?;
+    // Of several platforms each takes the name, and none from another.
+    let mut coming: HashMap<Reference, Vec<Digest>> = HashMap::new();
+    for image in &planned {
+        let id = crate::hash::sha256(&image.config);
+        image.references.iter().for_each(|name| coming.entry(name.clone()).or_default().push(id));
+    }
     let mut loaded = Vec::new();
     for image in planned {
-        loaded.push(add(&transaction, &mut spool, &known, image, progress)?);
+        loaded.push(add(&transaction, &mut spool, (&known, &coming), image, progress)?);
     }
     drop(transaction);
     store.tidy();
@@ -105,7 +112,7 @@ fn known_layers(store: &ImageStore) -> Result<HashMap<Digest, Descriptor>, Archi
 fn add(
     transaction: &Transaction<'_>,
     spool: &mut Spool,
-    known: &HashMap<Digest, Descriptor>,
+    (known, coming): (&HashMap<Digest, Descriptor>, &HashMap<Reference, Vec<Digest>>),
     image: Planned,
     progress: &mut dyn FnMut(LoadEvent<'_>),
 ) -> Result<Loaded, ArchiveError> {
@@ -128,14 +135,16 @@ fn add(
             .map_err(|source| ArchiveError::Json { name: "the manifest made".to_owned(), source })?;
         (bytes, OCI_MANIFEST.to_owned())
     };
-    let id = crate::hash::sha256(&image.config);
     let mut replaced = Vec::new();
     for reference in &image.references {
-        if let Some(before) = store.find(&reference.full())?.filter(|before| before.id != id) {
+        let is_new = |id: &Digest| coming.get(reference).is_some_and(|ids| ids.contains(id));
+        if let Some(before) = store.find(&reference.full())?.filter(|before| !is_new(&before.id)) {
             replaced.push((reference.clone(), before.id));
         }
     }
-    let registered = transaction.register(&manifest, &media_type, &image.references, None)?;
+    let digest = crate::hash::sha256(&manifest);
+    let from = (None, image.of.as_ref());
+    let registered = transaction.register_as(digest, &manifest, &media_type, &image.references, from)?;
     Ok(Loaded { image: registered, references: image.references, replaced })
 }
 

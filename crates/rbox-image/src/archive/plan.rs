@@ -11,10 +11,13 @@ use super::planned::{Plan, Planned, PlannedLayer, json, parse_config, parse_refe
 use super::spool::Spool;
 use super::{INDEX, LAYOUT, MANIFEST, REPOSITORIES};
 use crate::media::{
-    Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED, Manifest, OCI_CONFIG,
-    OCI_MANIFEST, layer_compression,
+    Descriptor, DescriptorPlatform, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED,
+    Manifest, OCI_CONFIG, OCI_MANIFEST, layer_compression,
 };
-use crate::store::{NAME_ANNOTATION, TAG_ANNOTATION};
+use crate::store::{NAME_ANNOTATION, OfIndex, TAG_ANNOTATION};
+
+/// More platforms than any image is for.
+const MOST_PLATFORMS: usize = 100;
 
 /// One image in manifest.json.
 #[derive(Debug, Deserialize)]
@@ -28,11 +31,13 @@ struct DockerEntry {
 }
 
 /// The images of an archive, each once.
-pub(super) fn plan(spool: &Spool, platform: &Platform) -> Result<Vec<Planned>, ArchiveError> {
+///
+/// `platforms`: those of an image for several that are wanted; empty: all that are there.
+pub(super) fn plan(spool: &Spool, platforms: &[Platform]) -> Result<Vec<Planned>, ArchiveError> {
     if spool.digest_of(LAYOUT).is_some()
         && let Some(index) = spool.named(INDEX, MAX_DOCUMENT)?
     {
-        return oci(spool, &index, platform);
+        return oci(spool, &index, platforms);
     }
     if let Some(manifest) = spool.named(MANIFEST, MAX_DOCUMENT)? {
         return docker(spool, &manifest);
@@ -63,28 +68,33 @@ fn docker(spool: &Spool, bytes: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
         }
         let tags = entry.repo_tags.unwrap_or_default();
         let references = tags.iter().map(|tag| parse_reference(tag)).collect::<Result<_, _>>()?;
-        plan.add(Planned { config, layers, references, manifest: None })?;
+        plan.add(Planned { config, layers, references, manifest: None, of: None })?;
     }
     plan.end()
 }
 
 /// index.json: everything by digest.
-fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>, ArchiveError> {
+fn oci(spool: &Spool, bytes: &[u8], platforms: &[Platform]) -> Result<Vec<Planned>, ArchiveError> {
     let index: Index = json(bytes, INDEX)?;
     let mut names: BTreeMap<usize, Vec<Reference>> = BTreeMap::new();
     let mut found: Vec<Found> = Vec::new();
     for descriptor in index.manifests.iter().filter(|descriptor| !is_attestation(descriptor)) {
-        let image = resolve(spool, descriptor, platform, 0)?
-            .ok_or_else(|| ArchiveError::Absent { by: INDEX, name: descriptor.digest.to_string() })?;
-        let position =
-            found.iter().position(|Found { digest, .. }| *digest == image.digest).unwrap_or_else(|| {
-                found.push(image);
-                found.len() - 1
-            });
-        names.entry(position).or_default().extend(reference_of(descriptor)?);
+        let images = resolve(spool, descriptor, platforms, 0)?;
+        if images.is_empty() {
+            return Err(ArchiveError::Absent { by: INDEX, name: descriptor.digest.to_string() });
+        }
+        let name = reference_of(descriptor)?;
+        for image in images {
+            let position =
+                found.iter().position(|Found { digest, .. }| *digest == image.digest).unwrap_or_else(|| {
+                    found.push(image);
+                    found.len() - 1
+                });
+            names.entry(position).or_default().extend(name.clone());
+        }
     }
     let mut plan = Plan::default();
-    for (position, Found { digest, bytes, media_type, manifest }) in found.into_iter().enumerate() {
+    for (position, Found { digest, bytes, media_type, manifest, of }) in found.into_iter().enumerate() {
         let refuse = |source| ArchiveError::Document { digest, source };
         let id = manifest.config.digest;
         let absent = |digest: &Digest| ArchiveError::Absent { by: "a manifest", name: digest.to_string() };
@@ -105,7 +115,7 @@ fn oci(spool: &Spool, bytes: &[u8], platform: &Platform) -> Result<Vec<Planned>,
             layers.push(PlannedLayer { blob: layer.digest, diff_id: *diff_id, compression });
         }
         let references = names.remove(&position).unwrap_or_default();
-        plan.add(Planned { config, layers, references, manifest: Some((bytes, media_type)) })?;
+        plan.add(Planned { config, layers, references, manifest: Some((bytes, media_type)), of })?;
     }
     plan.end()
 }
@@ -116,43 +126,64 @@ struct Found {
     bytes: Vec<u8>,
     media_type: String,
     manifest: Manifest,
+    of: Option<OfIndex>,
 }
 
-/// The manifest a descriptor leads to, for this platform; `None` if it is not in the archive.
+/// The manifests a descriptor leads to: one, or of an index those of these platforms, or all for Linux that are there. None if it is not in
+/// the archive.
 fn resolve(
     spool: &Spool,
     descriptor: &Descriptor,
-    platform: &Platform,
+    platforms: &[Platform],
     depth: u32,
-) -> Result<Option<Found>, ArchiveError> {
+) -> Result<Vec<Found>, ArchiveError> {
     let digest = descriptor.digest;
-    let Some(bytes) = spool.bytes(&digest, "a manifest", MAX_DOCUMENT)? else { return Ok(None) };
+    let Some(bytes) = spool.bytes(&digest, "a manifest", MAX_DOCUMENT)? else { return Ok(Vec::new()) };
     let refuse = |source| ArchiveError::Document { digest, source };
     let index = match Document::parse(&bytes, &descriptor.media_type).map_err(refuse)? {
         Document::Manifest(manifest) => {
-            return Ok(Some(Found { digest, bytes, media_type: descriptor.media_type.clone(), manifest }));
+            let media_type = descriptor.media_type.clone();
+            return Ok(vec![Found { digest, bytes, media_type, manifest, of: None }]);
         }
         Document::Index(_) if depth >= MOST_NESTED => return Err(refuse(DocumentError::Nested)),
         Document::Index(index) => index,
     };
     // What was saved of a multi-platform image is often one platform of it: only what is there counts.
-    let mut offered: Vec<_> = index
+    let offered: Vec<(&Descriptor, Option<Platform>)> = index
         .manifests
         .iter()
         .filter(|inner| !is_attestation(inner) && spool.get(&inner.digest).is_some())
-        .filter_map(|inner| match &inner.platform {
-            Some(on) => {
-                let on = Platform::new(&on.os, &on.architecture, on.variant.as_deref());
-                platform.rank(&on).map(|rank| (rank, inner))
-            }
-            None => Some((usize::MAX, inner)),
-        })
+        .map(|inner| (inner, inner.platform.as_ref().map(DescriptorPlatform::normal)))
+        .filter(|(_, on)| on.as_ref().is_none_or(|on| on.os == "linux"))
         .collect();
-    offered.sort_by_key(|(rank, _)| *rank);
-    match offered.first() {
-        Some((_, inner)) => resolve(spool, inner, platform, depth + 1),
-        None => Err(ArchiveError::Platform(platform.to_string())),
+    let mut meant: Vec<&Descriptor> = Vec::new();
+    for wanted in platforms {
+        let rank = |on: &Option<Platform>| on.as_ref().map_or(Some(usize::MAX), |on| wanted.rank(on));
+        let fitting = offered.iter().filter_map(|(inner, on)| Some((rank(on)?, *inner)));
+        let (_, best) = fitting
+            .min_by_key(|(rank, _)| *rank)
+            .ok_or_else(|| ArchiveError::Platform(wanted.to_string()))?;
+        meant.push(best);
     }
+    if platforms.is_empty() {
+        meant = offered.iter().map(|(inner, _)| *inner).collect();
+    }
+    if meant.is_empty() {
+        return Err(ArchiveError::Platform(Platform::host().to_string()));
+    }
+    let of = OfIndex::new(digest, bytes, &index);
+    let mut found = Vec::new();
+    for inner in meant {
+        for mut image in resolve(spool, inner, platforms, depth + 1)? {
+            // The outermost is the one that has the name.
+            image.of = Some(of.clone());
+            found.push(image);
+        }
+        if found.len() > MOST_PLATFORMS {
+            return Err(ArchiveError::TooManyNames(MOST_PLATFORMS));
+        }
+    }
+    Ok(found)
 }
 
 /// Provenance that builders put beside images.

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::error::ArchiveError;
 use crate::config::ImageConfig;
 use crate::media::{Compression, MAX_CONFIG};
+use crate::store::OfIndex;
 
 /// One layer of an image: the file, and what it is to be.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub(super) struct Planned {
     pub(super) references: Vec<Reference>,
     /// Manifest and its media type; `None` for a docker-archive, which has none.
     pub(super) manifest: Option<(Vec<u8>, String)>,
+    /// The index that it is one platform of.
+    pub(super) of: Option<OfIndex>,
 }
 
 /// More than all configurations of an archive have together. They are in memory at once, and one file may be named by many

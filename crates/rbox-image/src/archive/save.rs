@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
-use rbox_spec::{Digest, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 use serde::Serialize;
 
 use super::error::ArchiveError;
@@ -25,12 +25,15 @@ pub enum SaveFormat {
     OciArchive,
 }
 
-/// An image to save, with the names to save it under.
+/// An image to save, for each of its platforms, with the names to save it under.
 struct Chosen {
-    image: Image,
+    images: Vec<Image>,
     references: Vec<Reference>,
-    _pin: Pin,
+    _pins: Vec<Pin>,
 }
+
+/// An image for each of its platforms, and its names.
+type Named = (Vec<Image>, Vec<Reference>);
 
 /// One image in manifest.json.
 #[derive(Serialize)]
@@ -42,28 +45,30 @@ struct DockerEntry {
 }
 
 /// Saves the images called `names`: a name with a tag is saved under it, a repository's name means all its tags, an id
-/// is saved without a name. The images cannot be removed meanwhile.
+/// is saved without a name. Of an image for several platforms all that are here are saved, or the `platforms` that are asked for. The images
+/// cannot be removed meanwhile.
+///
+/// # Errors
+/// One is not there, or is not there for a platform that was asked for; or nothing can be written.
 pub fn save<S: AsRef<str>>(
     store: &ImageStore,
     names: &[S],
+    platforms: &[Platform],
     writer: impl Write,
     format: SaveFormat,
 ) -> Result<(), ArchiveError> {
-    let chosen = choose(store, names)?;
+    let chosen = choose(store, names, platforms)?;
     let mut archive = Archive { tar: tar::Builder::new(writer), store, written: BTreeSet::new() };
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
-    let mut index = Index {
-        schema_version: 2,
-        media_type: Some(OCI_INDEX.to_owned()),
-        manifests: Vec::new(),
-        annotations: None,
-    };
+    let mut index = index_of(Vec::new());
     let mut docker = Vec::new();
     let mut repositories: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
-    for Chosen { image, references, .. } in &chosen {
-        let descriptor = archive.image(image)?;
+    for Chosen { images, references, .. } in &chosen {
+        let descriptor = archive.images(images)?;
         index.manifests.extend(named(&descriptor, references));
+        // Its readers know one image of a name: this machine's, which is the first.
+        let Some(image) = images.first() else { continue };
         docker.push(DockerEntry {
             config: blob_name(&image.id),
             repo_tags: (!references.is_empty()).then(|| references.iter().map(Reference::familiar).collect()),
@@ -88,49 +93,80 @@ pub fn save<S: AsRef<str>>(
     writer.flush().map_err(ArchiveError::Write)
 }
 
+fn index_of(manifests: Vec<Descriptor>) -> Index {
+    Index { schema_version: 2, media_type: Some(OCI_INDEX.to_owned()), manifests, annotations: None }
+}
+
 /// Finds what is to be saved, each image once, and pins it.
-fn choose<S: AsRef<str>>(store: &ImageStore, names: &[S]) -> Result<Vec<Chosen>, ArchiveError> {
+fn choose<S: AsRef<str>>(
+    store: &ImageStore,
+    names: &[S],
+    platforms: &[Platform],
+) -> Result<Vec<Chosen>, ArchiveError> {
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
-        let name = name.as_ref();
-        for (image, references) in named_images(store, name)? {
-            if let Some(known) = chosen.iter_mut().find(|known| known.image.id == image.id) {
+        for (images, references) in named_images(store, name.as_ref(), platforms)? {
+            let ids = |images: &[Image]| images.iter().map(|image| image.id).collect::<Vec<_>>();
+            if let Some(known) = chosen.iter_mut().find(|known| ids(&known.images) == ids(&images)) {
                 known.references.extend(references);
                 known.references.sort();
                 known.references.dedup();
                 continue;
             }
-            let pin = store.pin(&image)?;
-            if !store.is_complete(&image) {
-                return Err(StoreError::MissingLayer(image.id).into());
+            let mut pins = Vec::new();
+            for image in &images {
+                pins.push(store.pin(image)?);
+                if !store.is_complete(image) {
+                    return Err(StoreError::MissingLayer(image.id).into());
+                }
             }
-            chosen.push(Chosen { image, references, _pin: pin });
+            chosen.push(Chosen { images, references, _pins: pins });
         }
     }
     Ok(chosen)
 }
 
-fn named_images(store: &ImageStore, name: &str) -> Result<Vec<(Image, Vec<Reference>)>, ArchiveError> {
+fn named_images(store: &ImageStore, name: &str, platforms: &[Platform]) -> Result<Vec<Named>, ArchiveError> {
     let reference = Reference::parse(name).ok();
     if let Some(repository) = reference.as_ref().filter(|reference| reference.is_name_only()) {
-        let mut found = Vec::new();
-        for image in store.list()? {
-            let of = |known: &&Reference| known.same_repository(repository);
-            let references: Vec<_> = image.references.iter().filter(of).cloned().collect();
-            if !references.is_empty() {
-                found.push((image, references));
-            }
-        }
-        if !found.is_empty() {
-            return Ok(found);
+        let images = store.list()?;
+        let all = images.iter().flat_map(|image| &image.references);
+        let tags: BTreeSet<&Reference> = all.filter(|known| known.same_repository(repository)).collect();
+        if !tags.is_empty() {
+            let one =
+                |tag: &&Reference| Ok((of_platforms(store, &tag.full(), platforms)?, vec![(*tag).clone()]));
+            return tags.iter().map(one).collect();
         }
     }
-    let image = store.get(name)?;
+    let images = of_platforms(store, name, platforms)?;
     // An id, or a digest, names no tag.
     let wanted = reference.map(Reference::with_default_tag);
-    let references =
-        image.references.iter().filter(|known| wanted.as_ref() == Some(*known)).cloned().collect();
-    Ok(vec![(image, references)])
+    let all = images.iter().flat_map(|image| &image.references);
+    let references = all.filter(|known| wanted.as_ref() == Some(*known)).take(1).cloned().collect();
+    Ok(vec![(images, references)])
+}
+
+/// What a name has of these platforms, or all of it.
+fn of_platforms(store: &ImageStore, name: &str, platforms: &[Platform]) -> Result<Vec<Image>, ArchiveError> {
+    let mut found = Vec::new();
+    for wanted in platforms {
+        match store.find_for(name, wanted)? {
+            Some(image) if found.iter().all(|other: &Image| other.id != image.id) => found.push(image),
+            Some(_) => {}
+            None => {
+                store.get(name)?;
+                let (name, wanted) = (name.to_owned(), wanted.to_string());
+                return Err(StoreError::NoPlatform { name, wanted }.into());
+            }
+        }
+    }
+    if platforms.is_empty() {
+        found = store.variants(name)?;
+    }
+    if found.is_empty() {
+        store.get(name)?;
+    }
+    Ok(found)
 }
 
 /// The descriptor of a manifest, once for each name, or once without.
@@ -160,6 +196,30 @@ struct Archive<'s, W: Write> {
 }
 
 impl<W: Write> Archive<'_, W> {
+    /// Writes an image for each platform. The descriptor is that of the only one, or of an index: the one that they came out of, if nothing
+    /// of it is missing.
+    fn images(&mut self, images: &[Image]) -> Result<Descriptor, ArchiveError> {
+        let mut written = Vec::new();
+        for image in images {
+            written.push(self.image(image)?);
+        }
+        if let ([_], Some(only)) = (images, written.first()) {
+            return Ok(only.clone());
+        }
+        let of = images.first().and_then(|image| image.index);
+        let kept = of.map(|digest| self.store.index_document(&digest)).transpose()?.flatten();
+        let is_whole = |index: &Index| {
+            index.manifests.iter().all(|one| written.iter().any(|other| other.digest == one.digest))
+        };
+        let bytes = match kept {
+            Some((bytes, OCI_INDEX, index)) if is_whole(&index) => bytes,
+            _ => to_json(INDEX, &index_of(written))?,
+        };
+        let digest = crate::hash::sha256(&bytes);
+        self.bytes(&digest, &bytes)?;
+        Ok(Descriptor::new(OCI_INDEX, digest, bytes.len() as u64))
+    }
+
     /// Writes an image's blobs, and returns the descriptor of its manifest: as it came, or, for one of Docker's types,
     /// which no OCI layout may have, the same in OCI's.
     fn image(&mut self, image: &Image) -> Result<Descriptor, ArchiveError> {
@@ -184,12 +244,7 @@ impl<W: Write> Archive<'_, W> {
         let digest = crate::hash::sha256(&manifest);
         self.bytes(&digest, &manifest)?;
         let mut descriptor = Descriptor::new(OCI_MANIFEST, digest, manifest.len() as u64);
-        descriptor.platform = Some(DescriptorPlatform {
-            architecture: image.platform.architecture.clone(),
-            os: image.platform.os.clone(),
-            variant: image.platform.variant.clone(),
-            ..DescriptorPlatform::default()
-        });
+        descriptor.platform = Some(DescriptorPlatform::from(&image.platform));
         Ok(descriptor)
     }
 

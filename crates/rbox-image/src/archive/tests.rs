@@ -116,12 +116,12 @@ impl Home {
     }
 
     fn load(&self, archive: impl Read + Send) -> Result<Vec<Loaded>, ArchiveError> {
-        load(&self.store, archive, &mut |_| {})
+        load(&self.store, archive, &[], &mut |_| {})
     }
 
     fn save(&self, names: &[&str], format: SaveFormat) -> Vec<u8> {
         let mut archive = Vec::new();
-        save(&self.store, names, &mut archive, format).unwrap();
+        save(&self.store, names, &[], &mut archive, format).unwrap();
         archive
     }
 
@@ -406,7 +406,7 @@ fn what_is_saved_loads_again_and_is_the_same() {
     }
     let by_id = home.save(&[&before.id.hex()[..12]], SaveFormat::DockerArchive);
     assert_eq!(lines(&Home::new().load(&by_id[..]).unwrap()), [format!("Loaded image ID: {}", before.id)]);
-    let missing = save(&home.store, &["absent"], Vec::new(), SaveFormat::DockerArchive).unwrap_err();
+    let missing = save(&home.store, &["absent"], &[], Vec::new(), SaveFormat::DockerArchive).unwrap_err();
     assert_eq!(missing.to_string(), "No such image: absent:latest");
 }
 

@@ -20,8 +20,10 @@ use std::time::Duration;
 use rbox_spec::{Digest, Reference};
 
 use crate::config::ImageConfig;
+use crate::media::Document;
+use crate::registry::client::Fetched;
 use crate::registry::{Client, Registries, RegistryError, Session};
-use crate::store::{Image, ImageStore, Layer, StoreError, Transaction};
+use crate::store::{Image, ImageStore, Layer, OfIndex, StoreError, Transaction};
 use crate::transfer::{Transfer as _, one_line};
 
 use batch::Batch;
@@ -106,6 +108,15 @@ pub fn tags(
     Err(failure.unwrap_or_else(|| RegistryError::NotFound(repository.familiar_name())).into())
 }
 
+/// The index that was fetched for a reference; `None` if it was an image.
+fn of_index(top: Fetched) -> Result<Option<OfIndex>, PullError> {
+    let refuse = |source| PullError::Document { digest: top.digest, source };
+    match Document::parse(&top.bytes, &top.media_type).map_err(refuse)? {
+        Document::Index(index) => Ok(Some(OfIndex::new(top.digest, top.bytes, &index))),
+        Document::Manifest(_) => Ok(None),
+    }
+}
+
 impl Job<'_> {
     fn run(&self, session: &Session<'_>) -> Result<Pulled, PullError> {
         let name = self.name();
@@ -118,7 +129,7 @@ impl Job<'_> {
         let transaction = self.store.transaction()?;
         from();
         let fetched = self.retry(&name, || session.manifest(&name, self.reference.digest()))?;
-        let digest = fetched.digest;
+        let (digest, top) = (fetched.digest, fetched.clone());
         let Chosen { fetched, manifest, config } = self.choose(session, &transaction, fetched)?;
         self.check_platform(&config)?;
         let layers = self.store.layers_of(&manifest, &config, &fetched.digest)?;
@@ -128,20 +139,27 @@ impl Job<'_> {
             Some(by_digest) => self.reference.with_digest(*by_digest),
             None => self.reference.clone(),
         };
-        let image =
-            transaction.register_as(fetched.digest, &fetched.bytes, media_type, &[named], Some(digest))?;
+        let of = of_index(top)?.filter(|of| of.digest != fetched.digest);
+        let from = (Some(digest), of.as_ref());
+        let image = transaction.register_as(fetched.digest, &fetched.bytes, media_type, &[named], from)?;
         Ok(Pulled { image, digest, up_to_date: false })
     }
 
     /// Whether the store has what the registry has: one HEAD for a tag, nothing at all for a digest.
     fn up_to_date(&self, session: &Session<'_>) -> Result<Option<Pulled>, PullError> {
-        let image = match self.store.find(&self.reference.full()) {
+        let name = self.reference.full();
+        let found = match &self.options.platform {
+            Some(wanted) => self.store.find_for(&name, wanted),
+            None => self.store.find(&name),
+        };
+        let image = match found {
             // What is damaged is fetched again.
             Ok(None) | Err(StoreError::Broken { .. }) => return Ok(None),
             Ok(Some(image)) => image,
             Err(error) => return Err(error.into()),
         };
-        let fits = self.platform().rank(&image.platform).is_some() || self.options.platform.is_none();
+        // Another platform's image is here because it was asked for, where there are several.
+        let fits = self.platform().rank(&image.platform).is_some() || image.index.is_none();
         if !fits || !self.store.is_complete(&image) {
             return Ok(None);
         }
@@ -158,7 +176,7 @@ impl Job<'_> {
             .iter()
             .any(|r| r.same_repository(self.reference) && r.digest() == Some(&digest));
         // The tag must have come from there, and not just the image: a tag made here may name something else.
-        if known && self.store.source_of(self.reference)? == Some(digest) {
+        if known && self.store.source_of(self.reference, &image)? == Some(digest) {
             return Ok(Some(Pulled { image, digest, up_to_date: true }));
         }
         Ok(None)

@@ -604,7 +604,10 @@ fn on_a_small_disk() {
     let filler = std::path::Path::new(&dir).join("filler");
     let mut file = fs::File::create(&filler).unwrap();
     while std::io::Write::write_all(&mut file, &[1; 4096]).is_ok() {}
-    fixture.store.remove(&image.id.to_string(), crate::store::RemoveOptions { force: true }).unwrap();
+    fixture
+        .store
+        .remove(&image.id.to_string(), crate::store::RemoveOptions { force: true, ..Default::default() })
+        .unwrap();
     assert!(fixture.store.list().unwrap().is_empty());
 }
 

@@ -16,9 +16,11 @@ use std::sync::atomic::AtomicBool;
 
 use rbox_spec::{Digest, Reference};
 
-use crate::hash::digest_of;
+use crate::hash::{digest_of, sha256};
+use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
+use crate::registry::registries::Endpoint;
 use crate::registry::{Client, Registries, RegistryError, Session};
-use crate::store::{Image, ImageStore};
+use crate::store::{Image, ImageStore, Pin};
 use crate::transfer::Transfer as _;
 
 use blob::{Blob, Content};
@@ -37,7 +39,8 @@ pub struct Pushed {
     pub size: u64,
 }
 
-/// Pushes the tag of a reference to its registry; mirrors are asked for images only.
+/// Pushes the tag of a reference to its registry; mirrors are asked for images only. Of an image for several platforms all that are here
+/// are pushed, and the index that names them; with a platform only that one.
 ///
 /// # Errors
 /// There is no such tag, the registry refuses, or what goes out is damaged.
@@ -49,36 +52,48 @@ pub fn push(
     progress: &dyn PushProgress,
 ) -> Result<Pushed, PushError> {
     let tag = reference.tag().filter(|_| reference.digest().is_none()).ok_or(PushError::Digest)?;
-    let image = find(store, reference)?;
-    if let Some(wanted) = options.platform.as_ref().filter(|wanted| wanted.rank(&image.platform).is_none()) {
-        let (name, wanted) = (reference.familiar(), wanted.clone());
-        return Err(PushError::WrongPlatform { name, wanted });
-    }
-    let _pin = store.pin(&image)?;
+    let images = find(store, reference, options)?;
+    let pins: Vec<Pin> = images.iter().map(|image| store.pin(image)).collect::<Result<_, _>>()?;
     let endpoint = registries.endpoints(reference.domain())?.pop();
     let endpoint = endpoint.ok_or_else(|| RegistryError::NotFound(reference.familiar()))?;
-    let job = Job { store, image: &image, options, progress, abandoned: AtomicBool::new(false) };
-    let outgoing = job.outgoing()?;
-    let origins = job.origins(reference)?;
     let client = Client::new(options.timeouts, options.credentials.clone());
-    let session = client.push_session(&endpoint, reference, origins.values().flatten());
-    job.layers(&session, &outgoing, &origins)?;
-    let config = Content::Bytes(store.config_bytes(&image)?);
-    let size = config.len();
-    job.blob(&session, &Blob { digest: image.id, size, content: &config, diff_id: None }, &[])?;
-    let bytes = job.manifest(&outgoing)?;
-    let digest = digest_of(image.manifest_digest.algorithm(), &bytes);
-    job.retry(tag, || session.put_manifest(tag, &image.manifest_type, &bytes, &digest))?;
-    store.pushed(&image, reference, digest)?;
-    let size = bytes.len() as u64;
+    let to = Target { client: &client, endpoint: &endpoint, reference };
+    let jobs =
+        images.iter().map(|image| Job { store, image, options, progress, abandoned: AtomicBool::new(false) });
+    let jobs: Vec<Job<'_>> = jobs.collect();
+    let pushed = match jobs.as_slice() {
+        [job] => {
+            let one = job.one(&to, tag)?;
+            job.tell_of_others(&one)?;
+            one.pushed()
+        }
+        _ => several(&to, tag, &jobs)?,
+    };
+    for image in &images {
+        store.pushed(image, reference, pushed.digest)?;
+    }
+    drop(pins);
+    let Pushed { digest, size } = &pushed;
     progress.event(PushEvent::Message(&format!("{tag}: digest: {digest} size: {size}")));
-    Ok(Pushed { digest, size })
+    Ok(pushed)
 }
 
-/// The image of a reference, by its name alone: an id of the same letters is another one.
-fn find(store: &ImageStore, reference: &Reference) -> Result<Image, PushError> {
-    if let Some(image) = store.find(&reference.full())? {
-        return Ok(image);
+/// The images of a reference, by its name alone: an id of the same letters is another one.
+fn find(store: &ImageStore, reference: &Reference, options: &PushOptions) -> Result<Vec<Image>, PushError> {
+    let name = reference.full();
+    let found = match &options.platform {
+        None => store.variants(&name)?,
+        Some(wanted) => match store.find_for(&name, wanted)? {
+            Some(image) => vec![image],
+            None if store.has(&name)? => {
+                let (name, wanted) = (reference.familiar(), wanted.clone());
+                return Err(PushError::WrongPlatform { name, wanted });
+            }
+            None => Vec::new(),
+        },
+    };
+    if !found.is_empty() {
+        return Ok(found);
     }
     let known =
         store.list()?.iter().any(|image| image.references.iter().any(|r| r.same_repository(reference)));
@@ -89,7 +104,126 @@ fn find(store: &ImageStore, reference: &Reference) -> Result<Image, PushError> {
     })
 }
 
+/// Where an image goes.
+struct Target<'c> {
+    client: &'c Client,
+    endpoint: &'c Endpoint,
+    reference: &'c Reference,
+}
+
+/// Pushes an image of several platforms: each by its digest, then the index. That is the one they came out of, if the registry has or gets
+/// all that it names; else one of those that are here.
+fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushError> {
+    let mut parts = Vec::new();
+    for job in jobs {
+        parts.push(job.one(to, "")?);
+    }
+    let Some(first) = jobs.first() else { return Err(PushError::NoImage(to.reference.familiar_name())) };
+    let session = to.client.session(to.endpoint, to.reference);
+    let kept = match first.image.index {
+        Some(digest) => first.store.index_document(&digest)?.map(|kept| (digest, kept)),
+        None => None,
+    };
+    let (media_type, bytes, digest) = match kept {
+        Some((digest, (bytes, kind, index))) if first.has_all(&session, &index, &parts)? => {
+            (kind, bytes, digest)
+        }
+        kept => {
+            if let Some((_, (_, _, index))) = kept {
+                let here: Vec<String> = jobs.iter().map(|job| job.image.platform.to_string()).collect();
+                let here = here.join(", ");
+                let all = index.manifests.iter().filter(|one| is_for_a_platform(one)).count();
+                let line = format!(
+                    "Info: {} of {all} platforms are here: pushed an index of {here}, whose digest is its own",
+                    jobs.len()
+                );
+                first.say(&line);
+            }
+            let index = Index {
+                schema_version: 2,
+                media_type: Some(OCI_INDEX.to_owned()),
+                manifests: parts.into_iter().map(|part| part.descriptor).collect(),
+                annotations: None,
+            };
+            let bytes = serde_json::to_vec(&index)?;
+            let digest = sha256(&bytes);
+            (OCI_INDEX, bytes, digest)
+        }
+    };
+    let session = to.client.push_session(to.endpoint, to.reference, std::iter::empty());
+    first.retry(tag, || session.put_manifest(tag, media_type, &bytes, &digest))?;
+    Ok(Pushed { digest, size: bytes.len() as u64 })
+}
+
+/// Whether an index's entry is an image, and no provenance beside one.
+fn is_for_a_platform(descriptor: &Descriptor) -> bool {
+    descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
+}
+
+/// An image that the registry has.
+struct Part {
+    descriptor: Descriptor,
+}
+
+impl Part {
+    fn pushed(&self) -> Pushed {
+        Pushed { digest: self.descriptor.digest, size: self.descriptor.size }
+    }
+}
+
 impl Job<'_> {
+    /// Pushes one image, under a tag or (where it is empty) its digest.
+    fn one(&self, to: &Target<'_>, tag: &str) -> Result<Part, PushError> {
+        let outgoing = self.outgoing()?;
+        let origins = self.origins(to.reference)?;
+        let session = to.client.push_session(to.endpoint, to.reference, origins.values().flatten());
+        self.layers(&session, &outgoing, &origins)?;
+        let config = Content::Bytes(self.store.config_bytes(self.image)?);
+        let size = config.len();
+        self.blob(&session, &Blob { digest: self.image.id, size, content: &config, diff_id: None }, &[])?;
+        let bytes = self.manifest(&outgoing)?;
+        let kind = &self.image.manifest_type;
+        let digest = digest_of(self.image.manifest_digest.algorithm(), &bytes);
+        let by_digest = digest.to_string();
+        let tag = if tag.is_empty() { &by_digest } else { tag };
+        self.retry(tag, || session.put_manifest(tag, kind, &bytes, &digest))?;
+        let mut descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
+        descriptor.platform = Some(DescriptorPlatform::from(&self.image.platform));
+        Ok(Part { descriptor })
+    }
+
+    /// In Docker's words: one platform of several is a whole image there.
+    fn tell_of_others(&self, pushed: &Part) -> Result<(), PushError> {
+        let Some(of) = self.image.index.filter(|_| self.options.platform.is_none()) else { return Ok(()) };
+        let Some((_, _, index)) = self.store.index_document(&of)? else { return Ok(()) };
+        if index.manifests.iter().filter(|one| is_for_a_platform(one)).count() > 1 {
+            self.say(&format!(
+                "Info: Not all multiplatform-content is present and only the available single-platform image was pushed: {of} -> {}",
+                pushed.descriptor.digest
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether the registry has all that the index names, or just got it.
+    fn has_all(&self, session: &Session<'_>, index: &Index, parts: &[Part]) -> Result<bool, PushError> {
+        for one in &index.manifests {
+            if parts.iter().any(|part| part.descriptor.digest == one.digest) {
+                continue;
+            }
+            let name = one.digest.to_string();
+            match self.retry(&name, || session.head_manifest(&name)) {
+                Ok(_) => {}
+                Err(
+                    PushError::Registry(RegistryError::NotFound(_) | RegistryError::NoRepository { .. })
+                    | PushError::Denied(_),
+                ) => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
     /// Sends the layers, several at once.
     fn layers(
         &self,

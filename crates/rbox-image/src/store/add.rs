@@ -1,5 +1,5 @@
 //! Adding blobs, layers and images: what `pull`, `load`, `import` and the embedded image are made of.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -14,12 +14,12 @@ use rbox_spec::{Digest, Reference};
 use rustix::io::Errno;
 
 use super::find::{Layer, LayerRecord};
-use super::index::{NewEntry, full_name, put, set_source};
+use super::index::{NewEntry, carry_over, full_name, put, set_source};
 use super::{Image, ImageStore, StoreError, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
 use crate::layer::{LayerError, Unpacked, unpack_stream};
-use crate::media::{Descriptor, DescriptorPlatform, Document, DocumentError, MAX_CONFIG};
+use crate::media::{Descriptor, DescriptorPlatform, Document, DocumentError, Index, MAX_CONFIG};
 
 /// What is known of a layer before its bytes are read. Whatever is given is verified.
 #[derive(Debug, Clone, Copy, Default)]
@@ -356,31 +356,55 @@ impl Transaction<'_> {
         source: Option<Digest>,
     ) -> Result<Image, StoreError> {
         let digest = sha256(manifest);
-        self.register_as(digest, manifest, media_type, references, source)
+        self.register_as(digest, manifest, media_type, references, (source, None))
     }
 
-    /// [`register`](Self::register) under a digest of either algorithm.
+    /// [`register`](Self::register) under a digest of either algorithm, and as one platform of an index. What the references name of the
+    /// same index's other platforms stays.
     pub(crate) fn register_as(
         &self,
         digest: Digest,
         manifest: &[u8],
         media_type: &str,
         references: &[Reference],
-        source: Option<Digest>,
+        (source, of): (Option<Digest>, Option<&OfIndex>),
     ) -> Result<Image, StoreError> {
         let whole = self.store.whole(digest, manifest, media_type)?;
         self.add_blob_as(&digest, manifest)?;
+        if let Some(of) = of {
+            self.add_blob_as(&of.digest, &of.bytes)?;
+        }
         let references: Vec<_> = references.iter().map(|r| r.clone().with_default_tag()).collect();
+        let of_index = of.map(|of| of.digest);
         self.store.change_index(|index, _| {
             if references.is_empty() {
-                put(index, whole.entry(source, None).into_descriptor());
+                put(index, whole.entry((source, of_index), None).into_descriptor());
             }
             for reference in &references {
-                put(index, whole.entry(source, Some(reference)).into_descriptor());
+                if let Some(of) = of {
+                    carry_over(index, reference, (of.digest, source), &of.members);
+                }
+                put(index, whole.entry((source, of_index), Some(reference)).into_descriptor());
             }
             let found = index.entries.iter().find(|e| e.digest == digest);
             found.map_or(Err(StoreError::NotFound(digest.to_string())), |e| self.store.load(index, e))
         })
+    }
+}
+
+/// The index that an image is one platform of.
+#[derive(Debug, Clone)]
+pub(crate) struct OfIndex {
+    /// Its digest.
+    pub(crate) digest: Digest,
+    bytes: Vec<u8>,
+    members: BTreeSet<Digest>,
+}
+
+impl OfIndex {
+    /// The index of these bytes.
+    pub(crate) fn new(digest: Digest, bytes: Vec<u8>, index: &Index) -> Self {
+        Self { digest, bytes, members: index.manifests.iter().map(|one| one.digest).collect() }
     }
 }
 
@@ -399,14 +423,19 @@ impl Whole {
         self.id
     }
 
-    /// What index.json says of it, under one of its names.
-    pub(super) fn entry<'a>(&self, source: Option<Digest>, reference: Option<&'a Reference>) -> NewEntry<'a> {
+    /// What index.json says of it, under one of its names: where it came from, and of which index it is.
+    pub(super) fn entry<'a>(
+        &self,
+        (source, index): (Option<Digest>, Option<Digest>),
+        reference: Option<&'a Reference>,
+    ) -> NewEntry<'a> {
         NewEntry {
             manifest: self.manifest.clone(),
             id: self.id,
             size: self.size,
             hidden: self.hidden,
             source,
+            index,
             reference,
             platform: Some(self.platform.clone()),
         }
@@ -452,12 +481,7 @@ impl ImageStore {
             id,
             size: layers.iter().map(|layer| self.layer_size(layer)).sum(),
             hidden: self.hidden_layers(&layers),
-            platform: DescriptorPlatform {
-                architecture: platform.architecture.clone(),
-                os: platform.os.clone(),
-                variant: platform.variant.clone(),
-                ..DescriptorPlatform::default()
-            },
+            platform: DescriptorPlatform::from(&platform),
         })
     }
 }

@@ -72,6 +72,14 @@ pub enum StoreError {
     /// No such image.
     #[error("No such image: {0}")]
     NotFound(String),
+    /// An image that is here for other platforms only.
+    #[error("image {name} was found but does not provide the specified platform ({wanted})")]
+    NoPlatform {
+        /// What was asked for.
+        name: String,
+        /// For which platforms.
+        wanted: String,
+    },
     /// A prefix of several ids.
     #[error("image id {prefix} is ambiguous: it is the start of {count} ids")]
     Ambiguous {
@@ -128,7 +136,7 @@ impl StoreError {
             Self::Document { source, .. } => source.kind(),
             Self::Layer(error) => error.kind(),
             Self::Pack { source, .. } => source.kind(),
-            Self::NotFound(_) => Kind::NotFound,
+            Self::NotFound(_) | Self::NoPlatform { .. } => Kind::NotFound,
             Self::TagWithDigest | Self::TagLikeDigest => Kind::Invalid,
             Self::Ambiguous { .. } | Self::Conflict(_) => Kind::Conflict,
             Self::Users(_) => Kind::Internal,

@@ -10,12 +10,19 @@ use rbox_rootfs::own;
 use rbox_spec::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 
-use super::index::{IndexFile, full_name, names_of, noted_hidden, noted_id, noted_size, reference, source};
+use super::index::{
+    IndexFile, full_name, index_of, names_of, noted_hidden, noted_id, noted_size, reference, source,
+};
 use super::{ImageStore, StoreError, io_error, same_file};
 use crate::config::{History, ImageConfig};
 use crate::hash::{HashingReader, digest_of};
 use crate::layer::Unpacked;
-use crate::media::{Descriptor, Document, DocumentError, MAX_CONFIG, MAX_DOCUMENT, Manifest};
+use crate::media::{
+    DOCKER_LIST, Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, Manifest, OCI_INDEX,
+};
+
+/// The document of an index: its bytes, its media type and what it says.
+pub type IndexDocument = (Vec<u8>, &'static str, Index);
 
 /// One layer of an image in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +68,8 @@ pub struct Image {
     pub created: Option<Timestamp>,
     /// What it runs on.
     pub platform: Platform,
+    /// The index that it is one platform of.
+    pub index: Option<Digest>,
 }
 
 impl Image {
@@ -168,10 +177,60 @@ impl ImageStore {
         })
     }
 
-    /// What the registry called this reference when it was pulled; `None` if it was made here.
-    pub(crate) fn source_of(&self, name: &Reference) -> Result<Option<Digest>, StoreError> {
+    /// What the registry called this reference when this image of it was pulled; `None` if it was made here.
+    pub(crate) fn source_of(&self, name: &Reference, image: &Image) -> Result<Option<Digest>, StoreError> {
         let full = name.full();
-        Ok(self.read_index()?.entries.iter().find(|entry| full_name(entry) == Some(&full)).and_then(source))
+        let index = self.read_index()?;
+        let of_both =
+            |entry: &&Descriptor| entry.digest == image.manifest_digest && full_name(entry) == Some(&full);
+        Ok(index.entries.iter().find(of_both).and_then(source))
+    }
+
+    /// [`find`](Self::find), of several platforms the one that serves `wanted` best.
+    ///
+    /// # Errors
+    /// The store, or the image, cannot be read.
+    pub fn find_for(&self, text: &str, wanted: &Platform) -> Result<Option<Image>, StoreError> {
+        let index = self.read_index()?;
+        let fitting = self.candidates(&index, text)?.into_iter().filter_map(|entry| {
+            let rank = wanted.rank(&self.platform_of(entry)?)?;
+            Some((rank, entry))
+        });
+        match fitting.min_by_key(|(rank, _)| *rank) {
+            Some((_, entry)) => self.load(&index, entry).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Every platform that the store has of what `text` names, this machine's first.
+    ///
+    /// # Errors
+    /// The store, or one of the images, cannot be read.
+    pub fn variants(&self, text: &str) -> Result<Vec<Image>, StoreError> {
+        let index = self.read_index()?;
+        let mut seen = BTreeSet::new();
+        let mut found = self.candidates(&index, text)?;
+        found.retain(|entry| seen.insert(entry.digest));
+        let host = Platform::host();
+        found.sort_by_key(|entry| self.rank_of(entry, &host));
+        found.into_iter().map(|entry| self.load(&index, entry)).collect()
+    }
+
+    /// The document of an index that images came out of, with its bytes and its media type; `None` if it was not kept.
+    ///
+    /// # Errors
+    /// It is damaged.
+    pub fn index_document(&self, digest: &Digest) -> Result<Option<IndexDocument>, StoreError> {
+        if !self.has_blob(digest) {
+            return Ok(None);
+        }
+        let bytes = self.read_blob(digest, "image index", MAX_DOCUMENT)?;
+        for kind in [OCI_INDEX, DOCKER_LIST] {
+            if let Ok(Document::Index(index)) = Document::parse(&bytes, kind) {
+                return Ok(Some((bytes, kind, index)));
+            }
+        }
+        Ok(None)
     }
 
     /// Finds an image by its id alone.
@@ -183,33 +242,63 @@ impl ImageStore {
         }
     }
 
-    /// The entry that `text` names, as [`find`](Self::find) reads it.
+    /// The entry that `text` names, as [`find`](Self::find) reads it: of several platforms this machine's.
     pub(super) fn lookup<'i>(
         &self,
         index: &'i IndexFile,
         text: &str,
     ) -> Result<Option<&'i Descriptor>, StoreError> {
+        let found = self.candidates(index, text)?;
+        if let [] | [_] = found.as_slice() {
+            return Ok(found.first().copied());
+        }
+        let host = Platform::host();
+        Ok(found.into_iter().min_by_key(|entry| self.rank_of(entry, &host)))
+    }
+
+    /// How well the image of an entry runs on `platform`: not at all comes last.
+    fn rank_of(&self, entry: &Descriptor, platform: &Platform) -> usize {
+        self.platform_of(entry).and_then(|own| platform.rank(&own)).unwrap_or(usize::MAX)
+    }
+
+    /// What the image of an entry runs on.
+    pub(super) fn platform_of(&self, entry: &Descriptor) -> Option<Platform> {
+        if let Some(platform) = &entry.platform {
+            return Some(platform.normal());
+        }
+        let id = self.id_of(entry)?;
+        let bytes = self.read_blob(&id, "image configuration", MAX_CONFIG).ok()?;
+        Some(ImageConfig::parse_known(&bytes).ok()?.platform())
+    }
+
+    /// The entries that `text` names: one, or one for each platform (by a digest, one for each name as well).
+    pub(super) fn candidates<'i>(
+        &self,
+        index: &'i IndexFile,
+        text: &str,
+    ) -> Result<Vec<&'i Descriptor>, StoreError> {
         let bare = text.strip_prefix("sha256:").unwrap_or(text);
         if let Ok(id) = format!("sha256:{bare}").parse::<Digest>() {
-            return Ok(self.entry_of_id(index, &id));
+            return Ok(self.entry_of_id(index, &id).into_iter().collect());
         }
         if let Ok(wanted) = Reference::parse(text) {
             let wanted = wanted.with_default_tag();
             // As Docker does: a digest says it all, the tag beside it is ignored.
-            let found = if let Some(digest) = wanted.digest() {
-                index.entries.iter().find(|entry| {
+            let found: Vec<_> = if let Some(digest) = wanted.digest() {
+                let is_meant = |entry: &&Descriptor| {
                     reference(entry).is_some_and(|name| name.same_repository(&wanted))
                         && (source(entry).as_ref() == Some(digest) || entry.digest == *digest)
-                })
+                };
+                index.entries.iter().filter(is_meant).collect()
             } else {
                 let full = wanted.full();
-                index.entries.iter().find(|entry| full_name(entry) == Some(&full))
+                index.entries.iter().filter(|entry| full_name(entry) == Some(&full)).collect()
             };
-            if found.is_some() {
+            if !found.is_empty() {
                 return Ok(found);
             }
         }
-        self.lookup_prefix(index, text, bare)
+        Ok(self.lookup_prefix(index, text, bare)?.into_iter().collect())
     }
 
     fn lookup_prefix<'i>(
@@ -313,6 +402,7 @@ impl ImageStore {
             repo_digests: repo_digests.into_iter().collect(),
             created: config.created.as_deref().and_then(|text| text.parse().ok()),
             platform: config.platform(),
+            index: index_of(entry),
             manifest,
             config,
             layers,

@@ -16,6 +16,7 @@ const ID: &str = "io.rbox.image.id";
 const SIZE: &str = "io.rbox.image.size";
 const HIDDEN: &str = "io.rbox.image.hidden-layers";
 const SOURCE: &str = "io.rbox.source.digest";
+const INDEX: &str = "io.rbox.image.index";
 
 /// The document.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -54,6 +55,8 @@ pub(super) struct NewEntry<'a> {
     pub(super) size: u64,
     pub(super) hidden: usize,
     pub(super) source: Option<Digest>,
+    /// The index of several platforms that it is of.
+    pub(super) index: Option<Digest>,
     pub(super) reference: Option<&'a Reference>,
     pub(super) platform: Option<DescriptorPlatform>,
 }
@@ -70,6 +73,9 @@ impl NewEntry<'_> {
         }
         if let Some(source) = self.source {
             notes.insert(SOURCE.to_owned(), source.to_string());
+        }
+        if let Some(index) = self.index {
+            notes.insert(INDEX.to_owned(), index.to_string());
         }
         set_reference(&mut entry, self.reference);
         entry
@@ -111,6 +117,46 @@ pub(super) fn noted_hidden(entry: &Descriptor) -> Option<usize> {
 /// What the registry called it.
 pub(super) fn source(entry: &Descriptor) -> Option<Digest> {
     note(entry, SOURCE)?.parse().ok()
+}
+
+/// The index of several platforms that the image is of. Before there was a note of it, the source said as much.
+pub(super) fn index_of(entry: &Descriptor) -> Option<Digest> {
+    let noted = note(entry, INDEX).and_then(|text| text.parse().ok());
+    let index = noted.or_else(|| source(entry).filter(|_| noted_id(entry).is_some()));
+    index.filter(|index| *index != entry.digest)
+}
+
+/// Notes that it is one platform of an index under this name, whatever is known of its source, or that it stands for itself.
+pub(super) fn note_index(entry: &mut Descriptor, index: Option<Digest>) {
+    let index = index.unwrap_or(entry.digest).to_string();
+    entry.annotations.get_or_insert_with(BTreeMap::new).insert(INDEX.to_owned(), index);
+}
+
+/// Whether both are of one image, each for another platform: such share their names.
+fn is_sibling(a: &Descriptor, b: &Descriptor) -> bool {
+    let platform = |entry: &Descriptor| entry.platform.as_ref().map(DescriptorPlatform::normal);
+    a.digest != b.digest
+        && index_of(a).is_some_and(|index| index_of(b) == Some(index))
+        && platform(a).is_some()
+        && platform(a) != platform(b)
+}
+
+/// What the name has of other platforms stays where the new index names the same manifests. `source`: what the registry calls it.
+pub(super) fn carry_over(
+    file: &mut IndexFile,
+    name: &Reference,
+    (index, source): (Digest, Option<Digest>),
+    members: &BTreeSet<Digest>,
+) {
+    let full = name.full();
+    for entry in &mut file.entries {
+        if full_name(entry) == Some(&full) && members.contains(&entry.digest) && noted_id(entry).is_some() {
+            note_index(entry, Some(index));
+            if let Some(source) = source {
+                set_source(entry, source);
+            }
+        }
+    }
 }
 
 /// The tags of an image, and `repository@digest` for each repository it came from.
@@ -159,7 +205,7 @@ pub(super) fn clear_source(entry: &mut Descriptor) {
 }
 
 /// Points `reference` at `new`, and keeps what it pointed at before as an untagged image, unless that is the same image by
-/// another manifest.
+/// another manifest, or the same for another platform.
 pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
     let name = full_name(&new).map(str::to_owned);
     match name {
@@ -170,17 +216,18 @@ pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
             }
         }
         Some(name) => {
-            for position in 0..index.entries.len() {
-                let Some(entry) = index.entries.get(position) else { break };
-                if full_name(entry) == Some(&name) && entry.digest != new.digest {
+            let before: Vec<usize> = (0..index.entries.len()).rev().collect();
+            for position in before {
+                let Some(entry) = index.entries.get(position) else { continue };
+                if full_name(entry) == Some(&name) && entry.digest != new.digest && !is_sibling(entry, &new) {
                     let is_other = noted_id(entry).is_none() || noted_id(entry) != noted_id(&new);
                     drop_name(index, position, is_other);
-                    break;
                 }
             }
             // The new name replaces the same name, and the image's being nameless.
             index.entries.retain(|entry| {
-                full_name(entry) != Some(&name) && !(entry.digest == new.digest && full_name(entry).is_none())
+                (full_name(entry) != Some(&name) || is_sibling(entry, &new))
+                    && !(entry.digest == new.digest && full_name(entry).is_none())
             });
             index.entries.push(new);
         }

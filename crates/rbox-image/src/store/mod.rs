@@ -20,9 +20,16 @@
 //! image pulled by digest, or one that lost its tag) with a digest; `org.opencontainers.image.ref.name` is the
 //! tag. An image that was never named has neither. Ours: `io.rbox.image.id` (the configuration's digest),
 //! `io.rbox.image.size` (bytes of all files), `io.rbox.image.hidden-layers` (how many of the lowest layers an opaque root
-//! hides; not there for none) and `io.rbox.source.digest` (what the registry calls the reference:
-//! the digest of the index, if the image came out of one). All are caches or facts that are not needed to
+//! hides; not there for none), `io.rbox.source.digest` (what the registry calls the reference:
+//! the digest of the index, if the image came out of one) and `io.rbox.image.index` (the index of several platforms that it is one of, which
+//! is kept among the blobs; its own manifest's digest if it stands for itself). All are caches or facts that are not needed to
 //! read the image: another tool may write to the layout, and its images are found too.
+//!
+//! # Several platforms
+//! A name has one descriptor for each platform of its image that is here: they have the name and the index in common, and differ in `platform`.
+//! Asked for by name, this machine's is meant, or the one that `--platform` says. A name that is pointed at another index, or at one image,
+//! loses those of the index before, but for manifests that the new index names too. Before there was a note of the index, a source that
+//! is not the manifest's own digest meant one; a store of that time is read so, and what is pulled beside it becomes its sibling.
 //!
 //! # An image is absent or entirely present
 //! Blobs and layers are written under `tmp/`, verified, synced (`syncfs`, once for all layers that are finished at a time, its error checked)
@@ -67,7 +74,7 @@ use rbox_spec::Digest;
 
 pub use add::{Expected, StoredLayer, Transaction};
 pub use error::StoreError;
-pub use find::{Broken, Image, Layer, Listing, Pin};
+pub use find::{Broken, Image, IndexDocument, Layer, Listing, Pin};
 pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
 pub use made::CopyError;
 pub use remove::{RemoveOptions, Removed, checked_name};
@@ -75,7 +82,7 @@ pub use repair::{IndexMadeAgain, Notices};
 pub use sweep::Pruned;
 pub use users::{ImageUser, ListUsers, Users};
 
-pub(crate) use add::{Finished, Staging};
+pub(crate) use add::{Finished, OfIndex, Staging};
 pub(crate) use error::io_error;
 use index::IndexFile;
 pub(crate) use made::nameless;

@@ -5,11 +5,12 @@ use std::io;
 
 use rbox_rootfs::lock::{self, How};
 use rbox_rootfs::own;
-use rbox_spec::{Digest, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 
 use super::find::chain_ids;
 use super::index::{
-    IndexFile, clear_source, drop_name, full_name, names_of, noted_id, reference, set_reference, source,
+    IndexFile, clear_source, drop_name, full_name, index_of, names_of, note_index, noted_id, reference,
+    set_reference, source,
 };
 use super::users::{ImageUser, Users};
 use super::{Image, ImageStore, StoreError};
@@ -17,7 +18,9 @@ use crate::media::{Descriptor, MAX_CONFIG};
 
 /// How to remove.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct RemoveOptions {
+pub struct RemoveOptions<'p> {
+    /// Only of these platforms, if there are any; others of the name stay.
+    pub platforms: &'p [Platform],
     /// `-f`: also if stopped containers use it, or if it has several tags.
     pub force: bool,
 }
@@ -49,10 +52,35 @@ pub(super) struct Doomed {
     repo_digests: BTreeSet<Reference>,
     /// Diff IDs, bottom first.
     pub(super) layers: Vec<Digest>,
-    /// Manifest, configuration, layers.
+    /// Manifest, configuration, layers; the indexes that it is of, whether or not they were kept.
     pub(super) blobs: Vec<Digest>,
     /// Nothing of it is damaged.
     pub(super) whole: bool,
+}
+
+/// What one removal removes, as `index.json` has it before.
+struct Meant {
+    first: Descriptor,
+    others: Vec<Descriptor>,
+}
+
+impl Meant {
+    fn first(&self) -> &Descriptor {
+        &self.first
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Descriptor> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+}
+
+/// A removal under way. Nothing is written before all of it is known to be allowed.
+struct Removal<'i, 'p> {
+    index: &'i mut IndexFile,
+    options: RemoveOptions<'p>,
+    users: Option<Users>,
+    removed: Vec<Removed>,
+    gone: Vec<(Doomed, Option<File>)>,
 }
 
 impl Doomed {
@@ -62,24 +90,58 @@ impl Doomed {
 }
 
 impl ImageStore {
-    /// Gives an image one more reference. What the reference named before stays, without it.
+    /// Gives an image one more reference, which names this platform alone. What the reference named before stays, without it.
     pub fn tag(&self, image: &Image, target: &Reference) -> Result<(), StoreError> {
+        self.tag_entries(target, image.id.to_string(), |index| {
+            let same = |entry: &&Descriptor| entry.digest == image.manifest_digest;
+            Ok((index.entries.iter().filter(same).collect(), true))
+        })
+    }
+
+    /// Gives what `text` names one more reference: each platform of a name, the one image of an id.
+    ///
+    /// # Errors
+    /// It is not there, or the reference cannot be given.
+    pub fn tag_named(&self, text: &str, target: &Reference) -> Result<(), StoreError> {
+        let named = Reference::parse(text).ok();
+        self.tag_entries(target, text.to_owned(), |index| {
+            let found = self.candidates(index, text)?;
+            let by_name = found.first().and_then(|entry| reference(entry));
+            let by_name = by_name.zip(named).is_some_and(|(own, given)| own.same_repository(&given));
+            Ok((found, !by_name))
+        })
+    }
+
+    /// `which`: the entries, and whether the first of them is meant alone.
+    fn tag_entries<'n>(
+        &self,
+        target: &Reference,
+        missing: String,
+        which: impl FnOnce(&IndexFile) -> Result<(Vec<&Descriptor>, bool), StoreError> + 'n,
+    ) -> Result<(), StoreError> {
         let target = checked_name(target.clone())?.with_default_tag();
         self.change_index(|index, _| {
-            let same = |entry: &&crate::media::Descriptor| entry.digest == image.manifest_digest;
-            let mut entries = index.entries.iter().filter(same);
-            let from_same =
-                entries.clone().find(|e| reference(e).is_some_and(|r| r.same_repository(&target)));
-            let Some(model) = from_same.or_else(|| entries.next()) else {
-                return Err(StoreError::NotFound(image.id.to_string()));
-            };
-            let mut entry = model.clone();
-            // Where it came from stays with the repository it came from.
-            if from_same.is_none() {
-                clear_source(&mut entry);
+            let (found, alone) = which(index)?;
+            let first = found.first().ok_or(StoreError::NotFound(missing))?.digest;
+            let meant: BTreeSet<Digest> = found.into_iter().map(|entry| entry.digest).collect();
+            let mut made = Vec::new();
+            for digest in meant {
+                let entries = || index.entries.iter().filter(|entry| entry.digest == digest);
+                let from_same = entries().find(|e| reference(e).is_some_and(|r| r.same_repository(&target)));
+                let Some(model) = from_same.or_else(|| entries().next()) else { continue };
+                let mut entry = model.clone();
+                note_index(&mut entry, index_of(model).filter(|_| !alone));
+                // Where it came from stays with the repository it came from.
+                if from_same.is_none() {
+                    clear_source(&mut entry);
+                }
+                set_reference(&mut entry, Some(&target));
+                made.push(entry);
             }
-            set_reference(&mut entry, Some(&target));
-            super::index::put(index, entry);
+            made.sort_by_key(|entry| entry.digest != first);
+            for entry in made {
+                super::index::put(index, entry);
+            }
             Ok(())
         })
     }
@@ -92,57 +154,124 @@ impl ImageStore {
         let config =
             config.and_then(|bytes| rbox_spec::json::from_slice::<crate::config::ImageConfig>(&bytes).ok());
         let (tags, repo_digests) = names_of(index, &entry.digest, id);
+        let same = index.entries.iter().filter(|other| other.digest == entry.digest);
+        let indexes: BTreeSet<Digest> = same.filter_map(index_of).collect();
         let of_layers = manifest.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.digest);
         Doomed {
             id: id.unwrap_or(entry.digest),
             manifest: entry.digest,
             tags,
             repo_digests,
-            blobs: of_layers.chain([entry.digest]).chain(id).collect(),
+            blobs: of_layers.chain([entry.digest]).chain(id).chain(indexes).collect(),
             whole: manifest.is_some() && config.is_some(),
             layers: config.map(|config| config.rootfs.diff_ids).unwrap_or_default(),
         }
     }
 
     /// Removes a reference, or an image by its id, as `docker rmi NAME` does: an image goes with its last reference, and with
-    /// it the layers that no other image has and no container stands on.
-    pub fn remove(&self, name: &str, options: RemoveOptions) -> Result<Vec<Removed>, StoreError> {
+    /// it the layers that no other image has and no container stands on. A reference is removed from every platform that it names.
+    pub fn remove(&self, name: &str, options: RemoveOptions<'_>) -> Result<Vec<Removed>, StoreError> {
         let (mut removed, gone) = self.change_index(|index, _| {
-            let entry = self.lookup(index, name)?.ok_or_else(|| not_found(name))?;
+            let entries = self.meant(index, name, options)?;
             let named = Reference::parse(name)
                 .ok()
                 .map(Reference::with_default_tag)
-                .filter(|wanted| reference(entry).is_some_and(|found| found.same_repository(wanted)));
-            let image = self.doomed(index, entry);
-            let mut removed = Vec::new();
-            if let Some(wanted) = named.as_ref().filter(|wanted| self.names_elsewhere(index, &image, wanted))
-            {
-                untag(index, self, &image, wanted, &mut removed);
-                return Ok((removed, None));
+                .filter(|wanted| reference(entries.first()).is_some_and(|own| own.same_repository(wanted)))
+                // Of one platform all is removed, whatever names it has.
+                .filter(|_| options.platforms.is_empty());
+            let mut doing = Removal { index, options, users: None, removed: Vec::new(), gone: Vec::new() };
+            for entry in entries.iter() {
+                self.remove_one(&mut doing, entry, named.as_ref())?;
             }
-            let claim = self.claim(&image)?;
-            // Only now: no container can be made of the image any more.
-            let users = self.users()?;
-            let keep = match &named {
-                Some(wanted) => check_reference_use(&image, wanted, options, &users)?,
-                None => check_id_use(&image, options, &users).map(|()| false)?,
-            };
-            removed.extend(image.tags.iter().cloned().map(Removed::Untagged));
-            removed.extend(image.repo_digests.iter().cloned().map(Removed::Untagged));
-            if keep {
-                self.make_nameless(index, &image);
-                return Ok((removed, None));
-            }
-            index.entries.retain(|entry| !self.is_of(entry, &image));
-            Ok((removed, Some((image, claim))))
+            Ok((doing.removed, doing.gone))
         })?;
-        if let Some((image, claim)) = gone {
+        let any = !gone.is_empty();
+        for (image, claim) in gone {
             removed.push(Removed::Deleted(image.id));
             self.free(&image, &mut removed)?;
             drop(claim);
+        }
+        if any {
             self.tidy();
         }
         Ok(removed)
+    }
+
+    /// The entries that are to be removed, each image once.
+    fn meant(&self, index: &IndexFile, name: &str, options: RemoveOptions<'_>) -> Result<Meant, StoreError> {
+        let found = self.candidates(index, name)?;
+        let fits = |entry: &&Descriptor| {
+            options.platforms.is_empty()
+                || self.platform_of(entry).is_some_and(|own| options.platforms.contains(&own))
+        };
+        let mut seen = BTreeSet::new();
+        let kept = found.iter().copied().filter(fits).filter(|entry| seen.insert(entry.digest));
+        let mut kept: Vec<Descriptor> = kept.cloned().collect();
+        let first = match (kept.is_empty(), found.is_empty()) {
+            (true, true) => return Err(not_found(name)),
+            (true, false) => {
+                return Err(StoreError::NoPlatform {
+                    name: name.to_owned(),
+                    wanted: list(options.platforms),
+                });
+            }
+            _ => kept.remove(0),
+        };
+        Ok(Meant { first, others: kept })
+    }
+
+    fn remove_one(
+        &self,
+        doing: &mut Removal<'_, '_>,
+        entry: &Descriptor,
+        named: Option<&Reference>,
+    ) -> Result<(), StoreError> {
+        let Removal { index, options, removed, gone, users } = doing;
+        let image = self.doomed(index, entry);
+        if let Some(wanted) = named.filter(|wanted| self.names_elsewhere(index, &image, wanted)) {
+            untag(index, self, &image, wanted, removed);
+            return Ok(());
+        }
+        let claim = self.claim(&image)?;
+        // Only now: no container can be made of the image any more.
+        let users = match users {
+            Some(users) => users,
+            none => none.insert(self.users()?),
+        };
+        // Names that another platform has as well stay.
+        let tags = self.names_lost(index, &image, named);
+        let keep = match named {
+            Some(wanted) => check_reference_use(&image, wanted, *options, users)?,
+            None => check_id_use(&image, tags.len(), *options, users).map(|()| false)?,
+        };
+        let digests = image.repo_digests.iter().filter(|name| {
+            let of_it = |entry: &&Descriptor| {
+                reference(entry).is_some_and(|own| own.same_repository(name))
+                    && source(entry).as_ref() == name.digest()
+            };
+            index.entries.iter().filter(of_it).all(|entry| self.is_of(entry, &image))
+        });
+        tags.into_iter().chain(digests.cloned()).for_each(|name| tell(removed, name));
+        if keep {
+            self.make_nameless(index, &image);
+            return Ok(());
+        }
+        index.entries.retain(|entry| !self.is_of(entry, &image));
+        gone.push((image, claim));
+        Ok(())
+    }
+
+    /// The tags that are no image's any more when this one is gone, or are taken from all platforms of it.
+    fn names_lost(&self, index: &IndexFile, image: &Doomed, wanted: Option<&Reference>) -> Vec<Reference> {
+        let has_others = |tag: &Reference| {
+            let full = tag.full();
+            wanted != Some(tag)
+                && index
+                    .entries
+                    .iter()
+                    .any(|entry| full_name(entry) == Some(&full) && !self.is_of(entry, image))
+        };
+        image.tags.iter().filter(|tag| !has_others(tag)).cloned().collect()
     }
 
     /// Whether an entry is of this image.
@@ -224,16 +353,17 @@ fn untag(
             !(store.is_of(entry, image)
                 && reference(entry).is_some_and(|r| r.same_repository(wanted) && r.digest() == Some(digest)))
         });
-        removed.push(Removed::Untagged(wanted.with_digest(*digest)));
+        tell(removed, wanted.with_digest(*digest));
         return;
     }
     let full = wanted.full();
-    let Some(position) = index.entries.iter().position(|entry| full_name(entry) == Some(&full)) else {
+    let is_it = |entry: &Descriptor| full_name(entry) == Some(&full) && store.is_of(entry, image);
+    let Some(position) = index.entries.iter().position(is_it) else {
         return;
     };
     let from = index.entries.get(position).and_then(source);
     drop_name(index, position, false);
-    removed.push(Removed::Untagged(wanted.clone()));
+    tell(removed, wanted.clone());
     // With a repository's last tag goes what is known of its digests.
     let other_tag = |entry: &crate::media::Descriptor| {
         store.is_of(entry, image)
@@ -245,14 +375,29 @@ fn untag(
     index.entries.retain(|entry| {
         !(store.is_of(entry, image) && reference(entry).is_some_and(|r| r.same_repository(wanted)))
     });
-    removed.extend(from.map(|digest| Removed::Untagged(wanted.with_digest(digest))));
+    if let Some(digest) = from {
+        tell(removed, wanted.with_digest(digest));
+    }
+}
+
+/// A name is told of once, of however many platforms it was.
+fn tell(removed: &mut Vec<Removed>, name: Reference) {
+    let line = Removed::Untagged(name);
+    if !removed.contains(&line) {
+        removed.push(line);
+    }
+}
+
+/// Platforms as a list for a message.
+fn list(platforms: &[Platform]) -> String {
+    platforms.iter().map(Platform::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// Docker's rule for the last reference. True: the reference goes and the image stays, for a container runs on it.
 fn check_reference_use(
     image: &Doomed,
     wanted: &Reference,
-    options: RemoveOptions,
+    options: RemoveOptions<'_>,
     users: &Users,
 ) -> Result<bool, StoreError> {
     let mut using = users.of(image.id);
@@ -271,7 +416,12 @@ fn check_reference_use(
 }
 
 /// Docker's refusals when an image is removed by its id.
-fn check_id_use(image: &Doomed, options: RemoveOptions, users: &Users) -> Result<(), StoreError> {
+fn check_id_use(
+    image: &Doomed,
+    tags: usize,
+    options: RemoveOptions<'_>,
+    users: &Users,
+) -> Result<(), StoreError> {
     let refuse = |how: &str, why: String| {
         Err(StoreError::Conflict(format!("unable to delete {} ({how}) - {why}", image.id.short())))
     };
@@ -284,7 +434,7 @@ fn check_id_use(image: &Doomed, options: RemoveOptions, users: &Users) -> Result
     if options.force {
         return Ok(());
     }
-    if image.tags.len() > 1 {
+    if tags > 1 {
         return refuse("must be forced", "image is referenced in multiple repositories".to_owned());
     }
     match users.of(image.id).next() {

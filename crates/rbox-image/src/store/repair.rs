@@ -3,6 +3,7 @@
 //! A kill or a power cut does not damage it. A bad disk does, or a hand. Then it is set aside, if it is there, and made again from the manifests among
 //! the blobs whose images are whole. Their names stood nowhere else, but for those that containers were made by: the others have none
 //! until they are pulled or tagged again. Nothing is lost by that, and no command is stopped.
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::fs;
 use std::io;
@@ -16,7 +17,7 @@ use rustix::io::Errno;
 
 use super::index::{IndexFile, put};
 use super::{ImageStore, IndexLock, StoreError, io_error, sync_parent, write_synced};
-use crate::media::{DOCKER_MANIFEST, MAX_DOCUMENT, OCI_MANIFEST};
+use crate::media::{DOCKER_LIST, DOCKER_MANIFEST, Document, MAX_DOCUMENT, OCI_INDEX, OCI_MANIFEST};
 
 /// Hears what the store does that nobody asked for.
 pub trait Notices: Debug + Send + Sync {
@@ -87,11 +88,14 @@ impl ImageStore {
     fn found_again(&self) -> Result<IndexFile, StoreError> {
         let users = self.users()?.known;
         let mut index = IndexFile::default();
-        for (digest, bytes) in self.documents()? {
+        let documents = self.documents()?;
+        let indexes = indexes_of(&documents);
+        for (digest, bytes) in documents {
             let types = [OCI_MANIFEST, DOCKER_MANIFEST];
             let Some(whole) = types.into_iter().find_map(|kind| self.whole(digest, &bytes, kind).ok()) else {
                 continue;
             };
+            let of = indexes.get(&digest).copied();
             let of_it = users.iter().filter(|user| user.image == whole.id());
             // Somebody may have made a container by the image's id.
             let names = of_it.filter(|user| {
@@ -105,10 +109,10 @@ impl ImageStore {
             names.sort();
             names.dedup();
             for name in &names {
-                put(&mut index, whole.entry(None, Some(name)).into_descriptor());
+                put(&mut index, whole.entry((None, of), Some(name)).into_descriptor());
             }
             if names.is_empty() {
-                put(&mut index, whole.entry(None, None).into_descriptor());
+                put(&mut index, whole.entry((None, of), None).into_descriptor());
             }
         }
         Ok(index)
@@ -136,6 +140,18 @@ impl ImageStore {
         found.sort_by_key(|(digest, _)| digest.to_string());
         Ok(found)
     }
+}
+
+/// Which index names a manifest.
+fn indexes_of(documents: &[(Digest, Vec<u8>)]) -> BTreeMap<Digest, Digest> {
+    let mut known = BTreeMap::new();
+    for (digest, bytes) in documents {
+        let parsed = [OCI_INDEX, DOCKER_LIST].into_iter().find_map(|kind| Document::parse(bytes, kind).ok());
+        if let Some(Document::Index(index)) = parsed {
+            known.extend(index.manifests.iter().map(|one| (one.digest, *digest)));
+        }
+    }
+    known
 }
 
 fn digest_of(algorithm: &str, path: &Path) -> Option<Digest> {

@@ -217,7 +217,9 @@ impl ImageStore {
                 continue;
             }
             let before = self.disk_use_of(&image);
-            match self.remove(&image.id.to_string(), RemoveOptions { force: true }) {
+            match self
+                .remove(&image.id.to_string(), RemoveOptions { force: true, ..RemoveOptions::default() })
+            {
                 Ok(removed) => {
                     pruned.removed.extend(removed);
                     pruned.freed += before.saturating_sub(self.disk_use_of(&image));

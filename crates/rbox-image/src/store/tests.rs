@@ -137,13 +137,16 @@ fn removal_is_dockers() {
         (false, true, "(cannot be forced) - image is being used by running container cccccccccccc"),
         (true, true, "(cannot be forced) - image is being used by running container cccccccccccc"),
     ] {
-        let refused = used(running).remove(&id, RemoveOptions { force }).unwrap_err().to_string();
+        let refused = used(running)
+            .remove(&id, RemoveOptions { force, ..RemoveOptions::default() })
+            .unwrap_err()
+            .to_string();
         assert_eq!(refused, format!("conflict: unable to delete {id} {why}"));
     }
 
     let pin = store.pin(&image).unwrap();
     assert!(
-        store.remove("other:2", RemoveOptions { force: true }).is_err(),
+        store.remove("other:2", RemoveOptions { force: true, ..RemoveOptions::default() }).is_err(),
         "a container is being made of it"
     );
     drop(pin);
@@ -186,7 +189,7 @@ impl ListUsers for Containers {
 fn a_container_keeps_its_layers_as_long_as_it_is_there() {
     let (_dir, store) = fresh();
     let image = add(&store, &TestImage::small(), &["app:1", "app:2"]);
-    let force = RemoveOptions { force: true };
+    let force = RemoveOptions { force: true, ..RemoveOptions::default() };
     let layers: Vec<PathBuf> = image.layers.iter().map(|layer| layer.dir.clone()).collect();
     let all_there = || layers.iter().all(|dir| dir.is_dir());
 
