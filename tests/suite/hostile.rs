@@ -430,3 +430,32 @@ fn a_monitor_is_not_dumpable() {
         (0, 0)
     );
 }
+
+/// What a container can make grow stands on its own disk: the host's memory, where other containers have their state, stays as it is.
+#[test]
+fn a_large_hosts_file_is_no_memory_of_the_host() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("filler");
+    t.sleeper(&name, []);
+    for file in ["hosts", "hostname", "resolv.conf"] {
+        t.ok(["exec", &name, "dd", "if=/dev/zero", &format!("of=/etc/{file}"), "bs=1M", "count=24"]);
+    }
+    // The state directory is in memory on most hosts.
+    let du = Command::new("du").args(["-x", "-s", "-k"]).arg(&t.suite.state).output().unwrap();
+    let used: u64 = String::from_utf8(du.stdout).unwrap().split('\t').next().unwrap().parse().unwrap();
+    assert!(used < 8 << 10, "{used} KiB in {}", t.suite.state.display());
+    // Others start, and whoever reads it does not read it whole.
+    assert_eq!(t.ok(["run", "--rm", BUSYBOX, "echo", "fine"]), "fine");
+    let network = t.name("n");
+    t.ok(["network", "create", &network]);
+    t.ok(["network", "connect", &network, &name]);
+    t.ok(["rm", "-f", &name]);
+    t.ok(["network", "rm", &network]);
+    // What cannot be written cannot grow, and what the user mounts there is the user's.
+    let out = t.rbox(["run", "--rm", "--read-only", BUSYBOX, "sh", "-c", "echo x >> /etc/hosts"]);
+    assert!(out.code != 0 && out.stderr.contains("Read-only"), "{}", out.stderr);
+    let volume = format!("{}:/etc", t.name("etc"));
+    let script = "grep -q localhost /etc/hosts && ls /etc/passwd && hostname";
+    assert!(t.ok(["run", "--rm", "-v", &volume, BUSYBOX, "sh", "-c", script]).starts_with("/etc/passwd"));
+    t.ok(["volume", "rm", &t.name("etc")]);
+}

@@ -136,7 +136,7 @@ pub(super) fn unless_gone(done: Result<(), EngineError>) -> Result<(), EngineErr
 }
 
 /// Stops a container that runs.
-pub(super) fn stop_one(
+fn stop_one(
     engine: &Engine,
     narrator: &dyn Narrator,
     instance: &Instance,
@@ -180,7 +180,7 @@ pub(super) fn remove_stopped(
     Ok(())
 }
 
-fn failed(narrator: &dyn Narrator, name: &str, source: EngineError) -> RunError {
+pub(super) fn failed(narrator: &dyn Narrator, name: &str, source: EngineError) -> RunError {
     narrator.tell(Thing::Container, name, Stage::Error);
     RunError::of_container(name, source)
 }

@@ -1,12 +1,14 @@
 //! Ending containers of a project: those of a service as soon as all that depend on it have stopped. Removing one goes on beside that.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::Scope;
 
-use rbox_engine::engine::{Engine, RemoveRequest};
+use rbox_engine::engine::{Engine, RemoveRequest, StopRequest};
+use rbox_engine::error::EngineError;
 
-use super::converge::{remove_stopped, stop_one};
+use super::converge::{failed, remove_stopped};
 use super::hooks::run_hooks;
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
@@ -105,11 +107,8 @@ impl Ending<'_> {
         tell: Sender<Word<'a>>,
     ) {
         scope.spawn(move || {
-            let stopped = self.stop(one);
             // Who hears it is there until all are done.
-            if stopped.is_ok() {
-                let _ = tell.send(Word::Stopped(&one.service));
-            }
+            let stopped = self.stop(one, &|| drop(tell.send(Word::Stopped(&one.service))));
             let done = stopped.and_then(|()| match self.removed {
                 Some(request) => remove_stopped(self.engine, self.narrator, one, request),
                 None => Ok(()),
@@ -118,13 +117,31 @@ impl Ending<'_> {
         });
     }
 
-    fn stop(&self, one: &Instance) -> Result<(), RunError> {
-        if !one.container.is_active() && self.removed.is_some() {
-            // Compose says it of those that have ended as well.
+    /// `ended` is called when its program does not run any more: that is what those wait for that it depends on.
+    fn stop(&self, one: &Instance, ended: &dyn Fn()) -> Result<(), RunError> {
+        // Compose says it of those that have ended as well, if they are removed.
+        if self.removed.is_some() || one.container.is_active() {
             self.narrator.tell(Thing::Container, one.name(), Stage::Stopping);
-            self.narrator.tell(Thing::Container, one.name(), Stage::Stopped);
         }
-        stop_one(self.engine, self.narrator, one, self.timeout)
+        let is_told = Cell::new(false);
+        let ended = || {
+            if is_told.replace(true) {
+                return;
+            }
+            if self.removed.is_some() || one.container.is_active() {
+                self.narrator.tell(Thing::Container, one.name(), Stage::Stopped);
+            }
+            ended();
+        };
+        let request = StopRequest { signal: None, timeout: self.timeout };
+        match self.engine.stop_and_tell(&one.container, request, &ended) {
+            // Somebody else has removed it meanwhile.
+            Err(EngineError::NoContainer(_)) => {
+                ended();
+                Ok(())
+            }
+            done => done.map_err(|source| failed(self.narrator, one.name(), source)),
+        }
     }
 
     fn has_hooks(&self, begun: &[&Instance]) -> bool {

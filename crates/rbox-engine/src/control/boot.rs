@@ -158,7 +158,7 @@ pub(crate) fn shutdown(
 ) -> Result<(), EngineError> {
     let all = find::list_running(paths)?;
     let results: Vec<_> = std::thread::scope(|scope| {
-        let stop = |one| signal::stop(paths, one, None, timeout, Why::Shutdown);
+        let stop = |one| signal::stop(paths, one, None, timeout, Why::Shutdown, &|| ());
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || stop(one))).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });

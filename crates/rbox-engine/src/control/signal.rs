@@ -95,21 +95,25 @@ pub(crate) fn kill_now(paths: &Paths, container: &Container) -> Result<(), Engin
     settle(paths, container)
 }
 
-/// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end.
+/// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end. `ended` is called once its
+/// program has ended, before its monitor has cleaned up.
 pub(crate) fn stop(
     paths: &Paths,
     container: &Container,
     with: Option<Signal>,
     timeout: Option<i64>,
     why: Why,
+    ended: &dyn Fn(),
 ) -> Result<(), EngineError> {
     if !container.is_active() {
+        ended();
         return Ok(());
     }
     stop_mark::ask_to_end(paths, &container.record.id, why);
     let between = await_life(paths, container)?;
     let container = between.as_ref().unwrap_or(container);
     end(paths, container, with, timeout)?;
+    ended();
     settle(paths, container)?;
     note_container(paths, &container.record, ContainerAction::Stop);
     Ok(())

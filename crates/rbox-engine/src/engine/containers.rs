@@ -302,9 +302,22 @@ impl Engine {
     /// # Errors
     /// It does not end, its monitor does not clean up after it, or its record cannot be read.
     pub fn stop(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
+        self.stop_and_tell(container, request, &|| ())
+    }
+
+    /// The same; `ended` is called once its program has ended, while it is still cleaned up: what only waits for the program can go on.
+    ///
+    /// # Errors
+    /// As [`Engine::stop`].
+    pub fn stop_and_tell(
+        &self,
+        container: &Container,
+        request: StopRequest,
+        ended: &dyn Fn(),
+    ) -> Result<(), EngineError> {
         refuse_unreadable(container)?;
         let why = crate::containers::stop_mark::Why::User;
-        signal::stop(&self.paths, container, request.signal, request.timeout, why)
+        signal::stop(&self.paths, container, request.signal, request.timeout, why, ended)
     }
 
     /// Stops a container if it runs, and starts it.
