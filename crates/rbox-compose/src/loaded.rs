@@ -84,7 +84,9 @@ impl Loaded {
             return Ok(None);
         }
         let mut root = self.whole.root.as_map().cloned().unwrap_or_default();
-        root.insert("name".into(), Node::text(self.project.name.clone()));
+        if !self.project.name.is_empty() {
+            root.insert("name".into(), Node::text(self.project.name.clone()));
+        }
         root.entry("services".into()).or_insert_with(|| Value::Map(BTreeMap::new()).into());
         // What came from a variable is not shown.
         for kind in ["secrets", "configs"] {
@@ -104,6 +106,33 @@ impl Loaded {
         let extensions = root.iter().filter(|(key, _)| key.starts_with("x-"));
         sorted.extend(extensions.map(|(key, node)| (key.clone(), Out::from(node))));
         Ok(Some(Out::Sorted(sorted)))
+    }
+
+    /// Puts other images in place of those that services name, as `config` prints them.
+    ///
+    /// # Errors
+    /// That of `replace`.
+    pub fn replace_images<E>(&mut self, replace: impl Fn(&str) -> Result<String, E>) -> Result<(), E> {
+        let services = self.whole.root.as_map_mut().and_then(|root| root.get_mut("services"));
+        for service in services.and_then(Node::as_map_mut).into_iter().flat_map(BTreeMap::values_mut) {
+            let image = service.as_map_mut().and_then(|fields| fields.get_mut("image"));
+            let Some(image) = image else { continue };
+            if let Some(name) = image.as_text().filter(|name| !name.is_empty()) {
+                *image = Node::text(replace(name)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves nothing but the images of services for `config` to print: a file to lay over the others.
+    pub fn keep_only_images(&mut self) {
+        let Some(root) = self.whole.root.as_map_mut() else { return };
+        root.retain(|key, _| key == "services");
+        let services = root.get_mut("services").and_then(Node::as_map_mut);
+        for fields in services.into_iter().flat_map(BTreeMap::values_mut).filter_map(Node::as_map_mut) {
+            fields.retain(|key, _| key == "image");
+        }
+        self.project.name.clear();
     }
 
     /// The names of the services that are meant.

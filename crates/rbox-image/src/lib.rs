@@ -35,7 +35,9 @@ pub mod fuzzing {
 
 pub use config::{History, ImageConfig, RunConfig};
 pub use fetch::{FetchedFile, fetch};
-pub use pull::{LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, pull, tags};
+pub use pull::{
+    LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, digest, pull, tags,
+};
 pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
 pub use registry::{Registries, RegistriesError, docker_config_in};
 pub use store::{

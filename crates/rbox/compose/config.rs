@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use rbox_compose::Loaded;
+use rbox_engine::spec::Reference;
 use serde_json::json;
 
 use crate::command::entry::Execute;
@@ -26,7 +27,8 @@ use crate::output::table::{align, write_all};
   rbox compose config --services
   rbox compose config --variables              # which variables the files name
   rbox compose config --origins                # and where each value came from
-  rbox compose config --hash '*'"
+  rbox compose config --hash '*'
+  rbox compose config --lock-image-digests > locked.yaml"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Config {
@@ -81,6 +83,12 @@ pub(crate) struct Config {
     /// All variables that could be named
     #[arg(long)]
     environment: bool,
+    /// Put the digests that images have in their registries into their names
+    #[arg(long)]
+    resolve_image_digests: bool,
+    /// Print only the images of services, with their digests: a file to lay over the others
+    #[arg(long)]
+    lock_image_digests: bool,
     /// Write to a file
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -101,7 +109,13 @@ impl Execute for Config {
             wanted.services.clone_from(&self.names);
         }
         wanted.resolve_environment = !(lists || self.profiles || self.images);
-        let loaded = load(&wanted)?;
+        let mut loaded = load(&wanted)?;
+        if self.resolve_image_digests || self.lock_image_digests {
+            loaded.replace_images(|image| with_digest(global, image))?;
+        }
+        if self.lock_image_digests {
+            loaded.keep_only_images();
+        }
         let text = self.text(&loaded)?;
         if self.quiet {
             return Ok(0);
@@ -114,6 +128,17 @@ impl Execute for Config {
         }
         Ok(0)
     }
+}
+
+/// The whole name of an image, with the digest that its tag has in the registry.
+fn with_digest(global: &Global, image: &str) -> anyhow::Result<String> {
+    let reference = Reference::parse(image)?;
+    let name = format!("{}/{}", reference.domain(), reference.path());
+    if let Some(digest) = reference.digest() {
+        return Ok(format!("{name}@{digest}"));
+    }
+    let digest = global.engine.digest_in_registry(&reference)?;
+    Ok(format!("{name}:{}@{digest}", reference.tag().unwrap_or("latest")))
 }
 
 impl Config {

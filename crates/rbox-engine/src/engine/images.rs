@@ -9,6 +9,7 @@ use rbox_image::{
     Image, ImageStore, Listing, PullEvent, PullOptions, PullProgress, Pulled, PushEvent, PushOptions,
     PushProgress, Pushed, Registries, Removed, StoreError, pull, push,
 };
+use rbox_spec::digest::Digest;
 use rbox_spec::{Platform, Reference};
 
 use crate::embedded;
@@ -253,6 +254,14 @@ impl Engine {
         };
         note(&self.paths, &[Happening::Image(actor, ImageAction::Push)]);
         Ok(pushed)
+    }
+
+    /// The digest that a tag has in its registry now. Nothing is stored.
+    ///
+    /// # Errors
+    /// There is no such tag, or the registry cannot be reached.
+    pub fn digest_in_registry(&self, reference: &Reference) -> Result<Digest, EngineError> {
+        Ok(rbox_image::digest(&Registries::load()?, reference, &PullOptions::default())?)
     }
 
     /// The tags of a repository that are in the store, sorted.

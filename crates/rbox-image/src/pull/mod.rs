@@ -108,6 +108,34 @@ pub fn tags(
     Err(failure.unwrap_or_else(|| RegistryError::NotFound(repository.familiar_name())).into())
 }
 
+/// The digest that a tag has in its registry now, of the first endpoint that answers. Nothing is stored.
+pub fn digest(
+    registries: &Registries,
+    reference: &Reference,
+    options: &PullOptions,
+) -> Result<Digest, PullError> {
+    if let Some(digest) = reference.digest() {
+        return Ok(*digest);
+    }
+    let endpoints = registries.endpoints(reference.domain())?;
+    let client = Client::new(options.timeouts, options.credentials.clone());
+    let tag = reference.tag().unwrap_or("latest");
+    let mut failure = None;
+    for endpoint in &endpoints {
+        let session = client.session(endpoint, reference);
+        let said = match session.head_manifest(tag) {
+            Ok(None) => session.manifest(tag, None).map(|fetched| fetched.digest),
+            Ok(Some(digest)) => Ok(digest),
+            Err(error) => Err(error),
+        };
+        match said {
+            Ok(digest) => return Ok(digest),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| RegistryError::NotFound(reference.familiar())).into())
+}
+
 /// The index that was fetched for a reference; `None` if it was an image.
 fn of_index(top: Fetched) -> Result<Option<OfIndex>, PullError> {
     let refuse = |source| PullError::Document { digest: top.digest, source };
