@@ -1,6 +1,6 @@
 //! The table of all commands. A command is built only when it is asked for; see [`crate::cli`].
 
-use crate::builder::{build, cache};
+use crate::builder::{build, cache, carried};
 use crate::command::entry::Entry;
 use crate::compose;
 use crate::compose::config;
@@ -71,6 +71,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
         .entering(),
     Entry::of::<cache::Prune>(&["builder prune", "buildx prune"]),
     Entry::of::<cache::Du>(&["builder du", "buildx du"]),
+    Entry::of::<carried::Cache>(&["builder cache"]),
     Entry::of::<compose::up::Up>(&["compose up"]).entering(),
     Entry::of::<compose::down::Down>(&["compose down"]).entering(),
     Entry::of::<compose::up::Create>(&["compose create"]),

@@ -12,6 +12,8 @@ mod binary;
 mod boot;
 mod build;
 mod build_elsewhere;
+mod build_together;
+mod build_told;
 mod build_trees;
 mod caller;
 mod catalogue;

@@ -39,8 +39,13 @@ impl Builder<'_> {
         if stage.steps > 0 && self.has_base_image(number) {
             self.tell_base(&mut stage, &planned.base.0);
         }
+        // Before `--until` nothing is left out, from its line on everything is.
+        let own = match self.request.until.and_then(|until| self.place_of(until.line)) {
+            Some((of, place)) if of == number => planned.instructions.iter().take(place),
+            _ => planned.instructions.iter().take(usize::MAX),
+        };
         for (is_on_build, instruction) in
-            triggers.iter().map(|one| (true, one)).chain(planned.instructions.iter().map(|one| (false, one)))
+            triggers.iter().map(|one| (true, one)).chain(own.map(|one| (false, one)))
         {
             stage.is_on_build = is_on_build;
             self.step(&mut stage, instruction).map_err(|error| error.at(instruction.lines))?;
@@ -48,7 +53,7 @@ impl Builder<'_> {
         Ok(self.keep(number, Rc::new(stage)))
     }
 
-    fn keep(&mut self, number: usize, stage: Rc<Stage>) -> Rc<Stage> {
+    pub(crate) fn keep(&mut self, number: usize, stage: Rc<Stage>) -> Rc<Stage> {
         if let Some(place) = self.stages.get_mut(number) {
             *place = Some(Rc::clone(&stage));
         }
@@ -73,10 +78,7 @@ impl Builder<'_> {
             }
             None => None,
         };
-        let lower = name.to_lowercase();
-        let before =
-            self.file.stages.iter().take(number).rposition(|stage| stage.name.as_ref() == Some(&lower));
-        if let Some(before) = before {
+        if let Some(before) = self.base_stage(number, &name) {
             let base = self.stage(before)?;
             return Ok(Stage { has_cmd: false, steps: 0, step: 0, ..(*base).clone() });
         }
@@ -88,14 +90,18 @@ impl Builder<'_> {
         Ok(stage)
     }
 
+    /// The stage before this one that FROM means by a name.
+    pub(crate) fn base_stage(&self, number: usize, name: &str) -> Option<usize> {
+        let lower = name.to_lowercase();
+        self.file.stages.iter().take(number).rposition(|stage| stage.name.as_ref() == Some(&lower))
+    }
+
     /// Whether FROM names an image.
     fn has_base_image(&self, number: usize) -> bool {
         let Some(planned) = self.file.stages.get(number) else { return false };
         let name =
             self.lexer.word(&planned.base.0, &self.global_args).map(|word| word.text).unwrap_or_default();
-        let lower = name.to_lowercase();
-        name != "scratch"
-            && !self.file.stages.iter().take(number).any(|stage| stage.name.as_ref() == Some(&lower))
+        name != "scratch" && self.base_stage(number, &name).is_none()
     }
 
     /// An image as a stage without steps.
@@ -108,14 +114,20 @@ impl Builder<'_> {
             Some(NamedContext::Image(other)) => other.clone(),
             _ => name.to_owned(),
         };
+        let wanted = platform.or_else(|| self.request.platform.clone());
+        let known_as = (name.clone(), wanted.clone());
+        if let Some(stage) = self.base_images.get(&known_as) {
+            return Ok(stage.clone());
+        }
         let number = self.begin(&format!("[internal] load metadata for {}", full_name(&name)));
         let begun = Instant::now();
         let policy = if self.request.pull { PullPolicy::Always } else { PullPolicy::Missing };
-        let wanted = platform.or_else(|| self.request.platform.clone());
         let request = ImageRequest { name: name.clone(), pull: policy, platform: wanted };
         let obtained = self.engine.obtain_image(&request)?;
         self.done(number, begun);
-        Ok(Stage::of_image(&obtained.image))
+        let stage = Stage::of_image(&obtained.image);
+        self.base_images.insert(known_as, stage.clone());
+        Ok(stage)
     }
 
     fn tell_base(&mut self, stage: &mut Stage, name: &str) {

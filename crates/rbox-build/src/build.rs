@@ -69,7 +69,11 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
 impl Builder<'_> {
     fn build(&mut self) -> Result<Built, BuildError> {
         let target = self.target()?;
-        let stage = self.stage(target)?;
+        let stage = self.stages(target)?;
+        if self.request.until.is_some_and(|until| until.shell) {
+            self.shell_at(&stage)?;
+            return Ok(Built { image: None });
+        }
         let mut image = None;
         for output in &self.request.outputs {
             match output {
@@ -84,6 +88,9 @@ impl Builder<'_> {
     /// The number of the stage that is wanted.
     fn target(&self) -> Result<usize, BuildError> {
         let last = self.file.stages.len().saturating_sub(1);
+        if let Some((stage, _)) = self.request.until.and_then(|until| self.place_of(until.line)) {
+            return Ok(stage);
+        }
         let Some(wanted) = &self.request.target else { return Ok(last) };
         self.stage_named(wanted)
             .ok_or_else(|| BuildError::Invalid(format!("target stage {wanted:?} could not be found")))

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
 
-use rbox_engine::engine::Engine;
+use rbox_engine::engine::{Engine, StepRequest};
 use rbox_image::{ImageStore, Transaction};
 use rbox_spec::Platform;
 
@@ -38,6 +38,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) stages: Vec<Option<Rc<Stage>>>,
     /// Images that COPY --from reads, by name.
     pub(crate) from_images: HashMap<String, Rc<Stage>>,
+    /// Images that were looked for, by name and platform.
+    pub(crate) base_images: HashMap<(String, Option<Platform>), Stage>,
     /// Trees of stages that are read, by the stages' keys.
     pub(crate) trees: HashMap<String, Rc<Source>>,
     pub(crate) work: Work,
@@ -45,8 +47,10 @@ pub(crate) struct Builder<'b> {
     pub(crate) secrets: Option<Work>,
     /// Bytes that words have come to so far.
     pub(crate) expanded: Cell<usize>,
-    progress: &'b mut dyn BuildProgress,
-    number: Number,
+    pub(crate) progress: &'b mut dyn BuildProgress,
+    pub(crate) number: Number,
+    /// What a RUN was that failed, if the user wants a shell there.
+    pub(crate) failed_step: Option<StepRequest>,
     /// A step was carried out, or begun.
     pub(crate) has_made_layers: bool,
     /// Build arguments that some ARG has asked for.
@@ -92,12 +96,14 @@ impl<'b> Builder<'b> {
             global_args: Vec::new(),
             stages: vec![None; count],
             from_images: HashMap::new(),
+            base_images: HashMap::new(),
             trees: HashMap::new(),
             work,
             secrets: None,
             expanded: Cell::new(0),
             progress,
             number: 0,
+            failed_step: None,
             has_made_layers: false,
             consumed: HashSet::new(),
             platform,
@@ -169,6 +175,21 @@ impl<'b> Builder<'b> {
         let lower = name.to_lowercase();
         let by_name = self.file.stages.iter().rposition(|stage| stage.name.as_ref() == Some(&lower));
         by_name.or_else(|| name.parse().ok().filter(|number| *number < self.file.stages.len()))
+    }
+
+    /// The stage and the instruction that a line of the file belongs to: the one that is at it, or the next one.
+    pub(crate) fn place_of(&self, line: usize) -> Option<(usize, usize)> {
+        for (number, stage) in self.file.stages.iter().enumerate() {
+            let place = stage.instructions.iter().position(|instruction| instruction.lines.end >= line);
+            if line <= stage.lines.end {
+                return Some((number, 0));
+            }
+            if let Some(place) = place {
+                return Some((number, place));
+            }
+        }
+        let last = self.file.stages.len().checked_sub(1)?;
+        Some((last, self.file.stages.get(last)?.instructions.len()))
     }
 
     /// A step begins.

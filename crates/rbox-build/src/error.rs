@@ -70,9 +70,23 @@ pub enum BuildError {
         /// What is missing.
         source: TreeError,
     },
+    /// Why a stage failed that another process carried out, in its words.
+    #[error("{message}")]
+    InStage {
+        /// The words.
+        message: String,
+        /// What it means to the caller.
+        kind: Kind,
+    },
     /// What was asked for cannot be, in the words that say why.
     #[error("{0}")]
     Invalid(String),
+    /// What was named is not there.
+    #[error("{0}")]
+    NotFound(String),
+    /// Another build is in the way.
+    #[error("{0}")]
+    Conflict(String),
     /// What should not happen.
     #[error("{0}")]
     Internal(String),
@@ -134,6 +148,29 @@ impl BuildError {
             Self::Io { source, .. } => Kind::of_io(source),
             Self::Exited { .. } | Self::Internal(_) => Kind::Internal,
             Self::At(at) => at.kind(),
+            Self::InStage { kind, .. } => *kind,
+            Self::NotFound(_) => Kind::NotFound,
+            Self::Conflict(_) => Kind::Conflict,
         }
+    }
+
+    /// A process could not be started.
+    pub(crate) fn process(error: rbox_sys::SysError) -> Self {
+        EngineError::from(error).into()
+    }
+
+    /// The error with its causes, in a line.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = std::error::Error::source(self);
+        while let Some(cause) = next {
+            let cause_text = cause.to_string();
+            if !text.ends_with(&cause_text) {
+                text.push_str(": ");
+                text.push_str(&cause_text);
+            }
+            next = cause.source();
+        }
+        text
     }
 }

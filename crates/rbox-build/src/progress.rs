@@ -1,5 +1,6 @@
 //! What a build does, for those who show it.
 
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rbox_engine::engine::Stream;
@@ -59,12 +60,72 @@ pub enum BuildEvent<'a> {
         /// Why.
         why: &'a str,
     },
+    /// The step was ended because another one failed.
+    Canceled {
+        /// Its number.
+        number: Number,
+    },
     /// Something that may be wrong.
     Warning(&'a str),
+    /// Nothing but that some time is over, while steps are carried out side by side.
+    Tick,
+}
+
+impl BuildEvent<'_> {
+    /// The same of a step that has another number.
+    pub(crate) fn renumbered(self, number_of: impl Fn(Number) -> Number) -> Self {
+        match self {
+            Self::Begun { number, name } => Self::Begun { number: number_of(number), name },
+            Self::Told { number, line } => Self::Told { number: number_of(number), line },
+            Self::NotCached { number, why } => Self::NotCached { number: number_of(number), why },
+            Self::Output { number, stream, bytes } => {
+                Self::Output { number: number_of(number), stream, bytes }
+            }
+            Self::Cached { number } => Self::Cached { number: number_of(number) },
+            Self::Done { number, took } => Self::Done { number: number_of(number), took },
+            Self::Failed { number, why } => Self::Failed { number: number_of(number), why },
+            Self::Canceled { number } => Self::Canceled { number: number_of(number) },
+            other @ (Self::Warning(_) | Self::Tick) => other,
+        }
+    }
+
+    /// The step that it is the end of.
+    pub(crate) const fn ends(&self) -> Option<Number> {
+        match self {
+            Self::Cached { number }
+            | Self::Done { number, .. }
+            | Self::Failed { number, .. }
+            | Self::Canceled { number } => Some(*number),
+            _ => None,
+        }
+    }
+}
+
+/// Where a shell of the user's is used from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Seat {
+    /// It is a terminal.
+    pub is_terminal: bool,
+    /// Its rows and columns.
+    pub size: Option<(u16, u16)>,
 }
 
 /// Shows a build.
 pub trait BuildProgress {
     /// Takes one event.
     fn event(&mut self, event: BuildEvent<'_>);
+
+    /// Where a shell would be used from; none where nobody can use one.
+    fn seat(&self) -> Option<Seat> {
+        None
+    }
+
+    /// Stays with a shell until its end: the socket of its monitor ([`rbox_engine::session`]).
+    ///
+    /// # Errors
+    /// What keeps the user from it, in words.
+    fn attach(&mut self, socket: OwnedFd, seat: Seat) -> Result<(), String> {
+        let _ = (socket, seat);
+        Err("nobody is there to use it".to_owned())
+    }
 }

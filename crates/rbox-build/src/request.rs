@@ -21,6 +21,35 @@ pub enum Output {
     Stdout,
 }
 
+/// What is done when a RUN fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// The build ends.
+    #[default]
+    End,
+    /// A shell is opened in it as it was, and then the build ends.
+    Shell,
+}
+
+/// How much is told of why a step is not cached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Reasons {
+    /// The first thing that is different.
+    #[default]
+    First,
+    /// All that is.
+    All,
+}
+
+/// Where a build stops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Until {
+    /// Before the instruction that is at this line of the Dockerfile, or after it if none is.
+    pub line: usize,
+    /// A shell is opened there. Without, what there is by then is the result.
+    pub shell: bool,
+}
+
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
 pub struct BuildRequest {
@@ -64,4 +93,17 @@ pub struct BuildRequest {
     pub agents: BTreeMap<String, PathBuf>,
     /// RUN --security=insecure and --network=host are allowed: `security.insecure`, `network.host`.
     pub allowed: HashSet<String>,
+    /// What is done when a RUN fails.
+    pub on_error: OnError,
+    /// How much is told of why a step is not cached.
+    pub reasons: Reasons,
+    /// Where the build stops before its end.
+    pub until: Option<Until>,
+}
+
+impl BuildRequest {
+    /// The user may be asked to use a shell on the way: stages are carried out one after the other.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.on_error == OnError::Shell || self.until.is_some()
+    }
 }

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use rbox_image::media::Descriptor;
 use rbox_image::{History, Image, ImageConfig};
 use rbox_spec::{Digest, Platform};
+use serde::{Deserialize, Serialize};
 
 use crate::cache::{Key, StepResult};
 use crate::image;
 
 /// A layer of a stage.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct StageLayer {
     pub(crate) diff_id: Digest,
     pub(crate) digest: Digest,
@@ -27,7 +28,7 @@ impl StageLayer {
 }
 
 /// What a stage has so far; done, it is what others stand on.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Stage {
     /// Its place in the file.
     pub(crate) number: usize,

@@ -6,14 +6,16 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Parser;
-use rbox_build::{BuildError, BuildRequest, Output};
+use rbox_build::{BuildError, BuildRequest, OnError, Output, Reasons, Until};
 
+use crate::builder::call::{Call, show_outline, show_targets};
 use crate::builder::elsewhere::Elsewhere;
 use crate::builder::flags::{BuildFlags, name};
 use crate::builder::output::Outputs;
 use crate::builder::plain::Plain;
+use crate::builder::rawjson::RawJson;
 use crate::command::entry::Execute;
-use crate::command::error::{Coded, message};
+use crate::command::error::{Coded, bad_input, message};
 use crate::command::global::Global;
 use crate::image::progress::{Out, Progress};
 use crate::output::escape;
@@ -34,6 +36,10 @@ use crate::output::table::write_all;
   rbox build -o out --target binaries .             # the files of a stage, into the directory out
   rbox build -o type=oci,dest=app.tar -t app .
   rbox build --network shop -t app .                # RUN is on the network of this name
+  rbox build --call outline .                       # the arguments and secrets that it takes; targets: its stages
+  rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
+  rbox build --on-error shell .                     # a shell in the RUN that failed, as it was
+  rbox build --until 12 .                           # a shell before line 12; with -t, an image of what is there
 
 What is not carried out again comes from the cache; for what is, a line says what is different from the last time."
 )]
@@ -46,15 +52,25 @@ pub(crate) struct Build {
     flags: BuildFlags,
     #[command(flatten)]
     elsewhere: Elsewhere,
-    /// What to do: build, or check the Dockerfile as --check does
-    #[arg(long, value_name = "WHAT", value_parser = ["build", "check"], default_value = "build")]
+    /// What to do: build, check the Dockerfile as --check does, or tell its targets, or the outline of one: its arguments and secrets
+    /// (build, check, targets, outline; with ,format=json for machines)
+    #[arg(long, value_name = "WHAT", default_value = "build")]
     call: String,
     /// Only check the Dockerfile, and build nothing
     #[arg(long)]
     check: bool,
+    /// Tell all that is different in a step that is not cached, not only the first thing
+    #[arg(long)]
+    explain: bool,
     /// Write the image's id to this file
     #[arg(long, value_name = "FILE")]
     iidfile: Option<String>,
+    /// What is done when a RUN fails: the build ends, or a shell is opened in it as it was, and then the build ends
+    #[arg(long, value_name = "WHAT", value_parser = ["end", "shell"], default_value = "end")]
+    on_error: String,
+    /// Stop before this line of the Dockerfile, with a shell there; with --tag or --output, with what there is by then
+    #[arg(long, value_name = "LINE")]
+    until: Option<usize>,
     /// Write what the build came to, as JSON, to this file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<String>,
@@ -65,8 +81,8 @@ pub(crate) struct Build {
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// How it is shown: auto, plain, quiet (tty is taken as plain)
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet"])]
+    /// How it is shown: auto, plain, quiet, or rawjson: a line of JSON for each event (tty is taken as plain)
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "rawjson"])]
     progress: String,
     /// Push the image to its registry once it is built
     #[arg(long)]
@@ -85,6 +101,7 @@ pub(crate) struct Build {
 impl Execute for Build {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let outputs = Outputs::parse(&self.output)?;
+        let call = Call::parse(&self.call)?;
         let mut request = self.flags.request(&global.engine.build_dir())?;
         request
             .names
@@ -96,19 +113,47 @@ impl Execute for Build {
         if push && !request.outputs.contains(&Output::Store) {
             request.outputs.insert(0, Output::Store);
         }
-        if push && request.names.is_empty() {
-            return Err(crate::command::error::bad_input("tag is needed when pushing to registry"));
+        if self.on_error == "shell" {
+            request.on_error = OnError::Shell;
         }
-        if self.check || self.call == "check" {
-            return check(&request);
+        request.until =
+            self.until.map(|line| Until { line, shell: request.names.is_empty() && self.output.is_empty() });
+        let wants_shell =
+            request.on_error == OnError::Shell || request.until.is_some_and(|until| until.shell);
+        if wants_shell && self.progress == "rawjson" {
+            return Err(bad_input("a shell and --progress rawjson do not go together"));
+        }
+        if wants_shell && self.flags.reads_standard_input() {
+            return Err(bad_input(
+                "a shell needs standard input, which the context or the Dockerfile is read from",
+            ));
+        }
+        if push && request.names.is_empty() {
+            return Err(bad_input("tag is needed when pushing to registry"));
+        }
+        match call {
+            (Call::Outline, is_json) => return show_outline(&request, is_json),
+            (Call::Targets, is_json) => return show_targets(&request, is_json),
+            (what, _) if self.check || what == Call::Check => return check(&request),
+            _ => {}
+        }
+        if self.explain {
+            request.reasons = Reasons::All;
         }
         let quiet = self.quiet || self.progress == "quiet";
-        let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet)));
+        let is_raw = self.progress == "rawjson";
+        let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet || is_raw)));
         for warning in self.elsewhere.warnings()? {
             write_all(&mut std::io::stderr(), &format!("WARNING: {warning}\n"))?;
         }
         let mut plain = Plain::new(quiet);
-        let built = match rbox_build::build(&engine, &request, &mut plain) {
+        let built = if self.progress == "rawjson" && !self.quiet {
+            rbox_build::build(&engine, &request, &mut RawJson::default())
+        } else {
+            rbox_build::build(&engine, &request, &mut plain)
+        };
+        plain.finish();
+        let built = match built {
             Ok(built) => built,
             Err(error) => return Err(failed(&request, &plain, error)),
         };

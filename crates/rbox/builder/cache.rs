@@ -123,7 +123,7 @@ fn used(entry: &CacheEntry) -> Timestamp {
     Timestamp::try_from(entry.used).unwrap_or(Timestamp::UNIX_EPOCH)
 }
 
-fn show(entries: &[CacheEntry], verbose: bool, format: Option<&str>) -> anyhow::Result<()> {
+pub(crate) fn show(entries: &[CacheEntry], verbose: bool, format: Option<&str>) -> anyhow::Result<()> {
     let usual = "{{.ID}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastUsedAt}}";
     let long = "{{.ID}}\t{{.Type}}\t{{.Reclaimable}}\t{{.Size}}\t{{.LastUsedAt}}\t{{.Description}}";
     let format = Format::parse(format, if verbose { long } else { usual });

@@ -5,9 +5,10 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rbox_build::{Arrived, BuildRequest, Context, NamedContext, Output, is_remote};
+use rbox_build::{Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, is_remote};
 use rbox_engine::spec::Reference;
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
+use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::resources::Resources;
 use rbox_engine::spec::ulimit::Ulimit;
 
@@ -94,6 +95,9 @@ pub(crate) struct BuildFlags {
     /// Limit of one process of RUN (NAME=SOFT[:HARD])
     #[arg(long, value_name = "LIMIT")]
     ulimit: Vec<String>,
+    /// Mount a directory of the host in each RUN (SOURCE:TARGET[:ro]); what is in it decides nothing about the cache
+    #[arg(short, long, value_name = "SOURCE:TARGET")]
+    volume: Vec<String>,
     /// The context: a directory, a URL (of a git repository, an archive or a Dockerfile), or - for an archive or a Dockerfile on
     /// standard input
     #[arg(value_name = "PATH | URL | -")]
@@ -127,7 +131,15 @@ impl BuildFlags {
             secrets: self.secrets()?,
             agents: self.agents()?,
             allowed: self.allow.iter().cloned().collect::<HashSet<_>>(),
+            on_error: OnError::End,
+            reasons: Reasons::First,
+            until: None,
         })
+    }
+
+    /// Whether the context or the Dockerfile comes by standard input.
+    pub(crate) fn reads_standard_input(&self) -> bool {
+        self.context == "-" || self.file.as_deref() == Some("-")
     }
 
     /// The context, and the Dockerfile: what it is called, its text, and its path below the context.
@@ -265,6 +277,7 @@ impl BuildFlags {
             Some(text) => Some(i64::try_from(size(text)?).unwrap_or(i64::MAX)),
         };
         Ok(HostConfig {
+            mounts: self.volumes()?,
             network: network.0,
             attachments: network.1,
             extra_hosts: self.add_host.clone(),
@@ -287,6 +300,24 @@ impl BuildFlags {
             },
             ..HostConfig::default()
         })
+    }
+
+    /// `--volume`: directories of the host. A volume by name is not for builds.
+    fn volumes(&self) -> anyhow::Result<Vec<MountSpec>> {
+        let cwd = std::env::current_dir().ok().map(|dir| dir.to_string_lossy().into_owned());
+        let read = |text: &String| {
+            let mount = MountSpec::parse_volume(text, cwd.as_deref()).map_err(bad_input)?;
+            match &mount.kind {
+                MountKind::Bind { source, .. } if Path::new(source).exists() => Ok(mount),
+                MountKind::Bind { source, .. } => Err(bad_input(format!(
+                    "invalid volume {text:?}: bind source path does not exist: {source}"
+                ))),
+                _ => Err(bad_input(format!(
+                    "invalid volume {text:?}: a build mounts directories of the host (SOURCE:TARGET[:ro], SOURCE with a slash)"
+                ))),
+            }
+        };
+        self.volume.iter().map(read).collect()
     }
 
     fn secrets(&self) -> anyhow::Result<BTreeMap<String, Vec<u8>>> {

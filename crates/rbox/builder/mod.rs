@@ -2,7 +2,10 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+pub(crate) mod call;
+pub(crate) mod carried;
 pub(crate) mod elsewhere;
 mod flags;
 pub(crate) mod output;
 mod plain;
+mod rawjson;

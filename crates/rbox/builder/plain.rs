@@ -1,13 +1,18 @@
 //! A build as lines: `#N …`, as BuildKit's plain progress has them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
-use std::time::Instant;
+use std::io::IsTerminal as _;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
-use rbox_build::{BuildEvent, BuildProgress, Number};
+use rbox_build::{BuildEvent, BuildProgress, Number, Seat};
 
+use crate::command::error::message;
 use crate::output::escape;
 use crate::output::table::write_all;
+use crate::session::client::{self, Attachment};
+use crate::session::peers::MonitorPeer;
 
 /// Prints a build on standard error.
 #[derive(Debug, Default)]
@@ -16,6 +21,10 @@ pub(crate) struct Plain {
     steps: HashMap<Number, Shown>,
     /// What the last lines were about.
     last: Number,
+    /// When that step said something last.
+    spoke: Option<Instant>,
+    /// Lines of other steps that go on beside it.
+    held: BTreeMap<Number, Vec<String>>,
     /// The step that failed, for the end.
     pub(crate) failed: Option<Failed>,
 }
@@ -25,6 +34,9 @@ pub(crate) struct Plain {
 struct Shown {
     name: String,
     begun: Instant,
+    /// Its name was shown.
+    is_known: bool,
+    has_ended: bool,
     /// The beginning of a line.
     line: Vec<u8>,
     /// The last lines, for when it fails.
@@ -38,6 +50,8 @@ pub(crate) struct Failed {
     pub(crate) tail: Vec<String>,
 }
 
+/// How long a step is silent before another one that goes on beside it is shown.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How many of its last lines are shown again when a step fails.
 const TAIL: usize = 10;
 
@@ -51,25 +65,77 @@ impl Plain {
         self.raw(number, &escape::text(text));
     }
 
-    /// A line as it is. A reader that went away does not end the build.
+    /// A line as it is. What comes from another step than the one before waits until that one has ended or is silent.
     fn raw(&mut self, number: Number, text: &str) {
         if self.quiet {
             return;
         }
+        if self.last != number && self.is_speaking() {
+            self.held.entry(number).or_default().push(text.to_owned());
+            return;
+        }
+        let mut lines = self.held.remove(&number).unwrap_or_default();
+        lines.push(text.to_owned());
+        self.write(number, &lines);
+    }
+
+    /// Whether the step of the last lines goes on and has said something right before.
+    fn is_speaking(&self) -> bool {
+        let goes_on = self.steps.get(&self.last).is_some_and(|shown| !shown.has_ended);
+        goes_on && self.spoke.is_some_and(|spoke| spoke.elapsed() < SILENCE)
+    }
+
+    /// Shows what was held back, as far as it is its turn.
+    fn release(&mut self) {
+        while !self.is_speaking()
+            && let Some((number, lines)) = self.held.pop_first()
+        {
+            self.write(number, &lines);
+        }
+    }
+
+    /// Shows all that was held back: the build is over.
+    pub(crate) fn finish(&mut self) {
+        while let Some((number, lines)) = self.held.pop_first() {
+            self.write(number, &lines);
+        }
+    }
+
+    /// Lines of one step. A reader that went away does not end the build.
+    fn write(&mut self, number: Number, lines: &[String]) {
         let mut out = String::new();
         if self.last != number {
+            if self.steps.get(&self.last).is_some_and(|shown| !shown.has_ended) {
+                let _ = writeln!(out, "#{} ...", self.last);
+            }
             if self.last != 0 {
                 out.push('\n');
             }
             if let Some(shown) = self.steps.get(&number)
-                && self.last > number
+                && shown.is_known
             {
                 let _ = writeln!(out, "#{number} {}", escape::text(&shown.name));
             }
             self.last = number;
         }
-        let _ = writeln!(out, "#{number} {text}");
+        if let Some(shown) = self.steps.get_mut(&number) {
+            shown.is_known = true;
+        }
+        self.spoke = Some(Instant::now());
+        for line in lines {
+            let _ = writeln!(out, "#{number} {line}");
+        }
         let _ = write_all(&mut std::io::stderr(), &out);
+    }
+
+    /// The last line of a step.
+    fn end(&mut self, number: Number, text: &str) {
+        self.flush(number);
+        if let Some(shown) = self.steps.get_mut(&number) {
+            shown.has_ended = true;
+        }
+        self.line(number, text);
+        self.release();
     }
 
     fn output(&mut self, number: Number, bytes: &[u8]) {
@@ -120,6 +186,8 @@ impl BuildProgress for Plain {
                 let shown = Shown {
                     name: name.to_owned(),
                     begun: Instant::now(),
+                    is_known: false,
+                    has_ended: false,
                     line: Vec::new(),
                     tail: Vec::new(),
                 };
@@ -129,24 +197,43 @@ impl BuildProgress for Plain {
             BuildEvent::Told { number, line } => self.line(number, line),
             BuildEvent::NotCached { number, why } => self.line(number, &format!("not cached: {why}")),
             BuildEvent::Output { number, bytes, .. } => self.output(number, bytes),
-            BuildEvent::Cached { number } => self.line(number, "CACHED"),
+            BuildEvent::Cached { number } => self.end(number, "CACHED"),
             BuildEvent::Done { number, took } => {
-                self.flush(number);
-                self.line(number, &format!("DONE {:.1}s", took.as_secs_f64()));
+                self.end(number, &format!("DONE {:.1}s", took.as_secs_f64()));
             }
             BuildEvent::Failed { number, why } => {
-                self.flush(number);
-                self.line(number, &format!("ERROR: {why}"));
-                if let Some(shown) = self.steps.remove(&number) {
-                    self.failed = Some(Failed { name: shown.name, tail: shown.tail });
+                self.end(number, &format!("ERROR: {why}"));
+                if let Some(shown) = self.steps.get_mut(&number) {
+                    let tail = std::mem::take(&mut shown.tail);
+                    self.failed = Some(Failed { name: shown.name.clone(), tail });
                 }
             }
+            BuildEvent::Canceled { number } => self.end(number, "CANCELED"),
             BuildEvent::Warning(text) => {
                 if !self.quiet {
                     let _ =
                         write_all(&mut std::io::stderr(), &format!("\n[Warning] {}\n", escape::text(text)));
                 }
             }
+            BuildEvent::Tick => self.release(),
         }
+    }
+
+    fn seat(&self) -> Option<Seat> {
+        let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+        Some(Seat { is_terminal, size: client::size().filter(|_| is_terminal) })
+    }
+
+    fn attach(&mut self, socket: OwnedFd, seat: Seat) -> Result<(), String> {
+        self.finish();
+        let attachment = Attachment {
+            input: true,
+            shown: crate::session::output::Shown::ALL,
+            tty: seat.is_terminal,
+            detach_keys: &[],
+            proxy: None,
+        };
+        let mut peer = MonitorPeer::new(socket).map_err(|error| error.to_string())?;
+        client::run(&mut peer, attachment).map(drop).map_err(|error| message(&error))
     }
 }

@@ -28,6 +28,9 @@ pub(crate) struct KnownFiles {
     is_changed: bool,
 }
 
+/// What one process has learnt of files, for another: paths as bytes, what tells that a file is the same, and its digest.
+pub(crate) type FileMarks = Vec<(Vec<u8>, [u64; 7], Digest)>;
+
 /// No more is remembered of one context.
 const MOST_BYTES: u64 = 256 << 20;
 /// How old a change must be to be remembered, in seconds.
@@ -45,6 +48,20 @@ impl KnownFiles {
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         Self { path, known, used: HashMap::new(), now, is_changed: false }
+    }
+
+    /// What was learnt so far, for another process.
+    pub(crate) fn take_marks(&mut self) -> FileMarks {
+        std::mem::take(&mut self.used)
+            .into_iter()
+            .map(|(path, (mark, digest))| (path, mark, digest))
+            .collect()
+    }
+
+    /// Takes in what another process has learnt.
+    pub(crate) fn take_in(&mut self, marks: FileMarks) {
+        self.is_changed |= !marks.is_empty();
+        self.used.extend(marks.into_iter().map(|(path, mark, digest)| (path, (mark, digest))));
     }
 
     /// Writes them down if there is anything new. Best effort: without them files are read again.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::tree::field;
 
 /// What a step's result is found by.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct Key(String);
 
 impl Key {

@@ -54,6 +54,16 @@ impl Last {
         self.now.steps.insert(step.to_owned(), trace);
     }
 
+    /// What was noted so far, for another process.
+    pub(crate) fn take_now(&mut self) -> BTreeMap<String, StepTrace> {
+        std::mem::take(&mut self.now.steps)
+    }
+
+    /// Takes in what another process has noted.
+    pub(crate) fn take_in(&mut self, steps: BTreeMap<String, StepTrace>) {
+        self.now.steps.extend(steps);
+    }
+
     /// Why the step is not cached: the first thing that is different from the last time. `what`: the step in a few words.
     pub(crate) fn why(&self, step: &str) -> Option<String> {
         let now = self.now.steps.get(step)?;
@@ -79,6 +89,29 @@ impl Last {
             None => &before.parts.get(now.parts.len())?.0,
         };
         Some(told(part, value(before, part), value(now, part), before, now))
+    }
+
+    /// All that is different from the last time, part by part and file by file.
+    pub(crate) fn all_reasons(&self, step: &str) -> Vec<String> {
+        let (Some(now), Some(before)) = (self.now.steps.get(step), self.before.steps.get(step)) else {
+            return self.why(step).into_iter().collect();
+        };
+        let mut all = Vec::new();
+        let parts = now.parts.iter().chain(&before.parts).map(|(part, _)| part);
+        let mut told_parts: Vec<&Part> = Vec::new();
+        for part in parts {
+            let (was, is) = (value(before, part), value(now, part));
+            if was == is || told_parts.contains(&part) {
+                continue;
+            }
+            told_parts.push(part);
+            if let Part::Files(_) = part {
+                all.extend(all_files(before, now));
+            } else {
+                all.push(told(part, was, is, before, now));
+            }
+        }
+        if all.is_empty() { self.why(step).into_iter().collect() } else { all }
     }
 
     /// Keeps what was noted for the next time. Best effort: without it nothing can be said.
@@ -119,6 +152,18 @@ fn files_changed(from: &str, before: &StepTrace, now: &StepTrace) -> String {
         Some((path, how)) => format!("{} {how}", path.display()),
         None => format!("the files of {from} are different"),
     }
+}
+
+/// Each file that is different.
+fn all_files(before: &StepTrace, now: &StepTrace) -> Vec<String> {
+    let paths: std::collections::BTreeSet<&PathBuf> = before.files.keys().chain(now.files.keys()).collect();
+    let how = |path: &PathBuf| match (before.files.get(path), now.files.get(path)) {
+        (Some(was), Some(is)) if was == is => None,
+        (Some(_), Some(_)) => Some("changed"),
+        (None, _) => Some("is new"),
+        (_, None) => Some("is gone"),
+    };
+    paths.into_iter().filter_map(|path| Some(format!("{} {}", path.display(), how(path)?))).collect()
 }
 
 fn clip(text: &str) -> String {

@@ -13,13 +13,16 @@
 //! A step's key is the digest of all that decides what it makes. A layer that a step came to has a file `cached` beside its record in
 //! the store, which keeps it there without an image.
 
+mod carried;
 mod files;
 mod key;
 mod last;
 mod prune;
 mod store;
 
-pub(crate) use files::KnownFiles;
+pub(crate) use carried::{clean_target, mount_dir};
+pub use carried::{export_mount, import_mount};
+pub(crate) use files::{FileMarks, KnownFiles};
 pub(crate) use key::{Key, KeyBuilder, Part};
 pub(crate) use last::{Last, StepTrace};
 pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};

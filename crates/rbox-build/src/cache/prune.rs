@@ -32,6 +32,12 @@ pub struct CacheEntry {
     layer: Option<rbox_spec::Digest>,
 }
 
+impl CacheEntry {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
 /// What was taken away.
 #[derive(Debug, Clone, Default)]
 pub struct PrunedCache {

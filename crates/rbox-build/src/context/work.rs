@@ -14,7 +14,8 @@ use super::error::{ContextError, io_error};
 #[derive(Debug)]
 pub(crate) struct Work {
     dir: PathBuf,
-    _lock: File,
+    /// None: it is within that of a build, which holds the lock.
+    _lock: Option<File>,
     next: AtomicU32,
 }
 
@@ -31,7 +32,16 @@ impl Work {
         own::make_private(&dir).map_err(io_error("make directory", &dir))?;
         let lock = File::from(open_dir(&dir)?);
         lock::try_take(&lock, How::Exclusive).map_err(|error| io_error("lock", &dir)(error.into()))?;
-        Ok(Self { dir, _lock: lock, next: AtomicU32::new(0) })
+        Ok(Self { dir, _lock: Some(lock), next: AtomicU32::new(0) })
+    }
+
+    /// A directory within that of a build, which is there.
+    pub(crate) fn below(dir: &Path) -> Self {
+        Self { dir: dir.to_owned(), _lock: None, next: AtomicU32::new(0) }
+    }
+
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// A directory that is not there yet.

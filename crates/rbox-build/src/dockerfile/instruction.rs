@@ -224,6 +224,8 @@ pub struct Copy {
     pub from: Option<String>,
     /// `--parents`.
     pub parents: bool,
+    /// `--optional`: a source that is not there is left out. Of rbox alone (moby#26332).
+    pub optional: bool,
 }
 
 /// ADD.

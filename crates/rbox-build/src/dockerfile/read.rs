@@ -271,8 +271,12 @@ fn add(parts: Parts) -> Result<Add, String> {
     })
 }
 
+/// The flags of COPY alone. `--optional` is no flag of BuildKit's.
+const OF_COPY: [(&str, Takes); 3] =
+    [("from", Takes::Text), ("optional", Takes::Truth), ("parents", Takes::Truth)];
+
 fn copy(parts: Parts) -> Result<Copy, String> {
-    let known = [&TRANSFER_FLAGS[..], &[("from", Takes::Text), ("parents", Takes::Truth)]].concat();
+    let known = [&TRANSFER_FLAGS[..], &OF_COPY[..]].concat();
     enough(&parts.words, "COPY")?;
     let flags = Flags::parse(&parts.flags, &known)?;
     let from = flags.text("from");
@@ -280,6 +284,7 @@ fn copy(parts: Parts) -> Result<Copy, String> {
         transfer: transfer(parts.words, &parts.heredocs, &flags, "COPY")?,
         from: (!from.is_empty()).then(|| from.to_owned()),
         parents: flags.truth("parents").unwrap_or(false),
+        optional: flags.truth("optional").unwrap_or(false),
     })
 }
 

@@ -10,6 +10,7 @@ use crate::cache::{Key, KeyBuilder, StepResult, StepTrace};
 use crate::dockerfile::Instruction;
 use crate::error::BuildError;
 use crate::progress::{BuildEvent, Number};
+use crate::request::Reasons;
 use crate::stage::Stage;
 
 /// A step, ready to be carried out.
@@ -54,6 +55,11 @@ impl<'b> Builder<'b> {
             && let Some(why) = self.last.why(&step)
         {
             self.event(BuildEvent::NotCached { number, why: &why });
+            if self.request.reasons == Reasons::All {
+                for reason in self.last.all_reasons(&step).iter().filter(|reason| **reason != why) {
+                    self.event(BuildEvent::NotCached { number, why: reason });
+                }
+            }
         }
         let begun = Instant::now();
         let cache = self.cache.clone();
@@ -68,10 +74,14 @@ impl<'b> Builder<'b> {
         let dir = self.work.fresh();
         let layer = work(self, stage, number, &dir);
         let _ = rbox_sys::removal::remove_tree(&dir);
-        let layer = layer.inspect_err(|error| {
-            let why = chain(error);
-            self.event(BuildEvent::Failed { number, why: &why });
-        })?;
+        if let Err(error) = &layer {
+            self.event(BuildEvent::Failed { number, why: &error.chain() });
+            if let Some(request) = self.failed_step.take() {
+                self.tell(number, "a shell in this step as it failed; the build ends with it");
+                self.shell(request);
+            }
+        }
+        let layer = layer?;
         let result = StepResult {
             diff_id: layer.diff_id,
             digest: layer.descriptor.digest,
@@ -100,19 +110,4 @@ impl<'b> Builder<'b> {
         let tree = Key::of_layers(crate::image::chain_of(&ids).as_ref());
         stage.take(result, tree, line, dir);
     }
-}
-
-/// An error with its causes, in a line.
-fn chain(error: &BuildError) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        let cause_text = cause.to_string();
-        if !text.ends_with(&cause_text) {
-            text.push_str(": ");
-            text.push_str(&cause_text);
-        }
-        next = cause.source();
-    }
-    text
 }

@@ -82,8 +82,14 @@ impl Builder<'_> {
         if copy.parents {
             words.push("--parents".to_owned());
         }
+        if copy.optional {
+            words.push("--optional".to_owned());
+        }
         for source in &sources {
-            plan.items.extend(select(&origin, source, copy.parents)?);
+            match select(&origin, source, copy.parents) {
+                Err(BuildError::Source { .. }) if copy.optional => {}
+                found => plan.items.extend(found?),
+            }
         }
         plan.origin = Some(origin);
         self.write(stage, instruction, &copy.transfer, words, &plan)

@@ -11,7 +11,7 @@ use rbox_sys::own;
 
 use super::copy::Origin;
 use crate::builder::Builder;
-use crate::cache::{KeyBuilder, Part};
+use crate::cache::{KeyBuilder, Part, clean_target, mount_dir};
 use crate::context::Work;
 use crate::dockerfile::{Mount, MountKind, Run, Sharing};
 use crate::error::{BuildError, io_error};
@@ -25,8 +25,8 @@ pub(super) struct Mounted {
     pub(super) files: BTreeMap<PathBuf, Digest>,
     /// Variables that they bring.
     pub(super) env: Vec<String>,
-    /// Locks of caches.
-    held: Vec<File>,
+    /// Caches that it has locked, by their directories.
+    held: BTreeMap<PathBuf, File>,
 }
 
 impl Builder<'_> {
@@ -38,7 +38,7 @@ impl Builder<'_> {
         key: &mut KeyBuilder,
     ) -> Result<Mounted, BuildError> {
         let mut mounted =
-            Mounted { wanted: Vec::new(), files: BTreeMap::new(), env: Vec::new(), held: Vec::new() };
+            Mounted { wanted: Vec::new(), files: BTreeMap::new(), env: Vec::new(), held: BTreeMap::new() };
         for flag in &run.mounts {
             let mount = flag.mount(|text| self.lexer.word(text, &stage.env).map(|word| word.text))?;
             let told = serde_json::json!([
@@ -76,7 +76,18 @@ impl Builder<'_> {
     ) -> Result<Vec<MountSpec>, BuildError> {
         let mut specs = Vec::new();
         let wanted = std::mem::take(&mut mounted.wanted);
-        for (mount, origin) in &wanted {
+        // In one order by all who lock several, or two steps could wait for each other.
+        let mut caches: Vec<usize> = (0..wanted.len()).collect();
+        caches.sort_by_key(|place| wanted.get(*place).map(|(mount, _)| id_of(mount)));
+        let mut dirs = BTreeMap::new();
+        for place in caches {
+            if let Some((mount, origin)) =
+                wanted.get(place).filter(|(mount, _)| mount.kind == MountKind::Cache)
+            {
+                dirs.insert(place, self.cache_dir(mount, origin.as_ref(), &mut mounted.held)?);
+            }
+        }
+        for (place, (mount, origin)) in wanted.iter().enumerate() {
             let target = |default: &str| {
                 let target = if mount.target.is_empty() { default } else { &mount.target };
                 super::absolute(&stage.image.config.working_dir, target).trim_end_matches('/').to_owned()
@@ -89,8 +100,7 @@ impl Builder<'_> {
                     }
                 }
                 MountKind::Cache => {
-                    let place = self.cache_dir(mount, origin.as_ref(), &mut mounted.held)?;
-                    specs.push(bind(&place, target(""), mount.read_only));
+                    specs.extend(dirs.get(&place).map(|dir| bind(dir, target(""), mount.read_only)));
                 }
                 MountKind::Tmpfs => specs.push(MountSpec {
                     kind: Kind::Tmpfs { size: mount.size, mode: None, options: Vec::new() },
@@ -140,35 +150,56 @@ impl Builder<'_> {
         &mut self,
         mount: &Mount,
         origin: Option<&Origin>,
-        held: &mut Vec<File>,
+        held: &mut BTreeMap<PathBuf, File>,
     ) -> Result<PathBuf, BuildError> {
-        let id = if mount.id.is_empty() { clean_target(&mount.target) } else { mount.id.clone() };
+        let id = id_of(mount);
         let namespace = self.request.build_args.get("BUILDKIT_CACHE_MOUNT_NS").cloned().unwrap_or_default();
-        let name = rbox_image::hash::sha256(format!("{namespace}/{id}").as_bytes()).hex();
-        let all = self.engine.build_dir().join("mounts");
-        own::make_private(&all).map_err(io_error("make directory", &all))?;
+        let first = mount_dir(&self.engine.build_dir(), &namespace, &id);
+        let all = first.parent().unwrap_or(&first);
+        own::make_private(all).map_err(io_error("make directory", all))?;
+        let name = first.file_name().unwrap_or_default().to_string_lossy();
+        let sharing = mount.sharing.unwrap_or_default();
         let mut number = 0;
-        let dir = loop {
-            let dir = all.join(if number == 0 { name.clone() } else { format!("{name}-{number}") });
+        loop {
+            let dir = all.join(if number == 0 { name.to_string() } else { format!("{name}-{number}") });
+            let data = dir.join("data");
+            // The same one twice in one step.
+            if sharing != Sharing::Private && held.contains_key(&dir) {
+                return Ok(data);
+            }
             own::make_private(&dir).map_err(io_error("make directory", &dir))?;
             let lock = File::from(crate::context::open_dir(&dir)?);
-            let taken = match mount.sharing.unwrap_or_default() {
-                Sharing::Shared => lock::take(&lock, How::Shared, Patience::WORK).map(|()| true),
-                Sharing::Locked => lock::take(&lock, How::Exclusive, Patience::WORK).map(|()| true),
-                Sharing::Private => lock::try_take(&lock, How::Exclusive).map_err(Into::into),
+            // Only one makes it, and nobody has it before it is made.
+            let how = match sharing {
+                Sharing::Shared if data.exists() => How::Shared,
+                _ => How::Exclusive,
             };
-            if taken.map_err(io_error("lock", &dir))? {
-                held.push(lock);
-                break dir;
+            let taken = match sharing {
+                Sharing::Private => lock::try_take(&lock, how).map_err(Into::into),
+                _ => lock::take(&lock, how, Patience::WORK).map(|()| true),
+            };
+            if !taken.map_err(io_error("lock", &dir))? {
+                number += 1;
+                continue;
             }
-            number += 1;
-        };
-        let data = dir.join("data");
-        if !data.exists() {
-            own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
-            fill_cache(mount, origin, &dir)?;
+            if data.exists() && (how == How::Exclusive) == (sharing != Sharing::Shared) {
+                held.insert(dir, lock);
+                return Ok(data);
+            }
+            if how == How::Exclusive && !data.exists() {
+                own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
+                fill_cache(mount, origin, &dir)?;
+            }
+            // Once more: it is there now, or it was pruned meanwhile.
         }
-        Ok(data)
+    }
+
+    /// Makes the directory of secrets, if there are any.
+    pub(crate) fn begin_secrets(&mut self) -> Result<(), BuildError> {
+        if self.secrets.is_none() && !self.request.secrets.is_empty() {
+            self.secrets = Some(Work::begin(&self.engine.live_build_dir())?);
+        }
+        Ok(())
     }
 
     fn secret(
@@ -198,10 +229,8 @@ impl Builder<'_> {
             }
         }
         let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
-        let dir = match &self.secrets {
-            Some(work) => work.fresh(),
-            None => self.secrets.insert(Work::begin(&self.engine.live_build_dir())?).fresh(),
-        };
+        self.begin_secrets()?;
+        let Some(dir) = self.secrets.as_ref().map(Work::fresh) else { return Ok(None) };
         let path = file_of(&dir, &secret, mount.mode.unwrap_or(0o400), owner)?;
         Ok(Some(bind(&path, target(&format!("/run/secrets/{id}")), true)))
     }
@@ -250,14 +279,15 @@ fn fill_cache(mount: &Mount, origin: Option<&Origin>, dir: &Path) -> Result<(), 
     std::fs::rename(dir.join("new"), dir.join("data")).map_err(io_error("rename", dir))
 }
 
+/// What a cache is called.
+fn id_of(mount: &Mount) -> String {
+    if mount.id.is_empty() { clean_target(&mount.target) } else { mount.id.clone() }
+}
+
 fn source_of(source: &Source, mount: &Mount) -> Result<crate::tree::Selected, BuildError> {
     let written = if mount.source.is_empty() { "/" } else { &mount.source };
     // What is mounted is one thing: its name has no wildcards.
     Ok(source.named(Path::new(written))?)
-}
-
-fn clean_target(target: &str) -> String {
-    format!("/{}", crate::tree::clean(Path::new(target)).display())
 }
 
 fn bind(source: &Path, target: String, read_only: bool) -> MountSpec {

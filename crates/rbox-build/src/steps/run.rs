@@ -1,5 +1,8 @@
 //! RUN.
 
+use std::path::Path;
+use std::time::Instant;
+
 use rbox_engine::engine::{StepRequest, Stream};
 use rbox_image::store::StoredLayer;
 use rbox_spec::container::{Attachment, ContainerConfig, HostConfig, NetworkMode};
@@ -8,9 +11,10 @@ use super::carry::Prepared;
 use super::mounts::Mounted;
 use crate::builder::Builder;
 use crate::cache::{KeyBuilder, Part};
-use crate::dockerfile::{Form, Instruction, Run, RunNetwork, RunSecurity};
+use crate::dockerfile::{Form, Instruction, InstructionKind, Run, RunNetwork, RunSecurity};
 use crate::error::BuildError;
 use crate::progress::{BuildEvent, Number};
+use crate::request::OnError;
 use crate::stage::{PROXIES, Stage};
 
 /// A script that is a file of its own: a heredoc that begins with `#!`.
@@ -45,6 +49,9 @@ impl Builder<'_> {
         key.other("the platform", &stage.platform.to_string());
         let networks: Vec<&str> = host.attachments.iter().map(|one| one.network.as_str()).collect();
         key.other("the network", &format!("{:?} {}", host.network, networks.join(" ")));
+        for mount in &host.mounts {
+            key.other("a volume", &format!("{mount:?}"));
+        }
         key.other("the security mode", &format!("{:?}", run.security));
         let mut mounted = self.mounts(stage, run, &mut key)?;
         let files = std::mem::take(&mut mounted.files);
@@ -94,7 +101,7 @@ impl Builder<'_> {
         &mut self,
         stage: &Stage,
         number: Number,
-        dir: &std::path::Path,
+        dir: &Path,
         command: &Command,
         mut host: HostConfig,
         mounted: &mut Mounted,
@@ -103,6 +110,36 @@ impl Builder<'_> {
         if let Some((place, text)) = &command.script {
             host.mounts.push(self.script_mount(place, text)?);
         }
+        let env = std::mem::take(&mut mounted.env);
+        let request = self.step_request(stage, dir, command.words.clone(), env, host);
+        let shell = (self.request.on_error == OnError::Shell).then(|| shell_of(stage, &request));
+        let engine = self.engine;
+        let progress = self.progress();
+        let mut output = |stream: Stream, bytes: &[u8]| {
+            progress.event(BuildEvent::Output { number, stream, bytes });
+        };
+        let ended = engine.run_step(request, &mut output)?;
+        let code = ended.exit_code;
+        if code != 0 {
+            if let Some(shell) = shell {
+                let dir = self.work.fresh();
+                ended.move_to(&dir)?;
+                self.failed_step = Some(StepRequest { dir, ..shell });
+            }
+            return Err(BuildError::Exited { command: command.words.join(" "), code });
+        }
+        Ok(ended.layer(self.transaction, self.newest()?)?)
+    }
+
+    /// A program in the tree of a stage. `more`: variables that it gets beside the stage's.
+    fn step_request(
+        &self,
+        stage: &Stage,
+        dir: &Path,
+        words: Vec<String>,
+        mut more: Vec<String>,
+        host: HostConfig,
+    ) -> StepRequest {
         let mut env: Vec<String> = stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for name in PROXIES {
             if let Some(value) = self.request.build_args.get(name)
@@ -111,32 +148,68 @@ impl Builder<'_> {
                 env.push(format!("{name}={value}"));
             }
         }
-        env.append(&mut mounted.env);
+        env.append(&mut more);
         let config = ContainerConfig {
-            cmd: command.words.clone(),
+            cmd: words,
             env,
             user: stage.image.config.user.clone(),
             working_dir: super::absolute("/", &stage.image.config.working_dir),
             ..ContainerConfig::default()
         };
-        let request = StepRequest {
+        StepRequest {
             layers: stage.dirs(),
             platform: stage.platform.to_string(),
             config,
             host,
             dir: dir.to_owned(),
-        };
-        let engine = self.engine;
-        let progress = self.progress();
-        let mut output = |stream: Stream, bytes: &[u8]| {
-            progress.event(BuildEvent::Output { number, stream, bytes });
-        };
-        let ended = engine.run_step(request, &mut output)?;
-        if ended.exit_code != 0 {
-            return Err(BuildError::Exited { command: command.words.join(" "), code: ended.exit_code });
         }
-        Ok(ended.layer(self.transaction, self.newest()?)?)
     }
+
+    /// Opens a shell where `--until` stops: in what the RUN at its line would get, or in the stage as it is.
+    pub(crate) fn shell_at(&mut self, stage: &Stage) -> Result<(), BuildError> {
+        let line = self.request.until.map_or(0, |until| until.line);
+        let next = self.place_of(line).and_then(|(number, place)| {
+            self.file.stages.get(number).and_then(|stage| stage.instructions.get(place)).cloned()
+        });
+        let number = self.begin(&format!("[shell before line {line}]"));
+        let dir = self.work.fresh();
+        let mut request = self.step_request(stage, &dir, Vec::new(), Vec::new(), self.request.host.clone());
+        // It holds what the mounts need as long as the shell runs.
+        let mut mounted = None;
+        if let Some(instruction) = &next {
+            self.tell(number, &format!("next: {}", self.shown(stage, instruction)));
+            if let InstructionKind::Run(run) = &instruction.kind {
+                request.host = self.host_of(run)?;
+                let mounted = mounted.insert(self.mounts(stage, run, &mut KeyBuilder::new("run"))?);
+                request.host.mounts.extend(self.make_mounts(stage, mounted)?);
+                request.config.env.append(&mut mounted.env);
+            }
+        }
+        let begun = Instant::now();
+        self.shell(shell_of(stage, &request));
+        drop(mounted);
+        self.done(number, begun);
+        Ok(())
+    }
+
+    /// Stays with a shell of the user's until its end. That it cannot be opened is a warning: the build ends anyway.
+    pub(crate) fn shell(&mut self, mut request: StepRequest) {
+        let Some(seat) = self.progress.seat() else { return };
+        request.config.tty = seat.is_terminal;
+        request.config.open_stdin = true;
+        let opened =
+            self.engine.open_step(request, seat.size).map_err(|error| BuildError::from(error).chain());
+        if let Err(why) = opened.and_then(|socket| self.progress.attach(socket, seat)) {
+            self.event(BuildEvent::Warning(&format!("no shell could be opened: {why}")));
+        }
+    }
+}
+
+/// The same step with a shell instead of its program.
+fn shell_of(stage: &Stage, request: &StepRequest) -> StepRequest {
+    let mut request = request.clone();
+    request.config.cmd = stage.shell().into_iter().take(1).collect();
+    request
 }
 
 /// The words that are run, as BuildKit makes them of a RUN.

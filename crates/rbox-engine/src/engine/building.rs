@@ -100,6 +100,19 @@ impl Engine {
         steps::run(&self.paths, request, output)
     }
 
+    /// Starts a program of a build that the caller attaches to: the socket of its monitor. It is not kept what such a program changes.
+    ///
+    /// # Errors
+    /// What it needs is not there, or it cannot be executed.
+    pub fn open_step(&self, request: StepRequest, size: Option<(u16, u16)>) -> Result<OwnedFd, EngineError> {
+        steps::open(&self.paths, request, size)
+    }
+
+    /// Waits until the programs of a build that works in this directory have ended, once those who started them are gone.
+    pub fn await_steps(&self, build: &Path) {
+        steps::await_end(&self.paths, build);
+    }
+
     /// Who `owner`, as `--chown` has it, is in a tree: user and group. A number without a group stands for that group too.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use rbox_image::Transaction;
@@ -14,7 +15,7 @@ use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver, NetworkMode};
 use rbox_sys::channel;
 
 use crate::changes::adopt;
-use crate::containers::random_name;
+use crate::containers::{find, random_name};
 use crate::control::start;
 use crate::create::check::check;
 use crate::create::{new_id, write_record};
@@ -23,6 +24,7 @@ use crate::logs::Stream;
 use crate::monitor::StartOptions;
 use crate::monitor::protocol::{CHUNK, FromMonitor};
 use crate::record::container::ContainerRecord;
+use crate::record::lock::Lock;
 use crate::record::paths::{Paths, UPPER, WORK};
 
 /// A program of a build, and the tree that it runs in.
@@ -63,6 +65,18 @@ impl StepRun {
     }
 }
 
+impl StepRun {
+    /// Moves what it has changed into the directory of another step, which goes on from there.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn move_to(self, dir: &Path) -> Result<(), EngineError> {
+        make_dir(dir, 0o700)?;
+        let (from, to) = (self.record.upper(&self.paths), dir.join(UPPER));
+        std::fs::rename(from, &to).map_err(EngineError::file("rename to", to))
+    }
+}
+
 /// Makes the directories of a layer that is written through an overlay: upper and work.
 pub(crate) fn make_layer_dirs(dir: &Path) -> Result<(PathBuf, PathBuf), EngineError> {
     make_dir(dir, 0o700)?;
@@ -92,6 +106,27 @@ pub(crate) fn run(
     let socket = started.socket().ok_or_else(|| lost(&record))?;
     let exit_code = follow(&record, &socket, output)?;
     Ok(StepRun { exit_code, record, paths: paths.clone() })
+}
+
+/// Starts a step that the caller attaches to: the socket of its monitor. `size`: rows and columns of the caller's terminal.
+pub(crate) fn open(
+    paths: &Paths,
+    request: StepRequest,
+    size: Option<(u16, u16)>,
+) -> Result<OwnedFd, EngineError> {
+    let record = make(paths, request)?;
+    let options = StartOptions { attach: true, size };
+    start::start(paths, &record, options)?.socket().ok_or_else(|| lost(&record))
+}
+
+/// Waits until the steps in a build's directory have ended and are gone; whoever carried them out is gone already.
+pub(crate) fn await_end(paths: &Paths, build: &Path) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    for container in find::list(paths).unwrap_or_default() {
+        if container.record.build_step.as_ref().is_some_and(|dir| dir.starts_with(build)) {
+            let _ = Lock::take_within(&paths.live_of(&container.record.id), PATIENCE);
+        }
+    }
 }
 
 fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineError> {

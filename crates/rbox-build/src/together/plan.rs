@@ -1,0 +1,111 @@
+//! Which stages a target needs, and which of them need each other.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::builder::Builder;
+use crate::context::NamedContext;
+use crate::dockerfile::{InstructionKind, Lines};
+
+/// The stages that are to be carried out, each with those that it needs first.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    pub(super) needs: BTreeMap<usize, BTreeSet<usize>>,
+    /// Images that stages stand on, by the names they have in the file, and the lines that say so.
+    pub(super) images: BTreeMap<String, Lines>,
+}
+
+impl Plan {
+    /// As far as the file tells: what comes out of variables of a stage, or of an image's ONBUILD, is found when it is carried out.
+    pub(super) fn of(builder: &Builder<'_>, target: usize) -> Self {
+        let mut plan = Self::default();
+        let mut left = vec![target];
+        while let Some(number) = left.pop() {
+            if plan.needs.contains_key(&number) {
+                continue;
+            }
+            let needs = plan.needs_of(builder, number);
+            left.extend(&needs);
+            plan.needs.insert(number, needs);
+        }
+        plan
+    }
+
+    fn needs_of(&mut self, builder: &Builder<'_>, number: usize) -> BTreeSet<usize> {
+        let mut needs = BTreeSet::new();
+        let Some(stage) = builder.file.stages.get(number) else { return needs };
+        let own = stage.name.clone().unwrap_or_else(|| format!("stage-{number}"));
+        if matches!(builder.request.contexts.get(&own), Some(NamedContext::Image(_))) {
+            return needs;
+        }
+        let expand = |text: &str| builder.lexer.word(text, &builder.global_args).map(|word| word.text);
+        if let Ok(base) = expand(&stage.base.0) {
+            match builder.base_stage(number, &base) {
+                Some(before) => drop(needs.insert(before)),
+                None if base == "scratch" || base.is_empty() || stage.platform.is_some() => {}
+                None => drop(self.images.insert(base, stage.lines)),
+            }
+        }
+        let mut read = |from: &str| {
+            if let Some(before) = builder.stage_named(from).filter(|before| *before < number) {
+                needs.insert(before);
+            }
+        };
+        for instruction in &stage.instructions {
+            match &instruction.kind {
+                InstructionKind::Copy(copy) => copy.from.iter().for_each(|from| read(from)),
+                InstructionKind::Run(run) => {
+                    let mounts = run.mounts.iter().filter_map(|flag| flag.mount(expand).ok());
+                    mounts.for_each(|mount| read(&mount.from));
+                }
+                _ => {}
+            }
+        }
+        needs
+    }
+
+    /// Those that can be carried out now.
+    pub(super) fn ready(&self, done: &BTreeSet<usize>, begun: &BTreeSet<usize>) -> Vec<usize> {
+        let can = |(number, needs): &(&usize, &BTreeSet<usize>)| {
+            !begun.contains(number) && !done.contains(number) && needs.is_subset(done)
+        };
+        self.needs.iter().filter(can).map(|(number, _)| *number).collect()
+    }
+
+    /// Whether any two of them do not wait for each other.
+    pub(super) fn is_wide(&self) -> bool {
+        let mut done = BTreeSet::new();
+        loop {
+            let ready = self.ready(&done, &BTreeSet::new());
+            match ready.as_slice() {
+                [] => return false,
+                [one] => drop(done.insert(*one)),
+                _ => return true,
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(needs: &[(usize, &[usize])]) -> Plan {
+        let needs = needs.iter().map(|(number, needs)| (*number, needs.iter().copied().collect())).collect();
+        Plan { needs, images: BTreeMap::new() }
+    }
+
+    #[test]
+    fn what_waits_for_nothing_is_ready() {
+        let diamond = plan(&[(0, &[]), (1, &[0]), (2, &[0]), (4, &[1, 2])]);
+        let ready = |done: &[usize], begun: &[usize]| {
+            diamond.ready(&done.iter().copied().collect(), &begun.iter().copied().collect())
+        };
+        assert_eq!(ready(&[], &[]), [0]);
+        assert_eq!(ready(&[0], &[]), [1, 2]);
+        assert_eq!(ready(&[0], &[1]), [2]);
+        assert_eq!(ready(&[0, 1], &[2]), [] as [usize; 0]);
+        assert_eq!(ready(&[0, 1, 2], &[]), [4]);
+        assert!(diamond.is_wide());
+        assert!(!plan(&[(0, &[]), (1, &[0]), (3, &[0, 1])]).is_wide());
+    }
+}

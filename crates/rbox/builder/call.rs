@@ -1,0 +1,129 @@
+//! `build --call`: what is told of a Dockerfile instead of building it.
+
+use std::fmt::Write as _;
+
+use rbox_build::BuildRequest;
+use rbox_build::outline::{Outline, OutlineNeed, Target, outline, targets};
+use serde::Serialize;
+
+use crate::command::error::bad_input;
+use crate::output::escape;
+use crate::output::table::write_all;
+
+/// What `--call` asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Call {
+    Build,
+    Check,
+    Outline,
+    Targets,
+}
+
+impl Call {
+    /// Reads `WHAT[,format=json]`: what, and whether it is wanted as JSON.
+    pub(crate) fn parse(text: &str) -> anyhow::Result<(Self, bool)> {
+        let (what, format) = match text.split_once(',') {
+            Some((what, format)) => (what, Some(format)),
+            None => (text, None),
+        };
+        let is_json = match format {
+            None | Some("format=text") => false,
+            Some("format=json") => true,
+            Some(other) => return Err(bad_input(format!("invalid --call {text:?}: {other} is no format"))),
+        };
+        match what {
+            "build" | "" => Ok((Self::Build, is_json)),
+            "check" | "lint" => Ok((Self::Check, is_json)),
+            "outline" => Ok((Self::Outline, is_json)),
+            "targets" => Ok((Self::Targets, is_json)),
+            other => Err(bad_input(format!(
+                "invalid --call {other:?}: it is one of build, check, outline and targets"
+            ))),
+        }
+    }
+}
+
+/// `--call targets`.
+pub(crate) fn show_targets(request: &BuildRequest, is_json: bool) -> anyhow::Result<u8> {
+    let all = targets(request)?;
+    if is_json {
+        return show_json(&serde_json::json!({ "targets": all }));
+    }
+    let name = |target: &Target| match (target.name.as_str(), target.default) {
+        ("", true) => "(default)".to_owned(),
+        (name, true) => format!("{name} (default)"),
+        (name, false) => name.to_owned(),
+    };
+    let rows = all.iter().map(|target| vec![name(target), target.description.clone()]).collect();
+    show(&columns(&["TARGET", "DESCRIPTION"], rows, 1))
+}
+
+/// `--call outline`.
+pub(crate) fn show_outline(request: &BuildRequest, is_json: bool) -> anyhow::Result<u8> {
+    let outline = outline(request)?;
+    if is_json {
+        return show_json(&outline);
+    }
+    show(&text_of(&outline))
+}
+
+fn text_of(outline: &Outline) -> String {
+    let mut text = String::new();
+    if !outline.name.is_empty() || !outline.description.is_empty() {
+        let name = if outline.name.is_empty() { "(default)" } else { &outline.name };
+        let _ = writeln!(text, "TARGET:      {name}");
+        if !outline.description.is_empty() {
+            let _ = writeln!(text, "DESCRIPTION: {}", outline.description);
+        }
+        text.push('\n');
+    }
+    if !outline.args.is_empty() {
+        let row = |arg: &rbox_build::outline::OutlineArg| {
+            vec![arg.name.clone(), arg.value.clone(), arg.description.clone()]
+        };
+        let rows = outline.args.iter().map(row).collect();
+        text.push_str(&columns(&["BUILD ARG", "VALUE", "DESCRIPTION"], rows, 3));
+        text.push('\n');
+    }
+    for (heading, needs) in [("SECRET", &outline.secrets), ("SSH", &outline.ssh)] {
+        if !needs.is_empty() {
+            let row = |need: &OutlineNeed| {
+                vec![need.name.clone(), if need.required { "true".to_owned() } else { String::new() }]
+            };
+            let rows = needs.iter().map(row).collect();
+            text.push_str(&columns(&[heading, "REQUIRED"], rows, 3));
+            text.push('\n');
+        }
+    }
+    text
+}
+
+/// Rows below their headings, each column as wide as its longest text and `gap` more; the last one as it is.
+fn columns(headings: &[&str], rows: Vec<Vec<String>>, gap: usize) -> String {
+    let mut all = vec![headings.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
+    all.extend(rows);
+    let width = |column: usize| {
+        all.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0) + gap
+    };
+    let mut text = String::new();
+    for row in &all {
+        for (column, cell) in row.iter().enumerate() {
+            let cell = escape::text(cell);
+            if column + 1 == row.len() {
+                let _ = writeln!(text, "{cell}");
+            } else {
+                let _ = write!(text, "{cell:0$}", width(column));
+            }
+        }
+    }
+    text
+}
+
+fn show(text: &str) -> anyhow::Result<u8> {
+    write_all(&mut std::io::stdout(), text)?;
+    Ok(0)
+}
+
+fn show_json(value: &impl Serialize) -> anyhow::Result<u8> {
+    show(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
