@@ -8,7 +8,9 @@ use crate::container::{
     boot, commit, cp, diff, exec, export, logs, mount, pid, port, ps, rename, rm, run, shell, start, stats,
     stop, top, update, why,
 };
-use crate::image::{archive, history, images, login, pull, push, rmi};
+use crate::image::{
+    archive, history, image_mount, images, imagetools, layers, login, manifest, pull, push, rmi, search, sign,
+};
 use crate::network::{net, networks};
 use crate::system::{context, disk, events, info};
 use crate::volume::{transfer, volumes};
@@ -22,6 +24,7 @@ pub(crate) const GROUPS: &[(&str, &str)] = &[
     ("container", "Manage containers"),
     ("context", "Show the one context there is"),
     ("image", "Manage images"),
+    ("manifest", "Manage Docker image manifests and manifest lists"),
     ("mount", "Change the mounts of a container that exists"),
     ("network", "Manage networks"),
     ("system", "Manage rbox"),
@@ -116,6 +119,19 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<archive::Save>(&["save", "image save"]),
     Entry::of::<archive::Import>(&["import", "image import"]),
     Entry::of::<rmi::Prune>(&["image prune"]),
+    Entry::of::<image_mount::Mount>(&["image mount"]),
+    Entry::of::<image_mount::Unmount>(&["image unmount", "image umount"]),
+    Entry::of::<layers::Diff>(&["image diff"]),
+    Entry::of::<layers::Tree>(&["image tree"]),
+    Entry::of::<sign::Sign>(&["image sign"]),
+    Entry::of::<search::Search>(&["search"]),
+    Entry::of::<manifest::Create>(&["manifest create"]),
+    Entry::of::<manifest::Annotate>(&["manifest annotate"]),
+    Entry::of::<manifest::Inspect>(&["manifest inspect"]),
+    Entry::of::<manifest::Push>(&["manifest push"]),
+    Entry::of::<manifest::Remove>(&["manifest rm"]),
+    Entry::of::<imagetools::Create>(&["buildx imagetools create"]),
+    Entry::of::<imagetools::Inspect>(&["buildx imagetools inspect"]),
     Entry::of::<volumes::Create>(&["volume create"]),
     Entry::of::<volumes::Ls>(&["volume ls", "volume list"]),
     Entry::of::<inspect::InspectVolume>(&["volume inspect"]),

@@ -72,7 +72,10 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
     }
     let is_group = GROUPS.iter().any(|(group, _)| *group == word(0));
     let two = format!("{} {}", word(0), word(1));
-    let (name, used) = if is_group && words.len() > 1 && !word(1).starts_with('-') || find(&two).is_some() {
+    let three = format!("{two} {}", word(2));
+    let (name, used) = if find(&three).is_some() {
+        (three, 3)
+    } else if is_group && words.len() > 1 && !word(1).starts_with('-') || find(&two).is_some() {
         (two, 2)
     } else {
         (word(0).to_owned(), 1)
@@ -81,6 +84,14 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         if is_group && (words.len() == 1 || matches!(word(1), "-h" | "--help")) {
             return help(&words[..1]);
         }
+        let name = if is_group_within(&name) {
+            if words.len() == 2 || matches!(word(2), "-h" | "--help") {
+                return help(&words[..2]);
+            }
+            format!("{name} {}", word(2))
+        } else {
+            name
+        };
         let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
         return Err(bad_input(lacking::command(&name)));
     };
@@ -116,7 +127,7 @@ fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// Commands that touch nothing.
-const NO_ROOT: [&str; 10] = [
+const NO_ROOT: [&str; 19] = [
     "completion",
     "compose config",
     "compose graph",
@@ -127,7 +138,22 @@ const NO_ROOT: [&str; 10] = [
     "context show",
     "context inspect",
     "context use",
+    "image sign",
+    "search",
+    "manifest create",
+    "manifest annotate",
+    "manifest inspect",
+    "manifest push",
+    "manifest rm",
+    "buildx imagetools create",
+    "buildx imagetools inspect",
 ];
+
+/// Whether further words lead from these to commands: `buildx imagetools`.
+fn is_group_within(name: &str) -> bool {
+    let leads = |path: &&str| path.strip_prefix(name).is_some_and(|rest| rest.starts_with(' '));
+    name.contains(' ') && COMMANDS.iter().any(|entry| entry.paths.iter().any(leads))
+}
 
 fn find(name: &str) -> Option<&'static Entry> {
     COMMANDS.iter().find(|entry| entry.paths.contains(&name))
@@ -315,10 +341,22 @@ pub(crate) fn tree() -> Command {
         }
         for entry in COMMANDS {
             let mut own = entry.paths.iter().filter_map(|path| path.strip_prefix(group)?.strip_prefix(' '));
-            if let Some(name) = own.next() {
-                command =
-                    command.subcommand((entry.build)().name(name).visible_aliases(own.collect::<Vec<_>>()));
-            }
+            let Some(name) = own.next() else { continue };
+            let built = |name| (entry.build)().name(name);
+            command = match name.split_once(' ') {
+                None => command.subcommand(built(name).visible_aliases(own.collect::<Vec<_>>())),
+                // A group within the group.
+                Some((inner, name)) if command.find_subcommand(inner).is_some() => {
+                    command.mut_subcommand(inner, |inner| inner.subcommand(built(name)))
+                }
+                Some((inner, name)) => command.subcommand(
+                    Command::new(inner)
+                        .about("Work on images in registries")
+                        .subcommand_required(true)
+                        .disable_help_subcommand(true)
+                        .subcommand(built(name)),
+                ),
+            };
         }
         root = root.subcommand(command);
     }

@@ -391,7 +391,7 @@ fn words_that_programs_match() {
         (&["run", "--umask", "9", BUSYBOX], 125, "invalid umask"),
         (&["run", "--gpus", "all", BUSYBOX], 125, "docker's flag --gpus is not supported"),
         (&["rum", BUSYBOX], 125, "did you mean run?"),
-        (&["search", "x"], 125, "is a docker command that rbox does not have"),
+        (&["trust", "x"], 125, "is a docker command that rbox does not have"),
         (
             &["system", "prune", "-f", "--volumes", "--filter", "until=1h"],
             1,

@@ -130,7 +130,7 @@ const CRATES: [&str; 6] =
     ["rbox-engine", "rbox-namespace", "rbox-network", "rbox-rootfs", "rbox-runtime", "rbox"];
 
 /// Files there that read others whole, and whose those are.
-const READERS: [(&str, &str); 25] = [
+const READERS: [(&str, &str); 26] = [
     ("rbox/args/secret.rs", "the caller's secrets, which may be pipes"),
     ("rbox/builder/flags.rs", "the caller's Dockerfile, which may be a pipe"),
     ("rbox-engine/src/embedded.rs", "the host's own /proc and /sys"),
@@ -155,6 +155,7 @@ const READERS: [(&str, &str); 25] = [
     ("rbox/args/flags.rs", "files that the caller names"),
     ("rbox-engine/src/create/security.rs", "a profile that the caller names"),
     ("rbox/guest/hello.rs", "the hello image's own program, inside"),
+    ("rbox/image/imagetools.rs", "a descriptor in a file that the caller names"),
     ("rbox/image/login.rs", "what the caller gives on standard input, 1 MiB of it at most"),
     ("rbox/system/info.rs", "the host's own /proc"),
     ("rbox/container/top.rs", "the host's own /proc and /etc"),

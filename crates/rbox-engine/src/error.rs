@@ -133,6 +133,21 @@ pub enum EngineError {
     /// The image could not be pushed.
     #[error(transparent)]
     Push(#[from] rbox_image::PushError),
+    /// What a registry was asked without the store.
+    #[error(transparent)]
+    Remote(#[from] rbox_image::remote::RemoteError),
+    /// A registry could not be searched.
+    #[error(transparent)]
+    Registry(#[from] rbox_image::registry::RegistryError),
+    /// An image could not be signed.
+    #[error(transparent)]
+    Sign(#[from] rbox_image::signature::SignError),
+    /// A key cannot be used.
+    #[error(transparent)]
+    Key(#[from] rbox_image::signature::KeyError),
+    /// Two images could not be compared.
+    #[error(transparent)]
+    Compare(#[from] rbox_runtime::rootfs::compare::CompareError),
     /// The file that says which registries there are is no good.
     #[error(transparent)]
     Registries(#[from] rbox_image::RegistriesError),
@@ -183,6 +198,11 @@ impl EngineError {
             Self::Image(error) => error.kind(),
             Self::Pull(error) => error.kind(),
             Self::Push(error) => error.kind(),
+            Self::Remote(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Sign(error) => error.kind(),
+            Self::Key(error) => error.kind(),
+            Self::Compare(error) => error.kind(),
             Self::Registries(error) => error.kind(),
             Self::Filter(error) => error.kind(),
         }

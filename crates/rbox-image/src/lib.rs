@@ -20,6 +20,8 @@ pub mod media;
 pub mod pull;
 pub mod push;
 pub mod registry;
+pub mod remote;
+pub mod signature;
 pub mod store;
 #[cfg(test)]
 mod testing;
@@ -39,7 +41,7 @@ pub use pull::{
     LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, digest, pull, tags,
 };
 pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
-pub use registry::{Registries, RegistriesError, docker_config_in};
+pub use registry::{Registries, RegistriesError, docker_config_dir, docker_config_in};
 pub use store::{
     Image, ImageStore, ImageUser, IndexMadeAgain, Layer, ListUsers, Listing, Notices, Pin, Pruned, Removed,
     StoreError, Transaction, Users,

@@ -131,15 +131,15 @@ pub struct DescriptorPlatform {
     pub architecture: String,
     /// Operating system.
     pub os: String,
-    /// Variant of the architecture.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
     /// Version of the operating system.
     #[serde(rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features wanted of the operating system.
     #[serde(rename = "os.features", skip_serializing_if = "Option::is_none")]
     pub os_features: Option<Vec<String>>,
+    /// Variant of the architecture.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
 }
 
 impl DescriptorPlatform {
@@ -336,8 +336,17 @@ static DOCUMENT: Keys = Keys::Object(&[
 ]);
 
 impl Document {
-    /// Reads a document that was sent as `sent_as` (a Content-Type, or the media type of its descriptor).
+    /// Reads a document that was sent as `sent_as` (a Content-Type, or the media type of its descriptor), if it is an image or an index.
     pub fn parse(bytes: &[u8], sent_as: &str) -> Result<Self, DocumentError> {
+        let document = Self::read(bytes, sent_as)?;
+        if let Self::Manifest(manifest) = &document {
+            manifest.check()?;
+        }
+        Ok(document)
+    }
+
+    /// The same for a manifest of anything, such as a signature.
+    pub fn read(bytes: &[u8], sent_as: &str) -> Result<Self, DocumentError> {
         let json = |kind| move |source| DocumentError::Json { kind, source };
         // serde would take an array for a struct, field by field.
         if bytes.iter().find(|b| !b.is_ascii_whitespace()) != Some(&b'{') {
@@ -376,10 +385,7 @@ impl Document {
         }
         match sent {
             OCI_MANIFEST | DOCKER_MANIFEST => {
-                let manifest: Manifest =
-                    rbox_spec::json::from_slice(bytes).map_err(json("image manifest"))?;
-                manifest.check()?;
-                Ok(Self::Manifest(manifest))
+                rbox_spec::json::from_slice(bytes).map(Self::Manifest).map_err(json("image manifest"))
             }
             OCI_INDEX | DOCKER_LIST => {
                 rbox_spec::json::from_slice(bytes).map(Self::Index).map_err(json("image index"))

@@ -102,6 +102,40 @@ pub(crate) trait Transfer: Sync {
     }
 }
 
+/// Attempts at a request that nobody watches, and the wait before the second one, which doubles.
+const QUIET_ATTEMPTS: u32 = 5;
+const QUIET_PAUSE: Duration = Duration::from_millis(500);
+
+/// An error that may be a registry's.
+pub(crate) trait Fault {
+    /// What the registry said, if it was one.
+    fn of_registry(&self) -> Option<&RegistryError>;
+}
+
+impl Fault for RegistryError {
+    fn of_registry(&self) -> Option<&RegistryError> {
+        Some(self)
+    }
+}
+
+/// Does something again while that may help, and says nothing of it.
+pub(crate) fn patiently<T, E: Fault>(mut request: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    let mut attempt = 1;
+    loop {
+        let error = match request() {
+            Ok(answer) => return Ok(answer),
+            Err(error) => error,
+        };
+        let Some(passing) =
+            error.of_registry().filter(|fault| fault.is_transient() && attempt < QUIET_ATTEMPTS)
+        else {
+            return Err(error);
+        };
+        std::thread::sleep(passing.retry_after().unwrap_or_else(|| QUIET_PAUSE * 2_u32.pow(attempt - 1)));
+        attempt += 1;
+    }
+}
+
 /// An error and its causes on one line.
 pub(crate) fn one_line(error: &dyn std::error::Error) -> String {
     let mut text = rbox_rootfs::plain(error);

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod changes;
+pub mod compare;
 pub mod dev;
 pub mod hide;
 pub mod layer;

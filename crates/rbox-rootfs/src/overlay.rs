@@ -11,9 +11,10 @@ use std::path::{Path, PathBuf};
 use rbox_spec::Kind;
 use rbox_sys::SysError;
 use rbox_sys::error::told;
-use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount, takes_one_string};
+use rbox_sys::mount::{Attr, Param, mount_by_path, new_mount, set_attributes, takes_one_string};
 use rbox_sys::trace::quoted;
 use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountPropagationFlags;
 
 /// What mount(2) takes of options: a page, with the zero at the end.
 const OPTIONS_LIMIT: usize = 4096;
@@ -135,6 +136,48 @@ impl Overlay<'_> {
 
     fn refused(&self, source: SysError) -> OverlayError {
         OverlayError::Mount { layers: self.lowers.len(), upper: self.upper.to_owned(), source }
+    }
+}
+
+/// Layers stacked into one tree that nobody writes to, as a detached mount: base first, at least two. No program of it gains anything by its
+/// owner, and no device of it is one.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn mount_read_only(lowers: &[PathBuf], stage: &Path) -> Result<OwnedFd, OverlayError> {
+    let nowhere = Path::new("");
+    let layers = Overlay { lowers, upper: nowhere, work: nowhere, volatile: false, stage };
+    let attributes = Attr::MOUNT_ATTR_RDONLY | Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NODEV;
+    let refused = |source| layers.refused(source);
+    if !takes_one_string("overlay").map_err(refused)? {
+        let mut params = Vec::with_capacity(lowers.len());
+        for lower in layers.distinct() {
+            params.push(Param::Text("lowerdir+", text(lower)?));
+        }
+        match new_mount("overlay", &params, attributes) {
+            // 6.5 and 6.6 have the new interface without this parameter.
+            Err(error) if error.call == "fsconfig" && error.args.contains("lowerdir+") => {}
+            other => return other.map_err(refused),
+        }
+    }
+    let tree = layers.mount_lowers_old_way()?;
+    let unchanged = MountPropagationFlags::empty();
+    set_attributes(&tree, attributes, Attr::empty(), unchanged, false).map_err(refused)?;
+    Ok(tree)
+}
+
+impl Overlay<'_> {
+    /// The lower directories alone, by short names: their paths may be longer together than an option can be.
+    fn mount_lowers_old_way(&self) -> Result<OwnedFd, OverlayError> {
+        let mut open = Vec::with_capacity(self.lowers.len());
+        for path in self.distinct() {
+            open.push(open_directory(path).map_err(|source| self.refused(source))?);
+        }
+        let names: Vec<String> =
+            open.iter().map(|dir| format!("/proc/self/fd/{}", dir.as_raw_fd())).collect();
+        let data = CString::new(format!("lowerdir={}", names.join(":")))
+            .map_err(|_| OverlayError::Path(self.stage.to_owned()))?;
+        mount_by_path("overlay", self.stage, &data).map_err(|source| self.refused(source))
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rbox_image::{ImageStore, ImageUser, ListUsers, StoreError, Users};
 
-use crate::containers::find;
+use crate::containers::{find, image_mounts};
 use crate::record::container::Container;
 use crate::record::paths::Paths;
 
@@ -33,7 +33,14 @@ impl ListUsers for Containers {
                         Ok(image) => {
                             let (container, layers) = (id.as_str().to_owned(), record.layers);
                             let name = record.image;
-                            users.known.push(ImageUser { image, name, container, running, layers });
+                            users.known.push(ImageUser {
+                                image,
+                                name,
+                                container,
+                                running,
+                                mounted_at: None,
+                                layers,
+                            });
                         }
                         Err(_) => users.incomplete = true,
                     }
@@ -43,6 +50,16 @@ impl ListUsers for Containers {
                 // What cannot be read may stand on any layer.
                 Err(_) => users.incomplete = true,
             }
+        }
+        for mount in image_mounts::all(&self.0)? {
+            users.known.push(ImageUser {
+                image: mount.image,
+                name: mount.name,
+                container: String::new(),
+                running: true,
+                mounted_at: Some(mount.path),
+                layers: mount.layers,
+            });
         }
         Ok(users)
     }

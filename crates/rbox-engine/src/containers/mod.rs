@@ -1,6 +1,7 @@
 //! Containers by name and id, and what each has on the host.
 
 pub(crate) mod find;
+pub(crate) mod image_mounts;
 pub(crate) mod images;
 pub(crate) mod name;
 pub(crate) mod pause_lease;

@@ -1,6 +1,6 @@
 //! Containers as the host comes and goes, and the end of everything.
 
-use crate::containers::trash;
+use crate::containers::{image_mounts, trash};
 use crate::control::boot;
 use crate::engine::{Engine, RemoveRequest};
 use crate::error::EngineError;
@@ -52,6 +52,7 @@ impl Engine {
         if let Err(errors) = self.networks().destroy() {
             failures.extend(errors.iter().map(ToString::to_string));
         }
+        failures.extend(image_mounts::unmount_all(&self.paths).iter().map(ToString::to_string));
         // What a kill left mounted is not rbox's to remove.
         failures.extend(self.volumes().unmount_all().iter().map(ToString::to_string));
         cgroup::remove_group_parents(&self.paths);

@@ -7,6 +7,7 @@ mod copying;
 mod events;
 mod host;
 mod images;
+mod looking;
 mod networks;
 mod processes;
 mod projects;
@@ -23,6 +24,7 @@ use crate::containers::images::image_store;
 use crate::error::EngineError;
 
 pub use crate::changes::commit::{CommitRequest, Committed};
+pub use crate::containers::image_mounts::ImageMount;
 pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
 pub use crate::control::start::{Begun, Started};
@@ -45,9 +47,11 @@ pub use building::{LayerTree, pack_archive, unpack_archive, unpack_on_host};
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::{Copied, Packed, Progress};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
+pub use looking::{FileDifference, ImageDifferences};
 pub use projects::{Happenings, ProjectLock};
 pub use prune::{PrunedContainers, PrunedNetworks};
 pub use rbox_runtime::rootfs::changes::ChangeKind;
+pub use rbox_runtime::rootfs::compare::{Difference, Differs};
 
 /// What happens while the engine works, for those who show it.
 #[derive(Debug)]

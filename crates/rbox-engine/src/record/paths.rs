@@ -24,8 +24,8 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rbox_spec::ContainerName;
 use rbox_spec::id::ContainerId;
+use rbox_spec::{ContainerName, Digest};
 
 use crate::record::file::{RecordError, is_full};
 
@@ -57,6 +57,14 @@ pub(crate) const LOCK: &str = "lock";
 pub(crate) const STOP: &str = "stop";
 /// It is paused for as long as somebody reads what it has written: there.
 pub(crate) const LEASE: &str = "lease";
+/// What is known of an image that is mounted, in its directory below `images/`.
+pub(crate) const MOUNT: &str = "mount.json";
+/// Its files, there.
+pub(crate) const MERGED: &str = "merged";
+/// Two directories without anything, there: overlayfs wants two layers at least.
+pub(crate) const NOTHING: [&str; 2] = ["none", "empty"];
+/// What the names of directories of comparisons begin with, before the process.
+pub(crate) const COMPARISON: &str = "compare-";
 /// Where its root is put together, there.
 pub(crate) const STAGE: &str = "stage";
 /// What it has written: the upper directory of its overlay.
@@ -85,7 +93,8 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 const IN_ROOT: [&str; 9] =
     ["build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
-const IN_STATE: [&str; 7] = ["build", "changing", "containers", "links", "locks", "network", "volumes"];
+const IN_STATE: [&str; 8] =
+    ["build", "changing", "containers", "images", "links", "locks", "network", "volumes"];
 /// Directories of older versions, which may still be there.
 const FORMER: [&str; 2] = ["names", "networks"];
 
@@ -211,6 +220,18 @@ impl Paths {
     /// How it ended, as long as there is no room for that on disk.
     pub(crate) fn waiting_exit(&self, id: &ContainerId) -> PathBuf {
         self.live_of(id).join(EXIT)
+    }
+    /// Images that are mounted to be looked into, each in a directory named by its id.
+    pub(crate) fn image_mounts(&self) -> PathBuf {
+        self.state.join("images")
+    }
+    /// One of them.
+    pub(crate) fn image_mount(&self, id: &Digest) -> PathBuf {
+        self.image_mounts().join(id.hex())
+    }
+    /// Where this process puts images together to compare them.
+    pub(crate) fn comparison(&self) -> PathBuf {
+        self.image_mounts().join(format!("{COMPARISON}{}", std::process::id()))
     }
     /// Marks of the containers whose networks are being changed, each named by an id.
     pub(crate) fn changing(&self) -> PathBuf {

@@ -65,6 +65,19 @@ pub enum PullError {
         /// What it is.
         found: Platform,
     },
+    /// It is not signed as the registry's configuration wants it.
+    #[error("refused {name}: it is not signed by a key of {key}: {why}")]
+    Unsigned {
+        /// The reference.
+        name: String,
+        /// The file of keys.
+        key: String,
+        /// What was found instead.
+        why: String,
+    },
+    /// The keys that have to have signed cannot be read.
+    #[error(transparent)]
+    Key(#[from] crate::signature::KeyError),
     /// The content is not what its digest says.
     #[error("{what}: the registry sent content with digest {found}, expected {want}")]
     Digest {
@@ -127,6 +140,8 @@ impl PullError {
             Self::Registry(error) => error.kind(),
             Self::Config(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Unsigned { .. } => Kind::Denied,
+            Self::Key(error) => error.kind(),
             Self::Mirrors { source, .. } => source.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::Layer { source, .. } => source.kind(),
@@ -158,6 +173,7 @@ impl PullError {
             Self::Layer { source, .. } => !source.is_disk_full(),
             Self::Registry(RegistryError::Config(_))
             | Self::Config(_)
+            | Self::Key(_)
             | Self::Store(_)
             | Self::Io { .. }
             | Self::DiskFull { .. }

@@ -9,6 +9,7 @@ use super::error::PullError;
 use super::options::PullOptions;
 use super::progress::{LayerState, PullEvent, PullProgress};
 use crate::media::Descriptor;
+use crate::signature::VerifyKeys;
 use crate::store::ImageStore;
 use crate::transfer::{Transfer, TransferError};
 
@@ -18,6 +19,8 @@ pub(super) struct Job<'a> {
     pub(super) reference: &'a Reference,
     pub(super) options: &'a PullOptions,
     pub(super) progress: &'a dyn PullProgress,
+    /// What has to have signed the image.
+    pub(super) keys: Option<&'a VerifyKeys>,
     pub(super) abandoned: AtomicBool,
 }
 

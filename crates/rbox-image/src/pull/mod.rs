@@ -23,6 +23,7 @@ use crate::config::ImageConfig;
 use crate::media::Document;
 use crate::registry::client::Fetched;
 use crate::registry::{Client, Registries, RegistryError, Session};
+use crate::signature::{Verdict, VerifyKeys, check, is_cosigns};
 use crate::store::{Image, ImageStore, Layer, OfIndex, StoreError, Transaction};
 use crate::transfer::{Transfer as _, one_line};
 
@@ -56,6 +57,7 @@ pub fn pull(
 ) -> Result<Pulled, PullError> {
     let reference = reference.clone().with_default_tag();
     let endpoints = registries.endpoints(reference.domain())?;
+    let keys = registries.verify_key(reference.domain()).map(VerifyKeys::read).transpose()?;
     let client = Client::new(options.timeouts, options.credentials.clone());
     let mut failures: Vec<String> = Vec::new();
     let last = endpoints.len().saturating_sub(1);
@@ -65,7 +67,7 @@ pub fn pull(
         // A mirror that does not answer is not worth a minute of waiting: the registry itself comes next.
         let attempts = if number == last { options.attempts } else { 1 };
         let options = &PullOptions { attempts, ..options.clone() };
-        let job = Job { store, reference: &reference, options, progress, abandoned };
+        let job = Job { store, reference: &reference, options, progress, keys: keys.as_ref(), abandoned };
         match job.run(&session) {
             Ok(pulled) => return Ok(pulled),
             Err(error) if number != last && error.is_endpoints_fault() => {
@@ -101,7 +103,8 @@ pub fn tags(
     let mut failure = None;
     for endpoint in &endpoints {
         match client.session(endpoint, repository).tags() {
-            Ok(tags) => return Ok(tags),
+            // Signatures are beside images, and none themselves.
+            Ok(tags) => return Ok(tags.into_iter().filter(|tag| !is_cosigns(tag)).collect()),
             Err(error) => failure = Some(error),
         }
     }
@@ -158,6 +161,7 @@ impl Job<'_> {
         from();
         let fetched = self.retry(&name, || session.manifest(&name, self.reference.digest()))?;
         let (digest, top) = (fetched.digest, fetched.clone());
+        self.check_signature(session, &digest)?;
         let Chosen { fetched, manifest, config } = self.choose(session, &transaction, fetched)?;
         self.check_platform(&config)?;
         let layers = self.store.layers_of(&manifest, &config, &fetched.digest)?;
@@ -195,6 +199,7 @@ impl Job<'_> {
             return Ok(None);
         }
         if let Some(digest) = self.reference.digest() {
+            self.check_signature(session, digest)?;
             return Ok(Some(Pulled { image, digest: *digest, up_to_date: true }));
         }
         let name = self.name();
@@ -205,9 +210,22 @@ impl Job<'_> {
             .any(|r| r.same_repository(self.reference) && r.digest() == Some(&digest));
         // The tag must have come from there, and not just the image: a tag made here may name something else.
         if known && self.store.source_of(self.reference, &image)? == Some(digest) {
+            self.check_signature(session, &digest)?;
             return Ok(Some(Pulled { image, digest, up_to_date: true }));
         }
         Ok(None)
+    }
+
+    /// Refuses what is not signed, where the registry's configuration wants that: before anything of it is kept.
+    fn check_signature(&self, session: &Session<'_>, digest: &Digest) -> Result<(), PullError> {
+        let Some(keys) = self.keys else { return Ok(()) };
+        match self.retry(&self.name(), || check(session, digest, keys))? {
+            Verdict::Signed => Ok(()),
+            Verdict::Not(why) => {
+                let (name, key) = (self.reference.familiar(), keys.file.display().to_string());
+                Err(PullError::Unsigned { name, key, why })
+            }
+        }
     }
 
     fn check_platform(&self, config: &ImageConfig) -> Result<(), PullError> {

@@ -62,19 +62,24 @@ impl Client {
         Session { scopes, ..self.session(endpoint, name) }
     }
 
-    /// Whether the registry takes the client's credential. What may be kept in the password's place, if its token server gives that.
-    ///
-    /// A registry that asks for no credential takes any.
-    pub fn log_in(&self, endpoint: &Endpoint) -> Result<Option<String>, RegistryError> {
-        let session = Session {
+    /// Talk to a registry about no repository.
+    pub(super) fn nameless_session<'c>(&'c self, endpoint: &'c Endpoint) -> Session<'c> {
+        Session {
             client: self,
             endpoint,
             repository: "",
             shown: endpoint.registry.clone(),
             scopes: Vec::new(),
-            offline: true,
+            offline: false,
             login: Mutex::default(),
-        };
+        }
+    }
+
+    /// Whether the registry takes the client's credential. What may be kept in the password's place, if its token server gives that.
+    ///
+    /// A registry that asks for no credential takes any.
+    pub fn log_in(&self, endpoint: &Endpoint) -> Result<Option<String>, RegistryError> {
+        let session = Session { offline: true, ..self.nameless_session(endpoint) };
         let refused = |reason| RegistryError::Login { url: format!("{}/v2/", endpoint.origin), reason };
         let response = session.request("GET", "/v2/", &[]).map_err(|error| match error {
             RegistryError::Denied { message, .. } => refused(format!("unauthorized: {message}")),

@@ -24,6 +24,13 @@ pub fn docker_config_in(dir: PathBuf) {
     CONFIG_DIR.get_or_init(|| dir);
 }
 
+/// Where Docker's client keeps its own: the directory of [`docker_config_in`], else `$DOCKER_CONFIG`, else `$HOME/.docker`.
+pub fn docker_config_dir() -> Option<PathBuf> {
+    let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let dir = CONFIG_DIR.get().cloned().or_else(|| set("DOCKER_CONFIG"));
+    dir.or_else(|| set("HOME").map(|home| home.join(".docker")))
+}
+
 /// What opens a registry.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Credential {
@@ -76,12 +83,9 @@ struct Entry {
 }
 
 impl Credentials {
-    /// Docker's file: `config.json` in the directory of [`docker_config_in`], else in `$DOCKER_CONFIG`, else in `$HOME/.docker`.
+    /// Docker's file: `config.json` in [`docker_config_dir`].
     pub fn docker() -> Self {
-        let set = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let dir = CONFIG_DIR.get().cloned().or_else(|| set("DOCKER_CONFIG"));
-        let dir = dir.or_else(|| set("HOME").map(|home| home.join(".docker")));
-        Self { file: dir.map(|dir| dir.join("config.json")), only: None }
+        Self { file: docker_config_dir().map(|dir| dir.join("config.json")), only: None }
     }
 
     /// Another file of the same form.

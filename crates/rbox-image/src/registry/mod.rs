@@ -14,13 +14,15 @@ pub mod origin;
 mod proxy;
 pub mod registries;
 pub mod resolver;
+mod search;
 pub mod transport;
 pub(crate) mod upload;
 
 pub use client::{Client, Session};
-pub use credentials::{Credential, Credentials, docker_config_in};
+pub use credentials::{Credential, Credentials, docker_config_dir, docker_config_in};
 pub use error::RegistryError;
 pub use keeping::{Kept, Server};
 pub use origin::Origin;
 pub use registries::{Registries, RegistriesError};
+pub use search::Found;
 pub use transport::Timeouts;

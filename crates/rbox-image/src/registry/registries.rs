@@ -16,6 +16,8 @@
 //! - `plain-http`: no TLS. Registries on loopback (`localhost`, `127/8`, `::1`) are plain HTTP unless told `false`.
 //! - `ca-file`: PEM certificates to trust, besides the system's, for this registry and for where it sends clients:
 //!   its token server (which sees its credentials anyway) and its storage (whose content is held to its digest).
+//! - `verify-key`: PEM public keys (ECDSA on P-256, Ed25519). What is pulled under the registry's name, from wherever, has to be signed by one of
+//!   them, in cosign's form: see [`signature`](crate::signature).
 //! - `token-servers`: further hosts that may see this registry's credentials when it sends clients there for a token.
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,8 @@ pub const FILE_VARIABLE: &str = "RBOX_REGISTRIES";
 
 /// The host that serves `docker.io`.
 const DOCKER_HUB: &str = "registry-1.docker.io";
+/// The host that searches it.
+const DOCKER_HUB_INDEX: &str = "index.docker.io";
 
 /// How to reach registries.
 #[derive(Debug, Clone, Default)]
@@ -59,6 +63,8 @@ pub struct Settings {
     pub ca_file: Option<PathBuf>,
     /// Hosts that may see the credentials.
     pub token_servers: Vec<String>,
+    /// PEM public keys, by one of which images have to be signed.
+    pub verify_key: Option<PathBuf>,
 }
 
 /// A file that cannot be used.
@@ -122,6 +128,22 @@ impl Registries {
     /// The mirrors of a registry, as the file names them.
     pub fn mirrors(&self, registry: &str) -> &[String] {
         self.settings.get(registry).map_or(&[], |settings| &settings.mirrors)
+    }
+
+    /// The keys by one of which a registry's images have to be signed.
+    pub fn verify_key(&self, registry: &str) -> Option<&Path> {
+        self.settings.get(registry)?.verify_key.as_deref()
+    }
+
+    /// Where to search a registry.
+    ///
+    /// # Errors
+    /// Its name is no host.
+    pub fn search_endpoint(&self, domain: &str) -> Result<Endpoint, RegistriesError> {
+        let host = if domain == "docker.io" { DOCKER_HUB_INDEX } else { domain };
+        let origin = Origin::new(!self.is_plain(domain), host);
+        let origin = origin.ok_or_else(|| RegistriesError::Host(domain.to_owned()))?;
+        Ok(self.endpoint(domain, origin))
     }
 
     /// Where the file is: as the environment says, else [`DEFAULT_FILE`].

@@ -8,6 +8,7 @@ use super::client::Session;
 use super::error::RegistryError;
 use super::origin::Origin;
 use super::transport::Response;
+use crate::hash::sha256;
 
 /// Bytes of a blob in one request, unless the registry wants more.
 const PIECE: usize = 8 << 20;
@@ -106,6 +107,17 @@ impl Session<'_> {
         let response = self.give("PUT", (&upload.origin, &path), &[], b"")?;
         let response = self.expect(response, "PUT", &[201])?;
         self.same_digest(&response, digest)
+    }
+
+    /// Gives the registry a small blob, if it does not have it.
+    pub fn put_blob(&self, bytes: &[u8]) -> Result<(), RegistryError> {
+        let digest = sha256(bytes);
+        if self.has_blob(&digest)? {
+            return Ok(());
+        }
+        let Begun::Send(mut upload) = self.begin_upload(None)? else { return Ok(()) };
+        self.send_piece(&mut upload, 0, bytes)?;
+        self.end_upload(&upload, &digest)
     }
 
     /// Gives the registry a manifest, under a tag.

@@ -405,6 +405,13 @@ fn check_reference_use(
         return Ok(using.any(|user| user.running));
     }
     match using.next() {
+        Some(ImageUser { mounted_at: Some(at), .. }) => Err(StoreError::Conflict(format!(
+            "unable to remove repository reference {:?} (must force) - its referenced image {} is mounted at {}; unmount it with 'rbox image unmount {}'",
+            wanted.familiar(),
+            image.id.short(),
+            at.display(),
+            wanted.familiar()
+        ))),
         Some(user) => Err(StoreError::Conflict(format!(
             "unable to remove repository reference {:?} (must force) - container {} is using its referenced image {}",
             wanted.familiar(),
@@ -428,6 +435,11 @@ fn check_id_use(
     let by = |kind: &str, user: &ImageUser| {
         format!("image is being used by {kind} container {}", short(&user.container))
     };
+    if let Some(at) = users.of(image.id).find_map(|user| user.mounted_at.as_ref()) {
+        let id = image.id.short();
+        let why = format!("image is mounted at {}; unmount it with 'rbox image unmount {id}'", at.display());
+        return refuse("cannot be forced", why);
+    }
     if let Some(user) = users.of(image.id).find(|user| user.running) {
         return refuse("cannot be forced", by("running", user));
     }

@@ -173,8 +173,14 @@ struct Containers(Users);
 impl Containers {
     fn of(image: &Image, running: bool) -> Arc<Self> {
         let layers = image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
-        let user =
-            ImageUser { image: image.id, name: String::new(), container: "c".repeat(64), running, layers };
+        let user = ImageUser {
+            mounted_at: None,
+            image: image.id,
+            name: String::new(),
+            container: "c".repeat(64),
+            running,
+            layers,
+        };
         Arc::new(Self(Users { known: vec![user], incomplete: false }))
     }
 }

@@ -19,6 +19,8 @@ pub struct ImageUser {
     pub container: String,
     /// Whether it is running (or paused).
     pub running: bool,
+    /// It is no container but a mount of the image on the host, at this place.
+    pub mounted_at: Option<PathBuf>,
     /// The layers it stands on. They stay as long as it does, also without their image.
     pub layers: Vec<PathBuf>,
 }

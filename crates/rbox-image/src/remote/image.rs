@@ -1,0 +1,239 @@
+//! One document of a registry, and copying what it names into another repository.
+use std::io::Read as _;
+
+use rbox_spec::{Digest, Platform, Reference};
+use serde_json::Value;
+
+use super::error::RemoteError;
+use crate::hash::{Hasher, digest_of};
+use crate::media::{Descriptor, DescriptorPlatform, Document, MAX_CONFIG, Manifest};
+use crate::registry::client::Fetched;
+use crate::registry::upload::Begun;
+use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
+use crate::transfer::patiently;
+
+/// Registries, as this machine's configuration has them.
+#[derive(Debug)]
+pub struct Remote {
+    client: Client,
+    registries: Registries,
+}
+
+/// A manifest or an index, as a registry has it.
+#[derive(Debug, Clone)]
+pub struct RemoteImage {
+    /// What it was asked for by.
+    pub name: Reference,
+    /// Its type, digest and length; the platform, where it was looked up.
+    pub descriptor: Descriptor,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    /// What they say.
+    pub document: Document,
+}
+
+impl RemoteImage {
+    fn new(name: &Reference, fetched: Fetched) -> Result<Self, RemoteError> {
+        let media_type = fetched.media_type.split(';').next().unwrap_or_default().trim();
+        let digest = fetched.digest;
+        let refuse = |source| RemoteError::Document { digest, source };
+        let document = Document::read(&fetched.bytes, media_type).map_err(refuse)?;
+        let descriptor = Descriptor::new(media_type, digest, fetched.bytes.len() as u64);
+        Ok(Self { name: name.clone(), descriptor, bytes: fetched.bytes, document })
+    }
+
+    /// By its digest, in the same repository.
+    pub fn by_digest(&self) -> Reference {
+        self.name.with_digest(self.descriptor.digest)
+    }
+}
+
+/// What a manifest is asked for by.
+pub(super) fn wanted(name: &Reference) -> String {
+    match (name.digest(), name.tag()) {
+        (Some(digest), _) => digest.to_string(),
+        (None, tag) => tag.unwrap_or("latest").to_owned(),
+    }
+}
+
+impl Remote {
+    /// With the credentials of `login`.
+    pub fn new(registries: Registries) -> Self {
+        // A registry reads a large blob before it says that it has it.
+        let timeouts = Timeouts { answer: std::time::Duration::from_mins(2), ..Timeouts::default() };
+        Self { client: Client::new(timeouts, Credentials::docker()), registries }
+    }
+
+    /// Asks the mirrors, and the registry itself last.
+    fn read<T>(
+        &self,
+        name: &Reference,
+        question: impl Fn(&Session<'_>) -> Result<T, RegistryError>,
+    ) -> Result<T, RemoteError> {
+        let mut failure = None;
+        for endpoint in &self.registries.endpoints(name.domain())? {
+            let session = self.client.session(endpoint, name);
+            match patiently(|| question(&session)) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => failure = Some(error),
+            }
+        }
+        Err(failure.unwrap_or_else(|| RegistryError::NotFound(name.familiar())).into())
+    }
+
+    /// Asks the registry itself, to write there; `from`: a repository of it whose blobs may be mounted.
+    fn write<T>(
+        &self,
+        name: &Reference,
+        from: Option<&Reference>,
+        order: impl Fn(&Session<'_>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        let endpoint = self.registries.endpoints(name.domain())?.pop();
+        let endpoint = endpoint.ok_or_else(|| RegistryError::NotFound(name.familiar()))?;
+        let others: Vec<String> = from
+            .filter(|from| from.domain() == name.domain())
+            .map(|from| from.path().to_owned())
+            .into_iter()
+            .collect();
+        let session = self.client.push_session(&endpoint, name, others.iter());
+        patiently(|| order(&session))
+    }
+
+    /// The document of a name.
+    ///
+    /// # Errors
+    /// It is not there, or no manifest and no index.
+    pub fn fetch(&self, name: &Reference) -> Result<RemoteImage, RemoteError> {
+        let name = name.clone().with_default_tag();
+        let fetched = self.read(&name, |session| session.manifest(&wanted(&name), name.digest()))?;
+        RemoteImage::new(&name, fetched)
+    }
+
+    /// The configuration of an image.
+    ///
+    /// # Errors
+    /// It is not there, or not what its digest promises.
+    pub fn config(&self, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>, RemoteError> {
+        let descriptor = &manifest.config;
+        let bytes = self.read(name, |session| session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
+        let found = digest_of(descriptor.digest.algorithm(), &bytes);
+        if found != descriptor.digest {
+            let want = descriptor.digest;
+            return Err(RemoteError::Refused(format!(
+                "image configuration: the registry sent content with digest {found}, expected {want}"
+            )));
+        }
+        Ok(bytes)
+    }
+
+    /// What an image runs on, as its configuration says.
+    ///
+    /// # Errors
+    /// The configuration is not there, or none.
+    pub fn platform(&self, name: &Reference, manifest: &Manifest) -> Result<DescriptorPlatform, RemoteError> {
+        let bytes = self.config(name, manifest)?;
+        let read = |source| RemoteError::Json {
+            what: format!("image configuration {}", manifest.config.digest),
+            source,
+        };
+        let value: Value = rbox_spec::json::from_slice(&bytes).map_err(read)?;
+        let text = |key: &str| value[key].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        Ok(DescriptorPlatform {
+            architecture: text("architecture").unwrap_or_default(),
+            os: text("os").unwrap_or_default(),
+            variant: text("variant"),
+            os_version: text("os.version"),
+            os_features: None,
+        })
+    }
+
+    /// Gives the registry a document, under the tag or the digest of `name`.
+    ///
+    /// # Errors
+    /// The registry refuses it.
+    pub fn put(
+        &self,
+        name: &Reference,
+        media_type: &str,
+        bytes: &[u8],
+        digest: &Digest,
+    ) -> Result<(), RemoteError> {
+        let under = wanted(name);
+        self.write(name, None, |session| Ok(session.put_manifest(&under, media_type, bytes, digest)?))
+    }
+
+    /// Brings all that a manifest names into another repository, and the manifest under its digest.
+    ///
+    /// # Errors
+    /// A blob cannot be read, or the registry refuses one.
+    pub fn copy(&self, image: &RemoteImage, to: &Reference) -> Result<(), RemoteError> {
+        let Document::Manifest(manifest) = &image.document else {
+            return Err(RemoteError::Refused(format!("{} is an index, and no image", image.by_digest())));
+        };
+        self.write(to, Some(&image.name), |session| {
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                if blob.urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
+                    continue; // Kept elsewhere by intention.
+                }
+                self.copy_blob(session, image, blob, to)?;
+            }
+            let digest = &image.descriptor.digest;
+            let kind = &image.descriptor.media_type;
+            Ok(session.put_manifest(&digest.to_string(), kind, &image.bytes, digest)?)
+        })
+    }
+
+    fn copy_blob(
+        &self,
+        session: &Session<'_>,
+        image: &RemoteImage,
+        blob: &Descriptor,
+        to: &Reference,
+    ) -> Result<(), RemoteError> {
+        if session.has_blob(&blob.digest)? {
+            return Ok(());
+        }
+        let same_registry = image.name.domain() == to.domain();
+        let mount = same_registry.then(|| (&blob.digest, image.name.path()));
+        let Begun::Send(mut upload) = session.begin_upload(mount)? else { return Ok(()) };
+        let mut body = self.read(&image.name, |from| from.blob(&blob.digest, 0))?.body;
+        let unread =
+            |source| RemoteError::Io { action: "download", path: blob.digest.to_string().into(), source };
+        let (mut hasher, mut done) = (Hasher::new(blob.digest.algorithm()), 0_u64);
+        loop {
+            let mut piece = Vec::new();
+            (&mut body).take(upload.piece as u64).read_to_end(&mut piece).map_err(unread)?;
+            if piece.is_empty() {
+                break;
+            }
+            hasher.update(&piece);
+            let end = done + piece.len() as u64;
+            if end > blob.size {
+                return Err(RemoteError::Refused(format!(
+                    "{} is longer than its manifest says",
+                    blob.digest
+                )));
+            }
+            if session.send_piece(&mut upload, done, &piece)? != end {
+                return Err(RemoteError::Refused(format!(
+                    "the registry has not taken all of {}",
+                    blob.digest
+                )));
+            }
+            done = end;
+        }
+        let found = hasher.finish();
+        if found != blob.digest {
+            let want = blob.digest;
+            return Err(RemoteError::Refused(format!(
+                "the registry sent content with digest {found}, expected {want}"
+            )));
+        }
+        Ok(session.end_upload(&upload, &blob.digest)?)
+    }
+}
+
+/// As buildx and Docker write it.
+pub(super) fn shown(platform: &DescriptorPlatform) -> String {
+    Platform::new(&platform.os, &platform.architecture, platform.variant.as_deref()).to_string()
+}

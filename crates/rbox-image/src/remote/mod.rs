@@ -1,0 +1,10 @@
+//! Images in registries, without the store: what `manifest` and `imagetools` work on.
+mod error;
+mod image;
+mod list;
+mod tools;
+
+pub use error::RemoteError;
+pub use image::{Remote, RemoteImage};
+pub use list::{Annotation, ListedImage, ManifestLists};
+pub use tools::{Combined, ImageTools, Source};

@@ -1,0 +1,339 @@
+//! `rbox buildx imagetools`: images of registries, shown and put together.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::Parser;
+use rbox_engine::image::media::{Descriptor, Document, Index};
+use rbox_engine::image::remote::{ImageTools, Remote, RemoteImage, Source};
+use rbox_engine::spec::{Platform, Reference};
+use serde_json::{Map, Value, json};
+
+use crate::args::platform::{parse_platform, parse_platforms};
+use crate::command::entry::Execute;
+use crate::command::error::bad_input;
+use crate::command::global::Global;
+use crate::output::escape;
+use crate::output::lines::say;
+use crate::output::table::{STDERR, align_with, unwritten, write_all};
+use crate::output::template::Template;
+
+/// Create a new image based on source images
+#[derive(Debug, Parser)]
+#[command(
+    name = "create",
+    after_help = "Examples:\n  rbox buildx imagetools create -t registry.lan:5000/app:1 registry.lan:5000/app:amd64 registry.lan:5000/app:arm64\n  rbox buildx imagetools create -t registry.lan:5000/app:latest registry.lan:5000/app:1      # one more tag, nothing copied\n  rbox buildx imagetools create --dry-run --append -t registry.lan:5000/app:1 registry.lan:5000/app:riscv64"
+)]
+pub(crate) struct Create {
+    /// Add annotation to the image (index:KEY=VALUE, manifest-descriptor[PLATFORM]:KEY=VALUE)
+    #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
+    annotation: Vec<String>,
+    /// Append to existing manifest
+    #[arg(long)]
+    append: bool,
+    /// Accepted for compatibility with Docker; there is one builder
+    #[arg(long)]
+    builder: Option<String>,
+    /// Show final image instead of pushing
+    #[arg(long)]
+    dry_run: bool,
+    /// Read source descriptor from file
+    #[arg(short, long, value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Write create result metadata to a file
+    #[arg(long, value_name = "FILE")]
+    metadata_file: Option<PathBuf>,
+    /// Filter specified platforms of target image
+    #[arg(short, long, value_delimiter = ',')]
+    platform: Vec<String>,
+    /// When only a single source is specified, prefer an index to a copy of it
+    #[arg(
+        long, default_value_t = true, default_missing_value = "true", num_args = 0..=1, require_equals = true,
+        action = clap::ArgAction::Set
+    )]
+    prefer_index: bool,
+    /// Set type of progress output ("auto", "none", "plain", "tty", "rawjson"): all but "none" are lines
+    #[arg(long, default_value = "auto", value_parser = ["auto", "none", "quiet", "plain", "tty", "rawjson"])]
+    progress: String,
+    /// Set reference for new image
+    #[arg(short, long, value_name = "NAME")]
+    tag: Vec<String>,
+    /// Digests, references or descriptors
+    #[arg(value_name = "SOURCE")]
+    sources: Vec<String>,
+}
+
+impl Execute for Create {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let mut texts = Vec::new();
+        for file in &self.file {
+            let text = std::fs::read_to_string(file);
+            texts.push(text.map_err(|error| anyhow::anyhow!("open {}: {error}", file.display()))?);
+        }
+        texts.extend(self.sources.iter().cloned());
+        if texts.is_empty() {
+            anyhow::bail!("no sources specified");
+        }
+        if !self.dry_run && self.tag.is_empty() {
+            anyhow::bail!("can't push with no tags specified, please set --tag or --dry-run");
+        }
+        let parse =
+            |text: &String| Reference::parse(text).map(Reference::with_default_tag).map_err(bad_input);
+        let tags = self.tag.iter().map(parse).collect::<anyhow::Result<Vec<_>>>()?;
+        if let Some(first) = self.tag.first().filter(|_| self.append) {
+            texts.insert(0, first.clone());
+        }
+        let sources = texts.iter().map(|text| Source::parse(text)).collect::<Result<Vec<_>, _>>()?;
+        let mut tools = ImageTools {
+            platforms: parse_platforms(&self.platform)?,
+            prefer_index: self.prefer_index,
+            ..ImageTools::default()
+        };
+        self.annotation.iter().try_for_each(|text| annotate(&mut tools, text))?;
+        let remote = global.engine.remote()?;
+        let combined = tools.combine(&remote, &sources, &tags)?;
+        if self.dry_run {
+            say(&escape::json(&String::from_utf8_lossy(&combined.bytes)))?;
+            return Ok(0);
+        }
+        let quiet = matches!(self.progress.as_str(), "none" | "quiet");
+        let mut step: Option<Reference> = None;
+        let mut number = 0;
+        let mut shown = |repository: &Reference, line: &str| {
+            if quiet {
+                return;
+            }
+            let mut text = String::new();
+            if step.as_ref().is_none_or(|known| !known.same_repository(repository)) {
+                number += 1;
+                let _ = writeln!(text, "#{number} [internal] pushing {}", repository.name());
+                step = Some(repository.clone());
+            }
+            let _ = writeln!(text, "#{number} {line}");
+            let _ = write_all(&mut std::io::stderr(), &text);
+        };
+        ImageTools::push(&remote, &combined, &tags, &mut shown)?;
+        if !quiet {
+            let done = format!("#{number} DONE\n");
+            write_all(&mut std::io::stderr(), &done).map_err(|error| unwritten(STDERR, &error))?;
+        }
+        if let Some(file) = &self.metadata_file {
+            let names: Vec<String> = tags.iter().map(Reference::name).collect();
+            let metadata = json!({
+                "containerimage.descriptor": combined.descriptor,
+                "image.name": names.join(","),
+            });
+            crate::command::file::replace(file, |out| {
+                std::io::Write::write_all(out, format!("{metadata:#}").as_bytes())
+                    .map_err(|error| unwritten(&file.display().to_string(), &error))
+            })?;
+        }
+        Ok(0)
+    }
+}
+
+/// `[TYPE[PLATFORM]:]KEY=VALUE`, of the types that an index has.
+fn annotate(tools: &mut ImageTools, text: &str) -> anyhow::Result<()> {
+    let wrong = || bad_input(format!("invalid annotation {text:?}, expected key=value"));
+    let (left, value) = text.split_once('=').ok_or_else(wrong)?;
+    let (kinds, key) = left.split_once(':').unwrap_or(("", left));
+    if key.is_empty() {
+        return Err(wrong());
+    }
+    for kind in kinds.split(',') {
+        let (kind, platform) = match kind.split_once('[') {
+            Some((kind, rest)) => (kind, Some(parse_platform(rest.trim_end_matches(']'))?)),
+            None => (kind, None),
+        };
+        match kind {
+            "index" => {
+                tools.of_index.insert(key.to_owned(), value.to_owned());
+            }
+            "manifest-descriptor" => tools.of_entries.push((platform, key.to_owned(), value.to_owned())),
+            "manifest" | "" => anyhow::bail!("{kind:?} annotations are not supported yet"),
+            "index-descriptor" => anyhow::bail!("{kind:?} annotations are invalid while creating an image"),
+            other => return Err(bad_input(format!("unknown annotation type {other:?}"))),
+        }
+    }
+    Ok(())
+}
+
+/// Show details of an image in the registry
+#[derive(Debug, Parser)]
+#[command(
+    name = "inspect",
+    after_help = "Examples:\n  rbox buildx imagetools inspect debian:bookworm-slim\n  rbox buildx imagetools inspect --raw debian:bookworm-slim\n  rbox buildx imagetools inspect --format '{{json .Image}}' debian:bookworm-slim\n  rbox buildx imagetools inspect --format '{{.Manifest.Digest}}' debian:bookworm-slim"
+)]
+pub(crate) struct Inspect {
+    /// Accepted for compatibility with Docker; there is one builder
+    #[arg(long)]
+    builder: Option<String>,
+    /// Format the output using the given Go template: .Name, .Manifest, .Image
+    #[arg(long)]
+    format: Option<String>,
+    /// Show original, unformatted JSON manifest
+    #[arg(long)]
+    raw: bool,
+    /// A name
+    name: String,
+}
+
+impl Execute for Inspect {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let format = self.format.as_deref().filter(|format| !format.is_empty());
+        if format.is_some() && self.raw {
+            anyhow::bail!("format and raw cannot be used together");
+        }
+        let name = Reference::parse(&self.name).map_err(bad_input)?.with_default_tag();
+        let remote = global.engine.remote()?;
+        let image = remote.fetch(&name)?;
+        let mut out = std::io::stdout();
+        if self.raw {
+            // As it came, or its digest would be another one.
+            write_all(&mut out, &String::from_utf8_lossy(&image.bytes))?;
+            return Ok(0);
+        }
+        let words = |text: &str| text.split_whitespace().collect::<String>();
+        let text = match format.map(words).as_deref() {
+            None | Some("{{.Manifest}}") => shown(&image),
+            Some(compact) => self.formatted(&remote, &image, compact)?,
+        };
+        write_all(&mut out, &text)?;
+        Ok(0)
+    }
+}
+
+impl Inspect {
+    fn formatted(&self, remote: &Remote, image: &RemoteImage, compact: &str) -> anyhow::Result<String> {
+        let manifest = manifest(image)?;
+        let images = || images(remote, image);
+        // Whole values are indented, as buildx's own function does it.
+        let whole = match compact {
+            "{{json.}}" => Some(json!({ "name": self.name, "manifest": manifest, "image": images()? })),
+            "{{json.Manifest}}" => Some(manifest.clone()),
+            "{{json.Image}}" => Some(images()?),
+            _ => None,
+        };
+        if let Some(whole) = whole {
+            return Ok(escape::json(&serde_json::to_string_pretty(&whole)?).into_owned());
+        }
+        let format = self.format.as_deref().unwrap_or_default();
+        let image = if format.contains(".Image") { go_names(&images()?) } else { Value::Null };
+        let data = json!({ "Name": self.name, "Manifest": go_names(&manifest), "Image": image });
+        Ok(Template::parse(format)?.render(&data)?)
+    }
+}
+
+/// The fields as buildx's structures have them.
+fn manifest(image: &RemoteImage) -> anyhow::Result<Value> {
+    let Descriptor { media_type, digest, size, .. } = &image.descriptor;
+    Ok(match &image.document {
+        Document::Manifest(_) => json!({ "mediaType": media_type, "digest": digest, "size": size }),
+        Document::Index(index) => {
+            let mut fields = json!({
+                "schemaVersion": index.schema_version,
+                "mediaType": media_type,
+                "digest": digest,
+                "size": size,
+                "manifests": index.manifests,
+            });
+            if let (Some(notes), Some(fields)) = (&index.annotations, fields.as_object_mut()) {
+                fields.insert("annotations".to_owned(), serde_json::to_value(notes)?);
+            }
+            fields
+        }
+    })
+}
+
+/// The configuration, or for several platforms each under its platform.
+fn images(remote: &Remote, image: &RemoteImage) -> anyhow::Result<Value> {
+    let read = |image: &RemoteImage| -> anyhow::Result<Value> {
+        let Document::Manifest(manifest) = &image.document else { anyhow::bail!("an index in an index") };
+        Ok(rbox_engine::spec::json::from_slice(&remote.config(&image.name, manifest)?)?)
+    };
+    let Document::Index(index) = &image.document else { return read(image) };
+    let mut all = Map::new();
+    for (one, platform) in of_platforms(index) {
+        all.insert(platform.to_string(), read(&remote.fetch(&image.name.with_digest(one.digest))?)?);
+    }
+    if let (1, Some((_, only))) = (all.len(), all.iter().next()) {
+        return Ok(only.clone());
+    }
+    Ok(all.into())
+}
+
+/// Its images, and no provenance.
+fn of_platforms(index: &Index) -> impl Iterator<Item = (&Descriptor, Platform)> {
+    let known = |one| -> Option<(&Descriptor, Platform)> {
+        let one: &Descriptor = one;
+        let platform = one.platform.as_ref().filter(|platform| platform.os != "unknown")?;
+        Some((one, platform.normal()))
+    };
+    index.manifests.iter().filter_map(known)
+}
+
+/// Keys as a Go template names them: `digest` is `.Digest`, `os` is `.OS`.
+fn go_names(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let named = |key: &String| match key.as_str() {
+                "os" => "OS".to_owned(),
+                "rootfs" => "RootFS".to_owned(),
+                "diff_ids" => "DiffIDs".to_owned(),
+                key if key.contains('/') => key.to_owned(),
+                key => key
+                    .split(['_', '.'])
+                    .map(|word| {
+                        let mut letters = word.chars();
+                        let first = letters.next().map(|first| first.to_ascii_uppercase());
+                        first.into_iter().chain(letters).collect::<String>()
+                    })
+                    .collect(),
+            };
+            fields.iter().map(|(key, value)| (named(key), go_names(value))).collect()
+        }
+        Value::Array(items) => items.iter().map(go_names).collect(),
+        other => other.clone(),
+    }
+}
+
+/// What buildx shows where nothing is asked for.
+fn shown(image: &RemoteImage) -> String {
+    let Descriptor { media_type, digest, .. } = &image.descriptor;
+    let mut text =
+        align(&format!("Name:\t{}\nMediaType:\t{media_type}\nDigest:\t{digest}\n", image.name.full()));
+    let Document::Index(index) = &image.document else { return text };
+    text.push_str(&align("\t\nManifests:\t\n"));
+    let mut rows = String::new();
+    for (at, one) in index.manifests.iter().enumerate() {
+        if at > 0 {
+            rows.push_str("\t\n");
+        }
+        let name = match image.name.digest() {
+            Some(_) => image.name.with_digest(one.digest).full(),
+            None => format!("{}@{}", image.name.full(), one.digest),
+        };
+        let _ = writeln!(rows, "  Name:\t{name}\n  MediaType:\t{}", escape::text(&one.media_type));
+        let Some(platform) = &one.platform else { continue };
+        let _ = writeln!(rows, "  Platform:\t{}", escape::text(&platform.normal().to_string()));
+        if let Some(version) = platform.os_version.as_ref().filter(|version| !version.is_empty()) {
+            let _ = writeln!(rows, "  OSVersion:\t{}", escape::text(version));
+        }
+        if let Some(notes) = one.annotations.as_ref().filter(|notes| !notes.is_empty()) {
+            rows.push_str("  Annotations:\t\n");
+            text.push_str(&align(&std::mem::take(&mut rows)));
+            let mut lines = String::new();
+            for (key, value) in notes {
+                let _ = writeln!(lines, "    {}:\t{}", escape::text(key), escape::text(value));
+            }
+            text.push_str(&align(&lines));
+        }
+    }
+    text.push_str(&align(&rows));
+    text
+}
+
+/// As Go's tabwriter with one space between columns.
+fn align(text: &str) -> String {
+    align_with(text, 0, 1)
+}

@@ -1,0 +1,268 @@
+//! Signatures: pulls that want one, and `image sign`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::harness::registry::PasswordRegistry;
+use crate::harness::{BUSYBOX, Cmd, OwnRoots, Test, has, skipped};
+
+const PAYLOAD: &str = "application/vnd.dev.cosign.simplesigning.v1+json";
+
+/// A key of openssl's, of this kind, with its public half beside it.
+fn key(dir: &Path, name: &str, kind: &[&str]) -> Option<[String; 2]> {
+    if !has("openssl") {
+        skipped("openssl is not installed");
+        return None;
+    }
+    let paths =
+        [dir.join(name), dir.join(format!("{name}.pub"))].map(|path| path.to_str().unwrap().to_owned());
+    let args = [&["genpkey", "-out", &paths[0]], kind].concat();
+    Cmd::new("openssl", args).run().ok();
+    Cmd::new("openssl", ["pkey", "-in", &paths[0], "-pubout", "-out", &paths[1]]).run().ok();
+    Some(paths)
+}
+
+const ED25519: &[&str] = &["-algorithm", "ed25519"];
+const P256: &[&str] = &["-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256"];
+
+/// A registry with an image, and roots from which pulls want a signature by a key of this file.
+struct World {
+    own: OwnRoots,
+    registry: PasswordRegistry,
+    image: String,
+    digest: String,
+}
+
+fn world(t: &Test) -> Option<World> {
+    let registry = PasswordRegistry::open(&t.dir("registry"))?;
+    let own = OwnRoots::new(t, "own", &t.suite.registry);
+    let image = format!("{}/team/app:1", registry.name);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["tag", BUSYBOX, &image]).ok();
+    let out = own.run(&["push", &image]).ok();
+    let digest = out.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap().to_owned();
+    Some(World { own, registry, image, digest })
+}
+
+impl World {
+    /// Roots whose pulls from the registry want one of these keys.
+    fn strict(&self, t: &Test, what: &str, public: &str) -> OwnRoots {
+        let strict = OwnRoots::new(t, what, &t.suite.registry);
+        let config = json!({ "registries": { &self.registry.name: { "verify-key": public } } });
+        fs::write(strict.dir.join("registries.json"), config.to_string()).unwrap();
+        strict
+    }
+
+    fn signature_tag(&self) -> String {
+        format!("{}.sig", self.digest.replace(':', "-"))
+    }
+
+    fn get(&self, path: &str) -> String {
+        let url = format!("http://{}/v2/{path}", self.registry.name);
+        let accept = "Accept: application/vnd.oci.image.manifest.v1+json";
+        Cmd::new("curl", ["-sSf", "-H", accept, &url]).run().ok()
+    }
+
+    fn manifest(&self) -> Value {
+        serde_json::from_str(&self.get(&format!("team/app/manifests/{}", self.signature_tag()))).unwrap()
+    }
+
+    fn put_manifest(&self, repository: &str, tag: &str, manifest: &Value) {
+        let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.registry.name);
+        let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
+        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", kind, "--data-binary", &manifest.to_string(), &url])
+            .run()
+            .ok();
+    }
+
+    /// Puts a blob in, and says its digest.
+    fn put_blob(&self, repository: &str, text: &str) -> String {
+        let sum = Cmd::new("sha256sum", ["-"]).input(text).run().ok();
+        let digest = format!("sha256:{}", &sum[..64]);
+        let begin = format!("http://{}/v2/{repository}/blobs/uploads/", self.registry.name);
+        let head = Cmd::new("curl", ["-sSf", "-X", "POST", "-D", "-", "-o", "/dev/null", &begin]).run().ok();
+        let line = head.lines().find(|line| line.to_lowercase().starts_with("location:")).unwrap();
+        let url = format!("{}&digest={digest}", line.split_once(':').unwrap().1.trim());
+        let octets = "Content-Type: application/octet-stream";
+        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", octets, "--data-binary", text, &url]).run().ok();
+        digest
+    }
+}
+
+#[test]
+fn what_is_signed_by_the_key_is_pulled_and_nothing_else() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let (Some([ed, first_public]), Some([ec, other_public])) =
+        (key(&dir, "ed", ED25519), key(&dir, "ec", P256))
+    else {
+        return;
+    };
+    let Some(world) = world(&t) else { return };
+    let image = &world.image;
+    let strict = world.strict(&t, "strict", &first_public);
+    let refused = |own: &OwnRoots, why: &str| {
+        let key = if own.dir.to_string_lossy().ends_with("other") { &other_public } else { &first_public };
+        let words = [format!("refused {image}: it is not signed by a key of {key}: "), why.to_owned()];
+        let out = own.run(&["pull", image]);
+        assert_eq!(out.stderr.lines().count(), 1, "{out:?}");
+        out.refused(1, &words.each_ref().map(String::as_str));
+        let run = own.run(&["run", "--rm", image, "true"]).code(125);
+        assert!(run.stderr.lines().last().unwrap().contains("it is not signed by a key of"), "{run:?}");
+        assert_eq!(own.run(&["images", "-q"]).ok(), "");
+        assert_eq!(fs::read_dir(own.root.join("image/layers")).unwrap().count(), 0);
+    };
+    refused(&strict, "there is no signature of sha256:");
+
+    let said = world.own.run(&["image", "sign", "--key", &ed, image]).ok();
+    let signed = format!("{}/team/app@{}", world.registry.name, world.digest);
+    assert_eq!(said, format!("Pushing signature to: {}/team/app\nSigned: {signed}", world.registry.name));
+    let said = world.own.run(&["image", "sign", "--key", &ed, image]).ok();
+    assert_eq!(said, format!("Already signed by this key: {signed}"));
+    // As cosign has it.
+    let manifest = world.manifest();
+    let layer = &manifest["layers"][0];
+    assert_eq!(layer["mediaType"], PAYLOAD);
+    let payload = world.get(&format!("team/app/blobs/{}", layer["digest"].as_str().unwrap()));
+    let payload: Value = serde_json::from_str(&payload).unwrap();
+    assert_eq!(payload["critical"]["image"]["docker-manifest-digest"], world.digest.as_str());
+    assert_eq!(
+        payload["critical"]["identity"]["docker-reference"],
+        format!("{}/team/app", world.registry.name)
+    );
+    assert_eq!(payload["critical"]["type"], "cosign container image signature");
+
+    for name in [image, &signed] {
+        strict.run(&["pull", name]).ok();
+        assert_eq!(strict.run(&["run", "--rm", "--network", "none", name, "echo", "runs"]).ok(), "runs");
+    }
+    // All tags: the signature is none of them.
+    strict.run(&["pull", "-q", "-a", &format!("{}/team/app", world.registry.name)]).ok();
+
+    let other = world.strict(&t, "other", &other_public);
+    refused(&other, "its signature is by another key");
+    world.own.run(&["image", "sign", "--key", &ec, image]).ok();
+    assert_eq!(world.manifest()["layers"].as_array().unwrap().len(), 2);
+    other.run(&["pull", "-q", image]).ok();
+    strict.run(&["pull", "-q", image]).ok();
+
+    // openssl checks what is made here, as cosign would.
+    let layer = &world.manifest()["layers"][1];
+    let files = ["payload", "signature"].map(|name| dir.join(name).to_str().unwrap().to_owned());
+    let blob =
+        format!("http://{}/v2/team/app/blobs/{}", world.registry.name, layer["digest"].as_str().unwrap());
+    Cmd::new("curl", ["-sSf", "-o", &files[0], &blob]).run().ok();
+    let text = layer["annotations"]["dev.cosignproject.cosign/signature"].as_str().unwrap();
+    Cmd::new("sh", ["-c", &format!("printf %s '{text}' | base64 -d > {}", files[1])]).run().ok();
+    let args = ["dgst", "-sha256", "-verify", &other_public, "-signature", &files[1], &files[0]];
+    assert_eq!(Cmd::new("openssl", args).run().ok(), "Verified OK");
+}
+
+#[test]
+fn signatures_that_were_tampered_with() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let (Some([ed, first_public]), Some([ec, _])) = (key(&dir, "ed", ED25519), key(&dir, "ec", P256)) else {
+        return;
+    };
+    let Some(world) = world(&t) else { return };
+    let strict = world.strict(&t, "strict", &first_public);
+    let image = &world.image;
+    world.own.run(&["image", "sign", "--key", &ed, image]).ok();
+    let good = world.manifest();
+    let tag = world.signature_tag();
+    let payload = world.get(&format!("team/app/blobs/{}", good["layers"][0]["digest"].as_str().unwrap()));
+    let refused = |manifest: &Value, why: &str| {
+        world.put_manifest("team/app", &tag, manifest);
+        strict.run(&["pull", image]).refused(1, &["it is not signed by a key of", why]);
+    };
+    // A payload of another image, under the good signature, and one that says more.
+    for (from, to) in [(world.digest.as_str(), format!("sha256:{}", "0".repeat(64)).as_str()), ("null", "{}")]
+    {
+        let mut bad = good.clone();
+        let text = payload.replace(from, to);
+        bad["layers"][0]["digest"] = world.put_blob("team/app", &text).into();
+        bad["layers"][0]["size"] = text.len().into();
+        refused(&bad, "not of its payload");
+    }
+    for signature in ["", "AAAA", "not base64"] {
+        let mut bad = good.clone();
+        bad["layers"][0]["annotations"]["dev.cosignproject.cosign/signature"] = signature.into();
+        refused(&bad, "its signature is by another key");
+    }
+    let mut bad = good.clone();
+    bad["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+gzip".into();
+    refused(&bad, "has no signature in it");
+    let mut bad = good.clone();
+    bad["layers"] = json!([]);
+    refused(&bad, "has no signature in it");
+    // A good signature of another image, put in this one's place.
+    let other = format!("{}/team/app:2", world.registry.name);
+    fs::write(dir.join("Dockerfile"), format!("FROM {BUSYBOX}\nLABEL other=1\n")).unwrap();
+    world.own.run(&["build", "-q", "-t", &other, dir.to_str().unwrap()]).ok();
+    let out = world.own.run(&["push", &other]).ok();
+    let digest = out.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+    world.own.run(&["image", "sign", "--key", &ed, &other]).ok();
+    let theirs: Value =
+        serde_json::from_str(&world.get(&format!("team/app/manifests/{}.sig", digest.replace(':', "-"))))
+            .unwrap();
+    refused(&theirs, "it is the signature of another image");
+    strict.run(&["pull", "-q", &other]).ok();
+    // Among others that are wrong the good one counts; and none of it is kept while none is.
+    world.put_manifest("team/app", &tag, &theirs);
+    world.own.run(&["image", "sign", "--key", &ec, image]).ok();
+    strict.run(&["pull", image]).refused(1, &["it is the signature of another image"]);
+    world.own.run(&["image", "sign", "--key", &ed, image]).ok();
+    strict.run(&["pull", "-q", image]).ok();
+    // What is here already is looked at again.
+    world.put_manifest("team/app", &tag, &theirs);
+    strict.run(&["pull", image]).refused(1, &["it is not signed by a key of"]);
+}
+
+/// An image that is copied elsewhere takes its signature with it, as with cosign: the repository's name in the payload says nothing.
+#[test]
+fn a_signature_is_good_in_another_repository() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let Some([ed, first_public]) = key(&dir, "ed", ED25519) else { return };
+    let Some(world) = world(&t) else { return };
+    let strict = world.strict(&t, "strict", &first_public);
+    world.own.run(&["image", "sign", "--key", &ed, &world.image]).ok();
+    let copy = format!("{}/mirror/app:1", world.registry.name);
+    world.own.run(&["tag", &world.image, &copy]).ok();
+    world.own.run(&["push", &copy]).ok();
+    strict.run(&["pull", &copy]).refused(1, &["there is no signature of"]);
+    let manifest = world.manifest();
+    for blob in [&manifest["config"], &manifest["layers"][0]] {
+        let digest = blob["digest"].as_str().unwrap();
+        world.put_blob("mirror/app", &world.get(&format!("team/app/blobs/{digest}")));
+    }
+    world.put_manifest("mirror/app", &world.signature_tag(), &manifest);
+    strict.run(&["pull", "-q", &copy]).ok();
+}
+
+#[test]
+fn keys_that_cannot_be_used() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let Some([ed, first_public]) = key(&dir, "ed", ED25519) else { return };
+    let Some(world) = world(&t) else { return };
+    let image = &world.image;
+    let sign = |key: &str| world.own.run(&["image", "sign", "--key", key, image]);
+    sign("/nonexistent").refused(1, &["read the key /nonexistent"]);
+    sign(&first_public).refused(1, &[&first_public, "no PRIVATE KEY"]);
+    let cosigns = dir.join("cosign.key").to_str().unwrap().to_owned();
+    fs::write(&cosigns, "-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----\neyJ9\n-----END ENCRYPTED SIGSTORE PRIVATE KEY-----\n")
+        .unwrap();
+    sign(&cosigns).refused(1, &["it is encrypted in cosign's own form"]);
+    world
+        .own
+        .run(&["image", "sign", "--key", &ed, &format!("{}/team/none:1", world.registry.name)])
+        .refused(1, &["none"]);
+    world.own.run(&["image", "sign", image]).refused(125, &["--key"]);
+    // Keys that pulls want.
+    world.strict(&t, "gone", "/nonexistent").run(&["pull", image]).refused(1, &["read the key /nonexistent"]);
+    world.strict(&t, "private", &ed).run(&["pull", image]).refused(1, &["no PUBLIC KEY"]);
+}
