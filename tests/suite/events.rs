@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use crate::crash::{Random, kill9};
-use crate::harness::{BUSYBOX, Cmd, OwnRoots, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, Cmd, OnTerminal, OwnRoots, PYTHON, Test, rounds, wait_until};
 
 /// This moment, as `--since` takes it.
 fn now() -> String {
@@ -554,6 +554,15 @@ fn how_a_process_ends_that_nobody_waits_for() {
     // With a terminal, which it has to itself as long as it runs.
     t.ok(["exec", "-dt", &name, "sh", "-c", "test -t 1 && sleep 0.2 && echo x > /dev/tty && exit 8"]);
     ends("8");
+    // Left by the detach keys: its parent is gone by then.
+    let leaving =
+        ["exec", "-it", &name, "sh", "-c", "echo up; until test -e /left; do sleep 0.1; done; exit 9"];
+    let mut terminal = OnTerminal::start(t.cmd(leaving));
+    terminal.expect("up");
+    terminal.keys("\u{10}\u{11}");
+    assert_eq!(terminal.ended(), 0);
+    t.ok(["exec", &name, "touch", "/left"]);
+    ends("9");
     let out = t.rbox(["exec", "-d", &name, "/no/such"]);
     out.refused(127, &["no such file"]);
     t.ok(["pause", &name]);

@@ -8,8 +8,11 @@ use std::path::Path;
 use std::sync::OnceLock;
 
 use rbox_spec::ulimit::{Rlimit, Ulimit};
+use rbox_sys::passed::Passed;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit as Bounds, getrlimit, setrlimit};
+
+use crate::error::EngineError;
 
 /// For what shows the environment and copies none of it.
 pub use rbox_sys::process::each_variable;
@@ -38,6 +41,26 @@ const CONTAINER: [(Rlimit, Resource, Option<u64>, Option<u64>); 11] = [
     (Rlimit::As, Resource::As, None, None),
     (Rlimit::Locks, Resource::Locks, None, None),
 ];
+
+/// Refuses a count of descriptors to pass on of which the caller has not all.
+///
+/// # Errors
+/// One is not open.
+pub fn require_descriptors(count: u32) -> Result<(), EngineError> {
+    rbox_sys::process::missing_of_kept(count).map_or(Ok(()), |number| Err(not_passed(number)))
+}
+
+/// Descriptors of the caller's for a program. This process has them no more once it drops them.
+pub(crate) fn passed(count: u32) -> Result<Passed, EngineError> {
+    Passed::take(count).map_err(not_passed)
+}
+
+/// In Podman's words.
+fn not_passed(number: u32) -> EngineError {
+    EngineError::Invalid(format!(
+        "file descriptor {number} is not available - the preserve-fds option requires that file descriptors must be passed"
+    ))
+}
 
 /// A file in memory that holds `text`, to be read from its beginning: for what has to be a file and is on no disk.
 ///

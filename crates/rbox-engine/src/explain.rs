@@ -18,13 +18,22 @@ pub fn is_root() -> bool {
 
 /// The first thing a command does: gives up every descriptor but the three standard streams. One left open by a
 /// caller's accident (a shell's lock file, a CI runner's pipe) would stay open in the monitor for the container's life.
-/// Those that the command line or one of rbox's variables names, as a shell does for `--env-file <(…)`, stay until
+/// Those that the command line or one of rbox's variables names, as a shell does for `--env-file <(…)`, and those of `--preserve-fds` stay until
 /// [`close_kept`](rbox_sys::process::close_kept).
 pub fn begin() {
     use std::os::unix::ffi::OsStrExt as _;
     let mut named = Vec::new();
-    for word in std::env::args_os() {
+    let mut words = std::env::args_os().peekable();
+    while let Some(word) = words.next() {
         descriptors_in(word.as_bytes(), &mut named);
+        let count = match word.as_bytes().strip_prefix(b"--preserve-fds") {
+            Some(b"") => words.peek().and_then(|word| word.to_str()?.parse::<u32>().ok()),
+            Some(value) => {
+                value.strip_prefix(b"=").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok())
+            }
+            None => None,
+        };
+        named.extend(count.into_iter().flat_map(|count| 3..3 + count.min(rbox_sys::passed::MOST)));
     }
     rbox_sys::process::each_variable(|variable| {
         if variable.starts_with(b"RBOX_") {

@@ -60,6 +60,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::hugetlb::HugetlbError,
         spec::id::InvalidId,
         spec::mac::InvalidMac,
+        spec::idmap::InvalidIdMap,
         spec::mount::InvalidMount,
         spec::port::PortError,
         spec::record::DecodeError,

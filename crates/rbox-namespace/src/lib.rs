@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod handshake;
+pub mod idmap;
 mod set;
 pub mod start;
 

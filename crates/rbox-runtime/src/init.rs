@@ -16,6 +16,7 @@ use rbox_sys::file::{make_device, open_in_root, write_beneath};
 use rbox_sys::inode::Inode;
 use rbox_sys::mount;
 use rbox_sys::mount::{Attr, attach, clone_tree, set_attributes};
+use rbox_sys::passed::Passed;
 use rbox_sys::{SysError, process, told, trace};
 use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
@@ -125,14 +126,15 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     if let Some(later) = init.launch.later.take() {
         wait_for_start(&mut init, &later, process);
     }
-    let error = become_program(process, init.launch.seccomp);
+    let error = become_program(process, init.launch.seccomp, &init.launch.passed);
     fail(&init.channel, "execute the program", &error)
 }
 
 /// Waits until another process starts the container; from then on that one is told what fails.
 fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>, process: &Process) {
     // It may wait for days, and keeps nothing else open.
-    process::close_all_but(&[later.listener.socket()]);
+    let keep: Vec<BorrowedFd<'_>> = init.launch.passed.fds().chain([later.listener.socket()]).collect();
+    process::close_all_but(&keep);
     match later.listener.accept() {
         // The socket to the one who created was closed above, and is not to be closed again.
         Ok(channel) => std::mem::forget(std::mem::replace(&mut init.channel, channel)),
@@ -154,8 +156,13 @@ fn inside(state: &State, status: ContainerState) -> State {
 }
 
 /// The last part. Comes back only with an error.
-fn become_program(process: &Process, seccomp: Option<&rbox_security::seccomp::Filter>) -> StepError {
-    let prepared = process::close_from_on_exec(3)
+fn become_program(
+    process: &Process,
+    seccomp: Option<&rbox_security::seccomp::Filter>,
+    passed: &Passed,
+) -> StepError {
+    let prepared = passed
+        .go_on_exec()
         .map_err(StepError::from)
         .and_then(|()| credentials::limit_and_confine(process, seccomp));
     process::reset_signals();

@@ -14,6 +14,7 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rbox_namespace::handshake::{self, ChildEnd, Parent, Told};
 use rbox_security::seccomp::Filter;
+use rbox_sys::passed::Passed;
 use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::OFlags;
@@ -41,6 +42,8 @@ pub struct JoinRequest<'a> {
     pub seccomp: Option<&'a Filter>,
     /// Standard streams.
     pub stdio: Stdio,
+    /// Descriptors of the caller that the program gets besides.
+    pub passed: &'a Passed,
 }
 
 /// A process that runs inside the container; its parent is the caller.
@@ -125,7 +128,8 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
         process::exit_now(1);
     }
     process::wipe_environment();
-    process::close_all_but(&[channel.socket()]);
+    let keep: Vec<BorrowedFd<'_>> = request.passed.fds().chain([channel.socket()]).collect();
+    process::close_all_but(&keep);
     let on_terminal = matches!(request.stdio, Stdio::Terminal { .. });
     let early = request.seccomp.is_none_or(|filter| lets_in(filter, on_terminal));
     let confine = || credentials::limit_and_confine(request.process, request.seccomp);
@@ -139,7 +143,9 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
         Err(error) => fail(channel, "execute the program", &error),
     }
     // Only now: a session ends with its leader, and that must not be a process that goes.
-    let made = begin_session(on_terminal).and_then(|()| if early { Ok(()) } else { confine() });
+    let made = begin_session(on_terminal)
+        .and_then(|()| if early { Ok(()) } else { confine() })
+        .and_then(|()| Ok(request.passed.go_on_exec()?));
     process::reset_signals();
     let error = match made {
         Ok(()) => credentials::execute(request.process),

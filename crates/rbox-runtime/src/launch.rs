@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{Hook, Hooks, Spec, State};
 use rbox_namespace::start::Listener;
 use rbox_security::seccomp::Filter;
+use rbox_sys::passed::Passed;
 
 use crate::joined::JoinedNamespace;
 
@@ -37,6 +38,8 @@ pub struct Launch<'a> {
     pub seccomp: Option<&'a Filter>,
     /// Standard streams.
     pub stdio: Stdio,
+    /// Descriptors of the caller that the program gets besides.
+    pub passed: Passed,
 }
 
 /// What a container needs to be started by another process than the one that made it.

@@ -3,11 +3,13 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Mount;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
 use rbox_namespace::NamespaceSet;
+use rbox_namespace::idmap::user_namespace;
+use rbox_spec::idmap::IdRange;
 use rbox_sys::SysError;
 use rbox_sys::file::open_in_root;
-use rbox_sys::mount::{Attr, clone_tree, set_attributes};
+use rbox_sys::mount::{Attr, clone_tree, set_attributes, set_id_map};
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
@@ -153,6 +155,8 @@ pub struct Bind {
     pub(crate) is_dir: bool,
     /// Device and inode of what was found at the path.
     found: (u64, u64),
+    /// The user namespace whose maps say whom the files seem to belong to.
+    idmap: Option<OwnedFd>,
 }
 
 impl Bind {
@@ -167,6 +171,9 @@ impl Bind {
                 clone_tree(&place, Path::new(""), self.recursive)?
             }
         };
+        if let Some(userns) = &self.idmap {
+            set_id_map(tree.as_fd(), userns, self.recursive)?;
+        }
         set_attributes(tree.as_fd(), self.set, Attr::empty(), self.propagation, self.recursive)?;
         if !self.set_on_top.is_empty() {
             let unchanged = MountPropagationFlags::empty();
@@ -184,6 +191,9 @@ impl Bind {
                 below.display().to_string().escape_debug(),
                 rbox_sys::error::reason(errno)
             ),
+            (_, nix::errno::Errno::EINVAL | nix::errno::Errno::EPERM) if self.idmap.is_some() => format!(
+                "bind source path {path}: idmap: a file system there, or this kernel, cannot map ids, or it is mapped already"
+            ),
             (None, nix::errno::Errno::ENOENT) => format!("bind source path does not exist: {path}"),
             (None, errno) => format!("bind source path {path}: {}", rbox_sys::error::reason(errno)),
         })
@@ -197,6 +207,33 @@ impl Bind {
         }
         Ok(tree)
     }
+}
+
+/// The maps of a mount, as a user namespace.
+fn idmap(mount: &Mount) -> Result<Option<OwnedFd>, RuntimeError> {
+    let ranges = |maps: &Option<Vec<LinuxIdMapping>>| -> Vec<IdRange> {
+        let one = |m: &LinuxIdMapping| IdRange { disk: m.container_id(), seen: m.host_id(), count: m.size() };
+        maps.iter().flatten().map(one).collect()
+    };
+    let (uids, gids) = (ranges(mount.uid_mappings()), ranges(mount.gid_mappings()));
+    match (uids.is_empty(), gids.is_empty()) {
+        (true, true) => Ok(None),
+        (false, false) => Ok(Some(user_namespace(&uids, &gids)?)),
+        _ => Err(RuntimeError::Config(format!(
+            "mount on {}: it has mappings of users or of groups, and needs both",
+            mount.destination().display()
+        ))),
+    }
+}
+
+/// Has the files of a mount that is attached nowhere seem to belong to others. The caller must be single-threaded.
+pub fn map_ids(
+    mount: BorrowedFd<'_>,
+    uids: &[IdRange],
+    gids: &[IdRange],
+    recursive: bool,
+) -> Result<(), RuntimeError> {
+    Ok(set_id_map(mount, user_namespace(uids, gids)?, recursive)?)
 }
 
 fn identity(fd: &OwnedFd) -> Result<((u64, u64), bool), SysError> {
@@ -238,6 +275,7 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
         shared,
         is_dir: false,
         found: (0, 0),
+        idmap: idmap(mount)?,
     };
     let tree = bind.open().map_err(|error| bind.refused(&error))?;
     (bind.found, bind.is_dir) = identity(&tree)?;

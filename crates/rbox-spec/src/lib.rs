@@ -9,6 +9,7 @@ pub mod given;
 pub mod health;
 pub mod hugetlb;
 pub mod id;
+pub mod idmap;
 pub mod json;
 pub mod kind;
 pub mod lexical;

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::idmap::IdMap;
 use crate::kind::Kind;
 use crate::name::{InvalidName, VolumeName};
 
@@ -26,6 +27,9 @@ pub enum MountKind {
         /// What of the mounts below it is mounted, and how.
         #[serde(default)]
         recursive: Recursive,
+        /// Whom its files seem to belong to.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        idmap: Option<IdMap>,
     },
     /// A volume that rbox keeps.
     Volume {
@@ -95,7 +99,10 @@ impl MountKind {
         let mut out = Map::new();
         let mut add = |key: &str, value: Value| drop(out.insert(key.to_owned(), value));
         match self {
-            Self::Bind { propagation, recursive, .. } => {
+            Self::Bind { propagation, recursive, idmap, .. } => {
+                if let Some(idmap) = idmap {
+                    add("IDMap", idmap.to_string().into());
+                }
                 if !propagation.is_empty() {
                     add("Propagation", propagation.clone().into());
                 }
@@ -186,7 +193,7 @@ pub enum InvalidMount {
     },
     /// An unknown option after the second colon.
     #[error(
-        "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, and a propagation mode"
+        "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, idmap, and a propagation mode"
     )]
     Mode {
         /// All options.
@@ -379,7 +386,7 @@ impl MountSpec {
         })?;
         let mode = Mode::parse(options)
             .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
-        let Mode { read_only, no_copy, propagation } = mode;
+        let Mode { read_only, no_copy, propagation, idmap } = mode;
         let extra = |kind, field, option, other| {
             Err(InvalidMount::Field { spec: spec.to_owned(), kind, field, option, other })
         };
@@ -389,8 +396,16 @@ impl MountSpec {
         if !is_path && !propagation.is_empty() {
             return extra("volume", "BindOptions", "a propagation mode", "bind mount");
         }
-        let bind =
-            |source| MountKind::Bind { source, create: true, propagation, recursive: Recursive::default() };
+        if !is_path && idmap.is_some() {
+            return extra("volume", "BindOptions", "idmap", "bind mount");
+        }
+        let bind = |source| MountKind::Bind {
+            source,
+            create: true,
+            propagation,
+            recursive: Recursive::default(),
+            idmap,
+        };
         let kind = match source {
             None => MountKind::volume(None, no_copy),
             Some(path) if path.starts_with('/') => bind(path.to_owned()),
@@ -454,13 +469,14 @@ struct Mode {
     read_only: bool,
     no_copy: bool,
     propagation: String,
+    idmap: Option<IdMap>,
 }
 
 impl Mode {
     /// None for an unknown option, or two of one group.
     fn parse(text: &str) -> Option<Self> {
-        let mut mode = Self { read_only: false, no_copy: false, propagation: String::new() };
-        let mut seen = [false; 5];
+        let mut mode = Self { read_only: false, no_copy: false, propagation: String::new(), idmap: None };
+        let mut seen = [false; 6];
         for option in text.split(',').filter(|_| !text.is_empty()) {
             let group = match option {
                 "ro" | "rw" => {
@@ -478,7 +494,14 @@ impl Mode {
                     option.clone_into(&mut mode.propagation);
                     4
                 }
-                _ => return None,
+                "idmap" => {
+                    mode.idmap = Some(IdMap::Owner);
+                    5
+                }
+                _ => {
+                    mode.idmap = Some(option.strip_prefix("idmap=")?.parse().ok()?);
+                    5
+                }
             };
             if std::mem::replace(&mut seen[group], true) {
                 return None;

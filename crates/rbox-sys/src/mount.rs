@@ -209,6 +209,10 @@ fn mount_setattr(
         propagation: u64::from(propagation.bits()),
         userns_fd: 0,
     };
+    set_attr(mount, at, &attr)
+}
+
+fn set_attr(mount: BorrowedFd<'_>, at: i32, attr: &libc::mount_attr) -> Result<(), rustix::io::Errno> {
     // SAFETY: the path is a static empty string, `attr` outlives the call and its size is given.
     let result = unsafe {
         libc::syscall(
@@ -216,7 +220,7 @@ fn mount_setattr(
             mount.as_raw_fd(),
             c"".as_ptr(),
             at,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<libc::mount_attr>(),
         )
     };
@@ -225,6 +229,25 @@ fn mount_setattr(
     } else {
         Err(rustix::io::Errno::from_raw_os_error(nix::errno::Errno::last_raw()))
     }
+}
+
+/// Has the files of a mount that is attached nowhere seem to belong to others, as the maps of the user namespace `userns` say
+/// (`mount_setattr(2)`, `MOUNT_ATTR_IDMAP`, Linux 5.12). With `EINVAL` the file system cannot do that.
+pub fn set_id_map(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Result<(), SysError> {
+    const MOUNT_ATTR_IDMAP: u64 = 0x0010_0000;
+    let (mount, userns) = (mount.as_fd(), userns.as_fd());
+    let at = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
+    let attr = libc::mount_attr {
+        attr_set: MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: userns.as_raw_fd() as u64,
+    };
+    told(
+        "mount_setattr",
+        || format!("{}, \"\", {at:#x}, {{set=MOUNT_ATTR_IDMAP, userns={}}}", fd(mount), fd(userns)),
+        || set_attr(mount, at, &attr),
+    )
 }
 
 /// Whether a parameter of a file system is a password, which is never shown.

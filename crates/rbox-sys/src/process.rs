@@ -246,6 +246,34 @@ pub fn pid_of(pidfd: impl AsFd) -> Option<i32> {
     info.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok().filter(|pid| *pid > 0)
 }
 
+/// The status (as wait(2) has it) of an ended process that need not be this one's child: from /proc while it is a zombie, and from
+/// its pidfd after that (`PIDFD_GET_INFO`, Linux 6.15). The inner one is none while the kernel has none to show, the outer one where it
+/// never will.
+#[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
+pub fn status_of(pidfd: impl AsFd) -> Option<Option<i32>> {
+    /// `struct pidfd_info` as of Linux 6.13, 64 bytes: in 32-bit words, the first two being the mask.
+    type Info = [u32; 16];
+    const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
+    const PIDFD_INFO_EXIT: u32 = 1 << 3;
+    let mut info: Info = [0; 16];
+    info[0] = PIDFD_INFO_EXIT;
+    // SAFETY: the request's number says that the kernel reads and writes these 64 bytes.
+    let asked = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
+    if asked == 0 && info[0] & PIDFD_INFO_EXIT != 0 {
+        return Some(Some(info[15].cast_signed()));
+    }
+    match pid_of(&pidfd) {
+        Some(pid) => {
+            let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let is_zombie = text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+            let status = text.split_ascii_whitespace().next_back().filter(|_| is_zombie);
+            Some(status.and_then(|status| status.parse().ok()))
+        }
+        None if asked == 0 => Some(None),
+        None => None,
+    }
+}
+
 /// The namespace type behind a descriptor of nsfs, as its clone flag (`NS_GET_NSTYPE` of `ioctl_nsfs(2)`).
 #[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
 pub fn namespace_type(namespace: impl AsFd) -> Result<CloneFlags, SysError> {
@@ -408,6 +436,25 @@ pub fn close_kept() {
         // among what anything of ours owns; they are taken off the list, so that this is done once.
         unsafe { libc::close(number as i32) };
     }
+}
+
+/// Takes descriptors 3 to 2 + `count` out of what [`close_inherited`] kept, or says which of them the caller has not. The kept ones are
+/// nobody's but the list's, so whoever takes them off it owns them.
+pub(crate) fn take_kept(count: u32) -> Result<Vec<OwnedFd>, u32> {
+    let wanted = 3..3 + count;
+    let Ok(mut kept) = KEPT.lock() else { return Err(3) };
+    if let Some(missing) = wanted.clone().find(|number| !kept.contains(number)) {
+        return Err(missing);
+    }
+    kept.retain(|number| !wanted.contains(number));
+    // SAFETY: each was open before this process opened anything, nobody closed it since, and it is off the list now.
+    Ok(wanted.map(|number| unsafe { OwnedFd::from_raw_fd(number as i32) }).collect())
+}
+
+/// The first of descriptors 3 to 2 + `count` that [`close_inherited`] did not keep.
+pub fn missing_of_kept(count: u32) -> Option<u32> {
+    let kept = KEPT.lock().map(|kept| kept.clone()).unwrap_or_default();
+    (3..3 + count).find(|number| !kept.contains(number))
 }
 
 /// Closes every descriptor from 3 up but `keep` and the sink of the trace, in a child of [`clone3`] or [`fork`], which has a copy of

@@ -117,7 +117,7 @@ pub(crate) struct ContainerFlags {
     /// How eagerly its memory is swapped out, 0 to 100; -1 for the host's (cgroup v1 only)
     #[arg(long, value_name = "N", allow_negative_numbers = true)]
     memory_swappiness: Option<i64>,
-    /// Attach a file system (type=bind|volume|tmpfs,source=…,target=…,readonly)
+    /// Attach a file system (type=bind|volume|tmpfs,source=…,target=…,readonly; of a bind idmap too)
     #[arg(long, value_name = "SPEC")]
     mount: Vec<String>,
     /// Name of the container
@@ -204,7 +204,7 @@ pub(crate) struct ContainerFlags {
     /// Whose host name it has: its own, or host
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
-    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro])
+    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro,idmap])
     #[arg(short, long, value_name = "SPEC")]
     volume: Vec<String>,
     /// Mount what another container has mounted (CONTAINER[:ro|rw])

@@ -71,6 +71,7 @@ impl Execute for Exec {
             user: self.user,
             working_dir: self.workdir,
             privileged: self.privileged,
+            ..ExecRequest::default()
         };
         let keys = client::parse_detach_keys(DEFAULT_DETACH_KEYS)?;
         let how = How { detach: self.detach, input: true, detach_keys: &keys };

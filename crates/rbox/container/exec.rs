@@ -20,7 +20,8 @@ use crate::session::peers::{Ended, ProcessPeer};
   rbox exec -it web sh
   rbox exec web cat /etc/hostname
   rbox exec -u 1000 -w /tmp -e LANG=C web id
-  rbox exec -d web touch /tmp/done"
+  rbox exec -d web touch /tmp/done
+  rbox exec --preserve-fds 1 web sh -c 'cat <&3' 3< file"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Exec {
@@ -39,6 +40,9 @@ pub(crate) struct Exec {
     /// Keep standard input open
     #[arg(short, long)]
     interactive: bool,
+    /// Give it so many descriptors of this command besides the streams: 3, 4, …
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    preserve_fds: u32,
     /// All capabilities, no seccomp filter
     #[arg(long)]
     privileged: bool,
@@ -72,6 +76,7 @@ impl Execute for Exec {
             user: self.user.clone(),
             working_dir: self.workdir.clone(),
             privileged: self.privileged,
+            preserve_fds: self.preserve_fds,
         };
         let how = How { detach: self.detach, input: self.interactive, detach_keys: &keys };
         let done = || run_in(global, &global.engine.container(&self.container)?, &request, how);

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use rbox_engine::caller::require_descriptors;
 use rbox_engine::engine::{ContainerRecord, RemoveRequest, StartOptions, Started};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::ContainerName;
@@ -33,6 +34,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run --rm -it python:3.11-slim                # a terminal; the image is pulled when it is missing
   rbox run -d --name web -p 8080:8000 python:3.11-slim python3 -m http.server 8000
   rbox run --rm -v \"$PWD\":/src -w /src -m 256m --cpus 1.5 python:3.11-slim python3 test.py
+  rbox run --rm -v .:/src:idmap busybox touch /src/file   # what is made belongs to the owner of .
   rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
   rbox run --rm --rootfs /srv/debian sh            # the files of a directory, which stays as it is
   rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
@@ -52,6 +54,9 @@ pub(crate) struct Run {
     /// Print each step as it is made (json: for machines)
     #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text", value_parser = ["text", "json"])]
     explain: Option<String>,
+    /// Give it so many descriptors of this command besides the streams: 3, 4, …
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=1000))]
+    preserve_fds: u32,
     /// Pass signals on to the program
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", hide_default_value = true, action = clap::ArgAction::Set)]
     sig_proxy: bool,
@@ -139,9 +144,14 @@ impl Run {
 
     fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
         let streams = self.streams()?;
+        require_descriptors(self.preserve_fds)?;
         let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
         let attach = !self.detach;
-        let options = StartOptions { attach, size: client::size().filter(|_| record.config.tty) };
+        let options = StartOptions {
+            attach,
+            size: client::size().filter(|_| record.config.tty),
+            preserve_fds: self.preserve_fds,
+        };
         let started = global.engine.start_created(&record, options);
         if self.detach {
             // Docker's client tells it of one that could not be started too: it is there.
@@ -179,7 +189,11 @@ fn stay(
 /// Starts a container that was just made, and stays with it until its end; its exit code.
 pub(crate) fn start_and_stay(global: &Global, record: &ContainerRecord) -> anyhow::Result<u8> {
     let detach_keys = client::parse_detach_keys(DEFAULT_DETACH_KEYS)?;
-    let options = StartOptions { attach: true, size: client::size().filter(|_| record.config.tty) };
+    let options = StartOptions {
+        attach: true,
+        size: client::size().filter(|_| record.config.tty),
+        ..StartOptions::default()
+    };
     let started = coded(global.engine.start_created(record, options).map_err(Into::into))?;
     coded(stay(global, record, started, Shown::ALL, &detach_keys, true))
 }

@@ -62,7 +62,7 @@ impl Execute for Start {
         let input = self.interactive && record.config.open_stdin;
         client::require_terminal(input, record.config.tty)?;
         let size = client::size().filter(|_| record.config.tty);
-        let options = StartOptions { attach: true, size };
+        let options = StartOptions { attach: true, size, ..StartOptions::default() };
         // As Docker's client, not with the code that the container has from it.
         let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
         let started = global.engine.start(&container, options).map_err(refused)?;

@@ -297,6 +297,7 @@ fn bind(source: &Path, target: String, read_only: bool) -> MountSpec {
             create: false,
             propagation: String::new(),
             recursive: Recursive::default(),
+            idmap: None,
         },
         target,
         read_only,

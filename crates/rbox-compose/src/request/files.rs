@@ -124,6 +124,7 @@ fn bind(source: &str, target: &str) -> Result<MountSpec, rbox_spec::mount::Inval
         create: false,
         propagation: String::new(),
         recursive: Recursive::default(),
+        idmap: None,
     };
     MountSpec::new(kind, target, true, GivenBy::Mount)
 }

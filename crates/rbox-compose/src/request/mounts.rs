@@ -102,6 +102,7 @@ impl Making<'_> {
             create: mount.bind.as_ref().is_none_or(|bind| bind.create_host_path),
             propagation: options.propagation,
             recursive,
+            idmap: None,
         })
     }
 

@@ -106,6 +106,24 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
     }
 }
 
+/// The exit code of a process that has ended, and is not this one's child but init's, which takes its status away. The kernel keeps
+/// that for whoever has a pidfd since 6.15; before, it is seen only where this process is faster.
+pub(crate) fn exit_of_orphan(pidfd: BorrowedFd<'_>) -> i32 {
+    const ROUNDS: u32 = 200;
+    for _ in 0..ROUNDS {
+        match rbox_sys::process::status_of(pidfd) {
+            Some(Some(status)) => {
+                let signal = status & 0x7f;
+                return if signal == 0 { (status >> 8) & 0xff } else { 128 + signal };
+            }
+            // Nobody has taken it away yet.
+            Some(None) => std::thread::sleep(std::time::Duration::from_millis(10)),
+            None => break,
+        }
+    }
+    container::UNSEEN_EXIT
+}
+
 /// That a container was removed meanwhile, in the word by which it was asked for.
 pub(crate) fn missing(container: &Container) -> EngineError {
     let asked = container.asked.clone();

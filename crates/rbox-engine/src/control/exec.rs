@@ -9,9 +9,11 @@ use rbox_spec::Kind;
 use rbox_spec::capability::CapSet;
 use rbox_spec::id::ContainerId;
 use rbox_sys::channel;
+use rbox_sys::passed::Passed;
 use rbox_sys::process::{self, Side};
 use rbox_sys::waiting::{self, Patience, Who};
 
+use crate::caller::passed;
 use crate::containers::running::{self, live_root};
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction, Exec, Happening};
@@ -39,6 +41,8 @@ pub struct ExecRequest {
     pub working_dir: Option<String>,
     /// All capabilities and no filter.
     pub privileged: bool,
+    /// So many descriptors of the caller's, from 3 up, go to the program.
+    pub preserve_fds: u32,
 }
 
 /// Its standard streams.
@@ -114,28 +118,22 @@ impl ExecProcess {
         self.events.note(ContainerAction::ExecDie { id: &self.events.id, exit_code });
     }
 
-    /// Lets it run on without this process, whose user left it.
-    pub fn detach(self) {
+    /// Lets it run on without this process, whose user left it. What stays behind keeps its terminal, which is hung up without a
+    /// master, and tells of its end.
+    pub fn detach(mut self) {
         self.events.note(ContainerAction::ExecDetach(&self.events.id));
-        self.leave();
-    }
-
-    /// Lets it run on without this process. What keeps its terminal for it is left behind: a terminal without a master is hung up.
-    pub fn leave(self) {
-        if self.ends.outputs.is_empty() {
-            return;
-        }
         if let Ok(Side::Child) = process::fork() {
             let outputs = self.ends.outputs.iter().map(|(_, fd)| fd.as_fd());
             let keep: Vec<BorrowedFd<'_>> = outputs.chain([self.pidfd.as_fd()]).collect();
             streams::detach_from_caller(&keep);
-            self.swallow();
+            process::set_name(c"rbox-exec");
+            self.stay(|process| running::exit_of_orphan(process.pidfd()));
             process::exit_now(0)
         }
     }
 
-    /// Stays as long as it runs, reads what it writes to a terminal, and tells how it has ended.
-    fn stay(mut self) {
+    /// Stays as long as it runs, reads what it writes to a terminal, and tells how it has ended, which `end` finds out.
+    fn stay(&mut self, end: impl Fn(&Self) -> i32) {
         use rustix::event::{PollFd, PollFlags, poll};
         let mut has_ended = false;
         let mut buffer = vec![0; 4096];
@@ -149,22 +147,9 @@ impl ExecProcess {
             let ends_now = !has_ended && fds.last().is_some_and(|fd| !fd.revents().is_empty());
             if ends_now {
                 has_ended = true;
-                self.wait();
+                self.tell_end(end(self));
             }
             self.ends.outputs.retain(|(_, fd)| reads_on(fd, &mut buffer));
-        }
-    }
-
-    /// Reads its output until there is no more. Without an end: as long as the program, for which alone this process is there.
-    fn swallow(self) {
-        use rustix::event::{PollFd, PollFlags, poll};
-        let mut outputs = self.ends.outputs;
-        let mut buffer = vec![0; 4096];
-        while !outputs.is_empty() {
-            let mut fds: Vec<PollFd<'_>> =
-                outputs.iter().map(|(_, fd)| PollFd::new(fd, PollFlags::IN)).collect();
-            let _ = poll(&mut fds, None);
-            outputs.retain(|(_, fd)| reads_on(fd, &mut buffer));
         }
     }
 }
@@ -185,10 +170,11 @@ pub(crate) fn exec_detached(
     request: &ExecRequest,
     stdio: ExecStdio,
 ) -> Result<(), EngineError> {
+    let passed = passed(request.preserve_fds)?;
     let (ours, theirs) = channel::pair()?;
     match fork_aside()? {
         Side::Parent(pid) => {
-            drop(theirs);
+            drop((theirs, passed));
             waiting::readable(&ours, Who::Pid(pid), Patience::WORK).map_err(|still| {
                 let message = format!("the process was not made: {still}");
                 EngineError::Monitor { message, kind: Kind::Unavailable, exit_code: 125 }
@@ -197,13 +183,14 @@ pub(crate) fn exec_detached(
         }
         Side::Child => {
             drop(ours);
-            streams::detach_from_caller(&[theirs.as_fd()]);
+            let keep: Vec<BorrowedFd<'_>> = passed.fds().chain([theirs.as_fd()]).collect();
+            streams::detach_from_caller(&keep);
             process::set_name(c"rbox-exec");
-            match exec(paths, container, request, stdio) {
-                Ok(made) => {
+            match exec_with(paths, container, request, stdio, passed) {
+                Ok(mut made) => {
                     let _ = channel::send(&theirs, &FromMonitor::Started.encode(), None);
                     drop(theirs);
-                    made.stay();
+                    made.stay(|process| running::reap(process.pidfd()));
                 }
                 Err(error) => {
                     // Of one that cannot be done Docker's client does not say that the command failed.
@@ -225,7 +212,18 @@ pub(crate) fn exec(
     request: &ExecRequest,
     stdio: ExecStdio,
 ) -> Result<ExecProcess, EngineError> {
-    // Whatever the command line named was read by now; nothing of the caller goes along.
+    exec_with(paths, container, request, stdio, passed(request.preserve_fds)?)
+}
+
+/// The same with these descriptors of the caller's, which are closed here once the program has them.
+fn exec_with(
+    paths: &Paths,
+    container: &Container,
+    request: &ExecRequest,
+    stdio: ExecStdio,
+    passed: Passed,
+) -> Result<ExecProcess, EngineError> {
+    // Whatever the command line named was read by now; nothing else of the caller goes along.
     process::close_kept();
     let record = &container.record;
     if container.status == Status::Paused {
@@ -269,7 +267,9 @@ pub(crate) fn exec(
         cgroup_tasks: cgroup.join_fds(),
         seccomp: filter.as_ref(),
         stdio,
+        passed: &passed,
     })?;
+    drop(passed);
     if let Some(master) = joined.terminal {
         unblock(&master)?;
         ends.input = master.try_clone().ok();

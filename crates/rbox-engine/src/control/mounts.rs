@@ -4,6 +4,7 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use rbox_spec::mount::{MountKind, MountSpec};
+use rbox_spec::user::ResolvedUser;
 use rbox_sys::durable::Lasting;
 
 use crate::containers::{running, volumes};
@@ -11,6 +12,7 @@ use crate::create::check::{check_files, check_mounts};
 use crate::error::EngineError;
 use crate::journal::{self, Happening, VolumeAction};
 use crate::oci::config::user_mount;
+use crate::oci::user;
 use crate::record::container::{Container, keep, lasting};
 use crate::record::lock::Editing;
 use crate::record::paths::Paths;
@@ -42,7 +44,9 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
     let done = ready(paths, &now, &spec).and_then(|source| {
         let Some(source) = source else { return Ok(()) };
         let volumes = [(spec.target.clone(), source)];
-        let mount = user_mount(&spec, &volumes).map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let user = user_of(&now)?;
+        let mount =
+            user_mount(&spec, &volumes, &user).map_err(|error| EngineError::Invalid(error.to_string()))?;
         Ok(rbox_runtime::add_mount(running::pidfd(&now)?.as_fd(), &mount)?)
     });
     if done.is_err() {
@@ -54,6 +58,13 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
         journal::note(paths, &[Happening::Volume(name, action)]);
     }
     Ok(())
+}
+
+/// The user of a container that runs.
+fn user_of(now: &Container) -> Result<ResolvedUser, EngineError> {
+    let live = now.live.as_ref().ok_or_else(|| running::not_running(now))?;
+    let root = running::live_root(live.pid)?;
+    user::lookup(root.as_fd(), &now.record.config.user, &now.record.host.group_add)
 }
 
 /// Makes the source ready. Where it is, when the container runs; an empty path for memory.

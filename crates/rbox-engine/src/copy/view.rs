@@ -1,12 +1,14 @@
 //! A container's tree as `cp` sees it: its root with its volumes, binds and tmpfs mounts, running or not, and without what the engine
 //! mounts for its programs (/proc, /sys, /dev), as with Docker. It is put together in a mount namespace of its own.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use rbox_runtime::map_ids;
 use rbox_runtime::rootfs::tree::mount_target;
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
+use rbox_spec::user::ResolvedUser;
 use rbox_sys::file::open_in_root;
 use rbox_sys::mount::{Attr, attach, clone_tree, id_of, is_mount_root, make_all_slave, set_attributes};
 use rbox_sys::process::{self, CloneFlags};
@@ -18,6 +20,8 @@ use crate::containers::running::pidfd;
 use crate::copy::tree::{Access, Unstarted, access};
 use crate::error::EngineError;
 use crate::monitor::launch::{NETWORK_FILES, make_stage, ready_volumes};
+use crate::oci::config::bind_ids;
+use crate::oci::user;
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::paths::Paths;
 
@@ -57,7 +61,7 @@ impl<'a> View<'a> {
                 let held = Unstarted::new(paths, &record.id, lock);
                 let tree = held.mount(&record)?;
                 let volumes = ready_volumes(paths, &record, tree.as_fd())?;
-                let pieces = pieces(paths, &record, &volumes)?;
+                let pieces = pieces(paths, &record, tree.as_fd(), &volumes)?;
                 let stage = make_stage(&paths.live_of(&record.id))?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
                 Ok(Self { root, record: *record, namespace, held: Some(held) })
@@ -138,9 +142,16 @@ fn live_pieces(process: &OwnedFd, targets: &[PathBuf]) -> Result<(OwnedFd, Vec<P
 fn pieces(
     paths: &Paths,
     record: &ContainerRecord,
+    tree: BorrowedFd<'_>,
     volumes: &[(String, PathBuf)],
 ) -> Result<Vec<Piece>, EngineError> {
     let mut pieces = Vec::new();
+    let maps = |mount: &MountSpec| matches!(mount.kind, MountKind::Bind { idmap: Some(_), .. });
+    let user = if record.host.mounts.iter().any(maps) {
+        user::lookup(tree, &record.config.user, &record.host.group_add)?
+    } else {
+        ResolvedUser::default()
+    };
     for (target, file) in NETWORK_FILES {
         let source = paths.given_file(&record.id, file);
         if source.exists() && !record.host.mounts.iter().any(|mount| mount.target == target) {
@@ -149,7 +160,7 @@ fn pieces(
         }
     }
     for mount in &record.host.mounts {
-        if let Some(copy) = piece(mount, volumes)? {
+        if let Some(copy) = piece(mount, volumes, &user)? {
             pieces.push(Piece { mount: copy, target: (&mount.target).into(), is_live: false });
         }
     }
@@ -157,7 +168,11 @@ fn pieces(
     Ok(pieces)
 }
 
-fn piece(spec: &MountSpec, volumes: &[(String, PathBuf)]) -> Result<Option<OwnedFd>, EngineError> {
+fn piece(
+    spec: &MountSpec,
+    volumes: &[(String, PathBuf)],
+    user: &ResolvedUser,
+) -> Result<Option<OwnedFd>, EngineError> {
     let missing = |source: &Path, error: SysError| match error.errno {
         Errno::ENOENT => {
             EngineError::Conflict(format!("bind source path does not exist: {}", source.display()))
@@ -169,6 +184,9 @@ fn piece(spec: &MountSpec, volumes: &[(String, PathBuf)]) -> Result<Option<Owned
             let source = Path::new(source);
             let copy = clone_tree(CWD, source, *recursive != Recursive::Disabled)
                 .map_err(|error| missing(source, error))?;
+            if let Some([uids, gids]) = bind_ids(&spec.kind, user) {
+                map_ids(copy.as_fd(), &uids, &gids, *recursive != Recursive::Disabled)?;
+            }
             Ok(Some(detached(copy, spec.read_only, *recursive != Recursive::Writable)?))
         }
         MountKind::Volume { subpath, .. } => {

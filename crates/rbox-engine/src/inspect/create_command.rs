@@ -266,8 +266,11 @@ fn fields_of(mount: &MountSpec) -> String {
     let mut fields = Vec::new();
     let mut add = |key: &str, value: &str| fields.push(format!("{key}={value}"));
     match &mount.kind {
-        MountKind::Bind { source, propagation, recursive, .. } => {
+        MountKind::Bind { source, propagation, recursive, idmap, .. } => {
             add("type", "bind");
+            if let Some(idmap) = idmap {
+                add("idmap", &idmap.to_string());
+            }
             add("source", source);
             if !propagation.is_empty() {
                 add("bind-propagation", propagation);

@@ -14,6 +14,7 @@ use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::Overlay;
 use rbox_runtime::{Created, Launch, Running, Stdio, create, open_namespaces};
 use rbox_spec::mount::MountKind;
+use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
@@ -64,12 +65,13 @@ pub(crate) struct Aborted {
 }
 
 /// Starts the record's process on these streams.
-/// `again`: of a container that its monitor starts again.
+/// `again`: of a container that its monitor starts again. `passed`: what else of the caller's it gets.
 pub(crate) fn launch(
     paths: &Paths,
     record: &ContainerRecord,
     stdio: Stdio,
     again: Again<'_>,
+    passed: Passed,
 ) -> Result<Launched, Box<Aborted>> {
     let mut live = LiveState {
         pid: 0,
@@ -83,7 +85,7 @@ pub(crate) fn launch(
         restart_count: again.exit.map_or(0, |exit| exit.restart_count),
         between: again.exit.cloned(),
     };
-    match carry_out(paths, record, stdio, &mut live, again) {
+    match carry_out(paths, record, (stdio, passed), &mut live, again) {
         Ok(made) => Ok(Launched {
             running: made.running,
             live,
@@ -106,7 +108,7 @@ struct Made {
 fn carry_out(
     paths: &Paths,
     record: &ContainerRecord,
-    stdio: Stdio,
+    (stdio, passed): (Stdio, Passed),
     live: &mut LiveState,
     again: Again<'_>,
 ) -> Result<Made, EngineError> {
@@ -162,6 +164,7 @@ fn carry_out(
         later: None,
         seccomp: filter.as_ref(),
         stdio,
+        passed,
     })?;
     live.pid = created.pid();
     live.start_ticks = process_start(live.pid).map_or(0, |(ticks, _)| ticks);

@@ -25,12 +25,14 @@ use rbox_spec::Kind;
 use rbox_spec::container::LogDriver;
 use rbox_spec::id::ContainerId;
 use rbox_sys::durable::Lasting;
+use rbox_sys::passed::Passed;
 use rbox_sys::process::{self, Side};
 use rbox_sys::waiting::{self, Patience, Who};
 use rbox_sys::{channel, trace};
-use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
 
+use crate::caller;
 use crate::cleanup::{free, tidy};
 use crate::containers::pause_lease;
 use crate::containers::running::reap;
@@ -45,7 +47,7 @@ use crate::monitor::health::Checks;
 use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
-use crate::monitor::restart::Backoff;
+use crate::monitor::restart::{Backoff, timespec};
 use crate::monitor::streams::{Ends, detach_from_caller, fork_aside, unblock};
 use crate::networks::serve::Served;
 use crate::networks::store::builtin;
@@ -61,6 +63,8 @@ pub struct StartOptions {
     pub attach: bool,
     /// The caller's terminal: rows and columns.
     pub size: Option<(u16, u16)>,
+    /// So many descriptors of the caller's, from 3 up, go to the program.
+    pub preserve_fds: u32,
 }
 
 /// A monitor that starts its container.
@@ -91,29 +95,31 @@ pub(crate) fn start(
     lock: Lock,
     options: StartOptions,
 ) -> Result<Starting, EngineError> {
+    let passed = caller::passed(options.preserve_fds)?;
     let (ours, theirs) = channel::pair()?;
     match fork_aside()? {
         Side::Parent(pid) => Ok(Starting { socket: ours, pid }),
         Side::Child => {
             drop(ours);
-            detach_from_caller(&[lock.as_fd(), theirs.as_fd()]);
+            let keep: Vec<_> = passed.fds().chain([lock.as_fd(), theirs.as_fd()]).collect();
+            detach_from_caller(&keep);
             lock.keep_until_exit();
             stop_mark::forget_asked(paths, &record.id);
-            run(paths, record, theirs, options);
+            run(paths, record, theirs, options, passed);
             process::exit_now(0)
         }
     }
 }
 
 /// The monitor's life.
-fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions) {
+fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartOptions, passed: Passed) {
     trace::set_actor("monitor");
     let opened = Forward::open(record).and_then(|forward| Ok((open_streams(record, options.size)?, forward)));
     let ((stdio, ends), forward) = match opened {
         Ok(opened) => opened,
         Err(error) => return report_failure(paths, record, &client, &error, None),
     };
-    match launch(paths, record, stdio, Again::default()) {
+    match launch(paths, record, stdio, Again::default(), passed) {
         Err(aborted) => report_failure(paths, record, &client, &aborted.error, aborted.live.as_ref()),
         Ok(launched) => {
             trace::disable();
@@ -176,7 +182,9 @@ fn go_on(paths: &Paths, mut ended: Ended) {
         let restarts = ended.exit.restart_count;
         let again = Again { exit: Some(&ended.exit), endpoints: &ended.endpoints };
         let launched = match open_streams(&record, ended.post.size) {
-            Ok((stdio, ends)) => launch(paths, &record, stdio, again).map(|launched| (launched, ends)),
+            Ok((stdio, ends)) => {
+                launch(paths, &record, stdio, again, Passed::default()).map(|launched| (launched, ends))
+            }
             Err(error) => Err(Box::new(Aborted { error, live: None })),
         };
         drop(editing);
@@ -289,10 +297,6 @@ fn open_streams(record: &ContainerRecord, size: Option<(u16, u16)>) -> Result<(S
         return Ok((Stdio::Terminal { size }, Ends::default()));
     }
     streams::pipes(record.config.open_stdin)
-}
-
-fn timespec(time: Duration) -> Timespec {
-    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 /// A container that did not come to be: all it had is freed, the reason is kept and reported.

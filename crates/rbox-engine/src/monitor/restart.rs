@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use rustix::event::Timespec;
+
 use crate::containers::stop_mark::asked_to_end;
 use crate::record::container::ContainerRecord;
 use crate::record::file::read_json;
@@ -29,6 +31,11 @@ pub(crate) fn current(paths: &Paths, record: &ContainerRecord) -> ContainerRecor
 pub(crate) fn current_held(paths: &Paths, record: &ContainerRecord) -> (ContainerRecord, Option<Editing>) {
     let editing = Editing::begin(paths, &record.id).ok().flatten();
     (current(paths, record), editing)
+}
+
+/// A time that the monitor waits, as poll(2) takes it.
+pub(crate) fn timespec(time: Duration) -> Timespec {
+    Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) }
 }
 
 /// The pauses before restarts: Docker's, 100 ms doubling to a minute, from the beginning again after ten seconds of

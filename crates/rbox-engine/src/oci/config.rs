@@ -8,13 +8,14 @@ use std::path::{Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability as OciCapability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
-    LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    LinuxDeviceType, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
+    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder,
+    Spec, SpecBuilder, UserBuilder,
 };
 use rbox_runtime::{COPY, SUBPATH};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
+use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -281,8 +282,12 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
             _ => all.push(mount(target, kind, Path::new(kind), options)?),
         }
     }
-    let mut asked =
-        record.host.mounts.iter().map(|m| user_mount(m, &facts.volumes)).collect::<Result<Vec<_>, _>>()?;
+    let mut asked = record
+        .host
+        .mounts
+        .iter()
+        .map(|m| user_mount(m, &facts.volumes, facts.user))
+        .collect::<Result<Vec<_>, _>>()?;
     let is_given = |target: &str| record.host.files.iter().any(|file| file.target == target);
     for given in &facts.given_files {
         if !record.host.mounts.iter().any(|m| m.target == given.target) && !is_given(given.target) {
@@ -301,8 +306,32 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
     Ok(all)
 }
 
-/// A mount of the user's; `volumes` has the directory of each volume, by target.
-pub(crate) fn user_mount(spec: &MountSpec, volumes: &[(String, PathBuf)]) -> Result<Mount, OciSpecError> {
+/// The ids of a bind that maps them: what is on disk and what the container's programs, which are `user`'s, see.
+pub(crate) fn bind_ids(kind: &MountKind, user: &ResolvedUser) -> Option<[Vec<IdRange>; 2]> {
+    use std::os::unix::fs::MetadataExt;
+    let MountKind::Bind { source, idmap: Some(idmap), .. } = kind else { return None };
+    // One that is not there is refused where it is opened.
+    let (uid, gid) = std::fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()));
+    Some([idmap.uids(uid, user.uid), idmap.gids(gid, user.gid)])
+}
+
+fn mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
+    let one = |range: &IdRange| {
+        LinuxIdMappingBuilder::default()
+            .container_id(range.disk)
+            .host_id(range.seen)
+            .size(range.count)
+            .build()
+    };
+    ranges.iter().map(one).collect()
+}
+
+/// A mount of the user's; `volumes` has the directory of each volume, by target. `user`: the container's.
+pub(crate) fn user_mount(
+    spec: &MountSpec,
+    volumes: &[(String, PathBuf)],
+    user: &ResolvedUser,
+) -> Result<Mount, OciSpecError> {
     // Read-only is what is mounted below it, too.
     let access = if spec.read_only { "rro" } else { "rw" };
     match &spec.kind {
@@ -310,7 +339,11 @@ pub(crate) fn user_mount(spec: &MountSpec, volumes: &[(String, PathBuf)]) -> Res
             let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
             let how = if *recursive == Recursive::Disabled { "bind" } else { "rbind" };
             let access = if spec.read_only && *recursive == Recursive::Writable { "ro" } else { access };
-            mount(&spec.target, "bind", Path::new(source), &[how, access, propagation])
+            let mut mount = mount(&spec.target, "bind", Path::new(source), &[how, access, propagation])?;
+            if let Some([uids, gids]) = bind_ids(&spec.kind, user) {
+                mount.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
+            }
+            Ok(mount)
         }
         MountKind::Volume { subpath, .. } => {
             let source =

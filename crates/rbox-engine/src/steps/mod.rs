@@ -115,7 +115,7 @@ pub(crate) fn open(
     size: Option<(u16, u16)>,
 ) -> Result<OwnedFd, EngineError> {
     let record = make(paths, request)?;
-    let options = StartOptions { attach: true, size };
+    let options = StartOptions { attach: true, size, ..StartOptions::default() };
     start::start(paths, &record, options)?.socket().ok_or_else(|| lost(&record))
 }
 

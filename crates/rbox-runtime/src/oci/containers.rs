@@ -8,6 +8,7 @@ use rbox_cgroup::{Cgroup, Hierarchy};
 use rbox_namespace::handshake::Told;
 use rbox_namespace::start::{self, Listener};
 use rbox_sys::mount::{Attr, clone_tree, set_attributes};
+use rbox_sys::passed::Passed;
 use rbox_sys::{own, process};
 use rustix::mount::MountPropagationFlags;
 
@@ -160,6 +161,7 @@ fn make(
         }),
         seccomp: bundle.seccomp,
         stdio: bundle.stdio,
+        passed: Passed::default(),
     };
     let runtime_hooks: Vec<(&str, Vec<Hook>)> =
         launch.runtime_hooks().map(|(kind, hooks)| (kind, hooks.to_vec())).into();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::idmap::IdMap;
 use crate::mount::{
     GivenBy, InvalidMount, MountKind, MountSpec, PROPAGATION, Recursive, below, bytes, target_of,
 };
@@ -20,6 +21,7 @@ struct Fields {
     options: BTreeMap<String, String>,
     propagation: String,
     recursive: Recursive,
+    idmap: Option<IdMap>,
     size: Option<u64>,
     mode: Option<u32>,
     /// The kinds whose options there are.
@@ -85,6 +87,13 @@ impl Fields {
                 self.of.push("bind");
                 return Ok(());
             }
+            "idmap" => {
+                let off = value.is_some_and(|text| text == "false");
+                let map = value.unwrap_or_default().parse::<IdMap>();
+                self.idmap = if off { None } else { Some(map.map_err(|error| error.to_string())?) };
+                self.of.push("bind");
+                return Ok(());
+            }
             _ => {}
         }
         let text = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
@@ -137,14 +146,14 @@ impl Fields {
 
     /// A bind: its source must be there, and a relative one is below `cwd`.
     fn bind(self, cwd: Option<&str>) -> Result<MountKind, InvalidMount> {
-        let Self { source, propagation, recursive, .. } = self;
+        let Self { source, propagation, recursive, idmap, .. } = self;
         if source.is_empty() {
             return Err(config("bind", "field Source must not be empty"));
         }
         if !propagation.is_empty() && !PROPAGATION.contains(&propagation.as_str()) {
             return Err(config("bind", &format!("invalid propagation mode: {propagation}")));
         }
-        Ok(MountKind::Bind { source: below(cwd, &source)?, create: false, propagation, recursive })
+        Ok(MountKind::Bind { source: below(cwd, &source)?, create: false, propagation, recursive, idmap })
     }
 
     fn volume(self) -> Result<MountKind, InvalidMount> {
