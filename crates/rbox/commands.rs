@@ -12,7 +12,7 @@ use crate::image::{
     archive, history, image_mount, images, imagetools, layers, login, manifest, pull, push, rmi, search, sign,
 };
 use crate::network::{net, networks};
-use crate::system::{context, disk, events, info};
+use crate::system::{check, context, disk, events, info};
 use crate::volume::{transfer, volumes};
 use crate::{generate, inspect};
 
@@ -159,6 +159,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<context::Use>(&["context use"]),
     Entry::of::<events::Events>(&["events", "system events"]),
     Entry::of::<disk::Df>(&["system df"]),
+    Entry::of::<check::Check>(&["system check"]),
     Entry::of::<disk::Prune>(&["system prune"]),
     Entry::of::<disk::Reset>(&["system reset"]),
     Entry::of::<boot::Boot>(&["system boot"]).entering(),

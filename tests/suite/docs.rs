@@ -379,6 +379,7 @@ const RUN: &[&str] = &[
     "docs/secrets.md",
     "docs/volumes.md",
     "docs/why.md",
+    "docs/check.md",
     "docs/security.md",
 ];
 

@@ -17,6 +17,7 @@ mod build_told;
 mod build_trees;
 mod caller;
 mod catalogue;
+mod check;
 mod commit;
 mod compat;
 mod compose;

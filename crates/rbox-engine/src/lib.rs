@@ -3,6 +3,7 @@
 
 pub mod caller;
 mod changes;
+mod check;
 mod cleanup;
 mod containers;
 mod control;

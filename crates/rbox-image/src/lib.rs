@@ -43,6 +43,6 @@ pub use pull::{
 pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
 pub use registry::{Registries, RegistriesError, docker_config_dir, docker_config_in};
 pub use store::{
-    Image, ImageStore, ImageUser, IndexMadeAgain, Layer, ListUsers, Listing, Notices, Pin, Pruned, Removed,
-    StoreError, Transaction, Users,
+    Image, ImageStore, ImageUser, IndexMadeAgain, Layer, LayerDamage, ListUsers, Listing, Notices, Pin,
+    Pruned, Removed, StoreError, Transaction, Users,
 };

@@ -22,6 +22,7 @@
 //! | `nft`, `conntrack`, `loopback6` | the rules, and what the kernel is to forget with them |
 //! | `reserve` | holding host ports |
 //! | `names`, `dns`, `files` | names on disk, the name server, /etc/hosts and /etc/resolv.conf |
+//! | `stray` | what is there and may belong to nobody |
 //! | `socket` | netlink |
 #![forbid(unsafe_code)]
 
@@ -48,6 +49,7 @@ mod relay;
 mod reserve;
 mod socket;
 mod store;
+mod stray;
 mod subnet;
 
 pub use deaf::set_inside;
@@ -72,4 +74,5 @@ pub use place::Wish;
 pub use relay::Relay;
 pub use reserve::reserve;
 pub use store::{Names, NetworkStore};
+pub use stray::StrayRule;
 pub use subnet::{Subnet, Subnet6, choose as choose_subnet};

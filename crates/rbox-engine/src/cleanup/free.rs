@@ -34,6 +34,13 @@ pub(crate) fn free_unrecorded(paths: &Paths, id: &ContainerId) {
     let _ = holders::let_go(paths, id);
 }
 
+/// Ends what is in the control groups of a container, which may have no record any more, and removes them.
+pub(crate) fn free_group_of(paths: &Paths, id: &ContainerId, failures: &mut Vec<String>) {
+    if let Some(group) = group_by_id(paths, id) {
+        free_group(&group, failures);
+    }
+}
+
 /// Kills what runs in the group of a container whose live record cannot be read.
 pub(crate) fn kill_unrecorded(paths: &Paths, id: &ContainerId) {
     if let Some(group) = group_by_id(paths, id).and_then(|group| Cgroup::open(&group).ok()) {

@@ -299,7 +299,7 @@ impl Engine {
         Ok(self.fetch(store, &reference, &options)?.image)
     }
 
-    fn fetch(
+    pub(super) fn fetch(
         &self,
         store: &ImageStore,
         reference: &Reference,

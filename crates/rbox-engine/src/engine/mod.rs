@@ -2,6 +2,7 @@
 //! its directories; its methods take requests and give answers. It prints nothing, and knows no exit codes and no flags.
 
 mod building;
+mod checking;
 mod containers;
 mod copying;
 mod events;
@@ -24,6 +25,7 @@ use crate::containers::images::image_store;
 use crate::error::EngineError;
 
 pub use crate::changes::commit::{CommitRequest, Committed};
+pub use crate::check::{Finding, Outcome, Trouble};
 pub use crate::containers::image_mounts::ImageMount;
 pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
@@ -44,6 +46,7 @@ pub use crate::steps::{StepRequest, StepRun};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
 pub use crate::why::cause::Cause;
 pub use building::{LayerTree, pack_archive, unpack_archive, unpack_on_host};
+pub use checking::CheckRequest;
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::{Copied, Packed, Progress};
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};

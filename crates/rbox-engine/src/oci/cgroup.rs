@@ -1,7 +1,10 @@
 //! The control group of a container: its path, and the groups above it.
 
 use rbox_network::Names;
+use std::collections::BTreeSet;
+
 use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
+use rbox_spec::id::ContainerId;
 
 use crate::record::container::ContainerRecord;
 use crate::record::paths::Paths;
@@ -32,6 +35,16 @@ pub(crate) fn slice_path(parent: &str) -> String {
     };
     let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
     ends.map(|end| format!("{}.slice", &name[..end])).collect::<Vec<_>>().join("/")
+}
+
+/// The containers whose control groups are below [`group_parent`], in any tree.
+pub(crate) fn group_ids(paths: &Paths) -> BTreeSet<ContainerId> {
+    let Ok(hierarchy) = Hierarchy::detect() else { return BTreeSet::new() };
+    let parent = group_parent(paths);
+    let trees = hierarchy.v1_mounts().iter().map(|mount| mount.mountpoint.as_path());
+    let groups =
+        trees.chain(hierarchy.unified()).filter_map(|tree| std::fs::read_dir(tree.join(&parent)).ok());
+    groups.flatten().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// Removes the parents of the control groups, when nothing is left in them.

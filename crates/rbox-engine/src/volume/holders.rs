@@ -61,6 +61,11 @@ pub(crate) fn sweep(paths: &Paths) -> Vec<EngineError> {
     names(paths).filter(stale).filter_map(|name| release(paths, &name, is_gone).err()).collect()
 }
 
+/// Whether a container that runs holds the volume's file system.
+pub(crate) fn is_held(paths: &Paths, name: &VolumeName) -> bool {
+    find::marks(&marks(paths, name)).is_ok_and(|marked| !marked.is_empty())
+}
+
 /// The volumes that have marks.
 fn names(paths: &Paths) -> impl Iterator<Item = VolumeName> {
     let entries = fs::read_dir(paths.live_volumes()).into_iter().flatten().flatten();

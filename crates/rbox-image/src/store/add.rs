@@ -89,6 +89,7 @@ impl ImageStore {
 /// A layer under `tmp/`, on its way in; removed if it does not get there.
 pub(crate) struct Staging {
     path: PathBuf,
+    files: PathBuf,
     dir: File,
     fs: File,
     done: bool,
@@ -102,7 +103,7 @@ impl Staging {
         fs::set_permissions(&fs_path, fs::Permissions::from_mode(0o755))
             .map_err(io_error("chmod", &fs_path))?;
         let fs = File::open(&fs_path).map_err(io_error("open", &fs_path))?;
-        Ok(Self { path, dir, fs, done: false })
+        Ok(Self { path, files: fs_path, dir, fs, done: false })
     }
 
     /// A layer of which all files are there.
@@ -110,7 +111,7 @@ impl Staging {
         let dir = File::open(&path).map_err(io_error("open", &path))?;
         let fs_path = path.join("fs");
         let fs = File::open(&fs_path).map_err(io_error("open", &fs_path))?;
-        Ok(Self { path, dir, fs, done: false })
+        Ok(Self { path, files: fs_path, dir, fs, done: false })
     }
 
     /// The directory to unpack into.
@@ -134,6 +135,38 @@ impl Staging {
         let json = |source| StoreError::Json { path: path.clone(), source };
         let bytes = rbox_spec::record::encode(record).map_err(json)?;
         fs::write(&path, bytes).map_err(io_error("write", &path))
+    }
+
+    /// The unpacked files.
+    pub(super) fn files(&self) -> &Path {
+        &self.files
+    }
+
+    /// Puts the sealed layer into its place, whatever is there: that comes back under another name. What marks it as kept goes along.
+    pub(super) fn replace(
+        mut self,
+        store: &ImageStore,
+        diff_id: &Digest,
+    ) -> Result<Option<PathBuf>, StoreError> {
+        let place = store.layer_path(diff_id);
+        let mark = Path::new(super::KEPT);
+        match fs::copy(place.join(mark), self.path.join(mark)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(io_error("copy", &place.join(mark))(error));
+            }
+            _ => {}
+        }
+        let cwd = rustix::fs::CWD;
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        match rustix::fs::renameat_with(cwd, &self.path, cwd, &place, exchange) {
+            Ok(()) => {
+                self.done = true;
+                sync_parent(&place)?;
+                Ok(Some(self.path.clone()))
+            }
+            Err(Errno::NOENT) => self.publish(store, diff_id).map(|()| None),
+            Err(errno) => Err(io_error("rename", &place)(errno)),
+        }
     }
 
     /// Syncs the filesystem: this layer, and whatever else the store has just been given.

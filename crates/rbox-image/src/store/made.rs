@@ -91,6 +91,14 @@ impl Transaction<'_> {
     }
 }
 
+/// A digest of all that a tree has.
+pub(super) fn fingerprint(dir: &Path) -> Result<Digest, StoreError> {
+    let tree = File::open(dir).map_err(io_error("open", dir))?;
+    let mut sink = Hashing::new(io::sink(), Algorithm::Sha256);
+    pack(tree.as_fd(), &mut sink, &AS_LAYER).map_err(unpackable(dir))?;
+    Ok(sink.hasher.finish())
+}
+
 impl ImageStore {
     /// Whether a layer's bytes can be had: its blob is here in its length, or can be packed again.
     pub(crate) fn has_bytes_of(&self, diff_id: &Digest, digest: &Digest, size: u64) -> bool {

@@ -51,6 +51,7 @@
 //! - a configuration blob, shared: a container is being made of the image ([`ImageStore::pin`]). Removal needs it
 //!   exclusively, and says that the image is in use if it cannot have it.
 mod add;
+mod check;
 mod error;
 mod find;
 mod index;
@@ -73,6 +74,7 @@ use rbox_rootfs::own;
 use rbox_spec::Digest;
 
 pub use add::{Expected, StoredLayer, Transaction};
+pub use check::LayerDamage;
 pub use error::StoreError;
 pub use find::{Broken, Image, IndexDocument, Layer, Listing, Pin};
 pub use index::{NAME_ANNOTATION, TAG_ANNOTATION};
@@ -90,6 +92,8 @@ pub(crate) use made::nameless;
 /// An index of ten thousand images has some 10 MB.
 const MOST_INDEX_BYTES: u64 = 256 << 20;
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+/// In the directory of a layer that is kept without an image.
+const KEPT: &str = "kept";
 const RESERVE: u64 = 64 << 10;
 
 /// What a store has besides its files, and itself.

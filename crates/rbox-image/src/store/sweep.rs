@@ -13,11 +13,8 @@ use rbox_spec::Digest;
 
 use super::remove::Doomed;
 use super::users::layer_name;
-use super::{Image, ImageStore, RemoveOptions, Removed, StoreError, io_error};
+use super::{Image, ImageStore, KEPT, RemoveOptions, Removed, StoreError, io_error};
 use crate::media::MAX_DOCUMENT;
-
-/// In the directory of a layer that is kept without an image.
-const KEPT: &str = "kept";
 
 /// How long what no image names stays for the next pull to use.
 const KEEP: Duration = Duration::from_hours(24);
@@ -178,17 +175,27 @@ impl ImageStore {
             if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
         }
         drop(index_lock);
-        // Only worth reading every manifest for if something may be unnamed.
-        let layers = entries(&self.layers_dir())?;
-        let mut blobs = Vec::new();
+        for (path, meta) in self.nameless()? {
+            if younger(&meta, keep) {
+                continue;
+            }
+            freed += disk_use(&path, &meta);
+            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+        }
+        Ok(freed)
+    }
+
+    /// The layers and blobs that nothing names. The caller has excluded those who add.
+    fn nameless(&self) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {
+        let mut all = entries(&self.layers_dir())?;
         for (directory, meta) in entries(&self.dir().join("blobs"))? {
             if meta.is_dir() {
-                blobs.extend(entries(&directory)?);
+                all.extend(entries(&directory)?);
             }
         }
         let live = self.live()?;
         if live.unknown {
-            return Ok(freed);
+            return Ok(Vec::new());
         }
         let named: BTreeSet<PathBuf> = live
             .layers
@@ -196,14 +203,21 @@ impl ImageStore {
             .map(|name| self.layers_dir().join(name))
             .chain(live.blobs.iter().map(|digest| self.blob_path(digest)))
             .collect();
-        for (path, meta) in layers.into_iter().chain(blobs) {
-            if named.contains(&path) || younger(&meta, keep) {
-                continue;
-            }
-            freed += disk_use(&path, &meta);
-            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
-        }
-        Ok(freed)
+        all.retain(|(path, _)| !named.contains(path));
+        Ok(all)
+    }
+
+    /// The same for those who only look, with the bytes each takes.
+    pub(super) fn nameless_files(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        let Some(_alone) = self.try_alone()? else { return Ok(Vec::new()) };
+        let all = self.nameless()?;
+        Ok(all
+            .into_iter()
+            .map(|(path, meta)| {
+                let bytes = disk_use(&path, &meta);
+                (path, bytes)
+            })
+            .collect())
     }
 
     /// Removes the images without a tag (or, with `all`, every one) that no container uses and `wanted` agrees to; and all
