@@ -102,4 +102,17 @@ fn paths_of_the_system_without_masks() {
         "{{json .HostConfig.MaskedPaths}} {{json .HostConfig.ReadonlyPaths}} {{.HostConfig.SecurityOpt}}";
     assert_eq!(t.ok(["inspect", "-f", paths, &name]), "[] [] []");
     t.rbox(["run", "--security-opt", "systempaths=half", BUSYBOX]).refused(125, &["systempaths=half"]);
+    // A wall that is asked for and is not there is not passed over.
+    for (wall, module) in [
+        ("label=type:container_t", "SELinux"),
+        ("label:level:s0:c1,c2", "SELinux"),
+        ("label=nested", "SELinux"),
+        ("apparmor=docker-default", "AppArmor"),
+        ("apparmor:mine", "AppArmor"),
+    ] {
+        for command in ["run", "create"] {
+            t.rbox([command, "--security-opt", wall, BUSYBOX]).refused(125, &[wall, module, "leave it out"]);
+        }
+    }
+    t.sh_with(["--security-opt", "label:disable", "--security-opt", "apparmor:unconfined"], "true");
 }

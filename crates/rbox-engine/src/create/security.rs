@@ -1,5 +1,7 @@
 //! `--security-opt` and `security_opt`: the walls that a container has besides its namespaces.
 
+use std::path::Path;
+
 use rbox_spec::container::{HostConfig, SeccompMode};
 
 use crate::create::check::{check_seccomp, invalid};
@@ -35,11 +37,12 @@ impl SecurityOptions {
                 ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
                 ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
                 ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
-                // These switch off what this host does not have.
-                ("label", Some(_)) | ("apparmor", Some("unconfined")) => {}
+                // These switch off what containers do not have.
+                ("label", Some("disable")) | ("apparmor", Some("" | "unconfined")) => {}
+                ("label" | "apparmor", Some(_)) => return Err(invalid(no_wall(option, key))),
                 _ => {
                     return Err(invalid(format!(
-                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges"
+                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges, label=disable, apparmor=unconfined"
                     )));
                 }
             }
@@ -53,6 +56,20 @@ impl SecurityOptions {
         host.no_new_privileges = self.no_new_privileges;
         host.system_paths_unconfined = self.system_paths_unconfined;
     }
+}
+
+/// Why a label or a profile that is asked for is refused: without it the container would be less confined than its user believes.
+fn no_wall(option: &str, key: &str) -> String {
+    let (module, sign, instead) = match key {
+        "label" => ("SELinux", "/sys/fs/selinux/enforce", "label=disable"),
+        _ => ("AppArmor", "/sys/kernel/security/apparmor/profiles", "apparmor=unconfined"),
+    };
+    let why = if Path::new(sign).exists() {
+        format!("rbox confines containers by no {module} yet")
+    } else {
+        format!("this host has no {module}")
+    };
+    format!("--security-opt {option}: {why}: leave it out, or say {instead}")
 }
 
 /// The text of a seccomp profile that can be used.
