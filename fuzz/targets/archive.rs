@@ -42,7 +42,7 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     let Ok(tar) = tar.into_inner() else { return };
-    if let Ok(loaded) = load(&place.store, tar.as_slice(), &mut |_| {}) {
+    if let Ok(loaded) = load(&place.store, tar.as_slice(), &[], &mut |_| {}) {
         assert!(!loaded.is_empty());
         let listed = place.store.list().expect("the store can be read");
         assert!(loaded.iter().all(|new| listed.iter().any(|image| image.id == new.image.id)));
