@@ -83,6 +83,150 @@ fn what_fails_in_one_stage_ends_the_others() {
     );
     b.is_tidy();
     assert_eq!(std::fs::read_dir(b.own.state.join("build/work")).unwrap().count(), 0);
+    // Nor does the step that was ended hold its place.
+    let steps = std::fs::read_dir(b.own.root.join("build/steps")).unwrap().flatten();
+    let locks: Vec<_> = steps
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "lock"))
+        .collect();
+    assert_eq!(locks, [] as [std::path::PathBuf; 0]);
+}
+
+#[test]
+fn a_stage_that_says_much_keeps_no_other_one_from_being_heard() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let text = format!(
+        "FROM {BUSYBOX} AS much\nRUN yes\nFROM {BUSYBOX} AS wrong\nRUN sleep 1; exit 4\nFROM {BUSYBOX}\nCOPY --from=much / /\nCOPY --from=wrong / /\n"
+    );
+    b.own.run(&["pull", "-q", BUSYBOX]).ok();
+    b.file("Dockerfile", &text);
+    // What it says goes nowhere: there is much of it.
+    let line = r#"timeout 40 "$0" build "$1" 2>&1 >/dev/null | tail -n 30"#;
+    let mut build = b.own.program("sh");
+    build.args(["-c", line, crate::harness::binary().to_str().unwrap(), b.dir.to_str().unwrap()]);
+    let out = String::from_utf8_lossy(&build.output().unwrap().stdout).into_owned();
+    assert!(out.contains("did not complete successfully: exit code: 4"), "{out}");
+    assert!(out.contains("\n > [wrong 2/2] RUN sleep 1; exit 4:\n"), "{out}");
+    b.is_tidy();
+}
+
+#[test]
+fn of_stages_that_fail_at_once_one_is_told() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let half = |own: &str, other: &str, code: u8| {
+        format!(
+            "FROM {BUSYBOX} AS {own}\nRUN --mount=type=cache,target=/meet touch /meet/{own}; until test -e /meet/{other}; do usleep 1000; done; echo in {own}; sleep 0.2; rm /meet/{other}; exit {code}\n"
+        )
+    };
+    let text = format!(
+        "{}{}FROM {BUSYBOX}\nCOPY --from=one / /\nCOPY --from=two / /\n",
+        half("one", "two", 31),
+        half("two", "one", 32)
+    );
+    for _ in 0..8 {
+        let out = b.build(&text, &[]);
+        let (_, end) = out.stderr.split_once("\n------\n > [").expect("a step is shown");
+        let (name, code) = if end.starts_with("one ") { ("one", 31) } else { ("two", 32) };
+        assert!(
+            end.contains(&format!(" in {name}\n")) && end.trim_end().ends_with(&format!("exit code: {code}")),
+            "{}",
+            out.stderr
+        );
+    }
+}
+
+#[test]
+fn names_that_are_no_text_are_told_from_stage_to_stage() {
+    use std::os::unix::ffi::OsStrExt as _;
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let name = std::ffi::OsStr::from_bytes(b"\xff\xfe");
+    std::fs::create_dir(b.dir.join("d")).unwrap();
+    std::fs::write(b.dir.join("d").join(name), "1").unwrap();
+    let text = format!(
+        "FROM {BUSYBOX} AS one\nCOPY d /d\nFROM {BUSYBOX} AS two\nCOPY d /e\nFROM {BUSYBOX}\nCOPY --from=one /d /d\nCOPY --from=two /e /e\n"
+    );
+    b.built(&text, &[]);
+    assert_eq!(b.sh("cat /d/* /e/*"), "11");
+    std::fs::write(b.dir.join("d").join(name), "2").unwrap();
+    let said = b.built(&text, &[]);
+    assert!(said.contains("not cached: d/\u{fffd}\u{fffd} changed"), "{said}");
+}
+
+#[test]
+fn what_onbuild_of_an_image_needs_is_carried_out_once() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("Dockerfile", &format!("FROM {BUSYBOX}\nONBUILD COPY --from=shared /made /made\n"));
+    b.own.cmd(&["build", "-q", "-t", "puts-off", b.dir.to_str().unwrap()]).run().ok();
+    let text = format!(
+        "FROM {BUSYBOX} AS shared\nRUN cat /proc/sys/kernel/random/uuid > /made\nFROM puts-off AS one\nFROM puts-off AS two\n\
+         FROM {BUSYBOX} AS puts\nONBUILD COPY --from=shared /made /made\nFROM puts AS three\n\
+         FROM {BUSYBOX}\nCOPY --from=one /made /1\nCOPY --from=two /made /2\nCOPY --from=three /made /3\n"
+    );
+    let said = b.built(&text, &["--no-cache"]);
+    assert_eq!(b.sh("cat /1 /2 /3 | sort -u | wc -l"), "1", "{said}");
+    assert_eq!(said.matches("[shared 2/2] RUN").count(), 1, "{said}");
+    b.is_tidy();
+}
+
+/// The directory of the cache with this id.
+fn cache_dir(b: &Builds, id: &str) -> std::path::PathBuf {
+    let all = std::fs::read_dir(b.own.root.join("build/mounts")).unwrap().flatten().map(|entry| entry.path());
+    let mut all = all.filter(|dir| std::fs::read_to_string(dir.join("id")).is_ok_and(|text| text == id));
+    all.next().expect("there is such a cache")
+}
+
+#[test]
+fn a_cache_that_is_pruned_while_a_build_waits_for_it_is_made_again() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let text = |what: &str| {
+        format!("FROM {BUSYBOX}\nRUN --mount=type=cache,target=/cache,sharing=locked touch /cache/{what}\n")
+    };
+    b.built(&text("first"), &[]);
+    let dir = cache_dir(&b, "/cache");
+    let held = std::fs::File::open(&dir).unwrap();
+    held.try_lock().unwrap();
+    let said = std::thread::scope(|scope| {
+        let build = scope.spawn(|| b.built(&text("second"), &[]));
+        std::thread::sleep(Duration::from_secs(2));
+        std::fs::remove_dir_all(&dir).unwrap();
+        drop(held);
+        build.join().unwrap()
+    });
+    assert!(said.contains("waiting for cache /cache, which another build or stage uses"), "{said}");
+    let listed = b.own.run(&["builder", "cache", "ls", "--format", "{{.Description}}"]).ok();
+    assert_eq!(listed, "/cache");
+    assert!(dir.join("data/second").exists() && !dir.join("data/first").exists());
+    b.is_tidy();
+}
+
+#[test]
+fn caches_are_locked_in_one_order_whatever_the_file_says() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let cache = |id: &str| format!("--mount=type=cache,id={id},target=/{id},sharing=locked");
+    let run = |ids: [&str; 3], what: &str| format!("RUN {} {what}\n", ids.map(cache).join(" "));
+    b.built(&format!("FROM {BUSYBOX}\n{}", run(["a", "m", "z"], "true")), &[]);
+    // Each of the two would get its first one, and wait for the one in the middle; and then for that of the other.
+    let held = std::fs::File::open(cache_dir(&b, "m")).unwrap();
+    held.try_lock().unwrap();
+    let text = format!(
+        "FROM {BUSYBOX} AS one\n{}FROM {BUSYBOX} AS two\n{}FROM {BUSYBOX}\nCOPY --from=one /1 /\nCOPY --from=two /2 /\n",
+        run(["a", "m", "z"], "touch /1"),
+        run(["z", "m", "a"], "touch /2")
+    );
+    std::thread::scope(|scope| {
+        let build = scope.spawn(|| b.built(&text, &[]));
+        std::thread::sleep(Duration::from_secs(3));
+        drop(held);
+        build.join().unwrap()
+    });
+    assert_eq!(b.sh("ls -d /1 /2"), "/1\n/2");
+    b.is_tidy();
 }
 
 #[test]
@@ -227,6 +371,13 @@ fn a_build_stops_before_a_line() {
         assert_eq!(out.stdout.trim(), wanted, "{line}: {}", out.stderr);
     }
     assert!(typed("7").stderr.contains("next: RUN --mount=type=bind,target=/ctx"), "{}", typed("7").stderr);
+    b.build_and_type(&text, &["--until", "3", "--target", "one"], "")
+        .refused(125, &["--until and --target do not go together"]);
+    b.build_and_type(&text, &["--until", "3", "--iidfile", "/tmp/none"], "")
+        .refused(125, &["--until opens a shell and makes no image for --iidfile"]);
+    // What is only asked for opens no shell.
+    let checked = b.build_and_type(&text, &["--until", "3", "--progress", "rawjson", "--check"], "");
+    assert_eq!(checked.code, 0, "{}", checked.stderr);
     // With a name it is an image of what is there.
     b.built(&text, &["--until", "10"]);
     assert_eq!(b.sh("ls / | grep -E 'one|two|x$|end|lost'"), "one\ntwo\nx");

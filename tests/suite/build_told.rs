@@ -36,6 +36,25 @@ fn targets_and_the_outline_are_those_of_docker() {
     b.build(DESCRIBED, &["--call", "nothing"]).refused(125, &["invalid --call \"nothing\""]);
     b.build(DESCRIBED, &["--call", "outline", "--target", "no"])
         .refused(1, &["target stage \"no\" could not be found"]);
+    b.build(DESCRIBED, &["--check", "--call", "outline"]).refused(125, &["--check and --call outline"]);
+    b.build(DESCRIBED, &["--call", "check,format=json"]).refused(125, &["only outline and targets"]);
+    // FROM has the platform's arguments, and no stage by its number.
+    let platforms = "FROM scratch AS amd64-base\nARG OF_AMD=1\nRUN true\nFROM scratch AS arm64-base\nARG OF_ARM=1\nRUN true\nFROM ${TARGETARCH}-base\n";
+    let outline = |text: &str, flags: &[&str]| b.build(text, &[&["--call", "outline"], flags].concat()).ok();
+    let arm = outline(platforms, &["--platform", "linux/arm64"]);
+    assert!(arm.contains("OF_ARM") && !arm.contains("OF_AMD"), "{arm}");
+    let numbered = outline("FROM scratch AS a\nARG OF_A=1\nRUN true\nFROM 0\nRUN true\n", &[]);
+    assert!(!numbered.contains("OF_A"), "{numbered}");
+    // What is long is clipped, and what comes to too much refused.
+    let long = format!("A={}", "v".repeat(70_000));
+    let told = outline("FROM scratch\nARG A\nRUN true\n", &["--build-arg", &long]);
+    assert!(told.contains("vvv… ") && told.len() < 1000, "{} bytes", told.len());
+    let lines: Vec<String> = (0..1100).map(|n| format!("ENV B{n}=$A\n")).collect();
+    b.build(
+        &format!("FROM scratch\nARG A\n{}", lines.concat()),
+        &["--call", "outline", "--build-arg", &long],
+    )
+    .refused(1, &["the words of the Dockerfile come to more than 64 MiB"]);
     // Nothing was built, and nothing pulled.
     assert_eq!(b.own.run(&["images", "-q"]).ok(), "");
 }
@@ -72,6 +91,30 @@ fn explain_tells_all_that_is_different() {
     );
     let said = b.built(&text, &["--no-cache", "--explain"]);
     assert_eq!(why(&said), [] as [&str; 0]);
+}
+
+#[test]
+fn a_build_that_stops_early_does_not_forget_the_rest() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("x", "1");
+    let text = |first: &str| format!("FROM {BUSYBOX}\nRUN {first}\nRUN mkdir /more\nCOPY x /x\n");
+    b.built(&text("true"), &[]);
+    b.built(&text("true"), &["--until", "3"]);
+    let failed = b.build(&text("false"), &[]);
+    assert_eq!(failed.code, 1);
+    b.file("x", "2");
+    let why = |said: &str| {
+        said.lines()
+            .filter_map(|line| Some(line.split_once("not cached: ")?.1.to_owned()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(why(&b.built(&text("true"), &[])), ["x changed"]);
+    // The one that failed is new to the cache, not lost from it.
+    b.file("y", "1");
+    assert_eq!(b.build(&text("cat /no"), &[]).code, 1);
+    let said = b.built(&text("echo 2"), &[]);
+    assert_eq!(why(&said).first().map(String::as_str), Some("the instruction is different"), "{said}");
 }
 
 #[test]
@@ -116,6 +159,23 @@ fn run_sees_a_directory_of_the_host_that_no_image_has() {
     let read_only = format!("{volume}:ro");
     let out = b.build(&text, &["-v", &read_only]);
     assert!(out.code == 1 && out.stderr.contains("Read-only file system"), "{}", out.stderr);
+    // What of it is different is said, of each of them.
+    let text = format!("FROM {BUSYBOX}\nRUN --mount=type=tmpfs,target=/t,size=64m ls /mnt/host /two\n");
+    let two = |place: &str| format!("{}:/two", b.own.dir.join(place).display());
+    b.built(&text, &["-v", &volume, "-v", &two("host")]);
+    assert!(!b.built(&text, &["-v", &volume, "-v", &two("host")]).contains("not cached"));
+    let why = |text: &str, flags: &[&str]| {
+        let said = b.built(text, flags);
+        let line =
+            said.lines().find_map(|line| line.split_once(" not cached: ")).map(|(_, why)| why.to_owned());
+        line.unwrap_or(said)
+    };
+    let said = why(&text, &["-v", &read_only, "-v", &two("host")]);
+    assert!(said.starts_with("volume /mnt/host: ") && said.contains(" → "), "{said}");
+    let said = why(&text, &["-v", &read_only, "-v", &two("context")]);
+    assert!(said.starts_with("volume /two: "), "{said}");
+    let said = why(&text.replace("64m", "32m"), &["-v", &read_only, "-v", &two("context")]);
+    assert!(said.starts_with("mount /t: type=tmpfs"), "{said}");
     b.build(&text, &["-v", "/no/such:/x"]).refused(125, &["bind source path does not exist: /no/such"]);
     b.build(&text, &["-v", "name:/x"]).refused(125, &["a build mounts directories of the host"]);
     b.is_tidy();
@@ -132,6 +192,8 @@ fn a_cache_of_run_is_carried_from_one_root_to_another() {
         },
     );
     let text = |what: &str| format!("FROM {BUSYBOX}\nRUN --mount=type=cache,target=/cache {what}\n");
+    let of_nobody =
+        |what: &str| format!("FROM {BUSYBOX}\nRUN --mount=type=cache,target=/own,uid=77,mode=0700 {what}\n");
     b.built(&text("mkdir /cache/d && echo deep > /cache/d/f && ln /cache/d/f /cache/h && chown 5:6 /cache/h && chmod 640 /cache/h"), &[]);
     let listed = b.own.run(&["builder", "cache", "ls", "--format", "{{.Type}} {{.Description}}"]).ok();
     assert_eq!(listed, "exec.cachemount /cache");
@@ -139,6 +201,7 @@ fn a_cache_of_run_is_carried_from_one_root_to_another() {
     let archive = archive.to_str().unwrap();
     b.own.run(&["builder", "cache", "export", "-o", archive, "/cache"]).ok();
     b.own.run(&["builder", "cache", "export", "/none"]).refused(1, &["no such cache: /none"]);
+    b.own.run(&["builder", "cache", "export", ""]).refused(1, &["a cache is named by its id"]);
     other.own.run(&["builder", "cache", "import", "-i", archive, "/cache/"]).ok();
     let said = other
         .built(&text("cat /cache/d/f; stat -c '%a %u:%g %h' /cache/h; rm /cache/h; touch /cache/own"), &[]);
@@ -148,8 +211,19 @@ fn a_cache_of_run_is_carried_from_one_root_to_another() {
     std::fs::write(b.own.dir.join("bad.tar"), "no archive at all").unwrap();
     let bad = b.own.dir.join("bad.tar");
     assert_ne!(other.own.run(&["builder", "cache", "import", "-i", bad.to_str().unwrap(), "/cache"]).code, 0);
+    // Nor does nothing at all, which is what a pipe has when the export failed.
+    other.own.run(&["builder", "cache", "import", "/cache"]).refused(1, &["nothing was changed"]);
     let said = other.built(&text("ls /cache"), &[]);
     assert!(said.contains(" h\n") && !said.contains(" own\n"), "{said}");
+    // Its own owner and mode come with it.
+    b.built(&of_nobody("true"), &[]);
+    b.own.run(&["builder", "cache", "export", "-o", archive, "/own/"]).ok();
+    other.own.run(&["builder", "cache", "import", "-i", archive, "/own"]).ok();
+    let said = other.built(&of_nobody("stat -c '%a %u' /own"), &[]);
+    assert!(said.contains(" 700 77\n"), "{said}");
+    // One name for several is refused.
+    b.built(&of_nobody("echo"), &["--build-arg", "BUILDKIT_CACHE_MOUNT_NS=n"]);
+    b.own.run(&["builder", "cache", "export", "/own"]).refused(1, &["several caches are called /own"]);
     other.is_tidy();
 }
 

@@ -56,6 +56,34 @@ fn during_a_pull() {
 }
 
 #[test]
+fn a_stage_that_cannot_report_says_why() {
+    let Some(t) = Test::start() else { return };
+    let root = t.dir("small-root");
+    let small = Small::mount(&root, "60m");
+    let mut own = OwnRoots::new(&t, "small", &t.suite.registry);
+    own.root.clone_from(&root);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    let context = t.dir("context");
+    let big = "v".repeat(900_000);
+    let stage = |name: &str| format!("FROM {BUSYBOX} AS {name}\nENV A={big} B={big}\n");
+    let text = format!(
+        "{}{}FROM scratch\nCOPY --from=one /bin /a\nCOPY --from=two /bin /b\n",
+        stage("one"),
+        stage("two")
+    );
+    std::fs::write(context.join("Dockerfile"), text).unwrap();
+    let used = || {
+        let stat = rustix::fs::statvfs(&root).unwrap();
+        (stat.f_blocks - stat.f_bfree) * stat.f_frsize
+    };
+    small.resize(&format!("{}k", used() / 1024 + 400));
+    own.run(&["build", "-q", context.to_str().unwrap()])
+        .refused(1, &["could not report: ", "No space left on device"]);
+    small.resize("600m");
+    own.run(&["build", "-q", context.to_str().unwrap()]).ok();
+}
+
+#[test]
 fn a_container_fills_it_and_can_be_removed() {
     let Some(t) = Test::start() else { return };
     let root = t.dir("full-root");

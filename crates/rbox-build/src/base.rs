@@ -13,6 +13,16 @@ use crate::error::BuildError;
 use crate::progress::BuildEvent;
 use crate::stage::Stage;
 
+/// What FROM stands on.
+pub(crate) enum Base {
+    /// Another stage, by its number.
+    Stage(usize),
+    /// Nothing.
+    Scratch(Option<Platform>),
+    /// An image, by the name it has in the file.
+    Image(String, Option<Platform>),
+}
+
 impl Builder<'_> {
     /// A stage with all its steps carried out.
     pub(crate) fn stage(&mut self, number: usize) -> Result<Rc<Stage>, BuildError> {
@@ -23,11 +33,12 @@ impl Builder<'_> {
             return Err(BuildError::Internal(format!("there is no stage {number}")));
         };
         let name = planned.name.clone().unwrap_or_else(|| format!("stage-{number}"));
-        if let Some(NamedContext::Image(image)) = self.request.contexts.get(&name).cloned() {
+        if let Some(image) = self.image_instead(number).map(str::to_owned) {
             let stage = Rc::new(self.image_stage(&image, None)?);
             return Ok(self.keep(number, stage));
         }
-        let mut stage = self.base(number, &planned).map_err(|error| error.at(planned.lines))?;
+        let base = self.base_of(number, &planned).map_err(|error| error.at(planned.lines))?;
+        let mut stage = self.begun(&base).map_err(|error| error.at(planned.lines))?;
         stage.no_cache = self.request.no_cache
             || self.request.no_cache_stages.iter().any(|one| *one == name || one.is_empty());
         stage.number = number;
@@ -36,8 +47,8 @@ impl Builder<'_> {
         let triggers = triggers(&mut stage, planned.lines)?;
         stage.steps = usize::from(stage.steps > 0)
             + triggers.iter().chain(&planned.instructions).filter(|one| makes_layer(one)).count();
-        if stage.steps > 0 && self.has_base_image(number) {
-            self.tell_base(&mut stage, &planned.base.0);
+        if let (1.., Base::Image(name, _)) = (stage.steps, &base) {
+            self.tell_base(&mut stage, name);
         }
         // Before `--until` nothing is left out, from its line on everything is.
         let own = match self.request.until.and_then(|until| self.place_of(until.line)) {
@@ -60,15 +71,19 @@ impl Builder<'_> {
         stage
     }
 
-    /// The stage that FROM stands on, or the image.
-    fn base(&mut self, number: usize, planned: &crate::dockerfile::Stage) -> Result<Stage, BuildError> {
-        let name = self.lexer.word(&planned.base.0, &self.global_args)?.text;
+    /// What FROM of a stage means.
+    pub(crate) fn base_of(
+        &self,
+        number: usize,
+        planned: &crate::dockerfile::Stage,
+    ) -> Result<Base, BuildError> {
+        let name = self.words.word(&planned.base.0, &self.global_args)?;
         if name.is_empty() {
             return Err(BuildError::Invalid(format!("base name ({}) should not be blank", planned.base.0)));
         }
         let platform = match &planned.platform {
             Some(word) => {
-                let text = self.lexer.word(&word.0, &self.global_args)?.text;
+                let text = self.words.word(&word.0, &self.global_args)?;
                 if text.is_empty() {
                     return Err(BuildError::Invalid(format!("empty platform value from expression {word}")));
                 }
@@ -78,30 +93,69 @@ impl Builder<'_> {
             }
             None => None,
         };
-        if let Some(before) = self.base_stage(number, &name) {
-            let base = self.stage(before)?;
-            return Ok(Stage { has_cmd: false, steps: 0, step: 0, ..(*base).clone() });
-        }
-        if name == "scratch" {
-            return Ok(Stage::empty(platform.unwrap_or_else(|| self.platform.clone())));
-        }
-        let mut stage = self.image_stage(&name, platform)?;
-        stage.steps = 1;
-        Ok(stage)
+        Ok(match self.file.base_stage(number, &name) {
+            Some(before) => Base::Stage(before),
+            None if name == "scratch" => Base::Scratch(platform),
+            None => Base::Image(name, platform),
+        })
     }
 
-    /// The stage before this one that FROM means by a name.
-    pub(crate) fn base_stage(&self, number: usize, name: &str) -> Option<usize> {
-        let lower = name.to_lowercase();
-        self.file.stages.iter().take(number).rposition(|stage| stage.name.as_ref() == Some(&lower))
+    /// A stage that stands on this, before its first step.
+    fn begun(&mut self, base: &Base) -> Result<Stage, BuildError> {
+        Ok(match base {
+            Base::Stage(before) => {
+                let base = self.stage(*before)?;
+                Stage { has_cmd: false, steps: 0, step: 0, ..(*base).clone() }
+            }
+            Base::Scratch(platform) => {
+                Stage::empty(platform.clone().unwrap_or_else(|| self.platform.clone()))
+            }
+            Base::Image(name, platform) => {
+                let stage = self.image_stage(name, platform.clone())?;
+                Stage { steps: 1, ..stage }
+            }
+        })
     }
 
-    /// Whether FROM names an image.
-    fn has_base_image(&self, number: usize) -> bool {
-        let Some(planned) = self.file.stages.get(number) else { return false };
-        let name =
-            self.lexer.word(&planned.base.0, &self.global_args).map(|word| word.text).unwrap_or_default();
-        name != "scratch" && self.base_stage(number, &name).is_none()
+    /// What ONBUILD of a base wants of those who stand on it; of an image, as far as it was looked for already.
+    pub(crate) fn triggers_of(&self, base: &Base) -> Vec<String> {
+        let of_image = |name: &str, platform: &Option<Platform>| {
+            let known = self.base_images.get(&self.known_as(name, platform.clone()));
+            known.map(|stage| stage.image.config.on_build.clone()).unwrap_or_default()
+        };
+        let before = match base {
+            Base::Scratch(_) => return Vec::new(),
+            Base::Image(name, platform) => return of_image(name, platform),
+            Base::Stage(before) => *before,
+        };
+        if let Some(image) = self.image_instead(before) {
+            return of_image(image, &None);
+        }
+        let instructions = self.file.stages.get(before).map(|stage| stage.instructions.as_slice());
+        let trigger = |instruction: &Instruction| match &instruction.kind {
+            InstructionKind::Onbuild(onbuild) => Some(onbuild.trigger.clone()),
+            _ => None,
+        };
+        instructions.unwrap_or_default().iter().filter_map(trigger).collect()
+    }
+
+    /// The image that `--build-context` has in place of a stage.
+    pub(crate) fn image_instead(&self, number: usize) -> Option<&str> {
+        let stage = self.file.stages.get(number)?;
+        let name = stage.name.clone().unwrap_or_else(|| format!("stage-{number}"));
+        match self.request.contexts.get(&name) {
+            Some(NamedContext::Image(image)) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// What an image is known by once it was looked for.
+    fn known_as(&self, name: &str, platform: Option<Platform>) -> (String, Option<Platform>) {
+        let name = match self.request.contexts.get(name) {
+            Some(NamedContext::Image(other)) => other.clone(),
+            _ => name.to_owned(),
+        };
+        (name, platform.or_else(|| self.request.platform.clone()))
     }
 
     /// An image as a stage without steps.
@@ -110,12 +164,8 @@ impl Builder<'_> {
         name: &str,
         platform: Option<Platform>,
     ) -> Result<Stage, BuildError> {
-        let name = match self.request.contexts.get(name) {
-            Some(NamedContext::Image(other)) => other.clone(),
-            _ => name.to_owned(),
-        };
-        let wanted = platform.or_else(|| self.request.platform.clone());
-        let known_as = (name.clone(), wanted.clone());
+        let known_as = self.known_as(name, platform);
+        let (name, wanted) = known_as.clone();
         if let Some(stage) = self.base_images.get(&known_as) {
             return Ok(stage.clone());
         }
@@ -131,8 +181,7 @@ impl Builder<'_> {
     }
 
     fn tell_base(&mut self, stage: &mut Stage, name: &str) {
-        let name = self.lexer.word(name, &self.global_args).map(|word| word.text).unwrap_or_default();
-        let label = stage.label(&format!("FROM {}", full_name(&name)));
+        let label = stage.label(&format!("FROM {}", full_name(name)));
         let number = self.begin(&label);
         self.event(BuildEvent::Cached { number });
     }

@@ -37,7 +37,7 @@ pub fn build(
     let mut builder = Builder::new(engine, request, progress, &images, &transaction)?;
     let built = builder.build();
     let has_made_layers = builder.has_made_layers;
-    builder.end();
+    builder.end(built.is_ok() && request.until.is_none());
     drop(transaction);
     if has_made_layers {
         // What builds left that were killed.

@@ -1,6 +1,6 @@
 //! A build that is under way: what all its steps share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
@@ -13,7 +13,8 @@ use crate::cache::{KnownFiles, Last, StepCache};
 use crate::context::{OpenContext, Work};
 use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
 use crate::error::BuildError;
-use crate::expand::Lexer;
+use crate::expand::Words;
+use crate::predefined;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::BuildRequest;
 use crate::stage::Stage;
@@ -24,7 +25,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) engine: &'b Engine,
     pub(crate) request: &'b BuildRequest,
     pub(crate) file: Dockerfile,
-    pub(crate) lexer: Lexer,
+    /// Expands words.
+    pub(crate) words: Words,
     pub(crate) transaction: &'b Transaction<'b>,
     pub(crate) cache: StepCache,
     pub(crate) context: Rc<OpenContext>,
@@ -45,8 +47,6 @@ pub(crate) struct Builder<'b> {
     pub(crate) work: Work,
     /// Where secrets are, once there are some: in memory.
     pub(crate) secrets: Option<Work>,
-    /// Bytes that words have come to so far.
-    pub(crate) expanded: Cell<usize>,
     pub(crate) progress: &'b mut dyn BuildProgress,
     pub(crate) number: Number,
     /// What a RUN was that failed, if the user wants a shell there.
@@ -85,7 +85,7 @@ impl<'b> Builder<'b> {
         let mut builder = Self {
             engine,
             request,
-            lexer: Lexer::new(file.escape),
+            words: Words::new(file.escape),
             file,
             transaction,
             cache: StepCache::open(&dir, images.clone())?,
@@ -100,7 +100,6 @@ impl<'b> Builder<'b> {
             trees: HashMap::new(),
             work,
             secrets: None,
-            expanded: Cell::new(0),
             progress,
             number: 0,
             failed_step: None,
@@ -114,26 +113,9 @@ impl<'b> Builder<'b> {
 
     /// The platforms' ARGs, and those before the first FROM.
     fn read_global_args(&mut self) -> Result<(), BuildError> {
-        let (target, host) = (self.platform.clone(), Platform::host());
-        for (prefix, platform) in [("BUILD", &host), ("TARGET", &target)] {
-            let variant = platform.variant.clone().unwrap_or_default();
-            for (name, value) in [
-                ("PLATFORM", platform.to_string()),
-                ("OS", platform.os.clone()),
-                ("OSVERSION", String::new()),
-                ("ARCH", platform.architecture.clone()),
-                ("VARIANT", variant),
-            ] {
-                self.global_args.push((format!("{prefix}{name}"), value));
-            }
-        }
-        let stage = self.request.target.clone().unwrap_or_else(|| "default".to_owned());
-        self.global_args.push(("TARGETSTAGE".to_owned(), stage));
-        for (name, value) in &mut self.global_args {
-            if let Some(given) = self.request.build_args.get(name) {
-                value.clone_from(given);
-            }
-        }
+        let stage = self.request.target.as_deref().unwrap_or("default");
+        self.global_args =
+            predefined::arguments(&Platform::host(), &self.platform, stage, &self.request.build_args);
         for instruction in self.file.args.clone() {
             let InstructionKind::Arg(definitions) = instruction.kind else { continue };
             for definition in definitions {
@@ -143,8 +125,8 @@ impl<'b> Builder<'b> {
                         Some(given.clone())
                     }
                     (None, Some(default)) => {
-                        let expanded = self.lexer.word(&default.0, &self.global_args);
-                        Some(expanded.map_err(|error| BuildError::from(error).at(instruction.lines))?.text)
+                        let expanded = self.words.word(&default.0, &self.global_args);
+                        Some(expanded.map_err(|error| BuildError::from(error).at(instruction.lines))?)
                     }
                     (None, None) => None,
                 };
@@ -172,9 +154,7 @@ impl<'b> Builder<'b> {
 
     /// The number of the stage of this name or number. The last one of a name counts.
     pub(crate) fn stage_named(&self, name: &str) -> Option<usize> {
-        let lower = name.to_lowercase();
-        let by_name = self.file.stages.iter().rposition(|stage| stage.name.as_ref() == Some(&lower));
-        by_name.or_else(|| name.parse().ok().filter(|number| *number < self.file.stages.len()))
+        self.file.stage_named(name)
     }
 
     /// The stage and the instruction that a line of the file belongs to: the one that is at it, or the next one.
@@ -216,10 +196,10 @@ impl<'b> Builder<'b> {
         self.progress.event(BuildEvent::Done { number, took: begun.elapsed() });
     }
 
-    /// Writes down what the next build can use, also when this one failed.
-    pub(crate) fn end(self) {
+    /// Writes down what the next build can use, also when this one failed: then it is not whole.
+    pub(crate) fn end(self, is_whole: bool) {
         self.known.into_inner().save(&self.work);
-        self.last.save(&self.work);
+        self.last.save(&self.work, is_whole);
     }
 }
 

@@ -15,6 +15,7 @@ mod export;
 pub mod ignore;
 mod image;
 pub mod outline;
+mod predefined;
 mod progress;
 mod request;
 mod stage;

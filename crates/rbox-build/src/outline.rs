@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use rbox_spec::Platform;
 use serde::Serialize;
 
 use crate::dockerfile::{ArgDefinition, Dockerfile, Instruction, InstructionKind, MountKind, Stage};
 use crate::error::BuildError;
-use crate::expand::Lexer;
+use crate::expand::Words;
+use crate::predefined;
 use crate::request::BuildRequest;
 
 /// A stage that can be built.
@@ -101,12 +103,13 @@ pub fn targets(request: &BuildRequest) -> Result<Vec<Target>, BuildError> {
 /// The file is no Dockerfile, there is no such target, or words cannot be expanded.
 pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
     let file = Dockerfile::parse(&request.file)?;
-    let lexer = Lexer::new(file.escape);
-    let mut reader = Reader { request, file: &file, lexer: &lexer, outline: Outline::default() };
+    let words = Words::new(file.escape);
+    let mut reader = Reader { request, file: &file, words: &words, outline: Outline::default() };
     let global = reader.global_args()?;
     let target = match &request.target {
         Some(name) => reader
-            .stage_named(name, file.stages.len())
+            .file
+            .stage_named(name)
             .ok_or_else(|| BuildError::Invalid(format!("target stage {name:?} could not be found")))?,
         None => file.stages.len().saturating_sub(1),
     };
@@ -133,23 +136,24 @@ pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
 struct Reader<'a> {
     request: &'a BuildRequest,
     file: &'a Dockerfile,
-    lexer: &'a Lexer,
+    words: &'a Words,
     outline: Outline,
 }
 
 type Variables = Vec<(String, String)>;
 
 impl Reader<'_> {
-    fn stage_named(&self, name: &str, before: usize) -> Option<usize> {
-        let lower = name.to_lowercase();
-        let by_name =
-            self.file.stages.iter().take(before).rposition(|stage| stage.name.as_ref() == Some(&lower));
-        by_name.or_else(|| name.parse().ok().filter(|number| *number < before))
+    /// The stage that `--from` means; one that comes later is an error of the build.
+    fn read_by(&self, number: usize, from: &str) -> Option<usize> {
+        self.file.stage_named(from).filter(|before| *before < number)
     }
 
     /// The ARGs before the first FROM; those that any FROM names are told.
     fn global_args(&mut self) -> Result<Variables, BuildError> {
-        let mut all = Variables::new();
+        let host = Platform::host();
+        let target = self.request.platform.as_ref().unwrap_or(&host);
+        let stage = self.request.target.as_deref().unwrap_or("default");
+        let mut all = predefined::arguments(&host, target, stage, &self.request.build_args);
         for instruction in &self.file.args {
             let InstructionKind::Arg(definitions) = &instruction.kind else { continue };
             for definition in definitions {
@@ -169,7 +173,7 @@ impl Reader<'_> {
             return Ok(Some(given.clone()));
         }
         let Some(default) = &definition.default else { return Ok(None) };
-        Ok(Some(self.lexer.word(&default.0, env)?.text))
+        Ok(Some(self.words.word(&default.0, env)?))
     }
 
     fn tell(&mut self, definition: &ArgDefinition, instruction: &Instruction, value: Option<String>) {
@@ -188,8 +192,8 @@ impl Reader<'_> {
     fn stage(&mut self, number: usize, global: &Variables) -> Result<Vec<usize>, BuildError> {
         let file = self.file;
         let Some(stage) = file.stages.get(number) else { return Ok(Vec::new()) };
-        let base = self.lexer.word(&stage.base.0, global)?.text;
-        let mut needs: Vec<usize> = self.stage_named(&base, number).into_iter().collect();
+        let base = self.words.word(&stage.base.0, global)?;
+        let mut needs: Vec<usize> = self.file.base_stage(number, &base).into_iter().collect();
         let mut env = Variables::new();
         for (place, instruction) in stage.instructions.iter().enumerate() {
             let rest = stage.instructions.get(place + 1..).unwrap_or_default();
@@ -209,20 +213,20 @@ impl Reader<'_> {
                     let set: Result<Variables, BuildError> = pairs
                         .iter()
                         .map(|pair| {
-                            let word = |text: &str| self.lexer.word(text, &env).map(|word| word.text);
+                            let word = |text: &str| self.words.word(text, &env);
                             Ok((word(&pair.key.0)?, word(&pair.value.0)?))
                         })
                         .collect();
                     env.extend(set?);
                 }
                 InstructionKind::Copy(copy) => {
-                    needs.extend(copy.from.as_ref().and_then(|from| self.stage_named(from, number)));
+                    needs.extend(copy.from.as_ref().and_then(|from| self.read_by(number, from)));
                 }
                 InstructionKind::Run(run) => {
                     for flag in &run.mounts {
-                        let expand = |text: &str| self.lexer.word(text, &env).map(|word| word.text);
+                        let expand = |text: &str| self.words.word(text, &env);
                         let mount = flag.mount(expand)?;
-                        needs.extend(self.stage_named(&mount.from, number));
+                        needs.extend(self.read_by(number, &mount.from));
                         let need = |usual: &str| OutlineNeed {
                             name: if mount.id.is_empty() { usual.to_owned() } else { mount.id.clone() },
                             required: mount.required,

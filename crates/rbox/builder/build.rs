@@ -5,8 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use rbox_build::{BuildError, BuildRequest, OnError, Output, Reasons, Until};
+use rbox_engine::image::Image;
 
 use crate::builder::call::{Call, show_outline, show_targets};
 use crate::builder::elsewhere::Elsewhere;
@@ -21,6 +22,26 @@ use crate::image::progress::{Out, Progress};
 use crate::output::escape;
 use crate::output::lines::say;
 use crate::output::table::write_all;
+
+/// What `--on-error` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum WhenFails {
+    #[default]
+    End,
+    Shell,
+}
+
+/// What `--progress` says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum How {
+    #[default]
+    Auto,
+    Plain,
+    Tty,
+    Quiet,
+    #[value(name = "rawjson")]
+    RawJson,
+}
 
 /// Build an image from a Dockerfile
 #[derive(Debug, Parser)]
@@ -66,9 +87,10 @@ pub(crate) struct Build {
     #[arg(long, value_name = "FILE")]
     iidfile: Option<String>,
     /// What is done when a RUN fails: the build ends, or a shell is opened in it as it was, and then the build ends
-    #[arg(long, value_name = "WHAT", value_parser = ["end", "shell"], default_value = "end")]
-    on_error: String,
-    /// Stop before this line of the Dockerfile, with a shell there; with --tag or --output, with what there is by then
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t)]
+    on_error: WhenFails,
+    /// Stop before this line of the Dockerfile, with a shell there; with --tag or --output, with what there is by then. Not with --target: the line
+    /// says which stage it is
     #[arg(long, value_name = "LINE")]
     until: Option<usize>,
     /// Write what the build came to, as JSON, to this file
@@ -82,8 +104,8 @@ pub(crate) struct Build {
     #[arg(short, long)]
     quiet: bool,
     /// How it is shown: auto, plain, quiet, or rawjson: a line of JSON for each event (tty is taken as plain)
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = ["auto", "plain", "tty", "quiet", "rawjson"])]
-    progress: String,
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    progress: How,
     /// Push the image to its registry once it is built
     #[arg(long)]
     push: bool,
@@ -98,29 +120,38 @@ pub(crate) struct Build {
     force_rm: bool,
 }
 
-impl Execute for Build {
-    fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let outputs = Outputs::parse(&self.output)?;
-        let call = Call::parse(&self.call)?;
+impl Build {
+    /// What is asked for.
+    fn request(&self, global: &Global, outputs: &Outputs) -> anyhow::Result<BuildRequest> {
         let mut request = self.flags.request(&global.engine.build_dir())?;
-        request
-            .names
-            .extend(outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?);
+        let names = outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?;
+        request.names.extend(names);
         request.rewrite_timestamps = outputs.rewrite_timestamps;
         request.annotations = self.elsewhere.annotations()?;
         request.outputs.clone_from(&outputs.build);
-        let push = self.push || outputs.push;
-        if push && !request.outputs.contains(&Output::Store) {
+        if self.pushes(outputs) && !request.outputs.contains(&Output::Store) {
             request.outputs.insert(0, Output::Store);
         }
-        if self.on_error == "shell" {
+        if self.on_error == WhenFails::Shell {
             request.on_error = OnError::Shell;
+        }
+        if self.explain {
+            request.reasons = Reasons::All;
         }
         request.until =
             self.until.map(|line| Until { line, shell: request.names.is_empty() && self.output.is_empty() });
-        let wants_shell =
-            request.on_error == OnError::Shell || request.until.is_some_and(|until| until.shell);
-        if wants_shell && self.progress == "rawjson" {
+        Ok(request)
+    }
+
+    fn pushes(&self, outputs: &Outputs) -> bool {
+        self.push || outputs.push
+    }
+
+    /// Refuses what cannot be together in a build.
+    fn check_pairs(&self, request: &BuildRequest, outputs: &Outputs) -> anyhow::Result<()> {
+        let stops_in_shell = request.until.is_some_and(|until| until.shell);
+        let wants_shell = request.on_error == OnError::Shell || stops_in_shell;
+        if wants_shell && self.progress == How::RawJson {
             return Err(bad_input("a shell and --progress rawjson do not go together"));
         }
         if wants_shell && self.flags.reads_standard_input() {
@@ -128,26 +159,61 @@ impl Execute for Build {
                 "a shell needs standard input, which the context or the Dockerfile is read from",
             ));
         }
-        if push && request.names.is_empty() {
+        if stops_in_shell && (self.iidfile.is_some() || self.metadata_file.is_some()) {
+            return Err(bad_input(
+                "--until opens a shell and makes no image for --iidfile and --metadata-file: give --tag as well",
+            ));
+        }
+        if request.until.is_some() && request.target.is_some() {
+            return Err(bad_input(
+                "--until and --target do not go together: the line says which stage is built",
+            ));
+        }
+        if self.pushes(outputs) && request.names.is_empty() {
             return Err(bad_input("tag is needed when pushing to registry"));
         }
+        Ok(())
+    }
+
+    /// What the image is called, and what the build came to, in files.
+    fn write_files(&self, request: &BuildRequest, image: &Image) -> anyhow::Result<()> {
+        if let Some(file) = &self.iidfile {
+            write(file, &image.id.to_string())?;
+        }
+        let Some(file) = &self.metadata_file else { return Ok(()) };
+        let mut told = serde_json::json!({
+            "containerimage.config.digest": image.id.to_string(),
+            "containerimage.digest": image.manifest_digest.to_string(),
+        });
+        let names: Vec<String> = request.names.iter().map(rbox_engine::spec::Reference::full).collect();
+        if !names.is_empty()
+            && let Some(fields) = told.as_object_mut()
+        {
+            fields.insert("image.name".to_owned(), names.join(",").into());
+        }
+        write(file, &format!("{}\n", serde_json::to_string_pretty(&told)?))
+    }
+}
+
+impl Execute for Build {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let outputs = Outputs::parse(&self.output)?;
+        let (call, is_json) = Call::parse(&self.call, self.check)?;
+        let request = self.request(global, &outputs)?;
         match call {
-            (Call::Outline, is_json) => return show_outline(&request, is_json),
-            (Call::Targets, is_json) => return show_targets(&request, is_json),
-            (what, _) if self.check || what == Call::Check => return check(&request),
-            _ => {}
+            Call::Outline => return show_outline(&request, is_json),
+            Call::Targets => return show_targets(&request, is_json),
+            Call::Check => return check(&request),
+            Call::Build => self.check_pairs(&request, &outputs)?,
         }
-        if self.explain {
-            request.reasons = Reasons::All;
-        }
-        let quiet = self.quiet || self.progress == "quiet";
-        let is_raw = self.progress == "rawjson";
+        let quiet = self.quiet || self.progress == How::Quiet;
+        let is_raw = self.progress == How::RawJson;
         let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet || is_raw)));
         for warning in self.elsewhere.warnings()? {
             write_all(&mut std::io::stderr(), &format!("WARNING: {warning}\n"))?;
         }
         let mut plain = Plain::new(quiet);
-        let built = if self.progress == "rawjson" && !self.quiet {
+        let built = if is_raw && !self.quiet {
             rbox_build::build(&engine, &request, &mut RawJson::default())
         } else {
             rbox_build::build(&engine, &request, &mut plain)
@@ -160,28 +226,13 @@ impl Execute for Build {
         let Some(image) = built.image else { return Ok(0) };
         let id = image.id.to_string();
         outputs.save(&global.engine, &id, &request.names)?;
-        if let Some(file) = &self.iidfile {
-            write(file, &id)?;
-        }
-        if let Some(file) = &self.metadata_file {
-            let names: Vec<String> = request.names.iter().map(rbox_engine::spec::Reference::full).collect();
-            let mut told = serde_json::json!({
-                "containerimage.config.digest": id,
-                "containerimage.digest": image.manifest_digest.to_string(),
-            });
-            if !names.is_empty()
-                && let Some(fields) = told.as_object_mut()
-            {
-                fields.insert("image.name".to_owned(), names.join(",").into());
-            }
-            write(file, &format!("{}\n", serde_json::to_string_pretty(&told)?))?;
-        }
+        self.write_files(&request, &image)?;
         let is_taken = outputs.archives.iter().any(|(path, _)| path.is_none())
             || request.outputs.contains(&Output::Stdout);
         if quiet && !is_taken {
             say(&id)?;
         }
-        if push {
+        if self.pushes(&outputs) {
             for name in &request.names {
                 engine.push(name, &rbox_engine::image::PushOptions::default())?;
             }

@@ -20,8 +20,8 @@ pub(crate) enum Call {
 }
 
 impl Call {
-    /// Reads `WHAT[,format=json]`: what, and whether it is wanted as JSON.
-    pub(crate) fn parse(text: &str) -> anyhow::Result<(Self, bool)> {
+    /// Reads `WHAT[,format=json]`: what, and whether it is wanted as JSON. `check`: `--check` was given too.
+    pub(crate) fn parse(text: &str, check: bool) -> anyhow::Result<(Self, bool)> {
         let (what, format) = match text.split_once(',') {
             Some((what, format)) => (what, Some(format)),
             None => (text, None),
@@ -31,14 +31,26 @@ impl Call {
             Some("format=json") => true,
             Some(other) => return Err(bad_input(format!("invalid --call {text:?}: {other} is no format"))),
         };
+        let what = match what {
+            "build" | "" if check => Self::Check,
+            "build" | "" => Self::Build,
+            "check" | "lint" => Self::Check,
+            "outline" => Self::Outline,
+            "targets" => Self::Targets,
+            other => {
+                return Err(bad_input(format!(
+                    "invalid --call {other:?}: it is one of build, check, outline and targets"
+                )));
+            }
+        };
         match what {
-            "build" | "" => Ok((Self::Build, is_json)),
-            "check" | "lint" => Ok((Self::Check, is_json)),
-            "outline" => Ok((Self::Outline, is_json)),
-            "targets" => Ok((Self::Targets, is_json)),
-            other => Err(bad_input(format!(
-                "invalid --call {other:?}: it is one of build, check, outline and targets"
-            ))),
+            Self::Outline | Self::Targets if check => {
+                Err(bad_input(format!("--check and --call {text} do not go together: give one of them")))
+            }
+            Self::Build | Self::Check if is_json => {
+                Err(bad_input(format!("invalid --call {text:?}: only outline and targets are told as JSON")))
+            }
+            what => Ok((what, is_json)),
         }
     }
 }
@@ -102,21 +114,34 @@ fn text_of(outline: &Outline) -> String {
 fn columns(headings: &[&str], rows: Vec<Vec<String>>, gap: usize) -> String {
     let mut all = vec![headings.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>()];
     all.extend(rows);
-    let width = |column: usize| {
-        all.iter().filter_map(|row| row.get(column)).map(|text| text.chars().count()).max().unwrap_or(0) + gap
-    };
+    let mut widths = vec![0; headings.len()];
+    for row in &mut all {
+        for (cell, width) in row.iter_mut().zip(&mut widths) {
+            *cell = clip(&escape::text(cell));
+            *width = cell.chars().count().max(*width);
+        }
+    }
     let mut text = String::new();
     for row in &all {
-        for (column, cell) in row.iter().enumerate() {
-            let cell = escape::text(cell);
+        for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
+            text.push_str(cell);
             if column + 1 == row.len() {
-                let _ = writeln!(text, "{cell}");
+                text.push('\n');
             } else {
-                let _ = write!(text, "{cell:0$}", width(column));
+                text.extend(std::iter::repeat_n(' ', width + gap - cell.chars().count()));
             }
         }
     }
     text
+}
+
+/// The beginning of a long text: JSON has all of it.
+fn clip(text: &str) -> String {
+    const MOST: usize = 80;
+    if text.chars().count() <= MOST {
+        return text.to_owned();
+    }
+    text.chars().take(MOST - 1).chain(['…']).collect()
 }
 
 fn show(text: &str) -> anyhow::Result<u8> {
@@ -126,4 +151,29 @@ fn show(text: &str) -> anyhow::Result<u8> {
 
 fn show_json(value: &impl Serialize) -> anyhow::Result<u8> {
     show(&format!("{}\n", serde_json::to_string_pretty(value)?))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_what_is_in_them_within_bounds() {
+        let row = |cells: [&str; 3]| cells.map(str::to_owned).to_vec();
+        let rows = vec![row(["a", "ü\t", "x"]), row(["long", "", "y"])];
+        assert_eq!(columns(&["N", "V", "D"], rows, 2), "N     V    D\na     ü\\t  x\nlong       y\n");
+        let long = "v".repeat(70_000);
+        let told = columns(&["N", "V", "D"], vec![row(["a", &long, "x"])], 2);
+        assert!(told.len() < 400 && told.contains("vv…  x\n"), "{told}");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused() {
+        for (text, check) in [("check,format=json", false), ("build,format=json", false), ("outline", true)] {
+            Call::parse(text, check).unwrap_err();
+        }
+        assert!(matches!(Call::parse("build", true), Ok((Call::Check, false))));
+        assert!(matches!(Call::parse("check", true), Ok((Call::Check, false))));
+    }
 }

@@ -6,6 +6,7 @@ pub(crate) mod call;
 pub(crate) mod carried;
 pub(crate) mod elsewhere;
 mod flags;
+mod held;
 pub(crate) mod output;
 mod plain;
 mod rawjson;

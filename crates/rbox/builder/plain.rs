@@ -1,6 +1,6 @@
 //! A build as lines: `#N …`, as BuildKit's plain progress has them.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use rbox_build::{BuildEvent, BuildProgress, Number, Seat};
 
+use crate::builder::held::Held;
 use crate::command::error::message;
 use crate::output::escape;
 use crate::output::table::write_all;
@@ -24,8 +25,8 @@ pub(crate) struct Plain {
     /// When that step said something last.
     spoke: Option<Instant>,
     /// Lines of other steps that go on beside it.
-    held: BTreeMap<Number, Vec<String>>,
-    /// The step that failed, for the end.
+    held: Held,
+    /// The step that failed first, for the end.
     pub(crate) failed: Option<Failed>,
 }
 
@@ -52,6 +53,8 @@ pub(crate) struct Failed {
 
 /// How long a step is silent before another one that goes on beside it is shown.
 const SILENCE: Duration = Duration::from_millis(500);
+/// A line that is longer is shown as several.
+const LONGEST: usize = 64 << 10;
 /// How many of its last lines are shown again when a step fails.
 const TAIL: usize = 10;
 
@@ -70,13 +73,11 @@ impl Plain {
         if self.quiet {
             return;
         }
-        if self.last != number && self.is_speaking() {
-            self.held.entry(number).or_default().push(text.to_owned());
-            return;
+        self.held.put(number, text);
+        if self.last == number || !self.is_speaking() || self.held.is_full() {
+            let lines = self.held.take(number);
+            self.write(number, &lines);
         }
-        let mut lines = self.held.remove(&number).unwrap_or_default();
-        lines.push(text.to_owned());
-        self.write(number, &lines);
     }
 
     /// Whether the step of the last lines goes on and has said something right before.
@@ -88,7 +89,7 @@ impl Plain {
     /// Shows what was held back, as far as it is its turn.
     fn release(&mut self) {
         while !self.is_speaking()
-            && let Some((number, lines)) = self.held.pop_first()
+            && let Some((number, lines)) = self.held.take_first()
         {
             self.write(number, &lines);
         }
@@ -96,7 +97,7 @@ impl Plain {
 
     /// Shows all that was held back: the build is over.
     pub(crate) fn finish(&mut self) {
-        while let Some((number, lines)) = self.held.pop_first() {
+        while let Some((number, lines)) = self.held.take_first() {
             self.write(number, &lines);
         }
     }
@@ -141,12 +142,14 @@ impl Plain {
     fn output(&mut self, number: Number, bytes: &[u8]) {
         let Some(shown) = self.steps.get_mut(&number) else { return };
         shown.line.extend_from_slice(bytes);
-        let mut lines = Vec::new();
-        while let Some(end) = shown.line.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = shown.line.drain(..=end).collect();
-            lines.push(text_of(&line));
+        let end = shown.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        let rest = shown.line.split_off(end);
+        let whole = std::mem::replace(&mut shown.line, rest);
+        let is_long = shown.line.len() > LONGEST;
+        self.lines(number, whole.split_inclusive(|byte| *byte == b'\n').map(text_of).collect());
+        if is_long {
+            self.flush(number);
         }
-        self.lines(number, lines);
     }
 
     fn lines(&mut self, number: Number, lines: Vec<String>) {
@@ -203,7 +206,7 @@ impl BuildProgress for Plain {
             }
             BuildEvent::Failed { number, why } => {
                 self.end(number, &format!("ERROR: {why}"));
-                if let Some(shown) = self.steps.get_mut(&number) {
+                if let (Some(shown), None) = (self.steps.get_mut(&number), &self.failed) {
                     let tail = std::mem::take(&mut shown.tail);
                     self.failed = Some(Failed { name: shown.name.clone(), tail });
                 }

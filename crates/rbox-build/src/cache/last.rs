@@ -17,7 +17,50 @@ pub(crate) struct StepTrace {
     /// The parts of its key.
     pub(crate) parts: Vec<(Part, String)>,
     /// What it read, by path.
+    #[serde(with = "by_path")]
     pub(crate) files: BTreeMap<PathBuf, Digest>,
+}
+
+/// Digests by path as a list: a name in a document has to be text, that of a file is bytes.
+mod by_path {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+    use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
+    use std::path::PathBuf;
+
+    use rbox_spec::Digest;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(untagged)]
+    enum Name {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    pub(super) fn serialize<S: Serializer>(
+        files: &BTreeMap<PathBuf, Digest>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        to.collect_seq(files.iter().map(|(path, digest)| {
+            let name = path.to_str().map_or_else(
+                || Name::Bytes(path.as_os_str().as_bytes().to_vec()),
+                |text| Name::Text(text.to_owned()),
+            );
+            (name, digest)
+        }))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<BTreeMap<PathBuf, Digest>, D::Error> {
+        let all = Vec::<(Name, Digest)>::deserialize(from)?;
+        let path = |name| match name {
+            Name::Text(text) => PathBuf::from(text),
+            Name::Bytes(bytes) => PathBuf::from(OsString::from_vec(bytes)),
+        };
+        Ok(all.into_iter().map(|(name, digest)| (path(name), digest)).collect())
+    }
 }
 
 /// The steps of a build, by stage and number.
@@ -52,6 +95,11 @@ impl Last {
     /// Notes what a step is made of now.
     pub(crate) fn note(&mut self, step: &str, trace: StepTrace) {
         self.now.steps.insert(step.to_owned(), trace);
+    }
+
+    /// The step failed: the next time it is compared with what it was before that.
+    pub(crate) fn forget(&mut self, step: &str) {
+        self.now.steps.remove(step);
     }
 
     /// What was noted so far, for another process.
@@ -114,8 +162,13 @@ impl Last {
         if all.is_empty() { self.why(step).into_iter().collect() } else { all }
     }
 
-    /// Keeps what was noted for the next time. Best effort: without it nothing can be said.
-    pub(crate) fn save(self, work: &Work) {
+    /// Keeps what was noted for the next time. `is_whole`: all steps were carried out; of others it stays what it was. Best effort: without
+    /// it nothing can be said.
+    pub(crate) fn save(mut self, work: &Work, is_whole: bool) {
+        if !is_whole {
+            self.before.steps.append(&mut self.now.steps);
+            self.now = self.before;
+        }
         let Ok(bytes) = encode(&self.now) else { return };
         let temporary = work.fresh();
         if own::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &self.path)).is_err() {
@@ -125,17 +178,17 @@ impl Last {
 }
 
 fn told(part: &Part, was: Option<&str>, is: Option<&str>, before: &StepTrace, now: &StepTrace) -> String {
-    let change = |kind: &str, name: &str| match (was, is) {
-        (None, _) => format!("{kind} {name} is new"),
-        (_, None) => format!("{kind} {name} is gone"),
-        (Some(was), Some(is)) => format!("{kind} {name}: {} → {}", clip(was), clip(is)),
+    let change = |what: &str| match (was, is) {
+        (None, _) => format!("{what} is new"),
+        (_, None) => format!("{what} is gone"),
+        (Some(was), Some(is)) => format!("{what}: {} → {}", clip(was), clip(is)),
     };
     match part {
         Part::Base => "what it stands on is different".to_owned(),
         Part::Instruction => "the instruction is different".to_owned(),
-        Part::Env(name) => change("ENV", name),
-        Part::Arg(name) => change("ARG", name),
-        Part::Other(name) => change(name, "").replace("  ", " ").replace(" :", ":"),
+        Part::Env(name) => change(&format!("ENV {name}")),
+        Part::Arg(name) => change(&format!("ARG {name}")),
+        Part::Other(name) => change(name),
         Part::Files(from) => files_changed(from, before, now),
     }
 }

@@ -17,13 +17,16 @@ mod carried;
 mod files;
 mod key;
 mod last;
+mod locked;
 mod prune;
 mod store;
 
-pub(crate) use carried::{clean_target, mount_dir};
+pub(crate) use carried::{cache_id, clean_target, mount_dir};
 pub use carried::{export_mount, import_mount};
 pub(crate) use files::{FileMarks, KnownFiles};
 pub(crate) use key::{Key, KeyBuilder, Part};
 pub(crate) use last::{Last, StepTrace};
+pub(crate) use locked::{STEP, lock_filled};
+pub(crate) use prune::remove_locks;
 pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};
 pub(crate) use store::{StepCache, StepResult};

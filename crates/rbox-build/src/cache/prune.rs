@@ -9,6 +9,7 @@ use rbox_spec::record::decode;
 use rbox_sys::lock::{self, How};
 use rbox_sys::own;
 
+use super::locked::lock_at;
 use super::store::StepResult;
 use crate::context::open_dir;
 use crate::error::{BuildError, io_error};
@@ -111,6 +112,9 @@ pub fn prune_cache(
         if entry.layer.is_some() {
             std::fs::remove_file(&entry.path).map_err(io_error("remove", &entry.path))?;
         } else {
+            // Held until it is gone: a build that begins now makes another one.
+            let open = || Ok(File::from(open_dir(&entry.path)?));
+            let Ok(Some(_lock)) = lock_at(&entry.path, &open, How::Exclusive, None) else { continue };
             pruned.freed += entry.size;
             rbox_sys::removal::remove_tree(&entry.path).map_err(io_error("remove", &entry.path))?;
         }
@@ -124,22 +128,28 @@ pub fn prune_cache(
     if kept.is_empty() {
         forget(build_dir);
     }
+    remove_locks(build_dir);
     if !gone.is_empty() {
         pruned.freed += images.sweep(std::time::Duration::ZERO)?;
     }
     Ok(pruned)
 }
 
-/// Takes away what is of use only with results of steps: what contexts and builds were like, and locks of builds that were killed.
-/// Best effort: a build that goes on writes it again.
+/// Takes away what is of use only with results of steps: what contexts and builds were like. Best effort: a build that goes on writes it
+/// again.
 fn forget(build_dir: &Path) {
     for path in ["last", "files"].iter().flat_map(|name| entries(&build_dir.join(name)).unwrap_or_default()) {
         let _ = std::fs::remove_file(path);
     }
-    for path in entries(&build_dir.join("steps")).unwrap_or_default() {
-        let is_lock = path.extension().is_some_and(|extension| extension == "lock");
-        let lock = File::open(&path).ok().filter(|_| is_lock);
-        if lock.is_some_and(|lock| lock::try_take(&lock, How::Exclusive).unwrap_or(false)) {
+}
+
+/// Takes away locks of steps that were killed. Best effort: they are in nobody's way.
+pub(crate) fn remove_locks(build_dir: &Path) {
+    let all = entries(&build_dir.join("steps")).unwrap_or_default();
+    for path in all.iter().filter(|path| path.extension().is_some_and(|extension| extension == "lock")) {
+        let open = || own::open_to_read(path).map_err(io_error("open", path));
+        // Held until it is gone: who waits for it looks again then.
+        if let Ok(Some(_lock)) = lock_at(path, &open, How::Exclusive, None) {
             let _ = std::fs::remove_file(path);
         }
     }

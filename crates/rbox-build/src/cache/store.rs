@@ -1,17 +1,17 @@
 //! Results of steps by their keys.
 
 use std::fs::File;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rbox_image::ImageStore;
 use rbox_spec::Digest;
 use rbox_spec::record::{Record, Step, decode, encode};
-use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::lock::{How, Patience};
 use rbox_sys::own;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
+use super::locked::lock_at;
 use crate::context::Work;
 use crate::error::{BuildError, io_error};
 
@@ -95,22 +95,16 @@ impl StepCache {
             .map_err(io_error("write", &path))
     }
 
-    /// Waits until nobody else carries out the step.
-    pub(crate) fn turn(&self, key: &Key) -> Result<Turn, BuildError> {
+    /// The right to carry out a step. None: somebody else carries it out, and there is no `patience` for that.
+    pub(crate) fn turn(&self, key: &Key, patience: Option<Patience>) -> Result<Option<Turn>, BuildError> {
         let path = self.dir.join(format!("{key}.lock"));
-        loop {
+        let open = || {
             let mut options = File::options();
-            let file = own::open(&path, options.create(true).truncate(false).write(true))
-                .map_err(io_error("open", &path))?;
-            lock::take(&file, How::Exclusive, Patience::WORK).map_err(io_error("lock", &path))?;
-            // Whoever had it before has removed it.
-            let same = match (file.metadata(), std::fs::symlink_metadata(&path)) {
-                (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
-                _ => false,
-            };
-            if same {
-                return Ok(Turn { _lock: file, path });
-            }
-        }
+            own::open(&path, options.create(true).truncate(false).write(true))
+                .map_err(io_error("open", &path))
+        };
+        // Whoever had it before has removed it.
+        let lock = lock_at(&path, &open, How::Exclusive, patience)?;
+        Ok(lock.map(|lock| Turn { _lock: lock, path }))
     }
 }

@@ -179,23 +179,7 @@ fn predefined(file: &Dockerfile, given: &Given<'_>) -> BTreeMap<String, String> 
     let (build, target) = (given.build_platform, given.target_platform);
     let last = || file.stages.last().and_then(|stage| stage.name.as_deref());
     let stage = given.target.or_else(last).unwrap_or("default");
-    let variant = |platform: &Platform| platform.variant.clone().unwrap_or_default();
-    [
-        ("BUILDPLATFORM", build.to_string()),
-        ("BUILDOS", build.os.clone()),
-        ("BUILDOSVERSION", String::new()),
-        ("BUILDARCH", build.architecture.clone()),
-        ("BUILDVARIANT", variant(build)),
-        ("TARGETPLATFORM", target.to_string()),
-        ("TARGETOS", target.os.clone()),
-        ("TARGETOSVERSION", String::new()),
-        ("TARGETARCH", target.architecture.clone()),
-        ("TARGETVARIANT", variant(target)),
-        ("TARGETSTAGE", stage.to_owned()),
-    ]
-    .into_iter()
-    .map(|(name, value)| (name.to_owned(), given.build_args.get(name).cloned().unwrap_or(value)))
-    .collect()
+    crate::predefined::arguments(build, target, stage, given.build_args).into_iter().collect()
 }
 
 /// Whether each base is an image's name even when no build argument is given.

@@ -42,6 +42,20 @@ impl Dockerfile {
     }
 }
 
+impl Dockerfile {
+    /// The number of the stage of this name or number, as `--target` and `--from` mean it. The last one of a name counts.
+    pub(crate) fn stage_named(&self, name: &str) -> Option<usize> {
+        let by_name = self.base_stage(self.stages.len(), name);
+        by_name.or_else(|| name.parse().ok().filter(|number| *number < self.stages.len()))
+    }
+
+    /// The stage before this one that FROM means by a name.
+    pub(crate) fn base_stage(&self, number: usize, name: &str) -> Option<usize> {
+        let lower = name.to_lowercase();
+        self.stages.iter().take(number).rposition(|stage| stage.name.as_ref() == Some(&lower))
+    }
+}
+
 /// A FROM, and what follows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stage {

@@ -27,6 +27,10 @@ pub struct ExpandError {
 }
 
 impl ExpandError {
+    pub(super) fn new(word: &str, message: String) -> Self {
+        Self { source_text: text::quoted(word), message, unmatched: BTreeSet::new() }
+    }
+
     /// What it means to the caller.
     pub const fn kind(&self) -> Kind {
         Kind::Invalid

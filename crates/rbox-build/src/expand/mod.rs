@@ -9,6 +9,8 @@ mod lexer;
 mod pattern;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use environment::Environment;
 pub use lexer::{ExpandError, Expanded, Lexer, MAX_DEPTH, MAX_GROWTH};
+pub(crate) use words::Words;

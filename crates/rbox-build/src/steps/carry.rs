@@ -6,7 +6,7 @@ use std::time::Instant;
 use rbox_image::store::StoredLayer;
 
 use crate::builder::Builder;
-use crate::cache::{Key, KeyBuilder, StepResult, StepTrace};
+use crate::cache::{Key, KeyBuilder, STEP, StepResult, StepTrace};
 use crate::dockerfile::Instruction;
 use crate::error::BuildError;
 use crate::progress::{BuildEvent, Number};
@@ -63,7 +63,11 @@ impl<'b> Builder<'b> {
         }
         let begun = Instant::now();
         let cache = self.cache.clone();
-        let turn = cache.turn(&key)?;
+        let mut turn = cache.turn(&key, None)?;
+        if turn.is_none() {
+            self.tell(number, "waiting for this step, which another build or stage carries out");
+            turn = cache.turn(&key, Some(STEP))?;
+        }
         // Another build may have done it meanwhile.
         if let Some(result) = self.cached(stage, &key) {
             self.event(BuildEvent::Cached { number });
@@ -75,6 +79,7 @@ impl<'b> Builder<'b> {
         let layer = work(self, stage, number, &dir);
         let _ = rbox_sys::removal::remove_tree(&dir);
         if let Err(error) = &layer {
+            self.last.forget(&step);
             self.event(BuildEvent::Failed { number, why: &error.chain() });
             if let Some(request) = self.failed_step.take() {
                 self.tell(number, "a shell in this step as it failed; the build ends with it");

@@ -20,9 +20,6 @@ use crate::error::BuildError;
 use crate::image;
 use crate::stage::Stage;
 
-/// Bytes that the words of one build may come to.
-const MOST_EXPANDED: usize = 64 << 20;
-
 impl Builder<'_> {
     /// Carries one instruction out.
     pub(crate) fn step(&mut self, stage: &mut Stage, instruction: &Instruction) -> Result<(), BuildError> {
@@ -87,20 +84,12 @@ impl Builder<'_> {
     /// # Errors
     /// It cannot be expanded, or the words of this build have come to too much: one instruction may name a long variable many times.
     pub(crate) fn word(&self, stage: &Stage, word: &Word) -> Result<String, BuildError> {
-        let text = self.lexer.word(&word.0, &stage.env)?.text;
-        self.expanded.set(self.expanded.get().saturating_add(text.len()));
-        if self.expanded.get() > MOST_EXPANDED {
-            return Err(BuildError::Invalid(format!(
-                "the words of the Dockerfile come to more than {} MiB once variables are expanded",
-                MOST_EXPANDED >> 20
-            )));
-        }
-        Ok(text)
+        Ok(self.words.word(&word.0, &stage.env)?)
     }
 
     /// The text of an instruction for those who watch, its variables expanded.
     pub(crate) fn shown(&self, stage: &Stage, instruction: &Instruction) -> String {
-        let lexer = self.lexer.keep_quotes().keep_unset();
+        let lexer = self.words.lexer().keep_quotes().keep_unset();
         let text = lexer
             .word(&instruction.original, &stage.env)
             .map_or_else(|_| instruction.original.clone(), |word| word.text);
@@ -162,7 +151,7 @@ impl Builder<'_> {
     fn expose(&self, stage: &mut Stage, ports: &[Word]) -> Result<(), BuildError> {
         let mut all = Vec::new();
         for word in ports {
-            for text in self.lexer.words(&word.0, &stage.env)? {
+            for text in self.words.words(&word.0, &stage.env)? {
                 let ports = exposed_ports(&text).map_err(|error| BuildError::Invalid(error.to_string()))?;
                 all.extend(ports.names());
             }

@@ -1,17 +1,18 @@
 //! RUN --mount.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rbox_spec::Digest;
 use rbox_spec::mount::{GivenBy, MountKind as Kind, MountSpec, Recursive};
-use rbox_sys::lock::{self, How, Patience};
+use rbox_sys::lock::How;
 use rbox_sys::own;
 
 use super::copy::Origin;
 use crate::builder::Builder;
-use crate::cache::{KeyBuilder, Part, clean_target, mount_dir};
+use crate::cache::{KeyBuilder, Part, STEP, cache_id, clean_target, lock_filled, mount_dir};
 use crate::context::Work;
 use crate::dockerfile::{Mount, MountKind, Run, Sharing};
 use crate::error::{BuildError, io_error};
@@ -40,20 +41,10 @@ impl Builder<'_> {
         let mut mounted =
             Mounted { wanted: Vec::new(), files: BTreeMap::new(), env: Vec::new(), held: BTreeMap::new() };
         for flag in &run.mounts {
-            let mount = flag.mount(|text| self.lexer.word(text, &stage.env).map(|word| word.text))?;
-            let told = serde_json::json!([
-                mount.kind.as_str(),
-                mount.from,
-                mount.source,
-                mount.target,
-                mount.read_only,
-                mount.size,
-                mount.mode,
-                mount.uid,
-                mount.gid,
-                mount.env
-            ]);
-            key.other("a mount", &told.to_string());
+            let mount = flag.mount(|text| self.words.word(text, &stage.env))?;
+            let place = [&mount.target, &mount.id].into_iter().find(|text| !text.is_empty());
+            let place = place.map_or_else(|| mount.kind.as_str().to_owned(), Clone::clone);
+            key.other(&format!("mount {place}"), &mount_line(&mount));
             let reads =
                 mount.kind == MountKind::Bind || (mount.kind == MountKind::Cache && !mount.from.is_empty());
             let origin = if reads { Some(self.origin(stage, Some(&mount.from))?) } else { None };
@@ -167,30 +158,29 @@ impl Builder<'_> {
             if sharing != Sharing::Private && held.contains_key(&dir) {
                 return Ok(data);
             }
-            own::make_private(&dir).map_err(io_error("make directory", &dir))?;
-            let lock = File::from(crate::context::open_dir(&dir)?);
-            // Only one makes it, and nobody has it before it is made.
-            let how = match sharing {
-                Sharing::Shared if data.exists() => How::Shared,
-                _ => How::Exclusive,
+            let open = || {
+                own::make_private(&dir).map_err(io_error("make directory", &dir))?;
+                Ok(File::from(crate::context::open_dir(&dir)?))
             };
-            let taken = match sharing {
-                Sharing::Private => lock::try_take(&lock, how).map_err(Into::into),
-                _ => lock::take(&lock, how, Patience::WORK).map(|()| true),
+            let mut fill = || {
+                own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
+                fill_cache(mount, origin, &dir)
             };
-            if !taken.map_err(io_error("lock", &dir))? {
+            let how = if sharing == Sharing::Shared { How::Shared } else { How::Exclusive };
+            let mut lock = lock_filled(&dir, &open, how, None, &mut fill)?;
+            if lock.is_none() && sharing == Sharing::Private {
                 number += 1;
                 continue;
             }
-            if data.exists() && (how == How::Exclusive) == (sharing != Sharing::Shared) {
+            if lock.is_none() {
+                let line = format!("waiting for cache {id}, which another build or stage uses");
+                self.tell(self.number, &line);
+                lock = lock_filled(&dir, &open, how, Some(STEP), &mut fill)?;
+            }
+            if let Some(lock) = lock {
                 held.insert(dir, lock);
                 return Ok(data);
             }
-            if how == How::Exclusive && !data.exists() {
-                own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
-                fill_cache(mount, origin, &dir)?;
-            }
-            // Once more: it is there now, or it was pruned meanwhile.
         }
     }
 
@@ -267,6 +257,9 @@ fn file_of(dir: &Path, content: &[u8], mode: u32, owner: Owner) -> Result<PathBu
 
 /// Makes the directory of a new cache: empty, or with what a stage or image has.
 fn fill_cache(mount: &Mount, origin: Option<&Origin>, dir: &Path) -> Result<(), BuildError> {
+    // Of a build that was killed while it did this.
+    let new = dir.join("new");
+    rbox_sys::removal::remove_tree(&new).map_err(io_error("remove", &new))?;
     let root = crate::context::open_dir(dir)?;
     let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
     let mut copier = Copier::new(&root, CopyOptions::default());
@@ -276,12 +269,38 @@ fn fill_cache(mount: &Mount, origin: Option<&Origin>, dir: &Path) -> Result<(), 
     } else {
         copier.make_dirs(Path::new("/new"), mount.mode.unwrap_or(0o755), owner)?;
     }
-    std::fs::rename(dir.join("new"), dir.join("data")).map_err(io_error("rename", dir))
+    std::fs::rename(new, dir.join("data")).map_err(io_error("rename", dir))
+}
+
+/// What decides what a mount has, as `--mount` would say it. No two mounts that differ in it have the same line.
+fn mount_line(mount: &Mount) -> String {
+    let number = |value: Option<u32>| value.map(|value| value.to_string());
+    let text = |value: &String| (!value.is_empty()).then(|| value.clone());
+    let mut line = format!("type={}", mount.kind.as_str());
+    for (name, value) in [
+        ("from", text(&mount.from)),
+        ("source", text(&mount.source)),
+        ("target", text(&mount.target)),
+        ("ro", mount.read_only.then(String::new)),
+        ("size", mount.size.map(|size| size.to_string())),
+        ("mode", mount.mode.map(|mode| format!("{mode:04o}"))),
+        ("uid", number(mount.uid)),
+        ("gid", number(mount.gid)),
+        ("env", mount.env.clone()),
+    ] {
+        let Some(value) = value else { continue };
+        if value.contains([',', '"', '\\']) {
+            let _ = write!(line, ",{name}={value:?}");
+        } else {
+            let _ = write!(line, ",{name}={value}");
+        }
+    }
+    line
 }
 
 /// What a cache is called.
 fn id_of(mount: &Mount) -> String {
-    if mount.id.is_empty() { clean_target(&mount.target) } else { mount.id.clone() }
+    cache_id(&mount.id).unwrap_or_else(|_| clean_target(&mount.target))
 }
 
 fn source_of(source: &Source, mount: &Mount) -> Result<crate::tree::Selected, BuildError> {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use rbox_engine::engine::{StepRequest, Stream};
 use rbox_image::store::StoredLayer;
 use rbox_spec::container::{Attachment, ContainerConfig, HostConfig, NetworkMode};
+use rbox_spec::mount::{MountKind, MountSpec};
 
 use super::carry::Prepared;
 use super::mounts::Mounted;
@@ -50,7 +51,7 @@ impl Builder<'_> {
         let networks: Vec<&str> = host.attachments.iter().map(|one| one.network.as_str()).collect();
         key.other("the network", &format!("{:?} {}", host.network, networks.join(" ")));
         for mount in &host.mounts {
-            key.other("a volume", &format!("{mount:?}"));
+            key.other(&format!("volume {}", mount.target), &volume_line(mount));
         }
         key.other("the security mode", &format!("{:?}", run.security));
         let mut mounted = self.mounts(stage, run, &mut key)?;
@@ -208,8 +209,32 @@ impl Builder<'_> {
 /// The same step with a shell instead of its program.
 fn shell_of(stage: &Stage, request: &StepRequest) -> StepRequest {
     let mut request = request.clone();
-    request.config.cmd = stage.shell().into_iter().take(1).collect();
+    request.config.cmd = interactive(stage.shell());
     request
+}
+
+/// SHELL without the flag after which it reads a command: `-c`, or several in one such as `-ec`.
+fn interactive(mut shell: Vec<String>) -> Vec<String> {
+    let is_command =
+        |flag: &mut String| flag.starts_with('-') && !flag.starts_with("--") && flag.ends_with('c');
+    if shell.len() > 1 {
+        let _ = shell.pop_if(is_command);
+    }
+    shell
+}
+
+/// What `--volume` mounts, in a few words: what decides what a RUN sees.
+fn volume_line(mount: &MountSpec) -> String {
+    let source = match &mount.kind {
+        MountKind::Bind { source, .. } => source.as_str(),
+        _ => "",
+    };
+    let mode = if mount.read_only { ":ro" } else { "" };
+    let idmap = match &mount.kind {
+        MountKind::Bind { idmap: Some(map), .. } => format!(":idmap={map}"),
+        _ => String::new(),
+    };
+    format!("{source}{mode}{idmap}")
 }
 
 /// The words that are run, as BuildKit makes them of a RUN.
@@ -245,4 +270,23 @@ fn args_line(stage: &Stage) -> String {
     }
     let words: Vec<String> = args.into_iter().map(|(_, text)| text).collect();
     format!("|{} {} ", words.len(), words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shell_is_all_of_shell_but_its_command() {
+        for (shell, wanted) in [
+            (&["/bin/sh", "-c"][..], &["/bin/sh"][..]),
+            (&["/bin/bash", "-o", "pipefail", "-c"], &["/bin/bash", "-o", "pipefail"]),
+            (&["/bin/sh", "-ec"], &["/bin/sh"]),
+            (&["busybox", "sh"], &["busybox", "sh"]),
+            (&["-c"], &["-c"]),
+        ] {
+            let shell = shell.iter().map(|word| (*word).to_owned()).collect();
+            assert_eq!(interactive(shell), wanted);
+        }
+    }
 }

@@ -10,6 +10,8 @@ use crate::progress::{BuildEvent, Number};
 const HEAD: usize = 1 + 8 + 4;
 /// No text of one event is longer; of what is, the beginning is told.
 const MOST: usize = 1 << 20;
+/// The kind of [`encode_lost`].
+const LOST: u8 = b'l';
 
 /// An event as bytes.
 pub(super) fn encode(event: &BuildEvent<'_>) -> Vec<u8> {
@@ -39,8 +41,24 @@ pub(super) fn encode(event: &BuildEvent<'_>) -> Vec<u8> {
     bytes
 }
 
+/// Why there is no report of what a stage came to, as bytes.
+pub(super) fn encode_lost(why: &str) -> Vec<u8> {
+    let mut bytes = encode(&BuildEvent::Warning(why));
+    if let Some(kind) = bytes.first_mut() {
+        *kind = LOST;
+    }
+    bytes
+}
+
+/// What another process tells.
+pub(super) enum Heard<'a> {
+    Event(BuildEvent<'a>),
+    /// Why there is no report.
+    Lost(&'a str),
+}
+
 /// Takes the first whole event off `bytes`; none if there is none yet. `each` gets it.
-pub(super) fn take(bytes: &mut Vec<u8>, each: &mut dyn FnMut(BuildEvent<'_>)) -> bool {
+pub(super) fn take(bytes: &mut Vec<u8>, each: &mut dyn FnMut(Heard<'_>)) -> bool {
     let Some((head, rest)) = bytes.split_at_checked(HEAD) else { return false };
     let field = |from: usize, to: usize| head.get(from..to).unwrap_or_default();
     let number = field(1, 9).try_into().map_or(0, u64::from_le_bytes);
@@ -49,6 +67,10 @@ pub(super) fn take(bytes: &mut Vec<u8>, each: &mut dyn FnMut(BuildEvent<'_>)) ->
     let Some(body) = rest.get(..length) else { return false };
     let text = String::from_utf8_lossy(body);
     let event = match head.first() {
+        Some(&LOST) => {
+            each(Heard::Lost(&text));
+            None
+        }
         Some(b'b') => Some(BuildEvent::Begun { number, name: &text }),
         Some(b't') => Some(BuildEvent::Told { number, line: &text }),
         Some(b'n') => Some(BuildEvent::NotCached { number, why: &text }),
@@ -65,7 +87,7 @@ pub(super) fn take(bytes: &mut Vec<u8>, each: &mut dyn FnMut(BuildEvent<'_>)) ->
         _ => None,
     };
     if let Some(event) = event {
-        each(event);
+        each(Heard::Event(event));
     }
     bytes.drain(..HEAD + length);
     true
@@ -90,14 +112,22 @@ mod tests {
             BuildEvent::Canceled { number: 5 },
             BuildEvent::Warning("careful"),
         ];
-        let all: Vec<u8> = events.iter().flat_map(encode).collect();
+        let mut all: Vec<u8> = events.iter().flat_map(encode).collect();
+        all.extend(encode_lost("disk full"));
         for step in [1, 7, all.len()] {
             let (mut waiting, mut heard) = (Vec::new(), Vec::new());
             for bytes in all.chunks(step) {
                 waiting.extend_from_slice(bytes);
-                while take(&mut waiting, &mut |event| heard.push(format!("{event:?}"))) {}
+                let mut each = |one: Heard<'_>| {
+                    heard.push(match one {
+                        Heard::Event(event) => format!("{event:?}"),
+                        Heard::Lost(why) => why.to_owned(),
+                    });
+                };
+                while take(&mut waiting, &mut each) {}
             }
-            let sent: Vec<String> = events.iter().map(|event| format!("{event:?}")).collect();
+            let mut sent: Vec<String> = events.iter().map(|event| format!("{event:?}")).collect();
+            sent.push("disk full".to_owned());
             assert_eq!((heard, waiting.len()), (sent, 0), "{step} bytes at a time");
         }
     }

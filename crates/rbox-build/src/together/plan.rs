@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rbox_spec::Platform;
+
+use crate::base::Base;
 use crate::builder::Builder;
-use crate::context::NamedContext;
-use crate::dockerfile::{InstructionKind, Lines};
+use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
 
 /// The stages that are to be carried out, each with those that it needs first.
 #[derive(Debug, Default)]
 pub(super) struct Plan {
     pub(super) needs: BTreeMap<usize, BTreeSet<usize>>,
     /// Images that stages stand on, by the names they have in the file, and the lines that say so.
-    pub(super) images: BTreeMap<String, Lines>,
+    pub(super) images: Vec<(String, Option<Platform>, Lines)>,
 }
 
 impl Plan {
-    /// As far as the file tells: what comes out of variables of a stage, or of an image's ONBUILD, is found when it is carried out.
+    /// As far as the file tells, and of ONBUILD the images that were looked for already: what comes out of variables of a stage is found
+    /// when it is carried out.
     pub(super) fn of(builder: &Builder<'_>, target: usize) -> Self {
         let mut plan = Self::default();
         let mut left = vec![target];
@@ -33,16 +36,18 @@ impl Plan {
     fn needs_of(&mut self, builder: &Builder<'_>, number: usize) -> BTreeSet<usize> {
         let mut needs = BTreeSet::new();
         let Some(stage) = builder.file.stages.get(number) else { return needs };
-        let own = stage.name.clone().unwrap_or_else(|| format!("stage-{number}"));
-        if matches!(builder.request.contexts.get(&own), Some(NamedContext::Image(_))) {
+        if let Some(image) = builder.image_instead(number) {
+            self.images.push((image.to_owned(), None, stage.lines));
             return needs;
         }
-        let expand = |text: &str| builder.lexer.word(text, &builder.global_args).map(|word| word.text);
-        if let Ok(base) = expand(&stage.base.0) {
-            match builder.base_stage(number, &base) {
-                Some(before) => drop(needs.insert(before)),
-                None if base == "scratch" || base.is_empty() || stage.platform.is_some() => {}
-                None => drop(self.images.insert(base, stage.lines)),
+        let mut triggers = Vec::new();
+        if let Ok(base) = builder.base_of(number, stage) {
+            let read = |text: &String| Dockerfile::parse_trigger(text, stage.lines).ok();
+            triggers.extend(builder.triggers_of(&base).iter().filter_map(read));
+            match base {
+                Base::Stage(before) => drop(needs.insert(before)),
+                Base::Scratch(_) => {}
+                Base::Image(name, platform) => self.images.push((name, platform, stage.lines)),
             }
         }
         let mut read = |from: &str| {
@@ -50,10 +55,11 @@ impl Plan {
                 needs.insert(before);
             }
         };
-        for instruction in &stage.instructions {
+        for instruction in triggers.iter().chain(&stage.instructions) {
             match &instruction.kind {
                 InstructionKind::Copy(copy) => copy.from.iter().for_each(|from| read(from)),
                 InstructionKind::Run(run) => {
+                    let expand = |text: &str| builder.words.word(text, &builder.global_args);
                     let mounts = run.mounts.iter().filter_map(|flag| flag.mount(expand).ok());
                     mounts.for_each(|mount| read(&mount.from));
                 }
@@ -91,7 +97,7 @@ mod tests {
 
     fn plan(needs: &[(usize, &[usize])]) -> Plan {
         let needs = needs.iter().map(|(number, needs)| (*number, needs.iter().copied().collect())).collect();
-        Plan { needs, images: BTreeMap::new() }
+        Plan { needs, images: Vec::new() }
     }
 
     #[test]

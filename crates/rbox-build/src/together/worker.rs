@@ -6,6 +6,7 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Instant;
 
 use rbox_spec::Kind;
 use rbox_sys::process::{self, CloneFlags, Side};
@@ -13,10 +14,10 @@ use rbox_sys::{own, waiting};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::{Deserialize, Serialize};
 
-use super::message::{encode, take};
+use super::message::{Heard, encode, encode_lost, take};
 use super::plan::Plan;
 use crate::builder::Builder;
-use crate::cache::{FileMarks, StepTrace};
+use crate::cache::{FileMarks, StepTrace, remove_locks};
 use crate::context::Work;
 use crate::dockerfile::Lines;
 use crate::error::{BuildError, io_error};
@@ -28,6 +29,10 @@ const MOST_WORKERS: usize = 16;
 /// How often those who watch hear of nothing but the time.
 const TICK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 const NOW: Timespec = Timespec { tv_sec: 0, tv_nsec: 0 };
+/// How much of what a worker says is taken at once: the others are heard too, however much one has to say.
+const ONCE: usize = 64 << 10;
+/// How often that is done after its end: no pipe has more.
+const LAST: usize = 64;
 /// No report is larger.
 const MOST_REPORT: u64 = 1 << 30;
 /// What the file of a worker's report is called.
@@ -36,11 +41,20 @@ const REPORT: &str = "report";
 /// What a worker's stage came to, and what it has learnt.
 #[derive(Serialize, Deserialize)]
 struct Report {
-    stage: Result<Stage, Failure>,
+    stage: Result<(), Failure>,
+    /// All stages that were carried out: there may be more than the one, which only its steps have named.
+    made: Vec<(usize, Stage)>,
     consumed: HashSet<String>,
     has_made_layers: bool,
     traces: BTreeMap<String, StepTrace>,
     files: FileMarks,
+}
+
+impl Report {
+    fn write(&self, path: &Path) -> Result<(), BuildError> {
+        let bytes = serde_json::to_vec(self).map_err(|error| BuildError::Internal(error.to_string()))?;
+        own::write(path, bytes).map_err(io_error("write", path))
+    }
 }
 
 /// An error, as another process hears of it.
@@ -76,11 +90,23 @@ struct Worker {
     pipe: File,
     /// The beginning of an event.
     waiting: Vec<u8>,
-    /// The numbers of its steps: its own, and those of the build.
-    numbers: HashMap<Number, Number>,
-    /// Steps that have no end yet.
-    open: BTreeSet<Number>,
+    steps: Steps,
     dir: PathBuf,
+}
+
+/// What is known of a worker's steps.
+#[derive(Default)]
+struct Steps {
+    /// Their numbers: its own, and those of the build.
+    numbers: HashMap<Number, Number>,
+    /// Those that have no end yet.
+    open: BTreeSet<Number>,
+    /// When it was heard that one failed.
+    failed: Option<Instant>,
+    /// Why there is no report of them.
+    lost: Option<String>,
+    /// They were ended because another stage failed: that is the one that is told.
+    is_canceled: bool,
 }
 
 /// Tells another process.
@@ -96,10 +122,18 @@ impl BuildProgress for Remote {
 impl Builder<'_> {
     /// A stage and all that it needs, side by side where that can be.
     pub(crate) fn stages(&mut self, target: usize) -> Result<Rc<Stage>, BuildError> {
-        let plan = Plan::of(self, target);
+        let mut plan = Plan::of(self, target);
         if !self.request.is_watched() && plan.is_wide() {
-            for (image, lines) in &plan.images {
-                self.image_stage(image, None).map_err(|error| error.at(*lines))?;
+            // ONBUILD of an image may name further stages, and these further images.
+            loop {
+                let known = self.base_images.len();
+                for (image, platform, lines) in &plan.images {
+                    self.image_stage(image, platform.clone()).map_err(|error| error.at(*lines))?;
+                }
+                if self.base_images.len() == known {
+                    break;
+                }
+                plan = Plan::of(self, target);
             }
             self.begin_secrets()?;
             let mut workers = Vec::new();
@@ -158,8 +192,7 @@ impl Builder<'_> {
                     pidfd: child.pidfd,
                     pipe,
                     waiting: Vec::new(),
-                    numbers: HashMap::new(),
-                    open: BTreeSet::new(),
+                    steps: Steps::default(),
                     dir,
                 })
             }
@@ -174,6 +207,7 @@ impl Builder<'_> {
         if above.and_then(|pid| u32::try_from(pid).ok()) != Some(parent) {
             return 1;
         }
+        let own_pipe = pipe.try_clone();
         self.progress = Box::leak(Box::new(Remote(pipe)));
         self.number = 0;
         let name = format!("stage-{stage}");
@@ -185,17 +219,27 @@ impl Builder<'_> {
         }
         self.has_made_layers = false;
         drop(self.last.take_now());
+        let before: Vec<bool> = self.stages.iter().map(Option::is_some).collect();
         let done = self.stage(stage);
+        let made = self.stages.iter().zip(before).enumerate();
+        let made = made.filter(|(_, (_, was))| !was);
+        let made = made.filter_map(|(number, (stage, _))| Some((number, (**stage.as_ref()?).clone())));
         let report = Report {
-            stage: done.map(|stage| (*stage).clone()).map_err(|error| Failure::of(&error)),
+            stage: done.map(drop).map_err(|error| Failure::of(&error)),
+            made: made.collect(),
             consumed: self.consumed.clone(),
             has_made_layers: self.has_made_layers,
             traces: self.last.take_now(),
             files: self.known.borrow_mut().take_marks(),
         };
-        let path = dir.join(REPORT);
-        let written = serde_json::to_vec(&report).map(|bytes| own::write(&path, bytes));
-        i32::from(!matches!(written, Ok(Ok(()))))
+        let Err(why) = report.write(&dir.join(REPORT)) else { return 0 };
+        // It may be long: what the next build would like to know can be left out.
+        let short = Report { traces: BTreeMap::new(), files: Vec::new(), ..report };
+        if short.write(&dir.join(REPORT)).is_ok() {
+            return 0;
+        }
+        let _ = own_pipe.and_then(|mut pipe| pipe.write_all(&encode_lost(&why.chain())));
+        1
     }
 
     /// Hears what the workers say, for a moment. The place of one that is done.
@@ -211,50 +255,70 @@ impl Builder<'_> {
         }
         drop(fds);
         self.event(BuildEvent::Tick);
-        let mut ended = None;
+        let mut ended = BTreeSet::new();
         for (place, worker) in workers.iter_mut().enumerate() {
             // Looked at first: what it said before its end is in the pipe by then.
-            let is_over = poll(&mut [PollFd::new(&worker.pidfd, PollFlags::IN)], Some(&NOW)).unwrap_or(0) > 0;
-            self.hear(worker);
-            if is_over && ended.is_none() {
-                ended = Some(place);
+            if poll(&mut [PollFd::new(&worker.pidfd, PollFlags::IN)], Some(&NOW)).unwrap_or(0) > 0 {
+                self.hear_the_rest(worker);
+                ended.insert(place);
+            } else {
+                self.hear(worker);
             }
         }
-        Ok(ended)
+        // Of several that fail, the first one is told.
+        let failed = workers.iter().enumerate();
+        let failed = failed.filter_map(|(place, worker)| Some((worker.steps.failed?, place))).min();
+        Ok(match failed {
+            Some((_, place)) => ended.contains(&place).then_some(place),
+            None => ended.first().copied(),
+        })
     }
 
-    /// Passes on what a worker said.
-    fn hear(&mut self, worker: &mut Worker) {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(length @ 1..) = worker.pipe.read(&mut buffer) {
-            worker.waiting.extend_from_slice(buffer.get(..length).unwrap_or_default());
-            let Worker { waiting, numbers, open, .. } = worker;
-            while take(waiting, &mut |event| self.pass_on(event, numbers, open)) {}
+    /// Passes on some of what a worker said; whether there was anything.
+    fn hear(&mut self, worker: &mut Worker) -> bool {
+        let mut buffer = vec![0; ONCE];
+        let Ok(length @ 1..) = worker.pipe.read(&mut buffer) else { return false };
+        worker.waiting.extend_from_slice(buffer.get(..length).unwrap_or_default());
+        let Worker { waiting, steps, .. } = worker;
+        let mut each = |heard: Heard<'_>| match heard {
+            Heard::Event(event) => self.pass_on(event, steps),
+            Heard::Lost(why) => steps.lost = Some(why.to_owned()),
+        };
+        while take(waiting, &mut each) {}
+        true
+    }
+
+    /// The same of one that has ended: what is left.
+    fn hear_the_rest(&mut self, worker: &mut Worker) {
+        for _ in 0..LAST {
+            if !self.hear(worker) {
+                break;
+            }
         }
     }
 
-    fn pass_on(
-        &mut self,
-        event: BuildEvent<'_>,
-        numbers: &mut HashMap<Number, Number>,
-        open: &mut BTreeSet<Number>,
-    ) {
+    fn pass_on(&mut self, event: BuildEvent<'_>, steps: &mut Steps) {
         if let BuildEvent::Begun { number, name } = event {
             let own = self.begin(name);
-            numbers.insert(number, own);
-            open.insert(own);
+            steps.numbers.insert(number, own);
+            steps.open.insert(own);
             return;
         }
-        let event = event.renumbered(|number| numbers.get(&number).copied().unwrap_or(number));
+        let event = event.renumbered(|number| steps.numbers.get(&number).copied().unwrap_or(number));
+        if let BuildEvent::Failed { .. } = event {
+            if steps.is_canceled {
+                return;
+            }
+            steps.failed.get_or_insert_with(Instant::now);
+        }
         if let Some(number) = event.ends() {
-            open.remove(&number);
+            steps.open.remove(&number);
         }
         self.event(event);
     }
 
     /// Takes in what the stage of a worker that has ended came to.
-    fn take_in(&mut self, mut worker: Worker) -> Result<(), BuildError> {
-        self.hear(&mut worker);
+    fn take_in(&mut self, worker: Worker) -> Result<(), BuildError> {
         let status = waiting::reap(worker.pidfd.as_fd(), waiting::GONE);
         let path = worker.dir.join(REPORT);
         let report: Option<Report> = own::read(&path, MOST_REPORT)
@@ -263,17 +327,18 @@ impl Builder<'_> {
             .and_then(|bytes| rbox_spec::json::from_slice(&bytes).ok());
         let _ = rbox_sys::removal::remove_tree(&worker.dir);
         let Some(report) = report else {
-            let how = match status.and_then(|status| status.terminating_signal()) {
-                Some(signal) => format!("was ended by signal {signal}"),
-                None => "failed".to_owned(),
+            let how = match (worker.steps.lost, status.and_then(|status| status.terminating_signal())) {
+                (Some(why), _) => format!("could not report: {why}"),
+                (None, Some(signal)) => format!("was ended by signal {signal}: try again"),
+                (None, None) => "failed: try again".to_owned(),
             };
             let name = self.file.stages.get(worker.stage).and_then(|stage| stage.name.clone());
             let name = name.unwrap_or_else(|| format!("stage-{}", worker.stage));
-            for number in worker.open {
+            for number in worker.steps.open {
                 self.event(BuildEvent::Canceled { number });
             }
             return Err(BuildError::InStage {
-                message: format!("the process that carried out stage {name} {how}: try again"),
+                message: format!("the process that carried out stage {name} {how}"),
                 kind: Kind::Unavailable,
             });
         };
@@ -281,9 +346,12 @@ impl Builder<'_> {
         self.has_made_layers |= report.has_made_layers;
         self.last.take_in(report.traces);
         self.known.borrow_mut().take_in(report.files);
-        let stage = report.stage.map_err(Failure::error)?;
-        self.keep(worker.stage, Rc::new(stage));
-        Ok(())
+        for (number, stage) in report.made {
+            if self.stages.get(number).is_some_and(Option::is_none) {
+                self.keep(number, Rc::new(stage));
+            }
+        }
+        report.stage.map_err(Failure::error)
     }
 
     /// Ends the workers that are left: what one of them failed at, the others need not go on with.
@@ -294,13 +362,15 @@ impl Builder<'_> {
         }
         for mut worker in workers {
             let _ = waiting::reap(worker.pidfd.as_fd(), waiting::GONE);
-            self.hear(&mut worker);
-            for number in worker.open {
+            worker.steps.is_canceled = true;
+            self.hear_the_rest(&mut worker);
+            for number in worker.steps.open {
                 self.event(BuildEvent::Canceled { number });
             }
             self.has_made_layers = true;
         }
         // Their programs end once the monitors have seen that.
         self.engine.await_steps(self.work.dir());
+        remove_locks(&self.engine.build_dir());
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
 use rbox_runtime::rootfs::layer::{PackOptions, pack};
-use rbox_runtime::rootfs::put::{Owners, Place, put};
+use rbox_runtime::rootfs::put::{Owners, Place, put, put_with_top};
 
 use crate::changes::adopt::adopt;
 use crate::engine::Engine;
@@ -55,6 +55,24 @@ pub fn unpack_archive(
 ) -> Result<(), EngineError> {
     let owners = owner.map_or(Owners::Archive, |(uid, gid)| Owners::All(uid, gid));
     put(tar, Place::InRoot { root, path: to }, owners)?;
+    Ok(())
+}
+
+/// Unpacks an uncompressed tar archive in a directory, which becomes what the archive says of it (`./`): its owner, mode and attributes.
+///
+/// # Errors
+/// The archive is damaged, or leads out of the directory.
+pub fn unpack_directory(tar: impl Read, root: BorrowedFd<'_>) -> Result<(), EngineError> {
+    put_with_top(tar, Place::InRoot { root, path: Path::new("/") }, Owners::Archive)?;
+    Ok(())
+}
+
+/// Writes a directory as a tar archive, with an entry for itself (`./`).
+///
+/// # Errors
+/// It cannot be read, or `into` takes no more.
+pub fn pack_directory(root: BorrowedFd<'_>, into: impl Write) -> Result<(), EngineError> {
+    pack(root, into, &PackOptions { root: Some(b"."), ..PackOptions::default() })?;
     Ok(())
 }
 

@@ -45,7 +45,9 @@ pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
 pub use crate::steps::{StepRequest, StepRun};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
 pub use crate::why::cause::Cause;
-pub use building::{LayerTree, pack_archive, unpack_archive, unpack_on_host};
+pub use building::{
+    LayerTree, pack_archive, pack_directory, unpack_archive, unpack_directory, unpack_on_host,
+};
 pub use checking::CheckRequest;
 pub use containers::{RemoveRequest, StopRequest};
 pub use copying::{Copied, Packed, Progress};

@@ -5,7 +5,7 @@
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rbox_image::Transaction;
@@ -119,12 +119,16 @@ pub(crate) fn open(
     start::start(paths, &record, options)?.socket().ok_or_else(|| lost(&record))
 }
 
-/// Waits until the steps in a build's directory have ended and are gone; whoever carried them out is gone already.
+/// Waits until the steps in a build's directory have ended and are gone, for a while; whoever carried them out is gone already.
 pub(crate) fn await_end(paths: &Paths, build: &Path) {
     const PATIENCE: Duration = Duration::from_secs(10);
+    let begun = Instant::now();
     for container in find::list(paths).unwrap_or_default() {
         if container.record.build_step.as_ref().is_some_and(|dir| dir.starts_with(build)) {
-            let _ = Lock::take_within(&paths.live_of(&container.record.id), PATIENCE);
+            let _ = Lock::take_within(
+                &paths.live_of(&container.record.id),
+                PATIENCE.saturating_sub(begun.elapsed()),
+            );
         }
     }
 }
