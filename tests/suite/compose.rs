@@ -38,12 +38,15 @@ fn config_prints_a_project_and_parts_of_it() {
     let all = t.cmd(["compose", "-f", file, "--profile=debug", "config", "--services"]).run().ok();
     assert_eq!(all, "db\ntool\nweb");
     // What tags are now, from the registry.
-    let images = "services: {a: {image: busybox, command: sh}, b: {build: .}}";
+    let images =
+        "services: {a: {image: busybox, command: sh}, b: {build: .}, c: {build: ., image: x/mine:1}}";
     let pinned =
         |flag: &str| t.cmd(["compose", "-f", "-", "-p", "x", "config", flag]).input(images).run().ok();
     let locked = pinned("--lock-image-digests");
     let image = locked.strip_prefix("services:\n  a:\n    image: docker.io/library/busybox:latest@sha256:");
-    let digest = image.and_then(|rest| rest.strip_suffix("\n  b: {}")).unwrap_or_else(|| panic!("{locked}"));
+    let digest = image
+        .and_then(|rest| rest.strip_suffix("\n  b: {}\n  c:\n    image: x/mine:1"))
+        .unwrap_or_else(|| panic!("{locked}"));
     assert_eq!(digest.len(), 64, "{locked}");
     assert!(pinned("--resolve-image-digests").contains(&format!("latest@sha256:{digest}\n")));
     let piped = t.cmd(["compose", "-f", "-", "-p", "x", "config", "--services"]).input(SHOP).run().ok();

@@ -576,6 +576,10 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     );
     refused("services: {a: {image: busybox, ulimits: {nosuch: 3}}}", &["\"a\": ulimits"]);
     refused("services: {}", &["no service selected"]);
+    refused(
+        "services: {a: {image: busybox}}\nnetworks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, aux_addresses: {h: banana}}]}}}",
+        &["network default: invalid auxiliary address h: \"banana\""],
+    );
     // A FIFO gives what it has once, if ever: it is not waited for.
     let dir = t.dir("pipe");
     let pipe = dir.join("pipe").display().to_string();

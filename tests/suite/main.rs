@@ -23,6 +23,7 @@ mod compat;
 mod compose;
 mod compose_apps;
 mod compose_existing;
+mod compose_hooks;
 mod compose_stacks;
 mod compose_up;
 mod copy;

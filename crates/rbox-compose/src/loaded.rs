@@ -108,15 +108,17 @@ impl Loaded {
         Ok(Some(Out::Sorted(sorted)))
     }
 
-    /// Puts other images in place of those that services name, as `config` prints them.
+    /// Puts other images in place of those that services name and do not build, as `config` prints them.
     ///
     /// # Errors
     /// That of `replace`.
-    pub fn replace_images<E>(&mut self, replace: impl Fn(&str) -> Result<String, E>) -> Result<(), E> {
+    pub fn replace_images<E>(&mut self, mut replace: impl FnMut(&str) -> Result<String, E>) -> Result<(), E> {
         let services = self.whole.root.as_map_mut().and_then(|root| root.get_mut("services"));
         for service in services.and_then(Node::as_map_mut).into_iter().flat_map(BTreeMap::values_mut) {
-            let image = service.as_map_mut().and_then(|fields| fields.get_mut("image"));
-            let Some(image) = image else { continue };
+            let Some(fields) = service.as_map_mut().filter(|fields| !fields.contains_key("build")) else {
+                continue;
+            };
+            let Some(image) = fields.get_mut("image") else { continue };
             if let Some(name) = image.as_text().filter(|name| !name.is_empty()) {
                 *image = Node::text(replace(name)?);
             }

@@ -162,6 +162,14 @@ impl SignalFd {
     }
 }
 
+/// Lets this process, which is in the background of its terminal, write to it also where that stops others (`stty tostop`).
+pub fn write_from_background() {
+    let mut set = SigSet::empty();
+    set.add(Signal::SIGTTOU);
+    // Without it what such a terminal shows waits until this process is in its foreground.
+    let _ = set.thread_block();
+}
+
 /// A bit for each signal that this process ignores: a blocked one would come all the same.
 fn ignored_signals() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();

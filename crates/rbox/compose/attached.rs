@@ -104,7 +104,7 @@ impl Follower {
                 .find(|one| ending.on_exit || (ending.on_failure && code(one) != 0));
             if let Some(first) = first {
                 let first = first.name().to_owned();
-                stop_all(global, project, ending)?;
+                stop_all(global, project, ending, &|| ())?;
                 return Ok(exit_code(&own(engine, project)?, &first, ending));
             }
             if instances.iter().all(|one| !one.container.is_active()) {
@@ -132,17 +132,13 @@ impl Follower {
 
     /// A second signal does what it does without this: what is stopped goes on being stopped by nobody, and is killed.
     fn stop_or_kill(&self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<()> {
-        std::thread::scope(|scope| {
-            let stopping = scope.spawn(|| stop_all(global, project, ending));
-            while !stopping.is_finished() {
-                if self.signals().is_some_and(SignalFd::asks_to_end) {
-                    for one in own(&global.engine, project)? {
-                        global.engine.begin_kill(&one.container);
-                    }
+        stop_all(global, project, ending, &|| {
+            if self.signals().is_some_and(SignalFd::asks_to_end) {
+                // What cannot be listed cannot be killed either; the next signal tries again.
+                for one in own(&global.engine, project).unwrap_or_default() {
+                    global.engine.begin_kill(&one.container);
                 }
-                std::thread::sleep(Duration::from_millis(20));
             }
-            stopping.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -174,14 +170,19 @@ fn own(engine: &Engine, project: &Project) -> anyhow::Result<Vec<Instance>> {
 }
 
 /// Stops the services, those that depend on others first.
-fn stop_all(global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<()> {
+fn stop_all(
+    global: &Global,
+    project: &Project,
+    ending: &Ending,
+    tick: &(dyn Fn() + Sync),
+) -> anyhow::Result<()> {
     let progress = Progress::new(&global.project, "Stopping", false)?;
     let request = DownRequest {
         services: project.services.keys().cloned().collect(),
         timeout: ending.timeout,
         ..DownRequest::default()
     };
-    run::stop(&global.engine, &project.name, Some(project), &request, &Shown(&progress))?;
+    run::stop(&global.engine, &project.name, Some(project), &request, &Shown(&progress), tick)?;
     Ok(())
 }
 

@@ -110,8 +110,16 @@ impl Execute for Config {
         }
         wanted.resolve_environment = !(lists || self.profiles || self.images);
         let mut loaded = load(&wanted)?;
-        if self.resolve_image_digests || self.lock_image_digests {
-            loaded.replace_images(|image| with_digest(global, image))?;
+        if (self.resolve_image_digests || self.lock_image_digests) && !lists && !self.profiles {
+            let mut known = BTreeMap::<String, String>::new();
+            loaded.replace_images(|image| -> anyhow::Result<String> {
+                if let Some(pinned) = known.get(image) {
+                    return Ok(pinned.clone());
+                }
+                let pinned = with_digest(global, image)?;
+                known.insert(image.to_owned(), pinned.clone());
+                Ok(pinned)
+            })?;
         }
         if self.lock_image_digests {
             loaded.keep_only_images();

@@ -1,8 +1,6 @@
 //! What depends on what, and the walks along it: each service as soon as those it waits for are done.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::mpsc::channel;
-use std::thread;
 use std::time::Duration;
 
 use rbox_compose::Instance;
@@ -138,124 +136,9 @@ fn edges_of_label(label: &str) -> impl Iterator<Item = (String, Edge)> {
     })
 }
 
-/// What is done to the services of a walk.
-pub(crate) trait Visit: Sync {
-    /// What a service is done in.
-    type Part: Send;
-    /// The parts of a service, which are done at the same time.
-    fn parts(&self, service: &str) -> Vec<Self::Part>;
-    /// Whether [`Self::begin`] has something to do.
-    fn begins(&self, _service: &str) -> bool {
-        false
-    }
-    /// What is done before its parts, while nothing else is done: only a process of one thread starts processes.
-    fn begin(&self, _service: &str) -> anyhow::Result<()> {
-        Ok(())
-    }
-    /// Does one part, in a thread of its own.
-    fn work(&self, part: &Self::Part) -> anyhow::Result<()>;
-    /// Called now and then while parts are being done.
-    fn tick(&self) {}
-}
-
-/// Visits each service as soon as those before it are done, with as many threads as there are parts. The first error ends the walk
-/// when what was begun is done.
-pub(crate) fn walk<V: Visit>(before: &BTreeMap<&str, BTreeSet<&str>>, visit: &V) -> anyhow::Result<()> {
-    let mut walk = Walk { waiting: before.clone(), left: BTreeMap::new(), failed: None };
-    let (sender, done) = channel();
-    thread::scope(|scope| {
-        let mut threads = BTreeMap::new();
-        let mut number = 0;
-        loop {
-            if let Some(name) = walk.ready(|name| threads.is_empty() || !visit.begins(name)) {
-                let parts = walk.begin(name, visit);
-                for part in parts {
-                    number += 1;
-                    let (sender, number) = (sender.clone(), number);
-                    let work = move || {
-                        // It is received: this thread is waited for.
-                        let _ = sender.send((number, name, visit.work(&part)));
-                    };
-                    threads.insert(number, scope.spawn(work));
-                }
-                continue;
-            }
-            if threads.is_empty() {
-                return;
-            }
-            match done.recv_timeout(TICK) {
-                Ok((number, name, result)) => {
-                    // It has to be gone before another process is started.
-                    if let Some(Err(panic)) = threads.remove(&number).map(thread::ScopedJoinHandle::join) {
-                        std::panic::resume_unwind(panic);
-                    }
-                    walk.done(name, result);
-                }
-                Err(_) => visit.tick(),
-            }
-        }
-    });
-    walk.failed.map_or(Ok(()), Err)
-}
-
-/// How far a walk is.
-struct Walk<'a> {
-    /// The services that were not visited, and those that must be done before.
-    waiting: BTreeMap<&'a str, BTreeSet<&'a str>>,
-    /// How many parts of a service are being done.
-    left: BTreeMap<&'a str, usize>,
-    failed: Option<anyhow::Error>,
-}
-
-impl<'a> Walk<'a> {
-    /// A service that may be visited now.
-    fn ready(&self, may: impl Fn(&str) -> bool) -> Option<&'a str> {
-        if self.failed.is_some() {
-            return None;
-        }
-        self.waiting.iter().find(|(name, others)| others.is_empty() && may(name)).map(|(name, _)| *name)
-    }
-
-    /// Begins with a service: the parts that are to be done.
-    fn begin<V: Visit>(&mut self, name: &'a str, visit: &V) -> Vec<V::Part> {
-        self.waiting.remove(name);
-        if visit.begins(name)
-            && let Err(error) = visit.begin(name)
-        {
-            self.failed.get_or_insert(error);
-            return Vec::new();
-        }
-        let parts = visit.parts(name);
-        self.left.insert(name, parts.len());
-        self.release(name);
-        parts
-    }
-
-    fn done(&mut self, name: &'a str, result: anyhow::Result<()>) {
-        if let Err(error) = result {
-            self.failed.get_or_insert(error);
-        }
-        if let Some(left) = self.left.get_mut(name) {
-            *left -= 1;
-        }
-        self.release(name);
-    }
-
-    /// Lets others begin that waited for a service of which nothing is left to do.
-    fn release(&mut self, name: &str) {
-        if self.left.get(name) == Some(&0) {
-            for others in self.waiting.values_mut() {
-                others.remove(name);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::sync::Mutex;
-
     use super::*;
 
     fn graph(pairs: &[(&str, &str)]) -> Graph {
@@ -280,45 +163,5 @@ mod tests {
         assert_eq!(names(graph.with_dependencies(&["a".into()])), "a b c");
         assert_eq!(names(graph.with_dependents(&["c".into()])), "a b c d");
         assert_eq!(graph.dependents("c").cloned().collect::<Vec<_>>(), ["b", "d"]);
-    }
-
-    struct Noted {
-        all: Mutex<Vec<String>>,
-        fail: &'static str,
-    }
-
-    impl Visit for Noted {
-        type Part = String;
-        fn parts(&self, service: &str) -> Vec<String> {
-            if service == "none" { vec![] } else { vec![format!("{service}1"), format!("{service}2")] }
-        }
-        fn begins(&self, service: &str) -> bool {
-            service == "b"
-        }
-        fn begin(&self, service: &str) -> anyhow::Result<()> {
-            self.all.lock().unwrap().push(format!("begin {service}"));
-            Ok(())
-        }
-        fn work(&self, part: &String) -> anyhow::Result<()> {
-            self.all.lock().unwrap().push(part.clone());
-            anyhow::ensure!(part != self.fail, "failed {part}");
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn what_depends_on_others_comes_first() {
-        let graph = graph(&[("a", "b"), ("b", "none"), ("none", "c"), ("c", "")]);
-        let noted = Noted { all: Mutex::default(), fail: "" };
-        walk(&graph.reversed(), &noted).unwrap();
-        let all = noted.all.into_inner().unwrap();
-        let place = |word: &str| all.iter().position(|one| one == word).unwrap();
-        assert_eq!(all.len(), 7);
-        for (first, second) in [("a2", "begin b"), ("begin b", "b1"), ("b2", "c1"), ("b1", "c2")] {
-            assert!(place(first) < place(second), "{all:?}");
-        }
-        let noted = Noted { all: Mutex::default(), fail: "b1" };
-        assert_eq!(walk(&graph.reversed(), &noted).unwrap_err().to_string(), "failed b1");
-        assert!(!noted.all.into_inner().unwrap().contains(&"c1".to_owned()));
     }
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rbox_compose::{Instance, labels};
 use rbox_engine::engine::{Container, Engine, EventFilter, EventQuery, LogEntry, LogQuery, LogSink, Message};
 use rbox_engine::error::EngineError;
-use rbox_engine::session::read_fd;
+use rbox_engine::session::{read_fd, write_from_background};
 use rbox_engine::spec::id::ContainerId;
 use rbox_engine::spec::restart::RestartPolicy;
 
@@ -123,7 +123,13 @@ impl Logs {
 
     fn chosen(&self, global: &Global) -> anyhow::Result<Chosen> {
         // For `up` a service need not have a container yet.
-        if self.until_input_ends { Chosen::named(global) } else { Chosen::read(global, &self.services) }
+        if self.until_input_ends {
+            // Of `up`, which has the terminal.
+            write_from_background();
+            Chosen::named(global)
+        } else {
+            Chosen::read(global, &self.services)
+        }
     }
 
     /// The services that are meant; none for all.

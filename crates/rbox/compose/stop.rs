@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use rbox_compose::Instance;
-use rbox_compose::run::run_hooks;
+use rbox_compose::run::{Visit, run_hooks, walk};
 use rbox_engine::engine::{RemoveRequest, StopRequest};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::signal::Signal;
@@ -13,7 +13,7 @@ use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, message, report};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
-use crate::compose::graph::{TICK, Visit, walk};
+use crate::compose::graph::TICK;
 use crate::compose::progress::Progress;
 use crate::output::lines::say;
 
@@ -77,6 +77,7 @@ impl Stopping<'_> {
 }
 
 impl<'a> Visit for Stopping<'a> {
+    type Error = anyhow::Error;
     type Part = &'a Instance;
 
     fn parts(&self, service: &str) -> Vec<&'a Instance> {
@@ -94,7 +95,7 @@ impl<'a> Visit for Stopping<'a> {
             .try_for_each(|one| Ok(run_hooks(&self.global.engine, one, self.hooks(service), "pre_stop")?))
     }
 
-    fn work(&self, instance: &&'a Instance) -> anyhow::Result<()> {
+    fn work(&self, instance: &&'a Instance, _: &dyn Fn()) -> anyhow::Result<()> {
         stop_one(self.global, instance, self.timeout, self.progress)
     }
 

@@ -41,7 +41,7 @@ pub(crate) struct Suite {
     pub(crate) scratch: PathBuf,
     /// `127.0.0.1:<port>`, or `[::1]:<port>` on a machine without IPv4.
     pub(crate) registry: String,
-    registries: PathBuf,
+    pub(crate) registries: PathBuf,
     /// Its standard input closes with this process: that is the janitor's signal.
     _janitor: Mutex<Child>,
 }
@@ -185,7 +185,7 @@ pub(crate) struct OwnRoots {
     pub(crate) dir: PathBuf,
     pub(crate) root: PathBuf,
     pub(crate) state: PathBuf,
-    registries: PathBuf,
+    pub(crate) registries: PathBuf,
 }
 
 impl OwnRoots {

@@ -73,5 +73,8 @@ impl Tmux {
 impl Drop for Tmux {
     fn drop(&mut self) {
         let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+        // It leaves its socket.
+        let dir = std::env::temp_dir().join(format!("tmux-{}", rustix::process::getuid().as_raw()));
+        let _ = std::fs::remove_file(dir.join(&self.socket));
     }
 }

@@ -14,7 +14,7 @@ use crate::observed::{Instance, Observed};
 use crate::request::container_name;
 
 pub use cause::{Cause, Change};
-pub use order::{Ending, in_order};
+pub use order::in_order;
 pub use outside::Outside;
 
 /// When a container that is there is made again.

@@ -1,6 +1,6 @@
 //! The order of services: what others depend on comes first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::model::{Project, Service};
 
@@ -13,43 +13,6 @@ pub fn in_order(project: &Project) -> Vec<&Service> {
     };
     let names = project.services.keys().map(String::as_str);
     sorted(names, depends).into_iter().filter_map(|name| project.services.get(name)).collect()
-}
-
-/// The order in which services end: each once all that depend on it have ended.
-#[derive(Debug)]
-pub struct Ending {
-    /// What each service that has not begun to end depends on.
-    waiting: BTreeMap<String, BTreeSet<String>>,
-    /// The same of those that are ending.
-    ending: BTreeMap<String, BTreeSet<String>>,
-}
-
-impl Ending {
-    /// `depends` tells what each service depends on.
-    pub fn of(depends: BTreeMap<String, BTreeSet<String>>) -> Self {
-        Self { waiting: depends, ending: BTreeMap::new() }
-    }
-
-    /// The services that may begin to end now. Empty while others have to end first, and when all have begun.
-    pub fn begin(&mut self) -> Vec<String> {
-        let others = || self.waiting.iter().chain(&self.ending);
-        let is_needed =
-            |name: &String| others().any(|(other, depends)| other != name && depends.contains(name));
-        let mut next: Vec<String> = self.waiting.keys().filter(|name| !is_needed(name)).cloned().collect();
-        if next.is_empty() && self.ending.is_empty() {
-            // A circle, which containers of several versions of the files may make.
-            next = self.waiting.keys().cloned().collect();
-        }
-        for name in &next {
-            self.ending.extend(self.waiting.remove_entry(name));
-        }
-        next
-    }
-
-    /// A service has ended.
-    pub fn ended(&mut self, service: &str) {
-        self.ending.remove(service);
-    }
 }
 
 fn sorted<'a>(names: impl Iterator<Item = &'a str>, depends: impl Fn(&str) -> Vec<&'a str>) -> Vec<&'a str> {
@@ -75,47 +38,6 @@ fn sorted<'a>(names: impl Iterator<Item = &'a str>, depends: impl Fn(&str) -> Ve
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn graph(edges: &[(&str, &[&str])]) -> BTreeMap<String, BTreeSet<String>> {
-        let set = |on: &[&str]| on.iter().map(|name| (*name).to_owned()).collect();
-        edges.iter().map(|(name, on)| ((*name).to_owned(), set(on))).collect()
-    }
-
-    #[test]
-    fn what_depends_goes_first() {
-        let stack = [("db", &[][..]), ("cache", &[]), ("api", &["db", "cache"]), ("web", &["api"])];
-        assert_eq!(waves(&stack), [vec!["web"], vec!["api"], vec!["cache", "db"]]);
-        let circle = [("a", &["b"][..]), ("b", &["a"]), ("c", &["a"])];
-        assert_eq!(waves(&circle), [vec!["c"], vec!["a", "b"]]);
-        assert_eq!(waves(&[("own", &["own", "gone"])]), [vec!["own"]]);
-    }
-
-    /// What begins to end together, when all that has begun has to have ended before the next begins.
-    fn waves(edges: &[(&str, &[&str])]) -> Vec<Vec<String>> {
-        let mut order = Ending::of(graph(edges));
-        let mut waves = Vec::new();
-        loop {
-            let next = order.begin();
-            if next.is_empty() {
-                return waves;
-            }
-            assert_eq!(order.begin(), Vec::<String>::new());
-            for service in &next {
-                order.ended(service);
-            }
-            waves.push(next);
-        }
-    }
-
-    #[test]
-    fn nobody_waits_for_more_than_it_must() {
-        let mut order = Ending::of(graph(&[("slow", &["x"]), ("quick", &["y"]), ("x", &[]), ("y", &[])]));
-        assert_eq!(order.begin(), ["quick", "slow"]);
-        order.ended("quick");
-        assert_eq!(order.begin(), ["y"]);
-        order.ended("slow");
-        assert_eq!(order.begin(), ["x"]);
-    }
 
     #[test]
     fn what_is_needed_comes_first() {

@@ -60,7 +60,7 @@ pub fn down(
     let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();
     let is_nothing = meant.is_empty();
     let removed = Some(RemoveRequest { force: true, volumes: request.volumes });
-    Ending { engine, project, narrator, timeout: request.timeout, removed }.end(&meant)?;
+    Ending { engine, project, narrator, timeout: request.timeout, removed, tick: &|| () }.end(&meant)?;
     if !request.services.is_empty() {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub fn down(
     Ok(())
 }
 
-/// Stops the containers of these services, those that depend on others first.
+/// Stops the containers of these services, those that depend on others first. `tick` is called now and then meanwhile.
 ///
 /// # Errors
 /// The first that does not end.
@@ -85,13 +85,14 @@ pub fn stop(
     project: Option<&Project>,
     request: &DownRequest,
     narrator: &dyn Narrator,
+    tick: &(dyn Fn() + Sync),
 ) -> Result<(), RunError> {
     let observed = Observed::of(engine, name)?;
     let is_meant = |one: &&Instance| {
         one.container.is_active() && !one.one_off && request.services.contains(&one.service)
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
-    Ending { engine, project, narrator, timeout: request.timeout, removed: None }.end(&meant)
+    Ending { engine, project, narrator, timeout: request.timeout, removed: None, tick }.end(&meant)
 }
 
 fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {

@@ -15,16 +15,19 @@ use crate::observed::Instance;
 /// One cannot be run, or does not end with 0.
 pub fn run_hooks(engine: &Engine, instance: &Instance, hooks: &[Hook], key: &str) -> Result<(), RunError> {
     let record = &instance.container.record;
-    hooks.iter().try_for_each(|hook| run_hook(engine, record.id.as_str(), instance.name(), hook, key))
+    let id = record.id.as_str();
+    hooks.iter().try_for_each(|hook| run_hook(engine, id, instance.name(), hook, key, &|| ()))
 }
 
-/// The same for one, in a container that is known by its id. In one that does not run any more there is nothing to do.
+/// The same for one, in a container that is known by its id. In one that does not run any more there is nothing to do. `tick` is
+/// called now and then until it has ended: it has no time limit, but whoever called may end its container.
 pub(super) fn run_hook(
     engine: &Engine,
     id: &str,
     name: &str,
     hook: &Hook,
     key: &str,
+    tick: &dyn Fn(),
 ) -> Result<(), RunError> {
     let failed = |source| RunError::of_container(name, source);
     let container = engine.container(id).map_err(failed)?;
@@ -33,7 +36,7 @@ pub(super) fn run_hook(
     }
     let request = hook_request(hook);
     let process = engine.exec(&container, &request, ExecStdio::Nowhere).map_err(failed)?;
-    match process.wait() {
+    match process.wait_with(tick) {
         0 => Ok(()),
         code => Err(RunError::NotReady(format!(
             "container {name}: its {key} hook {:?} ended with {code}",

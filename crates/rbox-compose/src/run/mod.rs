@@ -12,6 +12,7 @@ mod start;
 mod things;
 mod up;
 mod waiting;
+mod walk;
 
 use rbox_engine::engine::{Container, Engine, LogEntry, LogQuery, LogSink, ProjectLock};
 
@@ -25,6 +26,7 @@ pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
 pub use up::{UpRequest, check, plan, up};
 pub use waiting::{Far, far, ready};
+pub use walk::{Visit, walk};
 
 /// What something is done to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -178,7 +178,8 @@ impl Starting<'_> {
         Ok(true)
     }
 
-    /// Starts the containers of services that do not depend on each other: all begin before one of them is waited for.
+    /// Starts the containers of services that do not depend on each other: all begin before one of them is waited for. When one cannot
+    /// be started, those that have begun go on and no other one begins; the first error is told.
     fn start_services(&self, services: &[&Service]) -> Result<(), RunError> {
         let mut begun = VecDeque::new();
         let mut done = Ok(());
@@ -186,6 +187,9 @@ impl Starting<'_> {
             for made in self.converged.containers.get(&service.name).into_iter().flatten() {
                 if begun.len() == AT_ONCE {
                     done = done.and(self.finish(begun.pop_front()));
+                }
+                if done.is_err() {
+                    break;
                 }
                 match self.begin(service, made) {
                     Ok(start) => begun.extend(start.map(|start| (*service, made, start))),
@@ -214,7 +218,7 @@ impl Starting<'_> {
         let Some((service, made, start)) = begun else { return Ok(()) };
         start.wait().map_err(|source| self.failed(made, source))?;
         for hook in &service.post_start {
-            run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start")?;
+            run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start", &|| ())?;
         }
         self.narrator.tell(Thing::Container, &made.name, Stage::Started);
         Ok(())

@@ -105,6 +105,12 @@ fn give_up_network(
     Ok(())
 }
 
+/// Refuses networks that cannot be, by what is said of them.
+pub(super) fn check(project: &Project) -> Result<(), RunError> {
+    let own = project.networks.iter().filter(|(_, network)| !network.external);
+    own.into_iter().try_for_each(|(key, network)| new_network(project, key, network, "").map(drop))
+}
+
 fn new_network(project: &Project, key: &str, network: &Network, hash: &str) -> Result<NewNetwork, RunError> {
     let refused = |why: String| RunError::Invalid(format!("network {key}: {why}"));
     if !matches!(network.driver.as_str(), "" | "bridge" | "default") {

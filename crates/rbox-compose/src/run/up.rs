@@ -101,7 +101,7 @@ pub fn up(
 /// Refuses what can be refused before anything is pulled, built or made.
 ///
 /// # Errors
-/// A service asks for what cannot be.
+/// A service or a network asks for what cannot be.
 pub fn check(project: &Project, wanted: &Wanted) -> Result<(), RunError> {
     for service in project.services.values() {
         let refused = |why| RunError::Service { service: service.name.clone(), why };
@@ -116,7 +116,7 @@ pub fn check(project: &Project, wanted: &Wanted) -> Result<(), RunError> {
         }
         crate::request::check(project, service)?;
     }
-    Ok(())
+    things::check(project)
 }
 
 /// Makes what is missing and makes again what has changed, alone: others wait.

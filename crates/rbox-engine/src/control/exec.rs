@@ -113,6 +113,17 @@ impl ExecProcess {
         exit_code
     }
 
+    /// The same; `tick` is called each tenth of a second until then.
+    pub fn wait_with(&self, tick: &dyn Fn()) -> i32 {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        const TENTH: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
+        // What ends a wait otherwise than by the process or the time is waited for again.
+        while poll(&mut [PollFd::from_borrowed_fd(self.pidfd(), PollFlags::IN)], Some(&TENTH)) != Ok(1) {
+            tick();
+        }
+        self.wait()
+    }
+
     /// Writes into the journal that it has ended.
     pub(crate) fn tell_end(&self, exit_code: i32) {
         self.events.note(ContainerAction::ExecDie { id: &self.events.id, exit_code });
