@@ -20,10 +20,14 @@ fn each_stop_runs_the_hooks() {
 services:
   top: {{<<: *s, depends_on: [hook, other]}}
   other: {{<<: *s}}
-  hook:
+  hook: &hook
     <<: *s
     post_start: [{{command: [sh, -c, 'echo started >> /out/log']}}]
     pre_stop: [{{command: [sh, -c, 'echo stopping $$WHY >> /out/log'], environment: [WHY=asked]}}]
+    depends_on: [second]
+  second: {{<<: *hook, depends_on: [third]}}
+  third: {{<<: *hook, depends_on: [fourth]}}
+  fourth: {{<<: *hook, depends_on: []}}
   last: {{<<: *s, depends_on: [top]}}
 "
         ),
@@ -35,7 +39,8 @@ services:
         assert!(!told.contains("warning"), "{told}");
     }
     let log = fs::read_to_string(project.dir.join("out/log")).unwrap();
-    assert_eq!(log, "started\nstopping asked\n".repeat(rounds));
+    let once = format!("{}{}", "started\n".repeat(4), "stopping asked\n".repeat(4));
+    assert_eq!(log, once.repeat(rounds));
     project.done(&["down"]);
 }
 

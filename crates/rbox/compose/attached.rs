@@ -177,6 +177,7 @@ fn stop_all(
     tick: &(dyn Fn() + Sync),
 ) -> anyhow::Result<()> {
     let progress = Progress::new(&global.project, "Stopping", false)?;
+    progress.share();
     let request = DownRequest {
         services: project.services.keys().cloned().collect(),
         timeout: ending.timeout,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,8 @@ enum Form {
 #[derive(Debug)]
 pub(crate) struct Progress {
     form: Form,
+    /// Others write to the terminal as well.
+    is_shared: AtomicBool,
     dry_run: bool,
     title: &'static str,
     list: Mutex<List>,
@@ -97,12 +100,26 @@ impl Progress {
     pub(crate) fn new(flags: &ProjectFlags, title: &'static str, dry_run: bool) -> anyhow::Result<Self> {
         let asked = Asked::new(flags, io::stderr().is_terminal());
         let form = asked.form().map_err(|message| Coded { message, code: NOT_DONE })?;
-        Ok(Self { form, dry_run, title, list: Mutex::default() })
+        Ok(Self { form, is_shared: AtomicBool::new(false), dry_run, title, list: Mutex::default() })
     }
 
     /// Whether there is a live list, which [`Progress::tick`] keeps moving.
     pub(crate) fn is_drawn(&self) -> bool {
-        matches!(self.form, Form::Terminal { .. })
+        matches!(self.form(), Form::Terminal { .. })
+    }
+
+    /// From here on others write to the terminal as well: a list that is drawn anew would wipe out what they have written, so that there
+    /// are lines, as elsewhere.
+    pub(crate) fn share(&self) {
+        self.leave();
+        self.is_shared.store(true, Ordering::Relaxed);
+    }
+
+    fn form(&self) -> Form {
+        match self.form {
+            Form::Terminal { .. } if self.is_shared.load(Ordering::Relaxed) => Form::Plain,
+            form => form,
+        }
     }
 
     /// Says that something is being done or was done to a thing: `line("Container", "p-web-1", "Stopping")`. The word tells
@@ -115,7 +132,7 @@ impl Progress {
     pub(crate) fn step(&self, id: &str, text: &str, word: &str) {
         let (id, text, word) = (escape::text(id), escape::text(text), escape::text(word));
         let subject = format!("{id} {text}");
-        match self.form {
+        match self.form() {
             Form::Quiet => {}
             Form::Plain => {
                 let prefix = if self.dry_run { DRY_RUN } else { "" };

@@ -168,6 +168,7 @@ impl Execute for Up {
             run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
             return Ok(0);
         }
+        progress.share();
         let follower = follow(global, &project, &self.shown(&project))?;
         let request = UpRequest { interrupt: follower.signals(), ..request };
         match run::up(&global.engine, &project, &images, &request, &Shown(&progress)) {
