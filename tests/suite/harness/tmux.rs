@@ -1,5 +1,6 @@
 //! A real terminal program, driven: what `-it` is for.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -7,7 +8,7 @@ use super::{Suite, poll};
 
 /// A tmux server of its own, with one window that runs one command.
 pub(crate) struct Tmux {
-    socket: String,
+    socket: PathBuf,
 }
 
 impl Tmux {
@@ -15,7 +16,7 @@ impl Tmux {
     /// says `ended CODE`.
     pub(crate) fn start(suite: &Suite, args: &str) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
-        let socket = format!("rbox-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let socket = suite.state.join(format!("tmux-{}", NEXT.fetch_add(1, Ordering::Relaxed)));
         let tmux = Self { socket };
         let line = format!(
             "RBOX_ROOT={} RBOX_STATE={} RBOX_REGISTRIES={} {} {args}; echo ended $?; stty -a | grep -o '[-]*icanon\\|[-]*echo ' ; exec cat",
@@ -30,7 +31,7 @@ impl Tmux {
 
     fn run(&self, args: &[&str]) -> String {
         let out =
-            Command::new("tmux").args(["-L", &self.socket]).args(args).env_remove("TMUX").output().unwrap();
+            Command::new("tmux").arg("-S").arg(&self.socket).args(args).env_remove("TMUX").output().unwrap();
         assert!(out.status.success(), "tmux {args:?}: {}", String::from_utf8_lossy(&out.stderr));
         String::from_utf8_lossy(&out.stdout).into_owned()
     }
@@ -72,9 +73,8 @@ impl Tmux {
 
 impl Drop for Tmux {
     fn drop(&mut self) {
-        let _ = Command::new("tmux").args(["-L", &self.socket, "kill-server"]).output();
+        let _ = Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").output();
         // It leaves its socket.
-        let dir = std::env::temp_dir().join(format!("tmux-{}", rustix::process::getuid().as_raw()));
-        let _ = std::fs::remove_file(dir.join(&self.socket));
+        let _ = std::fs::remove_file(&self.socket);
     }
 }
