@@ -102,6 +102,60 @@ fn mounts_that_went_otherwise() {
     assert!(!own.state.exists());
 }
 
+/// What was mounted is unmounted by the name it was mounted by, wherever that leads now, and whatever became of the image.
+#[test]
+fn images_that_changed_while_they_were_mounted() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let dir = t.dir("context");
+    let build = |label: &str| {
+        let text = format!("FROM scratch\nCOPY Dockerfile /{label}\n");
+        fs::write(dir.join("Dockerfile"), text).unwrap();
+        own.run(&["build", "-q", "-t", "app", dir.to_str().unwrap()]).ok();
+        own.run(&["image", "inspect", "-f", "{{.Id}}", "app"]).ok().replace("sha256:", "")
+    };
+    let first = build("one");
+    own.run(&["tag", "app", "aaa:1"]).ok();
+    own.run(&["image", "mount", "app"]).ok();
+    // The name has gone on to another one.
+    let second = build("two");
+    assert_eq!(own.run(&["image", "unmount", "app"]).ok(), first);
+    own.run(&["image", "unmount", "app"]).refused(1, &["image app is not mounted"]);
+    // Both are mounted: the one that has the name now comes first.
+    own.run(&["image", "mount", "aaa:1"]).ok();
+    own.run(&["tag", "aaa:1", "app"]).ok();
+    own.run(&["tag", &second, "app"]).ok();
+    own.run(&["image", "mount", "docker.io/library/app:latest"]).ok();
+    assert_eq!(own.run(&["image", "unmount", "library/app"]).ok(), second);
+    assert_eq!(own.run(&["image", "unmount", "aaa:1"]).ok(), first);
+    // Its only name is gone.
+    own.run(&["image", "mount", "app"]).ok();
+    own.run(&["rmi", "-f", "app"]).ok();
+    assert_eq!(own.run(&["image", "unmount", "app:latest"]).ok(), second);
+    // Its manifest is damaged, or its configuration.
+    own.run(&["image", "mount", "aaa:1"]).ok();
+    own.run(&["image", "mount", "aaa:1"]).ok();
+    let config = own.root.join("image/blobs/sha256").join(&first);
+    let bytes = fs::read(&config).unwrap();
+    fs::write(&config, "{").unwrap();
+    let json = own.run(&["image", "mount", "--format", "json"]).ok();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json[0]["id"], &json[0]["Names"][0]), (&first.as_str().into(), &"aaa:1".into()));
+    assert_eq!(own.run(&["image", "unmount", "aaa:1"]).ok(), first);
+    assert_eq!(own.run(&["image", "unmount", &first[..12]]).ok(), first);
+    fs::write(&config, bytes).unwrap();
+    // So is the record of the mount: other images are removed all the same, and it is unmounted.
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["image", "mount", "aaa:1"]).ok();
+    fs::write(own.state.join("images").join(&first).join("mount.json"), "{").unwrap();
+    own.run(&["rmi", BUSYBOX]).ok();
+    own.run(&["rmi", "aaa:1"]).refused(1, &["is mounted at"]);
+    own.run(&["image", "mount"]).ok();
+    assert_eq!(own.run(&["image", "unmount", "aaa:1"]).ok(), first);
+    assert_eq!(mounts_below(&own.state), 0);
+    own.run(&["rmi", "aaa:1"]).ok();
+}
+
 #[test]
 fn two_images_are_compared_layer_by_layer() {
     let Some(t) = Test::start() else { return };

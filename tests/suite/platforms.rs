@@ -93,6 +93,16 @@ fn one_platform_or_all_of_a_name_are_removed() {
     );
     assert_eq!(tree(&own, &image), platforms(true, false));
     own.run(&["pull", "-q", "--platform", OTHER, &image]).ok();
+    // Other names of the platform stay, without -f.
+    own.run(&["tag", &image, "other:1"]).ok();
+    own.run(&["tag", &theirs, "alone:1"]).ok();
+    let removed = own.run(&["rmi", "--platform", OTHER, "other:1"]).ok();
+    assert!(removed.starts_with("Untagged: other@sha256:") && removed.lines().count() == 1, "{removed}");
+    assert_eq!(tree(&own, "other:1"), platforms(true, false));
+    assert_eq!(tree(&own, &image), platforms(true, true));
+    let removed = own.run(&["rmi", "--platform", OTHER, "alone:1"]).ok();
+    assert_eq!(removed, "Untagged: alone:1");
+    assert_eq!(own.run(&["rmi", "other:1"]).ok(), "Untagged: other:1");
     // Its name goes once, and all images of it.
     let removed = own.run(&["rmi", &image]).ok();
     assert_eq!(removed.matches(&format!("Untagged: {image}:latest")).count(), 1, "{removed}");
@@ -153,8 +163,20 @@ fn all_platforms_are_tagged_saved_loaded_and_pushed() {
     fresh.run(&["load", "--platform", "linux/s390x", "-i", archive]).refused(1, &["linux/s390x"]);
     own.run(&["save", "--platform", OTHER, "-o", archive, &name]).ok();
     fresh.run(&["rmi", &name]).ok();
+    let none = format!("the archive has no image for {OWN}");
+    fresh.run(&["load", "--platform", OWN, "-i", archive]).refused(1, &[&none]);
+    assert_eq!(fresh.run(&["images", "-aq"]).ok(), "");
     fresh.run(&["load", "-i", archive]).ok();
     assert_eq!(fresh.run(&["inspect", "-f", "{{.Id}}", &name]).ok(), theirs);
+
+    // A name and the id of one of its platforms are one image of the archive.
+    for names in [[&name, &theirs], [&theirs, &name]] {
+        own.run(&["save", "-o", archive, names[0], names[1]]).ok();
+        let index = Cmd::new("tar", ["-xOf", archive, "index.json"]).run().ok();
+        let index: Value = serde_json::from_str(&index).unwrap();
+        assert_eq!(index["manifests"].as_array().unwrap().len(), 1, "{index}");
+        assert_eq!(index["manifests"][0]["annotations"]["io.containerd.image.name"], name.as_str());
+    }
 
     // With one of two an index would promise too much.
     own.run(&["rmi", "-f", "--platform", OTHER, &name]).ok();
@@ -162,6 +184,27 @@ fn all_platforms_are_tagged_saved_loaded_and_pushed() {
     own.run(&["tag", &name, &alone]).ok();
     let pushed = own.run(&["push", &alone]).ok();
     assert!(pushed.contains("only the available single-platform image was pushed"), "{pushed}");
+}
+
+/// What a registry calls an image that was made here is no index that it is one of.
+#[test]
+fn an_image_that_was_made_here_is_of_no_index() {
+    let Some(t) = Test::start() else { return };
+    let (own, image) = world(&t);
+    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
+    let name = format!("{}/team/app:1", registry.name);
+    let dir = t.dir("context");
+    fs::write(dir.join("Dockerfile"), "FROM scratch\nCOPY Dockerfile /\n").unwrap();
+    own.run(&["build", "-q", "-t", &name, dir.to_str().unwrap()]).ok();
+    let row = |name: &str| own.run(&["images", "--tree", name]).ok();
+    let before = row(&name);
+    own.run(&["push", &name]).ok();
+    assert_eq!(row(&name), before);
+    // By one name it is a platform of an index, by another it is alone.
+    own.run(&["pull", "-q", &image]).ok();
+    own.run(&["tag", &id(&own, OWN, &image), "alone:1"]).ok();
+    assert_eq!(tree(&own, "alone:1"), vec![(OWN.to_owned(), true)]);
+    assert_eq!(tree(&own, &image), platforms(true, false));
 }
 
 /// Pulling a tag that has moved on leaves nothing of the index before under its name.

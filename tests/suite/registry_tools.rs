@@ -8,7 +8,7 @@ use std::sync::mpsc;
 use serde_json::{Value, json};
 
 use crate::harness::registry::PasswordRegistry;
-use crate::harness::{BUSYBOX, Cmd, OwnRoots, PYTHON, Test};
+use crate::harness::{BUSYBOX, Cmd, OnTerminal, OwnRoots, PYTHON, Test};
 
 /// A server that answers each of so many requests with this; what they asked for comes out of the channel.
 fn answers(status: &'static str, body: String, times: usize) -> (String, mpsc::Receiver<String>) {
@@ -104,12 +104,16 @@ fn registries_without_a_search() {
         ("200 OK", "<html>", "its results"),
         ("200 OK", "[]", "its results"),
         ("200 OK", r#"{"results":[{"name":5}]}"#, "its results"),
+        ("206 Partial Content", r#"{"results":[]}"#, "unexpected status code 206"),
     ] {
         let (registry, _asked) = answers(status, body.to_owned(), 1);
         own.run(&["search", &format!("{registry}/x")]).refused(1, &[said]);
     }
-    let (registry, _asked) = answers("200 OK", r#"{"results":null}"#.to_owned(), 1);
-    assert_eq!(own.run(&["search", &format!("{registry}/x")]).ok().lines().count(), 1);
+    let nulls = r#"{"name":null,"description":null,"star_count":null,"is_official":null}"#;
+    for (results, lines) in [("null".to_owned(), 1), (format!("[{nulls}]"), 2)] {
+        let (registry, _asked) = answers("200 OK", format!("{{\"results\":{results}}}"), 1);
+        assert_eq!(own.run(&["search", &format!("{registry}/x")]).ok().lines().count(), lines);
+    }
 }
 
 /// A registry with images for two platforms by tags of their own.
@@ -200,6 +204,15 @@ fn a_manifest_list_is_created_annotated_pushed_and_forgotten() {
     own.run(&["manifest", "annotate", "--os", "linux", list, &absent])
         .refused(1, &[&format!("manifest for image {absent} does not exist in {list}")]);
     own.run(&["manifest", "annotate", "--variant", "v8", list, &theirs]).ok();
+
+    // A tag may end as a temporary file does.
+    let odd = format!("{}/parts/{OWN}:1.tmp", world.registry.name);
+    own.run(&["tag", &mine, &odd]).ok();
+    own.run(&["push", &odd]).ok();
+    let odd_list = format!("{}/team/odd:1", world.registry.name);
+    own.run(&["manifest", "create", &odd_list, &odd]).ok();
+    assert_eq!(machines(&world.inspect(&[&odd_list])), [OWN]);
+    own.run(&["manifest", "rm", &odd_list]).ok();
 
     let pushed = own.run(&["manifest", "push", "--purge", list]).ok();
     let lines: Vec<&str> = pushed.lines().collect();
@@ -308,7 +321,8 @@ fn imagetools_show_and_put_together() {
 
     // One more tag is the same image; one platform of it is another.
     let again = format!("{}/team/app:again", world.registry.name);
-    tools(&["create", "-t", &again, list]).code(0);
+    let out = tools(&["create", "-t", &again, list]).code(0);
+    assert!(!out.stderr.contains("copying"), "nothing is copied: {out:?}");
     assert_eq!(tools(&["inspect", "--format", "{{.Manifest.Digest}}", &again]).ok(), digest);
     tools(&["create", "-t", &again, "-p", &format!("linux/{OTHER}"), list]).code(0);
     let raw: Value = serde_json::from_str(&tools(&["inspect", "--raw", &again]).ok()).unwrap();
@@ -327,7 +341,46 @@ fn imagetools_show_and_put_together() {
     // A descriptor, of a file.
     let file = own.dir.join("descriptor.json");
     fs::write(&file, raw["config"].to_string()).unwrap();
-    tools(&["create", "--dry-run", "-f", file.to_str().unwrap(), &mine]).refused(1, &["manifest"]);
+    // The registry may be asked for it several times.
+    let out = tools(&["create", "--dry-run", "-f", file.to_str().unwrap(), &mine]).code(1);
+    assert!(out.stderr.lines().last().unwrap().contains("manifest"), "{out:?}");
+}
+
+#[test]
+fn what_imagetools_refuse_and_what_they_show_a_terminal() {
+    let Some(t) = Test::start() else { return };
+    let Some(world) = world(&t) else { return };
+    let (own, list) = (&world.own, &world.list);
+    let tools = |args: &[&str]| own.run(&[&["buildx", "imagetools"], args].concat());
+    let mine = world.part(OWN);
+    tools(&["create", "-t", list, &mine, &world.part(OTHER)]).code(0);
+    let huge = own.dir.join("huge");
+    fs::File::create(&huge).unwrap().set_len(1 << 40).unwrap();
+    tools(&["create", "--dry-run", "-f", huge.to_str().unwrap()]).refused(1, &["is over 4194304 bytes long"]);
+    // Nothing is pushed of which the file would not know.
+    let unknown = format!("{}/team/unknown:1", world.registry.name);
+    let nowhere = own.dir.join("none/metadata.json");
+    tools(&["create", "-t", &unknown, "--metadata-file", nowhere.to_str().unwrap(), &mine])
+        .refused(1, &[nowhere.to_str().unwrap()]);
+    tools(&["inspect", &unknown]).refused(1, &["not found"]);
+    let odd = format!("manifest-descriptor[linux/{OTHER}:far=yes");
+    for (annotation, said) in [
+        (odd.as_str(), "expected manifest-descriptor[PLATFORM]:key=value"),
+        ("manifest-descriptor[]:a=b", "expected manifest-descriptor[PLATFORM]:key=value"),
+        ("index[linux/arm64]:a=b", "an index is for no platform"),
+        ("index:=b", "expected key=value"),
+    ] {
+        tools(&["create", "--dry-run", "--annotation", annotation, &mine]).refused(125, &[said]);
+    }
+    // What would drive a terminal is shown there, and is as it came elsewhere.
+    let bell = format!("{}/team/bell:1", world.registry.name);
+    tools(&["create", "-t", &bell, "--annotation", "index:title=\u{9b}31m\u{202e}", &mine]).code(0);
+    let raw = tools(&["inspect", "--raw", &bell]).ok();
+    assert!(raw.contains("\u{9b}31m\u{202e}"), "{raw}");
+    let mut terminal = OnTerminal::start(own.cmd(&["buildx", "imagetools", "inspect", "--raw", &bell]));
+    terminal.expect("\\x9b31m\\u{202e}");
+    assert!(!terminal.shown().contains('\u{9b}'), "{:?}", terminal.shown());
+    terminal.close();
 
     for (args, said) in [
         (&["create", "-t", list][..], "no sources specified"),
@@ -335,7 +388,10 @@ fn imagetools_show_and_put_together() {
         (&["create", "--dry-run", "sha256:short"], "valid sources are digests, references and descriptors"),
         (&["create", "--dry-run", "{\"schemaVersion\":2}"], "expected an OCI content descriptor"),
         (&["create", "--dry-run", "-p", "linux/s390x", list], "no manifests match the platforms linux/s390x"),
-        (&["create", "--dry-run", "--annotation", "a=b", &mine], "annotations are not supported yet"),
+        (
+            &["create", "--dry-run", "--annotation", "a=b", &mine],
+            "\"manifest\" annotations are not supported yet",
+        ),
         (&["create", "--dry-run", &format!("sha256:{}", "0".repeat(64))], "no repositories specified"),
         (&["inspect", "--raw", "--format", "x", list], "format and raw cannot be used together"),
         (&["inspect", &world.part("none")], "not found"),
@@ -345,6 +401,28 @@ fn imagetools_show_and_put_together() {
     let help = own.run(&["buildx", "imagetools"]).ok();
     assert!(help.contains("create") && help.contains("inspect"), "{help}");
     own.run(&["buildx", "imagetools", "melt"]).refused(125, &["melt"]);
+}
+
+/// A mirror that does not answer costs one request, and what is waited for is said.
+#[test]
+fn mirrors_that_do_not_answer() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let (dead, asked) = answers("503 Service Unavailable", String::new(), 100);
+    let config = json!({ "registries": {
+        "docker.io": { "mirrors": [format!("http://{dead}"), format!("http://{}", t.suite.registry)] },
+    } });
+    fs::write(own.dir.join("registries.json"), config.to_string()).unwrap();
+    let out = own.run(&["buildx", "imagetools", "inspect", "--format", "{{json .Image}}", BUSYBOX]);
+    let line = format!("rbox: mirror http://{dead}: ");
+    assert_eq!(out.stderr.lines().filter(|one| one.starts_with(&line)).count(), 1, "{out:?}");
+    out.ok();
+    assert_eq!(asked.try_iter().count(), 1);
+    // The registry itself is asked again, and that is said.
+    let out = own.run(&["manifest", "inspect", &format!("{dead}/x/y:1")]);
+    assert_eq!(out.stderr.matches("; trying again in ").count(), 4, "{out:?}");
+    out.code(1);
+    assert_eq!(asked.try_iter().count(), 5);
 }
 
 /// Many at once are no less than one after the other.

@@ -266,3 +266,155 @@ fn keys_that_cannot_be_used() {
     world.strict(&t, "gone", "/nonexistent").run(&["pull", image]).refused(1, &["read the key /nonexistent"]);
     world.strict(&t, "private", &ed).run(&["pull", image]).refused(1, &["no PUBLIC KEY"]);
 }
+
+/// What another spelling of the registry's name leads to is the same registry, and wants the same key.
+#[test]
+fn a_key_holds_for_every_spelling_of_the_registry() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let Some([ed, public]) = key(&dir, "ed", ED25519) else { return };
+    let Some(world) = world(&t) else { return };
+    let port = world.registry.name.split_once(':').unwrap().1;
+    let local = format!("localhost:{port}");
+    // Docker Hub's is a mirror here.
+    world.own.run(&["tag", BUSYBOX, &format!("{local}/rbox/multi:1")]).ok();
+    let multi = format!("{local}/team/multi:1");
+    for machine in ["amd64", "arm64"] {
+        world.own.run(&["pull", "-q", "--platform", &format!("linux/{machine}"), "rbox/multi"]).ok();
+    }
+    world.own.run(&["tag", "rbox/multi", &multi]).ok();
+    world.own.run(&["push", &multi]).ok();
+    let strict = OwnRoots::new(&t, "strict", &t.suite.registry);
+    // A path from the file's own directory, wherever rbox is called.
+    fs::copy(&public, strict.dir.join("team.pub")).unwrap();
+    let config = json!({ "registries": {
+        &local: { "verify-key": "team.pub" },
+        "docker.io": { "verify-key": "./team.pub", "mirrors": [format!("http://{}", world.registry.name)] },
+    } });
+    fs::write(strict.dir.join("registries.json"), config.to_string()).unwrap();
+    let context = strict.dir.join("context");
+    fs::create_dir(&context).unwrap();
+    let from = |image: &str| {
+        fs::write(context.join("Dockerfile"), format!("FROM {image}\nLABEL a=b\n")).unwrap();
+        strict.run(&["build", "-q", "-t", "built", context.to_str().unwrap()])
+    };
+    let hosts = [
+        local.clone(),
+        format!("LOCALHOST:{port}"),
+        format!("LocalHost:0{port}"),
+        "docker.io".to_owned(),
+        "Docker.io".to_owned(),
+        "docker.io:443".to_owned(),
+        "index.docker.io".to_owned(),
+        "Index.Docker.IO:0443".to_owned(),
+        "registry-1.docker.io".to_owned(),
+    ];
+    let images: Vec<String> = hosts
+        .iter()
+        .flat_map(|host| [format!("{host}/team/app:1"), format!("{host}/team/multi:1")])
+        .chain([
+            format!("{local}/team/app@{}", world.digest),
+            format!("LOCALHOST:{port}/team/app@{}", world.digest),
+        ])
+        .collect();
+    let why = "it is not signed by a key of ";
+    for image in &images {
+        strict.run(&["pull", image]).refused(1, &[why, "/team.pub"]);
+        let run = strict.run(&["run", "--rm", "--network", "none", image, "true"]).code(125);
+        assert!(run.stderr.contains(why), "{run:?}");
+        let built = from(image);
+        assert!(built.code != 0 && built.stderr.contains(why), "{built:?}");
+    }
+    assert_eq!(strict.run(&["images", "-aq"]).ok(), "");
+    for image in [&world.image, &multi] {
+        world.own.run(&["image", "sign", "--key", &ed, image]).ok();
+    }
+    for image in &images {
+        strict.run(&["pull", "-q", image]).ok();
+        assert_eq!(strict.run(&["run", "--rm", "--network", "none", image, "echo", "runs"]).ok(), "runs");
+        from(image).ok();
+    }
+    // A part of an index is another image than the index: it has no signature of its own.
+    let other = if cfg!(target_arch = "aarch64") { "amd64" } else { "arm64" };
+    strict.run(&["pull", "-q", "--platform", &format!("linux/{other}"), &multi]).ok();
+    let tree = strict.run(&[
+        "image",
+        "inspect",
+        "--platform",
+        &format!("linux/{other}"),
+        "-f",
+        "{{.Architecture}}",
+        &multi,
+    ]);
+    assert_eq!(tree.ok(), other);
+    let index = world.own.run(&["buildx", "imagetools", "inspect", "--raw", &multi]).ok();
+    let index: Value = serde_json::from_str(&index).unwrap();
+    let child = format!("{local}/team/multi@{}", index["manifests"][0]["digest"].as_str().unwrap());
+    strict.run(&["pull", &child]).refused(1, &[why]);
+    // Twice the same registry is a mistake.
+    let config =
+        json!({ "registries": { &local: { "verify-key": "team.pub" }, format!("LOCALHOST:{port}"): {} } });
+    fs::write(strict.dir.join("registries.json"), config.to_string()).unwrap();
+    strict.run(&["pull", &multi]).refused(1, &["are the same registry"]);
+}
+
+/// A registry, or who can push there, may give another image for the tag than the one that was pushed from here.
+#[test]
+fn what_is_signed_is_what_is_here() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let Some([ed, _]) = key(&dir, "ed", ED25519) else { return };
+    let Some(world) = world(&t) else { return };
+    let other = OwnRoots::new(&t, "other", &t.suite.registry);
+    fs::write(dir.join("Dockerfile"), format!("FROM {BUSYBOX}\nLABEL evil=1\n")).unwrap();
+    other.run(&["build", "-q", "-t", &world.image, dir.to_str().unwrap()]).ok();
+    let out = other.run(&["push", &world.image]).ok();
+    let theirs = out.split_whitespace().find(|word| word.starts_with("sha256:")).unwrap();
+    let sign = |own: &OwnRoots, image: &str| own.run(&["image", "sign", "--key", &ed, image]);
+    sign(&world.own, &world.image).refused(1, &[&world.image, theirs, &world.digest, "NAME@DIGEST"]);
+    let by_digest = format!("{}/team/app@{}", world.registry.name, world.digest);
+    let signed = sign(&world.own, &by_digest);
+    assert_eq!(signed.stderr, "");
+    assert!(signed.ok().contains(&format!("Signed: {by_digest}")));
+    let signed = sign(&other, &world.image);
+    assert_eq!(signed.stderr, "");
+    signed.ok();
+    // Who has never heard of it is told.
+    let fresh = OwnRoots::new(&t, "fresh", &t.suite.registry);
+    let signed = sign(&fresh, &world.image);
+    assert!(signed.stderr.contains("warning: ") && signed.stderr.contains(theirs), "{signed:?}");
+    signed.ok();
+    assert!(!fresh.root.exists(), "signing makes no store");
+}
+
+#[test]
+fn one_payload_that_cannot_be_read_hides_no_good_signature() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("keys");
+    let (Some([ed, public]), Some([ec, _])) = (key(&dir, "ed", ED25519), key(&dir, "ec", P256)) else {
+        return;
+    };
+    let Some(world) = world(&t) else { return };
+    let strict = world.strict(&t, "strict", &public);
+    world.own.run(&["image", "sign", "--key", &ed, &world.image]).ok();
+    let mut manifest = world.manifest();
+    let large = "x".repeat(70_000);
+    let digest = world.put_blob("team/app", &large);
+    let mut layers = Vec::new();
+    for size in [70_000, 100] {
+        let mut bad = manifest["layers"][0].clone();
+        bad["digest"] = digest.clone().into();
+        bad["size"] = size.into();
+        layers.push(bad);
+    }
+    layers.push(manifest["layers"][0].clone());
+    manifest["layers"] = layers.clone().into();
+    world.put_manifest("team/app", &world.signature_tag(), &manifest);
+    strict.run(&["pull", "-q", &world.image]).ok();
+    world.own.run(&["image", "sign", "--key", &ec, &world.image]).ok();
+    assert_eq!(world.manifest()["layers"].as_array().unwrap().len(), 4);
+    layers.pop();
+    manifest["layers"] = layers.into();
+    world.put_manifest("team/app", &world.signature_tag(), &manifest);
+    strict.run(&["pull", &world.image]).refused(1, &["it is not signed by a key of", "payload"]);
+}

@@ -107,7 +107,7 @@ const QUIET_ATTEMPTS: u32 = 5;
 const QUIET_PAUSE: Duration = Duration::from_millis(500);
 
 /// An error that may be a registry's.
-pub(crate) trait Fault {
+pub(crate) trait Fault: std::error::Error {
     /// What the registry said, if it was one.
     fn of_registry(&self) -> Option<&RegistryError>;
 }
@@ -119,7 +119,15 @@ impl Fault for RegistryError {
 }
 
 /// Does something again while that may help, and says nothing of it.
-pub(crate) fn patiently<T, E: Fault>(mut request: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+pub(crate) fn patiently<T, E: Fault>(request: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    patiently_telling(&|_| {}, request)
+}
+
+/// Does something again while that may help, and says why it waits.
+pub(crate) fn patiently_telling<T, E: Fault>(
+    say: &dyn Fn(&str),
+    mut request: impl FnMut() -> Result<T, E>,
+) -> Result<T, E> {
     let mut attempt = 1;
     loop {
         let error = match request() {
@@ -131,7 +139,9 @@ pub(crate) fn patiently<T, E: Fault>(mut request: impl FnMut() -> Result<T, E>) 
         else {
             return Err(error);
         };
-        std::thread::sleep(passing.retry_after().unwrap_or_else(|| QUIET_PAUSE * 2_u32.pow(attempt - 1)));
+        let wait = passing.retry_after().unwrap_or_else(|| QUIET_PAUSE * 2_u32.pow(attempt - 1));
+        say(&format!("{}; trying again in {:.1} s", one_line(&error), wait.as_secs_f64()));
+        std::thread::sleep(wait);
         attempt += 1;
     }
 }

@@ -44,6 +44,7 @@ impl Observer for Warnings {
                 );
                 format!("rbox: warning: {}", escape::text(&line))
             }
+            Event::Waiting(line) => format!("rbox: {}", escape::text(line)),
             Event::ForeignImage { image, host } => format!(
                 "WARNING: The requested image's platform ({image}) does not match the detected host platform ({host}) and no \
                  specific platform was requested"

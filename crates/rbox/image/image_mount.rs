@@ -63,18 +63,19 @@ impl Mount {
     fn print(&self, global: &Global, mounts: &[ImageMount]) -> anyhow::Result<()> {
         if self.format.is_some() {
             let store = global.engine.images()?;
-            let shown = |mount: &ImageMount| -> anyhow::Result<Value> {
-                let image = store.find_id(&mount.image)?;
+            let shown = |mount: &ImageMount| -> Value {
+                // One that is damaged, or gone, is mounted all the same.
+                let image = store.find_id(&mount.image).ok().flatten();
                 let names: Vec<String> =
                     image.iter().flat_map(|image| &image.references).map(Reference::full).collect();
-                Ok(json!({
+                json!({
                     "id": mount.image.hex(),
                     "Names": [mount.name],
                     "Repositories": names,
                     "mountpoint": mount.path,
-                }))
+                })
             };
-            let all = mounts.iter().map(shown).collect::<anyhow::Result<Vec<_>>>()?;
+            let all: Vec<Value> = mounts.iter().map(shown).collect();
             return say(&escape::json(&serde_json::to_string_pretty(&all)?));
         }
         if let (1, false, [only]) = (self.images.len(), self.all, mounts) {
@@ -121,21 +122,10 @@ impl Execute for Unmount {
                 let names: Vec<String> = mounts.iter().map(|mount| mount.image.to_string()).collect();
                 Ok(each(&names, |id| take(&id.parse()?, id)))
             }
-            (false, false) => {
-                let store = engine.images()?;
-                // One whose name went elsewhere meanwhile is still known by what it was called.
-                let mounts = engine.mounted_images()?;
-                Ok(each(&self.images, |name| {
-                    let called = |mount: &&ImageMount| mount.name == *name;
-                    match store.find(name)? {
-                        Some(image) => take(&image.id, name),
-                        None => match mounts.iter().find(called) {
-                            Some(mount) => take(&mount.image, name),
-                            None => take(&store.get(name)?.id, name),
-                        },
-                    }
-                }))
-            }
+            (false, false) => Ok(each(&self.images, |name| match engine.mounted_as(name)? {
+                Some(id) => take(&id, name),
+                None => anyhow::bail!("image {name} is not mounted"),
+            })),
         }
     }
 }

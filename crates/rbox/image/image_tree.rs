@@ -48,8 +48,8 @@ pub(crate) fn print(
     let used: BTreeSet<String> =
         global.engine.containers()?.into_iter().map(|container| container.record.image_id).collect();
     let mut rows = Vec::new();
-    for (images, names) in groups(images, is_meant) {
-        rows.push(row(&store, names, &images, &used)?);
+    for ((index, _), (images, names)) in groups(images, &store.indexes_of_names()?, is_meant) {
+        rows.push(row(&store, names, (&images, index), &used)?);
     }
     // Those without a name come last.
     rows.sort_by(|a, b| a.names.is_empty().cmp(&b.names.is_empty()).then_with(|| a.names.cmp(&b.names)));
@@ -57,35 +57,41 @@ pub(crate) fn print(
     Ok(0)
 }
 
-/// The platforms of each image, with its names: what two names have in common is one image if they have all of it in common.
+/// What makes one image: its index, if it is of one, and the manifests of its platforms.
+type Same = (Option<Digest>, Vec<Digest>);
+
+/// The platforms of each image, with its names: what two names have in common is one image if they have all of it in common. `indexes`: the one
+/// that each name means.
 fn groups<'i>(
     images: &[&'i Image],
+    indexes: &BTreeMap<Reference, Digest>,
     is_meant: &dyn Fn(&Reference) -> bool,
-) -> Vec<(Vec<&'i Image>, Vec<String>)> {
+) -> BTreeMap<Same, (Vec<&'i Image>, Vec<String>)> {
     let mut of_names: BTreeMap<&Reference, Vec<&Image>> = BTreeMap::new();
-    let mut groups: BTreeMap<Vec<Digest>, (Vec<&Image>, Vec<String>)> = BTreeMap::new();
+    let mut groups: BTreeMap<Same, (Vec<&Image>, Vec<String>)> = BTreeMap::new();
     for image in images {
         for name in image.references.iter().filter(|name| is_meant(name)) {
             of_names.entry(name).or_default().push(image);
         }
         if image.references.is_empty() {
             let id = image.index.unwrap_or(image.manifest_digest);
-            groups.entry(vec![id]).or_default().0.push(image);
+            groups.entry((image.index, vec![id])).or_default().0.push(image);
         }
     }
     for (name, mut images) in of_names {
         images.sort_by_key(|image| image.manifest_digest);
         let ids = images.iter().map(|image| image.manifest_digest).collect();
-        let group = groups.entry(ids).or_insert_with(|| (images, Vec::new()));
+        let same = (indexes.get(name).copied(), ids);
+        let group = groups.entry(same).or_insert_with(|| (images, Vec::new()));
         group.1.push(name.familiar());
     }
-    groups.into_values().collect()
+    groups
 }
 
 fn row(
     store: &ImageStore,
     names: Vec<String>,
-    images: &[&Image],
+    (images, index): (&[&Image], Option<Digest>),
     used: &BTreeSet<String>,
 ) -> anyhow::Result<Row> {
     let child = |image: &Image| Child {
@@ -95,7 +101,6 @@ fn row(
         in_use: used.contains(&image.id.to_string()),
     };
     let mut children: Vec<Child> = images.iter().map(|image| child(image)).collect();
-    let index = images.iter().find_map(|image| image.index);
     let id = index.or_else(|| children.first().map(|child| child.id));
     if let Some((_, _, document)) = index.map(|index| store.index_document(&index)).transpose()?.flatten() {
         // In its order; what is not here is shown as such. Provenance is for no platform.

@@ -1,10 +1,12 @@
 //! `rbox buildx imagetools`: images of registries, shown and put together.
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use rbox_engine::image::media::{Descriptor, Document, Index};
+use rbox_engine::image::media::{Descriptor, Document, Index, MAX_DOCUMENT};
 use rbox_engine::image::remote::{ImageTools, Remote, RemoteImage, Source};
 use rbox_engine::spec::{Platform, Reference};
 use serde_json::{Map, Value, json};
@@ -15,7 +17,7 @@ use crate::command::error::bad_input;
 use crate::command::global::Global;
 use crate::output::escape;
 use crate::output::lines::say;
-use crate::output::table::{STDERR, align_with, unwritten, write_all};
+use crate::output::table::{align_with, unwritten, write_all};
 use crate::output::template::Template;
 
 /// Create a new image based on source images
@@ -67,8 +69,7 @@ impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let mut texts = Vec::new();
         for file in &self.file {
-            let text = std::fs::read_to_string(file);
-            texts.push(text.map_err(|error| anyhow::anyhow!("open {}: {error}", file.display()))?);
+            texts.push(read_source(file)?);
         }
         texts.extend(self.sources.iter().cloned());
         if texts.is_empty() {
@@ -112,24 +113,41 @@ impl Execute for Create {
             let _ = writeln!(text, "#{number} {line}");
             let _ = write_all(&mut std::io::stderr(), &text);
         };
-        ImageTools::push(&remote, &combined, &tags, &mut shown)?;
-        if !quiet {
-            let done = format!("#{number} DONE\n");
-            write_all(&mut std::io::stderr(), &done).map_err(|error| unwritten(STDERR, &error))?;
+        let mut push = || ImageTools::push(&remote, &combined, &tags, &mut shown);
+        match &self.metadata_file {
+            None => push()?,
+            Some(file) => {
+                let names: Vec<String> = tags.iter().map(Reference::name).collect();
+                let metadata = json!({
+                    "containerimage.descriptor": combined.descriptor,
+                    "image.name": names.join(","),
+                });
+                // Opened first: nothing is pushed of which the caller's file would not know.
+                crate::command::file::replace(file, |out| -> anyhow::Result<()> {
+                    push()?;
+                    std::io::Write::write_all(out, format!("{metadata:#}").as_bytes())
+                        .map_err(|error| unwritten(&file.display().to_string(), &error))?;
+                    Ok(())
+                })?;
+            }
         }
-        if let Some(file) = &self.metadata_file {
-            let names: Vec<String> = tags.iter().map(Reference::name).collect();
-            let metadata = json!({
-                "containerimage.descriptor": combined.descriptor,
-                "image.name": names.join(","),
-            });
-            crate::command::file::replace(file, |out| {
-                std::io::Write::write_all(out, format!("{metadata:#}").as_bytes())
-                    .map_err(|error| unwritten(&file.display().to_string(), &error))
-            })?;
+        if !quiet {
+            write_all(&mut std::io::stderr(), &format!("#{number} DONE\n"))?;
         }
         Ok(0)
     }
+}
+
+/// A source that a file has, which may be a pipe.
+fn read_source(file: &Path) -> anyhow::Result<String> {
+    let failed = |error: std::io::Error| anyhow::anyhow!("open {}: {error}", file.display());
+    let mut text = String::new();
+    let opened = File::open(file).map_err(failed)?;
+    opened.take(MAX_DOCUMENT + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > MAX_DOCUMENT {
+        anyhow::bail!("{} is over {MAX_DOCUMENT} bytes long: no source is", file.display());
+    }
+    Ok(text)
 }
 
 /// `[TYPE[PLATFORM]:]KEY=VALUE`, of the types that an index has.
@@ -142,15 +160,24 @@ fn annotate(tools: &mut ImageTools, text: &str) -> anyhow::Result<()> {
     }
     for kind in kinds.split(',') {
         let (kind, platform) = match kind.split_once('[') {
-            Some((kind, rest)) => (kind, Some(parse_platform(rest.trim_end_matches(']'))?)),
+            Some((kind, rest)) => {
+                let platform = rest.strip_suffix(']').filter(|platform| !platform.is_empty());
+                let wrong =
+                    || bad_input(format!("invalid annotation {text:?}, expected {kind}[PLATFORM]:key=value"));
+                (kind, Some(parse_platform(platform.ok_or_else(wrong)?)?))
+            }
             None => (kind, None),
         };
         match kind {
+            "index" if platform.is_some() => {
+                return Err(bad_input(format!("invalid annotation {text:?}: an index is for no platform")));
+            }
             "index" => {
                 tools.of_index.insert(key.to_owned(), value.to_owned());
             }
             "manifest-descriptor" => tools.of_entries.push((platform, key.to_owned(), value.to_owned())),
-            "manifest" | "" => anyhow::bail!("{kind:?} annotations are not supported yet"),
+            // Without a type the manifest is meant.
+            "manifest" | "" => anyhow::bail!("\"manifest\" annotations are not supported yet"),
             "index-descriptor" => anyhow::bail!("{kind:?} annotations are invalid while creating an image"),
             other => return Err(bad_input(format!("unknown annotation type {other:?}"))),
         }
@@ -189,8 +216,10 @@ impl Execute for Inspect {
         let image = remote.fetch(&name)?;
         let mut out = std::io::stdout();
         if self.raw {
-            // As it came, or its digest would be another one.
-            write_all(&mut out, &String::from_utf8_lossy(&image.bytes))?;
+            // As it came, or its digest would be another one; a terminal is not driven by it.
+            let text = String::from_utf8_lossy(&image.bytes);
+            let text = if out.is_terminal() { escape::multiline(&text) } else { text };
+            write_all(&mut out, &text)?;
             return Ok(0);
         }
         let words = |text: &str| text.split_whitespace().collect::<String>();

@@ -9,6 +9,7 @@ use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
 use crate::output::lines::say;
+use crate::output::table::write_all;
 
 /// Sign an image in a registry, in cosign's form
 #[derive(Debug, Parser)]
@@ -30,6 +31,12 @@ impl Execute for Sign {
         let name = Reference::parse(&self.image).map_err(bad_input)?.with_default_tag();
         let signed = global.engine.sign_image(&name, &self.key)?;
         let shown = name.with_digest(signed.digest).familiar();
+        if !signed.is_known {
+            let line = format!(
+                "rbox: warning: signed is what the registry has as {name} now, of which nothing is known here: check that {shown} is what you meant, and sign by NAME@DIGEST\n"
+            );
+            write_all(&mut std::io::stderr(), &line)?;
+        }
         if signed.was_signed {
             return say(&format!("Already signed by this key: {shown}")).map(|()| 0);
         }

@@ -39,6 +39,9 @@ pub struct ImageMount {
     /// Where.
     #[serde(skip)]
     pub path: PathBuf,
+    /// Its record cannot be read: what it was called, its layers and how often it was mounted are not known.
+    #[serde(skip)]
+    pub is_damaged: bool,
 }
 
 impl Record for ImageMount {
@@ -61,14 +64,20 @@ pub(crate) fn all(paths: &Paths) -> Result<Vec<ImageMount>, EngineError> {
     Ok(found)
 }
 
-/// The image that is mounted in this directory, if one is.
+/// The image that is mounted in this directory, if one is. The directory's name is its id.
 fn read(dir: &Path) -> Result<Option<ImageMount>, EngineError> {
     let path = dir.join(MERGED);
     if !is_mounted(&path)? {
         return Ok(None);
     }
-    let record: Option<ImageMount> = read_json(&dir.join(MOUNT))?;
-    Ok(record.map(|record| ImageMount { path, ..record }))
+    let error = match read_json::<ImageMount>(&dir.join(MOUNT)) {
+        Ok(record) => return Ok(record.map(|record| ImageMount { path, ..record })),
+        Err(error) => error,
+    };
+    let hex = dir.file_name().unwrap_or_default().to_string_lossy();
+    let Ok(image) = format!("sha256:{hex}").parse::<Digest>() else { return Err(error.into()) };
+    let (name, layers) = (image.short(), Vec::new());
+    Ok(Some(ImageMount { image, name, layers, times: 1, path, is_damaged: true }))
 }
 
 fn open(path: &Path) -> Result<std::os::fd::OwnedFd, SysError> {
@@ -92,6 +101,10 @@ fn lock(dir: &Path, name: &str) -> Result<Lock, EngineError> {
     })
 }
 
+fn layers_of(image: &Image) -> Vec<PathBuf> {
+    image.layers.iter().map(|layer| layer.dir.clone()).collect()
+}
+
 /// Mounts an image, or counts one that is mounted once more. Where.
 ///
 /// # Errors
@@ -105,13 +118,16 @@ pub(crate) fn mount(
     let dir = paths.image_mount(&image.id);
     let _lock = lock(&dir, name)?;
     if let Some(mut record) = read(&dir)? {
+        if record.is_damaged {
+            record = ImageMount { name: name.to_owned(), layers: layers_of(image), ..record };
+        }
         record.times = record.times.saturating_add(1);
         write_json(&dir.join(MOUNT), &record)?;
         return Ok(record.path);
     }
     // Until it is mounted, nothing else says that it is in use.
     let _pin = store.pin(image)?;
-    let layers: Vec<PathBuf> = image.layers.iter().map(|layer| layer.dir.clone()).collect();
+    let layers = layers_of(image);
     let shown: Vec<PathBuf> = image.overlay_layers().iter().map(|layer| layer.dir.clone()).collect();
     let path = dir.join(MERGED);
     let nothing = NOTHING.map(|name| dir.join(name));
@@ -121,7 +137,14 @@ pub(crate) fn mount(
             _ => Err(RecordError::io("make directory", below)(error)),
         })?;
     }
-    let record = ImageMount { image: image.id, name: name.to_owned(), layers, times: 1, path: path.clone() };
+    let record = ImageMount {
+        image: image.id,
+        name: name.to_owned(),
+        layers,
+        times: 1,
+        path: path.clone(),
+        is_damaged: false,
+    };
     write_json(&dir.join(MOUNT), &record)?;
     let tree = overlay::mount_read_only(&[&nothing[..], &shown[..]].concat(), &path)?;
     attach(&tree, open(&path)?)?;

@@ -52,6 +52,8 @@ impl ListUsers for Containers {
             }
         }
         for mount in image_mounts::all(&self.0)? {
+            // Which image it is is known, and not on which layers it stands.
+            users.incomplete |= mount.is_damaged;
             users.known.push(ImageUser {
                 image: mount.image,
                 name: mount.name,

@@ -1,6 +1,7 @@
 //! Looking into images, and at what registries have beside them.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_image::registry::{Client, Credentials, Found, Timeouts};
 use rbox_image::remote::{ManifestLists, Remote};
@@ -13,7 +14,7 @@ use rbox_sys::file::open_in_root;
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags};
 
 use crate::containers::image_mounts::{self, ImageMount};
-use crate::engine::Engine;
+use crate::engine::{Engine, Event};
 use crate::error::EngineError;
 use crate::record::file::RecordError;
 use crate::record::paths::{COMPARISON, NOTHING, Paths, STAGE};
@@ -48,7 +49,11 @@ impl Engine {
     pub fn mount_image(&self, name: &str) -> Result<ImageMount, EngineError> {
         let store = self.images()?;
         let image = store.get(name)?;
-        let called = image.references.first().map_or_else(|| image.id.short(), Reference::familiar);
+        // As the user calls it, where that is a name: so it is unmounted, wherever the name leads then.
+        let own = Reference::parse(name).ok().map(Reference::with_default_tag);
+        let own =
+            own.filter(|own| image.references.contains(own)).or_else(|| image.references.first().cloned());
+        let called = own.map_or_else(|| image.id.short(), |own| own.familiar());
         image_mounts::mount(&self.paths, &store, &image, &called)?;
         let id = image.id;
         let mounted = self.mounted_images()?.into_iter().find(|mount| mount.image == id);
@@ -61,6 +66,34 @@ impl Engine {
     /// A record cannot be read.
     pub fn mounted_images(&self) -> Result<Vec<ImageMount>, EngineError> {
         image_mounts::all(&self.paths)
+    }
+
+    /// Which mounted image is meant: by what it was called when it was mounted, by its id, or by what the store calls so now. It need not be
+    /// there any more, nor be readable. None: no such image is mounted.
+    ///
+    /// # Errors
+    /// There is no image of that name at all.
+    pub fn mounted_as(&self, name: &str) -> Result<Option<Digest>, EngineError> {
+        let mounts = self.mounted_images()?;
+        let store = self.images()?;
+        let now = store.id_named(name)?;
+        let parsed = |text: &str| Reference::parse(text).ok().map(Reference::with_default_tag);
+        let wanted = parsed(name);
+        let called: Vec<&ImageMount> = mounts
+            .iter()
+            .filter(|mount| wanted.is_some() && parsed(&mount.name) == wanted || mount.name == name)
+            .collect();
+        // The name may have gone on to another image, which is mounted as well.
+        let meant = called.iter().find(|mount| Some(mount.image) == now).or(called.first()).copied();
+        let bare = name.strip_prefix("sha256:").unwrap_or(name);
+        let is_id = |mount: &&ImageMount| !bare.is_empty() && mount.image.hex().starts_with(bare);
+        let mut by_id = mounts.iter().filter(is_id);
+        let by_id = by_id.next().filter(|_| by_id.next().is_none());
+        let meant = meant.or_else(|| mounts.iter().find(|mount| Some(mount.image) == now)).or(by_id);
+        if meant.is_none() && now.is_none() {
+            store.get(name)?;
+        }
+        Ok(meant.map(|mount| mount.image))
     }
 
     /// Takes one mount of an image back, or all of them. False: it was not mounted.
@@ -121,13 +154,16 @@ impl Engine {
         Ok(client.search(&endpoint, rest, limit)?)
     }
 
-    /// Signs what a registry has under this name with the key in this file.
+    /// Signs what a registry has under this name with the key in this file: where the name is here, the same image only.
     ///
     /// # Errors
-    /// The key cannot be used, or the registry does not have the image, or refuses.
+    /// The key cannot be used, or the registry does not have the image, or has another one than is here, or refuses.
     pub fn sign_image(&self, name: &Reference, key: &Path) -> Result<Signed, EngineError> {
         let key = PrivateKey::read(key)?;
-        Ok(sign(&Registries::load()?, name, &key)?)
+        // A store that is not there, or that the caller may not read, knows nothing.
+        let store = self.paths.image().exists().then(|| self.images().ok()).flatten();
+        let here = store.and_then(|store| store.sources_of(name).ok().flatten()).unwrap_or_default();
+        Ok(sign(&Registries::load()?, name, &here, &key)?)
     }
 
     /// Registries, to be asked without the store.
@@ -135,7 +171,9 @@ impl Engine {
     /// # Errors
     /// Their configuration cannot be read.
     pub fn remote(&self) -> Result<Remote, EngineError> {
-        Ok(Remote::new(Registries::load()?))
+        let observer = Arc::clone(&self.observer);
+        let say = Arc::new(move |line: &str| observer.event(Event::Waiting(line)));
+        Ok(Remote::new(Registries::load()?, say))
     }
 
     /// The manifest lists of this user, and registries to push them to.

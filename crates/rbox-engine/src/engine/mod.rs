@@ -86,6 +86,8 @@ pub enum Event<'a> {
     },
     /// A push has come so far.
     Push(PushEvent<'a>),
+    /// A registry did not answer as it should, and why that is waited for.
+    Waiting(&'a str),
     /// The image is for another kind of machine, and nobody asked for that.
     ForeignImage {
         /// The image's.

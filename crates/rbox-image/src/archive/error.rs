@@ -76,6 +76,9 @@ pub enum ArchiveError {
     /// An image for other machines only.
     #[error("the archive has no image for {0}")]
     Platform(String),
+    /// More platforms than any image is for.
+    #[error("an image of the archive is for more than {0} platforms")]
+    TooManyPlatforms(usize),
     /// An image for another operating system.
     #[error("cannot load {0} image on linux")]
     System(String),
@@ -146,9 +149,11 @@ impl ArchiveError {
             Self::Change(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Platform(_) => Kind::NotFound,
-            Self::System(_) | Self::TooLarge { .. } | Self::TooMany(_) | Self::TooManyNames(_) => {
-                Kind::Unsupported
-            }
+            Self::System(_)
+            | Self::TooLarge { .. }
+            | Self::TooMany(_)
+            | Self::TooManyNames(_)
+            | Self::TooManyPlatforms(_) => Kind::Unsupported,
             _ => Kind::Damaged,
         }
     }

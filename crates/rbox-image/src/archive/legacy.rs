@@ -8,12 +8,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs::File;
 
-use rbox_spec::{Digest, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::error::ArchiveError;
-use super::planned::{Plan, Planned, PlannedLayer, json, parse_config, parse_reference, shown};
+use super::planned::{
+    Plan, Planned, PlannedLayer, check_platforms, json, parse_config, parse_reference, shown,
+};
 use super::spool::{Spool, io_error};
 use super::{CONFIG, LAYER, REPOSITORIES};
 use crate::config::{History, RootFs};
@@ -66,7 +68,11 @@ struct Link {
 type Chain<'l> = Vec<&'l Link>;
 
 /// The images that have a name, and those that no other is built on.
-pub(super) fn legacy(spool: &Spool, repositories: &[u8]) -> Result<Vec<Planned>, ArchiveError> {
+pub(super) fn legacy(
+    spool: &Spool,
+    repositories: &[u8],
+    platforms: &[Platform],
+) -> Result<Vec<Planned>, ArchiveError> {
     let mut plan = Plan::default();
     let links = links(spool, &mut plan)?;
     let mut names = names(repositories, &links)?;
@@ -79,7 +85,7 @@ pub(super) fn legacy(spool: &Spool, repositories: &[u8]) -> Result<Vec<Planned>,
         }
         let chain = chain(&links, id, &mut reached)?;
         let config = config(spool, id, &chain)?;
-        parse_config(&config, &path(id, CONFIG))?;
+        check_platforms(platforms, &parse_config(&config, &path(id, CONFIG))?)?;
         let layers = chain.iter().map(|link| link.layer.clone()).collect();
         plan.add(Planned { config, layers, references, manifest: None, of: None })?;
     }

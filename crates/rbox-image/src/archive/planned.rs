@@ -1,6 +1,6 @@
 //! The images that were found in an archive, and how what names them is read, whatever the archive's form.
 
-use rbox_spec::{Digest, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 use serde::Deserialize;
 
 use super::error::ArchiveError;
@@ -81,6 +81,15 @@ pub(super) fn parse_config(bytes: &[u8], name: &str) -> Result<ImageConfig, Arch
     match config.os.as_str() {
         "" | "linux" => Ok(config),
         other => Err(ArchiveError::System(shown(other))),
+    }
+}
+
+/// Whether an image is for all platforms that are wanted.
+pub(super) fn check_platforms(wanted: &[Platform], config: &ImageConfig) -> Result<(), ArchiveError> {
+    let found = config.platform();
+    match wanted.iter().find(|wanted| wanted.rank(&found).is_none()) {
+        Some(wanted) => Err(ArchiveError::Platform(wanted.to_string())),
+        None => Ok(()),
     }
 }
 

@@ -106,13 +106,19 @@ fn choose<S: AsRef<str>>(
     let mut chosen: Vec<Chosen> = Vec::new();
     for name in names {
         for (images, references) in named_images(store, name.as_ref(), platforms)? {
-            let ids = |images: &[Image]| images.iter().map(|image| image.id).collect::<Vec<_>>();
-            if let Some(known) = chosen.iter_mut().find(|known| ids(&known.images) == ids(&images)) {
+            let ids = |images: &[Image]| images.iter().map(|image| image.id).collect::<BTreeSet<_>>();
+            let wanted = ids(&images);
+            if let Some(known) = chosen.iter_mut().find(|known| ids(&known.images) == wanted) {
                 known.references.extend(references);
                 known.references.sort();
                 known.references.dedup();
                 continue;
             }
+            // An id beside a name that means this platform and others: the name's entry has it.
+            if references.is_empty() && chosen.iter().any(|known| wanted.is_subset(&ids(&known.images))) {
+                continue;
+            }
+            chosen.retain(|known| !known.references.is_empty() || !ids(&known.images).is_subset(&wanted));
             let mut pins = Vec::new();
             for image in &images {
                 pins.push(store.pin(image)?);

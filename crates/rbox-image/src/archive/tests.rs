@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use rbox_spec::Reference;
+use rbox_spec::{Digest, Platform, Reference};
 use serde_json::json;
 
 use super::{ArchiveError, ImportOptions, Loaded, SaveFormat, import, load, save};
@@ -643,4 +643,91 @@ fn hostile_archives_are_refused() {
     }
     assert_eq!(fs::read(canary.path()).unwrap(), layers[0]);
     assert!(!Path::new("/etc/evil").exists());
+}
+
+/// An image of an OCI layout, for this architecture: its blobs go into the archive. The manifest's descriptor.
+fn part(mut tar: Tar, architecture: &str, number: usize) -> (Tar, serde_json::Value, Digest) {
+    let layer = layer(number);
+    let config = json!({"architecture": architecture, "os": "linux", "rootfs": {"type": "layers", "diff_ids": [sha256(&layer)]}})
+        .to_string();
+    let manifest = json!({"schemaVersion": 2, "mediaType": crate::media::OCI_MANIFEST,
+        "config": {"mediaType": crate::media::OCI_CONFIG, "digest": sha256(config.as_bytes()), "size": config.len()},
+        "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar", "digest": sha256(&layer), "size": layer.len()}]})
+    .to_string();
+    for bytes in [&layer[..], config.as_bytes(), manifest.as_bytes()] {
+        tar = tar.with(&format!("blobs/sha256/{}", sha256(bytes).hex()), bytes);
+    }
+    let descriptor = json!({"mediaType": crate::media::OCI_MANIFEST, "digest": sha256(manifest.as_bytes()), "size": manifest.len()});
+    (tar, descriptor, sha256(config.as_bytes()))
+}
+
+/// The archive of an index under this name.
+fn of_index(tar: Tar, manifests: &[serde_json::Value], name: &str) -> Vec<u8> {
+    let kind = crate::media::OCI_INDEX;
+    let index = json!({"schemaVersion": 2, "mediaType": kind, "manifests": manifests}).to_string();
+    let digest = sha256(index.as_bytes());
+    let top = json!({"schemaVersion": 2, "mediaType": kind, "manifests": [{"mediaType": kind, "digest": digest,
+        "size": index.len(), "annotations": {"io.containerd.image.name": name}}]});
+    tar.with(&format!("blobs/sha256/{}", digest.hex()), index)
+        .with("index.json", top.to_string())
+        .with("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#)
+        .end()
+}
+
+fn platform(text: &str) -> Platform {
+    text.parse().unwrap()
+}
+
+#[test]
+fn of_an_index_the_first_image_of_each_platform_is_loaded() {
+    // A signature, which is no image and says no platform.
+    let artifact = json!({"schemaVersion": 2, "mediaType": crate::media::OCI_MANIFEST, "layers": [],
+        "config": {"mediaType": "application/vnd.example.chart", "digest": sha256(b"{}"), "size": 2}})
+    .to_string();
+    let artifact_digest = sha256(artifact.as_bytes());
+    let tar = Tar::new().with(&format!("blobs/sha256/{}", artifact_digest.hex()), &artifact);
+    let artifact =
+        json!({"mediaType": crate::media::OCI_MANIFEST, "digest": artifact_digest, "size": artifact.len()});
+    let (tar, mut first, first_id) = part(tar, "amd64", 1);
+    first["platform"] = json!({"architecture": "amd64", "os": "linux"});
+    let (tar, second, _) = part(tar, "amd64", 2);
+    let (tar, third, third_id) = part(tar, "arm64", 3);
+    let archive = of_index(tar, &[artifact, first, second, third], "docker.io/library/app:1");
+    let home = Home::new();
+    let ids = |loaded: Vec<Loaded>| loaded.iter().map(|one| one.image.id).collect::<Vec<_>>();
+    assert_eq!(ids(home.load(&archive[..]).unwrap()), [first_id, third_id]);
+    let of_platforms = |wanted: &[Platform]| load(&Home::new().store, &archive[..], wanted, &mut |_| {});
+    assert_eq!(ids(of_platforms(&[platform("linux/arm64")]).unwrap()), [third_id]);
+    assert_eq!(
+        ids(of_platforms(&[platform("linux/amd64"), platform("linux/arm64")]).unwrap()),
+        [first_id, third_id]
+    );
+    let error = of_platforms(&[platform("linux/s390x")]).unwrap_err().to_string();
+    assert_eq!(error, "the archive has no image for linux/s390x");
+    // More than any image is for.
+    let (tar, one, _) = part(Tar::new(), "amd64", 1);
+    let archive = of_index(tar, &vec![one; 101], "docker.io/library/app:1");
+    let error = home.load(&archive[..]).unwrap_err().to_string();
+    assert_eq!(error, "an image of the archive is for more than 100 platforms");
+}
+
+#[test]
+fn an_image_of_another_platform_than_asked_for_is_refused() {
+    let (other, host) = (platform("linux/s390x"), Platform::host());
+    let (tar, manifest, _) = part(Tar::new(), &host.architecture, 1);
+    let top = json!({"schemaVersion": 2, "manifests": [manifest]}).to_string();
+    let plain = tar.with("index.json", top).with("oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#).end();
+    let dockers = docker_archive(&["app:1"], &[layer(1)]).end();
+    let first = layer(1);
+    let old = legacy_archive(&[("a", "", &first)], &json!({"app": {"1": "a"}})).end();
+    for archive in [&plain, &dockers, &old] {
+        let home = Home::new();
+        let error = load(&home.store, &archive[..], std::slice::from_ref(&other), &mut |_| {}).unwrap_err();
+        assert_eq!(error.to_string(), "the archive has no image for linux/s390x");
+        assert!(home.store.list().unwrap().is_empty());
+    }
+    for archive in [&plain, &dockers] {
+        let home = Home::new();
+        load(&home.store, &archive[..], std::slice::from_ref(&host), &mut |_| {}).unwrap();
+    }
 }

@@ -63,7 +63,7 @@ pub fn push(
     let jobs: Vec<Job<'_>> = jobs.collect();
     let pushed = match jobs.as_slice() {
         [job] => {
-            let one = job.one(&to, tag)?;
+            let one = job.one(&to, Some(tag))?;
             job.tell_of_others(&one)?;
             one.pushed()
         }
@@ -116,7 +116,7 @@ struct Target<'c> {
 fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushError> {
     let mut parts = Vec::new();
     for job in jobs {
-        parts.push(job.one(to, "")?);
+        parts.push(job.one(to, None)?);
     }
     let Some(first) = jobs.first() else { return Err(PushError::NoImage(to.reference.familiar_name())) };
     let session = to.client.session(to.endpoint, to.reference);
@@ -172,8 +172,8 @@ impl Part {
 }
 
 impl Job<'_> {
-    /// Pushes one image, under a tag or (where it is empty) its digest.
-    fn one(&self, to: &Target<'_>, tag: &str) -> Result<Part, PushError> {
+    /// Pushes one image, under a tag or its digest alone.
+    fn one(&self, to: &Target<'_>, tag: Option<&str>) -> Result<Part, PushError> {
         let outgoing = self.outgoing()?;
         let origins = self.origins(to.reference)?;
         let session = to.client.push_session(to.endpoint, to.reference, origins.values().flatten());
@@ -185,7 +185,7 @@ impl Job<'_> {
         let kind = &self.image.manifest_type;
         let digest = digest_of(self.image.manifest_digest.algorithm(), &bytes);
         let by_digest = digest.to_string();
-        let tag = if tag.is_empty() { &by_digest } else { tag };
+        let tag = tag.unwrap_or(&by_digest);
         self.retry(tag, || session.put_manifest(tag, kind, &bytes, &digest))?;
         let mut descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
         descriptor.platform = Some(DescriptorPlatform::from(&self.image.platform));

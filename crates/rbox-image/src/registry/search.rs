@@ -16,13 +16,16 @@ use crate::media::MAX_DOCUMENT;
 #[serde(default)]
 pub struct Found {
     /// Its name.
+    #[serde(deserialize_with = "nullable")]
     pub name: String,
     /// What its owner says of it.
     #[serde(deserialize_with = "nullable")]
     pub description: String,
     /// How many like it.
+    #[serde(deserialize_with = "nullable")]
     pub star_count: i64,
     /// It is one of Docker's own.
+    #[serde(deserialize_with = "nullable")]
     pub is_official: bool,
 }
 
@@ -48,8 +51,9 @@ impl Client {
             status @ (404 | 405 | 501) => {
                 return Err(protocol(format!("unexpected status code {status}: the registry has no search")));
             }
-            _ => {
-                return session.success(response, "GET", None).map(|_| Vec::new());
+            status => {
+                session.success(response, "GET", None)?;
+                return Err(protocol(format!("unexpected status code {status}")));
             }
         }
         let mut found = rbox_spec::json::from_slice::<Results>(&response.bytes(MAX_DOCUMENT)?)

@@ -14,6 +14,9 @@ pub enum RemoteError {
     /// The registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The registry that a copy comes from.
+    #[error(transparent)]
+    Source(RegistryError),
     /// The configuration of registries.
     #[error(transparent)]
     Config(#[from] RegistriesError),
@@ -55,13 +58,21 @@ impl RemoteError {
     /// What it means to the caller.
     pub fn kind(&self) -> Kind {
         match self {
-            Self::Registry(error) => error.kind(),
+            Self::Registry(error) | Self::Source(error) => error.kind(),
             Self::Config(error) => error.kind(),
             Self::Document { source, .. } => source.kind(),
             Self::Json { .. } => Kind::Damaged,
             Self::Io { source, .. } => Kind::of_io(source),
             Self::NotFound(_) => Kind::NotFound,
             Self::Refused(_) => Kind::Conflict,
+        }
+    }
+
+    /// The same, when that was to be read while another registry is written to: no reason to begin there again.
+    pub(super) fn of_source(self) -> Self {
+        match self {
+            Self::Registry(error) => Self::Source(error),
+            other => other,
         }
     }
 

@@ -1,22 +1,38 @@
 //! One document of a registry, and copying what it names into another repository.
+use std::fmt;
 use std::io::Read as _;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use rbox_spec::{Digest, Platform, Reference};
+use rbox_spec::{Digest, Kind, Platform, Reference};
 use serde_json::Value;
 
 use super::error::RemoteError;
 use crate::hash::{Hasher, digest_of};
 use crate::media::{Descriptor, DescriptorPlatform, Document, MAX_CONFIG, Manifest};
 use crate::registry::client::Fetched;
+use crate::registry::origin::Origin;
 use crate::registry::upload::Begun;
 use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
-use crate::transfer::patiently;
+use crate::transfer::{one_line, patiently_telling};
+
+/// Hears what is waited for.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Registries, as this machine's configuration has them.
-#[derive(Debug)]
 pub struct Remote {
-    client: Client,
+    reader: Client,
+    writer: Client,
     registries: Registries,
+    say: Say,
+    /// Mirrors that did not answer, and are not asked again.
+    dead: Mutex<Vec<Origin>>,
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").field("registries", &self.registries).finish_non_exhaustive()
+    }
 }
 
 /// A manifest or an index, as a registry has it.
@@ -57,28 +73,48 @@ pub(super) fn wanted(name: &Reference) -> String {
 }
 
 impl Remote {
-    /// With the credentials of `login`.
-    pub fn new(registries: Registries) -> Self {
+    /// With the credentials of `login`. `say` hears which registry is waited for, and why.
+    pub fn new(registries: Registries, say: Say) -> Self {
+        let reader = Client::new(Timeouts::default(), Credentials::docker());
         // A registry reads a large blob before it says that it has it.
-        let timeouts = Timeouts { answer: std::time::Duration::from_mins(2), ..Timeouts::default() };
-        Self { client: Client::new(timeouts, Credentials::docker()), registries }
+        let timeouts = Timeouts { answer: Duration::from_mins(2), ..Timeouts::default() };
+        Self {
+            reader,
+            writer: Client::new(timeouts, Credentials::docker()),
+            registries,
+            say,
+            dead: Mutex::default(),
+        }
     }
 
-    /// Asks the mirrors, and the registry itself last.
+    /// Asks the mirrors, and the registry itself last. A mirror that does not answer is not waited for.
     fn read<T>(
         &self,
         name: &Reference,
         question: impl Fn(&Session<'_>) -> Result<T, RegistryError>,
     ) -> Result<T, RemoteError> {
-        let mut failure = None;
-        for endpoint in &self.registries.endpoints(name.domain())? {
-            let session = self.client.session(endpoint, name);
-            match patiently(|| question(&session)) {
+        let endpoints = self.registries.endpoints(name.domain())?;
+        let Some((last, mirrors)) = endpoints.split_last() else {
+            return Err(RegistryError::NotFound(name.familiar()).into());
+        };
+        for mirror in mirrors {
+            let dead = || self.dead.lock().unwrap_or_else(PoisonError::into_inner);
+            if dead().contains(&mirror.origin) {
+                continue;
+            }
+            let error = match question(&self.reader.session(mirror, name)) {
                 Ok(answer) => return Ok(answer),
-                Err(error) => failure = Some(error),
+                Err(error) => error,
+            };
+            if error.is_transient() || error.is_unreachable() {
+                dead().push(mirror.origin.clone());
+            }
+            if error.kind() != Kind::NotFound {
+                (self.say)(&format!("mirror {}: {}", mirror.origin, one_line(&error)));
             }
         }
-        Err(failure.unwrap_or_else(|| RegistryError::NotFound(name.familiar())).into())
+        let session = self.reader.session(last, name);
+        Ok(patiently_telling(&*self.say, || question(&session))?)
     }
 
     /// Asks the registry itself, to write there; `from`: a repository of it whose blobs may be mounted.
@@ -95,8 +131,8 @@ impl Remote {
             .map(|from| from.path().to_owned())
             .into_iter()
             .collect();
-        let session = self.client.push_session(&endpoint, name, others.iter());
-        patiently(|| order(&session))
+        let session = self.writer.push_session(&endpoint, name, others.iter());
+        patiently_telling(&*self.say, || order(&session))
     }
 
     /// The document of a name.
@@ -196,13 +232,21 @@ impl Remote {
         let same_registry = image.name.domain() == to.domain();
         let mount = same_registry.then(|| (&blob.digest, image.name.path()));
         let Begun::Send(mut upload) = session.begin_upload(mount)? else { return Ok(()) };
-        let mut body = self.read(&image.name, |from| from.blob(&blob.digest, 0))?.body;
-        let unread =
-            |source| RemoteError::Io { action: "download", path: blob.digest.to_string().into(), source };
+        // Where it comes from has been asked as often as is worth it; a cut in the midst begins this blob anew.
+        let source =
+            self.read(&image.name, |from| from.blob(&blob.digest, 0)).map_err(RemoteError::of_source)?;
+        let (url, mut body) = (source.url, source.body);
         let (mut hasher, mut done) = (Hasher::new(blob.digest.algorithm()), 0_u64);
         loop {
             let mut piece = Vec::new();
-            (&mut body).take(upload.piece as u64).read_to_end(&mut piece).map_err(unread)?;
+            (&mut body).take(upload.piece as u64).read_to_end(&mut piece).map_err(|error| {
+                RegistryError::Cut {
+                    url: url.clone(),
+                    received: done,
+                    want: blob.size,
+                    reason: error.to_string(),
+                }
+            })?;
             if piece.is_empty() {
                 break;
             }

@@ -170,7 +170,7 @@ impl ManifestLists {
         };
         let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         // What a killed command left on its way.
-        paths.retain(|path| path.extension().is_none_or(|extension| extension != "tmp"));
+        paths.retain(|path| path.file_name().is_some_and(|name| !name.as_encoded_bytes().starts_with(b".")));
         paths.sort();
         if paths.is_empty() {
             return Err(no_such(list));
@@ -231,7 +231,8 @@ impl ManifestLists {
         let path = dir.join(file_name(&image.name()?)?);
         let made = |source| RemoteError::Json { what: path.display().to_string(), source };
         let text = serde_json::to_vec(image).map_err(made)?;
-        let temporary = dir.join(format!("{}.tmp", std::process::id()));
+        // No name of an image begins so, whatever its tag is.
+        let temporary = dir.join(format!(".{}.tmp", std::process::id()));
         let written = own::write(&temporary, text).and_then(|()| fs::rename(&temporary, &path));
         written.map_err(|error| {
             let _ = fs::remove_file(&temporary);

@@ -5,6 +5,6 @@ mod list;
 mod tools;
 
 pub use error::RemoteError;
-pub use image::{Remote, RemoteImage};
+pub use image::{Remote, RemoteImage, Say};
 pub use list::{Annotation, ListedImage, ManifestLists};
 pub use tools::{Combined, ImageTools, Source};

@@ -223,8 +223,8 @@ impl ImageTools {
             }
             let to = tag.repository();
             for (digest, from) in &image.parts {
-                say(&to, &format!("copying {digest} from {} to {}", from.name(), to.name()));
                 if !from.same_repository(&to) {
+                    say(&to, &format!("copying {digest} from {} to {}", from.name(), to.name()));
                     copy_all(remote, &from.with_digest(*digest), &to, 0)?;
                 }
             }

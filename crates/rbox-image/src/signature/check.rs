@@ -58,9 +58,21 @@ pub(crate) fn check(
         Ok(Document::Index(_)) => return Ok(Verdict::Not(format!("{tag} is an index, and no signature"))),
         Err(error) => return Ok(Verdict::Not(format!("{tag} is no signature: {error}"))),
     };
-    let mut why = None;
+    let (mut why, mut failure) = (None, None);
     for layer in manifest.layers.iter().filter(|layer| layer.media_type == PAYLOAD).take(MOST_SIGNATURES) {
-        let payload = session.blob(&layer.digest, 0)?.bytes(MAX_PAYLOAD)?;
+        if layer.size > MAX_PAYLOAD {
+            why = why.or(Some("its payload is longer than any"));
+            continue;
+        }
+        // One that cannot be read says nothing of the others.
+        let payload = match session.blob(&layer.digest, 0).and_then(|blob| blob.bytes(MAX_PAYLOAD)) {
+            Ok(payload) => payload,
+            Err(error) => {
+                why = why.or(Some("its payload cannot be read"));
+                failure = failure.or(Some(error).filter(RegistryError::is_transient));
+                continue;
+            }
+        };
         if digest_of(layer.digest.algorithm(), &payload) != layer.digest {
             why = why.or(Some("what the registry gives as its payload has another digest"));
         } else if !is_by(&keys.keys, layer, &payload) {
@@ -71,6 +83,10 @@ pub(crate) fn check(
                 Err(wrong) => why = Some(wrong),
             }
         }
+    }
+    // What could not be read this time may be the good one.
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     Ok(Verdict::Not(match why {
         Some(why) => format!("{tag}: {why}"),

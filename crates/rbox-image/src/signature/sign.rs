@@ -26,6 +26,18 @@ pub enum SignError {
         /// What it is.
         reason: String,
     },
+    /// The tag is another image in the registry than here.
+    #[error(
+        "refused to sign {name}: the registry has {there} under it now, the one here is {here}: push or pull it again, or sign what you mean by NAME@DIGEST"
+    )]
+    Another {
+        /// The name.
+        name: String,
+        /// What the registry has.
+        there: Digest,
+        /// What came from there, or went there, last.
+        here: String,
+    },
     /// The kernel gives no random bytes.
     #[error("sign: no random bytes")]
     NoRandomness,
@@ -40,7 +52,7 @@ impl SignError {
         match self {
             Self::Registry(error) => error.kind(),
             Self::Config(error) => error.kind(),
-            Self::InTheWay { .. } => Kind::Conflict,
+            Self::InTheWay { .. } | Self::Another { .. } => Kind::Conflict,
             Self::NoRandomness | Self::Json(_) => Kind::Internal,
         }
     }
@@ -53,13 +65,22 @@ pub struct Signed {
     pub digest: Digest,
     /// It had a signature by this key already.
     pub was_signed: bool,
+    /// What was signed is what was meant: by its digest, or because the image here is the same.
+    pub is_known: bool,
 }
 
 /// Signs what the registry has under this name, beside the signatures that it has.
 ///
+/// `here`: what registries are known to call the image of this name on this machine. A registry that gives another one is not signed for.
+///
 /// # Errors
-/// The registry does not have it, or refuses.
-pub fn sign(registries: &Registries, name: &Reference, key: &PrivateKey) -> Result<Signed, SignError> {
+/// The registry does not have it, has another one than is here, or refuses.
+pub fn sign(
+    registries: &Registries,
+    name: &Reference,
+    here: &[Digest],
+    key: &PrivateKey,
+) -> Result<Signed, SignError> {
     let name = name.clone().with_default_tag();
     let endpoint = registries.endpoints(name.domain())?.pop();
     let endpoint = endpoint.ok_or_else(|| RegistryError::NotFound(name.familiar()))?;
@@ -71,11 +92,16 @@ pub fn sign(registries: &Registries, name: &Reference, key: &PrivateKey) -> Resu
     };
     // The bytes, and not what a header says of them.
     let digest = patiently(|| session.manifest(&wanted, name.digest()))?.digest;
+    if name.digest().is_none() && !here.is_empty() && !here.contains(&digest) {
+        let here = here.iter().map(Digest::to_string).collect::<Vec<_>>().join(" or ");
+        return Err(SignError::Another { name: name.familiar(), there: digest, here });
+    }
+    let is_known = name.digest().is_some() || here.contains(&digest);
     let tag = tag_of(&digest);
     let mut manifest = before(&session, &tag)?;
     let payload = payload(&name, &digest);
     if is_signed(&session, &manifest, &digest, key)? {
-        return Ok(Signed { digest, was_signed: true });
+        return Ok(Signed { digest, was_signed: true, is_known });
     }
     patiently(|| session.put_blob(payload.as_bytes()))?;
     manifest.layers.push(layer(key, payload.as_bytes()).ok_or(SignError::NoRandomness)?);
@@ -85,7 +111,7 @@ pub fn sign(registries: &Registries, name: &Reference, key: &PrivateKey) -> Resu
     let bytes = serde_json::to_vec(&manifest)?;
     let signed = sha256(&bytes);
     patiently(|| session.put_manifest(&tag, OCI_MANIFEST, &bytes, &signed))?;
-    Ok(Signed { digest, was_signed: false })
+    Ok(Signed { digest, was_signed: false, is_known })
 }
 
 /// The signatures that there are.
@@ -124,7 +150,15 @@ fn is_signed(
 ) -> Result<bool, SignError> {
     let public = [key.public()];
     for layer in &manifest.layers {
-        let payload = patiently(|| session.blob(&layer.digest, 0)?.bytes(MAX_PAYLOAD))?;
+        if layer.size > MAX_PAYLOAD {
+            continue;
+        }
+        let payload = match patiently(|| session.blob(&layer.digest, 0)?.bytes(MAX_PAYLOAD)) {
+            Ok(payload) => payload,
+            Err(error) if error.is_transient() => return Err(error.into()),
+            // Nobody can read it, so it is no good one.
+            Err(_) => continue,
+        };
         if digest_of(layer.digest.algorithm(), &payload) == layer.digest
             && is_by(&public, layer, &payload)
             && names(&payload, digest).is_ok()

@@ -5,6 +5,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_rootfs::lock::{self, How, Patience};
 use rbox_rootfs::own;
@@ -14,7 +15,7 @@ use rbox_spec::{Digest, Reference};
 use rustix::io::Errno;
 
 use super::find::{Layer, LayerRecord};
-use super::index::{NewEntry, carry_over, full_name, put, set_source};
+use super::index::{NewEntry, carry_over, full_name, keep_index, put, set_source};
 use super::{Image, ImageStore, StoreError, io_error, same_file, sync_parent};
 use crate::config::ImageConfig;
 use crate::hash::{HashingReader, digest_of, sha256};
@@ -70,7 +71,10 @@ impl ImageStore {
             let same = |entry: &&mut Descriptor| {
                 entry.digest == image.manifest_digest && full_name(entry) == Some(&full)
             };
-            index.entries.iter_mut().filter(same).for_each(|entry| set_source(entry, digest));
+            for entry in index.entries.iter_mut().filter(same) {
+                keep_index(entry);
+                set_source(entry, digest);
+            }
             Ok(())
         })
     }
@@ -425,19 +429,20 @@ impl Transaction<'_> {
     }
 }
 
-/// The index that an image is one platform of.
+/// The index that an image is one platform of. All its platforms share the bytes.
 #[derive(Debug, Clone)]
 pub(crate) struct OfIndex {
     /// Its digest.
     pub(crate) digest: Digest,
-    bytes: Vec<u8>,
-    members: BTreeSet<Digest>,
+    bytes: Arc<[u8]>,
+    members: Arc<BTreeSet<Digest>>,
 }
 
 impl OfIndex {
     /// The index of these bytes.
     pub(crate) fn new(digest: Digest, bytes: Vec<u8>, index: &Index) -> Self {
-        Self { digest, bytes, members: index.manifests.iter().map(|one| one.digest).collect() }
+        let members = index.manifests.iter().map(|one| one.digest).collect();
+        Self { digest, bytes: bytes.into(), members: Arc::new(members) }
     }
 }
 

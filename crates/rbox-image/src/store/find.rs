@@ -1,5 +1,5 @@
 //! Finding images: on the start path of every `run`, so it reads three files and scans no directory.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -175,6 +175,35 @@ impl ImageStore {
             Ok(reference) => StoreError::NotFound(reference.with_default_tag().familiar()),
             Err(_) => StoreError::NotFound(text.to_owned()),
         })
+    }
+
+    /// The id of what `text` names, also if the image cannot be read.
+    ///
+    /// # Errors
+    /// The store cannot be read, or several ids begin so.
+    pub fn id_named(&self, text: &str) -> Result<Option<Digest>, StoreError> {
+        let index = self.read_index()?;
+        Ok(self.lookup(&index, text)?.and_then(|entry| self.id_of(entry)))
+    }
+
+    /// The index that each name means: the same image may be of another one, or of none, under another name.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn indexes_of_names(&self) -> Result<BTreeMap<Reference, Digest>, StoreError> {
+        let index = self.read_index()?;
+        Ok(index.entries.iter().filter_map(|entry| Some((reference(entry)?, index_of(entry)?))).collect())
+    }
+
+    /// What registries are known to call this reference, of each platform that is here. `None`: it is not here.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub fn sources_of(&self, name: &Reference) -> Result<Option<Vec<Digest>>, StoreError> {
+        let full = name.clone().with_default_tag().full();
+        let index = self.read_index()?;
+        let entries: Vec<_> = index.entries.iter().filter(|entry| full_name(entry) == Some(&full)).collect();
+        Ok((!entries.is_empty()).then(|| entries.into_iter().filter_map(source).collect()))
     }
 
     /// What the registry called this reference when this image of it was pulled; `None` if it was made here.

@@ -74,9 +74,8 @@ impl NewEntry<'_> {
         if let Some(source) = self.source {
             notes.insert(SOURCE.to_owned(), source.to_string());
         }
-        if let Some(index) = self.index {
-            notes.insert(INDEX.to_owned(), index.to_string());
-        }
+        // Also where there is none: a source alone would be taken for one.
+        note_index(&mut entry, self.index);
         set_reference(&mut entry, self.reference);
         entry
     }
@@ -130,6 +129,14 @@ pub(super) fn index_of(entry: &Descriptor) -> Option<Digest> {
 pub(super) fn note_index(entry: &mut Descriptor, index: Option<Digest>) {
     let index = index.unwrap_or(entry.digest).to_string();
     entry.annotations.get_or_insert_with(BTreeMap::new).insert(INDEX.to_owned(), index);
+}
+
+/// Notes what is known of the index before a source comes to an entry that another wrote, or this program before there were notes.
+pub(super) fn keep_index(entry: &mut Descriptor) {
+    if note(entry, INDEX).is_none() {
+        let index = index_of(entry);
+        note_index(entry, index);
+    }
 }
 
 /// Whether both are of one image, each for another platform: such share their names.

@@ -78,7 +78,7 @@ impl Meant {
 struct Removal<'i, 'p> {
     index: &'i mut IndexFile,
     options: RemoveOptions<'p>,
-    users: Option<Users>,
+    users: Users,
     removed: Vec<Removed>,
     gone: Vec<(Doomed, Option<File>)>,
 }
@@ -176,12 +176,23 @@ impl ImageStore {
             let named = Reference::parse(name)
                 .ok()
                 .map(Reference::with_default_tag)
-                .filter(|wanted| reference(entries.first()).is_some_and(|own| own.same_repository(wanted)))
-                // Of one platform all is removed, whatever names it has.
-                .filter(|_| options.platforms.is_empty());
-            let mut doing = Removal { index, options, users: None, removed: Vec::new(), gone: Vec::new() };
+                .filter(|wanted| reference(entries.first()).is_some_and(|own| own.same_repository(wanted)));
+            let mut plan = Vec::new();
             for entry in entries.iter() {
-                self.remove_one(&mut doing, entry, named.as_ref())?;
+                let image = self.doomed(index, entry);
+                let stays = named.as_ref().is_some_and(|wanted| self.names_elsewhere(index, &image, wanted));
+                let claim = if stays { None } else { Some(self.claim(&image)?) };
+                plan.push((image, claim));
+            }
+            // Only now, and for all: of none of them a container can be made any more.
+            let any_claimed = plan.iter().any(|(_, claim)| claim.is_some());
+            let users = if any_claimed { self.users()? } else { Users::default() };
+            let mut doing = Removal { index, options, users, removed: Vec::new(), gone: Vec::new() };
+            for (image, claim) in plan {
+                match (&named, claim) {
+                    (Some(wanted), None) => self.untag(&mut doing, &image, wanted),
+                    (named, claim) => self.remove_one(&mut doing, image, claim.flatten(), named.as_ref())?,
+                }
             }
             Ok((doing.removed, doing.gone))
         })?;
@@ -205,7 +216,9 @@ impl ImageStore {
                 || self.platform_of(entry).is_some_and(|own| options.platforms.contains(&own))
         };
         let mut seen = BTreeSet::new();
-        let kept = found.iter().copied().filter(fits).filter(|entry| seen.insert(entry.digest));
+        // Two manifests of one configuration are one image, which can be claimed once.
+        let kept = found.iter().copied().filter(fits);
+        let kept = kept.filter(|entry| seen.insert(self.id_of(entry).unwrap_or(entry.digest)));
         let mut kept: Vec<Descriptor> = kept.cloned().collect();
         let first = match (kept.is_empty(), found.is_empty()) {
             (true, true) => return Err(not_found(name)),
@@ -223,26 +236,18 @@ impl ImageStore {
     fn remove_one(
         &self,
         doing: &mut Removal<'_, '_>,
-        entry: &Descriptor,
+        image: Doomed,
+        claim: Option<File>,
         named: Option<&Reference>,
     ) -> Result<(), StoreError> {
         let Removal { index, options, removed, gone, users } = doing;
-        let image = self.doomed(index, entry);
-        if let Some(wanted) = named.filter(|wanted| self.names_elsewhere(index, &image, wanted)) {
-            untag(index, self, &image, wanted, removed);
-            return Ok(());
-        }
-        let claim = self.claim(&image)?;
-        // Only now: no container can be made of the image any more.
-        let users = match users {
-            Some(users) => users,
-            none => none.insert(self.users()?),
-        };
+        // One platform of a name goes as one image does, and the name stays with the others.
+        let named = named.filter(|_| options.platforms.is_empty());
         // Names that another platform has as well stay.
         let tags = self.names_lost(index, &image, named);
         let keep = match named {
             Some(wanted) => check_reference_use(&image, wanted, *options, users)?,
-            None => check_id_use(&image, tags.len(), *options, users).map(|()| false)?,
+            None => check_id_use(&image, *options, users).map(|()| false)?,
         };
         let digests = image.repo_digests.iter().filter(|name| {
             let of_it = |entry: &&Descriptor| {
@@ -259,6 +264,44 @@ impl ImageStore {
         index.entries.retain(|entry| !self.is_of(entry, &image));
         gone.push((image, claim));
         Ok(())
+    }
+
+    /// Removes one reference of an image that has others: of all its platforms, or of this one.
+    fn untag(&self, doing: &mut Removal<'_, '_>, image: &Doomed, wanted: &Reference) {
+        let Removal { index, options, removed, .. } = doing;
+        if let Some(digest) = wanted.digest() {
+            for entry in index.entries.iter_mut().filter(|entry| self.is_of(entry, image)) {
+                if reference(entry).is_some_and(|r| r.same_repository(wanted)) {
+                    clear_source(entry);
+                }
+            }
+            index.entries.retain(|entry| {
+                let is_it = |r: Reference| r.same_repository(wanted) && r.digest() == Some(digest);
+                !(self.is_of(entry, image) && reference(entry).is_some_and(is_it))
+            });
+            tell(removed, wanted.with_digest(*digest));
+            return;
+        }
+        let full = wanted.full();
+        let is_it = |entry: &Descriptor| full_name(entry) == Some(&full) && self.is_of(entry, image);
+        let Some(position) = index.entries.iter().position(is_it) else { return };
+        let from = index.entries.get(position).and_then(source);
+        drop_name(index, position, false);
+        let has_others = index.entries.iter().any(|entry| full_name(entry) == Some(&full));
+        let is_part = !options.platforms.is_empty() && has_others;
+        // The name is still there: what it does not name any more is this manifest.
+        tell(removed, if is_part { wanted.with_digest(image.manifest) } else { wanted.clone() });
+        // With a repository's last tag goes what is known of its digests.
+        let of_repository = |entry: &Descriptor| {
+            reference(entry).filter(|_| self.is_of(entry, image)).filter(|r| r.same_repository(wanted))
+        };
+        if index.entries.iter().filter_map(of_repository).any(|r| r.tag().is_some()) {
+            return;
+        }
+        index.entries.retain(|entry| of_repository(entry).is_none());
+        if let Some(digest) = from.filter(|_| !is_part) {
+            tell(removed, wanted.with_digest(digest));
+        }
     }
 
     /// The tags that are no image's any more when this one is gone, or are taken from all platforms of it.
@@ -335,51 +378,6 @@ pub fn checked_name(target: Reference) -> Result<Reference, StoreError> {
     Ok(target)
 }
 
-/// Removes one reference of an image that has others.
-fn untag(
-    index: &mut IndexFile,
-    store: &ImageStore,
-    image: &Doomed,
-    wanted: &Reference,
-    removed: &mut Vec<Removed>,
-) {
-    if let Some(digest) = wanted.digest() {
-        for entry in index.entries.iter_mut().filter(|entry| store.is_of(entry, image)) {
-            if reference(entry).is_some_and(|r| r.same_repository(wanted)) {
-                clear_source(entry);
-            }
-        }
-        index.entries.retain(|entry| {
-            !(store.is_of(entry, image)
-                && reference(entry).is_some_and(|r| r.same_repository(wanted) && r.digest() == Some(digest)))
-        });
-        tell(removed, wanted.with_digest(*digest));
-        return;
-    }
-    let full = wanted.full();
-    let is_it = |entry: &Descriptor| full_name(entry) == Some(&full) && store.is_of(entry, image);
-    let Some(position) = index.entries.iter().position(is_it) else {
-        return;
-    };
-    let from = index.entries.get(position).and_then(source);
-    drop_name(index, position, false);
-    tell(removed, wanted.clone());
-    // With a repository's last tag goes what is known of its digests.
-    let other_tag = |entry: &crate::media::Descriptor| {
-        store.is_of(entry, image)
-            && reference(entry).is_some_and(|r| r.tag().is_some() && r.same_repository(wanted))
-    };
-    if index.entries.iter().any(other_tag) {
-        return;
-    }
-    index.entries.retain(|entry| {
-        !(store.is_of(entry, image) && reference(entry).is_some_and(|r| r.same_repository(wanted)))
-    });
-    if let Some(digest) = from {
-        tell(removed, wanted.with_digest(digest));
-    }
-}
-
 /// A name is told of once, of however many platforms it was.
 fn tell(removed: &mut Vec<Removed>, name: Reference) {
     let line = Removed::Untagged(name);
@@ -423,12 +421,7 @@ fn check_reference_use(
 }
 
 /// Docker's refusals when an image is removed by its id.
-fn check_id_use(
-    image: &Doomed,
-    tags: usize,
-    options: RemoveOptions<'_>,
-    users: &Users,
-) -> Result<(), StoreError> {
+fn check_id_use(image: &Doomed, options: RemoveOptions<'_>, users: &Users) -> Result<(), StoreError> {
     let refuse = |how: &str, why: String| {
         Err(StoreError::Conflict(format!("unable to delete {} ({how}) - {why}", image.id.short())))
     };
@@ -446,7 +439,7 @@ fn check_id_use(
     if options.force {
         return Ok(());
     }
-    if tags > 1 {
+    if image.tags.len() > 1 {
         return refuse("must be forced", "image is referenced in multiple repositories".to_owned());
     }
     match users.of(image.id).next() {

@@ -454,3 +454,93 @@ fn what_an_opaque_root_hides_is_not_mounted() {
     names.sort();
     assert_eq!(names, ["top", "upper"]);
 }
+
+/// An image for two platforms, under these names.
+fn add_two(store: &ImageStore, names: &[&str]) -> [Image; 2] {
+    let parts = ["amd64", "arm64"]
+        .map(|machine| TestImage::new(&[(tar_of(&[("n", machine.as_bytes())]), "")], machine));
+    let bytes = TestImage::index(&[(&parts[0], "amd64"), (&parts[1], "arm64")]);
+    let digest = crate::hash::sha256(&bytes);
+    let of = OfIndex::new(digest, bytes.clone(), &serde_json::from_slice(&bytes).unwrap());
+    let references: Vec<Reference> = names.iter().map(|name| name.parse().unwrap()).collect();
+    parts.map(|part| {
+        add(store, &part, &[]);
+        let transaction = store.transaction().unwrap();
+        let from = (Some(digest), Some(&of));
+        let manifest = part.manifest_digest();
+        transaction.register_as(manifest, &part.manifest, OCI_MANIFEST, &references, from).unwrap()
+    })
+}
+
+/// Finds no user, and looks whether a container could still be made of one of these.
+#[derive(Debug)]
+struct Looks(Vec<PathBuf>);
+
+impl ListUsers for Looks {
+    fn list(&self) -> Result<Users, Box<dyn std::error::Error + Send + Sync>> {
+        for config in &self.0 {
+            // It is asked again while what was removed is deleted.
+            let Ok(file) = File::open(config) else { continue };
+            if lock::try_take(&file, How::Shared)? {
+                return Err(format!("{} can be pinned", config.display()).into());
+            }
+        }
+        Ok(Users::default())
+    }
+}
+
+#[test]
+fn who_uses_an_image_is_asked_once_nobody_can_begin_to() {
+    let (_dir, store) = fresh();
+    let both = add_two(&store, &["app:1"]);
+    let configs = both.iter().map(|image| store.blob_path(&image.id)).collect();
+    let removed =
+        store.clone().with_users(Arc::new(Looks(configs))).remove("app:1", RemoveOptions::default());
+    assert_eq!(removed.unwrap().iter().filter(|one| matches!(one, Removed::Untagged(_))).count(), 2);
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+}
+
+#[test]
+fn one_platform_of_a_name_is_removed_from_that_name_only() {
+    let (_dir, store) = fresh();
+    let [mine, theirs] = add_two(&store, &["app:1", "other:2"]);
+    let arm = [theirs.platform.clone()];
+    let of_arm = RemoveOptions { platforms: &arm, ..RemoveOptions::default() };
+    let removed = store.remove("app:1", of_arm).unwrap();
+    let by_manifest = format!("app@{}", theirs.manifest_digest).parse().unwrap();
+    assert_eq!(removed, [Removed::Untagged(by_manifest)]);
+    let ids = |name: &str| store.variants(name).unwrap().iter().map(|image| image.id).collect::<Vec<_>>();
+    assert_eq!(ids("app:1"), [mine.id]);
+    assert_eq!(ids("other:2").len(), 2);
+    // By its id it goes from all names, which wants force as it does with a single image.
+    store.tag_named("other:2", &"third:3".parse().unwrap()).unwrap();
+    let error = store.remove(&theirs.id.to_string(), RemoveOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("image is referenced in multiple repositories"), "{error}");
+    // With the last entry the image goes.
+    store.remove("third:3", of_arm).unwrap();
+    let removed = store.remove("other:2", of_arm).unwrap();
+    assert_eq!(removed[0], Removed::Deleted(theirs.id));
+    assert!(store.find_id(&theirs.id).unwrap().is_none());
+    assert_eq!((ids("other:2"), ids("app:1")), (vec![mine.id], vec![mine.id]));
+    assert!(removed.iter().all(|one| matches!(one, Removed::Deleted(_))), "{removed:?}");
+}
+
+#[test]
+fn a_source_is_no_index() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1", "app:2"]);
+    let pushed = crate::hash::sha256(b"compressed");
+    // As a store of before has it.
+    let path = store.dir().join("index.json");
+    let text = fs::read_to_string(&path).unwrap();
+    let note = format!(r#","io.rbox.image.index":"{}""#, image.manifest_digest);
+    assert!(text.contains(&note[1..]), "{text}");
+    let bare = text.replacen(&note[1..], "", 2).replace("{,", "{").replace(",,", ",").replace(",}", "}");
+    fs::write(&path, bare).unwrap();
+    store.pushed(&image, &"app:1".parse().unwrap(), pushed).unwrap();
+    assert_eq!(store.get("app:1").unwrap().index, None);
+    assert!(store.indexes_of_names().unwrap().is_empty());
+    assert_eq!(store.sources_of(&"app:1".parse().unwrap()).unwrap(), Some(vec![pushed]));
+    assert_eq!(store.sources_of(&"app:2".parse().unwrap()).unwrap(), Some(Vec::new()));
+    assert_eq!(store.sources_of(&"app:3".parse().unwrap()).unwrap(), None);
+}
