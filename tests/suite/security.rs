@@ -231,6 +231,39 @@ fn a_profile_of_ones_own() {
         .refused(125, &["/no/such/file"]);
 }
 
+/// What rbox does for a program before it is executed does not need what its filter denies.
+#[test]
+fn a_profile_denies_calls_that_rbox_makes_itself() {
+    let Some(t) = Test::start() else { return };
+    let (dir, name) = (t.dir("seccomp"), t.name("c"));
+    let (file, passed) = (dir.join("profile.json"), dir.join("passed"));
+    std::fs::write(&file, r#"{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["close_range","fcntl"],"action":"SCMP_ACT_ERRNO"}]}"#).unwrap();
+    std::fs::write(&passed, "passed").unwrap();
+    let option = format!("seccomp={}", file.display());
+    let checked = ["--health-cmd", "true", "--health-interval", "100ms", "--security-opt", &option];
+    t.sleeper(&name, checked);
+    assert_eq!(t.ok(["exec", &name, "echo", "runs"]), "runs");
+    crate::harness::wait_until("the check is made", || {
+        t.ok(["inspect", "-f", "{{.State.Health.Status}}", &name]) == "healthy"
+    });
+    for way in [
+        format!("run --rm --security-opt {option} --preserve-fds 1 {BUSYBOX}"),
+        format!("exec --preserve-fds 1 {name}"),
+    ] {
+        let line = format!(
+            "exec {} {way} cat /proc/self/fd/3 3<{}",
+            crate::harness::binary().display(),
+            passed.display()
+        );
+        assert_eq!(
+            t.suite.with_roots(crate::harness::Cmd::new("bash", ["-c", &line])).run().ok(),
+            "passed",
+            "{way}"
+        );
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
 #[test]
 fn namespaces_are_its_own_but_those_asked_for() {
     let Some(t) = Test::start() else { return };

@@ -130,6 +130,10 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
     process::wipe_environment();
     let keep: Vec<BorrowedFd<'_>> = request.passed.fds().chain([channel.socket()]).collect();
     process::close_all_but(&keep);
+    // Before the filter, which may not allow it; the socket is closed by execve(2) as before.
+    if let Err(error) = request.passed.go_on_exec() {
+        fail(channel, "execute the program", &error.into());
+    }
     let on_terminal = matches!(request.stdio, Stdio::Terminal { .. });
     let early = request.seccomp.is_none_or(|filter| lets_in(filter, on_terminal));
     let confine = || credentials::limit_and_confine(request.process, request.seccomp);
@@ -143,9 +147,7 @@ fn inside(request: &JoinRequest<'_>, channel: &ChildEnd) -> ! {
         Err(error) => fail(channel, "execute the program", &error),
     }
     // Only now: a session ends with its leader, and that must not be a process that goes.
-    let made = begin_session(on_terminal)
-        .and_then(|()| if early { Ok(()) } else { confine() })
-        .and_then(|()| Ok(request.passed.go_on_exec()?));
+    let made = begin_session(on_terminal).and_then(|()| if early { Ok(()) } else { confine() });
     process::reset_signals();
     let error = match made {
         Ok(()) => credentials::execute(request.process),
