@@ -77,7 +77,22 @@ fn ids_as_given() {
             .refused(125, &["invalid idmap", wrong]);
     }
     t.rbox(["run", "--rm", "--mount", "type=volume,target=/d,idmap", BUSYBOX, "true"])
-        .refused(125, &["cannot mix 'bind-*'"]);
+        .refused(125, &["cannot mix 'idmap' with mount type 'volume'"]);
+    // What is not asked for is of another kind all the same, as Docker has it.
+    t.rbox(["run", "--rm", "--mount", "type=tmpfs,target=/d,idmap=false", BUSYBOX, "true"])
+        .refused(125, &["cannot mix 'idmap' with mount type 'tmpfs'"]);
+    for off in ["0", "FALSE", "f"] {
+        assert_eq!(t.sh_with(["--mount", &mount(off)], look), "1000:1001\n0:0\n5:6", "{off}");
+    }
+    assert_eq!(t.sh_with(["--mount", &mount("1")], look), "0:0\n1000:1001\n5:6");
+    let twice = format!("{},idmap=gids=0-5-1", mount("uids=0-5-1"));
+    t.rbox(["run", "--rm", "--mount", &twice, BUSYBOX, "true"]).refused(125, &["idmap is there twice"]);
+    let bad = format!("{}:/d:idmap=bad", dir.display());
+    t.rbox(["run", "--rm", "-v", &bad, BUSYBOX, "true"])
+        .refused(125, &[&bad, "invalid idmap \"bad\"", "something else than uids and gids"]);
+    let long: Vec<String> = (0..300).map(|n| format!("{0}-{0}-1", n + 10_000)).collect();
+    let long = format!("uids={}", long.join("#"));
+    t.rbox(["run", "--rm", "--mount", &mount(&long), BUSYBOX, "true"]).refused(125, &["4095 bytes"]);
     t.rbox(["run", "--rm", "-v", "some-volume:/d:idmap", BUSYBOX, "true"])
         .refused(125, &["idmap is for bind mounts only"]);
     t.rbox(["run", "--rm", "--mount", "type=bind,source=/proc,target=/d,idmap", BUSYBOX, "true"])
@@ -109,4 +124,49 @@ fn they_stay_and_are_seen_by_cp() {
     let command = t.ok(["inspect", "--create-command", &name]);
     assert!(command.contains("idmap=owner"), "{command}");
     t.ok(["rm", "-f", &name]);
+}
+
+/// Whose it is, is asked of what is mounted: another may have been at its path before. And `--explain` shows no map, which may be long.
+#[test]
+fn the_owner_is_that_of_what_is_mounted() {
+    let Some(t) = Test::start() else { return };
+    let Some(dir) = directory(&t) else { return };
+    let other = t.dir("other");
+    chown(&other, Some(2000), Some(2001)).unwrap();
+    let (dir, other) = (dir.as_path(), other.as_path());
+    let bind = format!("{}:/d:idmap", dir.display());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let exchange = rustix::fs::RenameFlags::EXCHANGE;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                rustix::fs::renameat_with(rustix::fs::CWD, dir, rustix::fs::CWD, other, exchange).unwrap();
+            }
+        });
+        let mut seen = Vec::new();
+        for _ in 0..crate::harness::rounds(20) {
+            let out = t.rbox([
+                "run",
+                "--rm",
+                "--network",
+                "none",
+                "-v",
+                &bind,
+                BUSYBOX,
+                "stat",
+                "-c",
+                "%u:%g",
+                "/d",
+            ]);
+            seen.push((out.stdout.trim().to_owned(), out.stderr));
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        // Where it has to be opened twice that may be refused.
+        let is_right =
+            |(owner, error): &(String, String)| owner == "0:0" || error.contains("was replaced meanwhile");
+        assert!(seen.iter().all(is_right), "{seen:?}");
+    });
+    let told = t.rbox(["run", "--rm", "--explain", "--network", "none", "-v", &bind, BUSYBOX, "true"]).stderr;
+    let line = told.lines().find(|line| line.contains("uid_map")).unwrap_or_default();
+    assert!(line.contains("ranges of ids") && !line.contains("4294967295"), "{line}: {told}");
 }

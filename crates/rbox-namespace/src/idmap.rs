@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use rbox_spec::idmap::IdRange;
+use rbox_spec::idmap::{IdRange, as_map};
 use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, channel, told, trace, waiting};
 use rustix::fs::{Mode, OFlags};
@@ -31,12 +31,10 @@ pub fn user_namespace(uids: &[IdRange], gids: &[IdRange]) -> Result<OwnedFd, Sys
 fn fill(pid: i32, uids: &[IdRange], gids: &[IdRange]) -> Result<OwnedFd, SysError> {
     for (name, ranges) in [("uid_map", uids), ("gid_map", gids)] {
         let path = format!("/proc/{pid}/{name}");
-        let lines: Vec<String> =
-            ranges.iter().map(|r| format!("{} {} {}", r.disk, r.seen, r.count)).collect();
-        let lines = lines.join("\n");
+        let lines = as_map(ranges);
         told(
             "write",
-            || format!("{}, {lines:?}", trace::quoted(&path)),
+            || format!("{}, {} ranges of ids", trace::quoted(&path), ranges.len()),
             || {
                 let file = rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())?;
                 // The kernel takes a map in one write.

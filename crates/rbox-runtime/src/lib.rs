@@ -35,5 +35,5 @@ pub use joined::{JoinedNamespace, mount_inside, open_namespaces};
 pub use launch::{Later, Launch, Stdio};
 pub use live::{add_mount, remove_mount};
 pub use mounts::PROC_FILES;
-pub use plan::{Bind, PreparedMount, SUBPATH, Source, map_ids};
+pub use plan::{Bind, IDMAP, PreparedMount, SUBPATH, Source, map_ids};
 pub use rbox_namespace::handshake::Failure;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxIdMapping, Mount};
 use rbox_namespace::NamespaceSet;
 use rbox_namespace::idmap::user_namespace;
-use rbox_spec::idmap::IdRange;
+use rbox_spec::idmap::{IdMap, IdRange};
 use rbox_sys::SysError;
 use rbox_sys::file::open_in_root;
 use rbox_sys::mount::{Attr, clone_tree, set_attributes, set_id_map};
@@ -55,6 +55,9 @@ pub enum Source {
 
 /// An option of a bind that the OCI specification does not have, with the path below the source that is mounted.
 pub const SUBPATH: &str = "subpath=";
+
+/// Another one, with the user and the group of the container's programs and the map: `idmap=0:0:owner`.
+pub const IDMAP: &str = "idmap=";
 
 const KINDS: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup2", "cgroup"];
 
@@ -160,17 +163,22 @@ pub struct Bind {
 }
 
 impl Bind {
-    fn open(&self) -> Result<OwnedFd, SysError> {
-        let tree = match &self.below {
-            None => clone_tree(rustix::fs::CWD, &self.path, self.recursive)?,
+    /// A copy of the tree as it is on the host.
+    fn copy(&self) -> Result<OwnedFd, SysError> {
+        match &self.below {
+            None => clone_tree(rustix::fs::CWD, &self.path, self.recursive),
             Some(below) => {
                 let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
                 let base = rustix::fs::open(&self.path, how, rustix::fs::Mode::empty())
                     .map_err(|e| SysError::new("open", rbox_sys::trace::quoted(&self.path), e))?;
                 let place = open_in_root(&base, below, OFlags::PATH, 0)?;
-                clone_tree(&place, Path::new(""), self.recursive)?
+                clone_tree(&place, Path::new(""), self.recursive)
             }
-        };
+        }
+    }
+
+    /// Gives a copy the attributes that it was asked for with.
+    fn dress(&self, tree: OwnedFd) -> Result<OwnedFd, SysError> {
         if let Some(userns) = &self.idmap {
             set_id_map(tree.as_fd(), userns, self.recursive)?;
         }
@@ -201,7 +209,7 @@ impl Bind {
 
     /// Copies it in this namespace. The path must still lead to what was found there.
     pub(crate) fn open_again(&self) -> Result<OwnedFd, StepError> {
-        let tree = self.open()?;
+        let tree = self.dress(self.copy()?)?;
         if identity(&tree)?.0 != self.found {
             return Err(StepError::new(format!("{} was replaced meanwhile", self.path.display())));
         }
@@ -209,31 +217,81 @@ impl Bind {
     }
 }
 
-/// The maps of a mount, as a user namespace.
-fn idmap(mount: &Mount) -> Result<Option<OwnedFd>, RuntimeError> {
-    let ranges = |maps: &Option<Vec<LinuxIdMapping>>| -> Vec<IdRange> {
-        let one = |m: &LinuxIdMapping| IdRange { disk: m.container_id(), seen: m.host_id(), count: m.size() };
-        maps.iter().flatten().map(one).collect()
-    };
-    let (uids, gids) = (ranges(mount.uid_mappings()), ranges(mount.gid_mappings()));
-    match (uids.is_empty(), gids.is_empty()) {
-        (true, true) => Ok(None),
-        (false, false) => Ok(Some(user_namespace(&uids, &gids)?)),
-        _ => Err(RuntimeError::Config(format!(
-            "mount on {}: it has mappings of users or of groups, and needs both",
-            mount.destination().display()
-        ))),
+/// Which ids a bind maps: those of a list, or as the owner of what is opened has it.
+enum Ids {
+    /// The same whatever is opened.
+    Listed([Vec<IdRange>; 2]),
+    /// With the user and the group of the container's programs.
+    Of(IdMap, (u32, u32)),
+}
+
+impl Ids {
+    /// What is asked for a mount.
+    fn of(mount: &Mount) -> Result<Option<Self>, RuntimeError> {
+        let wrong = |why: &str| {
+            Err(RuntimeError::Config(format!("mount on {}: {why}", mount.destination().display())))
+        };
+        if let Some(text) = mount.options().iter().flatten().find_map(|option| option.strip_prefix(IDMAP)) {
+            let mut parts = text.splitn(3, ':');
+            let mut number = || parts.next().and_then(|part| part.parse::<u32>().ok());
+            let user = number().zip(number());
+            let map = parts.next().and_then(|map| map.parse().ok());
+            return match (map, user) {
+                (Some(map), Some(user)) => Ok(Some(Self::Of(map, user))),
+                _ => wrong("its idmap has another form than UID:GID:MAP"),
+            };
+        }
+        let ranges = |maps: &Option<Vec<LinuxIdMapping>>| -> Vec<IdRange> {
+            let one =
+                |m: &LinuxIdMapping| IdRange { disk: m.container_id(), seen: m.host_id(), count: m.size() };
+            maps.iter().flatten().map(one).collect()
+        };
+        let (uids, gids) = (ranges(mount.uid_mappings()), ranges(mount.gid_mappings()));
+        match (uids.is_empty(), gids.is_empty()) {
+            (true, true) => Ok(None),
+            (false, false) => Ok(Some(Self::Listed([uids, gids]))),
+            _ => wrong("it has mappings of users or of groups, and needs both"),
+        }
+    }
+
+    /// The user namespace for what was opened: its owner is asked there, since another may be at its path by now.
+    fn namespace(&self, tree: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RuntimeError> {
+        let [uids, gids] = match self {
+            Self::Listed(ids) => ids.clone(),
+            Self::Of(map, (user, group)) => {
+                let stat = rustix::fs::fstat(tree)
+                    .map_err(|errno| SysError::new("fstat", rbox_sys::trace::fd(tree), errno))?;
+                [map.uids(stat.st_uid, *user), map.gids(stat.st_gid, *group)]
+            }
+        };
+        user_namespace(&uids, &gids).map_err(|error| no_namespace(path, &error))
     }
 }
 
-/// Has the files of a mount that is attached nowhere seem to belong to others. The caller must be single-threaded.
+/// Why the ids of what is at a path cannot be mapped: there is no user namespace to say them in.
+fn no_namespace(path: &Path, error: &SysError) -> RuntimeError {
+    use nix::errno::Errno;
+    let forbidden = [Errno::ENOSPC, Errno::EUSERS, Errno::EPERM, Errno::EINVAL, Errno::ENOSYS];
+    let why = if error.call == "clone3" && forbidden.contains(&error.errno) {
+        let reason = rbox_sys::error::reason(error.errno);
+        format!("this host allows no user namespace: {reason} (see /proc/sys/user/max_user_namespaces)")
+    } else {
+        error.to_string()
+    };
+    RuntimeError::Config(format!("bind source path {}: idmap: {why}", path.display()))
+}
+
+/// Has the files of a mount that is attached nowhere, and was copied of `path`, seem to belong to others. `user`: the user and the group
+/// of the container's programs. The caller must be single-threaded.
 pub fn map_ids(
     mount: BorrowedFd<'_>,
-    uids: &[IdRange],
-    gids: &[IdRange],
+    path: &Path,
+    map: &IdMap,
+    user: (u32, u32),
     recursive: bool,
 ) -> Result<(), RuntimeError> {
-    Ok(set_id_map(mount, user_namespace(uids, gids)?, recursive)?)
+    let namespace = Ids::Of(map.clone(), user).namespace(mount, path)?;
+    Ok(set_id_map(mount, namespace, recursive)?)
 }
 
 fn identity(fd: &OwnedFd) -> Result<((u64, u64), bool), SysError> {
@@ -275,10 +333,13 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
         shared,
         is_dir: false,
         found: (0, 0),
-        idmap: idmap(mount)?,
+        idmap: None,
     };
-    let tree = bind.open().map_err(|error| bind.refused(&error))?;
+    let ids = Ids::of(mount)?;
+    let tree = bind.copy().map_err(|error| bind.refused(&error))?;
     (bind.found, bind.is_dir) = identity(&tree)?;
+    bind.idmap = ids.map(|ids| ids.namespace(tree.as_fd(), path)).transpose()?;
+    let tree = bind.dress(tree).map_err(|error| bind.refused(&error))?;
     Ok(Source::Tree { tree, bind })
 }
 
@@ -320,4 +381,26 @@ pub(crate) fn namespaces(spec: &oci_spec::runtime::Spec) -> NamespaceSet {
         });
     }
     set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_without_user_namespaces() {
+        let told = |call, errno: nix::errno::Errno| {
+            no_namespace(Path::new("/src"), &SysError::new(call, String::new(), errno)).to_string()
+        };
+        let refused = told("clone3", nix::errno::Errno::ENOSPC);
+        assert!(
+            refused.starts_with("bind source path /src: idmap: this host allows no user namespace"),
+            "{refused}"
+        );
+        let other = told("write", nix::errno::Errno::EINVAL);
+        assert!(
+            other.starts_with("bind source path /src: idmap: ") && !other.contains("allows no"),
+            "{other}"
+        );
+    }
 }

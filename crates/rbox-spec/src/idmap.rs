@@ -36,6 +36,15 @@ pub enum IdMap {
 const ALL: u32 = u32::MAX;
 /// As many lines a map of the kernel has (`user_namespaces(7)`).
 const MOST: usize = 340;
+/// Its text is shorter than this: it is written at once, and the kernel takes less than a page.
+const PAGE: usize = 4096;
+
+/// A map as the kernel reads it: what is inside of its user namespace, what is outside, how many.
+pub fn as_map(ranges: &[IdRange]) -> String {
+    let lines: Vec<String> =
+        ranges.iter().map(|range| format!("{} {} {}", range.disk, range.seen, range.count)).collect();
+    lines.join("\n")
+}
 
 /// A map of another form.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -136,6 +145,9 @@ fn check(ranges: &[IdRange]) -> Result<(), &'static str> {
     if ranges.len() > MOST {
         return Err("it has more than 340 ranges");
     }
+    if as_map(ranges).len() >= PAGE {
+        return Err("its ranges take more than the 4095 bytes that the kernel takes of a map");
+    }
     for first in [|range: &IdRange| range.disk, |range: &IdRange| range.seen] {
         let mut sorted: Vec<(u32, u32)> = ranges.iter().map(|range| (first(range), range.count)).collect();
         sorted.sort_unstable();
@@ -216,6 +228,11 @@ mod tests {
 
     #[test]
     fn what_the_kernel_would_not_take_is_refused() {
+        let long = (0..300_u32).map(|n| format!("{0}-{0}-1", n + 10_000)).collect::<Vec<_>>().join("#");
+        let why = format!("gids={long}").parse::<IdMap>().unwrap_err().to_string();
+        assert!(why.contains("4095 bytes") && why.len() < 600, "{why}");
+        let fits = (0..240_u32).map(|n| format!("{0}-{0}-1", n + 10_000)).collect::<Vec<_>>().join("#");
+        format!("gids={fits}").parse::<IdMap>().unwrap();
         let many = format!("uids={}", (0..341).map(|n| format!("{n}-{n}-1")).collect::<Vec<_>>().join("#"));
         for bad in [
             "x",

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use crate::idmap::IdMap;
+use crate::idmap::{IdMap, InvalidIdMap};
 use crate::kind::Kind;
 use crate::name::{InvalidName, VolumeName};
 
@@ -201,6 +201,14 @@ pub enum InvalidMount {
         /// The whole argument.
         spec: String,
     },
+    /// A map of ids behind the second colon that is none.
+    #[error("invalid volume specification: '{spec}': {why}")]
+    IdMap {
+        /// The whole argument.
+        spec: String,
+        /// What is wrong with it.
+        why: InvalidIdMap,
+    },
     /// An option that this kind of mount does not have.
     #[error(
         "invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": field {field} must not be specified ({option} is for {other}s only)"
@@ -371,7 +379,7 @@ impl MountSpec {
         let (source, target, options) = match parts[..] {
             [target] => (None, target, ""),
             [source, target] if target.starts_with('/') => (Some(source), target, ""),
-            [target, options] if target.starts_with('/') && Mode::parse(options).is_some() => {
+            [target, options] if target.starts_with('/') && matches!(Mode::parse(options), Ok(Some(_))) => {
                 (None, target, options)
             }
             [source, target] => (Some(source), target, ""),
@@ -385,6 +393,7 @@ impl MountSpec {
             why: Box::new(why),
         })?;
         let mode = Mode::parse(options)
+            .map_err(|why| InvalidMount::IdMap { spec: spec.to_owned(), why })?
             .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
         let Mode { read_only, no_copy, propagation, idmap } = mode;
         let extra = |kind, field, option, other| {
@@ -474,7 +483,7 @@ struct Mode {
 
 impl Mode {
     /// None for an unknown option, or two of one group.
-    fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Result<Option<Self>, InvalidIdMap> {
         let mut mode = Self { read_only: false, no_copy: false, propagation: String::new(), idmap: None };
         let mut seen = [false; 6];
         for option in text.split(',').filter(|_| !text.is_empty()) {
@@ -499,15 +508,16 @@ impl Mode {
                     5
                 }
                 _ => {
-                    mode.idmap = Some(option.strip_prefix("idmap=")?.parse().ok()?);
+                    let Some(map) = option.strip_prefix("idmap=") else { return Ok(None) };
+                    mode.idmap = Some(map.parse()?);
                     5
                 }
             };
             if std::mem::replace(&mut seen[group], true) {
-                return None;
+                return Ok(None);
             }
         }
-        Some(mode)
+        Ok(Some(mode))
     }
 }
 

@@ -20,7 +20,6 @@ use crate::containers::running::pidfd;
 use crate::copy::tree::{Access, Unstarted, access};
 use crate::error::EngineError;
 use crate::monitor::launch::{NETWORK_FILES, make_stage, ready_volumes};
-use crate::oci::config::bind_ids;
 use crate::oci::user;
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::paths::Paths;
@@ -180,12 +179,13 @@ fn piece(
         _ => error.into(),
     };
     match &spec.kind {
-        MountKind::Bind { source, recursive, .. } => {
+        MountKind::Bind { source, recursive, idmap, .. } => {
             let source = Path::new(source);
             let copy = clone_tree(CWD, source, *recursive != Recursive::Disabled)
                 .map_err(|error| missing(source, error))?;
-            if let Some([uids, gids]) = bind_ids(&spec.kind, user) {
-                map_ids(copy.as_fd(), &uids, &gids, *recursive != Recursive::Disabled)?;
+            if let Some(map) = idmap {
+                let user = (user.uid, user.gid);
+                map_ids(copy.as_fd(), source, map, user, *recursive != Recursive::Disabled)?;
             }
             Ok(Some(detached(copy, spec.read_only, *recursive != Recursive::Writable)?))
         }

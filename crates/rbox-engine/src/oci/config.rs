@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability as OciCapability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
-    LinuxDeviceType, LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount,
-    MountBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder,
-    Spec, SpecBuilder, UserBuilder,
+    LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
+    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
+    UserBuilder,
 };
-use rbox_runtime::{COPY, SUBPATH};
+use rbox_runtime::{COPY, IDMAP, SUBPATH};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
-use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
@@ -306,26 +305,6 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
     Ok(all)
 }
 
-/// The ids of a bind that maps them: what is on disk and what the container's programs, which are `user`'s, see.
-pub(crate) fn bind_ids(kind: &MountKind, user: &ResolvedUser) -> Option<[Vec<IdRange>; 2]> {
-    use std::os::unix::fs::MetadataExt;
-    let MountKind::Bind { source, idmap: Some(idmap), .. } = kind else { return None };
-    // One that is not there is refused where it is opened.
-    let (uid, gid) = std::fs::metadata(source).map_or((0, 0), |meta| (meta.uid(), meta.gid()));
-    Some([idmap.uids(uid, user.uid), idmap.gids(gid, user.gid)])
-}
-
-fn mappings(ranges: &[IdRange]) -> Result<Vec<LinuxIdMapping>, OciSpecError> {
-    let one = |range: &IdRange| {
-        LinuxIdMappingBuilder::default()
-            .container_id(range.disk)
-            .host_id(range.seen)
-            .size(range.count)
-            .build()
-    };
-    ranges.iter().map(one).collect()
-}
-
 /// A mount of the user's; `volumes` has the directory of each volume, by target. `user`: the container's.
 pub(crate) fn user_mount(
     spec: &MountSpec,
@@ -335,15 +314,14 @@ pub(crate) fn user_mount(
     // Read-only is what is mounted below it, too.
     let access = if spec.read_only { "rro" } else { "rw" };
     match &spec.kind {
-        MountKind::Bind { source, propagation, recursive, .. } => {
+        MountKind::Bind { source, propagation, recursive, idmap, .. } => {
             let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
             let how = if *recursive == Recursive::Disabled { "bind" } else { "rbind" };
             let access = if spec.read_only && *recursive == Recursive::Writable { "ro" } else { access };
-            let mut mount = mount(&spec.target, "bind", Path::new(source), &[how, access, propagation])?;
-            if let Some([uids, gids]) = bind_ids(&spec.kind, user) {
-                mount.set_uid_mappings(Some(mappings(&uids)?)).set_gid_mappings(Some(mappings(&gids)?));
-            }
-            Ok(mount)
+            let ids = idmap.as_ref().map(|map| format!("{IDMAP}{}:{}:{map}", user.uid, user.gid));
+            let mut options = vec![how, access, propagation];
+            options.extend(ids.as_deref());
+            mount(&spec.target, "bind", Path::new(source), &options)
         }
         MountKind::Volume { subpath, .. } => {
             let source =

@@ -22,6 +22,8 @@ struct Fields {
     propagation: String,
     recursive: Recursive,
     idmap: Option<IdMap>,
+    /// It was said whether ids are mapped, perhaps that they are not.
+    has_idmap: bool,
     size: Option<u64>,
     mode: Option<u32>,
     /// The kinds whose options there are.
@@ -88,10 +90,17 @@ impl Fields {
                 return Ok(());
             }
             "idmap" => {
-                let off = value.is_some_and(|text| text == "false");
-                let map = value.unwrap_or_default().parse::<IdMap>();
-                self.idmap = if off { None } else { Some(map.map_err(|error| error.to_string())?) };
-                self.of.push("bind");
+                // Whether it holds, as for every other field, or a map.
+                let on = value.map_or(Ok(true), |text| boolean(&key, text));
+                self.idmap = match (on, value) {
+                    (Ok(on), _) => on.then_some(IdMap::Owner),
+                    (Err(_), map) => {
+                        Some(map.unwrap_or_default().parse::<IdMap>().map_err(|error| error.to_string())?)
+                    }
+                };
+                if std::mem::replace(&mut self.has_idmap, true) {
+                    return Err("idmap is there twice: one list of uids and gids says it all".to_owned());
+                }
                 return Ok(());
             }
             _ => {}
@@ -132,6 +141,9 @@ impl Fields {
         }
         if let Some(other) = self.of.iter().find(|of| **of != self.kind()) {
             return Err(format!("cannot mix '{other}-*' options with mount type '{}'", self.kind()));
+        }
+        if self.has_idmap && self.kind() != "bind" {
+            return Err(format!("cannot mix 'idmap' with mount type '{}': it is for binds", self.kind()));
         }
         let needs = |what: &str| {
             let word = if self.recursive == Recursive::Writable { "writable" } else { "readonly" };
