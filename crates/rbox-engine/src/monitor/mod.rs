@@ -8,6 +8,7 @@ pub(crate) mod health;
 pub(crate) mod kept;
 pub(crate) mod launch;
 pub(crate) mod oom;
+pub(crate) mod post;
 pub(crate) mod protocol;
 pub(crate) mod reaper;
 pub(crate) mod restart;
@@ -46,6 +47,7 @@ use crate::monitor::clients::{Client, Clients, Heard};
 use crate::monitor::health::Checks;
 use crate::monitor::kept::Kept;
 use crate::monitor::launch::{Aborted, Again, Launched, launch};
+use crate::monitor::post::Post;
 use crate::monitor::protocol::{CHUNK, FromMonitor, ToMonitor, listen};
 use crate::monitor::restart::{Backoff, timespec};
 use crate::monitor::streams::{Ends, detach_from_caller, fork_aside, unblock};
@@ -143,14 +145,6 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
     }
 }
 
-/// What stays from one life of a container to the next.
-struct Post {
-    listener: Option<OwnedFd>,
-    clients: Clients,
-    /// The terminal's size as it was when somebody started it.
-    size: Option<(u16, u16)>,
-}
-
 /// What comes after a life of a container.
 enum Next {
     /// Another one.
@@ -218,52 +212,6 @@ fn go_on(paths: &Paths, mut ended: Ended) {
                 failed
             }
         };
-    }
-}
-
-impl Post {
-    /// Waits out the pause before a restart. False when somebody wants the container to end, or its record is gone.
-    fn wait(&mut self, paths: &Paths, record: &ContainerRecord, pause: Duration) -> bool {
-        let begin = Instant::now();
-        loop {
-            if stop_mark::asked_to_end(paths, &record.id).is_some() || !paths.container(&record.id).exists() {
-                return false;
-            }
-            let left = pause.saturating_sub(begin.elapsed());
-            if left.is_zero() {
-                return true;
-            }
-            let timeout = timespec(left);
-            let mut fds: Vec<PollFd<'_>> =
-                (0..self.clients.len()).filter_map(|index| self.clients.poll_fd(index, true)).collect();
-            if let Some(listener) = &self.listener {
-                fds.push(PollFd::new(listener, PollFlags::IN));
-            }
-            let _ = rustix::event::poll(&mut fds, Some(&timeout));
-            let ready: Vec<PollFlags> = fds.iter().map(PollFd::revents).collect();
-            drop(fds);
-            let of_clients = &ready[..self.clients.len()];
-            self.clients.turn_without_program(of_clients);
-            self.accept();
-        }
-    }
-
-    /// Takes in those who connected.
-    fn accept(&mut self) {
-        let Some(listener) = &self.listener else { return };
-        while let Ok(socket) = rustix::net::accept_with(listener, rustix::net::SocketFlags::CLOEXEC) {
-            self.clients.add(Client::new(socket, false));
-        }
-    }
-
-    /// Nobody can connect from here on, and whoever did before hears of the exit with the others: somebody who is
-    /// not taken in would see a monitor that is gone without a word.
-    fn close(&mut self) {
-        if let Some(listener) = &self.listener {
-            let _ = rustix::net::shutdown(listener, rustix::net::Shutdown::Read);
-        }
-        self.accept();
-        self.listener = None;
     }
 }
 
