@@ -1,9 +1,13 @@
 //! `system check`: each kind of trouble made for real, found, and put right.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::harness::{BUSYBOX, Cmd, OwnRoots, Test, bridge_name, has, skipped};
+use crate::harness::{BUSYBOX, Cmd, OwnRoots, PYTHON, Test, bridge_name, has, rounds, skipped};
 
 /// What is found: the lines but the last, which sums up; and the exit code fits.
 fn found(own: &OwnRoots, args: &[&str]) -> Vec<String> {
@@ -66,12 +70,114 @@ fn what_is_in_use_is_not_found() {
     assert_eq!(found(&own, &["--layers"]), Vec::<String>::new());
     assert_eq!(found(&own, &["--layers", "--repair"]), Vec::<String>::new());
     own.run(&["exec", "web", "touch", "/m/file"]).ok();
-    // One that comes and goes all the time is not taken for stray.
-    for _ in 0..5 {
-        let running = own.cmd(&["run", "--rm", "--network", "net", BUSYBOX, "true"]).spawn();
-        assert_eq!(found(&own, &[]), Vec::<String>::new());
-        running.finish(std::time::Duration::from_secs(30)).ok();
+    // What comes and goes all the time is not taken for stray, nor is anything taken from it.
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for name in ["one", "two"] {
+            let (own, done) = (&own, &done);
+            scope.spawn(move || {
+                let volume =
+                    ["-v", "memory:/m", BUSYBOX, "sh", "-c", "touch /m/$0; ip addr show eth0 | grep -q inet"];
+                let run = ["run", "--rm", "--network", "net", "-p", "127.0.0.1::80"];
+                while !done.load(Ordering::Relaxed) {
+                    own.run(&[&run[..], &volume, &[name]].concat()).ok();
+                    own.run(&["start", "-a", "ended"]).ok();
+                }
+            });
+        }
+        for _ in 0..rounds(6) {
+            let repaired = own.run(&["system", "check", "--repair"]);
+            if repaired.stdout != "nothing is stray or damaged\n" {
+                done.store(true, Ordering::Relaxed);
+                panic!("{repaired:?}");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    own.run(&["exec", "web", "test", "-e", "/m/file"]).ok();
+    own.run(&["rm", "-f", "web"]).ok();
+}
+
+/// What was stray when it was looked at, and is in use when it would be removed.
+#[test]
+fn what_is_taken_into_use_meanwhile_stays() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.run(&["volume", "create", "-o", "type=tmpfs", "-o", "device=tmpfs", "memory"]).ok();
+    let data = own.run(&["volume", "inspect", "-f", "{{.Mountpoint}}", "memory"]).ok();
+    let create = ["create", "--name", "late", "-p", "127.0.0.1::80", "-v", "memory:/m"];
+    let id = own.run(&[&create[..], &[BUSYBOX, "sleep", "1000"]].concat()).ok();
+    own.run(&["start", "late"]).ok();
+    let groups = groups(&id);
+    let held = own.state.join("network/networks").join(bridge_name(&own.state)).join("addresses");
+    let of_late = || {
+        let entries = fs::read_dir(&held).unwrap().flatten();
+        entries.map(|entry| entry.path()).find(|path| fs::read_to_string(path).unwrap() == id)
+    };
+    let address = of_late().unwrap();
+    for delay in [300, 450, 500, 520, 540, 570, 600, 700] {
+        own.run(&["stop", "-t", "0", "late"]).ok();
+        for group in &groups {
+            fs::create_dir(group).unwrap();
+        }
+        fs::write(&address, &id).unwrap();
+        Cmd::new("mount", ["-t", "tmpfs", "tmpfs", &data]).run().ok();
+        let checking = own.cmd(&["system", "check", "--repair"]).spawn();
+        thread::sleep(Duration::from_millis(delay));
+        own.run(&["start", "late"]).ok();
+        let checked = checking.finish(Duration::from_mins(1));
+        assert!(!checked.stdout.contains("not repaired"), "{checked:?}");
+        let running = own.run(&["inspect", "-f", "{{.State.Running}}", "late"]).ok();
+        assert_eq!(running, "true", "{delay}: {checked:?}");
+        assert!(of_late().is_some(), "{delay}: {checked:?}");
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        assert!(mounts.contains(&data), "{delay}: {checked:?}");
     }
+    own.run(&["rm", "-f", "late"]).ok();
+    assert_eq!(found(&own, &[]), Vec::<String>::new());
+}
+
+/// A container whose records cannot be read runs on: what it has on networks stays.
+#[test]
+fn what_a_damaged_record_may_have_stays() {
+    let Some(t) = Test::start() else { return };
+    if !has("ip") {
+        return skipped("iproute2 is not installed");
+    }
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let run = ["run", "-d", "--name", "web", "-p", "127.0.0.1::80", BUSYBOX, "sleep", "1000"];
+    let id = own.run(&run).ok();
+    let bridge = bridge_name(&own.state);
+    let (link, stray) = (format!("rb{}", &id[..12]), "rbcdcdcdcdcdcd");
+    let has_link = |name: &str| Path::new("/sys/class/net").join(name).exists();
+    let rules = || {
+        let list = |family| Cmd::new("nft", ["list", "table", family, &bridge]).run().stdout;
+        let lines = format!("{}{}", list("ip"), list("bridge"));
+        lines.lines().filter(|line| line.contains("elements")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let before = rules();
+    for file in [
+        own.root.join("containers").join(&id).join("config.json"),
+        own.state.join("containers").join(&id).join("state.json"),
+    ] {
+        let whole = fs::read(&file).unwrap();
+        fs::write(&file, "{").unwrap();
+        let lines = found(&own, &["--repair"]);
+        assert!(lines.len() == 1 && lines[0].starts_with(&format!("damaged: container {id}")), "{lines:#?}");
+        assert!(has_link(&link));
+        assert_eq!(rules(), before);
+        // Nor is what another may have had taken away while it is not known who has what.
+        if file.ends_with("state.json") {
+            ip(&["link", "add", stray, "type", "veth", "peer", "name", "rbtestpeer3"]);
+            ip(&["link", "set", stray, "master", &bridge]);
+            let lines = found(&own, &["--repair"]);
+            let told = lines.iter().find(|one| one.contains(stray)).unwrap();
+            assert!(told.contains(&id[..12]) && told.contains("see to that first"), "{told}");
+            assert!(lines.len() == 2 && has_link(stray));
+        }
+        fs::write(&file, whole).unwrap();
+    }
+    is_repaired(&own, &[], "stray", &["link", stray]);
     own.run(&["rm", "-f", "web"]).ok();
 }
 
@@ -95,7 +201,7 @@ fn what_the_kernel_has_for_nobody() {
     is_repaired(&own, &[], "stray", &["control group", &other]);
     assert!(
         made.iter().all(|group| !group.exists())
-            && crate::harness::poll(std::time::Duration::from_secs(20), || sleeper.ended())
+            && crate::harness::poll(Duration::from_secs(20), || sleeper.ended())
     );
     // A link on the bridge. One with a name of somebody else stays.
     let bridge = bridge_name(&own.state);
@@ -206,6 +312,21 @@ fn layers_are_unpacked_and_fetched_again() {
         is_repaired(&own, &[], "damaged", &["layer sha256:", "busybox", why]);
         assert_eq!(runs(), "runs");
     }
+    // One that is gone can come back under whoever had it.
+    own.run(&["run", "-d", "--name", "web", "--network", "none", BUSYBOX, "sleep", "1000"]).ok();
+    fs::remove_dir_all(&dir).unwrap();
+    is_repaired(&own, &[], "damaged", &["not unpacked"]);
+    own.run(&["rm", "-f", "web"]).ok();
+    // An image that is mounted is called so.
+    own.run(&["image", "mount", BUSYBOX]).ok();
+    fs::remove_file(a_file(&dir.join("fs"))).unwrap();
+    let lines = found(&own, &["--layers", "--repair"]);
+    assert!(
+        lines.len() == 1 && lines[0].contains("is mounted at") && lines[0].contains("'rbox image unmount "),
+        "{lines:#?}"
+    );
+    own.run(&["image", "unmount", BUSYBOX]).ok();
+    is_repaired(&own, &["--layers"], "damaged", &["not those of its blob"]);
     // A container that runs keeps its layers as they are.
     own.run(&["run", "-d", "--name", "web", "--network", "none", BUSYBOX, "sleep", "1000"]).ok();
     fs::remove_file(a_file(&dir.join("fs"))).unwrap();
@@ -218,7 +339,15 @@ fn layers_are_unpacked_and_fetched_again() {
     fs::remove_file(blob.with_file_name(manifest.trim_start_matches("sha256:"))).unwrap();
     is_repaired(&own, &[], "damaged", &["image", "busybox"]);
     assert_eq!(runs(), "runs");
-    // What no image has.
+    fs::write(blob.with_file_name(manifest.trim_start_matches("sha256:")), "{}").unwrap();
+    is_repaired(&own, &[], "damaged", &["image", "busybox"]);
+    assert_eq!(runs(), "runs");
+    // What no image has. A download that can be gone on with is not of that.
+    fs::write(blob.with_file_name("cd".repeat(32)), "text").unwrap();
+    let partial = own.root.join("image/tmp").join(format!("sha256-{}.partial", "ef".repeat(32)));
+    fs::write(&partial, "half").unwrap();
+    is_repaired(&own, &[], "stray", &["1 layer or blob below", "it takes", "kB"]);
+    assert!(partial.exists());
     fs::create_dir_all(dir.with_file_name("ab".repeat(32)).join("fs")).unwrap();
     fs::write(blob.with_file_name("cd".repeat(32)), "text").unwrap();
     is_repaired(&own, &[], "stray", &["2 layers and blobs", "no image"]);
@@ -244,6 +373,55 @@ fn what_was_made_here_is_not_fetched() {
     }
     own.run(&["rmi", "made:1"]).ok();
     assert_eq!(found(&own, &["--layers"]), Vec::<String>::new());
+    // A registry has one of that name, which is another one.
+    own.run(&["run", "--name", "one", "--network", "none", BUSYBOX, "touch", "/file"]).ok();
+    own.run(&["commit", "one", PYTHON]).ok();
+    own.run(&["rm", "one"]).ok();
+    let manifest = own.run(&["image", "inspect", "-f", "{{.Descriptor.digest}}", PYTHON]).ok();
+    fs::remove_file(own.root.join("image/blobs/sha256").join(manifest.trim_start_matches("sha256:")))
+        .unwrap();
+    for _ in 0..2 {
+        let lines = found(&own, &["--repair"]);
+        let is = |words: &[&str]| words.iter().all(|word| lines[0].contains(word));
+        assert!(
+            lines.len() == 1 && is(&["image python:", "build or load", "'rbox rmi python:"]),
+            "{lines:#?}"
+        );
+    }
+    own.run(&["rmi", PYTHON]).ok();
+}
+
+/// A layer is not replaced under a container that was started while its blob was unpacked.
+#[test]
+fn no_layer_is_replaced_under_a_container() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["create", "--name", "late", "--network", "none", BUSYBOX, "sleep", "1000"]).ok();
+    let (_, dir) = layers(&own, BUSYBOX).remove(0);
+    let (file, other) = (dir.join("fs/etc/passwd"), dir.join("fs/etc/other"));
+    let begin_repair = || {
+        fs::write(&other, "other").unwrap();
+        own.cmd(&["system", "check", "--repair", "--layers"]).spawn()
+    };
+    // It takes as long as the machine lets it: starts are spread over that.
+    let begin = Instant::now();
+    let alone = begin_repair().finish(Duration::from_mins(2));
+    assert!(alone.stdout.contains("all repaired"), "{alone:?}");
+    let whole = begin.elapsed();
+    let mut refused = 0;
+    for part in 0..12 {
+        let checking = begin_repair();
+        thread::sleep(whole * part / 12);
+        own.run(&["start", "late"]).ok();
+        let checked = checking.finish(Duration::from_mins(2));
+        refused += usize::from(checked.stdout.contains("(not repaired: container late runs on it"));
+        let inside = own.run(&["exec", "late", "stat", "-c", "%i", "/etc/passwd"]).ok();
+        assert_eq!(inside, fs::metadata(&file).unwrap().ino().to_string(), "{part}: {checked:?}");
+        own.run(&["stop", "-t", "0", "late"]).ok();
+    }
+    assert!(refused > 0);
+    own.run(&["rm", "-f", "late"]).ok();
 }
 
 #[test]

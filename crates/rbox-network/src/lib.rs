@@ -74,5 +74,5 @@ pub use place::Wish;
 pub use relay::Relay;
 pub use reserve::reserve;
 pub use store::{Names, NetworkStore};
-pub use stray::StrayRule;
+pub use stray::{ContainerRule, is_link_of};
 pub use subnet::{Subnet, Subnet6, choose as choose_subnet};

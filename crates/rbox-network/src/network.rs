@@ -114,10 +114,10 @@ impl Network {
         Ok(Pool::v4(self.range()?, self.ip_range, self.router()?).without(self.auxiliary.values()))
     }
 
-    /// The IPv6 addresses that containers can be given.
-    pub(crate) fn pool6(&self) -> Option<Pool> {
+    /// Its IPv6 subnet and router, and the addresses that containers can be given.
+    pub(crate) fn pool6(&self) -> Option<(Subnet6, Ipv6Addr, Pool)> {
         let (subnet, router) = self.six()?;
-        Some(Pool::v6(subnet, router).without(self.auxiliary.values()))
+        Some((subnet, router, Pool::v6(subnet, router).without(self.auxiliary.values())))
     }
 
     /// The largest packet, when the network sets it.

@@ -83,13 +83,12 @@ impl NetworkStore {
         let IpAddr::V4(ip) = taken else {
             return Err(Error::Invalid(format!("network {} gave {taken}", network.name)));
         };
-        let ip6 = match network.six() {
+        let ip6 = match network.pool6() {
             None if wish.ip6.is_some() => {
                 network.check_address(wish.ip6.map_or(taken, IpAddr::V6)).map(|()| None)
             }
             None => Ok(None),
-            Some((subnet, gateway)) => {
-                let pool = network.pool6().unwrap_or_else(|| Pool::v6(subnet, gateway));
+            Some((subnet, gateway, pool)) => {
                 let in_range = |ip: IpAddr| matches!(ip, IpAddr::V6(ip) if subnet.contains(ip));
                 take(wish.ip6.map(IpAddr::V6), &pool, &in_range).map(|taken| match taken {
                     IpAddr::V6(ip) => Some(Endpoint6 { ip, prefix: subnet.prefix(), gateway }),

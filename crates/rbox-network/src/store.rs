@@ -265,7 +265,7 @@ impl NetworkStore {
     }
 
     /// The lock of who makes or removes networks.
-    fn lock(&self) -> Result<std::fs::File> {
+    pub(crate) fn lock(&self) -> Result<std::fs::File> {
         own::make_private(&self.root).map_err(|e| Error::file("create", &self.root, e))?;
         let file = std::fs::File::open(&self.root).map_err(|e| Error::file("open", &self.root, e))?;
         lock::take(&file, How::Exclusive, Patience::MOMENT)

@@ -1,9 +1,11 @@
 //! One thing that is not as it should be.
 
+use std::path::PathBuf;
+
 use rbox_image::{Image, Layer, LayerDamage};
-use rbox_network::{Network, StrayRule};
-use rbox_spec::VolumeName;
+use rbox_network::{ContainerRule, Network};
 use rbox_spec::id::ContainerId;
+use rbox_spec::{Platform, Reference, VolumeName};
 
 /// What kind of trouble it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,10 +58,10 @@ pub struct Finding {
 pub(super) enum Fix {
     /// The control group of a container: ended and removed.
     Group(ContainerId),
-    /// A link of the host's: deleted.
-    Link(String),
+    /// A bridge's link: deleted.
+    Link(String, String),
     /// What the rules have for a container: taken out.
-    Rule(StrayRule),
+    Rule(ContainerRule),
     /// Bridges and rules: made again.
     Networks,
     /// Addresses held in a name: given back.
@@ -68,10 +70,10 @@ pub(super) enum Fix {
     Volume(VolumeName),
     /// A layer: unpacked or fetched again.
     Layer(Box<(Image, Layer, LayerDamage)>),
-    /// An image: fetched again by its name.
-    Image(String),
+    /// An image: fetched again by its digest.
+    Image(Reference, Option<Platform>),
     /// What is in the image store without a name: deleted.
-    Unnamed,
+    Unnamed(Vec<PathBuf>),
 }
 
 impl Finding {

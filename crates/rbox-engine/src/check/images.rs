@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use rbox_image::{Image, ImageStore, Layer, LayerDamage};
+use rbox_spec::size::human_size;
 
 use crate::check::finding::{Finding, Fix, Trouble};
 use crate::containers::find;
 use crate::error::EngineError;
 use crate::record::paths::Paths;
+
+const MADE_HERE: &str = "it was made or loaded here: build or load the image again";
 
 /// `contents`: all layers are read and compared with their digests.
 pub(super) fn look(paths: &Paths, store: &ImageStore, contents: bool) -> Result<Vec<Finding>, EngineError> {
@@ -17,13 +20,15 @@ pub(super) fn look(paths: &Paths, store: &ImageStore, contents: bool) -> Result<
     // A layer is told of by an image that it can be fetched for, and that has a name.
     listing.images.sort_by_key(|image| (image.repo_digests.is_empty(), image.references.is_empty()));
     for broken in &listing.broken {
-        let what = format!("image {}", broken.name);
-        found.push(Finding::repairable(
-            Trouble::Damaged,
-            what,
-            rbox_sys::plain(&broken.error),
-            Fix::Image(broken.name.clone()),
-        ));
+        let (what, why) = (format!("image {}", broken.name), rbox_sys::plain(&broken.error));
+        // By its name another image may come.
+        found.push(if let Some((name, platform)) = &broken.origin {
+            let fix = Fix::Image(name.clone(), platform.clone());
+            Finding::repairable(Trouble::Damaged, what, why, fix)
+        } else {
+            let todo = format!("{MADE_HERE}, or 'rbox rmi {}'", broken.name);
+            Finding::by_hand(Trouble::Damaged, what, why, todo)
+        });
     }
     let mut seen = BTreeSet::new();
     for image in &listing.images {
@@ -48,9 +53,14 @@ pub(super) fn look(paths: &Paths, store: &ImageStore, contents: bool) -> Result<
     let unnamed = store.unnamed()?;
     if !unnamed.is_empty() {
         let bytes: u64 = unnamed.iter().map(|(_, bytes)| bytes).sum();
-        let what = format!("{} layers and blobs below {}", unnamed.len(), store.dir().display());
-        let why = format!("no image, container or build has them; they take {bytes} bytes");
-        found.push(Finding::repairable(Trouble::Stray, what, why, Fix::Unnamed));
+        let (many, whose) = match unnamed.len() {
+            1 => ("1 layer or blob".to_owned(), "has it; it takes"),
+            count => (format!("{count} layers and blobs"), "has them; they take"),
+        };
+        let what = format!("{many} below {}", store.dir().display());
+        let why = format!("no image, container or build {whose} {}", human_size(bytes as f64));
+        let paths = unnamed.into_iter().map(|(path, _)| path).collect();
+        found.push(Finding::repairable(Trouble::Stray, what, why, Fix::Unnamed(paths)));
     }
     Ok(found)
 }
@@ -66,8 +76,7 @@ fn of_layer(image: &Image, layer: &Layer, damage: LayerDamage) -> Finding {
     };
     let has_blob = matches!(damage, LayerDamage::NotUnpacked | LayerDamage::Files) && !is_made_here(layer);
     if image.repo_digests.is_empty() && !has_blob {
-        let todo = "it was made or loaded here: build or load the image again";
-        return Finding::by_hand(Trouble::Damaged, what, why, todo);
+        return Finding::by_hand(Trouble::Damaged, what, why, MADE_HERE);
     }
     let fix = Fix::Layer(Box::new((image.clone(), layer.clone(), damage)));
     Finding::repairable(Trouble::Damaged, what, why, fix)

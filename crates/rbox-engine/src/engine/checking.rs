@@ -1,10 +1,9 @@
 //! Looking for what belongs to nobody or is damaged.
 
-use std::time::Duration;
+use rbox_image::{Image, ImageStore, Layer, LayerDamage, PullOptions, StoreError};
 
-use rbox_image::{Image, ImageStore, Layer, LayerDamage, PullOptions};
-
-use crate::check::{self, OfImages};
+use crate::check::{self, OfImages, Repair};
+use crate::containers::down::keep_from_layer;
 use crate::engine::{Engine, Finding, Outcome};
 use crate::error::EngineError;
 
@@ -25,43 +24,57 @@ impl Engine {
     pub fn check(&self, request: CheckRequest) -> Result<Vec<Finding>, EngineError> {
         self.containers_and_steps()?;
         let store = self.images()?;
-        let mut found = check::look(&self.paths, &store, request.contents)?;
-        if !request.repair || found.is_empty() {
-            return Ok(found);
-        }
-        for one in &mut found {
-            if one.is_repairable() {
-                one.outcome = match self.repair(&store, one) {
-                    Ok(()) => Outcome::Repaired,
-                    Err(why) => Outcome::Failed(why),
-                };
-            }
-        }
-        let left = check::look(&self.paths, &store, request.contents)?;
-        for one in found.iter_mut().filter(|one| one.outcome == Outcome::Repaired) {
-            if check::is_among(&left, one) {
-                one.outcome = Outcome::Failed("it is there again".to_owned());
+        let mut found = check::look_at_host(&self.paths)?;
+        // Right away: reading images takes long, and what was found would be long ago.
+        self.repair_all(request, &store, &mut found);
+        let mut files = check::look_at_files(&self.paths, &store, request.contents)?;
+        self.repair_all(request, &store, &mut files);
+        found.append(&mut files);
+        if found.iter().any(|one| one.outcome == Outcome::Repaired) {
+            let mut left = check::look_at_host(&self.paths)?;
+            left.extend(check::look_at_files(&self.paths, &store, request.contents)?);
+            for one in found.iter_mut().filter(|one| one.outcome == Outcome::Repaired) {
+                if check::is_among(&left, one) {
+                    one.outcome = Outcome::Failed("it is there again".to_owned());
+                }
             }
         }
         Ok(found)
     }
 
-    fn repair(&self, store: &ImageStore, one: &Finding) -> Result<(), String> {
-        match check::repair(&self.paths, one)? {
-            None => Ok(()),
-            Some(OfImages::Unnamed) => {
-                store.sweep(Duration::ZERO).map(drop).map_err(|error| rbox_sys::plain(&error))
-            }
-            Some(OfImages::Image(name)) => {
-                let reference = rbox_spec::Reference::parse(name)
-                    .map_err(|_| "it has no name to fetch it by: remove it".to_owned())?
-                    .with_default_tag();
-                self.fetch(store, &reference, &PullOptions::default())
-                    .map(drop)
-                    .map_err(|error| error.with_causes())
-            }
-            Some(OfImages::Layer(image, layer, damage)) => self.mend(store, image, layer, damage),
+    /// Repairs what can be, and drops what is in use by now.
+    fn repair_all(&self, request: CheckRequest, store: &ImageStore, found: &mut Vec<Finding>) {
+        if !request.repair {
+            return;
         }
+        found.retain_mut(|one| {
+            if !one.is_repairable() {
+                return true;
+            }
+            let repaired = self.repair(store, one);
+            let in_use = repaired == Ok(false);
+            one.outcome = repaired.map_or_else(Outcome::Failed, |_| Outcome::Repaired);
+            !in_use
+        });
+    }
+
+    /// False: it is in use by now.
+    fn repair(&self, store: &ImageStore, one: &Finding) -> Result<bool, String> {
+        match check::repair(&self.paths, one)? {
+            Repair::Done => return Ok(true),
+            Repair::InUse => return Ok(false),
+            Repair::Images(OfImages::Unnamed(paths)) => {
+                store.remove_unnamed(paths).map_err(|error| rbox_sys::plain(&error))?;
+            }
+            Repair::Images(OfImages::Image(name, platform)) => {
+                let options = PullOptions { platform: platform.cloned(), ..PullOptions::default() };
+                self.fetch(store, name, &options).map_err(|error| error.with_causes())?;
+            }
+            Repair::Images(OfImages::Layer(image, layer, damage)) => {
+                self.mend(store, image, layer, damage)?;
+            }
+        }
+        Ok(true)
     }
 
     /// Makes a layer whole: from its blob, and that from where the image came.
@@ -73,11 +86,10 @@ impl Engine {
         damage: LayerDamage,
     ) -> Result<(), String> {
         let failed = |error: rbox_image::StoreError| EngineError::from(error).with_causes();
-        let users = store.users().map_err(failed)?;
-        if let Some(user) = users.known.iter().find(|user| user.running && user.layers.contains(&layer.dir)) {
-            let name = crate::containers::find::find(&self.paths, &user.container);
-            let name = name.map_or_else(|_| user.container.clone(), |found| found.record.name.to_string());
-            return Err(format!("container {name} runs on it: stop it first"));
+        let keep = || keep_from_layer(&self.paths, &layer.dir).map_err(|error| error.with_causes());
+        // Before anything is fetched or unpacked for nothing.
+        if matches!(damage, LayerDamage::Files | LayerDamage::NotUnpacked) {
+            keep().map(drop)?;
         }
         if matches!(damage, LayerDamage::Blob | LayerDamage::NoBlob) {
             store.drop_blob(layer).map_err(failed)?;
@@ -88,7 +100,7 @@ impl Engine {
         match store.layer_damage(layer, true).map_err(failed)? {
             None => Ok(()),
             Some(LayerDamage::NotUnpacked | LayerDamage::Files)
-                if store.unpack_again(layer).map_err(failed)? =>
+                if store.unpack_again(layer, || keep().map_err(StoreError::Conflict)).map_err(failed)? =>
             {
                 Ok(())
             }

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use rbox_network::{Endpoint, Names, Network, NetworkStore};
 use rbox_spec::container::NetworkMode;
+use rbox_spec::id::ContainerId;
 
 use crate::containers::find;
-use crate::record::container::{Container, ContainerRecord};
+use crate::record::container::{Container, ContainerRecord, LiveState};
+use crate::record::file::{RecordError, read_json};
 use crate::record::paths::Paths;
 
 /// The networks of these paths.
@@ -24,13 +26,42 @@ pub(crate) fn builtin(paths: &Paths, record: &ContainerRecord) -> Option<Network
     networks(paths).find(name).ok()
 }
 
+/// The containers that somebody looks after, or may: with what is known of each.
+#[derive(Debug, Default)]
+pub(crate) struct Live {
+    /// The endpoints of those that run.
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// All that have a live directory: it is there before anything else of a start is, and goes last.
+    pub(crate) ids: Vec<ContainerId>,
+    /// Those among them whose live state cannot be read: what they have is not known.
+    pub(crate) unreadable: Vec<ContainerId>,
+}
+
+impl Live {
+    /// Those there are now. What a container has on the host is in its live state, so that one whose `config.json` is damaged is
+    /// known all the same.
+    pub(crate) fn read(paths: &Paths) -> Result<Self, RecordError> {
+        let mut all = Self::default();
+        for id in find::entries(&paths.live())? {
+            match read_json::<LiveState>(&paths.live_state(&id)) {
+                Ok(Some(live)) if live.running && live.has_process() => all.endpoints.extend(live.endpoints),
+                Ok(_) => {}
+                Err(_) => all.unreadable.push(id.clone()),
+            }
+            all.ids.push(id);
+        }
+        Ok(all)
+    }
+
+    /// Whether a link of the host's may be one of theirs, whatever their records say.
+    pub(crate) fn may_have(&self, link: &str) -> bool {
+        self.ids.iter().any(|id| rbox_network::is_link_of(link, id.as_str()))
+    }
+}
+
 /// The endpoints of all containers that live.
 pub(crate) fn live_endpoints(paths: &Paths) -> Vec<Endpoint> {
-    find::list_running(paths)
-        .unwrap_or_default()
-        .into_iter()
-        .flat_map(|c| c.live.map(|live| live.endpoints).unwrap_or_default())
-        .collect()
+    Live::read(paths).unwrap_or_default().endpoints
 }
 
 /// Whether an address held in this container's name is in use: its record is there and somebody has its lock, or

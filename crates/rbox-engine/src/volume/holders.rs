@@ -66,6 +66,17 @@ pub(crate) fn is_held(paths: &Paths, name: &VolumeName) -> bool {
     find::marks(&marks(paths, name)).is_ok_and(|marked| !marked.is_empty())
 }
 
+/// Unmounts a volume's file system that no container uses. False: one does by now.
+pub(crate) fn unmount_unused(paths: &Paths, name: &VolumeName) -> Result<bool, EngineError> {
+    let store = VolumeStore::of(paths);
+    let _lock = store.lock_to_mount(name)?;
+    if is_held(paths, name) {
+        return Ok(false);
+    }
+    store.unmount(name)?;
+    Ok(true)
+}
+
 /// The volumes that have marks.
 fn names(paths: &Paths) -> impl Iterator<Item = VolumeName> {
     let entries = fs::read_dir(paths.live_volumes()).into_iter().flatten().flatten();

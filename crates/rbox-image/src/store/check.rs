@@ -2,7 +2,9 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use rbox_rootfs::lock::{self, How, Patience};
 use rbox_rootfs::own;
 use rustix::fs::{AtFlags, Timespec, Timestamps};
 
@@ -26,6 +28,8 @@ pub enum LayerDamage {
     Files,
 }
 
+/// How long those who add, or make a container of an image, are waited for.
+const WHILE_ADDING: Duration = Duration::from_secs(5);
 /// So deep are trees looked into; what is below is compared all the same, with its times.
 const DEEPEST: usize = 128;
 
@@ -72,19 +76,69 @@ impl ImageStore {
     }
 
     /// Unpacks a layer's blob again, and puts that in the place of what is there. False when there is no blob that can be used.
-    /// Whoever has the layer mounted goes on with the former one, so nobody should.
+    /// Whoever has the layer mounted goes on with the former one, so nobody should: by the time `hold` is called nobody can add an
+    /// image, or make a container of one that has the layer, and what it returns is kept until the new one is in its place.
     ///
     /// # Errors
-    /// The disk.
-    pub fn unpack_again(&self, layer: &Layer) -> Result<bool, StoreError> {
+    /// The disk, somebody who is at it, or what `hold` says.
+    pub fn unpack_again<G>(
+        &self,
+        layer: &Layer,
+        hold: impl FnOnce() -> Result<G, StoreError>,
+    ) -> Result<bool, StoreError> {
         let Some(blob) = self.open_blob(layer)? else { return Ok(false) };
         let transaction = self.transaction()?;
         let Some(fresh) = unpack_beside(&transaction, layer, &blob)? else { return Ok(false) };
+        // Those who add, builds among them, may have the layer mounted. Should one of them take the new one away in between, the
+        // exchange below fails, and the former stays.
+        drop(transaction);
+        let _alone = self.alone()?;
+        let _claims = self.claims(layer)?;
+        let _held = hold()?;
         let former = fresh.replace(self, &layer.diff_id)?;
         if let Some(former) = former {
             rbox_rootfs::removal::remove_tree(&former).map_err(io_error("remove", &former))?;
         }
         Ok(true)
+    }
+
+    /// The lock that excludes everyone who adds, who is waited for a moment.
+    fn alone(&self) -> Result<File, StoreError> {
+        let begin = Instant::now();
+        loop {
+            if let Some(alone) = self.try_alone()? {
+                return Ok(alone);
+            }
+            if begin.elapsed() > WHILE_ADDING {
+                let why = "images are being added or built by another command: try again when it is done";
+                return Err(StoreError::Conflict(why.to_owned()));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// The locks that say that no container is just being made of an image with this layer.
+    fn claims(&self, layer: &Layer) -> Result<Vec<File>, StoreError> {
+        let mut claims = Vec::new();
+        for image in
+            self.list()?.iter().filter(|image| image.layers.iter().any(|l| l.diff_id == layer.diff_id))
+        {
+            let path = self.blob_path(&image.id);
+            let file = own::open_to_read(&path).map_err(io_error("open", &path))?;
+            let short = Patience::of(WHILE_ADDING);
+            lock::take(&file, How::Exclusive, short).map_err(io_error("lock", &path))?;
+            claims.push(file);
+        }
+        Ok(claims)
+    }
+
+    /// Deletes these of what [`unnamed`](Self::unnamed) found, unless they have a name by now.
+    ///
+    /// # Errors
+    /// The disk, or somebody who is adding.
+    pub fn remove_unnamed(&self, found: &[PathBuf]) -> Result<(), StoreError> {
+        let _alone = self.alone()?;
+        self.remove_nameless(found)
     }
 
     /// Deletes a layer's blob, which was found to be damaged.

@@ -112,6 +112,8 @@ pub struct Broken {
     pub name: String,
     /// What is wrong with it.
     pub error: StoreError,
+    /// What a registry calls it, by its digest, and the platform that it is for where that is known: it can be fetched as it was.
+    pub origin: Option<(Reference, Option<Platform>)>,
 }
 
 /// All images.
@@ -392,7 +394,12 @@ impl ImageStore {
                 Ok(image) => listing.images.push(image),
                 // What another tool put in (an index, an artifact) is no image of ours, and not damaged.
                 Err(StoreError::Document { .. }) if noted_id(entry).is_none() => {}
-                Err(error) => listing.broken.push(Broken { name: name_of(entry, id), error }),
+                Err(error) => {
+                    let digests = names_of(&index, &entry.digest, id).1;
+                    let platform = self.platform_of(entry);
+                    let origin = digests.into_iter().next().map(|name| (name, platform));
+                    listing.broken.push(Broken { name: name_of(entry, id), error, origin });
+                }
             }
         }
         listing

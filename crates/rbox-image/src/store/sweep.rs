@@ -85,7 +85,7 @@ impl ImageStore {
     }
 
     /// The lock that excludes everyone who adds; `None` if someone does.
-    fn try_alone(&self) -> Result<Option<File>, StoreError> {
+    pub(super) fn try_alone(&self) -> Result<Option<File>, StoreError> {
         let (file, path) = self.open_lock("store.lock")?;
         let taken = lock::try_take(&file, How::Exclusive).map_err(io_error("lock", &path))?;
         Ok(taken.then_some(file))
@@ -218,6 +218,18 @@ impl ImageStore {
                 (path, bytes)
             })
             .collect())
+    }
+
+    /// Deletes those of `found` that nothing names. The caller has excluded those who add.
+    pub(super) fn remove_nameless(&self, found: &[PathBuf]) -> Result<(), StoreError> {
+        if self.live()?.unknown {
+            let why = "an image or a container cannot be read, which may have them: see to that first";
+            return Err(StoreError::Conflict(why.to_owned()));
+        }
+        for (path, meta) in self.nameless()?.iter().filter(|(path, _)| found.contains(path)) {
+            if meta.is_dir() { self.discard(path)? } else { remove_file(path)? }
+        }
+        Ok(())
     }
 
     /// Removes the images without a tag (or, with `all`, every one) that no container uses and `wanted` agrees to; and all

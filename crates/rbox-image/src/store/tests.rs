@@ -544,3 +544,22 @@ fn a_source_is_no_index() {
     assert_eq!(store.sources_of(&"app:2".parse().unwrap()).unwrap(), Some(Vec::new()));
     assert_eq!(store.sources_of(&"app:3".parse().unwrap()).unwrap(), None);
 }
+
+/// What was listed goes, and nothing else: not what can be gone on with, nor what came since, nor anything while somebody is adding.
+#[test]
+fn what_has_no_name_goes_as_listed() {
+    let (_dir, store) = fresh();
+    let blob = |digit: &str| store.dir().join("blobs/sha256").join(digit.repeat(64));
+    let partial = store.dir().join("tmp/sha256-ab.partial");
+    fs::write(&partial, "half").unwrap();
+    fs::write(blob("a"), "text").unwrap();
+    let found: Vec<PathBuf> = store.unnamed().unwrap().into_iter().map(|(path, _)| path).collect();
+    assert_eq!(found, [blob("a")]);
+    fs::write(blob("b"), "later").unwrap();
+    let transaction = store.transaction().unwrap();
+    assert!(matches!(store.remove_unnamed(&found), Err(StoreError::Conflict(_))));
+    drop(transaction);
+    assert!(blob("a").exists());
+    store.remove_unnamed(&found).unwrap();
+    assert_eq!(content(&store), [blob("b"), partial]);
+}
