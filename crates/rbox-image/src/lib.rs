@@ -21,6 +21,7 @@ pub mod pull;
 pub mod push;
 pub mod registry;
 pub mod remote;
+mod sending;
 pub mod signature;
 pub mod store;
 #[cfg(test)]

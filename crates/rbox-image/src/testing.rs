@@ -304,3 +304,89 @@ fn answer(stream: TcpStream, handler: &Handler, log: &Mutex<Vec<Request>>, stop:
         std::thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// What a registry has, and the uploads under way.
+#[derive(Default, Clone)]
+pub(crate) struct Has {
+    pub(crate) blobs: BTreeMap<String, Vec<u8>>,
+    pub(crate) manifests: BTreeMap<String, Vec<u8>>,
+    pub(crate) upload: BTreeMap<String, Vec<u8>>,
+    pub(crate) next: usize,
+}
+
+impl Has {
+    /// Answers as a good registry does, in whatever repository.
+    pub(crate) fn serve(&mut self, request: &Request) -> Reply {
+        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
+        let last = path.rsplit('/').next().unwrap().to_owned();
+        match request.method.as_str() {
+            "HEAD" | "GET" if path.contains("/blobs/sha256:") => match self.blobs.get(&last) {
+                Some(blob) => Reply::ok(blob),
+                None => Reply::status(404),
+            },
+            "HEAD" | "GET" if path.contains("/manifests/") => match self.manifests.get(&last) {
+                Some(bytes) => Reply::ok(bytes)
+                    .header("content-type", OCI_MANIFEST)
+                    .header("docker-content-digest", &sha256(bytes).to_string()),
+                None => Reply::status(404),
+            },
+            "POST" => {
+                self.next += 1;
+                let id = self.next.to_string();
+                self.upload.insert(id.clone(), Vec::new());
+                Reply::status(202).header("location", &format!("{path}{id}?state=x"))
+            }
+            "PUT" if path.contains("/manifests/") => {
+                self.manifests.insert(last, request.raw.clone());
+                self.manifests.insert(sha256(&request.raw).to_string(), request.raw.clone());
+                Reply::status(201)
+            }
+            "PATCH" => {
+                let Some(upload) = self.upload.get_mut(&last) else { return Reply::status(404) };
+                let start = format!("{}-", upload.len());
+                if !request.header("content-range").unwrap().starts_with(&start) {
+                    return Reply::status(416);
+                }
+                upload.extend(&request.raw);
+                let range = format!("0-{}", upload.len() - 1);
+                Reply::status(202).header("location", &request.path).header("range", &range)
+            }
+            "GET" => match self.upload.get(&last) {
+                Some(upload) => {
+                    let range = format!("0-{}", upload.len().max(1) - 1);
+                    Reply::status(204).header("location", &request.path).header("range", &range)
+                }
+                None => Reply::status(404),
+            },
+            "PUT" => {
+                let digest = query.split("digest=").nth(1).unwrap().replace("%3A", ":");
+                let Some(upload) = self.upload.remove(&last) else { return Reply::status(404) };
+                if sha256(&upload).to_string() != digest {
+                    return Reply {
+                        status: 400,
+                        ..Reply::ok(br#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#)
+                    };
+                }
+                self.blobs.insert(digest.clone(), upload);
+                Reply::status(201).header("docker-content-digest", &digest)
+            }
+            _ => Reply::status(405),
+        }
+    }
+}
+
+pub(crate) type Spoil = dyn Fn(&Request, &mut Has, u32) -> Option<Reply> + Send + Sync;
+
+/// A registry that spoils some answers: the number is that of the request among those of its method.
+pub(crate) fn spoiled(spoil: Box<Spoil>) -> (FakeRegistry, Arc<Mutex<Has>>) {
+    let has = Arc::new(Mutex::new(Has::default()));
+    let (inner, counts) = (Arc::clone(&has), Mutex::new(BTreeMap::<String, u32>::new()));
+    let registry = FakeRegistry::start(move |request| {
+        let mut counts = counts.lock().unwrap();
+        let count = counts.entry(request.method.clone()).or_default();
+        *count += 1;
+        let mut has = inner.lock().unwrap();
+        spoil(request, &mut has, *count).unwrap_or_else(|| has.serve(request))
+    });
+    (registry, has)
+}

@@ -103,7 +103,7 @@ pub(crate) trait Transfer: Sync {
 }
 
 /// Attempts at a request that nobody watches, and the wait before the second one, which doubles.
-const QUIET_ATTEMPTS: u32 = 5;
+pub(crate) const QUIET_ATTEMPTS: u32 = 5;
 const QUIET_PAUSE: Duration = Duration::from_millis(500);
 
 /// An error that may be a registry's.
@@ -139,11 +139,17 @@ pub(crate) fn patiently_telling<T, E: Fault>(
         else {
             return Err(error);
         };
-        let wait = passing.retry_after().unwrap_or_else(|| QUIET_PAUSE * 2_u32.pow(attempt - 1));
-        say(&format!("{}; trying again in {:.1} s", one_line(&error), wait.as_secs_f64()));
-        std::thread::sleep(wait);
+        pause_telling(say, passing, attempt);
         attempt += 1;
     }
+}
+
+/// Waits before the attempt after this one, and says why.
+pub(crate) fn pause_telling(say: &dyn Fn(&str), error: &RegistryError, attempt: u32) {
+    let doubled = || QUIET_PAUSE * 2_u32.pow(attempt.saturating_sub(1).min(6));
+    let wait = error.retry_after().unwrap_or_else(doubled);
+    say(&format!("{}; trying again in {:.1} s", one_line(error), wait.as_secs_f64()));
+    std::thread::sleep(wait);
 }
 
 /// An error and its causes on one line.

@@ -1,4 +1,4 @@
-//! One blob: looked for, mounted, or sent in pieces, from where the registry says after a cut.
+//! One blob: looked for, mounted, or sent.
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
@@ -9,13 +9,11 @@ use super::error::PushError;
 use super::job::Job;
 use super::progress::{PushEvent, PushState};
 use crate::hash::{Hasher, digest_of};
-use crate::registry::upload::{Begun, Upload};
+use crate::registry::upload::Begun;
 use crate::registry::{RegistryError, Session};
+use crate::sending::{Sending, send};
 use crate::store::StoreError;
 use crate::transfer::Transfer as _;
-
-/// Cuts after which an upload that does make progress is given up all the same.
-const MAX_CUTS: u32 = 100;
 
 /// Where a blob's bytes are.
 pub(super) enum Content {
@@ -98,73 +96,9 @@ impl Job<'_> {
                 Err(_) => {}
             }
         }
-        self.send(session, blob, &name, upload)?;
+        send(session, &mut OfStore { job: self, blob, name: &name }, upload)
+            .map_err(|error| self.whose_fault(blob, error))?;
         tell(PushState::Pushed);
-        Ok(())
-    }
-
-    /// Sends all of a blob. After a failure that may pass it goes on from where the registry says, or from the start.
-    fn send(
-        &self,
-        session: &Session<'_>,
-        blob: &Blob<'_>,
-        name: &str,
-        mut upload: Option<Upload>,
-    ) -> Result<(), PushError> {
-        let (mut done, mut failures, mut cuts) = (0, 0, 0);
-        loop {
-            let before = done;
-            let error = match self.send_some(session, blob, &mut upload, &mut done) {
-                Ok(()) => return Ok(()),
-                Err(PushError::Registry(error)) if can_pass(&error, before > 0) => error,
-                Err(error) => return Err(self.whose_fault(blob, error)),
-            };
-            failures = if done > before { 1 } else { failures + 1 };
-            cuts += 1;
-            if failures >= self.options.attempts || cuts >= MAX_CUTS {
-                return Err(error.into());
-            }
-            self.pause(name, &error, failures)?;
-            // It may have got there all the same, and only the answer was lost.
-            if done == blob.size && session.has_blob(&blob.digest).unwrap_or(false) {
-                return Ok(());
-            }
-            let has = upload.as_mut().and_then(|upload| session.uploaded(upload).ok().flatten());
-            if let Some(has) = has.filter(|has| *has <= blob.size) {
-                done = has;
-            } else {
-                (upload, done) = (None, 0);
-            }
-        }
-    }
-
-    /// Sends what is left of a blob, as far as it goes.
-    fn send_some(
-        &self,
-        session: &Session<'_>,
-        blob: &Blob<'_>,
-        upload: &mut Option<Upload>,
-        done: &mut u64,
-    ) -> Result<(), PushError> {
-        let current = match upload {
-            Some(upload) => upload,
-            None => match session.begin_upload(None)? {
-                Begun::Send(begun) => upload.insert(begun),
-                Begun::Mounted => return Ok(()),
-            },
-        };
-        while *done < blob.size {
-            self.check_abandoned()?;
-            self.told(blob, *done);
-            let piece = blob.content.piece(*done, current.piece)?;
-            let has = session.send_piece(current, *done, &piece)?;
-            if has <= *done {
-                return Err(took_nothing(blob).into());
-            }
-            *done = has;
-        }
-        self.told(blob, *done);
-        session.end_upload(current, &blob.digest)?;
         Ok(())
     }
 
@@ -178,9 +112,11 @@ impl Job<'_> {
     /// A registry that refuses a digest may be right: then the store's file is damaged.
     #[allow(clippy::unused_self)] // One of the steps above.
     fn whose_fault(&self, blob: &Blob<'_>, error: PushError) -> PushError {
-        let refused = matches!(&error, PushError::Registry(RegistryError::Status { status: 400, .. }));
+        if !matches!(&error, PushError::Registry(RegistryError::Status { status: 400, .. })) {
+            return error;
+        }
         match blob.content.digest_like(&blob.digest) {
-            Ok(found) if refused && found != blob.digest => {
+            Ok(found) if found != blob.digest => {
                 let found = format!("its content has digest {found}; pull the image again");
                 StoreError::Damaged { what: "layer", digest: blob.digest, found }.into()
             }
@@ -189,19 +125,40 @@ impl Job<'_> {
     }
 }
 
-/// Whether an upload may go on after this error. `begun`: a registry that answered before may be one that is being restarted.
-fn can_pass(error: &RegistryError, begun: bool) -> bool {
-    // It has another part of the blob than was thought, or has forgotten the upload.
-    let lost = matches!(error, RegistryError::Status { status: 404 | 416, method: "PATCH" | "PUT", .. });
-    error.is_transient() || lost || (begun && error.is_unreachable())
+/// A blob on its way out of the store.
+struct OfStore<'s, 'a> {
+    job: &'s Job<'a>,
+    blob: &'s Blob<'a>,
+    /// As lines show it.
+    name: &'s str,
 }
 
-fn took_nothing(blob: &Blob<'_>) -> RegistryError {
-    RegistryError::Status {
-        method: "PATCH",
-        url: blob.digest.to_string(),
-        status: 416,
-        message: ": it has taken nothing of what was sent".to_owned(),
-        retry_after: None,
+impl Sending for OfStore<'_, '_> {
+    type Error = PushError;
+
+    fn digest(&self) -> &Digest {
+        &self.blob.digest
+    }
+
+    fn size(&self) -> u64 {
+        self.blob.size
+    }
+
+    fn piece(&mut self, from: u64, most: usize) -> Result<Vec<u8>, PushError> {
+        self.blob.content.piece(from, most)
+    }
+
+    fn is_at(&mut self, done: u64) -> Result<(), PushError> {
+        self.job.check_abandoned()?;
+        self.job.told(self.blob, done);
+        Ok(())
+    }
+
+    fn attempts(&self) -> u32 {
+        self.job.options.attempts
+    }
+
+    fn pause(&mut self, error: &RegistryError, failures: u32) -> Result<(), PushError> {
+        self.job.pause(self.name, error, failures)
     }
 }

@@ -6,6 +6,7 @@ use rbox_spec::{Digest, Kind, Platform};
 use crate::media::DocumentError;
 use crate::registry::{RegistriesError, RegistryError};
 use crate::store::StoreError;
+use crate::transfer::Fault;
 
 /// A failed push. The store is as it was; the registry may have some of the blobs, and no manifest that names them.
 #[derive(Debug, thiserror::Error)]
@@ -88,6 +89,15 @@ impl PushError {
             Self::Digest => Kind::Unsupported,
             Self::Json(_) => Kind::Internal,
             Self::Abandoned => Kind::Unavailable,
+        }
+    }
+}
+
+impl Fault for PushError {
+    fn of_registry(&self) -> Option<&RegistryError> {
+        match self {
+            Self::Registry(error) => Some(error),
+            _ => None,
         }
     }
 }

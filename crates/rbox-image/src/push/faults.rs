@@ -1,6 +1,5 @@
 //! Registries that cut, lie and lead elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -13,7 +12,9 @@ use crate::media::{Compression, OCI_MANIFEST};
 use crate::pull::{NoProgress, PullOptions, pull};
 use crate::registry::{Credential, Credentials};
 use crate::store::Expected;
-use crate::testing::{FakeRegistry, Reply, Request, TestImage, noise, tar_of};
+use crate::testing::{
+    FakeRegistry, Has, Reply, Request, Spoil, TestImage, noise, spoiled as registry, tar_of,
+};
 
 /// Keeps what happens, as lines.
 #[derive(Default)]
@@ -27,76 +28,6 @@ impl PushProgress for Seen {
             PushEvent::Layer { state, .. } => format!("{state:?}"),
         };
         self.0.lock().unwrap().push(line);
-    }
-}
-
-/// What a registry has, and the uploads under way.
-#[derive(Default, Clone)]
-struct Has {
-    blobs: BTreeMap<String, Vec<u8>>,
-    manifests: BTreeMap<String, Vec<u8>>,
-    upload: BTreeMap<String, Vec<u8>>,
-    next: usize,
-}
-
-impl Has {
-    /// Answers as a good registry does, in whatever repository.
-    fn serve(&mut self, request: &Request) -> Reply {
-        let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-        let last = path.rsplit('/').next().unwrap().to_owned();
-        match request.method.as_str() {
-            "HEAD" | "GET" if path.contains("/blobs/sha256:") => match self.blobs.get(&last) {
-                Some(blob) => Reply::ok(blob),
-                None => Reply::status(404),
-            },
-            "HEAD" | "GET" if path.contains("/manifests/") => match self.manifests.get(&last) {
-                Some(bytes) => Reply::ok(bytes)
-                    .header("content-type", OCI_MANIFEST)
-                    .header("docker-content-digest", &sha256(bytes).to_string()),
-                None => Reply::status(404),
-            },
-            "POST" => {
-                self.next += 1;
-                let id = self.next.to_string();
-                self.upload.insert(id.clone(), Vec::new());
-                Reply::status(202).header("location", &format!("{path}{id}?state=x"))
-            }
-            "PUT" if path.contains("/manifests/") => {
-                self.manifests.insert(last, request.raw.clone());
-                self.manifests.insert(sha256(&request.raw).to_string(), request.raw.clone());
-                Reply::status(201)
-            }
-            "PATCH" => {
-                let Some(upload) = self.upload.get_mut(&last) else { return Reply::status(404) };
-                let start = format!("{}-", upload.len());
-                if !request.header("content-range").unwrap().starts_with(&start) {
-                    return Reply::status(416);
-                }
-                upload.extend(&request.raw);
-                let range = format!("0-{}", upload.len() - 1);
-                Reply::status(202).header("location", &request.path).header("range", &range)
-            }
-            "GET" => match self.upload.get(&last) {
-                Some(upload) => {
-                    let range = format!("0-{}", upload.len().max(1) - 1);
-                    Reply::status(204).header("location", &request.path).header("range", &range)
-                }
-                None => Reply::status(404),
-            },
-            "PUT" => {
-                let digest = query.split("digest=").nth(1).unwrap().replace("%3A", ":");
-                let Some(upload) = self.upload.remove(&last) else { return Reply::status(404) };
-                if sha256(&upload).to_string() != digest {
-                    return Reply {
-                        status: 400,
-                        ..Reply::ok(br#"{"errors":[{"code":"DIGEST_INVALID","message":"no"}]}"#)
-                    };
-                }
-                self.blobs.insert(digest.clone(), upload);
-                Reply::status(201).header("docker-content-digest", &digest)
-            }
-            _ => Reply::status(405),
-        }
     }
 }
 
@@ -147,22 +78,6 @@ fn image() -> TestImage {
         &[(tar_of(&[("big", &big)]), "+gzip"), (tar_of(&[("etc/y", b"22")]), "+zstd")],
         crate::testing::host_architecture(),
     )
-}
-
-type Spoil = dyn Fn(&Request, &mut Has, u32) -> Option<Reply> + Send + Sync;
-
-/// A registry that spoils some answers: the number is that of the request among those of its method.
-fn registry(spoil: Box<Spoil>) -> (FakeRegistry, Arc<Mutex<Has>>) {
-    let has = Arc::new(Mutex::new(Has::default()));
-    let (inner, counts) = (Arc::clone(&has), Mutex::new(BTreeMap::<String, u32>::new()));
-    let registry = FakeRegistry::start(move |request| {
-        let mut counts = counts.lock().unwrap();
-        let count = counts.entry(request.method.clone()).or_default();
-        *count += 1;
-        let mut has = inner.lock().unwrap();
-        spoil(request, &mut has, *count).unwrap_or_else(|| has.serve(request))
-    });
-    (registry, has)
 }
 
 #[test]
@@ -255,6 +170,26 @@ fn a_cut_upload_goes_on() {
         let whole: usize = image.blobs.values().map(Vec::len).sum();
         assert!(again || sent < whole + (9 << 20), "{case}: {sent} bytes were sent for {whole}");
     }
+}
+
+/// As Docker's registry does: of a request that is cut off it keeps a part, and then knows nothing of the upload any more.
+#[test]
+fn an_upload_that_is_forgotten_each_time_ends() {
+    let (fixture, image) = (Fixture::new(), image());
+    let (registry, has) = registry(Box::new(|request, has, _| {
+        let is_second = request.header("content-range").is_some_and(|range| !range.starts_with("0-"));
+        (request.method == "PATCH" && is_second).then(|| {
+            has.upload.clear();
+            Reply::status(500)
+        })
+    }));
+    let name = format!("{}/app:t", registry.name());
+    fixture.add(&image, &[&name]);
+    let error = fixture.push(&name).unwrap_err().to_string();
+    assert!(error.contains("status 500"), "{error}");
+    assert!(has.lock().unwrap().manifests.is_empty());
+    let begun = registry.seen().iter().filter(|line| line.starts_with("POST ")).count();
+    assert!(begun <= 5, "the upload was begun {begun} times");
 }
 
 #[test]

@@ -145,7 +145,7 @@ impl Transport {
         if let ureq::Error::Timeout(during) = error {
             let wait = match during {
                 ureq::Timeout::Connect | ureq::Timeout::Resolve => self.timeouts.connect,
-                ureq::Timeout::PerRead => self.timeouts.read,
+                ureq::Timeout::PerRead | ureq::Timeout::PerWrite => self.timeouts.read,
                 _ => self.timeouts.answer,
             };
             return RegistryError::Timeout {

@@ -1,6 +1,5 @@
 //! One document of a registry, and copying what it names into another repository.
 use std::fmt;
-use std::io::Read as _;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,11 +7,11 @@ use rbox_spec::{Digest, Kind, Platform, Reference};
 use serde_json::Value;
 
 use super::error::RemoteError;
-use crate::hash::{Hasher, digest_of};
+use crate::hash::digest_of;
 use crate::media::{Descriptor, DescriptorPlatform, Document, MAX_CONFIG, Manifest};
 use crate::registry::client::Fetched;
 use crate::registry::origin::Origin;
-use crate::registry::upload::Begun;
+use crate::registry::registries::Endpoint;
 use crate::registry::{Client, Credentials, Registries, RegistryError, Session, Timeouts};
 use crate::transfer::{one_line, patiently_telling};
 
@@ -22,9 +21,9 @@ pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
 /// Registries, as this machine's configuration has them.
 pub struct Remote {
     reader: Client,
-    writer: Client,
+    pub(super) writer: Client,
     registries: Registries,
-    say: Say,
+    pub(super) say: Say,
     /// Mirrors that did not answer, and are not asked again.
     dead: Mutex<Vec<Origin>>,
 }
@@ -88,7 +87,7 @@ impl Remote {
     }
 
     /// Asks the mirrors, and the registry itself last. A mirror that does not answer is not waited for.
-    fn read<T>(
+    pub(super) fn read<T>(
         &self,
         name: &Reference,
         question: impl Fn(&Session<'_>) -> Result<T, RegistryError>,
@@ -117,22 +116,10 @@ impl Remote {
         Ok(patiently_telling(&*self.say, || question(&session))?)
     }
 
-    /// Asks the registry itself, to write there; `from`: a repository of it whose blobs may be mounted.
-    fn write<T>(
-        &self,
-        name: &Reference,
-        from: Option<&Reference>,
-        order: impl Fn(&Session<'_>) -> Result<T, RemoteError>,
-    ) -> Result<T, RemoteError> {
+    /// Where to write: the registry itself.
+    pub(super) fn target(&self, name: &Reference) -> Result<Endpoint, RemoteError> {
         let endpoint = self.registries.endpoints(name.domain())?.pop();
-        let endpoint = endpoint.ok_or_else(|| RegistryError::NotFound(name.familiar()))?;
-        let others: Vec<String> = from
-            .filter(|from| from.domain() == name.domain())
-            .map(|from| from.path().to_owned())
-            .into_iter()
-            .collect();
-        let session = self.writer.push_session(&endpoint, name, others.iter());
-        patiently_telling(&*self.say, || order(&session))
+        Ok(endpoint.ok_or_else(|| RegistryError::NotFound(name.familiar()))?)
     }
 
     /// The document of a name.
@@ -150,13 +137,26 @@ impl Remote {
     /// # Errors
     /// It is not there, or not what its digest promises.
     pub fn config(&self, name: &Reference, manifest: &Manifest) -> Result<Vec<u8>, RemoteError> {
-        let descriptor = &manifest.config;
-        let bytes = self.read(name, |session| session.blob(&descriptor.digest, 0)?.bytes(MAX_CONFIG))?;
+        self.blob(name, &manifest.config, "image configuration", MAX_CONFIG)
+    }
+
+    /// A document of a repository, of at most so many bytes; `what` says in errors which.
+    ///
+    /// # Errors
+    /// It is not there, or longer, or not what its digest promises.
+    pub fn blob(
+        &self,
+        name: &Reference,
+        descriptor: &Descriptor,
+        what: &str,
+        most: u64,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let bytes = self.read(name, |session| session.blob(&descriptor.digest, 0)?.bytes(most))?;
         let found = digest_of(descriptor.digest.algorithm(), &bytes);
         if found != descriptor.digest {
             let want = descriptor.digest;
             return Err(RemoteError::Refused(format!(
-                "image configuration: the registry sent content with digest {found}, expected {want}"
+                "{what}: the registry sent content with digest {found}, expected {want}"
             )));
         }
         Ok(bytes)
@@ -194,86 +194,21 @@ impl Remote {
         bytes: &[u8],
         digest: &Digest,
     ) -> Result<(), RemoteError> {
-        let under = wanted(name);
-        self.write(name, None, |session| Ok(session.put_manifest(&under, media_type, bytes, digest)?))
+        let endpoint = self.target(name)?;
+        let session = self.writer.push_session(&endpoint, name, std::iter::empty());
+        self.put_by(&session, &wanted(name), (media_type, bytes), digest)
     }
 
-    /// Brings all that a manifest names into another repository, and the manifest under its digest.
-    ///
-    /// # Errors
-    /// A blob cannot be read, or the registry refuses one.
-    pub fn copy(&self, image: &RemoteImage, to: &Reference) -> Result<(), RemoteError> {
-        let Document::Manifest(manifest) = &image.document else {
-            return Err(RemoteError::Refused(format!("{} is an index, and no image", image.by_digest())));
-        };
-        self.write(to, Some(&image.name), |session| {
-            for blob in manifest.layers.iter().chain([&manifest.config]) {
-                if blob.urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
-                    continue; // Kept elsewhere by intention.
-                }
-                self.copy_blob(session, image, blob, to)?;
-            }
-            let digest = &image.descriptor.digest;
-            let kind = &image.descriptor.media_type;
-            Ok(session.put_manifest(&digest.to_string(), kind, &image.bytes, digest)?)
-        })
-    }
-
-    fn copy_blob(
+    /// Gives a registry a document of this type.
+    pub(super) fn put_by(
         &self,
         session: &Session<'_>,
-        image: &RemoteImage,
-        blob: &Descriptor,
-        to: &Reference,
+        under: &str,
+        (media_type, bytes): (&str, &[u8]),
+        digest: &Digest,
     ) -> Result<(), RemoteError> {
-        if session.has_blob(&blob.digest)? {
-            return Ok(());
-        }
-        let same_registry = image.name.domain() == to.domain();
-        let mount = same_registry.then(|| (&blob.digest, image.name.path()));
-        let Begun::Send(mut upload) = session.begin_upload(mount)? else { return Ok(()) };
-        // Where it comes from has been asked as often as is worth it; a cut in the midst begins this blob anew.
-        let source =
-            self.read(&image.name, |from| from.blob(&blob.digest, 0)).map_err(RemoteError::of_source)?;
-        let (url, mut body) = (source.url, source.body);
-        let (mut hasher, mut done) = (Hasher::new(blob.digest.algorithm()), 0_u64);
-        loop {
-            let mut piece = Vec::new();
-            (&mut body).take(upload.piece as u64).read_to_end(&mut piece).map_err(|error| {
-                RegistryError::Cut {
-                    url: url.clone(),
-                    received: done,
-                    want: blob.size,
-                    reason: error.to_string(),
-                }
-            })?;
-            if piece.is_empty() {
-                break;
-            }
-            hasher.update(&piece);
-            let end = done + piece.len() as u64;
-            if end > blob.size {
-                return Err(RemoteError::Refused(format!(
-                    "{} is longer than its manifest says",
-                    blob.digest
-                )));
-            }
-            if session.send_piece(&mut upload, done, &piece)? != end {
-                return Err(RemoteError::Refused(format!(
-                    "the registry has not taken all of {}",
-                    blob.digest
-                )));
-            }
-            done = end;
-        }
-        let found = hasher.finish();
-        if found != blob.digest {
-            let want = blob.digest;
-            return Err(RemoteError::Refused(format!(
-                "the registry sent content with digest {found}, expected {want}"
-            )));
-        }
-        Ok(session.end_upload(&upload, &blob.digest)?)
+        let put = || session.put_manifest(under, media_type, bytes, digest);
+        Ok(patiently_telling(&*self.say, put)?)
     }
 }
 

@@ -1,5 +1,8 @@
 //! Images in registries, without the store: what `manifest` and `imagetools` work on.
+mod copying;
 mod error;
+#[cfg(test)]
+mod faults;
 mod image;
 mod list;
 mod tools;
