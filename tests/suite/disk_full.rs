@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::harness::registry::PasswordRegistry;
 use crate::harness::{BUSYBOX, Disk, OwnRoots, PYTHON, Test};
 
 /// A small file system, mounted for as long as it lives.
@@ -172,5 +173,79 @@ fn all_can_be_removed_with_no_byte_or_no_inode_free() {
         ok(&["system", "reset", "-f"]);
         assert!(!own.root.join("containers").exists(), "no {what} free");
         disk.free();
+    }
+}
+
+/// What looks into images needs no room; what keeps something says that there is none, and leaves what was there.
+#[test]
+fn images_are_looked_into_and_shared_with_no_byte_or_no_inode_free() {
+    let Some(t) = Test::start() else { return };
+    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
+    for (what, inodes) in [("bytes", false), ("inodes", true)] {
+        let Some(disk) = Disk::new(&t, what, 48, &["-N", "2048"]) else { return };
+        let mut own = OwnRoots::new(&t, &format!("own-{what}"), &t.suite.registry);
+        (own.root, own.state) = (disk.at.join("root"), disk.at.join("state"));
+        let docker = disk.at.join("docker");
+        let cmd = |args: &[&str]| own.cmd(args).env("DOCKER_CONFIG", &docker).run();
+        let named = |image: &str| format!("{}/{what}/{image}", registry.name);
+        let (app, list, other) = (named("app:1"), named("list:1"), named("other:1"));
+        for machine in ["amd64", "arm64"] {
+            cmd(&["pull", "-q", "--platform", &format!("linux/{machine}"), "rbox/multi"]).ok();
+        }
+        cmd(&["pull", "-q", BUSYBOX]).ok();
+        cmd(&["tag", BUSYBOX, &app]).ok();
+        cmd(&["push", "-q", &app]).ok();
+        cmd(&["manifest", "create", &list, &app]).ok();
+        cmd(&["login", "-u", "me", "-p", "secret", &registry.name]).ok();
+        cmd(&["image", "mount", BUSYBOX]).ok();
+        let kept = |path: &str| std::fs::read(docker.join(path)).unwrap();
+        let (config, shown) = (kept("config.json"), cmd(&["manifest", "inspect", &list]).ok());
+        disk.fill(inodes);
+        let ok = |args: &[&str]| {
+            let out = cmd(args);
+            assert!(out.code == 0, "no {what} free: {out:?}");
+            out.stdout
+        };
+        let no = |args: &[&str]| {
+            let out = cmd(args);
+            let said = out.stderr.lines().count() < 4 && out.stderr.to_lowercase().contains("no space left");
+            assert!(out.code == 1 && said, "no {what} free: {out:?}");
+        };
+        for args in [
+            &["image", "tree", "rbox/multi"][..],
+            &["images", "--tree"],
+            &["image", "mount"],
+            &["manifest", "inspect", &app],
+            &["buildx", "imagetools", "inspect", &app],
+            &["buildx", "imagetools", "create", "--dry-run", &app],
+            &["buildx", "imagetools", "create", "-t", &named("copy:1"), &app],
+            &["push", &app],
+        ] {
+            ok(args);
+        }
+        // The directories for these are on the same disk here.
+        no(&["image", "mount", "rbox/multi"]);
+        no(&["image", "diff", BUSYBOX, "rbox/multi"]);
+        assert_eq!(ok(&["image", "mount"]).lines().count(), 1);
+        no(&["login", "-u", "you", "-p", "new", &registry.name]);
+        assert_eq!(kept("config.json"), config, "no {what} free");
+        no(&["manifest", "create", &other, &app]);
+        no(&["manifest", "annotate", "--variant", "v9", &list, &app]);
+        assert_eq!(ok(&["manifest", "inspect", &list]).trim_end(), shown);
+        let metadata = disk.at.join("metadata.json");
+        let told = ["--metadata-file", metadata.to_str().unwrap(), &app];
+        no(&[&["buildx", "imagetools", "create", "-t", &other], &told[..]].concat());
+        cmd(&["buildx", "imagetools", "inspect", &other]).refused(1, &["not found"]);
+        let archive = disk.at.join("archive.tar");
+        no(&["save", "-o", archive.to_str().unwrap(), BUSYBOX]);
+        assert!(!archive.exists() && !metadata.exists(), "no {what} free");
+        ok(&["image", "unmount", BUSYBOX]);
+        ok(&["manifest", "push", "--purge", &list]);
+        ok(&["rmi", "--platform", "linux/arm64", "rbox/multi"]);
+        ok(&["rmi", "rbox/multi"]);
+        ok(&["logout", &registry.name]);
+        disk.free();
+        ok(&["manifest", "create", &other, &app]);
+        ok(&["system", "reset", "-f"]);
     }
 }

@@ -403,6 +403,86 @@ fn what_imagetools_refuse_and_what_they_show_a_terminal() {
     own.run(&["buildx", "imagetools", "melt"]).refused(125, &["melt"]);
 }
 
+/// What builders state of an image beside it, and the fields of templates as buildx has them.
+#[test]
+fn provenance_and_bills_of_materials() {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let Some(t) = Test::start() else { return };
+    let Some(world) = world(&t) else { return };
+    let (own, list, registry) = (&world.own, &world.list, &world.registry);
+    let format =
+        |format: &str, name: &str| own.run(&["buildx", "imagetools", "inspect", "--format", format, name]);
+    let create = ["buildx", "imagetools", "create", "-t", list];
+    own.run(&[&create[..], &[&world.part("amd64"), &world.part("arm64")]].concat()).code(0);
+    for (template, nothing) in [
+        ("{{json .Provenance}}", "{}"),
+        ("{{json .SBOM.SPDX}}", "null"),
+        ("{{range .Manifest.Manifests}}{{.Annotations}}{{end}}", "map[]map[]"),
+    ] {
+        assert_eq!(format(template, list).ok().trim_end(), nothing, "{template}");
+    }
+    let state = |of: &str, statements: &[(&str, Value)]| {
+        let layer = |(kind, predicate): &(&str, Value)| {
+            let text = json!({ "predicateType": kind, "subject": [], "predicate": predicate }).to_string();
+            json!({
+                "mediaType": "application/vnd.in-toto+json",
+                "digest": registry.put_blob("team/app", &text),
+                "size": text.len(),
+                "annotations": { "in-toto.io/predicate-type": kind },
+            })
+        };
+        let layers: Vec<Value> = statements.iter().map(layer).collect();
+        let config = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+            "digest": registry.put_blob("team/app", "{}") });
+        let manifest =
+            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+        json!({
+            "mediaType": MANIFEST,
+            "digest": registry.put_manifest("team/app", None, &manifest),
+            "size": manifest.to_string().len(),
+            "annotations": {
+                "vnd.docker.reference.digest": of,
+                "vnd.docker.reference.type": "attestation-manifest",
+            },
+            "platform": { "architecture": "unknown", "os": "unknown" },
+        })
+    };
+    let mut index: Value = serde_json::from_str(&registry.get("team/app/manifests/1")).unwrap();
+    let entries = index["manifests"].as_array().unwrap().clone();
+    let spdx = "https://spdx.dev/Document";
+    let [first, second] = [&entries[0], &entries[1]].map(|entry| {
+        let slsa = json!({ "builder": { "id": "" }, "of": entry["platform"]["architecture"] });
+        let bills = [(spdx, json!({ "name": "one" })), (spdx, json!({ "name": "two" }))];
+        let all = [&bills[..], &[("https://slsa.dev/provenance/v0.2", slsa)]].concat();
+        state(entry["digest"].as_str().unwrap(), &all)
+    });
+    index["manifests"] = json!([entries[0], entries[1], first, second]);
+    registry.put_manifest("team/app", Some("both"), &index);
+    index["manifests"] = json!([entries[0], first]);
+    registry.put_manifest("team/app", Some("one"), &index);
+    let [both, one] = ["both", "one"].map(|tag| format!("{}/team/app:{tag}", registry.name));
+    let json =
+        |template: &str, name: &str| -> Value { serde_json::from_str(&format(template, name).ok()).unwrap() };
+    let of = |machine: &str| json!({ "SLSA": { "builder": { "id": "" }, "of": machine } });
+    assert_eq!(json("{{json .Provenance}}", &one), of("amd64"));
+    let all = json!({ "linux/amd64": of("amd64"), "linux/arm64": of("arm64") });
+    assert_eq!(json("{{ json .Provenance }}", &both), all);
+    let bill = json!({ "SPDX": { "name": "one" }, "AdditionalSPDXs": [{ "name": "two" }] });
+    assert_eq!(json("{{json .SBOM}}", &one), bill);
+    assert_eq!(json("{{json .SBOM.SPDX}}", &one), bill["SPDX"]);
+    assert_eq!(format("{{.SBOM.SPDX.name}} {{.Provenance.SLSA.of}}", &one).ok(), "one amd64");
+    let arm = r#"{{(index .Provenance "linux/arm64").SLSA.of}}"#;
+    assert_eq!(format(arm, &both).ok(), "arm64");
+    let fields =
+        "{{.Image.Architecture}} [{{.Image.Author}}] {{.Image.Config.Labels}} {{.Image.Config.Volumes}}";
+    assert_eq!(format(fields, &one).ok(), "amd64 [] map[] map[]");
+    format("{{.Nope}}", &one).refused(1, &["Nope"]);
+    // Nothing is stated of it.
+    index["manifests"][1]["digest"] = state(entries[0]["digest"].as_str().unwrap(), &[])["digest"].clone();
+    registry.put_manifest("team/app", Some("one"), &index);
+    assert_eq!(json("{{json .Provenance}}", &one), json!({}));
+}
+
 /// A mirror that does not answer costs one request, and what is waited for is said.
 #[test]
 fn mirrors_that_do_not_answer() {

@@ -60,9 +60,7 @@ impl World {
     }
 
     fn get(&self, path: &str) -> String {
-        let url = format!("http://{}/v2/{path}", self.registry.name);
-        let accept = "Accept: application/vnd.oci.image.manifest.v1+json";
-        Cmd::new("curl", ["-sSf", "-H", accept, &url]).run().ok()
+        self.registry.get(path)
     }
 
     fn manifest(&self) -> Value {
@@ -70,24 +68,11 @@ impl World {
     }
 
     fn put_manifest(&self, repository: &str, tag: &str, manifest: &Value) {
-        let url = format!("http://{}/v2/{repository}/manifests/{tag}", self.registry.name);
-        let kind = "Content-Type: application/vnd.oci.image.manifest.v1+json";
-        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", kind, "--data-binary", &manifest.to_string(), &url])
-            .run()
-            .ok();
+        self.registry.put_manifest(repository, Some(tag), manifest);
     }
 
-    /// Puts a blob in, and says its digest.
     fn put_blob(&self, repository: &str, text: &str) -> String {
-        let sum = Cmd::new("sha256sum", ["-"]).input(text).run().ok();
-        let digest = format!("sha256:{}", &sum[..64]);
-        let begin = format!("http://{}/v2/{repository}/blobs/uploads/", self.registry.name);
-        let head = Cmd::new("curl", ["-sSf", "-X", "POST", "-D", "-", "-o", "/dev/null", &begin]).run().ok();
-        let line = head.lines().find(|line| line.to_lowercase().starts_with("location:")).unwrap();
-        let url = format!("{}&digest={digest}", line.split_once(':').unwrap().1.trim());
-        let octets = "Content-Type: application/octet-stream";
-        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", octets, "--data-binary", text, &url]).run().ok();
-        digest
+        self.registry.put_blob(repository, text)
     }
 }
 

@@ -6,19 +6,19 @@ use std::io::{IsTerminal as _, Read as _};
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
-use rbox_engine::image::media::{Descriptor, Document, Index, MAX_DOCUMENT};
-use rbox_engine::image::remote::{ImageTools, Remote, RemoteImage, Source};
-use rbox_engine::spec::{Platform, Reference};
-use serde_json::{Map, Value, json};
+use rbox_engine::image::media::{Descriptor, Document, MAX_DOCUMENT};
+use rbox_engine::image::remote::{ImageTools, RemoteImage, Source};
+use rbox_engine::spec::Reference;
+use serde_json::json;
 
 use crate::args::platform::{parse_platform, parse_platforms};
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
+use crate::image::imagetools_fields::Fields;
 use crate::output::escape;
 use crate::output::lines::say;
 use crate::output::table::{align_with, unwritten, write_all};
-use crate::output::template::Template;
 
 /// Create a new image based on source images
 #[derive(Debug, Parser)]
@@ -26,6 +26,7 @@ use crate::output::template::Template;
     name = "create",
     after_help = "Examples:\n  rbox buildx imagetools create -t registry.lan:5000/app:1 registry.lan:5000/app:amd64 registry.lan:5000/app:arm64\n  rbox buildx imagetools create -t registry.lan:5000/app:latest registry.lan:5000/app:1      # one more tag, nothing copied\n  rbox buildx imagetools create --dry-run --append -t registry.lan:5000/app:1 registry.lan:5000/app:riscv64"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Create {
     /// Add annotation to the image (index:KEY=VALUE, manifest-descriptor[PLATFORM]:KEY=VALUE)
     #[arg(long, value_name = "[TYPE:]KEY=VALUE")]
@@ -36,6 +37,9 @@ pub(crate) struct Create {
     /// Accepted for compatibility with Docker; there is one builder
     #[arg(long)]
     builder: Option<String>,
+    /// Accepted for compatibility with Docker
+    #[arg(short = 'D', long)]
+    debug: bool,
     /// Show final image instead of pushing
     #[arg(long)]
     dry_run: bool,
@@ -122,12 +126,12 @@ impl Execute for Create {
                     "containerimage.descriptor": combined.descriptor,
                     "image.name": names.join(","),
                 });
-                // Opened first: nothing is pushed of which the caller's file would not know.
+                // Written first: nothing is pushed of which the caller's file would not know.
                 crate::command::file::replace(file, |out| -> anyhow::Result<()> {
-                    push()?;
-                    std::io::Write::write_all(out, format!("{metadata:#}").as_bytes())
+                    out.write_all(format!("{metadata:#}").as_bytes())
+                        .and_then(|()| out.flush())
                         .map_err(|error| unwritten(&file.display().to_string(), &error))?;
-                    Ok(())
+                    Ok(push()?)
                 })?;
             }
         }
@@ -195,7 +199,10 @@ pub(crate) struct Inspect {
     /// Accepted for compatibility with Docker; there is one builder
     #[arg(long)]
     builder: Option<String>,
-    /// Format the output using the given Go template: .Name, .Manifest, .Image
+    /// Accepted for compatibility with Docker
+    #[arg(short = 'D', long)]
+    debug: bool,
+    /// Format the output using the given Go template: .Name, .Manifest, .Image, .Provenance, .SBOM
     #[arg(long)]
     format: Option<String>,
     /// Show original, unformatted JSON manifest
@@ -225,104 +232,10 @@ impl Execute for Inspect {
         let words = |text: &str| text.split_whitespace().collect::<String>();
         let text = match format.map(words).as_deref() {
             None | Some("{{.Manifest}}") => shown(&image),
-            Some(compact) => self.formatted(&remote, &image, compact)?,
+            Some(_) => Fields::new(&remote, &image, &self.name).formatted(format.unwrap_or_default())?,
         };
         write_all(&mut out, &text)?;
         Ok(0)
-    }
-}
-
-impl Inspect {
-    fn formatted(&self, remote: &Remote, image: &RemoteImage, compact: &str) -> anyhow::Result<String> {
-        let manifest = manifest(image)?;
-        let images = || images(remote, image);
-        // Whole values are indented, as buildx's own function does it.
-        let whole = match compact {
-            "{{json.}}" => Some(json!({ "name": self.name, "manifest": manifest, "image": images()? })),
-            "{{json.Manifest}}" => Some(manifest.clone()),
-            "{{json.Image}}" => Some(images()?),
-            _ => None,
-        };
-        if let Some(whole) = whole {
-            return Ok(escape::json(&serde_json::to_string_pretty(&whole)?).into_owned());
-        }
-        let format = self.format.as_deref().unwrap_or_default();
-        let image = if format.contains(".Image") { go_names(&images()?) } else { Value::Null };
-        let data = json!({ "Name": self.name, "Manifest": go_names(&manifest), "Image": image });
-        Ok(Template::parse(format)?.render(&data)?)
-    }
-}
-
-/// The fields as buildx's structures have them.
-fn manifest(image: &RemoteImage) -> anyhow::Result<Value> {
-    let Descriptor { media_type, digest, size, .. } = &image.descriptor;
-    Ok(match &image.document {
-        Document::Manifest(_) => json!({ "mediaType": media_type, "digest": digest, "size": size }),
-        Document::Index(index) => {
-            let mut fields = json!({
-                "schemaVersion": index.schema_version,
-                "mediaType": media_type,
-                "digest": digest,
-                "size": size,
-                "manifests": index.manifests,
-            });
-            if let (Some(notes), Some(fields)) = (&index.annotations, fields.as_object_mut()) {
-                fields.insert("annotations".to_owned(), serde_json::to_value(notes)?);
-            }
-            fields
-        }
-    })
-}
-
-/// The configuration, or for several platforms each under its platform.
-fn images(remote: &Remote, image: &RemoteImage) -> anyhow::Result<Value> {
-    let read = |image: &RemoteImage| -> anyhow::Result<Value> {
-        let Document::Manifest(manifest) = &image.document else { anyhow::bail!("an index in an index") };
-        Ok(rbox_engine::spec::json::from_slice(&remote.config(&image.name, manifest)?)?)
-    };
-    let Document::Index(index) = &image.document else { return read(image) };
-    let mut all = Map::new();
-    for (one, platform) in of_platforms(index) {
-        all.insert(platform.to_string(), read(&remote.fetch(&image.name.with_digest(one.digest))?)?);
-    }
-    if let (1, Some((_, only))) = (all.len(), all.iter().next()) {
-        return Ok(only.clone());
-    }
-    Ok(all.into())
-}
-
-/// Its images, and no provenance.
-fn of_platforms(index: &Index) -> impl Iterator<Item = (&Descriptor, Platform)> {
-    let known = |one| -> Option<(&Descriptor, Platform)> {
-        let one: &Descriptor = one;
-        let platform = one.platform.as_ref().filter(|platform| platform.os != "unknown")?;
-        Some((one, platform.normal()))
-    };
-    index.manifests.iter().filter_map(known)
-}
-
-/// Keys as a Go template names them: `digest` is `.Digest`, `os` is `.OS`.
-fn go_names(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let named = |key: &String| match key.as_str() {
-                "os" => "OS".to_owned(),
-                "rootfs" => "RootFS".to_owned(),
-                "diff_ids" => "DiffIDs".to_owned(),
-                key if key.contains('/') => key.to_owned(),
-                key => key
-                    .split(['_', '.'])
-                    .map(|word| {
-                        let mut letters = word.chars();
-                        let first = letters.next().map(|first| first.to_ascii_uppercase());
-                        first.into_iter().chain(letters).collect::<String>()
-                    })
-                    .collect(),
-            };
-            fields.iter().map(|(key, value)| (named(key), go_names(value))).collect()
-        }
-        Value::Array(items) => items.iter().map(go_names).collect(),
-        other => other.clone(),
     }
 }
 

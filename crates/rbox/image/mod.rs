@@ -6,6 +6,7 @@ pub(crate) mod image_mount;
 pub(crate) mod image_tree;
 pub(crate) mod images;
 pub(crate) mod imagetools;
+mod imagetools_fields;
 pub(crate) mod layers;
 pub(crate) mod login;
 pub(crate) mod manifest;

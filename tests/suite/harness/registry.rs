@@ -6,7 +6,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use super::{has, poll, skipped};
+use serde_json::Value;
+
+use super::{Cmd, has, poll, skipped};
 
 /// `user` and `pa:ss word`, as bcrypt has it.
 const HTPASSWD: &str = "user:$2b$04$fNSalMk1cQGap0g3/HGnoOAtAKKUwDuxYSkSeaOy1tg0Ky4QGXo7W\n";
@@ -58,6 +60,44 @@ impl PasswordRegistry {
         assert!(answers, "docker-registry does not listen");
         Some(registry)
     }
+}
+
+impl PasswordRegistry {
+    /// What an open one has under a path.
+    pub(crate) fn get(&self, path: &str) -> String {
+        let url = format!("http://{}/v2/{path}", self.name);
+        let accept =
+            "Accept: application/vnd.oci.image.manifest.v1+json, application/vnd.oci.image.index.v1+json";
+        Cmd::new("curl", ["-sSf", "-H", accept, &url]).run().ok()
+    }
+
+    /// Puts a manifest in, as the type that it says it is, under a tag or its digest. The digest.
+    pub(crate) fn put_manifest(&self, repository: &str, tag: Option<&str>, manifest: &Value) -> String {
+        let text = manifest.to_string();
+        let digest = sha256(&text);
+        let url = format!("http://{}/v2/{repository}/manifests/{}", self.name, tag.unwrap_or(&digest));
+        let kind = manifest["mediaType"].as_str().unwrap_or("application/vnd.oci.image.manifest.v1+json");
+        let kind = format!("Content-Type: {kind}");
+        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", &kind, "--data-binary", &text, &url]).run().ok();
+        digest
+    }
+
+    /// Puts a blob in. Its digest.
+    pub(crate) fn put_blob(&self, repository: &str, text: &str) -> String {
+        let digest = sha256(text);
+        let begin = format!("http://{}/v2/{repository}/blobs/uploads/", self.name);
+        let head = Cmd::new("curl", ["-sSf", "-X", "POST", "-D", "-", "-o", "/dev/null", &begin]).run().ok();
+        let line = head.lines().find(|line| line.to_lowercase().starts_with("location:")).unwrap();
+        let url = format!("{}&digest={digest}", line.split_once(':').unwrap().1.trim());
+        let octets = "Content-Type: application/octet-stream";
+        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", octets, "--data-binary", text, &url]).run().ok();
+        digest
+    }
+}
+
+fn sha256(text: &str) -> String {
+    let sum = Cmd::new("sha256sum", ["-"]).input(text).run().ok();
+    format!("sha256:{}", &sum[..64])
 }
 
 impl Drop for PasswordRegistry {
