@@ -322,7 +322,7 @@ fn the_page_of_threats_names_what_is_there() {
         }
     }
     let rows: Vec<&str> = page.split("\n## ").skip(1).collect();
-    assert_eq!(rows.len(), 33);
+    assert_eq!(rows.len(), 34);
     for (number, row) in rows.iter().enumerate() {
         assert!(
             row.starts_with(&format!("{}. ", number + 1)),

@@ -92,6 +92,7 @@ mod terminal;
 mod together;
 mod update;
 mod upgrade;
+mod userns;
 mod volume_options;
 mod volume_transfer;
 mod volumes;

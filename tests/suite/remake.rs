@@ -174,6 +174,7 @@ fn what_it_gets_from_the_host() {
     ));
     again("--privileged --network host --pid host --ipc host");
     again(&format!("--network {shares} --ipc shareable"));
+    again("--uidmap 0:700000:1000 --uidmap 1000:5 --gidmap 0:800000:2000 --network none");
     again("--rm --security-opt seccomp=unconfined --log-driver none --cpu-period 50000 --cpu-quota 25000");
     t.ok(["rm", "-f", "-v", &other]);
     t.ok(["volume", "rm", &volume]);

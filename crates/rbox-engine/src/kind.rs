@@ -62,6 +62,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::mac::InvalidMac,
         spec::idmap::InvalidIdMap,
         spec::mount::InvalidMount,
+        spec::userns::InvalidUserns,
         spec::port::PortError,
         spec::record::DecodeError,
         spec::resources::ResourcesError,

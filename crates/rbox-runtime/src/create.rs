@@ -7,10 +7,12 @@ use rbox_sys::process::{self, Child, Side};
 use rbox_sys::waiting::Patience;
 use rbox_sys::{trace, waiting};
 
+use crate::between;
 use crate::error::RuntimeError;
 use crate::init::{self, Init};
 use crate::joined;
 use crate::launch::Launch;
+use crate::own_user::UserNamespace;
 use crate::plan;
 
 /// A process in its namespaces that waits before its last steps. Dropping it ends the process.
@@ -38,11 +40,14 @@ pub struct Running {
 }
 
 /// Clones the first process. It sets itself up while the caller attaches the network.
-pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
-    let mounts = trace::step(
+pub fn create(mut launch: Launch<'_>) -> Result<Created, RuntimeError> {
+    let mut mounts = trace::step(
         "open the sources of mounts",
         "Files of the host are opened here, outside, so that the container's tree cannot lead them elsewhere.",
-        || plan::prepare(launch.spec.mounts().as_deref().unwrap_or_default(), launch.cgroups_v1, launch.shm),
+        || {
+            let mounts = launch.spec.mounts().as_deref().unwrap_or_default();
+            plan::prepare(mounts, launch.cgroups_v1, launch.shm, launch.user.map(UserNamespace::maps))
+        },
     )?;
     let namespaces = plan::namespaces(launch.spec);
     let (mut parent, child) = handshake::pair()?;
@@ -52,8 +57,9 @@ pub fn create(launch: Launch<'_>) -> Result<Created, RuntimeError> {
         "clone into new namespaces",
         "One call makes the process, its namespaces and its place in the control group: no moment outside of them.",
         || match launch.netns {
+            _ if launch.user.is_some() => between::clone_into(&mut launch, &mut mounts, namespaces),
             _ if !launch.joined.is_empty() => {
-                joined::clone_into(launch.joined, namespaces.clone_flags(), launch.cgroup)
+                joined::clone_into(launch.joined, namespaces.clone_flags(), launch.cgroup, || Ok(()))
             }
             Some(netns) => Ok(process::clone3_in_network(netns, namespaces.clone_flags(), launch.cgroup)?),
             None => Ok(process::clone3(namespaces.clone_flags(), launch.cgroup)?),

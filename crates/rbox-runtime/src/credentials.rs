@@ -59,6 +59,23 @@ pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
     Ok(())
 }
 
+/// Raises those above what this process has: in a user namespace nobody may.
+pub(crate) fn raise_limits(process: &Process) -> Result<(), StepError> {
+    for limit in process.rlimits().iter().flatten() {
+        let resource = resource(limit.typ());
+        let now = rustix::process::getrlimit(resource);
+        let wanted = (limit.hard() != u64::MAX).then_some(limit.hard());
+        if now.maximum.is_some_and(|now| wanted.is_none_or(|wanted| wanted > now)) {
+            told(
+                "setrlimit",
+                || format!("{resource:?}, soft={:?}, hard={wanted:?}", now.current),
+                || rustix::process::setrlimit(resource, Rlimit { current: now.current, maximum: wanted }),
+            )?;
+        }
+    }
+    Ok(())
+}
+
 fn resource(kind: PosixRlimitType) -> Resource {
     match kind {
         PosixRlimitType::RlimitAs => Resource::As,

@@ -4,25 +4,23 @@
 //! the host's files still in reach until `pivot root`. So nothing here reads a path of the image by name, and
 //! nothing opens anything under /proc after the root has changed.
 
-use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-use oci_spec::runtime::{ContainerState, LinuxDeviceType, Process, State};
+use oci_spec::runtime::{ContainerState, Process, State};
 use rbox_namespace::NamespaceSet;
 use rbox_namespace::handshake::ChildEnd;
 use rbox_rootfs::tree;
-use rbox_sys::file::{make_device, open_in_root, write_beneath};
-use rbox_sys::inode::Inode;
+use rbox_sys::file::{open_in_root, write_beneath};
 use rbox_sys::mount;
 use rbox_sys::mount::{Attr, attach, clone_tree, set_attributes};
 use rbox_sys::passed::Passed;
 use rbox_sys::{SysError, process, told, trace};
-use rustix::fs::{FileType, Mode, OFlags};
-use rustix::io::Errno;
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::credentials::{self, StepError, fail};
+use crate::devices::make_devices;
 use crate::hooks;
 use crate::launch::{Later, Launch, Stdio};
 use crate::mounts::Mounts;
@@ -67,7 +65,9 @@ const STEPS: [(&str, &str, Run); 17] = [
     ),
     ("part from the host's mounts", "What is mounted from here on stays in here.", |init| {
         if init.launch.has_own_tree() {
-            init.mounts.keep_peers()?;
+            if init.launch.user.is_none() {
+                init.mounts.keep_peers()?;
+            }
             mount::make_all_slave()?;
         }
         Ok(())
@@ -252,47 +252,11 @@ impl<'a> Init<'a> {
     }
 
     fn make_devices(&mut self) -> Result<(), StepError> {
-        let Some(dev) = self.mounts.dev() else { return Ok(()) };
-        let asked = self.launch.spec.linux().as_ref().and_then(|linux| linux.devices().as_ref());
-        for device in asked.into_iter().flatten() {
-            let Ok(below) = device.path().strip_prefix("/dev") else {
-                return Err(StepError::new(format!(
-                    "device {}: only paths below /dev",
-                    device.path().display()
-                )));
-            };
-            let (Some(parent), Some(name)) = (below.parent(), below.file_name().and_then(|n| n.to_str()))
-            else {
-                continue;
-            };
-            let block = match device.typ() {
-                LinuxDeviceType::B => true,
-                LinuxDeviceType::C | LinuxDeviceType::U => false,
-                other => return Err(StepError::new(format!("device type {other:?} cannot be made"))),
-            };
-            let parent = tree::directory(dev, &Path::new("/").join(parent))?;
-            let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
-            let number = (device.major() as u32, device.minor() as u32);
-            match make_device(&parent, name, mode, block, number.0, number.1) {
-                // One that is there may be shared with others: it stays as it is, if it is the one.
-                Err(error) if error.errno == nix::errno::Errno::EEXIST => {
-                    device_at(&parent, name, block, number, device.path())?;
-                    continue;
-                }
-                other => other?,
-            }
-            let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-            if (uid, gid) != (0, 0) {
-                let node = device_at(&parent, name, block, number, device.path())?;
-                let (uid, gid) = (rustix::fs::Uid::from_raw(uid), rustix::fs::Gid::from_raw(gid));
-                told(
-                    "fchownat",
-                    || format!("{}, {}, {}", trace::quoted(name), uid.as_raw(), gid.as_raw()),
-                    || node.set_owner(uid, gid),
-                )?;
-            }
+        match self.mounts.dev() {
+            // Those of a user namespace are there.
+            Some(dev) if self.launch.user.is_none() => make_devices(dev, self.launch.spec, &|ids| ids),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn open_terminal(&mut self) -> Result<(), StepError> {
@@ -324,6 +288,9 @@ impl<'a> Init<'a> {
 
     fn adjust_oom_score(&mut self) -> Result<(), StepError> {
         let score = self.launch.spec.process().as_ref().and_then(Process::oom_score_adj);
+        if self.launch.user.is_some() {
+            return Ok(());
+        }
         if let (Some(score), Some(proc)) = (score, self.mounts.proc()) {
             // By its number there, which is not 1 in a PID namespace that was joined or is the host's.
             let own = format!("{}/oom_score_adj", rustix::process::getpid().as_raw_nonzero());
@@ -417,25 +384,6 @@ impl<'a> Init<'a> {
             (Stdio::Terminal { .. }, None) => Err(StepError::new("the terminal was not opened")),
         }
     }
-}
-
-/// Refuses what stands at a device's place and is not that device.
-fn device_at(
-    dir: &OwnedFd,
-    name: &str,
-    block: bool,
-    (major, minor): (u32, u32),
-    shown: &Path,
-) -> Result<Inode, StepError> {
-    let failed = |errno| SysError::new("openat", trace::quoted(shown), errno);
-    let name = CString::new(name).map_err(|_| failed(Errno::INVAL))?;
-    let there = Inode::at(dir, &name).map_err(failed)?;
-    let stat = there.stat().map_err(failed)?;
-    let kind = if block { FileType::BlockDevice } else { FileType::CharacterDevice };
-    if FileType::from_raw_mode(stat.st_mode) == kind && stat.st_rdev == rustix::fs::makedev(major, minor) {
-        return Ok(there);
-    }
-    Err(StepError::new(format!("device {}: something else is there already", shown.display())))
 }
 
 /// The place a file inside the root has, for exec's working directory.

@@ -14,14 +14,17 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rbox_namespace::handshake::{self, ChildEnd, Parent, Told};
 use rbox_security::seccomp::Filter;
+use rbox_spec::userns::IdMaps;
 use rbox_sys::passed::Passed;
 use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::OFlags;
 
+use crate::between::give_streams;
 use crate::credentials::{self, StepError, fail};
 use crate::error::RuntimeError;
 use crate::init::{enter_groups, open_dir_in_root};
+use crate::joined::become_root;
 use crate::launch::Stdio;
 use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, take_streams};
 
@@ -32,6 +35,8 @@ pub struct JoinRequest<'a> {
     pub pidfd: BorrowedFd<'a>,
     /// Its pid as this process counts.
     pub pid: i32,
+    /// The ids of the container, when it has a user namespace of its own.
+    pub maps: Option<&'a IdMaps>,
     /// What to run, as the OCI runtime config has it.
     pub process: &'a Process,
     /// The container's v2 group.
@@ -169,6 +174,10 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
     trace::step("enter the v1 control groups", "The container's limits hold for this process too.", || {
         enter_groups(request.cgroup_tasks)
     })?;
+    if let Some(maps) = request.maps {
+        credentials::raise_limits(request.process)?;
+        give_streams(&request.stdio, request.process, maps);
+    }
     trace::step("enter the namespaces", "From here on this process sees what the container sees.", || {
         join_all(request)
     })?;
@@ -217,6 +226,9 @@ fn join_all(request: &JoinRequest<'_>) -> Result<(), StepError> {
     }
     if !which.is_empty() {
         process::join_namespaces(request.pidfd, which)?;
+    }
+    if which.contains(CloneFlags::CLONE_NEWUSER) {
+        become_root()?;
     }
     Ok(())
 }

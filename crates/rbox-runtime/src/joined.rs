@@ -15,7 +15,7 @@ use rbox_namespace::handshake::{self, ChildEnd, Told};
 use rbox_sys::file::open_beneath;
 use rbox_sys::mount::{Attr, clone_tree, is_mount_root, set_attributes};
 use rbox_sys::process::{self, Child, CloneFlags, Side};
-use rbox_sys::{SysError, trace, waiting};
+use rbox_sys::{SysError, told, trace, waiting};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
@@ -67,6 +67,11 @@ pub fn open_namespaces(spec: &Spec) -> Result<Vec<JoinedNamespace>, RuntimeError
 }
 
 impl JoinedNamespace {
+    /// A user namespace that was made for the container.
+    pub(crate) fn own_user(fd: OwnedFd) -> Self {
+        Self { name: "user", flag: CloneFlags::CLONE_NEWUSER, path: PathBuf::from("of its own"), fd }
+    }
+
     /// Its name under /proc/PID/ns.
     pub(crate) fn name(&self) -> &'static str {
         self.name
@@ -93,17 +98,22 @@ fn open(path: &Path, wanted: CloneFlags) -> Result<OwnedFd, String> {
     Ok(fd)
 }
 
-/// Clones a child of this process that is in `joined`, and has new namespaces of `flags`.
+/// Clones a child of this process that is in `joined`, and has new namespaces of `flags`. `before` is done by the process between, which may
+/// all that this one may.
 pub(crate) fn clone_into(
     joined: &[JoinedNamespace],
     flags: CloneFlags,
     cgroup: Option<BorrowedFd<'_>>,
+    before: impl FnOnce() -> Result<(), StepError>,
 ) -> Result<Side<Child>, RuntimeError> {
     let (mut parent, channel) = handshake::pair()?;
     let between = match process::clone3(CloneFlags::empty(), cgroup)? {
         Side::Child => {
             drop(parent);
             trace::set_actor("container");
+            if let Err(error) = before() {
+                fail(&channel, OWN, &error);
+            }
             return Ok(go_on_inside(joined, flags, &channel));
         }
         Side::Parent(between) => between,
@@ -123,6 +133,9 @@ pub(crate) fn clone_into(
         _ => Err(RuntimeError::Killed),
     }
 }
+
+/// What is done before a user namespace is entered that is the container's own.
+const OWN: &str = "make ready for the user namespace";
 
 /// The process between: joins and makes its brother. Comes back in the brother only.
 fn go_on_inside(joined: &[JoinedNamespace], flags: CloneFlags, channel: &ChildEnd) -> Side<Child> {
@@ -151,14 +164,19 @@ fn enter(namespace: &JoinedNamespace) -> Result<(), StepError> {
     };
     process::join_namespaces(&namespace.fd, namespace.flag).map_err(failed)?;
     if namespace.flag == CloneFlags::CLONE_NEWUSER {
-        // Root of that namespace: whoever joins has the ids it had outside, which may have none inside.
-        let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
-        rustix::thread::set_thread_res_gid(gid, gid, gid)
-            .map_err(|errno| failed(SysError::new("setresgid", "0, 0, 0".into(), errno)))?;
-        rustix::thread::set_thread_res_uid(uid, uid, uid)
-            .map_err(|errno| failed(SysError::new("setresuid", "0, 0, 0".into(), errno)))?;
-        let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+        become_root().map_err(failed)?;
     }
+    Ok(())
+}
+
+/// Becomes root of the user namespace that was joined: whoever joins has the ids it had outside, which may have none inside.
+pub(crate) fn become_root() -> Result<(), SysError> {
+    let (uid, gid) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    let ids = || "0, 0, 0".to_owned();
+    told("setgroups", || "[]".into(), || rustix::thread::set_thread_groups(&[]))?;
+    told("setresgid", ids, || rustix::thread::set_thread_res_gid(gid, gid, gid))?;
+    told("setresuid", ids, || rustix::thread::set_thread_res_uid(uid, uid, uid))?;
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use rbox_security::seccomp::Filter;
 use rbox_sys::passed::Passed;
 
 use crate::joined::JoinedNamespace;
+use crate::own_user::UserNamespace;
 
 /// All a container is made from.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Launch<'a> {
     pub cgroups_v1: Option<&'a [(String, PathBuf)]>,
     /// Another container's network namespace, to be in that one.
     pub netns: Option<BorrowedFd<'a>>,
+    /// A user namespace of its own. It excludes namespaces of others.
+    pub user: Option<&'a UserNamespace>,
     /// The namespaces that the config has paths of.
     pub joined: &'a [JoinedNamespace],
     /// What is mounted at /dev/shm where the config binds something there: that of a joined IPC namespace.

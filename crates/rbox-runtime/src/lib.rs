@@ -12,9 +12,11 @@ pub use rbox_namespace as namespace;
 pub use rbox_rootfs as rootfs;
 pub use rbox_security as security;
 
+mod between;
 mod copies;
 mod create;
 mod credentials;
+mod devices;
 mod error;
 mod hooks;
 mod init;
@@ -24,6 +26,7 @@ mod launch;
 mod live;
 mod mounts;
 pub mod oci;
+mod own_user;
 mod plan;
 mod streams;
 
@@ -35,5 +38,6 @@ pub use joined::{JoinedNamespace, mount_inside, open_namespaces};
 pub use launch::{Later, Launch, Stdio};
 pub use live::{add_mount, remove_mount};
 pub use mounts::PROC_FILES;
+pub use own_user::UserNamespace;
 pub use plan::{Bind, IDMAP, PreparedMount, SUBPATH, Source, map_ids};
 pub use rbox_namespace::handshake::Failure;

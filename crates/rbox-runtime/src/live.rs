@@ -6,24 +6,28 @@ use std::path::Path;
 use oci_spec::runtime::Mount;
 use rbox_namespace::handshake::{self, Told};
 use rbox_rootfs::tree::mount_target;
+use rbox_spec::userns::IdMaps;
 use rbox_sys::file::open_in_root;
-use rbox_sys::mount::{Param, attach, id_of, is_mount_root, new_mount, unmount_held};
+use rbox_sys::mount::{attach, id_of, is_mount_root, new_mount, unmount_held};
 use rbox_sys::process::{self, CloneFlags, Side};
 use rbox_sys::{SysError, trace, waiting};
 use rustix::fs::{Mode, OFlags};
 
 use crate::credentials::{StepError, fail};
 use crate::error::RuntimeError;
+use crate::joined::become_root;
 use crate::mounts::PROC_FILES;
-use crate::plan::{Source, prepare};
+use crate::own_user::is_elsewhere;
+use crate::plan::{Source, prepare, texts};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
 const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 /// Mounts what `mount` says in the container whose process is behind `pidfd`. Its programs may change paths meanwhile: nothing is
 /// made or mounted outside of its root.
-pub fn add_mount(pidfd: BorrowedFd<'_>, mount: &Mount) -> Result<(), RuntimeError> {
-    let prepared = prepare(std::slice::from_ref(mount), None, None)?;
+/// `maps`: the ids of its user namespace.
+pub fn add_mount(pidfd: BorrowedFd<'_>, mount: &Mount, maps: Option<&IdMaps>) -> Result<(), RuntimeError> {
+    let prepared = prepare(std::slice::from_ref(mount), None, None, maps)?;
     inside(pidfd, "mount in the container", |root, _| {
         for one in &prepared {
             match &one.source {
@@ -31,15 +35,7 @@ pub fn add_mount(pidfd: BorrowedFd<'_>, mount: &Mount) -> Result<(), RuntimeErro
                     attach(tree, place(root, &one.target, bind.is_dir)?)?;
                 }
                 Source::Fresh { kind, params, attr } => {
-                    let params: Vec<Param<'_>> = params
-                        .iter()
-                        .map(
-                            |(key, value)| {
-                                if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) }
-                            },
-                        )
-                        .collect();
-                    attach(new_mount(kind, &params, *attr)?, place(root, &one.target, true)?)?;
+                    attach(new_mount(kind, &texts(params), *attr)?, place(root, &one.target, true)?)?;
                 }
                 _ => return Err(StepError::new("such a mount cannot come later")),
             }
@@ -97,7 +93,12 @@ fn inside(
             let done = trace::step(step, "A mount namespace is changed from inside of it only.", || {
                 // The host's /proc: what is called so in there may be anything.
                 let descriptors = open("/proc/self/fd")?;
-                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
+                if is_elsewhere(pidfd) {
+                    process::join_namespaces(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+                    become_root()?;
+                } else {
+                    process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
+                }
                 work(open("/")?.as_fd(), descriptors.as_fd())
             });
             match done {

@@ -18,7 +18,8 @@ use rustix::mount::MountPropagationFlags;
 
 use crate::copies::{Copies, FileCopy};
 use crate::credentials::StepError;
-use crate::plan::{PreparedMount, Source};
+use crate::own_user::HERE;
+use crate::plan::{PreparedMount, Source, texts};
 
 /// Files of procfs that may have another file mounted on them: each tells of the machine's size and load, and lxcfs has them
 /// for a container. runc permits the same.
@@ -44,6 +45,8 @@ pub(crate) struct Mounts<'a> {
     made: Vec<Made>,
     /// The null device of our own /dev, taken before anything could be mounted on it.
     null: Option<OwnedFd>,
+    /// A file system with a null device, for a container that cannot make one.
+    spare: Option<OwnedFd>,
     /// Where copies of files are made, once there was one.
     copies: Option<Copies>,
 }
@@ -57,7 +60,7 @@ struct Made {
 
 impl<'a> Mounts<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>, stage: &'a Path, planned: Vec<PreparedMount>) -> Self {
-        Self { root, stage, planned, made: Vec::with_capacity(8), null: None, copies: None }
+        Self { root, stage, planned, made: Vec::with_capacity(8), null: None, spare: None, copies: None }
     }
 
     /// Our own procfs: by this, never by the name /proc, are sysctls and settings written.
@@ -100,6 +103,13 @@ impl<'a> Mounts<'a> {
 
     pub(crate) fn mount_all(&mut self) -> Result<(), StepError> {
         for PreparedMount { target, source } in std::mem::take(&mut self.planned) {
+            let source = match source {
+                Source::Spare(mount) => {
+                    self.spare = Some(mount);
+                    continue;
+                }
+                other => other,
+            };
             let (name, why) = story(&target, &source);
             trace::step(name, why, || self.mount_one(&target, source)).map_err(|mut error| {
                 let shown = target.display().to_string();
@@ -124,6 +134,11 @@ impl<'a> Mounts<'a> {
                     other => Ok(other?),
                 }
             }
+            Source::Dev(mount) => {
+                self.null = Some(open_beneath(&mount, Path::new("null"), OFlags::PATH, 0)?);
+                self.attach_own(target, "tmpfs", mount)
+            }
+            Source::Spare(_) => Ok(()),
             Source::Given(mount) => Ok(attach(mount, self.place_of_users(target, true)?)?),
             Source::Copy(copy) => {
                 let place = self.place_of_users(target, false)?;
@@ -140,11 +155,7 @@ impl<'a> Mounts<'a> {
         params: &[(String, String)],
         attr: Attr,
     ) -> Result<(), StepError> {
-        let params: Vec<Param<'_>> = params
-            .iter()
-            .map(|(key, value)| if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) })
-            .collect();
-        let mount = new_mount(kind, &params, attr)?;
+        let mount = new_mount(kind, &texts(params), attr)?;
         if kind == "tmpfs" && ![Path::new("/dev"), Path::new("/dev/shm")].contains(&target) {
             let place = self.place_of_users(target, true)?;
             return Ok(attach(&mount, place)?);
@@ -153,6 +164,10 @@ impl<'a> Mounts<'a> {
             dev::populate(mount.as_fd())?;
             self.null = Some(open_beneath(&mount, Path::new("null"), OFlags::PATH, 0)?);
         }
+        self.attach_own(target, kind, mount)
+    }
+
+    fn attach_own(&mut self, target: &Path, kind: &'static str, mount: OwnedFd) -> Result<(), StepError> {
         let (base, below) = self.within(target);
         attach(&mount, tree::plain_directory(base, &below, target, kind)?)?;
         self.made.push(Made { kind, target: target.to_owned(), mount });
@@ -280,17 +295,25 @@ impl<'a> Mounts<'a> {
     /// A directory for what is to be copied from: a copy can be made only of what is attached somewhere. It is above the
     /// stage, in the part of this namespace that goes with `pivot root`.
     fn out_of_sight(&self) -> Result<OwnedFd, SysError> {
-        let above = self.stage.parent().unwrap_or(Path::new("/"));
+        let above = match self.stage.parent() {
+            _ if self.stage == Path::new(HERE) => Path::new(".."),
+            above => above.unwrap_or(Path::new("/")),
+        };
         let how = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         rustix::fs::open(above, how, rustix::fs::Mode::empty())
             .map_err(|errno| SysError::new("open", trace::quoted(above), errno))
     }
 
     /// A null device for masks where /dev is the user's.
-    fn null_out_of_sight(&self) -> Result<OwnedFd, StepError> {
+    fn null_out_of_sight(&mut self) -> Result<OwnedFd, StepError> {
         let place = self.out_of_sight()?;
-        let mount = new_mount("tmpfs", &[], Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
-        make_device(&mount, "null", 0o666, false, 1, 3)?;
+        let mount = if let Some(spare) = self.spare.take() {
+            spare
+        } else {
+            let mount = new_mount("tmpfs", &[], Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
+            make_device(&mount, "null", 0o666, false, 1, 3)?;
+            mount
+        };
         attach(&mount, place)?;
         Ok(open_beneath(&mount, Path::new("null"), OFlags::PATH, 0)?)
     }
@@ -327,6 +350,8 @@ fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
         Source::Copy(_) => {
             ("copy a file", "A file that is given, such as a secret: in memory, and read-only.")
         }
+        Source::Dev(_) => ("mount /dev", "Made before, as nobody makes devices in a user namespace."),
+        Source::Spare(_) => ("keep a null device", "For masks."),
         Source::Given(_) => ("bind mount", "What belongs to the namespace that is shared."),
         Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
     }

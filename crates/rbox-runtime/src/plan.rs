@@ -7,9 +7,10 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 use rbox_namespace::NamespaceSet;
 use rbox_namespace::idmap::user_namespace;
 use rbox_spec::idmap::{IdMap, IdRange};
+use rbox_spec::userns::IdMaps;
 use rbox_sys::SysError;
 use rbox_sys::file::open_in_root;
-use rbox_sys::mount::{Attr, clone_tree, set_attributes, set_id_map};
+use rbox_sys::mount::{Attr, Param, clone_tree, set_attributes, set_id_map};
 use rustix::fs::OFlags;
 use rustix::mount::MountPropagationFlags;
 
@@ -49,6 +50,10 @@ pub enum Source {
     Copy(FileCopy),
     /// A mount that the caller has made.
     Given(OwnedFd),
+    /// A /dev with its nodes, for a container that cannot make them.
+    Dev(OwnedFd),
+    /// A file system with a null device, for one that has neither.
+    Spare(OwnedFd),
     /// The v1 controllers' groups of this container, each with the names of its controllers, below a tmpfs.
     CgroupsV1(Vec<(String, PathBuf)>),
 }
@@ -62,11 +67,12 @@ pub const IDMAP: &str = "idmap=";
 const KINDS: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup2", "cgroup"];
 
 /// Opens the sources of all mounts. `cgroups_v1` stand in for a `cgroup` mount on hosts without a v2 tree, `shm` for what is bound to
-/// /dev/shm.
+/// /dev/shm. `maps`: the ids of the container's own user namespace.
 pub(crate) fn prepare(
     mounts: &[Mount],
     cgroups_v1: Option<&[(String, PathBuf)]>,
     shm: Option<BorrowedFd<'_>>,
+    maps: Option<&IdMaps>,
 ) -> Result<Vec<PreparedMount>, RuntimeError> {
     mounts
         .iter()
@@ -78,7 +84,7 @@ pub(crate) fn prepare(
                         .map_err(|e| SysError::new("dup", rbox_sys::trace::fd(shm), e))?,
                 ),
                 (kind, _) => match kind {
-                    Some("bind") => bind(mount)?,
+                    Some("bind") => bind(mount, maps)?,
                     Some(COPY) => Source::Copy(FileCopy::of(mount)?),
                     Some("cgroup") if cgroups_v1.is_some() => {
                         Source::CgroupsV1(cgroups_v1.unwrap_or_default().to_vec())
@@ -90,7 +96,7 @@ pub(crate) fn prepare(
                             return Err(RuntimeError::Config(format!("mount type {kind} is not supported")));
                         }
                     },
-                    None if has_option(mount, "bind") || has_option(mount, "rbind") => bind(mount)?,
+                    None if has_option(mount, "bind") || has_option(mount, "rbind") => bind(mount, maps)?,
                     None => {
                         return Err(RuntimeError::Config(format!(
                             "mount on {} has no type",
@@ -255,13 +261,20 @@ impl Ids {
     }
 
     /// The user namespace for what was opened: its owner is asked there, since another may be at its path by now.
-    fn namespace(&self, tree: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RuntimeError> {
+    fn namespace(
+        &self,
+        tree: BorrowedFd<'_>,
+        path: &Path,
+        maps: Option<&IdMaps>,
+    ) -> Result<OwnedFd, RuntimeError> {
         let [uids, gids] = match self {
             Self::Listed(ids) => ids.clone(),
             Self::Of(map, (user, group)) => {
                 let stat = rustix::fs::fstat(tree)
                     .map_err(|errno| SysError::new("fstat", rbox_sys::trace::fd(tree), errno))?;
-                [map.uids(stat.st_uid, *user), map.gids(stat.st_gid, *group)]
+                let ids = [map.uids(stat.st_uid, *user), map.gids(stat.st_gid, *group)];
+                // They are said of users inside.
+                maps.map_or(ids.clone(), |maps| maps.over(ids))
             }
         };
         user_namespace(&uids, &gids).map_err(|error| no_namespace(path, &error))
@@ -270,15 +283,20 @@ impl Ids {
 
 /// Why the ids of what is at a path cannot be mapped: there is no user namespace to say them in.
 fn no_namespace(path: &Path, error: &SysError) -> RuntimeError {
+    let why = no_user_namespace(error);
+    RuntimeError::Config(format!("bind source path {}: idmap: {why}", path.display()))
+}
+
+/// The reason for a user namespace that could not be made.
+pub(crate) fn no_user_namespace(error: &SysError) -> String {
     use nix::errno::Errno;
     let forbidden = [Errno::ENOSPC, Errno::EUSERS, Errno::EPERM, Errno::EINVAL, Errno::ENOSYS];
-    let why = if error.call == "clone3" && forbidden.contains(&error.errno) {
+    if error.call == "clone3" && forbidden.contains(&error.errno) {
         let reason = rbox_sys::error::reason(error.errno);
         format!("this host allows no user namespace: {reason} (see /proc/sys/user/max_user_namespaces)")
     } else {
         error.to_string()
-    };
-    RuntimeError::Config(format!("bind source path {}: idmap: {why}", path.display()))
+    }
 }
 
 /// Has the files of a mount that is attached nowhere, and was copied of `path`, seem to belong to others. `user`: the user and the group
@@ -290,7 +308,7 @@ pub fn map_ids(
     user: (u32, u32),
     recursive: bool,
 ) -> Result<(), RuntimeError> {
-    let namespace = Ids::Of(map.clone(), user).namespace(mount, path)?;
+    let namespace = Ids::Of(map.clone(), user).namespace(mount, path, None)?;
     Ok(set_id_map(mount, namespace, recursive)?)
 }
 
@@ -299,7 +317,7 @@ fn identity(fd: &OwnedFd) -> Result<((u64, u64), bool), SysError> {
     Ok(((stat.st_dev, stat.st_ino), rustix::fs::FileType::from_raw_mode(stat.st_mode).is_dir()))
 }
 
-fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
+fn bind(mount: &Mount, maps: Option<&IdMaps>) -> Result<Source, RuntimeError> {
     let path: &Path = mount.source().as_deref().unwrap_or(Path::new(""));
     let (mut set, mut set_on_top, mut below) = (Attr::empty(), Attr::empty(), None);
     let (mut propagation, mut shared) = (MountPropagationFlags::PRIVATE, false);
@@ -322,6 +340,12 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
             }
         }
     }
+    if shared && maps.is_some() {
+        return Err(RuntimeError::Config(format!(
+            "bind source path {}: shared: what is mounted in a user namespace does not reach the host",
+            path.display()
+        )));
+    }
     let recursive = !has_option(mount, "bind") || has_option(mount, "rbind");
     let mut bind = Bind {
         path: path.to_owned(),
@@ -338,7 +362,7 @@ fn bind(mount: &Mount) -> Result<Source, RuntimeError> {
     let ids = Ids::of(mount)?;
     let tree = bind.copy().map_err(|error| bind.refused(&error))?;
     (bind.found, bind.is_dir) = identity(&tree)?;
-    bind.idmap = ids.map(|ids| ids.namespace(tree.as_fd(), path)).transpose()?;
+    bind.idmap = ids.map(|ids| ids.namespace(tree.as_fd(), path, maps)).transpose()?;
     let tree = bind.dress(tree).map_err(|error| bind.refused(&error))?;
     Ok(Source::Tree { tree, bind })
 }
@@ -361,6 +385,14 @@ fn require_propagation(path: &Path, wanted: &[&str], what: &str) -> Result<(), R
         path.display(),
         words.get(4).unwrap_or(&"a place out of sight")
     )))
+}
+
+/// The parameters of a mount, as the kernel takes them.
+pub(crate) fn texts(params: &[(String, String)]) -> Vec<Param<'_>> {
+    params
+        .iter()
+        .map(|(key, value)| if value.is_empty() { Param::Flag(key) } else { Param::Text(key, value) })
+        .collect()
 }
 
 /// The namespaces the config asks to be new. Those with a path are joined, which is the caller's to refuse.

@@ -45,6 +45,25 @@ impl trace::Returned for Sets {
     }
 }
 
+/// Lets what this thread makes in file systems belong to these, while it may still do all that it could: with another user the kernel
+/// takes what root may do with files out of the effective set. Only for threads and processes that end with this.
+pub fn act_as(uid: u32, gid: u32) -> Result<(), SysError> {
+    let (root, user) = (rustix::process::Uid::ROOT, rustix::process::Uid::from_raw(uid));
+    let (roots, group) = (rustix::process::Gid::ROOT, rustix::process::Gid::from_raw(gid));
+    let of = |id: u32| move || format!("0, {id}, 0");
+    told("setresgid", of(gid), || rustix::thread::set_thread_res_gid(roots, group, roots))?;
+    told("setresuid", of(uid), || rustix::thread::set_thread_res_uid(root, user, root))?;
+    told(
+        "capset",
+        || "effective=permitted".into(),
+        || {
+            let mut sets = rustix::thread::capabilities(None)?;
+            sets.effective = sets.permitted;
+            rustix::thread::set_capabilities(None, sets)
+        },
+    )
+}
+
 /// Drops everything but `keep` from the bounding set, so that no execve gives it back, and empties the ambient
 /// set. Capabilities of a kernel newer than this build go too. Needs `CAP_SETPCAP`.
 ///

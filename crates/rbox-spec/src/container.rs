@@ -16,6 +16,7 @@ use crate::port::{PortMapping, port_bindings};
 use crate::resources::Resources;
 use crate::restart::RestartPolicy;
 use crate::ulimit::Ulimit;
+use crate::userns::{self, IdFlags, IdMaps};
 
 /// What the process is: the image's configuration with the user's laid over it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -211,8 +212,12 @@ pub struct HostConfig {
     pub annotations: BTreeMap<String, String>,
     /// `--init`: a small init as PID 1 that reaps and passes signals on.
     pub init: bool,
-    /// `--userns=host`, the only mode so far.
+    /// `--userns`, as it was given.
     pub userns: String,
+    /// `--uidmap` and those like it.
+    pub id_flags: IdFlags,
+    /// The ids of its user namespace, when it has one of its own: they stay the same from its beginning to its removal.
+    pub id_maps: Option<IdMaps>,
     /// `--add-host name:ip`.
     pub extra_hosts: Vec<String>,
     /// `--dns`.
@@ -441,7 +446,7 @@ impl HostConfig {
             "ReadonlyRootfs": self.read_only,
             "SecurityOpt": list(&self.security_options()),
             "UTSMode": if self.uts_host { "host" } else { "" },
-            "UsernsMode": self.userns,
+            "UsernsMode": if self.userns.is_empty() && self.id_maps.is_some() { "private" } else { &self.userns },
             "ShmSize": self.shm_size.unwrap_or(64 << 20),
             "Runtime": "rbox",
             "Isolation": "",
@@ -466,6 +471,11 @@ impl HostConfig {
             .collect();
         if !given.is_empty() {
             fields.insert("Mounts".into(), given.into());
+        }
+        if let Some(maps) = &self.id_maps {
+            // podman's name and form.
+            let maps = json!({ "UidMap": userns::lines(&maps.uids), "GidMap": userns::lines(&maps.gids) });
+            fields.insert("IDMappings".into(), maps);
         }
         if !self.sysctls.is_empty() {
             fields.insert("Sysctls".into(), json!(self.sysctls));

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::kind::Kind;
 
 /// Ids on disk that are seen as others: as many from `seen` up as from `disk` up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IdRange {
     /// The first as it is on disk.
     pub disk: u32,
@@ -141,7 +141,7 @@ fn range(text: &str) -> Result<IdRange, &'static str> {
 }
 
 /// The kernel takes no id twice.
-fn check(ranges: &[IdRange]) -> Result<(), &'static str> {
+pub(crate) fn check(ranges: &[IdRange]) -> Result<(), &'static str> {
     if ranges.len() > MOST {
         return Err("it has more than 340 ranges");
     }

@@ -26,6 +26,7 @@ pub mod signal;
 pub mod size;
 pub mod ulimit;
 pub mod user;
+pub mod userns;
 pub mod volume_options;
 pub mod volumes_from;
 

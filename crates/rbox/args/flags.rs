@@ -11,6 +11,7 @@ use rbox_engine::spec::container::{
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::ulimit::Ulimit;
+use rbox_engine::spec::userns::{IdFlags, UsernsMode};
 use rbox_engine::spec::volumes_from::VolumesFrom;
 
 use crate::args::accepted::AcceptedFlags;
@@ -198,9 +199,21 @@ pub(crate) struct ContainerFlags {
     /// User and group (NAME|UID[:GROUP|GID])
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// User namespace: host
+    /// User namespace: host, auto[:size=N], keep-id, or remap:USER[:GROUP]
     #[arg(long, value_name = "MODE")]
     userns: Option<String>,
+    /// Users of its user namespace, and which of the host they are (INSIDE:HOST[:COUNT])
+    #[arg(long, value_name = "MAP")]
+    uidmap: Vec<String>,
+    /// Groups of its user namespace; as its users when not given
+    #[arg(long, value_name = "MAP")]
+    gidmap: Vec<String>,
+    /// Whose ids in /etc/subuid its user namespace has
+    #[arg(long, value_name = "NAME")]
+    subuidname: Option<String>,
+    /// Whose ids in /etc/subgid its user namespace has
+    #[arg(long, value_name = "NAME")]
+    subgidname: Option<String>,
     /// Whose host name it has: its own, or host
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
@@ -293,12 +306,7 @@ impl ContainerFlags {
 
     fn host(&self) -> anyhow::Result<HostConfig> {
         let security = SecurityOptions::parse(&self.security_opt).map_err(bad_input)?;
-        match self.userns.as_deref() {
-            None | Some("" | "host") => {}
-            Some(other) => {
-                return Err(bad_input(format!("invalid --userns \"{other}\": only host is supported")));
-            }
-        }
+        let id_flags = self.id_flags()?;
         let mut host = HostConfig {
             mounts: self.mounts()?,
             volumes_from: self.volumes_from()?,
@@ -324,6 +332,7 @@ impl ContainerFlags {
             log_driver: log_driver(self.log_driver.as_deref(), &self.log_opt)?,
             init: self.init,
             userns: self.userns.clone().unwrap_or_default(),
+            id_flags,
             log_opts: pairs("--log-opt", &self.log_opt)?,
             cid_file: self.cidfile.clone(),
             pid_file: self.pidfile.as_deref().map(absolute).transpose()?,
@@ -333,6 +342,19 @@ impl ContainerFlags {
         security.apply(&mut host);
         self.networks.apply(&mut host)?;
         Ok(host)
+    }
+
+    /// The flags of a user namespace, which are of their form and go together.
+    fn id_flags(&self) -> anyhow::Result<IdFlags> {
+        let flags = IdFlags {
+            uid_map: self.uidmap.clone(),
+            gid_map: self.gidmap.clone(),
+            subuid_name: self.subuidname.clone().unwrap_or_default(),
+            subgid_name: self.subgidname.clone().unwrap_or_default(),
+        };
+        UsernsMode::parse(self.userns.as_deref().unwrap_or_default(), &flags).map_err(bad_input)?;
+        flags.maps().map_err(bad_input)?;
+        Ok(flags)
     }
 
     fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {

@@ -273,6 +273,7 @@ fn exec_with(
     let joined = join(JoinRequest {
         pidfd: pidfd.as_fd(),
         pid: live.pid,
+        maps: record.host.id_maps.as_ref(),
         process: &program,
         cgroup: cgroup.clone_into(),
         cgroup_tasks: cgroup.join_fds(),

@@ -45,9 +45,10 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
         let Some(source) = source else { return Ok(()) };
         let volumes = [(spec.target.clone(), source)];
         let user = user_of(&now)?;
-        let mount =
-            user_mount(&spec, &volumes, &user).map_err(|error| EngineError::Invalid(error.to_string()))?;
-        Ok(rbox_runtime::add_mount(running::pidfd(&now)?.as_fd(), &mount)?)
+        let maps = now.record.host.id_maps.as_ref();
+        let mount = user_mount(&spec, &volumes, &user, maps)
+            .map_err(|error| EngineError::Invalid(error.to_string()))?;
+        Ok(rbox_runtime::add_mount(running::pidfd(&now)?.as_fd(), &mount, maps)?)
     });
     if done.is_err() {
         write(&now.record)?;

@@ -31,7 +31,7 @@ pub(crate) fn archive(
     // A link that was followed: the archive has the name of what it leads to.
     let name = if follow { inside::name_at_end(&view, path) } else { None };
     let name = name.as_deref().unwrap_or(&source.name);
-    let options = PackOptions { root: Some(name.as_bytes()), ..PackOptions::default() };
+    let options = PackOptions { root: Some(name.as_bytes()), ids: view.maps(), ..PackOptions::default() };
     Ok(pack(source.thing.as_fd(), into, &options)?)
 }
 
@@ -51,6 +51,7 @@ pub(crate) fn to_host(
     let target = target(source.name, source.is_dir, &there_path, given, there)?;
     let directory = host::directory(&target.directory)?;
     let place = Place::Beneath { directory: directory.as_fd(), path: &target.directory };
-    let (packed, put) = carry(source.thing.as_fd(), target.name.as_bytes(), place, Owners::Own, progress)?;
+    let (packed, put) =
+        carry(source.thing.as_fd(), target.name.as_bytes(), place, Owners::Own, view.maps(), progress)?;
     Ok(Copied { bytes: packed.stream_bytes, packed, devices: put.devices })
 }

@@ -9,6 +9,8 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rbox_runtime::rootfs::layer::{PackError, PackOptions, Packed, pack};
 use rbox_runtime::rootfs::put::{Owners, Place, Put, put};
 
+use rbox_spec::userns::IdMaps;
+
 use crate::error::EngineError;
 
 /// Is called with the bytes that the archive has so far.
@@ -73,16 +75,17 @@ impl Read for Reader<'_> {
     }
 }
 
-/// Packs `thing` under the name `name`, and puts that to `place`.
+/// Packs `thing` under the name `name`, and puts that to `place`. `ids`: those of the container that it is packed of.
 pub(crate) fn carry(
     thing: BorrowedFd<'_>,
     name: &[u8],
     place: Place<'_>,
-    owners: Owners,
+    owners: Owners<'_>,
+    ids: Option<&IdMaps>,
     progress: Progress<'_>,
 ) -> Result<(Packed, Put), EngineError> {
     let (to, from) = sync_channel(WAITING);
-    let options = PackOptions { root: Some(name), ..PackOptions::default() };
+    let options = PackOptions { root: Some(name), ids, ..PackOptions::default() };
     std::thread::scope(|scope| {
         let packing = scope.spawn(move || pack(thing, Writer(to), &options));
         let done = put(Reader { from, chunk: Vec::new(), at: 0, bytes: 0, progress }, place, owners);

@@ -37,7 +37,7 @@ pub(crate) fn from_host(
     let owners = owners(&view, as_user)?;
     let place = Place::InRoot { root: view.root.as_fd(), path: &target.directory };
     let (packed, put) =
-        view.within(|| carry(source.thing.as_fd(), target.name.as_bytes(), place, owners, progress))?;
+        view.within(|| carry(source.thing.as_fd(), target.name.as_bytes(), place, owners, None, progress))?;
     note_container(paths, &view.record, ContainerAction::ExtractToDir);
     Ok(Copied { bytes: packed.stream_bytes, packed, devices: put.devices })
 }
@@ -69,11 +69,17 @@ pub(crate) fn from_archive(
 }
 
 /// As with Docker the owners are those of the source, unless `-a` is given and the container has a user: then all is that user's.
-fn owners(view: &View<'_>, as_user: bool) -> Result<Owners, EngineError> {
+fn owners<'a>(view: &'a View<'_>, as_user: bool) -> Result<Owners<'a>, EngineError> {
     let name = &view.record.config.user;
-    if !as_user || name.is_empty() {
-        return Ok(Owners::Archive);
-    }
-    let user = user::lookup(view.root.as_fd(), name, &[])?;
-    Ok(Owners::All(user.uid, user.gid))
+    let all = if as_user && !name.is_empty() {
+        let user = user::lookup(view.root.as_fd(), name, &[])?;
+        Some((user.uid, user.gid))
+    } else {
+        None
+    };
+    Ok(match (view.maps(), all) {
+        (Some(maps), all) => Owners::Inside(maps, all),
+        (None, Some((uid, gid))) => Owners::All(uid, gid),
+        (None, None) => Owners::Archive,
+    })
 }

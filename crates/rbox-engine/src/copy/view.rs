@@ -9,6 +9,7 @@ use rbox_runtime::map_ids;
 use rbox_runtime::rootfs::tree::mount_target;
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::user::ResolvedUser;
+use rbox_spec::userns::IdMaps;
 use rbox_sys::file::open_in_root;
 use rbox_sys::mount::{Attr, attach, clone_tree, id_of, is_mount_root, make_all_slave, set_attributes};
 use rbox_sys::process::{self, CloneFlags};
@@ -29,6 +30,8 @@ pub(crate) struct View<'a> {
     /// Its root, with what is mounted in it.
     pub(crate) root: OwnedFd,
     pub(crate) record: ContainerRecord,
+    /// The owners of its files are these on the host: it runs in a user namespace.
+    maps: Option<IdMaps>,
     /// The mount namespace it is in: the mounts go with it.
     namespace: OwnedFd,
     /// Last: what keeps it from being started goes after the mounts.
@@ -54,7 +57,8 @@ impl<'a> View<'a> {
                 let (tree, pieces) = in_a_thread(move || live_pieces(&process, &targets))?;
                 let stage = make_stage(&paths.live_of(&now.record.id))?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
-                Ok(Self { root, record: now.record, namespace, held: None })
+                let maps = now.record.host.id_maps.clone();
+                Ok(Self { root, record: now.record, maps, namespace, held: None })
             }
             Access::Held(record, lock) => {
                 let held = Unstarted::new(paths, &record.id, lock);
@@ -63,7 +67,8 @@ impl<'a> View<'a> {
                 let pieces = pieces(paths, &record, tree.as_fd(), &volumes)?;
                 let stage = make_stage(&paths.live_of(&record.id))?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
-                Ok(Self { root, record: *record, namespace, held: Some(held) })
+                // On disk all is owned as without a user namespace.
+                Ok(Self { root, record: *record, maps: None, namespace, held: Some(held) })
             }
         }
     }
@@ -77,11 +82,20 @@ impl<'a> View<'a> {
         let inside = || {
             process::unshare(CloneFlags::CLONE_FS)?;
             process::join_namespaces(&self.namespace, CloneFlags::CLONE_NEWNS)?;
+            if let Some(maps) = &self.maps {
+                let (uid, gid) = maps.root();
+                rbox_runtime::security::capabilities::act_as(uid, gid)?;
+            }
             work()
         };
         std::thread::scope(|scope| {
             scope.spawn(inside).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
+    }
+
+    /// Whom the owners of its files are inside of it, when they are others there.
+    pub(crate) fn maps(&self) -> Option<&IdMaps> {
+        self.maps.as_ref()
     }
 
     /// Refuses what is mounted read-only, in Docker's words.

@@ -5,6 +5,7 @@ pub(crate) mod contents;
 pub(crate) mod network;
 pub(crate) mod request;
 pub(crate) mod security;
+mod userns;
 pub(crate) mod volumes_from;
 
 use std::collections::HashSet;
@@ -60,6 +61,7 @@ pub(crate) fn create(
     crate::networks::resolve::resolve(paths, &mut record)?;
     crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
+    let _turn = userns::resolve(paths, &mut record.host)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = match base {
         Base::Image(store, image) => Some(store.pin(image).map_err(image_error)?),

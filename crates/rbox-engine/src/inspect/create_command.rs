@@ -234,6 +234,10 @@ fn namespaces(words: &mut Words, paths: &Paths, host: &HostConfig) {
     words.some("--uts", host.uts_host.then_some("host"));
     words.some("--cgroupns", host.cgroupns_host.then_some("host"));
     words.some("--userns", Some(&host.userns).filter(|mode| !mode.is_empty()));
+    words.all("--uidmap", &host.id_flags.uid_map);
+    words.all("--gidmap", &host.id_flags.gid_map);
+    words.some("--subuidname", Some(&host.id_flags.subuid_name).filter(|name| !name.is_empty()));
+    words.some("--subgidname", Some(&host.id_flags.subgid_name).filter(|name| !name.is_empty()));
     words.some("--cgroup-parent", host.cgroup_parent.as_ref());
 }
 

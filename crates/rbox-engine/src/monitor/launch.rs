@@ -11,9 +11,10 @@ use jiff::Timestamp;
 use oci_spec::runtime::LinuxNamespaceType;
 use rbox_network::{Dns, Endpoint};
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
-use rbox_runtime::rootfs::overlay::Overlay;
-use rbox_runtime::{Created, Launch, Running, Stdio, create, open_namespaces};
+use rbox_runtime::rootfs::overlay::{Overlay, mount_read_only};
+use rbox_runtime::{Created, Launch, Running, Stdio, UserNamespace, create, open_namespaces};
 use rbox_spec::mount::MountKind;
+use rbox_spec::user::ResolvedUser;
 use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
@@ -118,13 +119,8 @@ fn carry_out(
     let cgroup = Cgroup::create(hierarchy, &group_path(paths, record), &record.host.resources)?;
     live.cgroup = cgroup.paths().clone();
 
-    let root = trace::step(
-        "stack the layers",
-        "The image's layers, read-only, below one directory for changes.",
-        || mount_root(paths, record, &stage, record.host.auto_remove),
-    )?;
-    let ready = ready_volumes(paths, record, root.as_fd())?;
-    let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
+    let own_user = record.host.id_maps.as_ref().map(UserNamespace::new).transpose()?;
+    let Tree { root, volumes, user } = tree(paths, record, &stage, own_user.as_ref())?;
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
@@ -142,7 +138,7 @@ fn carry_out(
         capabilities,
         given_files,
         contents: (0..record.host.files.len()).map(|number| paths.content(&record.id, number)).collect(),
-        volumes: ready,
+        volumes,
         joined: sharing.namespaces.clone(),
     };
     let config = config::build(record, &facts)?;
@@ -159,6 +155,7 @@ fn carry_out(
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
         netns: shared.as_ref().map(|shared| shared.netns.as_fd()),
+        user: own_user.as_ref(),
         joined: &joined,
         shm: sharing.shm.as_ref().map(AsFd::as_fd),
         later: None,
@@ -183,6 +180,39 @@ fn carry_out(
     tell_hello(paths, record, live);
     let running = let_go(paths, record, live, created)?;
     Ok(Made { running, root, held_ports, dns })
+}
+
+/// A container's files, and what is read from them before it starts.
+struct Tree {
+    root: OwnedFd,
+    volumes: Vec<(String, PathBuf)>,
+    user: ResolvedUser,
+}
+
+fn tree(
+    paths: &Paths,
+    record: &ContainerRecord,
+    stage: &Path,
+    own_user: Option<&UserNamespace>,
+) -> Result<Tree, EngineError> {
+    let mut root = trace::step(
+        "stack the layers",
+        "The image's layers, read-only, below one directory for changes.",
+        || match own_user {
+            None => mount_root(paths, record, stage, record.host.auto_remove),
+            Some(_) => mount_as_on_disk(paths, record, stage),
+        },
+    )?;
+    let volumes = ready_volumes(paths, record, root.as_fd())?;
+    let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
+    if let Some(own) = own_user {
+        root = trace::step(
+            "stack the layers with ids mapped",
+            "Each layer and the directory for changes are mounted with other owners than on disk: users of the user namespace.",
+            || mount_root_in(own, paths, record, stage),
+        )?;
+    }
+    Ok(Tree { root, volumes, user })
 }
 
 /// Lets the program go, and writes down that it did.
@@ -245,6 +275,32 @@ pub(crate) fn mount_root(
     mount_layers(&record.layers, &upper, &work, &paths.container(&record.id), stage, volatile)
 }
 
+/// What it is made of, as it is owned on disk: what volumes are filled from, and users are looked up in. Nobody writes to it, so another
+/// can be mounted beside it.
+fn mount_as_on_disk(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<OwnedFd, EngineError> {
+    let mut lowers = lowers(&record.layers, &paths.container(&record.id))?;
+    lowers.push(record.upper(paths));
+    Ok(mount_read_only(&lowers, stage)?)
+}
+
+/// The same in a user namespace: what is the container's on disk is its users'.
+fn mount_root_in(
+    own: &UserNamespace,
+    paths: &Paths,
+    record: &ContainerRecord,
+    stage: &Path,
+) -> Result<OwnedFd, EngineError> {
+    let lowers = lowers(&record.layers, &paths.container(&record.id))?;
+    let (upper, work) = (&record.upper(paths), &record.work(paths));
+    Ok(own.mount_layers(&Overlay {
+        lowers: &lowers,
+        upper,
+        work,
+        volatile: record.host.auto_remove,
+        stage,
+    })?)
+}
+
 /// Layers, base first, below what is written, as a detached mount. `dir`: where an empty layer is made when there is none.
 pub(crate) fn mount_layers(
     layers: &[PathBuf],
@@ -254,6 +310,12 @@ pub(crate) fn mount_layers(
     stage: &Path,
     volatile: bool,
 ) -> Result<OwnedFd, EngineError> {
+    let lowers = lowers(layers, dir)?;
+    Ok(Overlay { lowers: &lowers, upper, work, volatile, stage }.mount()?)
+}
+
+/// The layers, or one that is empty in `dir`.
+fn lowers(layers: &[PathBuf], dir: &Path) -> Result<Vec<PathBuf>, EngineError> {
     let mut lowers = layers.to_vec();
     if lowers.is_empty() {
         // An image without layers: overlayfs wants one, so it gets one that is empty.
@@ -265,7 +327,7 @@ pub(crate) fn mount_layers(
             _ => lowers.push(empty),
         }
     }
-    Ok(Overlay { lowers: &lowers, upper, work, volatile, stage }.mount()?)
+    Ok(lowers)
 }
 
 /// The directory of each volume; a new one gets what the image has at its target.

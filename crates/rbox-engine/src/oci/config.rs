@@ -8,17 +8,19 @@ use std::path::{Path, PathBuf};
 use oci_spec::OciSpecError;
 use oci_spec::runtime::{
     Capability as OciCapability, LinuxBuilder, LinuxCapabilitiesBuilder, LinuxDevice, LinuxDeviceBuilder,
-    LinuxDeviceType, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder, PosixRlimit,
-    PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec, SpecBuilder,
-    UserBuilder,
+    LinuxDeviceType, LinuxIdMappingBuilder, LinuxNamespaceBuilder, LinuxNamespaceType, Mount, MountBuilder,
+    PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
+    SpecBuilder, UserBuilder,
 };
 use rbox_runtime::{COPY, IDMAP, SUBPATH};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
+use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceAccess, DeviceKind, DeviceRule};
 use rbox_spec::ulimit::{Rlimit, Ulimit};
 use rbox_spec::user::ResolvedUser;
+use rbox_spec::userns::IdMaps;
 
 use crate::caller;
 use crate::error::EngineError;
@@ -212,7 +214,8 @@ fn sysctls(record: &ContainerRecord, own_network: bool) -> std::collections::Has
     let mut all = std::collections::HashMap::new();
     if own_network && !record.host.privileged {
         // Any group may ping and any user may bind low ports: both need no capability then.
-        all.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        let last = record.host.id_maps.as_ref().map_or(u32::MAX, IdMaps::last_group).min(i32::MAX as u32);
+        all.insert("net.ipv4.ping_group_range".to_owned(), format!("0 {last}"));
         all.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
     }
     if own_network {
@@ -256,11 +259,16 @@ fn mount(target: &str, kind: &str, source: &Path, options: &[&str]) -> Result<Mo
 /// The mounts every container has, but those that the user puts something else on.
 fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, OciSpecError> {
     let shm = format!("size={}", record.host.shm_size.unwrap_or(64 << 20));
+    let maps = record.host.id_maps.as_ref();
+    let terminals: &[&str] = &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    // Where the group `tty` is nobody's inside, terminals are the user's group's.
+    let has_tty = maps.is_none_or(|maps| maps.has_group(TTY));
+    let terminals = if has_tty { terminals } else { &terminals[..terminals.len() - 1] };
     let (sys, groups) = if record.host.privileged { ("rw", "rw") } else { ("ro", "ro") };
     let defaults: [(&str, &str, &[&str]); 7] = [
         ("/proc", "proc", &["nosuid", "noexec", "nodev"]),
         ("/dev", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        ("/dev/pts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        ("/dev/pts", "devpts", terminals),
         ("/sys", "sysfs", &["nosuid", "noexec", "nodev", sys]),
         ("/sys/fs/cgroup", "cgroup", &["nosuid", "noexec", "nodev", groups]),
         ("/dev/mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
@@ -285,13 +293,18 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
         .host
         .mounts
         .iter()
-        .map(|m| user_mount(m, &facts.volumes, facts.user))
+        .map(|m| user_mount(m, &facts.volumes, facts.user, maps))
         .collect::<Result<Vec<_>, _>>()?;
     let is_given = |target: &str| record.host.files.iter().any(|file| file.target == target);
     for given in &facts.given_files {
         if !record.host.mounts.iter().any(|m| m.target == given.target) && !is_given(given.target) {
             let access = if given.read_only || record.host.read_only { "ro" } else { "rw" };
-            asked.push(mount(given.target, "bind", &given.source, &["rbind", access])?);
+            let mut bind = mount(given.target, "bind", &given.source, &["rbind", access])?;
+            // The small init is executed only, and may be where ids cannot be mapped.
+            if given.target != INIT_PATH {
+                map_ids(&mut bind, maps)?;
+            }
+            asked.push(bind);
         }
     }
     for (file, content) in record.host.files.iter().zip(&facts.contents) {
@@ -305,11 +318,33 @@ fn mounts(record: &ContainerRecord, facts: &Facts<'_>) -> Result<Vec<Mount>, Oci
     Ok(all)
 }
 
-/// A mount of the user's; `volumes` has the directory of each volume, by target. `user`: the container's.
+/// The group that terminals are given to: `tty` wherever there is one.
+const TTY: u32 = 5;
+
+/// What is mounted has the owners that the users of the container are on the host.
+fn map_ids(mount: &mut Mount, maps: Option<&IdMaps>) -> Result<(), OciSpecError> {
+    let Some(maps) = maps else { return Ok(()) };
+    let mappings = |ranges: &[IdRange]| {
+        let one = |range: &IdRange| {
+            LinuxIdMappingBuilder::default()
+                .container_id(range.disk)
+                .host_id(range.seen)
+                .size(range.count)
+                .build()
+        };
+        ranges.iter().map(one).collect::<Result<Vec<_>, _>>()
+    };
+    mount.set_uid_mappings(Some(mappings(&maps.uids)?)).set_gid_mappings(Some(mappings(&maps.gids)?));
+    Ok(())
+}
+
+/// A mount of the user's; `volumes` has the directory of each volume, by target. `user`: the container's; `maps`: its ids, when it has
+/// a user namespace.
 pub(crate) fn user_mount(
     spec: &MountSpec,
     volumes: &[(String, PathBuf)],
     user: &ResolvedUser,
+    maps: Option<&IdMaps>,
 ) -> Result<Mount, OciSpecError> {
     // Read-only is what is mounted below it, too.
     let access = if spec.read_only { "rro" } else { "rw" };
@@ -329,7 +364,9 @@ pub(crate) fn user_mount(
             let below = format!("{SUBPATH}{subpath}");
             let mut options = vec!["rbind", access];
             options.extend((!subpath.is_empty()).then_some(below.as_str()));
-            mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &options)
+            let mut bind = mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &options)?;
+            map_ids(&mut bind, maps)?;
+            Ok(bind)
         }
         MountKind::Tmpfs { size, mode, options } => {
             let access = if spec.read_only { "ro" } else { "rw" };

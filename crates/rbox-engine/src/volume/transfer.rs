@@ -93,7 +93,7 @@ pub(crate) fn clone(store: &VolumeStore, from: &VolumeName, to: &VolumeName) -> 
     make(store, to, &record, |building| {
         let beside = directory(building)?;
         let place = Place::InRoot { root: beside.as_fd(), path: Path::new("/") };
-        packed = carry(tree.as_fd(), DATA.as_bytes(), place, Owners::Archive, &|_| {})?.0;
+        packed = carry(tree.as_fd(), DATA.as_bytes(), place, Owners::Archive, None, &|_| {})?.0;
         Ok(())
     })?;
     Ok(packed)

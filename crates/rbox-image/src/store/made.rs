@@ -23,7 +23,8 @@ use crate::hash::Hasher;
 use crate::media::{Compression, Descriptor};
 
 /// How a layer of the store is packed.
-const AS_LAYER: PackOptions<'static> = PackOptions { tree: TreeKind::Upper, root: None, leave_out: &[] };
+const AS_LAYER: PackOptions<'static> =
+    PackOptions { tree: TreeKind::Upper, root: None, leave_out: &[], ids: None };
 
 /// Why a layer's blob could not be copied.
 #[derive(Debug, thiserror::Error)]

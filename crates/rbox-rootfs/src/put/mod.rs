@@ -26,7 +26,7 @@ pub use place::{Owners, Place, Put};
 ///
 /// # Errors
 /// The archive is damaged or refused, or the kernel refuses. What was put before that stays.
-pub fn put(tar: impl Read, place: Place<'_>, owners: Owners) -> Result<Put, PutError> {
+pub fn put(tar: impl Read, place: Place<'_>, owners: Owners<'_>) -> Result<Put, PutError> {
     let limits = write::limits();
     write::Putter::new(tar, place, owners, &limits).run()
 }
@@ -35,7 +35,7 @@ pub fn put(tar: impl Read, place: Place<'_>, owners: Owners) -> Result<Put, PutE
 ///
 /// # Errors
 /// Those of [`put`].
-pub fn put_with_top(tar: impl Read, place: Place<'_>, owners: Owners) -> Result<Put, PutError> {
+pub fn put_with_top(tar: impl Read, place: Place<'_>, owners: Owners<'_>) -> Result<Put, PutError> {
     let limits = write::limits();
     write::Putter::new(tar, place, owners, &limits).with_top().run()
 }

@@ -3,6 +3,8 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rbox_spec::userns::IdMaps;
+
 /// Where the entries go.
 #[derive(Debug, Clone, Copy)]
 pub enum Place<'a> {
@@ -32,11 +34,14 @@ impl Place<'_> {
 
 /// Whose the files are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owners {
+pub enum Owners<'a> {
     /// As the archive has it.
     Archive,
     /// All of one user and group.
     All(u32, u32),
+    /// As the archive has it, or all of one user and group; who that is inside of a container with these ids. The thread that puts must
+    /// make files that have an owner there.
+    Inside(&'a IdMaps, Option<(u32, u32)>),
     /// Whoever makes them. Then no device is made either: one in the hands of a user of the host would be a way to its hardware.
     Own,
 }

@@ -43,7 +43,7 @@ struct Directory {
 pub(super) struct Putter<'a, R> {
     entries: Entries<'a, R>,
     place: Place<'a>,
-    owners: Owners,
+    owners: Owners<'a>,
     limits: &'a Limits,
     /// The directory the last entry was made in.
     last: Option<(Vec<u8>, OwnedFd)>,
@@ -55,7 +55,7 @@ pub(super) struct Putter<'a, R> {
 }
 
 impl<'a, R: Read> Putter<'a, R> {
-    pub(super) fn new(tar: R, place: Place<'a>, owners: Owners, limits: &'a Limits) -> Self {
+    pub(super) fn new(tar: R, place: Place<'a>, owners: Owners<'a>, limits: &'a Limits) -> Self {
         Self {
             entries: Entries::new(tar, limits),
             place,
@@ -333,6 +333,11 @@ impl<'a, R: Read> Putter<'a, R> {
         let owner = match self.owners {
             Owners::Archive => Some((entry.uid, entry.gid)),
             Owners::All(uid, gid) => Some((uid, gid)),
+            Owners::Inside(maps, all) => match maps.to_host(all.unwrap_or((entry.uid, entry.gid))) {
+                (Some(uid), Some(gid)) => Some((uid, gid)),
+                // As for the container's root, who cannot give a file to a user that it has not.
+                _ => return system("fchownat", path, Err(Errno::INVAL)),
+            },
             Owners::Own => None,
         };
         if let Some((uid, gid)) = owner {

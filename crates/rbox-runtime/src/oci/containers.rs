@@ -152,6 +152,7 @@ fn make(
         cgroup_tasks: cgroup.join_fds(),
         cgroups_v1: (!hierarchy.is_v2()).then_some(&groups),
         netns: None,
+        user: None,
         joined,
         shm: None,
         later: Some(Later {

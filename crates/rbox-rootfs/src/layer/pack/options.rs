@@ -3,6 +3,7 @@
 use std::io;
 
 use rbox_spec::Kind;
+use rbox_spec::userns::IdMaps;
 use rustix::io::Errno;
 
 use super::super::error::Name;
@@ -17,6 +18,8 @@ pub struct PackOptions<'a> {
     pub root: Option<&'a [u8]>,
     /// Paths below the root, without a slash before them, that are left out with all below them; sorted.
     pub leave_out: &'a [&'a [u8]],
+    /// Owners are packed as who they are inside of a container with these ids.
+    pub ids: Option<&'a IdMaps>,
 }
 
 /// What kind of tree is packed.

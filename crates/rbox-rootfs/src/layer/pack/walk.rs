@@ -217,7 +217,13 @@ impl<'o, W: Write> Packer<'o, W> {
         };
         let number = if matches!(flag, b'3' | b'4') { stat.st_rdev } else { 0 };
         let device = (rustix::fs::major(number), rustix::fs::minor(number));
-        self.write(&Member { link: link.to_bytes(), device, ..member(flag, &stat) })
+        self.write(&Member { link: link.to_bytes(), device, ..self.member(flag, &stat) })
+    }
+
+    fn member<'m>(&self, flag: u8, stat: &Stat) -> Member<'m> {
+        let owner = (stat.st_uid, stat.st_gid);
+        let (uid, gid) = self.options.ids.map_or(owner, |ids| ids.to_inside(owner));
+        Member { flag, mode: stat.st_mode, uid, gid, mtime: modified(stat), ..Member::default() }
     }
 
     fn write(&mut self, member: &Member<'_>) -> Result<(), PackError> {
@@ -233,7 +239,7 @@ impl<'o, W: Write> Packer<'o, W> {
         let attributes = self.attributes(thing)?;
         if !self.path.is_empty() {
             self.path.push(b'/');
-            self.write(&Member { xattrs: attributes.kept, ..member(b'5', stat) })?;
+            self.write(&Member { xattrs: attributes.kept, ..self.member(b'5', stat) })?;
         }
         let length = self.path.len();
         if attributes.opaque {
@@ -262,7 +268,7 @@ impl<'o, W: Write> Packer<'o, W> {
             return Ok(());
         }
         let size = u64::try_from(stat.st_size).unwrap_or(0);
-        self.write(&Member { size, xattrs: attributes.kept, ..member(b'0', stat) })?;
+        self.write(&Member { size, xattrs: attributes.kept, ..self.member(b'0', stat) })?;
         let path = &self.path;
         let failed = |source| PackError::System { call: "read", path: Name(path.clone()), source };
         self.out.data(file.as_fd(), size, failed)?;
@@ -287,7 +293,7 @@ impl<'o, W: Write> Packer<'o, W> {
         if is_last {
             self.links.remove(&key);
         }
-        self.write(&Member { link: &first, ..member(b'1', stat) })?;
+        self.write(&Member { link: &first, ..self.member(b'1', stat) })?;
         Ok(true)
     }
 
@@ -346,17 +352,6 @@ impl<'o, W: Write> Packer<'o, W> {
 /// Whether an attribute is the tree's: not the host's, not overlayfs's.
 fn keeps(name: &[u8]) -> bool {
     name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
-}
-
-fn member<'a>(flag: u8, stat: &Stat) -> Member<'a> {
-    Member {
-        flag,
-        mode: stat.st_mode,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
-        mtime: modified(stat),
-        ..Member::default()
-    }
 }
 
 fn modified(stat: &Stat) -> Time {

@@ -15,8 +15,10 @@ use super::tree::{ALL, Scratch, assert_same, gnu_tar, have, tree};
 use crate::layer::{Limits, Members, PackOptions, Packed, TreeKind, pack};
 use crate::overlay::Overlay;
 
-const PLAIN: PackOptions<'_> = PackOptions { tree: TreeKind::Plain, root: Some(b"."), leave_out: &[] };
-const UPPER: PackOptions<'_> = PackOptions { tree: TreeKind::Upper, root: Some(b"."), leave_out: &[] };
+const PLAIN: PackOptions<'_> =
+    PackOptions { tree: TreeKind::Plain, root: Some(b"."), leave_out: &[], ids: None };
+const UPPER: PackOptions<'_> =
+    PackOptions { tree: TreeKind::Upper, root: Some(b"."), leave_out: &[], ids: None };
 
 pub(super) fn packed(path: &Path, options: &PackOptions<'_>) -> (Vec<u8>, Packed) {
     let mut tar = Vec::new();

@@ -15,7 +15,7 @@ use super::tree::{Scratch, unpack_into};
 use crate::layer::{PackOptions, pack};
 
 const NO_NAME: PackOptions<'_> =
-    PackOptions { tree: crate::layer::TreeKind::Plain, root: None, leave_out: &[] };
+    PackOptions { tree: crate::layer::TreeKind::Plain, root: None, leave_out: &[], ids: None };
 
 /// A chain of directories, from one to the next; the innermost is given.
 fn chain(root: &Path, depth: usize, each: impl Fn(&OwnedFd, usize)) -> OwnedFd {

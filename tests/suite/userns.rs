@@ -1,0 +1,379 @@
+//! Containers with a user namespace of their own: `--userns`, `--uidmap` and those like it.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::path::Path;
+
+use crate::harness::{BUSYBOX, Cmd, Output, Test, has, skipped, wait_until};
+
+/// Ids that no other test has.
+const MAP: &str = "0:700000:65536";
+const OTHER: &str = "0:800000:65536";
+
+/// Whether this host can map the ids of layers.
+fn can(t: &Test) -> bool {
+    let out = t.rbox(["run", "--rm", "--uidmap", MAP, "--network", "none", BUSYBOX, "true"]);
+    if out.code == 0 {
+        return true;
+    }
+    let known = ["cannot map ids", "does not take layers with mapped ids", "allows no user namespace"];
+    assert!(known.iter().any(|why| out.stderr.contains(why)) && out.stderr.lines().count() == 1, "{out:?}");
+    skipped("this kernel, or the file system of the scratch directory, cannot map ids");
+    false
+}
+
+fn owner(path: &Path) -> (u32, u32) {
+    let meta = fs::symlink_metadata(path).unwrap();
+    (meta.uid(), meta.gid())
+}
+
+/// A field of the container's first process in the host's /proc.
+fn status(t: &Test, name: &str, field: &str) -> String {
+    let text = fs::read_to_string(format!("/proc/{}/status", t.pid(name))).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:"))).unwrap();
+    line.split_whitespace().next().unwrap().to_owned()
+}
+
+/// Runs rbox where the files of subordinate ids are these.
+fn with_subordinate(t: &Test, text: &str, args: &[&str]) -> Option<Output> {
+    if !has("unshare") || !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
+        skipped("no unshare, or no files of subordinate ids to mount others on");
+        return None;
+    }
+    // One for each: some are made at the same time.
+    let file = t.dir(&format!("subordinate-of-{}", args[2])).join("file");
+    fs::write(&file, text).unwrap();
+    let file = file.to_string_lossy().into_owned();
+    let binary = crate::harness::binary().to_string_lossy().into_owned();
+    let script = r#"mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid && exec "$@""#;
+    let words = [&["-m", "sh", "-c", script, &file, &binary], args].concat();
+    Some(t.suite.with_roots(Cmd::new("unshare", words)).run())
+}
+
+#[test]
+fn ids_are_those_asked_for() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let name = t.name("c");
+    let maps = "tr -s ' ' < /proc/self/uid_map; tr -s ' ' < /proc/self/gid_map";
+    let of = |flags: [&str; 4]| t.sh_with(flags, maps);
+    assert_eq!(of(["--uidmap", MAP, "--network", "none"]), " 0 700000 65536\n 0 700000 65536");
+    assert_eq!(of(["--uidmap", "0:700000:10", "--gidmap", "0:800000:20"]), " 0 700000 10\n 0 800000 20");
+    assert_eq!(
+        of(["--uidmap", "0:700000:1000", "--uidmap", "1000:5:1"]),
+        " 0 700000 1000\n 1000 5 1\n 0 700000 1000\n 1000 5 1"
+    );
+    assert_eq!(of(["--userns", "keep-id", "--network", "none"]), " 0 0 4294967295\n 0 0 4294967295");
+    t.sleeper(&name, ["--uidmap", MAP, "-u", "33:34", "--group-add", "7"]);
+    assert_eq!((status(&t, &name, "Uid"), status(&t, &name, "Gid")), ("700033".into(), "700034".into()));
+    assert_eq!(t.ok(["exec", &name, "id", "-u"]), "33");
+    assert_eq!(t.ok(["exec", "-u", "0", &name, "sh", "-c", "id -u; id -G"]), "0\n0 7");
+    let host = &t.inspect(&name)["HostConfig"];
+    assert_eq!((&host["UsernsMode"], &host["IDMappings"]["UidMap"][0]), (&"private".into(), &MAP.into()));
+    // All of its namespaces are its own, and those of exec the same.
+    let spaces = "for n in user pid mnt uts ipc net cgroup; do readlink /proc/self/ns/$n; done";
+    let inside = t.ok(["exec", &name, "sh", "-c", spaces]);
+    for (kind, inside) in ["user", "pid", "mnt", "uts", "ipc", "net", "cgroup"].iter().zip(inside.lines()) {
+        let of = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+        assert_eq!(inside, of(&t.pid(&name).to_string()).to_string_lossy(), "{kind}");
+        assert_ne!(of(&t.pid(&name).to_string()), of("self"), "{kind}");
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
+/// Root inside is nobody outside: neither with the files of a bind, nor by a capability, nor by what it makes.
+#[test]
+fn its_root_is_nobody_on_the_host() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let dir = t.dir("d");
+    for (file, mode) in [("secret", 0o600), ("plain", 0o644)] {
+        fs::write(dir.join(file), file).unwrap();
+        fs::set_permissions(dir.join(file), fs::Permissions::from_mode(mode)).unwrap();
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).unwrap();
+    let bind = format!("{}:/d", dir.display());
+    let tries = "cat /d/plain; echo; for try in 'cat /d/secret' 'echo x > /d/plain' 'touch /d/new' 'chown 0 /d/plain' 'chmod 777 /d/plain' \
+                 'rm /d/plain' 'mknod /n b 8 0' 'mount -o remount,rw /proc/sys' 'mount -t tmpfs t /d' 'hostname other' 'chroot /d /x' \
+                 'echo 1 > /proc/sys/kernel/panic' 'echo x > /proc/sysrq-trigger' 'dd if=/dev/kmsg count=1'; do sh -c \"$try\" 2>/dev/null && echo \"$try\"; done; true";
+    assert_eq!(t.sh_with(["--uidmap", MAP, "-v", &bind], tries), "plain");
+    // With all capabilities there are it has those of its own namespaces only: it may change its own mounts and name.
+    let all = ["--uidmap", MAP, "-v", &bind, "--cap-add", "ALL"];
+    let out = t.sh_with(all, tries);
+    let own = |line: &&str| !["mount ", "hostname "].iter().any(|what| line.starts_with(what));
+    let may: Vec<&str> = out.lines().filter(own).collect();
+    assert_eq!(may, ["plain"], "{out}");
+    assert_eq!(owner(&dir.join("plain")), (0, 0));
+    assert_eq!(fs::read_to_string(dir.join("plain")).unwrap(), "plain");
+    // What it may write belongs to who it is outside; with idmap to the directory's owner.
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
+    t.sh_with(["--uidmap", MAP, "-v", &bind], "touch /d/made; chown 5:6 /d/made");
+    assert_eq!(owner(&dir.join("made")), (700_005, 700_006));
+    chown(&dir, Some(1000), Some(1001)).unwrap();
+    let idmap = format!("{bind}:idmap");
+    t.sh_with(["--uidmap", MAP, "-v", &idmap], "touch /d/owners; stat -c %u /d/owners | grep -qx 0");
+    assert_eq!(owner(&dir.join("owners")), (1000, 1001));
+    // A setuid program of its own makes nobody root of the host.
+    t.sh_with(["--uidmap", MAP, "-v", &bind], "cp /bin/busybox /d/setuid; chmod 4755 /d/setuid");
+    assert_eq!(owner(&dir.join("setuid")), (700_000, 700_000));
+}
+
+/// On disk all is owned as without a user namespace, so everything that reads and copies finds the users there are inside.
+#[test]
+fn files_have_the_owners_there_are_inside() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let (name, volume, image) = (t.name("c"), t.name("v"), t.name("image"));
+    let mount = format!("{volume}:/etc");
+    let (source, out) = (t.dir("source"), t.dir("out"));
+    fs::write(source.join("in"), "in").unwrap();
+    chown(source.join("in"), Some(7), Some(8)).unwrap();
+    let list = "stat -c '%n %u:%g' /w/* /etc/passwd /etc/made /etc/hosts";
+    t.sleeper(&name, ["--uidmap", MAP, "-v", &mount]);
+    t.ok([
+        "exec",
+        &name,
+        "sh",
+        "-c",
+        "mkdir /w; touch /w/a /etc/made; chown 5:6 /w/a /etc/made; rm -r /home",
+    ]);
+    let into = format!("{name}:/w/in");
+    let from = source.join("in").to_string_lossy().into_owned();
+    for running in [true, false] {
+        if !running {
+            t.ok(["stop", "-t", "0", &name]);
+        }
+        t.ok(["cp", &from, &into]);
+        let archive = format!("cp {name}:/w - | tar tvn; rbox export {name} | tar tvn");
+        let binary = crate::harness::binary();
+        let line = archive.replace("rbox", &binary.to_string_lossy());
+        let line = format!("{} {line}", binary.display());
+        let listed = t.suite.with_roots(Cmd::new("sh", ["-c", &line])).run().ok();
+        let owners = |file: &str| -> Vec<String> {
+            let lines = listed.lines().filter(|line| line.ends_with(file));
+            lines.map(|line| line.split_whitespace().nth(1).unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            (owners(" w/a"), owners(" w/in")),
+            (vec!["5/6".into(); 2], vec!["7/8".into(); 2]),
+            "{listed}"
+        );
+        assert_eq!(t.ok(["diff", &name]), "A /w\nA /w/a\nA /w/in\nD /home");
+        t.ok(["commit", &name, &image]);
+        let committed =
+            t.ok(["run", "--rm", &image, "sh", "-c", "stat -c '%n %u:%g' /w/*; ls -d /home 2>&1; true"]);
+        assert!(
+            committed.starts_with("/w/a 5:6\n/w/in 7:8\n") && committed.contains("No such file"),
+            "{committed}"
+        );
+        let to = out.to_string_lossy().into_owned();
+        t.ok(["cp", &format!("{name}:/w/a"), &to]);
+        assert_eq!(owner(&out.join("a")), (0, 0));
+    }
+    let upper = t.ok(["inspect", "-f", "{{.GraphDriver.Data.UpperDir}}", &name]);
+    assert_eq!(owner(&Path::new(&upper).join("w/a")), (5, 6));
+    t.ok(["start", &name]);
+    let seen = t.ok(["exec", &name, "sh", "-c", list]);
+    assert_eq!(seen, "/w/a 5:6\n/w/in 7:8\n/etc/passwd 0:0\n/etc/made 5:6\n/etc/hosts 0:0");
+    // Whoever else has the volume sees the same, with other ids or none.
+    let other = format!("{volume}:/v");
+    for map in [OTHER, MAP] {
+        assert_eq!(t.sh_with(["--uidmap", map, "-v", &other], "stat -c %u:%g /v/made /v/passwd"), "5:6\n0:0");
+    }
+    assert_eq!(t.sh_with(["-v", &other], "stat -c %u:%g /v/made /v/passwd"), "5:6\n0:0");
+    t.ok(["rm", "-f", &name]);
+    t.ok(["rmi", "-f", &image]);
+    t.ok(["volume", "rm", &volume]);
+}
+
+/// What the host does for a container works as ever.
+#[test]
+fn the_rest_is_as_ever() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let name = t.name("c");
+    let device = "ls -ln /dev/fuse /dev/null; echo x > /dev/null; echo -n y > /dev/stdout; stat -c %u:%g /dev /dev/pts /dev/shm";
+    if Path::new("/dev/fuse").exists() {
+        let out = t.sh_with(["--uidmap", MAP, "--device", "/dev/fuse"], device);
+        assert!(out.contains("0        0") && out.ends_with("y0:0\n0:0\n0:0"), "{out}");
+    }
+    assert!(t.sh_with(["--uidmap", MAP, "-t"], "tty; id -u").starts_with("/dev/pts/0"));
+    assert_eq!(t.sh_with(["--uidmap", MAP, "--pids-limit", "1"], "echo alone"), "alone");
+    let tmpfs = ["--uidmap", MAP, "--read-only", "--tmpfs", "/t:uid=5"];
+    assert_eq!(t.sh_with(tmpfs, "stat -c %u /t; touch /x 2>/dev/null || echo sealed"), "5\nsealed");
+    assert_eq!(t.sh_with(["--uidmap", MAP, "--init"], "cat /proc/1/comm"), "docker-init");
+    assert_eq!(
+        t.sh_with(
+            ["--uidmap", MAP, "--sysctl", "net.ipv4.ip_forward=1"],
+            "cat /proc/sys/net/ipv4/ip_forward"
+        ),
+        "1"
+    );
+    assert_eq!(
+        t.sh_with(["--uidmap", MAP, "--hostname", "box"], "hostname; grep -c box /etc/hosts"),
+        "box\n1"
+    );
+    assert_eq!(
+        t.sh_with(["--uidmap", MAP, "-m", "64m", "--oom-score-adj", "7"], "cat /proc/self/oom_score_adj"),
+        "7"
+    );
+    // On a network, with a port, a health check, an exec, a mount that comes later, and again after a restart.
+    let volume = t.name("v");
+    let args = [
+        "run",
+        "-d",
+        "--name",
+        &name,
+        "--uidmap",
+        MAP,
+        "-p",
+        "127.0.0.1::80",
+        "--health-cmd",
+        "id",
+        "--health-interval",
+        "200ms",
+        BUSYBOX,
+        "sh",
+        "-c",
+        "mkdir -p /w; echo page > /w/index.html; echo started; exec httpd -f -p 80 -h /w",
+    ];
+    t.ok(args);
+    for again in [false, true] {
+        if again {
+            t.ok(["restart", "-t", "0", &name]);
+        }
+        let address = t.ok(["port", &name, "80"]);
+        wait_until("it answers", || {
+            Cmd::new("curl", ["-s", &format!("http://{address}/index.html")]).run().stdout.trim() == "page"
+        });
+        wait_until("it is healthy", || {
+            t.ok(["inspect", "-f", "{{.State.Health.Status}}", &name]) == "healthy"
+        });
+        assert!(t.ok(["stats", "--no-stream", &name]).contains(&name));
+        assert!(t.ok(["top", &name]).contains("700000"));
+    }
+    assert_eq!(t.ok(["logs", &name]), "started\nstarted");
+    // A terminal belongs to the user that it is for, whoever made it.
+    for (user, uid) in [("0", "0"), ("33", "33")] {
+        let out = t.ok(["exec", "-t", "-u", user, &name, "sh", "-c", "stat -c %u $(tty); id -u"]);
+        assert_eq!(out.lines().map(str::trim).collect::<Vec<_>>(), [uid, uid]);
+    }
+    t.ok(["mount", "add", &name, &format!("{volume}:/later")]);
+    t.ok(["exec", &name, "touch", "/later/file"]);
+    assert_eq!(t.ok(["exec", &name, "stat", "-c", "%u", "/later", "/later/file"]), "0\n0");
+    t.ok(["mount", "rm", &name, "/later"]);
+    t.ok(["rm", "-f", &name]);
+    t.ok(["volume", "rm", &volume]);
+    let told =
+        t.rbox(["run", "--rm", "--explain", "--network", "none", "--uidmap", MAP, BUSYBOX, "true"]).stderr;
+    for step in
+        ["make a user namespace", "stack the layers with ids mapped", "make ready for the user namespace"]
+    {
+        assert!(told.contains(step), "{step}: {told}");
+    }
+}
+
+#[test]
+fn ranges_of_auto() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let (one, two, three, named) = (t.name("one"), t.name("two"), t.name("three"), t.name("named"));
+    let text = "containers:900000:5000\nsomebody:990000:3000\nsomebody:980000:10\n";
+    let create = |name: &str, mode: &str| {
+        with_subordinate(&t, text, &["create", "--name", name, "--userns", mode, BUSYBOX, "sleep", "1000"])
+    };
+    let Some(out) = create(&one, "auto:size=2000") else { return };
+    out.ok();
+    let map = |name: &str| t.ok(["inspect", "-f", "{{index .HostConfig.IDMappings.UidMap 0}}", name]);
+    create(&two, "auto:size=2000").unwrap().ok();
+    assert_eq!((map(&one), map(&two)), ("0:900000:2000".into(), "0:902000:2000".into()));
+    create(&three, "auto:size=2000")
+        .unwrap()
+        .refused(125, &["--userns auto", "/etc/subuid", "no 2000 ids in a row"]);
+    // They stay theirs when they run, and after; and are free when they are gone.
+    t.ok(["start", &one, &two]);
+    assert_eq!((status(&t, &one, "Uid"), status(&t, &two, "Gid")), ("900000".into(), "902000".into()));
+    t.ok(["stop", "-t", "0", &one]);
+    create(&three, "auto:size=2000").unwrap().refused(125, &["no 2000 ids"]);
+    t.ok(["rm", &one]);
+    create(&three, "auto:size=2000").unwrap().ok();
+    assert_eq!(map(&three), "0:900000:2000");
+    // Several at once have no id in common.
+    t.ok(["rm", "-f", &two, &three]);
+    let several: Vec<String> = (0..4).map(|number| t.name(&format!("at-once-{number}"))).collect();
+    std::thread::scope(|scope| {
+        let all: Vec<_> =
+            several.iter().map(|name| scope.spawn(|| create(name, "auto:size=1024").unwrap().ok())).collect();
+        for one in all {
+            one.join().unwrap();
+        }
+    });
+    let mut starts: Vec<String> = several.iter().map(|name| map(name)).collect();
+    starts.sort();
+    starts.dedup();
+    assert_eq!(starts.len(), 4, "{starts:?}");
+    for name in &several {
+        t.ok(["rm", name]);
+    }
+    // Those of a name.
+    create(&named, "remap:somebody").unwrap().ok();
+    let maps = t.ok(["inspect", "-f", "{{json .HostConfig.IDMappings.GidMap}}", &named]);
+    assert_eq!(maps, r#"["0:990000:3000","3000:980000:10"]"#);
+    t.ok(["start", &named]);
+    assert_eq!(status(&t, &named, "Uid"), "990000");
+    t.ok(["rm", "-f", &named]);
+    let by_flag = ["create", "--name", &named, "--subuidname", "somebody", BUSYBOX, "true"];
+    with_subordinate(&t, text, &by_flag).unwrap().ok();
+    assert_eq!(map(&named), "0:990000:3000");
+    let line = t.ok(["inspect", "--create-command", &named]);
+    assert!(line.contains("--subuidname somebody"), "{line}");
+    t.ok(["rm", "-f", &named]);
+    create(&named, "remap:nobody-has-this")
+        .unwrap()
+        .refused(125, &["/etc/subuid", "nobody-has-this", "add a line such as"]);
+}
+
+#[test]
+fn what_excludes_it_is_refused() {
+    let Some(t) = Test::start() else { return };
+    for (flags, why) in [
+        (&["--privileged"][..], "privileged mode is incompatible with user namespaces"),
+        (&["--pid", "host"], "cannot share the host PID namespace when user namespaces are enabled"),
+        (
+            &["--network", "host"],
+            "cannot share the host's network namespace when user namespaces are enabled",
+        ),
+        (&["--ipc", "host"], "host's IPC namespace"),
+        (&["--cgroupns", "host"], "host's cgroup namespace"),
+        (&["--userns", "auto"], "cannot be used together with --uidmap"),
+        (&["--subuidname", "x"], "cannot be used together with --uidmap"),
+        (&["--uidmap", "5:1:1:1"], "two or three numbers"),
+        (&["--gidmap", "1:5:1"], "the container's root (0) is not in it"),
+    ] {
+        let words = [&["run", "--rm", "--uidmap", MAP], flags, &[BUSYBOX, "true"]].concat();
+        t.suite.rbox(words).run().refused(125, &[why]);
+    }
+    for (mode, why) in
+        [("nomap", "without root"), ("keep-id:uid=5", "it takes host"), ("auto:size=5", "it takes host")]
+    {
+        t.rbox(["run", "--rm", "--userns", mode, BUSYBOX, "true"]).refused(125, &[mode, why]);
+    }
+    let name = t.name("c");
+    t.sleeper(&name, ["--ipc", "shareable"]);
+    for kind in ["--pid", "--ipc", "--network"] {
+        let of = format!("container:{name}");
+        t.rbox(["run", "--rm", "--uidmap", MAP, kind, &of, BUSYBOX, "true"])
+            .refused(125, &["cannot join namespaces of another container"]);
+    }
+    t.ok(["rm", "-f", &name]);
+}
