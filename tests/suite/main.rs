@@ -43,6 +43,7 @@ mod health;
 mod hostile;
 mod house;
 mod idmap;
+mod image_trees;
 mod images;
 mod inspect;
 mod keys;

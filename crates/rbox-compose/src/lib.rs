@@ -23,4 +23,4 @@ pub use error::{ComposeError, Place, RunError};
 pub use load::{Options, check_name};
 pub use loaded::{Loaded, Named, load};
 pub use observed::{Instance, Observed};
-pub use request::{container_name, image_name};
+pub use request::{container_name, image_name, mounted_images};

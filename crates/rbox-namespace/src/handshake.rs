@@ -32,6 +32,8 @@ pub enum Told {
     Hooks,
     /// All is set up but the last steps; it waits for [`Parent::go`].
     Ready,
+    /// A tree that the child has copied in a mount namespace of its own.
+    Tree(OwnedFd),
     /// The child has made this process, which becomes the program in its place.
     Process(OwnedFd),
     /// A step failed; the child has ended or is about to.
@@ -66,11 +68,12 @@ impl Failure {
 }
 
 /// The kinds of message in the only order they may come, each at most once.
-pub const ORDER: [char; 5] = [NETLINK, TERMINAL, HOOKS, READY, PROCESS];
+pub const ORDER: [char; 6] = [NETLINK, TERMINAL, HOOKS, READY, TREE, PROCESS];
 const NETLINK: char = 'N';
 const TERMINAL: char = 'T';
 const HOOKS: char = 'H';
 const READY: char = 'R';
+const TREE: char = 'M';
 const PROCESS: char = 'P';
 const FAILED: char = 'F';
 const GO: u8 = b'G';
@@ -152,6 +155,7 @@ impl Parent {
             (TERMINAL, Some(fd)) => Ok(Told::Terminal(fd)),
             (HOOKS, None) => Ok(Told::Hooks),
             (READY, None) => Ok(Told::Ready),
+            (TREE, Some(fd)) => Ok(Told::Tree(fd)),
             (PROCESS, Some(fd)) => Ok(Told::Process(fd)),
             _ => Err(HandshakeError::Order(kind)),
         }
@@ -179,6 +183,10 @@ impl ChildEnd {
     /// All but the last steps are done.
     pub fn ready(&self) -> Result<(), HandshakeError> {
         self.say(READY, &[], None)
+    }
+    /// Hands the parent a tree that is attached nowhere.
+    pub fn tree(&self, tree: BorrowedFd<'_>) -> Result<(), HandshakeError> {
+        self.say(TREE, &[], Some(tree))
     }
     /// Hands the parent a descriptor of the process that becomes the program.
     pub fn process(&self, pidfd: BorrowedFd<'_>) -> Result<(), HandshakeError> {

@@ -46,7 +46,7 @@ pub fn create(mut launch: Launch<'_>) -> Result<Created, RuntimeError> {
         "Files of the host are opened here, outside, so that the container's tree cannot lead them elsewhere.",
         || {
             let mounts = launch.spec.mounts().as_deref().unwrap_or_default();
-            plan::prepare(mounts, launch.cgroups_v1, launch.shm, launch.user.map(UserNamespace::maps))
+            plan::prepare(mounts, launch.cgroups_v1, launch.given, launch.user.map(UserNamespace::maps))
         },
     )?;
     let namespaces = plan::namespaces(launch.spec);
@@ -124,7 +124,9 @@ impl Created {
                 }
                 Told::Ready => break,
                 Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
-                Told::Closed | Told::Netlink(_) | Told::Process(_) => return Err(RuntimeError::Killed),
+                Told::Closed | Told::Netlink(_) | Told::Process(_) | Told::Tree(_) => {
+                    return Err(RuntimeError::Killed);
+                }
             }
         }
         ready()?;
@@ -147,7 +149,7 @@ impl Created {
                 Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
                 // The channel closes by exec only after it was let go; before that the process was killed.
                 Told::Closed if let_go => break,
-                Told::Closed | Told::Netlink(_) | Told::Process(_) | Told::Hooks => {
+                Told::Closed | Told::Netlink(_) | Told::Process(_) | Told::Tree(_) | Told::Hooks => {
                     return Err(RuntimeError::Killed);
                 }
             }

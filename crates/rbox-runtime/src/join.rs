@@ -119,7 +119,9 @@ fn hear_out(
             Told::Process(pidfd) => *program = Some(pidfd),
             Told::Closed if program.is_some() => return Ok(terminal),
             Told::Failed(failure) => return Err(RuntimeError::Init(failure)),
-            Told::Closed | Told::Netlink(_) | Told::Hooks => return Err(RuntimeError::Killed),
+            Told::Closed | Told::Netlink(_) | Told::Hooks | Told::Tree(_) => {
+                return Err(RuntimeError::Killed);
+            }
         }
     }
 }

@@ -33,8 +33,8 @@ pub struct Launch<'a> {
     pub user: Option<&'a UserNamespace>,
     /// The namespaces that the config has paths of.
     pub joined: &'a [JoinedNamespace],
-    /// What is mounted at /dev/shm where the config binds something there: that of a joined IPC namespace.
-    pub shm: Option<BorrowedFd<'a>>,
+    /// Detached mounts that the caller has made, and where they go: in the place of what the config binds there.
+    pub given: &'a [(PathBuf, BorrowedFd<'a>)],
     /// For a container that another process starts, later.
     pub later: Option<Later<'a>>,
     /// The seccomp filter, compiled.

@@ -27,6 +27,7 @@ mod live;
 mod mounts;
 pub mod oci;
 mod own_user;
+mod part;
 mod plan;
 mod streams;
 
@@ -39,5 +40,6 @@ pub use launch::{Later, Launch, Stdio};
 pub use live::{add_mount, remove_mount};
 pub use mounts::PROC_FILES;
 pub use own_user::UserNamespace;
+pub use part::part_of;
 pub use plan::{Bind, IDMAP, PreparedMount, SUBPATH, Source, map_ids};
 pub use rbox_namespace::handshake::Failure;

@@ -16,7 +16,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::credentials::{StepError, fail};
 use crate::error::RuntimeError;
 use crate::joined::become_root;
-use crate::mounts::PROC_FILES;
+use crate::mounts::{PROC_FILES, kind_of};
 use crate::own_user::is_elsewhere;
 use crate::plan::{Source, prepare, texts};
 
@@ -25,14 +25,24 @@ const SYSFS_MAGIC: i64 = 0x6265_6572;
 
 /// Mounts what `mount` says in the container whose process is behind `pidfd`. Its programs may change paths meanwhile: nothing is
 /// made or mounted outside of its root.
-/// `maps`: the ids of its user namespace.
-pub fn add_mount(pidfd: BorrowedFd<'_>, mount: &Mount, maps: Option<&IdMaps>) -> Result<(), RuntimeError> {
-    let prepared = prepare(std::slice::from_ref(mount), None, None, maps)?;
+/// `given`: a detached mount that stands in for what the mount binds. `maps`: the ids of its user namespace.
+pub fn add_mount(
+    pidfd: BorrowedFd<'_>,
+    mount: &Mount,
+    given: Option<BorrowedFd<'_>>,
+    maps: Option<&IdMaps>,
+) -> Result<(), RuntimeError> {
+    let given: Vec<_> = given.map(|tree| (mount.destination().clone(), tree)).into_iter().collect();
+    let prepared = prepare(std::slice::from_ref(mount), None, &given, maps)?;
     inside(pidfd, "mount in the container", |root, _| {
         for one in &prepared {
             match &one.source {
                 Source::Tree { tree, bind } => {
                     attach(tree, place(root, &one.target, bind.is_dir)?)?;
+                }
+                Source::Given(tree) => {
+                    let is_dir = kind_of(tree)?.is_dir();
+                    attach(tree, place(root, &one.target, is_dir)?)?;
                 }
                 Source::Fresh { kind, params, attr } => {
                     attach(new_mount(kind, &texts(params), *attr)?, place(root, &one.target, true)?)?;

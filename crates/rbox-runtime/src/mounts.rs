@@ -139,7 +139,10 @@ impl<'a> Mounts<'a> {
                 self.attach_own(target, "tmpfs", mount)
             }
             Source::Spare(_) => Ok(()),
-            Source::Given(mount) => Ok(attach(mount, self.place_of_users(target, true)?)?),
+            Source::Given(mount) => {
+                let is_dir = kind_of(&mount)?.is_dir();
+                Ok(attach(mount, self.place_of_users(target, is_dir)?)?)
+            }
             Source::Copy(copy) => {
                 let place = self.place_of_users(target, false)?;
                 Ok(attach(self.copy(&copy)?, place)?)
@@ -319,7 +322,7 @@ impl<'a> Mounts<'a> {
     }
 }
 
-fn kind_of(fd: &OwnedFd) -> Result<FileType, SysError> {
+pub(crate) fn kind_of(fd: &OwnedFd) -> Result<FileType, SysError> {
     let stat = rustix::fs::fstat(fd).map_err(|e| SysError::new("fstat", trace::fd(fd), e))?;
     Ok(FileType::from_raw_mode(stat.st_mode))
 }
@@ -352,7 +355,10 @@ fn story(target: &Path, source: &Source) -> (&'static str, &'static str) {
         }
         Source::Dev(_) => ("mount /dev", "Made before, as nobody makes devices in a user namespace."),
         Source::Spare(_) => ("keep a null device", "For masks."),
-        Source::Given(_) => ("bind mount", "What belongs to the namespace that is shared."),
+        Source::Given(_) if target == Path::new("/dev/shm") => {
+            ("bind mount", "What belongs to the namespace that is shared.")
+        }
+        Source::Given(_) => ("mount an image", "Its layers, stacked outside, read-only."),
         Source::CgroupsV1(_) => ("mount control groups", "Our own groups of each v1 controller; read-only."),
     }
 }

@@ -66,22 +66,22 @@ pub const IDMAP: &str = "idmap=";
 
 const KINDS: [&str; 7] = ["proc", "tmpfs", "devpts", "mqueue", "sysfs", "cgroup2", "cgroup"];
 
-/// Opens the sources of all mounts. `cgroups_v1` stand in for a `cgroup` mount on hosts without a v2 tree, `shm` for what is bound to
-/// /dev/shm. `maps`: the ids of the container's own user namespace.
+/// Opens the sources of all mounts. `cgroups_v1` stand in for a `cgroup` mount on hosts without a v2 tree, `given` for what
+/// is bound where they go. `maps`: the ids of the container's own user namespace.
 pub(crate) fn prepare(
     mounts: &[Mount],
     cgroups_v1: Option<&[(String, PathBuf)]>,
-    shm: Option<BorrowedFd<'_>>,
+    given: &[(PathBuf, BorrowedFd<'_>)],
     maps: Option<&IdMaps>,
 ) -> Result<Vec<PreparedMount>, RuntimeError> {
     mounts
         .iter()
         .map(|mount| {
-            let given = shm.filter(|_| mount.destination() == Path::new("/dev/shm"));
+            let given = given.iter().find(|(target, _)| target == mount.destination());
             let source = match (mount.typ().as_deref(), given) {
-                (Some("bind"), Some(shm)) => Source::Given(
-                    shm.try_clone_to_owned()
-                        .map_err(|e| SysError::new("dup", rbox_sys::trace::fd(shm), e))?,
+                (Some("bind"), Some((_, tree))) => Source::Given(
+                    tree.try_clone_to_owned()
+                        .map_err(|e| SysError::new("dup", rbox_sys::trace::fd(tree), e))?,
                 ),
                 (kind, _) => match kind {
                     Some("bind") => bind(mount, maps)?,

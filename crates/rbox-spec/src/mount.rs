@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -49,6 +50,20 @@ pub enum MountKind {
         #[serde(default)]
         options: BTreeMap<String, String>,
     },
+    /// What an image has, read-only.
+    Image {
+        /// What it was called.
+        name: String,
+        /// Its id when the container was made; empty until then.
+        #[serde(default)]
+        id: String,
+        /// Its layers then, base first.
+        #[serde(default)]
+        layers: Vec<PathBuf>,
+        /// The directory or file in it that is mounted; empty for all of it.
+        #[serde(default)]
+        subpath: String,
+    },
     /// Memory.
     Tmpfs {
         /// Bytes; none for the kernel's default, half of the memory.
@@ -88,6 +103,7 @@ impl MountKind {
         match self {
             Self::Bind { source, .. } => Some(source),
             Self::Volume { name, .. } => name.as_ref().map(VolumeName::as_str),
+            Self::Image { name, .. } => Some(name),
             Self::Tmpfs { .. } => None,
         }
     }
@@ -125,6 +141,11 @@ impl MountKind {
                 }
                 if !options.is_empty() {
                     add("DriverConfig", json!({ "Options": options }));
+                }
+            }
+            Self::Image { subpath, .. } => {
+                if !subpath.is_empty() {
+                    add("Subpath", subpath.clone().into());
                 }
             }
             Self::Tmpfs { size, mode, .. } => {
@@ -343,6 +364,7 @@ impl MountSpec {
             MountKind::Volume { anonymous, .. } => {
                 ("volume", if *anonymous { "" } else { self.kind.source().unwrap_or_default() })
             }
+            MountKind::Image { name, .. } => ("image", name.as_str()),
             MountKind::Tmpfs { .. } => ("tmpfs", ""),
         };
         out.insert("Type".into(), kind.into());
@@ -358,6 +380,7 @@ impl MountSpec {
             let key = match &self.kind {
                 MountKind::Bind { .. } => "BindOptions",
                 MountKind::Volume { .. } => "VolumeOptions",
+                MountKind::Image { .. } => "ImageOptions",
                 MountKind::Tmpfs { .. } => "TmpfsOptions",
             };
             out.insert(key.into(), options.into());

@@ -1,11 +1,12 @@
 //! The images of a project's services: from the store, pulled, or built.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rbox_compose::RunError;
 use rbox_compose::model::{Project, Service};
 use rbox_engine::engine::{ImageRequest, ObtainedImage, PullPolicy};
+use rbox_engine::spec::Platform;
 
 use crate::args::platform::parse_platform;
 use crate::command::error::message;
@@ -48,6 +49,18 @@ impl Images<'_> {
                 images.insert(service.name.clone(), self.image(service)?);
             }
         }
+        let services = self.project.services.values().filter(|service| !is_scaled_to_none(service));
+        let mounted: BTreeSet<String> =
+            services.flat_map(|service| rbox_compose::mounted_images(self.project, service)).collect();
+        for name in mounted {
+            // What is built for a service is there by now.
+            let pull = match self.pull.as_deref() {
+                Some("never") => PullPolicy::Never,
+                Some("always") if self.is_named(&name) => PullPolicy::Always,
+                _ => PullPolicy::Missing,
+            };
+            self.obtain(name, pull, None)?;
+        }
         Ok(images)
     }
 
@@ -69,6 +82,21 @@ impl Images<'_> {
             _ if service.build.is_some() => PullPolicy::Never,
             _ => PullPolicy::Missing,
         };
+        self.obtain(name, pull, platform)
+    }
+
+    /// Whether an image is named by the files, not built for one of their services.
+    fn is_named(&self, name: &str) -> bool {
+        let mut built = self.project.services.values().filter(|service| service.build.is_some());
+        built.all(|service| rbox_compose::image_name(self.project, service) != name)
+    }
+
+    fn obtain(
+        &self,
+        name: String,
+        pull: PullPolicy,
+        platform: Option<Platform>,
+    ) -> Result<ObtainedImage, RunError> {
         self.progress.leave();
         let progress = Arc::new(PullProgress::on(Out::Stderr, self.quiet_pull));
         let engine = self.global.engine.watched_by(progress);

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use rbox_spec::container::NetworkMode;
+use rbox_spec::mount::MountKind;
 use serde_json::Value;
 
 use super::outside::Outside;
@@ -71,6 +72,15 @@ pub enum Cause {
         /// The id it is.
         to: String,
     },
+    /// An image that it mounts is another one.
+    Mounted {
+        /// The image's name.
+        name: String,
+        /// The id it was.
+        from: String,
+        /// The id it is.
+        to: String,
+    },
     /// A network of it was made again.
     Network(String),
     /// A secret or a config of it, by its place in the container, has another content.
@@ -89,6 +99,9 @@ impl fmt::Display for Cause {
             Self::Changed(change) => change.fmt(f),
             Self::Unknown => f.write_str("its configuration has changed"),
             Self::Image { from, to } => write!(f, "image: {} is now {}", short(from), short(to)),
+            Self::Mounted { name, from, to } => {
+                write!(f, "mounted image {name}: {} is now {}", short(from), short(to))
+            }
             Self::Network(name) => write!(f, "network {name} was made again"),
             Self::Content(target) => write!(f, "{target} has another content"),
             Self::Unfinished => f.write_str("it was left half made"),
@@ -119,6 +132,13 @@ pub(super) fn of(
     let record = &instance.container.record;
     if let Some(image) = outside.images.get(&service.name).filter(|id| **id != record.image_id) {
         causes.push(Cause::Image { from: record.image_id.clone(), to: image.clone() });
+    }
+    for mount in &record.host.mounts {
+        if let MountKind::Image { name, id, .. } = &mount.kind
+            && let Some(now) = outside.mounted.get(name).filter(|now| *now != id)
+        {
+            causes.push(Cause::Mounted { name: name.clone(), from: id.clone(), to: now.clone() });
+        }
     }
     if record.host.network == NetworkMode::Bridge && service.network_mode.is_empty() {
         let is_on = |id: &str| record.host.attachments.iter().any(|wanted| wanted.network_id == id);

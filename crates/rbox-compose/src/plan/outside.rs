@@ -9,6 +9,8 @@ use rbox_spec::id::ContainerId;
 pub struct Outside {
     /// The ids of the images, by service.
     pub images: BTreeMap<String, String>,
+    /// The ids of the images that services mount, by their names.
+    pub mounted: BTreeMap<String, String>,
     /// The ids of networks, by the names that the files give them.
     pub networks: BTreeMap<String, String>,
     /// Secrets and configs whose contents are others by now: by the container's id, their places in it.

@@ -231,6 +231,20 @@ pub fn image_name(project: &Project, service: &Service) -> String {
     }
 }
 
+/// The images that a service mounts.
+pub fn mounted_images(project: &Project, service: &Service) -> impl Iterator<Item = String> {
+    let images = service.volumes.iter().filter(|mount| mount.kind == "image");
+    images.map(|mount| mounted_image(project, &mount.source))
+}
+
+/// The image of a mount: what is built for a service of that name, or else an image of that name.
+fn mounted_image(project: &Project, source: &str) -> String {
+    match project.services.get(source).filter(|service| service.build.is_some()) {
+        Some(service) => image_name(project, service),
+        None => source.to_owned(),
+    }
+}
+
 fn of_deploy(wanted: &Wanted) -> String {
     match (wanted.condition.as_str(), wanted.max_attempts) {
         ("none" | "no", _) => "no".to_owned(),

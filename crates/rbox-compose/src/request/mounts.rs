@@ -68,6 +68,12 @@ impl Making<'_> {
         let kind = match mount.kind.as_str() {
             "bind" => self.bind(mount)?,
             "volume" => self.volume(mount)?,
+            "image" => MountKind::Image {
+                name: super::mounted_image(self.project, &mount.source),
+                id: String::new(),
+                layers: Vec::new(),
+                subpath: mount.image.clone().unwrap_or_default().subpath,
+            },
             "tmpfs" => {
                 let options = mount.tmpfs.clone().unwrap_or_default();
                 MountKind::Tmpfs {
@@ -81,7 +87,9 @@ impl Making<'_> {
             }
         };
         let given_by = if mount.kind == "bind" { GivenBy::Volume } else { GivenBy::Mount };
-        MountSpec::new(kind, &mount.target, mount.read_only, given_by)
+        // Nobody writes to an image.
+        let read_only = mount.read_only || mount.kind == "image";
+        MountSpec::new(kind, &mount.target, read_only, given_by)
             .map_err(|error| self.refused("volumes", error))
     }
 

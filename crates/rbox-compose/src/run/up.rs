@@ -1,6 +1,6 @@
 //! `up`: from a project to containers that run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rbox_engine::engine::{Container, Engine, ObtainedImage, StopRequest};
@@ -16,7 +16,7 @@ use crate::error::RunError;
 use crate::model::{Project, Service};
 use crate::observed::Observed;
 use crate::plan::{Outside, Plan, Wanted};
-use crate::request::Files;
+use crate::request::{Files, mounted_images};
 
 /// How a project is brought up.
 #[derive(Clone, Debug)]
@@ -134,7 +134,8 @@ fn converge(
     orphans(engine, project, &observed, request, narrator)?;
     let image_ids = images.iter().map(|(service, image)| (service.clone(), image.image.id.to_string()));
     let contents = changed_contents(engine, project, &observed);
-    let outside = Outside { images: image_ids.collect(), networks, contents };
+    let mounted = mounted(engine, project)?;
+    let outside = Outside { images: image_ids.collect(), mounted, networks, contents };
     let plan = Plan::of(project, &observed, &outside, &request.wanted);
     let converging = Converging {
         engine,
@@ -172,7 +173,25 @@ pub fn plan(
         .collect();
     let observed = Observed::of(engine, &project.name)?;
     let contents = changed_contents(engine, project, &observed);
-    Ok(Plan::of(project, &observed, &Outside { images, networks, contents }, wanted))
+    let mounted = mounted(engine, project)?;
+    Ok(Plan::of(project, &observed, &Outside { images, mounted, networks, contents }, wanted))
+}
+
+/// The ids of the images that services mount and that are here, by their names.
+fn mounted(engine: &Engine, project: &Project) -> Result<BTreeMap<String, String>, RunError> {
+    let names: BTreeSet<String> =
+        project.services.values().flat_map(|service| mounted_images(project, service)).collect();
+    let mut ids = BTreeMap::new();
+    if names.is_empty() {
+        return Ok(ids);
+    }
+    let store = engine.images()?;
+    for name in names {
+        if let Some(image) = store.find(&name)? {
+            ids.insert(name, image.id.to_string());
+        }
+    }
+    Ok(ids)
 }
 
 /// The places of secrets and configs whose contents are others by now, by container. What cannot be read is told when a container is

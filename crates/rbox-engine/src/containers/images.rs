@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use rbox_image::{ImageStore, ImageUser, ListUsers, StoreError, Users};
+use rbox_spec::mount::MountKind;
 
 use crate::containers::{find, image_mounts};
 use crate::record::container::Container;
@@ -25,6 +26,21 @@ impl ListUsers for Containers {
                 Ok(Some(container)) => {
                     let running = container.is_active();
                     let record = container.record;
+                    let mounted = record.host.mounts.iter().filter_map(|mount| {
+                        let MountKind::Image { name, id, layers, .. } = &mount.kind else { return None };
+                        Some((id.parse(), name, layers))
+                    });
+                    for (image, name, layers) in mounted {
+                        let Ok(image) = image else { continue };
+                        users.known.push(ImageUser {
+                            image,
+                            name: name.clone(),
+                            container: id.as_str().to_owned(),
+                            running,
+                            mounted_at: None,
+                            layers: layers.clone(),
+                        });
+                    }
                     // The build that it is of holds the store's lock. One of a directory uses no image.
                     if record.build_step.is_some() || record.image_id.is_empty() {
                         continue;

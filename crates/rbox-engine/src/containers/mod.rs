@@ -3,6 +3,7 @@
 pub(crate) mod down;
 pub(crate) mod find;
 pub(crate) mod image_mounts;
+pub(crate) mod image_trees;
 pub(crate) mod images;
 pub(crate) mod name;
 pub(crate) mod pause_lease;

@@ -98,7 +98,7 @@ impl Shared {
     }
 }
 
-const SHM: &str = "/dev/shm";
+pub(crate) const SHM: &str = "/dev/shm";
 
 fn refused(what: &str, why: &str) -> EngineError {
     EngineError::Conflict(format!("failed to join {what} namespace: {why}"))

@@ -1,16 +1,17 @@
 //! Mounts that come to a container that exists, or go: at once when it runs, and from then on.
 
-use std::os::fd::AsFd as _;
+use std::os::fd::AsFd;
 use std::path::Path;
 
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::user::ResolvedUser;
 use rbox_sys::durable::Lasting;
 
-use crate::containers::{running, volumes};
+use crate::containers::{image_trees, running, volumes};
 use crate::create::check::{check_files, check_mounts};
 use crate::error::EngineError;
 use crate::journal::{self, Happening, VolumeAction};
+use crate::monitor::launch::make_stage;
 use crate::oci::config::user_mount;
 use crate::oci::user;
 use crate::record::container::{Container, keep, lasting};
@@ -34,6 +35,7 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
     running::refuse_restarting(&now)?;
     let mut record = now.record.clone();
     record.host.mounts.push(spec);
+    let _mounted = image_trees::resolve(paths, &mut record.host)?;
     check_mounts(&record.host.mounts)?;
     check_files(&record.host)?;
     volumes::name_anonymous(&mut record)?;
@@ -48,7 +50,9 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
         let maps = now.record.host.id_maps.as_ref();
         let mount = user_mount(&spec, &volumes, &user, maps)
             .map_err(|error| EngineError::Invalid(error.to_string()))?;
-        Ok(rbox_runtime::add_mount(running::pidfd(&now)?.as_fd(), &mount, maps)?)
+        let tree = image_trees::tree(&spec, &make_stage(&paths.live_of(id))?)?;
+        let process = running::pidfd(&now)?;
+        Ok(rbox_runtime::add_mount(process.as_fd(), &mount, tree.as_ref().map(AsFd::as_fd), maps)?)
     });
     if done.is_err() {
         write(&now.record)?;
@@ -90,7 +94,9 @@ fn ready(
             }
             Ok(runs.then(|| source.into()))
         }
-        MountKind::Volume { .. } | MountKind::Tmpfs { .. } => Ok(runs.then(std::path::PathBuf::new)),
+        MountKind::Volume { .. } | MountKind::Image { .. } | MountKind::Tmpfs { .. } => {
+            Ok(runs.then(std::path::PathBuf::new))
+        }
     }
 }
 

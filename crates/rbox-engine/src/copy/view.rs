@@ -17,6 +17,7 @@ use rbox_sys::{SysError, trace};
 use rustix::fs::{CWD, FileType, Mode, OFlags, StatVfsMountFlags};
 use rustix::mount::MountPropagationFlags;
 
+use crate::containers::image_trees;
 use crate::containers::running::pidfd;
 use crate::copy::tree::{Access, Unstarted, access};
 use crate::error::EngineError;
@@ -64,8 +65,8 @@ impl<'a> View<'a> {
                 let held = Unstarted::new(paths, &record.id, lock);
                 let tree = held.mount(&record)?;
                 let volumes = ready_volumes(paths, &record, tree.as_fd())?;
-                let pieces = pieces(paths, &record, tree.as_fd(), &volumes)?;
                 let stage = make_stage(&paths.live_of(&record.id))?;
+                let pieces = pieces(paths, &record, tree.as_fd(), &volumes, &stage)?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
                 // On disk all is owned as without a user namespace.
                 Ok(Self { root, record: *record, maps: None, namespace, held: Some(held) })
@@ -157,6 +158,7 @@ fn pieces(
     record: &ContainerRecord,
     tree: BorrowedFd<'_>,
     volumes: &[(String, PathBuf)],
+    stage: &Path,
 ) -> Result<Vec<Piece>, EngineError> {
     let mut pieces = Vec::new();
     let maps = |mount: &MountSpec| matches!(mount.kind, MountKind::Bind { idmap: Some(_), .. });
@@ -173,7 +175,7 @@ fn pieces(
         }
     }
     for mount in &record.host.mounts {
-        if let Some(copy) = piece(mount, volumes, &user)? {
+        if let Some(copy) = piece(mount, volumes, &user, stage)? {
             pieces.push(Piece { mount: copy, target: (&mount.target).into(), is_live: false });
         }
     }
@@ -185,6 +187,7 @@ fn piece(
     spec: &MountSpec,
     volumes: &[(String, PathBuf)],
     user: &ResolvedUser,
+    stage: &Path,
 ) -> Result<Option<OwnedFd>, EngineError> {
     let missing = |source: &Path, error: SysError| match error.errno {
         Errno::ENOENT => {
@@ -214,6 +217,7 @@ fn piece(
                 .map_err(|error| missing(&source.join(below), error))?;
             Ok(Some(detached(clone_tree(&place, Path::new(""), true)?, spec.read_only, true)?))
         }
+        MountKind::Image { .. } => image_trees::tree(spec, stage),
         MountKind::Tmpfs { .. } => Ok(None),
     }
 }

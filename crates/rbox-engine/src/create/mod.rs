@@ -25,7 +25,7 @@ use rbox_sys::removal::remove_tree;
 
 use crate::containers::trash::{self, Told};
 use crate::containers::unfinished::unfinished_record;
-use crate::containers::{name, random_name, volumes};
+use crate::containers::{image_trees, name, random_name, volumes};
 use crate::create::check::check;
 use crate::create::request::CreateRequest;
 use crate::error::EngineError;
@@ -62,6 +62,7 @@ pub(crate) fn create(
     crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
     let _turn = userns::resolve(paths, &mut record.host)?;
+    let _mounted = image_trees::resolve(paths, &mut record.host)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = match base {
         Base::Image(store, image) => Some(store.pin(image).map_err(image_error)?),

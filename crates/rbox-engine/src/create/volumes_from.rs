@@ -32,7 +32,7 @@ fn share(mut mount: MountSpec, read_only: bool) -> Option<MountSpec> {
         MountKind::Tmpfs { .. } => return None,
         // What the other's image had there is in it already.
         MountKind::Volume { no_copy, .. } => *no_copy = true,
-        MountKind::Bind { .. } => {}
+        MountKind::Bind { .. } | MountKind::Image { .. } => {}
     }
     mount.read_only |= read_only;
     mount.given_by = GivenBy::VolumesFrom;

@@ -149,6 +149,15 @@ fn mounts(paths: &Paths, record: &ContainerRecord) -> Value {
                 "RW": writable,
                 "Propagation": "",
             }),
+            MountKind::Image { name, id, .. } => json!({
+                "Type": "image",
+                "Name": name,
+                "Source": id,
+                "Destination": mount.target,
+                "Mode": mode,
+                "RW": false,
+                "Propagation": "",
+            }),
             MountKind::Tmpfs { .. } => json!({
                 "Type": "tmpfs",
                 "Source": "",

@@ -304,6 +304,13 @@ fn fields_of(mount: &MountSpec) -> String {
                 add("volume-opt", &format!("{key}={value}"));
             }
         }
+        MountKind::Image { name, subpath, .. } => {
+            add("type", "image");
+            add("source", name);
+            if !subpath.is_empty() {
+                add("image-subpath", subpath);
+            }
+        }
         MountKind::Tmpfs { size, mode, .. } => {
             add("type", "tmpfs");
             if let Some(size) = size {
@@ -315,7 +322,7 @@ fn fields_of(mount: &MountSpec) -> String {
         }
     }
     add("target", &mount.target);
-    if mount.read_only {
+    if mount.read_only && !matches!(mount.kind, MountKind::Image { .. }) {
         fields.push("readonly".to_owned());
     }
     let quoted = fields.into_iter().map(|field| {

@@ -19,7 +19,8 @@ use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
-use crate::containers::{sharing, volumes};
+use crate::containers::sharing::{self, SHM};
+use crate::containers::{image_trees, volumes};
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
@@ -142,6 +143,12 @@ fn carry_out(
         joined: sharing.namespaces.clone(),
     };
     let config = config::build(record, &facts)?;
+    let images = image_trees::all(record, &stage)?;
+    let given: Vec<(PathBuf, BorrowedFd<'_>)> = images
+        .iter()
+        .map(|(target, tree)| (target.clone(), tree.as_fd()))
+        .chain(sharing.shm.iter().map(|shm| (SHM.into(), shm.as_fd())))
+        .collect();
     let joined = open_namespaces(&config)?;
     sharing.check()?;
 
@@ -157,7 +164,7 @@ fn carry_out(
         netns: shared.as_ref().map(|shared| shared.netns.as_fd()),
         user: own_user.as_ref(),
         joined: &joined,
-        shm: sharing.shm.as_ref().map(AsFd::as_fd),
+        given: &given,
         later: None,
         seccomp: filter.as_ref(),
         stdio,

@@ -368,6 +368,8 @@ pub(crate) fn user_mount(
             map_ids(&mut bind, maps)?;
             Ok(bind)
         }
+        // What is given in its place.
+        MountKind::Image { name, .. } => mount(&spec.target, "bind", Path::new(name), &["rbind", "rro"]),
         MountKind::Tmpfs { size, mode, options } => {
             let access = if spec.read_only { "ro" } else { "rw" };
             let mut all = vec!["nosuid".to_owned(), "nodev".to_owned(), access.to_owned()];

@@ -154,7 +154,7 @@ fn make(
         netns: None,
         user: None,
         joined,
-        shm: None,
+        given: &[],
         later: Some(Later {
             lock: container.fd(),
             listener: Listener::bind(container.fd(), SOCKET)?,

@@ -16,6 +16,7 @@ struct Fields {
     read_only: bool,
     no_copy: bool,
     subpath: String,
+    image_subpath: String,
     driver: String,
     labels: BTreeMap<String, String>,
     options: BTreeMap<String, String>,
@@ -31,7 +32,7 @@ struct Fields {
 }
 
 impl MountSpec {
-    /// `--mount type=bind|volume|tmpfs,source=…,target=…,readonly,…`.
+    /// `--mount type=bind|volume|tmpfs|image,source=…,target=…,readonly,…`.
     pub fn parse_mount(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
         let bad = |why: String| InvalidMount::Mount { spec: spec.to_owned(), why };
         let mut fields = Fields::default();
@@ -40,17 +41,19 @@ impl MountSpec {
         all.iter().try_for_each(|field| fields.read(field)).map_err(bad)?;
         fields.check().map_err(bad)?;
         let target = target_of(&fields.target).map_err(|why| config(fields.kind(), &why.to_string()))?;
-        let read_only = fields.read_only;
+        // Nobody writes to an image.
+        let read_only = fields.read_only || fields.kind() == "image";
         let kind = match fields.kind() {
             "bind" => fields.bind(cwd)?,
             "volume" => fields.volume()?,
+            "image" => fields.image()?,
             "tmpfs" if fields.source.is_empty() => {
                 MountKind::Tmpfs { size: fields.size, mode: fields.mode, options: Vec::new() }
             }
             "tmpfs" => return Err(config("tmpfs", "field Source must not be specified")),
             other => {
                 let shown: String = other.chars().take(40).flat_map(char::escape_debug).collect();
-                return Err(config(&shown, "mount type unknown: expected bind, volume or tmpfs"));
+                return Err(config(&shown, "mount type unknown: expected bind, volume, tmpfs or image"));
             }
         };
         Ok(Self { kind, target, read_only, given_by: GivenBy::Mount, mode: String::new() })
@@ -106,8 +109,9 @@ impl Fields {
             _ => {}
         }
         let text = value.ok_or_else(|| format!("invalid field '{field}' must be a key=value pair"))?;
-        self.of
-            .extend(["volume", "bind", "tmpfs"].iter().filter(|kind| key.starts_with(&format!("{kind}-"))));
+        self.of.extend(
+            ["volume", "bind", "tmpfs", "image"].iter().filter(|kind| key.starts_with(&format!("{kind}-"))),
+        );
         let wrong = || format!("invalid value for {key}: {text}");
         match key.as_str() {
             "type" => self.kind = Some(text.to_ascii_lowercase()),
@@ -118,6 +122,7 @@ impl Fields {
             "bind-propagation" => self.propagation = text.to_ascii_lowercase(),
             "bind-recursive" => self.recursive = recursive(&key, text)?,
             "volume-subpath" => text.clone_into(&mut self.subpath),
+            "image-subpath" => text.clone_into(&mut self.image_subpath),
             "volume-driver" => text.clone_into(&mut self.driver),
             "volume-label" => add_pair(&mut self.labels, text),
             "volume-opt" => add_pair(&mut self.options, text),
@@ -166,6 +171,17 @@ impl Fields {
             return Err(config("bind", &format!("invalid propagation mode: {propagation}")));
         }
         Ok(MountKind::Bind { source: below(cwd, &source)?, create: false, propagation, recursive, idmap })
+    }
+
+    fn image(self) -> Result<MountKind, InvalidMount> {
+        let Self { source: name, image_subpath: subpath, .. } = self;
+        if name.is_empty() {
+            return Err(config("image", "field Source must not be empty"));
+        }
+        if !is_local(&subpath) {
+            return Err(config("image", "subpath must be a relative path within the image"));
+        }
+        Ok(MountKind::Image { name, id: String::new(), layers: Vec::new(), subpath })
     }
 
     fn volume(self) -> Result<MountKind, InvalidMount> {
@@ -330,6 +346,12 @@ mod tests {
             ("type=volume,src=v1,dst=/x,readonly=maybe", "invalid value for readonly: maybe"),
             ("type=bind,src=/,dst=/x,bind-propagation=up", "invalid propagation mode: up"),
             ("type=npipe,src=v1,dst=/x", "invalid mount config for type \"npipe\": mount type unknown"),
+            ("type=image,dst=/x", "invalid mount config for type \"image\": field Source must not be empty"),
+            (
+                "type=image,src=a,dst=/x,image-subpath=../b",
+                "subpath must be a relative path within the image",
+            ),
+            ("type=bind,src=/,dst=/x,image-subpath=b", "cannot mix 'image-*' options with mount type 'bind'"),
             ("type=bind,source", "invalid field 'source' must be a key=value pair"),
             ("dst=/x,foo=bar", "unexpected key 'foo' in 'foo=bar'"),
         ] {
@@ -361,6 +383,16 @@ mod tests {
         assert_eq!(shown["BindOptions"]["ReadOnlyForceRecursive"], true);
         let bind = MountSpec::parse_mount("type=bind,src=/,dst=/x,bind-nonrecursive", Some("/")).unwrap();
         assert_eq!(bind.as_docker()["BindOptions"]["NonRecursive"], true);
+    }
+
+    #[test]
+    fn an_image_is_read_only() {
+        let mount =
+            MountSpec::parse_mount("type=image,src=busybox:1,dst=/x,image-subpath=bin", None).unwrap();
+        assert!(mount.read_only);
+        let shown = mount.as_docker();
+        assert_eq!((&shown["Type"], &shown["Source"]), (&"image".into(), &"busybox:1".into()));
+        assert_eq!(shown["ImageOptions"]["Subpath"], "bin");
     }
 
     #[test]
