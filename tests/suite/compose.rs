@@ -84,3 +84,39 @@ fn it_goes_by_composes_own_names() {
     let help = t.cmd(["compose", "--help"]).run().ok();
     assert!(help.contains("--project-name") && help.contains("config"), "{help}");
 }
+
+/// CVE-2025-62725 wrote beside a project through names in files that came from elsewhere.
+#[test]
+fn names_and_places_that_lead_out_are_refused() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("project");
+    let file = dir.join("compose.yaml");
+    let refused = |text: &str, flags: &[&str], why: &str| {
+        fs::write(&file, text).unwrap();
+        let out = t.cmd(["compose", "-f", file.to_str().unwrap()]).args(flags).args(&["up", "-d"]).run();
+        assert!(out.code != 0 && out.stderr.contains(why), "{text} {flags:?}: {} {}", out.code, out.stderr);
+    };
+    let plain = "services: {a: {image: busybox}}";
+    for name in ["../x", "a/b", "..", "/etc"] {
+        refused(plain, &["-p", name], "invalid project name");
+    }
+    for name in ["../x", "a/b"] {
+        let service = format!("services: {{a: {{image: busybox, container_name: '{name}'}}}}");
+        refused(&service, &[], "does not match pattern");
+        let volume = "services: {a: {image: busybox, volumes: ['vol:/v']}}\nvolumes: {vol: {name: 'NAME'}}";
+        refused(&volume.replace("NAME", name), &[], "invalid");
+        let network = format!("{plain}\nnetworks: {{default: {{name: '{name}'}}}}");
+        refused(&network, &[], "invalid network name");
+        refused(&format!("services: {{'{name}': {{image: busybox}}}}"), &[], "not allowed");
+    }
+    let secret = "services: {a: {image: busybox, secrets: [{source: s, target: ../../x}]}}\nsecrets: {s: {environment: PATH}}";
+    refused(secret, &[], "the target must be a plain path");
+    refused(&secret.replace("secrets", "configs"), &[], "plain path");
+    let elsewhere = ["oci://x.example/a:1", "https://x.example/c.yaml", "git@x.example:a/b.git"];
+    for place in elsewhere {
+        refused(&format!("include: ['{place}']\n{plain}"), &[], "compose files are read from this host only");
+        let extends = format!("services: {{a: {{extends: {{file: '{place}', service: a}}}}}}");
+        refused(&extends, &[], "compose files are read from this host only");
+    }
+    assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
+}

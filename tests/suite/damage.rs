@@ -264,3 +264,21 @@ fn a_store_without_its_directories_is_damaged() {
     }
     own.run(&["run", "--rm", "--network", "none", BUSYBOX, "true"]).ok();
 }
+
+/// The index that an image came out of says only which other platforms there are.
+#[test]
+fn a_damaged_index_hides_no_image() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "multi", &t.suite.registry);
+    let multi = format!("{}/rbox/multi", t.suite.registry);
+    own.run(&["pull", "-q", &multi]).ok();
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    let named = own.run(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", &multi]).ok();
+    let (_, hex) = named.split_once("@sha256:").unwrap();
+    let blob = own.root.join("image/blobs/sha256").join(hex);
+    for text in ["", "{"] {
+        fs::write(&blob, text).unwrap();
+        let tree = own.run(&["images", "--tree"]).ok();
+        assert!(tree.contains("rbox/multi") && tree.contains("busybox"), "{tree}");
+    }
+}

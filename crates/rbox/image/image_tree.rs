@@ -102,7 +102,8 @@ fn row(
     };
     let mut children: Vec<Child> = images.iter().map(|image| child(image)).collect();
     let id = index.or_else(|| children.first().map(|child| child.id));
-    if let Some((_, _, document)) = index.map(|index| store.index_document(&index)).transpose()?.flatten() {
+    // What is here is shown, whatever has become of the index it came out of.
+    if let Some((_, _, document)) = index.and_then(|index| store.index_document(&index).ok().flatten()) {
         // In its order; what is not here is shown as such. Provenance is for no platform.
         let mut listed = Vec::new();
         for entry in &document.manifests {

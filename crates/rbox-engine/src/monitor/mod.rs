@@ -667,7 +667,11 @@ impl<'a> Monitor<'a> {
         if !again {
             self.post.close();
         }
-        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
+        // As with Docker: who waits for its end finds its anonymous volumes gone.
+        let with_volumes = auto_remove && volumes_of(record).any(|(_, anonymous)| anonymous);
+        if !with_volumes {
+            self.post.clients.say_last(&FromMonitor::Exited(exit_code));
+        }
         // Its name server's sockets are of the container's network namespace, and would keep that.
         drop(served);
         let _ = free::free(paths, &record.id, &live);
@@ -684,6 +688,9 @@ impl<'a> Monitor<'a> {
         }
         if auto_remove {
             let _ = trash::delete_hidden(paths, &self.record, true, told);
+        }
+        if with_volumes {
+            self.post.clients.say_last(&FromMonitor::Exited(exit_code));
         }
         if on_disk {
             // Who asked for the end waits for the lock, and with it for this; who waits for the exit has it already.

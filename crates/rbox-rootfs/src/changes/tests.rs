@@ -329,6 +329,24 @@ fn a_capability_is_a_change() {
     assert_eq!(told, ["C /ping"]);
 }
 
+/// The way back up leads through directories that have nothing else.
+#[test]
+fn what_comes_after_a_deep_tree_is_told() {
+    let Some(stack) = Stack::new() else { return };
+    let (_, upper) = stack.mount("chain");
+    fs::create_dir_all(upper.join("a").join(["d"; 40].join("/"))).unwrap();
+    fs::write(upper.join("z"), "").unwrap();
+    let mut told = Vec::new();
+    changes(&Layers { upper: &upper, lowers: &stack.lowers, own: &[] }, &mut |seen| {
+        if let Seen::Change(kind, path) = seen {
+            told.push(format!("{kind:?} {}", path.display()));
+        }
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!((told.len(), told.last().map(String::as_str)), (42, Some("Added /z")));
+}
+
 const DEPTH: usize = 3000;
 
 #[test]

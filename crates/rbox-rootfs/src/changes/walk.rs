@@ -170,7 +170,8 @@ impl<'a> Walk<'a> {
         if !done.used {
             (self.tell)(Seen::Unused(as_path(&self.path)))?;
         }
-        if above.fd.is_none() && !above.entries.is_empty() {
+        // Also where nothing is left of it: the way up leads through it.
+        if above.fd.is_none() {
             let moved = || ChangesError::Moved(as_path(&self.path).to_owned());
             let fd = done.fd.as_ref().ok_or_else(moved)?;
             let how = ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
