@@ -17,8 +17,8 @@ pub(crate) fn is(error: &SysError, errno: Errno) -> bool {
 /// mkdir(2); `false` if it was there.
 pub(crate) fn make(path: &Path) -> Result<bool> {
     match told(
-        "mkdir",
-        || format!("{}, 0755", quoted(path)),
+        "mkdirat",
+        || format!("AT_FDCWD, {}, 0755", quoted(path)),
         || rustix::fs::mkdir(path, Mode::from_raw_mode(0o755)),
     ) {
         Ok(()) => Ok(true),
@@ -66,8 +66,9 @@ pub(crate) fn write(group: &Path, file: &str, text: &str) -> std::result::Result
     told(
         "write",
         || format!("{}, {text:?}", fd(&out)),
-        || rustix::io::retry_on_intr(|| rustix::io::write(&out, text.as_bytes())).map(|_| ()),
+        || rustix::io::retry_on_intr(|| rustix::io::write(&out, text.as_bytes())),
     )
+    .map(drop)
 }
 
 /// The text of one file of a group. Not traced: reading a group's state makes no container.

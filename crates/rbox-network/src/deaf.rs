@@ -7,7 +7,8 @@ use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rbox_sys::{process, trace};
+use rbox_sys::file::write_setting;
+use rbox_sys::process;
 
 use crate::error::{Error, Result};
 
@@ -38,8 +39,7 @@ pub fn set_inside<'a>(
     process::in_network(netns, || {
         for (key, value) in settings {
             let path = Path::new("/proc/sys").join(key);
-            let write = || std::fs::write(&path, value);
-            match trace::call("write", || format!("{}, {value}", trace::quoted(&path)), write) {
+            match write_setting(&path, value) {
                 Err(error) if lenient && error.kind() == ErrorKind::NotFound => {}
                 written => written.map_err(|error| Error::file("write", &path, error))?,
             }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use rbox_spec::mac::Mac;
-use rbox_sys::trace;
+use rbox_sys::file::write_setting;
 
 use crate::endpoint::Endpoint;
 use crate::error::{Error, Result};
@@ -96,8 +96,7 @@ fn sysctl(path: &str, value: &str) -> Result<()> {
     if now.trim() == value {
         return Ok(());
     }
-    trace::call("write", || format!("{}, {value}", trace::quoted(path)), || std::fs::write(path, value))
-        .map_err(|e| Error::file("write", path, e))
+    write_setting(Path::new(path), value).map_err(|e| Error::file("write", path, e))
 }
 
 /// Whether frames between the ports of a bridge go through the hooks of IPv4 or IPv6 too.

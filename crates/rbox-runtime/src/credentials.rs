@@ -51,8 +51,15 @@ pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
         let bound = |value: u64| (value != u64::MAX).then_some(value);
         let new = Rlimit { current: bound(limit.soft()), maximum: bound(limit.hard()) };
         told(
-            "setrlimit",
-            || format!("{resource:?}, soft={:?}, hard={:?}", new.current, new.maximum),
+            "prlimit64",
+            || {
+                let name = format!("RLIMIT_{resource:?}").to_uppercase();
+                let value = |limit: Option<u64>| {
+                    limit.map_or_else(|| "RLIM64_INFINITY".to_owned(), |limit| limit.to_string())
+                };
+                let (soft, hard) = (value(new.current), value(new.maximum));
+                format!("0, {name}, {{rlim_cur={soft}, rlim_max={hard}}}, NULL")
+            },
             || rustix::process::setrlimit(resource, new),
         )?;
     }

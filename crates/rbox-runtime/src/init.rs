@@ -175,11 +175,7 @@ fn become_program(
 /// Moves this task into the groups whose `tasks` files these are (cgroups(7), version 1).
 pub(crate) fn enter_groups(tasks: &[OwnedFd]) -> Result<(), StepError> {
     for file in tasks {
-        told(
-            "write",
-            || format!("{}, \"0\"", trace::fd(file)),
-            || rustix::io::write(file, b"0").map(|_| ()),
-        )?;
+        told("write", || format!("{}, \"0\"", trace::fd(file)), || rustix::io::write(file, b"0"))?;
     }
     Ok(())
 }
@@ -239,7 +235,7 @@ impl<'a> Init<'a> {
         }
         let stage = told(
             "open",
-            || format!("{}, O_PATH|O_DIRECTORY", trace::quoted(self.launch.stage)),
+            || format!("{}, O_PATH|O_DIRECTORY|O_CLOEXEC", trace::quoted(self.launch.stage)),
             || {
                 rustix::fs::open(
                     self.launch.stage,

@@ -40,7 +40,7 @@ pub(crate) fn open_pty(
 
 /// Starts a session, of the terminal that this process has as its streams if there is one.
 pub(crate) fn begin_session(on_terminal: bool) -> Result<(), StepError> {
-    told("setsid", String::new, || rustix::process::setsid().map(|_| ()))?;
+    told("setsid", String::new, || rustix::process::setsid().map(|id| id.as_raw_nonzero().get()))?;
     if on_terminal {
         told("ioctl", || "0, TIOCSCTTY, 0".into(), || rustix::process::ioctl_tiocsctty(std::io::stdin()))?;
     }
@@ -93,9 +93,21 @@ pub(crate) fn connect(fds: [BorrowedFd<'_>; 3]) -> Result<(), StepError> {
             || rustix::io::fcntl_dupfd_cloexec(fd, 3),
         )?);
     }
-    told("dup2", || format!("{}, 0", high[0].as_raw_fd()), || rustix::stdio::dup2_stdin(&high[0]))?;
-    told("dup2", || format!("{}, 1", high[1].as_raw_fd()), || rustix::stdio::dup2_stdout(&high[1]))?;
-    told("dup2", || format!("{}, 2", high[2].as_raw_fd()), || rustix::stdio::dup2_stderr(&high[2]))?;
+    told(
+        "dup2",
+        || format!("{}, 0", high[0].as_raw_fd()),
+        || rustix::stdio::dup2_stdin(&high[0]).map(|()| 0),
+    )?;
+    told(
+        "dup2",
+        || format!("{}, 1", high[1].as_raw_fd()),
+        || rustix::stdio::dup2_stdout(&high[1]).map(|()| 1),
+    )?;
+    told(
+        "dup2",
+        || format!("{}, 2", high[2].as_raw_fd()),
+        || rustix::stdio::dup2_stderr(&high[2]).map(|()| 2),
+    )?;
     Ok(())
 }
 

@@ -1,12 +1,13 @@
 //! Files below a descriptor: what a root file system's tree is reached by (law 3).
 
+use std::io::Write as _;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{Gid, Mode, OFlags, ResolveFlags, Uid};
 
 use crate::error::{SysError, told};
-use crate::trace::{fd, flags, quoted};
+use crate::trace::{self, fd, flags_of, quoted};
 
 /// Opens `path` as a process whose root is `root` would: absolute links and `..` stay inside (openat2(2)).
 pub fn open_in_root(root: impl AsFd, path: &Path, how: OFlags, mode: u32) -> Result<OwnedFd, SysError> {
@@ -29,7 +30,14 @@ fn open_resolved(
     let how = how | OFlags::CLOEXEC;
     told(
         "openat2",
-        || format!("{}, {}, {}, {mode:#o}, {}", dir.as_raw_fd(), quoted(path), flags(how), flags(resolve)),
+        || {
+            let (how, resolve) = (flags_of("O_", how), flags_of("RESOLVE_", resolve));
+            format!(
+                "{}, {}, {{flags={how}, mode={mode:#o}, resolve={resolve}}}",
+                dir.as_raw_fd(),
+                quoted(path)
+            )
+        },
         || {
             // The kernel answers EAGAIN when a rename races the walk; it says to try again.
             for _ in 0..64 {
@@ -95,8 +103,20 @@ pub fn write_beneath(dir: impl AsFd, path: &Path, text: &[u8]) -> Result<(), Sys
     told(
         "write",
         || format!("{}, {:?}", fd(&file), String::from_utf8_lossy(text)),
-        || rustix::io::write(&file, text).map(|_| ()),
+        || rustix::io::write(&file, text),
     )
+    .map(drop)
+}
+
+/// Writes a setting of the kernel's, by its path below /proc/sys.
+pub fn write_setting(path: &Path, value: &str) -> std::io::Result<()> {
+    let mut file = trace::call(
+        "openat",
+        || format!("AT_FDCWD, {}, O_WRONLY|O_CLOEXEC", quoted(path)),
+        || std::fs::File::options().write(true).open(path),
+    )?;
+    let shown = fd(&file);
+    trace::call("write", || format!("{shown}, {value:?}"), || file.write(value.as_bytes())).map(drop)
 }
 
 /// Writes all of it to an open file. What it is goes into no trace.

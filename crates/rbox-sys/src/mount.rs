@@ -185,15 +185,29 @@ pub fn set_attributes(
         "mount_setattr",
         || {
             format!(
-                "{}, \"\", {at:#x}, {{set={}, clear={}, propagation={}}}",
+                "{}, \"\", {}, {{attr_set={}, attr_clr={}, propagation={}}}",
                 fd(mount),
+                at_flags(recursive),
                 flags(set),
                 flags(clear),
-                flags(propagation)
+                propagation_name(propagation)
             )
         },
         || mount_setattr(mount, at, set, clear, propagation),
     )
+}
+
+fn at_flags(recursive: bool) -> &'static str {
+    if recursive { "AT_EMPTY_PATH|AT_RECURSIVE" } else { "AT_EMPTY_PATH" }
+}
+
+fn propagation_name(propagation: MountPropagationFlags) -> &'static str {
+    match propagation {
+        MountPropagationFlags::PRIVATE => "MS_PRIVATE",
+        MountPropagationFlags::DOWNSTREAM => "MS_SLAVE",
+        MountPropagationFlags::SHARED => "MS_SHARED",
+        _ => "0",
+    }
 }
 
 fn mount_setattr(
@@ -245,7 +259,10 @@ pub fn set_id_map(mount: impl AsFd, userns: impl AsFd, recursive: bool) -> Resul
     };
     told(
         "mount_setattr",
-        || format!("{}, \"\", {at:#x}, {{set=MOUNT_ATTR_IDMAP, userns={}}}", fd(mount), fd(userns)),
+        || {
+            let (mount, how, userns) = (fd(mount), at_flags(recursive), fd(userns));
+            format!("{mount}, \"\", {how}, {{attr_set=MOUNT_ATTR_IDMAP, userns_fd={userns}}}")
+        },
         || set_attr(mount, at, &attr),
     )
 }

@@ -67,7 +67,7 @@ fn find(path: &Path) -> Result<OwnedFd, ReadError> {
     let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     told(
         "openat",
-        || format!("{}, O_PATH|O_NOFOLLOW", crate::trace::quoted(path)),
+        || format!("AT_FDCWD, {}, {}", crate::trace::quoted(path), crate::trace::flags_of("O_", flags)),
         || rustix::fs::openat(CWD, path, flags, Mode::empty()),
     )
     .map_err(ReadError::Call)
@@ -112,7 +112,7 @@ fn content(found: &OwnedFd, size: u64, most: u64) -> Result<Vec<u8>, ReadError> 
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let file = told(
         "open",
-        || format!("{}, O_RDONLY|O_NONBLOCK|O_NOCTTY", crate::trace::fd(found)),
+        || format!("{}, O_RDONLY|O_NONBLOCK|O_NOCTTY|O_CLOEXEC", crate::trace::quoted(&link)),
         || rustix::fs::open(&link, flags, Mode::empty()),
     )
     .map_err(ReadError::Call)?;

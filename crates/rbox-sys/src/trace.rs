@@ -153,10 +153,22 @@ pub fn call<T: Returned, E: Display>(
     let micros = begin.elapsed().as_micros();
     let result = match &out {
         Ok(value) => value.returned(),
-        Err(error) => format!("-1 {error}"),
+        Err(error) => failed(error),
     };
     emit_call(name, &args, &result, micros);
     out
+}
+
+/// What a call that failed returned, as strace(1) shows it: `-1 ENOENT (No such file or directory)`. The libraries' errors have the kernel's
+/// number at one end of their text or the other.
+fn failed(error: &impl Display) -> String {
+    let text = error.to_string();
+    let number = text.rsplit_once("(os error ").and_then(|(_, rest)| rest.strip_suffix(')')?.parse().ok());
+    match (number.map(nix::errno::Errno::from_raw), text.split_once(": ")) {
+        (Some(errno), _) => format!("-1 {errno:?} ({})", errno.desc()),
+        (None, Some((name, why))) if name.starts_with('E') => format!("-1 {name} ({why})"),
+        _ => format!("-1 {text}"),
+    }
 }
 
 /// Tells a call that was made elsewhere: for one that returns twice.
@@ -170,7 +182,7 @@ pub fn tell<T: Returned, E: Display>(
         let micros = begin.elapsed().as_micros();
         let result = match out {
             Ok(value) => value.returned(),
-            Err(error) => format!("-1 {error}"),
+            Err(error) => failed(error),
         };
         emit_call(name, &args(), &result, micros);
     }
@@ -200,9 +212,20 @@ pub fn flags(value: impl Debug) -> String {
     }
 }
 
+/// [`flags`] of a type whose names are C's without their common beginning: `O_`, `RESOLVE_`, `MS_`.
+pub fn flags_of(prefix: &str, value: impl Debug) -> String {
+    match flags(value) {
+        number if number.starts_with(|first: char| first.is_ascii_digit()) => number,
+        names => names.split('|').map(|name| format!("{prefix}{name}")).collect::<Vec<_>>().join("|"),
+    }
+}
+
 /// An fd argument with the path it stands for when the kernel knows one: `7</sys/fs/cgroup/rbox>`.
 pub fn fd(value: impl AsFd) -> String {
     let raw = value.as_fd().as_raw_fd();
+    if raw == libc::AT_FDCWD {
+        return "AT_FDCWD".to_owned();
+    }
     match std::fs::read_link(format!("/proc/self/fd/{raw}")) {
         Ok(path) => format!("{raw}<{}>", path.display()),
         Err(_) => raw.to_string(),
@@ -261,4 +284,26 @@ fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
 fn write_line(sink: &Sink, line: &str) {
     // A reader that went away ends the telling, never the work.
     let _ = rustix::io::write(&sink.fd, line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_failed_is_told_as_strace_does() {
+        let wanted = "-1 ENOENT (No such file or directory)";
+        assert_eq!(failed(&rustix::io::Errno::NOENT), wanted);
+        assert_eq!(failed(&nix::errno::Errno::ENOENT), wanted);
+        assert_eq!(failed(&std::io::Error::from_raw_os_error(2)), wanted);
+        assert_eq!(failed(&"it was not asked"), "-1 it was not asked");
+    }
+
+    #[test]
+    fn flags_have_the_names_of_c() {
+        use rustix::fs::{OFlags, ResolveFlags};
+        assert_eq!(flags_of("O_", OFlags::PATH | OFlags::CLOEXEC), "O_PATH|O_CLOEXEC");
+        assert_eq!(flags_of("RESOLVE_", ResolveFlags::empty()), "0");
+        assert_eq!(fd(rustix::fs::CWD), "AT_FDCWD");
+    }
 }

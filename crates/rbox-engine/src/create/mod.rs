@@ -298,8 +298,9 @@ fn write_first(path: &Path, record: &ContainerRecord) -> Result<(), EngineError>
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
-        || durable::write_new(path, &text, lasting(&record.host)),
+        || durable::write_new(path, &text, lasting(&record.host)).map(|()| text.len()),
     )
+    .map(drop)
     .map_err(EngineError::file("write", path))
 }
 

@@ -218,8 +218,9 @@ pub(crate) fn keep<T: Record>(
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(path), text.len()),
-        || rbox_sys::durable::replace(&paths.temporaries(), path, &text, lasting),
+        || rbox_sys::durable::replace(&paths.temporaries(), path, &text, lasting).map(|()| text.len()),
     )
+    .map(drop)
     .map_err(|source| RecordError::Io { action: "write", path: path.to_owned(), source })
 }
 

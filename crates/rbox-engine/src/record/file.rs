@@ -71,8 +71,9 @@ pub(crate) fn write_json<T: Record>(path: &Path, value: &T) -> Result<(), Record
     rbox_sys::trace::call(
         "write",
         || format!("{}, {} bytes", rbox_sys::trace::quoted(&temporary), text.len()),
-        || rbox_sys::own::write(&temporary, &text),
+        || rbox_sys::own::write(&temporary, &text).map(|()| text.len()),
     )
+    .map(drop)
     .map_err(|source| {
         let _ = std::fs::remove_file(&temporary);
         io_error("write")(source)
