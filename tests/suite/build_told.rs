@@ -228,6 +228,91 @@ fn a_cache_of_run_is_carried_from_one_root_to_another() {
 }
 
 #[test]
+fn results_of_steps_are_carried_from_one_root_to_another() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let new = |name: &str| Builds {
+        own: crate::harness::OwnRoots::new(&t, name, &t.suite.registry),
+        dir: b.dir.clone(),
+    };
+    b.file("x", "1");
+    // What is random would be seen to be made again. `part` is needed by no layer of the result.
+    let text = format!(
+        "FROM {BUSYBOX} AS part\nRUN cat /proc/sys/kernel/random/uuid > /part\n\
+         FROM {BUSYBOX} AS other\nRUN cat /proc/sys/kernel/random/uuid > /other && mkdir /d && ln /other /d/o && chown 5:6 /d\n\
+         FROM other\nWORKDIR /w\nCOPY x .\nCOPY --from=part /part .\nRUN rm /d/o && cat /proc/sys/kernel/random/uuid > /last\n"
+    );
+    let place = b.own.dir.join("cache");
+    let from = format!("type=local,src={}", place.display());
+    let to = format!("type=local,dest={}", place.display());
+    let id = |b: &Builds| b.own.run(&["image", "inspect", "-f", "{{.Id}}", "made"]).ok();
+    // The first time there is nothing yet.
+    let said = b.built(&text, &["--cache-from", &from, "--cache-to", &format!("{to},mode=max")]);
+    assert!(
+        said.contains("[Warning] no cache is read from ") && said.contains(": no cache latest in "),
+        "{said}"
+    );
+    assert_eq!(said.matches("writing layer sha256:").count(), 6, "{said}");
+    let second = new("second");
+    let said = second.built(&text, &["--cache-from", &from]);
+    assert_eq!(said.matches(" taken from the cache in ").count(), 6, "{said}");
+    assert_eq!(
+        (id(&second), second.sh("ls /d; cat /other /w/part /last /w/x")),
+        (id(&b), b.sh("ls /d; cat /other /w/part /last /w/x"))
+    );
+    // What was taken is in the cache of the other root, which can pass it on; what is the same is written once.
+    let said = second.built(&text, &["--cache-to", &format!("{to},mode=max,tag=second")]);
+    assert!(!said.contains("writing layer") && !said.contains("taken"), "{said}");
+    second.is_tidy();
+    // Only what the result stands on: the stage that it copies from is carried out again, so that what follows is too.
+    b.built(&text, &["--cache-to", &to]);
+    let third = new("third");
+    let said = third.built(&text, &["--cache-from", &from]);
+    assert_eq!(said.matches(" taken from the cache in ").count(), 3, "{said}");
+    assert_ne!(id(&third), id(&b));
+    // The other tag has all of it still, and a tag that is written again leaves nothing behind.
+    let fourth = new("fourth");
+    let said = fourth.built(&text, &["--cache-from", &format!("{from},tag=second")]);
+    assert_eq!(said.matches(" taken from the cache in ").count(), 6, "{said}");
+    let blobs = || std::fs::read_dir(place.join("blobs/sha256")).unwrap().count();
+    let before = blobs();
+    b.file("x", "2");
+    b.built(&text, &["--cache-to", &to]);
+    b.file("x", "3");
+    b.built(&text, &["--cache-to", &to]);
+    assert!(blobs() <= before + 3, "{before} {}", blobs());
+    // A layer that is damaged or gone is made again.
+    for (number, entry) in std::fs::read_dir(place.join("blobs/sha256")).unwrap().flatten().enumerate() {
+        let bytes = std::fs::read(entry.path()).unwrap();
+        match bytes.first() {
+            Some(b'{') => {}
+            _ if number % 2 == 0 => std::fs::remove_file(entry.path()).unwrap(),
+            _ => std::fs::write(entry.path(), &bytes[..bytes.len() / 2]).unwrap(),
+        }
+    }
+    let fifth = new("fifth");
+    let said = fifth.built(&text, &["--cache-from", &from]);
+    assert!(
+        said.contains("not taken from the cache: ") && !said.contains(" taken from the cache in "),
+        "{said}"
+    );
+    assert_eq!(fifth.sh("cat /w/x"), "3");
+    fifth.is_tidy();
+    // What is no cache of ours is said, and not written over.
+    std::fs::write(place.join("index.json"), "{").unwrap();
+    let said = b.built(&text, &["--cache-from", &from]);
+    assert!(said.contains("is no OCI layout: index.json"), "{said}");
+    let out = b.build(&text, &["--cache-to", &to]);
+    assert!(out.code == 1 && out.stderr.contains("is no OCI layout: index.json"), "{}", out.stderr);
+    let said = b.built(&text, &["--cache-to", &format!("{to},ignore-error=true")]);
+    assert!(said.contains("[Warning] the cache is not exported to "), "{said}");
+    assert_eq!(std::fs::read_to_string(place.join("index.json")).unwrap(), "{");
+    b.build(&text, &["--cache-to", "type=local"]).refused(125, &["local cache exporter requires dest"]);
+    let said = b.built(&text, &["--cache-from", "user/app", "--cache-to", "type=gha"]);
+    assert!(said.contains("--cache-from user/app is not used: only type=local is"), "{said}");
+}
+
+#[test]
 fn progress_is_told_as_json_too() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);
