@@ -69,7 +69,6 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
 impl Builder<'_> {
     fn build(&mut self) -> Result<Built, BuildError> {
         let target = self.target()?;
-        self.read_elsewhere();
         let stage = self.stages(target)?;
         if self.request.until.is_some_and(|until| until.shell) {
             self.shell_at(&stage)?;
@@ -82,7 +81,6 @@ impl Builder<'_> {
                 files => self.export(&stage, files)?,
             }
         }
-        self.write_elsewhere(&stage)?;
         self.warn_unconsumed();
         Ok(Built { image })
     }

@@ -125,8 +125,6 @@ impl BuildFlags {
             names,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter.clone(),
-            cache_from: Vec::new(),
-            cache_to: Vec::new(),
             pull: self.pull,
             platform: self.platform.as_deref().map(parse_platform).transpose()?,
             host: self.host()?,

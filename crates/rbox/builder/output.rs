@@ -157,7 +157,7 @@ impl Fields {
     }
 }
 
-pub(crate) fn truth(key: &str, value: &str) -> Result<bool, String> {
+fn truth(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -165,8 +165,7 @@ pub(crate) fn truth(key: &str, value: &str) -> Result<bool, String> {
     }
 }
 
-/// The fields of `key=value,…`, without their quotes.
-pub(crate) fn split(text: &str) -> Result<Vec<String>, String> {
+fn split(text: &str) -> Result<Vec<String>, String> {
     let (mut fields, mut field, mut is_quoted) = (Vec::new(), String::new(), false);
     for character in text.chars() {
         match character {
