@@ -85,6 +85,42 @@ fn an_interrupted_up_runs_the_hooks() {
     project.done(&["down"]);
 }
 
+/// Whatever hook never comes back, and whoever asked for the stop: Ctrl-C ends it.
+#[test]
+fn an_interrupt_ends_hooks_of_starts_and_of_stops_by_themselves() {
+    let Some(t) = Test::start() else { return };
+    let file = |hook: &str, short: &str| {
+        format!(
+            "x-s: &s {{image: busybox, volumes: ['./out:/out']}}
+services:
+  long: {{<<: *s, command: [sh, -c, \"{OBEYS}\"], {hook}: [{{command: [sh, -c, 'echo {hook} >> /out/log; sleep 1000']}}]}}
+  short: {{<<: *s, command: [sh, -c, '{short}']}}
+"
+        )
+    };
+    let project = Project::new(&t, &file("post_start", "sleep 1000"));
+    fs::create_dir_all(project.dir.join("out")).unwrap();
+    let has_begun = |hook: &str| {
+        wait_until("its hook has begun", || {
+            fs::read_to_string(project.dir.join("out/log")).unwrap_or_default().contains(hook)
+        });
+    };
+    let up = project.cmd(&["up"]).spawn();
+    has_begun("post_start");
+    up.signal("INT");
+    up.finish(patience(Duration::from_secs(30))).code(130);
+    assert_eq!(t.status(&project.container("long")), "exited");
+    project.done(&["down", "-t", "0"]);
+
+    project.write("compose.yaml", &file("pre_stop", "sleep 2"));
+    let up = project.cmd(&["up", "--abort-on-container-exit"]).spawn();
+    has_begun("pre_stop");
+    up.signal("INT");
+    up.finish(patience(Duration::from_secs(30)));
+    assert_eq!(t.status(&project.container("long")), "exited");
+    project.done(&["down"]);
+}
+
 /// A terminal may stop what writes to it from the background, as which the output of services comes.
 #[test]
 fn output_comes_where_the_background_is_stopped() {

@@ -142,5 +142,9 @@ fn compose_mounts_images_and_follows_them() {
     assert!(told.contains("-data: "), "{told}");
     assert_eq!(page(), "two");
     assert_ne!(project.id("web"), first);
+    // Also where only the one that mounts it is asked for.
+    let second = project.id("web");
+    project.done(&["up", "-d", "web"]);
+    assert_eq!((project.id("web"), page()), (second, "two".to_owned()));
     project.done(&["down", "--rmi", "local"]);
 }

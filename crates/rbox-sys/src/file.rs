@@ -110,13 +110,12 @@ pub fn write_beneath(dir: impl AsFd, path: &Path, text: &[u8]) -> Result<(), Sys
 
 /// Writes a setting of the kernel's, by its path below /proc/sys.
 pub fn write_setting(path: &Path, value: &str) -> std::io::Result<()> {
-    let mut file = trace::call(
+    let file = trace::call(
         "openat",
         || format!("AT_FDCWD, {}, O_WRONLY|O_CLOEXEC", quoted(path)),
         || std::fs::File::options().write(true).open(path),
     )?;
-    let shown = fd(&file);
-    trace::call("write", || format!("{shown}, {value:?}"), || file.write(value.as_bytes())).map(drop)
+    trace::call("write", || format!("{}, {value:?}", fd(&file)), || (&file).write(value.as_bytes())).map(drop)
 }
 
 /// Writes all of it to an open file. What it is goes into no trace.

@@ -341,7 +341,7 @@ pub fn close_from_on_exec(first: u32) -> Result<(), SysError> {
 /// Gives this process a session keyring of its own, empty (keyctl(2)): the one it has is the caller's, with the caller's
 /// keys. A kernel without keys has nothing to leave behind.
 pub fn own_session_keyring() -> Result<(), SysError> {
-    told(
+    let joined = told(
         "keyctl",
         || "KEYCTL_JOIN_SESSION_KEYRING, NULL".into(),
         || {
@@ -353,13 +353,13 @@ pub fn own_session_keyring() -> Result<(), SysError> {
                     std::ptr::null::<libc::c_char>(),
                 )
             };
-            match Errno::result(result) {
-                Err(Errno::ENOSYS) => Ok(0),
-                id => id,
-            }
+            Errno::result(result)
         },
-    )
-    .map(drop)
+    );
+    match joined {
+        Err(error) if error.errno != Errno::ENOSYS => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces this process (execve(2)). Comes back only when it failed.

@@ -104,7 +104,7 @@ impl Follower {
                 .find(|one| ending.on_exit || (ending.on_failure && code(one) != 0));
             if let Some(first) = first {
                 let first = first.name().to_owned();
-                stop_all(global, project, ending, &|| ())?;
+                self.stop_or_kill(global, project, ending)?;
                 return Ok(exit_code(&own(engine, project)?, &first, ending));
             }
             if instances.iter().all(|one| !one.container.is_active()) {

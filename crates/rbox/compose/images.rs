@@ -56,7 +56,8 @@ impl Images<'_> {
             // What is built for a service is there by now.
             let pull = match self.pull.as_deref() {
                 Some("never") => PullPolicy::Never,
-                Some("always") if self.is_named(&name) => PullPolicy::Always,
+                _ if !self.is_named(&name) => PullPolicy::Never,
+                Some("always") => PullPolicy::Always,
                 _ => PullPolicy::Missing,
             };
             self.obtain(name, pull, None)?;
@@ -87,7 +88,8 @@ impl Images<'_> {
 
     /// Whether an image is named by the files, not built for one of their services.
     fn is_named(&self, name: &str) -> bool {
-        let mut built = self.project.services.values().filter(|service| service.build.is_some());
+        let services = self.project.services.values().chain(self.project.disabled_services.values());
+        let mut built = services.filter(|service| service.build.is_some());
         built.all(|service| rbox_compose::image_name(self.project, service) != name)
     }
 

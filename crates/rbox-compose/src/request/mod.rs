@@ -239,7 +239,9 @@ pub fn mounted_images(project: &Project, service: &Service) -> impl Iterator<Ite
 
 /// The image of a mount: what is built for a service of that name, or else an image of that name.
 fn mounted_image(project: &Project, source: &str) -> String {
-    match project.services.get(source).filter(|service| service.build.is_some()) {
+    let services = [&project.services, &project.disabled_services];
+    let mut named = services.into_iter().filter_map(|services| services.get(source));
+    match named.find(|service| service.build.is_some()) {
         Some(service) => image_name(project, service),
         None => source.to_owned(),
     }

@@ -1,6 +1,7 @@
 //! Starting the containers of a project: each as soon as what it depends on is far enough. One thread starts them all, since a start
 //! forks; it waits for all conditions at once, woken by what happens.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -217,8 +218,22 @@ impl Starting<'_> {
     fn finish(&self, begun: Option<(&Service, &Made, Begun)>) -> Result<(), RunError> {
         let Some((service, made, start)) = begun else { return Ok(()) };
         start.wait().map_err(|source| self.failed(made, source))?;
+        // With its container ends a hook that never comes back.
+        let is_interrupted = Cell::new(false);
+        let tick = || {
+            if self.interrupt.is_some_and(SignalFd::asks_to_end) {
+                is_interrupted.set(true);
+                if let Ok(container) = self.engine.container(made.id.as_str()) {
+                    self.engine.begin_kill(&container);
+                }
+            }
+        };
         for hook in &service.post_start {
-            run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start", &|| ())?;
+            let done = run_hook(self.engine, made.id.as_str(), &made.name, hook, "post_start", &tick);
+            if is_interrupted.get() {
+                return Err(RunError::Interrupted);
+            }
+            done?;
         }
         self.narrator.tell(Thing::Container, &made.name, Stage::Started);
         Ok(())

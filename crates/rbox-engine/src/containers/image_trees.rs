@@ -62,7 +62,9 @@ pub(crate) fn all(record: &ContainerRecord, stage: &Path) -> Result<Vec<(PathBuf
 pub(crate) fn tree(mount: &MountSpec, stage: &Path) -> Result<Option<OwnedFd>, EngineError> {
     let MountKind::Image { name, layers, subpath, .. } = &mount.kind else { return Ok(None) };
     let stage = stage.to_owned();
-    let nothing = NOTHING.map(|name| stage.with_file_name(name));
+    // overlayfs wants two layers, and takes 500.
+    let missing = NOTHING.get(layers.len()..).unwrap_or_default();
+    let nothing: Vec<PathBuf> = missing.iter().map(|name| stage.with_file_name(name)).collect();
     for empty in &nothing {
         match rbox_sys::own::make_directory(empty, 0o700) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {

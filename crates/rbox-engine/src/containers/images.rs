@@ -31,7 +31,10 @@ impl ListUsers for Containers {
                         Some((id.parse(), name, layers))
                     });
                     for (image, name, layers) in mounted {
-                        let Ok(image) = image else { continue };
+                        let Ok(image) = image else {
+                            users.incomplete = true;
+                            continue;
+                        };
                         users.known.push(ImageUser {
                             image,
                             name: name.clone(),
