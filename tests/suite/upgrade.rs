@@ -47,7 +47,7 @@ fn records_without_a_version_are_read_and_written_with_one() {
     assert_eq!(own.run(&["volume", "inspect", "-f", "{{.Labels.made}}", "fixture"]).ok(), "old");
     assert_eq!(own.run(&["network", "inspect", "-f", "{{.Labels.made}}", "fixture"]).ok(), "old");
     own.run(&["rename", "ended", "renamed"]).ok();
-    assert_eq!(version_in(&container.join("config.json")), Some(6));
+    assert_eq!(version_in(&container.join("config.json")), Some(7));
     assert_eq!(own.run(&["inspect", "-f", "{{.Name}} {{.State.ExitCode}}", "renamed"]).ok(), "/renamed 0");
     own.run(&["rm", "renamed"]).ok();
     own.run(&["network", "rm", "fixture"]).ok();

@@ -17,7 +17,6 @@ use crate::credentials::{StepError, fail};
 use crate::error::RuntimeError;
 use crate::joined::become_root;
 use crate::mounts::{PROC_FILES, kind_of};
-use crate::own_user::is_elsewhere;
 use crate::plan::{Source, prepare, texts};
 
 const PROC_SUPER_MAGIC: i64 = 0x9fa0;
@@ -34,7 +33,7 @@ pub fn add_mount(
 ) -> Result<(), RuntimeError> {
     let given: Vec<_> = given.map(|tree| (mount.destination().clone(), tree)).into_iter().collect();
     let prepared = prepare(std::slice::from_ref(mount), None, &given, maps)?;
-    inside(pidfd, "mount in the container", |root, _| {
+    inside(pidfd, maps.is_some(), "mount in the container", |root, _| {
         for one in &prepared {
             match &one.source {
                 Source::Tree { tree, bind } => {
@@ -69,9 +68,10 @@ fn place(root: BorrowedFd<'_>, target: &Path, is_dir: bool) -> Result<OwnedFd, S
     Ok(place)
 }
 
-/// Takes away what is mounted on `target`, at once: a program that has a file of it open keeps that.
-pub fn remove_mount(pidfd: BorrowedFd<'_>, target: &Path) -> Result<(), RuntimeError> {
-    inside(pidfd, "unmount in the container", |root, descriptors| {
+/// Takes away what is mounted on `target`, at once: a program that has a file of it open keeps that. `own_user`: the container was made
+/// with a user namespace.
+pub fn remove_mount(pidfd: BorrowedFd<'_>, target: &Path, own_user: bool) -> Result<(), RuntimeError> {
+    inside(pidfd, own_user, "unmount in the container", |root, descriptors| {
         // Links that the image has on the way are followed, as they were when it was mounted.
         let place = open_in_root(root, target, OFlags::PATH, 0)?;
         if id_of(&place)? == id_of(root)? || !is_mount_root(&place)? {
@@ -91,6 +91,7 @@ fn open(path: &str) -> Result<OwnedFd, SysError> {
 /// descriptors.
 fn inside(
     pidfd: BorrowedFd<'_>,
+    own_user: bool,
     step: &'static str,
     work: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<(), StepError>,
 ) -> Result<(), RuntimeError> {
@@ -103,7 +104,8 @@ fn inside(
             let done = trace::step(step, "A mount namespace is changed from inside of it only.", || {
                 // The host's /proc: what is called so in there may be anything.
                 let descriptors = open("/proc/self/fd")?;
-                if is_elsewhere(pidfd) {
+                // Its program may have made another one since: that has no say over its mounts.
+                if own_user {
                     process::join_namespaces(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
                     become_root()?;
                 } else {

@@ -4,7 +4,7 @@
 //! of those: on disk everything is owned as without a user namespace, so a layer is shared by containers with any ids, and what
 //! reads the directories (`commit`, `diff`, `cp` of a stopped container) finds what it always finds.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -126,9 +126,3 @@ fn open_directory(path: &Path) -> Result<OwnedFd, SysError> {
 
 /// The stage, for a process whose working directory it is.
 pub(crate) const HERE: &str = ".";
-
-/// Whether the process of `pid` is in another user namespace than this one.
-pub(crate) fn is_elsewhere(pid: BorrowedFd<'_>) -> bool {
-    let pid = process::pid_of(pid).unwrap_or(0);
-    rbox_namespace::inode(pid, "user") != rbox_namespace::inode(0, "user")
-}

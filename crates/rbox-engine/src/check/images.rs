@@ -40,9 +40,10 @@ pub(super) fn look(paths: &Paths, store: &ImageStore, contents: bool) -> Result<
     }
     let known: BTreeSet<&Path> =
         listing.images.iter().flat_map(|image| &image.layers).map(|layer| layer.dir.as_path()).collect();
-    for container in find::list(paths)?.iter().filter(|container| !container.record.image_id.is_empty()) {
+    for container in &find::list(paths)? {
         let record = &container.record;
-        let gone = record.layers.iter().filter(|layer| !known.contains(layer.as_path()) && !layer.is_dir());
+        let layers = record.images().flat_map(|(_, layers)| layers);
+        let gone = layers.filter(|layer| !known.contains(layer.as_path()) && !layer.is_dir());
         for layer in gone {
             let what = format!("container {}", record.name);
             let why = format!("its layer {} is gone", layer.display());

@@ -78,7 +78,9 @@ pub(crate) fn keep_from_layer(paths: &Paths, layer: &Path) -> Result<Vec<Down>, 
                 )));
             }
         };
-        let Some(container) = container.filter(|container| stands_on(&container.record.layers)) else {
+        let Some(container) =
+            container.filter(|container| container.record.images().any(|(_, layers)| stands_on(layers)))
+        else {
             continue;
         };
         let Some(down) = Down::take(paths, &id)? else {

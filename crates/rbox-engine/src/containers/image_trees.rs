@@ -26,11 +26,6 @@ pub(crate) fn resolve(paths: &Paths, host: &mut HostConfig) -> Result<Vec<Pin>, 
     let mut opened: Option<ImageStore> = None;
     for mount in &mut host.mounts {
         let MountKind::Image { name, id, layers, .. } = &mut mount.kind else { continue };
-        if host.id_maps.is_some() {
-            return Err(EngineError::Invalid(format!(
-                "conflicting options: mount of image {name} and --userns: the files of a mounted image have the owners that they have on the host"
-            )));
-        }
         let store = match &opened {
             Some(store) => store,
             None => opened.insert(image_store(paths)?),

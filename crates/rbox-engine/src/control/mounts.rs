@@ -9,6 +9,7 @@ use rbox_sys::durable::Lasting;
 
 use crate::containers::{image_trees, running, volumes};
 use crate::create::check::{check_files, check_mounts};
+use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, Happening, VolumeAction};
 use crate::monitor::launch::make_stage;
@@ -35,6 +36,7 @@ fn add_one(paths: &Paths, container: &Container, spec: MountSpec) -> Result<(), 
     running::refuse_restarting(&now)?;
     let mut record = now.record.clone();
     record.host.mounts.push(spec);
+    userns::check_mounts(&record.host)?;
     let _mounted = image_trees::resolve(paths, &mut record.host)?;
     check_mounts(&record.host.mounts)?;
     check_files(&record.host)?;
@@ -83,6 +85,7 @@ fn ready(
         MountKind::Volume { name: Some(name), .. } => {
             let new = volumes::new_volume(&spec.kind);
             let volume = VolumeStore::of(paths).ensure(name, &new, Lasting::Now)?;
+            userns::check_volume(&now.record.host, &volume)?;
             if runs {
                 holders::hold(paths, &volume, &now.record.id)?;
             }
@@ -116,7 +119,8 @@ pub(crate) fn remove(paths: &Paths, container: &Container, target: &str) -> Resu
     if !now.is_running() {
         return Ok(());
     }
-    rbox_runtime::remove_mount(running::pidfd(&now)?.as_fd(), Path::new(target))?;
+    let own_user = record.host.id_maps.is_some();
+    rbox_runtime::remove_mount(running::pidfd(&now)?.as_fd(), Path::new(target), own_user)?;
     if let MountKind::Volume { name: Some(name), .. } = &gone.kind {
         journal::note(paths, &[Happening::Volume(name, VolumeAction::Unmount(id))]);
     }

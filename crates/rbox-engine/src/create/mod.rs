@@ -5,7 +5,7 @@ pub(crate) mod contents;
 pub(crate) mod network;
 pub(crate) mod request;
 pub(crate) mod security;
-mod userns;
+pub(crate) mod userns;
 pub(crate) mod volumes_from;
 
 use std::collections::HashSet;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rbox_spec::container::{HostConfig, IpcMode, NetworkMode, PidMode};
 use rbox_spec::idmap::IdRange;
+use rbox_spec::mount::MountKind;
 use rbox_spec::userns::{IdMaps, UsernsMode, free, stacked, subordinate};
 use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::own;
@@ -14,6 +15,7 @@ use crate::create::check::invalid;
 use crate::error::EngineError;
 use crate::record::container::Container;
 use crate::record::paths::Paths;
+use crate::volume::store::Volume;
 
 const SUBUID: &str = "/etc/subuid";
 const SUBGID: &str = "/etc/subgid";
@@ -56,8 +58,54 @@ pub(crate) fn resolve(paths: &Paths, host: &mut HostConfig) -> Result<Option<Tur
             IdMaps { uids: one(SUBUID, &uids, &taken.uids)?, gids: one(SUBGID, &gids, &taken.gids)? }
         }
     });
+    check_mounts(host)?;
     Ok(turn)
 }
+
+/// What cannot be mounted where the container has a user namespace: whoever is root in there would have other users' files, too.
+pub(crate) fn check_mounts(host: &HostConfig) -> Result<(), EngineError> {
+    if host.id_maps.is_none() {
+        return Ok(());
+    }
+    let conflict = |what: String, why: &str| {
+        Err(EngineError::Invalid(format!(
+            "conflicting options: {what} and a user namespace of its own: {why}"
+        )))
+    };
+    for mount in &host.mounts {
+        match &mount.kind {
+            MountKind::Bind { source, idmap: Some(_), .. } => {
+                let why = "its root could do as it likes with all that is mapped: take idmap out, or give the directory to an id of the container's";
+                return conflict(format!("idmap of {source}"), why);
+            }
+            MountKind::Image { name, .. } => {
+                return conflict(
+                    format!("mount of image {name}"),
+                    "its files have the owners that they have on the host",
+                );
+            }
+            MountKind::Volume { name, options, .. } if !options.is_empty() => {
+                let name = name.as_ref().map_or("volume", |name| name.as_str());
+                return conflict(format!("volume {name} with options"), NOT_OURS);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a volume that is no directory of ours to a container with a user namespace.
+pub(crate) fn check_volume(host: &HostConfig, volume: &Volume) -> Result<(), EngineError> {
+    if host.id_maps.is_some() && volume.has_file_system() {
+        return Err(EngineError::Invalid(format!(
+            "volume {} has options, and the container a user namespace of its own: {NOT_OURS}",
+            volume.name
+        )));
+    }
+    Ok(())
+}
+
+const NOT_OURS: &str = "what it mounts may be anybody's, whose owners the container's root must not become";
 
 /// What needs the host's own user namespace: Docker's words, where it has some.
 fn refuse_shared(host: &HostConfig) -> Result<(), EngineError> {

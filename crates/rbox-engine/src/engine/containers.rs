@@ -404,12 +404,10 @@ impl Engine {
 
     /// Deletes what a container has outlived its image with. If that fails the next removal of an image tidies it up.
     fn release_layers(&self, record: &ContainerRecord) {
-        // One of a directory has nothing of the store.
-        if record.image_id.is_empty() {
-            return;
-        }
-        if let Ok(store) = self.images() {
-            let _ = store.release(record.image_id.parse().ok(), &record.layers);
+        for (image, layers) in record.images() {
+            if let Ok(store) = self.images() {
+                let _ = store.release(image.parse().ok(), layers);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use rustix::fs::OFlags;
 
 use crate::containers::sharing::{self, SHM};
 use crate::containers::{image_trees, volumes};
+use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
 use crate::networks::attach;
@@ -351,6 +352,7 @@ pub(crate) fn ready_volumes(
                 // It was made with the container; one that was removed by hand since is made again.
                 let new = volumes::new_volume(&mount.kind);
                 let volume = store.ensure(name, &new, rbox_sys::durable::Lasting::Later)?;
+                userns::check_volume(&record.host, &volume)?;
                 holders::hold(paths, &volume, &record.id)?;
                 let target = Path::new(&mount.target);
                 if !no_copy

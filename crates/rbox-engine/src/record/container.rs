@@ -14,6 +14,7 @@ use rbox_network::Endpoint;
 use rbox_runtime::cgroup::CgroupPaths;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
+use rbox_spec::mount::MountKind;
 use rbox_spec::port::PublishedPort;
 use rbox_spec::record::Record;
 use rbox_spec::restart::RestartPolicy;
@@ -57,6 +58,16 @@ pub struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// The images that it stands on or has mounted, by their ids, with their layers. One of a directory has no image of its own.
+    pub(crate) fn images(&self) -> impl Iterator<Item = (&str, &[PathBuf])> {
+        let own = (self.image_id.as_str(), self.layers.as_slice());
+        let mounted = self.host.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Image { id, layers, .. } => Some((id.as_str(), layers.as_slice())),
+            _ => None,
+        });
+        std::iter::once(own).filter(|(id, _)| !id.is_empty()).chain(mounted)
+    }
+
     /// Where its changes are: overlay's upper directory.
     pub(crate) fn upper(&self, paths: &Paths) -> PathBuf {
         self.build_step.as_ref().map_or_else(|| paths.upper(&self.id), |dir| dir.join(UPPER))

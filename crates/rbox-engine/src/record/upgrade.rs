@@ -9,7 +9,7 @@ use crate::record::health::{CheckResult, Health};
 
 impl Record for ContainerRecord {
     const STEPS: &'static [Step] =
-        &[container_1, container_2, container_3, container_4, container_5, container_6];
+        &[container_1, container_2, container_3, container_4, container_5, container_6, container_7];
 }
 
 impl Record for LiveState {
@@ -57,6 +57,9 @@ fn container_5(record: &mut Map<String, Value>) {
 
 /// Log drivers came that version 5 does not know: syslog and journald.
 fn container_6(_: &mut Map<String, Value>) {}
+
+/// User namespaces came, without which a program of version 6 would start it as root of the host, and mounts of images.
+fn container_7(_: &mut Map<String, Value>) {}
 
 fn live_1(record: &mut Map<String, Value>) {
     fill(record, "endpoints", Value::Array(Vec::new()));
