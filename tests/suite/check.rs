@@ -66,7 +66,9 @@ fn what_is_in_use_is_not_found() {
     ];
     own.run(&[&run[..], &[BUSYBOX, "sleep", "1000"]].concat()).ok();
     own.run(&["create", "--name", "made", BUSYBOX, "true"]).ok();
-    own.run(&["run", "--name", "ended", BUSYBOX, "true"]).ok();
+    for name in ["ended-one", "ended-two"] {
+        own.run(&["run", "--name", name, BUSYBOX, "true"]).ok();
+    }
     assert_eq!(found(&own, &["--layers"]), Vec::<String>::new());
     assert_eq!(found(&own, &["--layers", "--repair"]), Vec::<String>::new());
     own.run(&["exec", "web", "touch", "/m/file"]).ok();
@@ -81,7 +83,7 @@ fn what_is_in_use_is_not_found() {
                 let run = ["run", "--rm", "--network", "net", "-p", "127.0.0.1::80"];
                 while !done.load(Ordering::Relaxed) {
                     own.run(&[&run[..], &volume, &[name]].concat()).ok();
-                    own.run(&["start", "-a", "ended"]).ok();
+                    own.run(&["start", "-a", &format!("ended-{name}")]).ok();
                 }
             });
         }

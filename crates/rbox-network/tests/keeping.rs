@@ -612,7 +612,7 @@ fn each_request_is_told() {
         for expected in [
             "RTM_NEWLINK bridge rbox-",
             "RTM_NEWADDR 172.30.0.1/16 on rbox-",
-            "write(\"/proc/sys/net/ipv4/ip_forward\", 1)",
+            "</proc/sys/net/ipv4/ip_forward>, \"1\") = 1",
             "bind(0.0.0.0:8080/tcp)",
             "RTM_NEWLINK veth rb3f3f3f3f3f3f master rbox-",
             "peer eth0 02:42:ac:1e:00:02 in netns ",
