@@ -168,7 +168,10 @@ fn what_onbuild_of_an_image_needs_is_carried_out_once() {
     );
     let said = b.built(&text, &["--no-cache"]);
     assert_eq!(b.sh("cat /1 /2 /3 | sort -u | wc -l"), "1", "{said}");
-    assert_eq!(said.matches("[shared 2/2] RUN").count(), 1, "{said}");
+    // The step is named again where something else is told while it goes on.
+    let steps: std::collections::BTreeSet<&str> =
+        said.lines().filter(|line| line.contains("[shared 2/2] RUN")).collect();
+    assert_eq!(steps.len(), 1, "{said}");
     b.is_tidy();
 }
 
