@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use nix::errno::Errno;
 use oci_spec::runtime::{PosixRlimitType, Process};
-use rbox_namespace::handshake::{ChildEnd, Failure};
+use rbox_namespace::handshake::{ChildEnd, Failure, HandshakeError};
 use rbox_security::seccomp::Filter;
 use rbox_spec::capability::{CapSet, Capability};
 use rbox_sys::{SysError, process, told, trace};
@@ -22,6 +22,12 @@ pub(crate) struct StepError {
 impl From<SysError> for StepError {
     fn from(error: SysError) -> Self {
         Self { errno: error.errno as i32, message: error.to_string(), is_exec: false }
+    }
+}
+
+impl From<HandshakeError> for StepError {
+    fn from(error: HandshakeError) -> Self {
+        Self::new(error.to_string())
     }
 }
 

@@ -19,6 +19,7 @@ use rbox_sys::{SysError, told, trace, waiting};
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
+use crate::child::mount_by_child;
 use crate::credentials::{StepError, fail};
 use crate::error::RuntimeError;
 
@@ -184,31 +185,13 @@ pub(crate) fn become_root() -> Result<(), SysError> {
 /// so a child goes there. No link is followed, and it must be the root of a tmpfs: programs in there may have put anything there.
 pub fn mount_inside(pidfd: BorrowedFd<'_>, path: &Path) -> Result<OwnedFd, RuntimeError> {
     const STEP: &str = "copy a mount of another container";
-    let (mut parent, channel) = handshake::pair()?;
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let child = match process::clone3(CloneFlags::empty(), None)? {
-        Side::Child => {
-            drop(parent);
-            trace::set_actor("container");
-            let copied = trace::step(STEP, "A mount can be copied in its own namespace only.", || {
-                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
-                copy_tmpfs(path)
-            });
-            match copied {
-                Ok(mount) => process::exit_now(i32::from(channel.terminal(mount.as_fd()).is_err())),
-                Err(error) => fail(&channel, STEP, &error),
-            }
-        }
-        Side::Parent(child) => child,
-    };
-    drop(channel);
-    let heard = parent.hear(child.pidfd.as_fd());
-    let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
-    match heard? {
-        Told::Terminal(mount) => Ok(mount),
-        Told::Failed(failure) => Err(RuntimeError::Init(failure)),
-        _ => Err(RuntimeError::Killed),
-    }
+    mount_by_child(CloneFlags::empty(), "container", STEP, || {
+        trace::step(STEP, "A mount can be copied in its own namespace only.", || {
+            process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
+            copy_tmpfs(path)
+        })
+    })
 }
 
 fn copy_tmpfs(path: &Path) -> Result<OwnedFd, StepError> {

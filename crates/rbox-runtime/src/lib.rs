@@ -13,6 +13,7 @@ pub use rbox_rootfs as rootfs;
 pub use rbox_security as security;
 
 mod between;
+mod child;
 mod copies;
 mod create;
 mod credentials;

@@ -4,16 +4,17 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use oci_spec::runtime::Mount;
-use rbox_namespace::handshake::{self, Told};
+use rbox_namespace::handshake::Told;
 use rbox_rootfs::tree::mount_target;
 use rbox_spec::userns::IdMaps;
 use rbox_sys::file::open_in_root;
 use rbox_sys::mount::{attach, id_of, is_mount_root, new_mount, unmount_held};
-use rbox_sys::process::{self, CloneFlags, Side};
-use rbox_sys::{SysError, trace, waiting};
+use rbox_sys::process::{self, CloneFlags};
+use rbox_sys::{SysError, trace};
 use rustix::fs::{Mode, OFlags};
 
-use crate::credentials::{StepError, fail};
+use crate::child::in_child;
+use crate::credentials::StepError;
 use crate::error::RuntimeError;
 use crate::joined::become_root;
 use crate::mounts::{PROC_FILES, kind_of};
@@ -95,37 +96,25 @@ fn inside(
     step: &'static str,
     work: impl FnOnce(BorrowedFd<'_>, BorrowedFd<'_>) -> Result<(), StepError>,
 ) -> Result<(), RuntimeError> {
-    let (mut parent, channel) = handshake::pair()?;
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let child = match process::clone3(CloneFlags::empty(), None)? {
-        Side::Child => {
-            drop(parent);
-            rustix::process::umask(Mode::empty());
-            let done = trace::step(step, "A mount namespace is changed from inside of it only.", || {
-                // The host's /proc: what is called so in there may be anything.
-                let descriptors = open("/proc/self/fd")?;
-                // Its program may have made another one since: that has no say over its mounts.
-                if own_user {
-                    process::join_namespaces(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
-                    become_root()?;
-                } else {
-                    process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
-                }
-                work(open("/")?.as_fd(), descriptors.as_fd())
-            });
-            match done {
-                Ok(()) => process::exit_now(i32::from(channel.ready().is_err())),
-                Err(error) => fail(&channel, step, &error),
+    let told = in_child(CloneFlags::empty(), "rbox", step, |channel| {
+        rustix::process::umask(Mode::empty());
+        trace::step(step, "A mount namespace is changed from inside of it only.", || {
+            // The host's /proc: what is called so in there may be anything.
+            let descriptors = open("/proc/self/fd")?;
+            // Its program may have made another one since: that has no say over its mounts.
+            if own_user {
+                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWNS)?;
+                become_root()?;
+            } else {
+                process::join_namespaces(pidfd, CloneFlags::CLONE_NEWNS)?;
             }
-        }
-        Side::Parent(child) => child,
-    };
-    drop(channel);
-    let heard = parent.hear(child.pidfd.as_fd());
-    let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
-    match heard? {
+            work(open("/")?.as_fd(), descriptors.as_fd())
+        })?;
+        Ok(channel.ready()?)
+    })?;
+    match told {
         Told::Ready => Ok(()),
-        Told::Failed(failure) => Err(RuntimeError::Init(failure)),
         _ => Err(RuntimeError::Killed),
     }
 }

@@ -4,21 +4,21 @@
 //! of those: on disk everything is owned as without a user namespace, so a layer is shared by containers with any ids, and what
 //! reads the directories (`commit`, `diff`, `cp` of a stopped container) finds what it always finds.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use rbox_namespace::handshake::{self, Told};
 use rbox_namespace::idmap::user_namespace;
 use rbox_rootfs::overlay::{Overlay, OverlayError};
 use rbox_security::capabilities::act_as;
 use rbox_spec::userns::IdMaps;
 use rbox_sys::mount::{attach, clone_tree, make_all_slave, set_id_map};
-use rbox_sys::process::{self, CloneFlags, Side};
-use rbox_sys::{SysError, trace, waiting};
+use rbox_sys::process::CloneFlags;
+use rbox_sys::{SysError, trace};
 use rustix::fs::{Mode, OFlags};
 
-use crate::credentials::{StepError, fail};
+use crate::child::mount_by_child;
+use crate::credentials::StepError;
 use crate::error::RuntimeError;
 use crate::plan::no_user_namespace;
 
@@ -54,27 +54,8 @@ impl UserNamespace {
     /// The layers as a detached mount, with owners that are users of this namespace. It is put together in a mount namespace of a process of
     /// its own, so a kill leaves nothing mounted on the host.
     pub fn mount_layers(&self, layers: &Overlay<'_>) -> Result<OwnedFd, RuntimeError> {
-        const STEP: &str = "stack the layers with ids mapped";
-        let (mut parent, channel) = handshake::pair()?;
-        let child = match process::clone3(CloneFlags::CLONE_NEWNS, None)? {
-            Side::Child => {
-                drop(parent);
-                trace::set_actor("layers");
-                match self.stack(layers) {
-                    Ok(mount) => process::exit_now(i32::from(channel.terminal(mount.as_fd()).is_err())),
-                    Err(error) => fail(&channel, STEP, &error),
-                }
-            }
-            Side::Parent(child) => child,
-        };
-        drop(channel);
-        let heard = parent.hear(child.pidfd.as_fd());
-        let _ = waiting::reap(child.pidfd.as_fd(), waiting::GONE);
-        match heard? {
-            Told::Terminal(mount) => Ok(mount),
-            Told::Failed(failure) => Err(RuntimeError::Init(failure)),
-            _ => Err(RuntimeError::Killed),
-        }
+        let stack = || self.stack(layers);
+        mount_by_child(CloneFlags::CLONE_NEWNS, "layers", "stack the layers with ids mapped", stack)
     }
 
     fn stack(&self, layers: &Overlay<'_>) -> Result<OwnedFd, StepError> {
