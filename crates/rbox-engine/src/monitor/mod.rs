@@ -39,7 +39,7 @@ use crate::containers::pause_lease;
 use crate::containers::running::reap;
 use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::{self, Told};
-use crate::containers::volumes::volumes_of;
+use crate::containers::volumes::{remove_anonymous, volumes_of};
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction, Happening};
 use crate::logs::{Forward, LogOptions, LogWriter, Stream};
@@ -635,17 +635,8 @@ impl<'a> Monitor<'a> {
         // What commands changed while it ran is on disk; from here on they find that it has ended.
         let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
         let live = current_live(paths, &record.id).unwrap_or(live);
-        let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
         let again = restart::is_due(paths, record, exit_code, live.restart_count);
-        let exit = ExitRecord {
-            exit_code,
-            oom_killed,
-            error: oom_killed.then(|| oom::told(&record.id)).flatten().unwrap_or_default(),
-            started: Some(live.started),
-            finished: Timestamp::now(),
-            restart_count: live.restart_count + u32::from(again),
-            stopped: stop_mark::asked_to_end(paths, &record.id) == Some(Why::User),
-        };
+        let exit = exit_of(paths, record, &live, exit_code, again);
         let auto_remove = record.host.auto_remove;
         let mut on_disk = true;
         if again {
@@ -668,10 +659,8 @@ impl<'a> Monitor<'a> {
             self.post.close();
         }
         // As with Docker: who waits for its end finds its anonymous volumes gone.
-        let with_volumes = auto_remove && volumes_of(record).any(|(_, anonymous)| anonymous);
-        if !with_volumes {
-            self.post.clients.say_last(&FromMonitor::Exited(exit_code));
-        }
+        let volumes_gone = auto_remove && remove_anonymous(paths, record).is_ok();
+        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
         // Its name server's sockets are of the container's network namespace, and would keep that.
         drop(served);
         let _ = free::free(paths, &record.id, &live);
@@ -687,10 +676,7 @@ impl<'a> Monitor<'a> {
             }));
         }
         if auto_remove {
-            let _ = trash::delete_hidden(paths, &self.record, true, told);
-        }
-        if with_volumes {
-            self.post.clients.say_last(&FromMonitor::Exited(exit_code));
+            let _ = trash::delete_hidden(paths, &self.record, !volumes_gone, told);
         }
         if on_disk {
             // Who asked for the end waits for the lock, and with it for this; who waits for the exit has it already.
@@ -718,6 +704,26 @@ impl<'a> Monitor<'a> {
                 _ => drop(self.outputs.remove(0)),
             }
         }
+    }
+}
+
+/// How a container has ended. `again`: it is started again.
+fn exit_of(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &LiveState,
+    exit_code: i32,
+    again: bool,
+) -> ExitRecord {
+    let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
+    ExitRecord {
+        exit_code,
+        oom_killed,
+        error: oom_killed.then(|| oom::told(&record.id)).flatten().unwrap_or_default(),
+        started: Some(live.started),
+        finished: Timestamp::now(),
+        restart_count: live.restart_count + u32::from(again),
+        stopped: stop_mark::asked_to_end(paths, &record.id) == Some(Why::User),
     }
 }
 
