@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use rbox_engine::engine::{pack_directory, unpack_directory};
 use rbox_sys::lock::{How, Patience};
 use rbox_sys::own;
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 
 use super::locked::lock_at;
 use super::prune::{CacheEntry, cache_entries};
@@ -64,11 +66,16 @@ pub fn import_mount(build_dir: &Path, id: &str, mut tar: impl Read) -> Result<()
         )));
     };
     own::write(&dir.join("id"), &id).map_err(io_error("write", &dir))?;
-    let data = dir.join("data");
-    if data.exists() {
-        std::fs::rename(&data, work.fresh()).map_err(io_error("rename", &data))?;
-    }
-    std::fs::rename(&new, &data).map_err(io_error("rename", &data))
+    exchange(&new, &dir.join("data"))
+}
+
+/// Puts `new` where `place` is, in one step: whoever is killed leaves the one or the other there. What was there is where `new` was.
+fn exchange(new: &Path, place: &Path) -> Result<(), BuildError> {
+    let exchanged = match renameat_with(CWD, new, CWD, place, RenameFlags::EXCHANGE) {
+        Err(Errno::NOENT) => renameat_with(CWD, new, CWD, place, RenameFlags::NOREPLACE),
+        other => other,
+    };
+    exchanged.map_err(|errno| io_error("rename", place)(errno.into()))
 }
 
 fn find(build_dir: &Path, name: &str) -> Result<PathBuf, BuildError> {
@@ -125,6 +132,35 @@ mod tests {
         }
         import_mount(dir.path(), "", &[0; 1024][..]).unwrap_err();
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    /// Whoever is killed leaves the old one or the new one.
+    #[test]
+    fn an_exchange_has_no_moment_without_a_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, place) = (dir.path().join("new"), dir.path().join("data"));
+        std::fs::create_dir(&new).unwrap();
+        exchange(&new, &place).unwrap();
+        assert!(!new.exists() && place.exists(), "the first one comes in");
+        std::fs::create_dir(&new).unwrap();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        let lacking = std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut lacking = 0;
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    lacking += u32::from(!place.exists());
+                }
+                lacking
+            });
+            for number in 0..3000 {
+                std::fs::write(new.join("number"), number.to_string()).unwrap();
+                exchange(&new, &place).unwrap();
+                assert_eq!(std::fs::read_to_string(place.join("number")).unwrap(), number.to_string());
+            }
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            watching.join().unwrap()
+        });
+        assert_eq!(lacking, 0);
     }
 
     #[test]
