@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 
@@ -65,7 +66,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
             cgroup.map_or(String::new(), |fd| format!("|CLONE_INTO_CGROUP, cgroup={}", crate::trace::fd(fd)));
         format!("{{flags={}|CLONE_PIDFD{into}, exit_signal=SIGCHLD}}", flags(namespaces))
     };
-    if thread_count() > 1 {
+    if !is_alone(thread_count) {
         return Err(SysError::new("clone3", shown(), Errno::EBUSY));
     }
     let begin = std::time::Instant::now();
@@ -149,7 +150,7 @@ pub fn wipe_environment() {
 
 /// fork(2) of this single-threaded process: the child is the monitor, or the process between two namespaces.
 pub fn fork() -> Result<Side<i32>, SysError> {
-    if thread_count() > 1 {
+    if !is_alone(thread_count) {
         return Err(SysError::new("fork", String::new(), Errno::EBUSY));
     }
     // SAFETY: one thread (checked), so the child may do anything its parent may.
@@ -158,6 +159,22 @@ pub fn fork() -> Result<Side<i32>, SysError> {
         0 => Ok(Side::Child),
         pid => Ok(Side::Parent(pid)),
     }
+}
+
+/// How long a thread that was joined may take to be gone. The kernel lets whoever joins it go on first, and takes down what it had, such as a
+/// mount namespace, after that.
+const LEAVING: Duration = Duration::from_secs(1);
+
+/// Whether this process has one thread, or has soon.
+fn is_alone(threads: impl Fn() -> u64) -> bool {
+    let begin = Instant::now();
+    while threads() > 1 {
+        if begin.elapsed() > LEAVING {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    true
 }
 
 /// How many threads this process has (`st_nlink` of /proc/self/task less two; no listing is read).
@@ -505,4 +522,25 @@ unsafe fn close_all_between(keep: &[u32]) {
 pub fn execvp(args: &[CString]) -> Errno {
     let Some(program) = args.first() else { return Errno::EINVAL };
     nix::unistd::execvp(program, args).err().unwrap_or(Errno::EINVAL)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn threads_that_were_joined_may_take_a_moment() {
+        let left = Cell::new(4);
+        let leaving = || {
+            left.set(left.get() - 1);
+            left.get()
+        };
+        assert!(is_alone(leaving));
+        assert_eq!(left.get(), 1);
+        let begin = Instant::now();
+        assert!(!is_alone(|| 2));
+        assert!(begin.elapsed() >= LEAVING);
+    }
 }
