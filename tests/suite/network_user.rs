@@ -2,6 +2,7 @@
 //! put on them when it starts.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -474,4 +475,36 @@ fn what_somebody_else_has_is_given_to_nobody() {
     }
     let asked = t.rbox(["run", "--rm", "--network", &name, "--ip", "10.202.0.3", "busybox", "true"]);
     asked.refused(125, &["Address already in use", "auxiliary address \"router\""]);
+}
+
+/// Who comes back from `run` finds all free that its container had, though that is given back only after its exit was told.
+#[test]
+fn what_an_ended_container_had_is_there_for_the_next() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("tiny");
+    t.ok(["network", "create", "--subnet", "10.203.0.0/30", &name]);
+    for _ in 0..10 {
+        assert_eq!(t.ok(["run", "--rm", "--network", &name, "busybox", "hostname", "-i"]), "10.203.0.2");
+    }
+    for _ in 0..10 {
+        t.ok([
+            "run",
+            "--rm",
+            "--network",
+            &name,
+            "--ip",
+            "10.203.0.2",
+            "-p",
+            "127.0.0.1:18203:80",
+            "busybox",
+            "true",
+        ]);
+    }
+    let holds = t.name("holds");
+    t.ok(["run", "-d", "--name", &holds, "--network", &name, "busybox", "sleep", "1000"]);
+    let begin = std::time::Instant::now();
+    let refused = t.rbox(["run", "--rm", "--network", &name, "busybox", "true"]);
+    refused.refused(125, &["has no free address left in 10.203.0.0/30"]);
+    assert!(begin.elapsed() < Duration::from_secs(5), "one that runs is not waited for");
+    t.ok(["rm", "-f", &holds]);
 }

@@ -59,6 +59,8 @@ pub enum Error {
         network: String,
         /// Its subnet.
         subnet: String,
+        /// The ids of the containers that have them.
+        owners: Vec<String>,
     },
     /// Linux bridges hold 1,023 ports.
     #[error("bridge {0} is full: a Linux bridge holds 1,023 containers; stop some or use a second network")]

@@ -71,10 +71,14 @@ impl NetworkStore {
                 };
             }
             let before = wish.before.iter().copied().find(|ip| fits(*ip));
-            addresses.allocate(pool, &wish.container, before, is_live)?.ok_or_else(|| Error::NoAddress {
-                network: network.name.clone(),
-                subnet: network.ip_range.unwrap_or(range).to_string(),
-            })
+            match addresses.allocate(pool, &wish.container, before, is_live)? {
+                Some(ip) => Ok(ip),
+                None => Err(Error::NoAddress {
+                    network: network.name.clone(),
+                    subnet: network.ip_range.unwrap_or(range).to_string(),
+                    owners: addresses.owners()?.into_iter().map(|(_, owner)| owner).collect(),
+                }),
+            }
         };
         let in_range = |ip: IpAddr| matches!(ip, IpAddr::V4(ip) if range.contains(ip));
         let taken = trace::step("take an address", why, || {

@@ -41,6 +41,9 @@ impl PauseLease {
     /// It cannot be paused.
     pub(crate) fn take(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, EngineError> {
         let path = paths.live_of(id).join(LEASE);
+        // Before the file is there: at no moment is one left that the monitor does not come to look for. And below it in number, since a
+        // process that dies gives back what has the highest number first: the lock is free when the monitor looks.
+        let mut monitor = protocol::connect(&paths.live_of(id)).ok();
         loop {
             let Some((file, is_new)) = open(&path)? else { return Ok(None) };
             lock::take(&file, How::Exclusive, Patience::WORK).map_err(EngineError::file("lock", &path))?;
@@ -48,11 +51,7 @@ impl PauseLease {
             if !is_at(&file, &path) {
                 continue;
             }
-            let monitor = protocol::connect(&paths.live_of(id)).ok();
-            // A process that dies gives back what has the highest number first: the lock, before the monitor looks for it.
-            let last = file.try_clone().map_err(EngineError::file("open", &path))?;
-            let lease = Self { paths: paths.clone(), id: id.clone(), file: last, _monitor: monitor };
-            drop(file);
+            let lease = Self { paths: paths.clone(), id: id.clone(), file, _monitor: monitor.take() };
             let status = Container::read(paths, id)?.map(|container| container.status);
             return match status {
                 Some(Status::Running) => lease.freeze().map(Some),

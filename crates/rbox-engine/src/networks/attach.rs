@@ -15,7 +15,7 @@ use rbox_sys::trace;
 use crate::error::EngineError;
 use crate::networks::dns::{names, open_dns};
 use crate::networks::ports::{HeldPort, reserve};
-use crate::networks::store::{is_live, live_endpoints, networks};
+use crate::networks::store::{live_endpoints, networks, plan};
 use crate::oci::config::of_link;
 use crate::record::container::{ContainerRecord, LiveState};
 use crate::record::paths::Paths;
@@ -124,7 +124,7 @@ impl Attach for Bridged {
                 ports,
                 ..wish(record, wanted)
             };
-            live.endpoints.push(store.plan(network, &wish, &|id| is_live(paths, id))?);
+            live.endpoints.push(plan(paths, &store, network, &wish)?);
             store.ensure(network, &|| live_endpoints(paths))?;
         }
         live.published = published;

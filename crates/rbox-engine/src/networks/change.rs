@@ -271,7 +271,7 @@ fn enter(
         ports: held.iter().map(|(port, _)| *port).collect(),
         ..attach::wish(&change.record, wanted)
     };
-    let endpoint = change.store.plan(network, &wish, &|id| store::is_live(paths, id))?;
+    let endpoint = store::plan(paths, &change.store, network, &wish)?;
     if let Err(error) = join(change, network, &endpoint, netns, socket) {
         let _ = change.mend();
         return Err(error);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rbox_network::{Endpoint, Names, Network, NetworkStore};
+use rbox_network::{Endpoint, Error, Names, Network, NetworkStore, Wish};
 use rbox_spec::container::NetworkMode;
 use rbox_spec::id::ContainerId;
 
@@ -72,18 +72,46 @@ pub(crate) fn is_live(paths: &Paths, id: &str) -> bool {
         || Container::read(paths, &id).ok().flatten().is_some_and(|c| c.is_running())
 }
 
-/// Removes a user's network. Containers that have ended give their addresses back soon after: that is waited for.
-pub(crate) fn remove(paths: &Paths, network: &Network) -> Result<(), rbox_network::Error> {
+/// Removes a user's network, which is free once all that were on it have ended.
+pub(crate) fn remove(paths: &Paths, network: &Network) -> Result<(), Error> {
+    once_given_back(|| match networks(paths).remove(network, &|id| is_live(paths, id)) {
+        Err(Error::NetworkInUse { network, owners }) => {
+            let wait = !owners.iter().any(|id| is_active(paths, id));
+            Err((Error::NetworkInUse { network, owners }, wait))
+        }
+        done => done.map_err(|error| (error, false)),
+    })
+}
+
+/// Takes a place on a network. An address is free once the container that had it has ended.
+pub(crate) fn plan(
+    paths: &Paths,
+    store: &NetworkStore,
+    network: &Network,
+    wish: &Wish,
+) -> Result<Endpoint, Error> {
+    once_given_back(|| {
+        store.plan(network, wish, &|id| is_live(paths, id)).map_err(|error| {
+            let wait = match &error {
+                Error::NoAddress { owners, .. } => owners.iter().any(|id| !is_active(paths, id)),
+                Error::AddressInUse { owner, .. } => !is_active(paths, owner),
+                _ => false,
+            };
+            (error, wait)
+        })
+    })
+}
+
+/// Does what needs something that containers have: who has ended gives it back only after its exit was told, so that is waited for as
+/// long as `attempt` says that it failed for nothing else.
+fn once_given_back<T>(mut attempt: impl FnMut() -> Result<T, (Error, bool)>) -> Result<T, Error> {
     let begin = Instant::now();
     loop {
-        match networks(paths).remove(network, &|id| is_live(paths, id)) {
-            Err(rbox_network::Error::NetworkInUse { owners, .. })
-                if begin.elapsed() < Duration::from_secs(10)
-                    && !owners.iter().any(|id| is_active(paths, id)) =>
-            {
+        match attempt() {
+            Err((_, true)) if begin.elapsed() < Duration::from_secs(10) => {
                 std::thread::sleep(Duration::from_millis(2));
             }
-            done => return done,
+            done => return done.map_err(|(error, _)| error),
         }
     }
 }
