@@ -207,6 +207,42 @@ fn files_have_the_owners_there_are_inside() {
     t.ok(["volume", "rm", &volume]);
 }
 
+/// A program's streams are a null device of its own, whatever is at /dev: through the host's it could change that for everybody.
+#[test]
+fn streams_are_not_the_hosts_null_device() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let name = t.name("c");
+    let null = |at: &str| {
+        t.ok([
+            "run",
+            "--rm",
+            "--uidmap",
+            MAP,
+            "-v",
+            at,
+            BUSYBOX,
+            "stat",
+            "-Lc",
+            "%d:%i:%t,%T",
+            "/proc/self/fd/0",
+        ])
+    };
+    let hosts = fs::metadata("/dev/null").unwrap();
+    let hosts = format!("{}:{}:1,3", hosts.dev(), hosts.ino());
+    let dir = t.dir("dev");
+    fs::write(dir.join("file"), "").unwrap();
+    let (at_dev, at_null) = (format!("{}:/dev", dir.display()), format!("{}/file:/dev/null", dir.display()));
+    t.sleeper(&name, ["--uidmap", MAP, "-v", &at_dev]);
+    let of_exec = t.ok(["exec", &name, "stat", "-Lc", "%d:%i:%t,%T", "/proc/self/fd/0"]);
+    for own in [null(&at_dev), null(&at_null), null(&format!("{}:/d", dir.display())), of_exec] {
+        assert!(own.ends_with(":1,3") && own != hosts, "{own} {hosts}");
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
 /// What the host does for a container works as ever.
 #[test]
 fn the_rest_is_as_ever() {
@@ -221,9 +257,14 @@ fn the_rest_is_as_ever() {
         assert!(out.contains("0        0") && out.ends_with("y0:0\n0:0\n0:0"), "{out}");
     }
     assert!(t.sh_with(["--uidmap", MAP, "-t"], "tty; id -u").starts_with("/dev/pts/0"));
-    // On pure cgroup v2 the process between the namespaces is counted, too, for a moment.
-    let pids = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() { "2" } else { "1" };
-    assert_eq!(t.sh_with(["--uidmap", MAP, "--pids-limit", pids], "echo alone"), "alone");
+    // The process between the namespaces is not counted.
+    let limit = "exec cat /sys/fs/cgroup/pids.max /sys/fs/cgroup/pids/pids.max 2>/dev/null";
+    assert_eq!(
+        t.rbox(["run", "--rm", "--uidmap", MAP, "--pids-limit", "1", BUSYBOX, "sh", "-c", limit]).stdout,
+        "1\n"
+    );
+    t.rbox(["run", "--rm", "--uidmap", MAP, "--pids-limit", "1", BUSYBOX, "sh", "-c", "(true); true"])
+        .code(2);
     let tmpfs = ["--uidmap", MAP, "--read-only", "--tmpfs", "/t:uid=5"];
     assert_eq!(t.sh_with(tmpfs, "stat -c %u /t; touch /x 2>/dev/null || echo sealed"), "5\nsealed");
     assert_eq!(t.sh_with(["--uidmap", MAP, "--init"], "cat /proc/1/comm"), "docker-init");

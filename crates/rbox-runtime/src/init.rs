@@ -25,7 +25,7 @@ use crate::hooks;
 use crate::launch::{Later, Launch, Stdio};
 use crate::mounts::Mounts;
 use crate::plan::PreparedMount;
-use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, own_null, take_streams};
+use crate::streams::{begin_session, connect, give_to_user, open_pty, take_streams};
 
 /// Everything the steps need, and what one leaves for the next.
 pub(crate) struct Init<'a> {
@@ -368,9 +368,7 @@ impl<'a> Init<'a> {
         let user = self.launch.spec.process().as_ref();
         match (&self.launch.stdio, &self.console) {
             (Stdio::Fds(fds), _) => {
-                let null =
-                    || self.mounts.dev().map_or_else(own_null, |dev| open_null(dev, Path::new("null")));
-                take_streams(fds, user, null)?;
+                take_streams(fds, user, || self.mounts.null())?;
                 begin_session(false)
             }
             (Stdio::Terminal { .. }, Some(slave)) => {

@@ -13,6 +13,7 @@ use std::path::Path;
 
 use oci_spec::runtime::Process;
 use rbox_namespace::handshake::{self, ChildEnd, Parent, Told};
+use rbox_rootfs::dev;
 use rbox_security::seccomp::Filter;
 use rbox_spec::userns::IdMaps;
 use rbox_sys::passed::Passed;
@@ -26,7 +27,7 @@ use crate::error::RuntimeError;
 use crate::init::{enter_groups, open_dir_in_root};
 use crate::joined::become_root;
 use crate::launch::Stdio;
-use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, take_streams};
+use crate::streams::{begin_session, connect, give_to_user, open_null, open_pty, own_null, take_streams};
 
 /// What is to run, and where.
 #[derive(Debug)]
@@ -180,6 +181,7 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
         credentials::raise_limits(request.process)?;
         give_streams(&request.stdio, request.process, maps);
     }
+    let spare = spare_null(request)?;
     trace::step("enter the namespaces", "From here on this process sees what the container sees.", || {
         join_all(request)
     })?;
@@ -206,7 +208,8 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
     )?;
     match &request.stdio {
         Stdio::Fds(fds) => {
-            take_streams(fds, Some(request.process), || open_null(root.as_fd(), Path::new("dev/null")))
+            let other = || spare.map_or_else(own_null, Ok);
+            take_streams(fds, Some(request.process), || open_null(root.as_fd(), Path::new("dev/null"), other))
         }
         Stdio::Terminal { size } => {
             let pts = open_dir_in_root(root.as_fd(), Path::new("/dev/pts"))?;
@@ -216,6 +219,14 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
             channel.terminal(master.as_fd()).map_err(|e| StepError::new(e.to_string()))?;
             connect([slave.as_fd(); 3])
         }
+    }
+}
+
+/// A null device for streams of a program in a user namespace, where none can be made any more.
+fn spare_null(request: &JoinRequest<'_>) -> Result<Option<OwnedFd>, StepError> {
+    match (&request.stdio, request.maps) {
+        (Stdio::Fds(fds), Some(_)) if fds.iter().any(|fd| dev::is_null(fd.as_fd())) => own_null().map(Some),
+        _ => Ok(None),
     }
 }
 

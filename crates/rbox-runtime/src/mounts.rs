@@ -20,6 +20,7 @@ use crate::copies::{Copies, FileCopy};
 use crate::credentials::StepError;
 use crate::own_user::HERE;
 use crate::plan::{PreparedMount, Source, texts};
+use crate::streams::{null_of, open_null, own_null};
 
 /// Files of procfs that may have another file mounted on them: each tells of the machine's size and load, and lxcfs has them
 /// for a container. runc permits the same.
@@ -47,6 +48,8 @@ pub(crate) struct Mounts<'a> {
     null: Option<OwnedFd>,
     /// A file system with a null device, for a container that cannot make one.
     spare: Option<OwnedFd>,
+    /// A null device for streams that was opened when it was made, where no other can be.
+    stream_null: Option<OwnedFd>,
     /// Where copies of files are made, once there was one.
     copies: Option<Copies>,
 }
@@ -60,7 +63,16 @@ struct Made {
 
 impl<'a> Mounts<'a> {
     pub(crate) fn new(root: BorrowedFd<'a>, stage: &'a Path, planned: Vec<PreparedMount>) -> Self {
-        Self { root, stage, planned, made: Vec::with_capacity(8), null: None, spare: None, copies: None }
+        Self {
+            root,
+            stage,
+            planned,
+            made: Vec::with_capacity(8),
+            null: None,
+            spare: None,
+            stream_null: None,
+            copies: None,
+        }
     }
 
     /// Our own procfs: by this, never by the name /proc, are sysctls and settings written.
@@ -71,6 +83,16 @@ impl<'a> Mounts<'a> {
     /// Our own /dev.
     pub(crate) fn dev(&self) -> Option<BorrowedFd<'_>> {
         self.of_kind("tmpfs", "/dev")
+    }
+
+    /// A null device for streams: that of our own /dev, else one that nobody else has.
+    pub(crate) fn null(&mut self) -> Result<OwnedFd, StepError> {
+        let spare = self.stream_null.take();
+        let other = || spare.map_or_else(own_null, Ok);
+        match self.dev() {
+            Some(dev) => open_null(dev, Path::new("null"), other),
+            None => other(),
+        }
     }
 
     fn of_kind(&self, kind: &str, target: &str) -> Option<BorrowedFd<'_>> {
@@ -105,6 +127,7 @@ impl<'a> Mounts<'a> {
         for PreparedMount { target, source } in std::mem::take(&mut self.planned) {
             let source = match source {
                 Source::Spare(mount) => {
+                    self.stream_null = Some(null_of(&mount)?);
                     self.spare = Some(mount);
                     continue;
                 }
@@ -136,6 +159,7 @@ impl<'a> Mounts<'a> {
             }
             Source::Dev(mount) => {
                 self.null = Some(open_beneath(&mount, Path::new("null"), OFlags::PATH, 0)?);
+                self.stream_null = Some(null_of(&mount)?);
                 self.attach_own(target, "tmpfs", mount)
             }
             Source::Spare(_) => Ok(()),

@@ -48,14 +48,15 @@ pub(crate) fn begin_session(on_terminal: bool) -> Result<(), StepError> {
 }
 
 /// Takes these streams, given to the user of `owner` if there is one. In place of the host's null device
-/// goes the container's own, which `null` opens: through a descriptor the program could change the mode of the host's.
+/// goes the container's own, which `null` opens: through a descriptor the program could change the mode of the host's. Without one there
+/// is no start.
 pub(crate) fn take_streams(
     fds: &[OwnedFd; 3],
     owner: Option<&Process>,
-    null: impl FnOnce() -> Option<OwnedFd>,
+    null: impl FnOnce() -> Result<OwnedFd, StepError>,
 ) -> Result<(), StepError> {
     let is_hosts_null = fds.each_ref().map(|fd| dev::is_null(fd.as_fd()));
-    let null = if is_hosts_null.contains(&true) { null() } else { None };
+    let null = is_hosts_null.contains(&true).then(null).transpose()?;
     for (fd, _) in fds.iter().zip(is_hosts_null).filter(|(_, is_null)| !is_null) {
         give_to_user(fd.as_fd(), owner);
     }
@@ -66,21 +67,31 @@ pub(crate) fn take_streams(
     connect([chosen(0), chosen(1), chosen(2)])
 }
 
-/// Opens the null device that a container has at `path` below `dir`; if it has something else there, one that it shares with nobody.
-pub(crate) fn open_null(dir: BorrowedFd<'_>, path: &Path) -> Option<OwnedFd> {
+/// Opens the null device that a container has at `path` below `dir`; if it has something else there, `other` opens one that it shares with
+/// nobody.
+pub(crate) fn open_null(
+    dir: BorrowedFd<'_>,
+    path: &Path,
+    other: impl FnOnce() -> Result<OwnedFd, StepError>,
+) -> Result<OwnedFd, StepError> {
     fn open(dir: BorrowedFd<'_>, path: &Path, how: OFlags) -> Option<OwnedFd> {
         open_in_root(dir, path, how, 0).ok().filter(|fd| dev::is_null(fd.as_fd()))
     }
     let how = OFlags::RDWR | OFlags::NOCTTY;
     // Looked at before it is opened, which does something to other devices, and again after.
-    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).or_else(own_null)
+    open(dir, path, OFlags::PATH).and_then(|_| open(dir, path, how)).map_or_else(other, Ok)
 }
 
-/// A null device on a file system of its own.
-pub(crate) fn own_null() -> Option<OwnedFd> {
-    let alone = new_mount("tmpfs", &[], Attr::empty()).ok()?;
-    make_device(&alone, "null", 0o666, false, 1, 3).ok()?;
-    open_beneath(alone.as_fd(), Path::new("null"), OFlags::RDWR | OFlags::NOCTTY, 0).ok()
+/// A null device on a file system of its own. In a user namespace nobody can make one.
+pub(crate) fn own_null() -> Result<OwnedFd, StepError> {
+    let alone = new_mount("tmpfs", &[], Attr::empty())?;
+    make_device(&alone, "null", 0o666, false, 1, 3)?;
+    null_of(&alone)
+}
+
+/// Opens the null device of a file system that was made with one.
+pub(crate) fn null_of(mount: &OwnedFd) -> Result<OwnedFd, StepError> {
+    Ok(open_beneath(mount.as_fd(), Path::new("null"), OFlags::RDWR | OFlags::NOCTTY, 0)?)
 }
 
 /// Makes these descriptors 0, 1 and 2. They may be among 0 to 2 themselves, so all are moved up first.

@@ -13,7 +13,9 @@ use rbox_network::{Dns, Endpoint};
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::{Overlay, mount_read_only};
 use rbox_runtime::{Created, Launch, Running, Stdio, UserNamespace, create, open_namespaces};
+use rbox_spec::container::{IpcMode, PidMode};
 use rbox_spec::mount::MountKind;
+use rbox_spec::resources::Resources;
 use rbox_spec::user::ResolvedUser;
 use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
@@ -118,7 +120,7 @@ fn carry_out(
     let live_dir = paths.live_of(&record.id);
     let stage = make_stage(&live_dir)?;
     let hierarchy = Hierarchy::detect()?;
-    let cgroup = Cgroup::create(hierarchy, &group_path(paths, record), &record.host.resources)?;
+    let mut cgroup = make_group(paths, record, hierarchy)?;
     live.cgroup = cgroup.paths().clone();
 
     let own_user = record.host.id_maps.as_ref().map(UserNamespace::new).transpose()?;
@@ -155,7 +157,7 @@ fn carry_out(
 
     let groups: Vec<(String, PathBuf)> =
         cgroup.paths().v1.iter().map(|(names, path)| (names.clone(), path.clone())).collect();
-    let created = create(Launch {
+    let mut created = create(Launch {
         spec: &config,
         root: root.as_fd(),
         stage: &stage,
@@ -171,12 +173,12 @@ fn carry_out(
         stdio,
         passed,
     })?;
+    narrow(&mut cgroup, record, hierarchy)?;
     live.pid = created.pid();
     live.start_ticks = process_start(live.pid).map_or(0, |(ticks, _)| ticks);
     // Written before the network is touched: a kill from here on leaves all of it to be found.
     write_json(&live_dir.join(STATE), live)?;
 
-    let mut created = created;
     let dns = match way.attach(paths, record, live, &mut created) {
         // A process that is gone has no network to wire: its own reason is the one to tell.
         Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
@@ -188,6 +190,33 @@ fn carry_out(
     tell_hello(paths, record, live);
     let running = let_go(paths, record, live, created)?;
     Ok(Made { running, root, held_ports, dns })
+}
+
+/// Its control group. A first process that is made by one between is not alone in a v2 group until that one has gone.
+fn make_group(paths: &Paths, record: &ContainerRecord, hierarchy: &Hierarchy) -> Result<Cgroup, EngineError> {
+    let mut resources = record.host.resources.clone();
+    if has_one_too_few(record, hierarchy) {
+        resources.pids_limit = Some(2);
+    }
+    Ok(Cgroup::create(hierarchy, &group_path(paths, record), &resources)?)
+}
+
+/// Sets the limit that is asked for, once only the first process is there.
+fn narrow(cgroup: &mut Cgroup, record: &ContainerRecord, hierarchy: &Hierarchy) -> Result<(), EngineError> {
+    if has_one_too_few(record, hierarchy) {
+        let one = Resources { pids_limit: Some(1), ..Resources::default() };
+        cgroup.update(hierarchy, &one)?;
+    }
+    Ok(())
+}
+
+/// Whether its limit of processes is less than its start takes.
+fn has_one_too_few(record: &ContainerRecord, hierarchy: &Hierarchy) -> bool {
+    let host = &record.host;
+    let between = host.id_maps.is_some()
+        || matches!(host.pid, PidMode::Container(_))
+        || matches!(host.ipc, IpcMode::Container(_));
+    between && host.resources.pids_limit == Some(1) && hierarchy.is_v2()
 }
 
 /// A container's files, and what is read from them before it starts.
