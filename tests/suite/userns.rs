@@ -9,6 +9,8 @@ use crate::harness::{BUSYBOX, Cmd, Output, Test, has, skipped, wait_until};
 /// Ids that no other test has.
 const MAP: &str = "0:700000:65536";
 const OTHER: &str = "0:800000:65536";
+/// As few as make no user of a usual image.
+const TEN: &str = "0:700000:10";
 
 /// Whether this host can map the ids of layers.
 fn can(t: &Test) -> bool {
@@ -35,7 +37,7 @@ fn status(t: &Test, name: &str, field: &str) -> String {
 }
 
 /// Runs rbox where the files of subordinate ids are these.
-fn with_subordinate(t: &Test, text: &str, args: &[&str]) -> Option<Output> {
+fn with_subordinate(t: &Test, text: impl AsRef<[u8]>, args: &[&str]) -> Option<Output> {
     if !has("unshare") || !Path::new("/etc/subuid").exists() || !Path::new("/etc/subgid").exists() {
         skipped("no unshare, or no files of subordinate ids to mount others on");
         return None;
@@ -383,6 +385,7 @@ fn ranges_of_auto() {
     for name in &several {
         t.ok(["rm", name]);
     }
+    auto_is_alone(&t, text);
     // Those of a name.
     create(&named, "remap:somebody").unwrap().ok();
     let maps = t.ok(["inspect", "-f", "{{json .HostConfig.IDMappings.GidMap}}", &named]);
@@ -399,6 +402,210 @@ fn ranges_of_auto() {
     create(&named, "remap:nobody-has-this")
         .unwrap()
         .refused(125, &["/etc/subuid", "nobody-has-this", "add a line such as"]);
+    // Whatever else is in the file.
+    let many: Vec<String> = (0..400).map(|n| format!("many:{}:5\n", 1_000_000 + 10 * n)).collect();
+    let text = [b"# f\xfcr alle\ntwice:990000:3000\ntwice:993000:10\ntwice:990000:3000\ntwice:4294967295:5\nover:5:10\nover:9:10\n".to_vec(), many.concat().into_bytes()].concat();
+    let create = |mode: &str| {
+        with_subordinate(&t, &text, &["create", "--name", &named, "--userns", mode, BUSYBOX, "true"]).unwrap()
+    };
+    create("remap:twice").ok();
+    assert_eq!(map(&named), "0:990000:3010");
+    t.ok(["start", "-a", &named]);
+    t.ok(["rm", &named]);
+    create("remap:many").refused(125, &["/etc/subuid gives to \"many\"", "more than 340 ranges"]);
+    create("remap:over").refused(125, &["user ids: an id is in two ranges"]);
+}
+
+/// Nobody is given ids that `auto` gave, and a record that is broken neither hides its own nor stops others.
+fn auto_is_alone(t: &Test, text: &str) {
+    let (one, two) = (t.name("alone"), t.name("beside"));
+    let create = |name: &str, flags: &[&str]| {
+        let words = [&["create", "--name", name], flags, &[BUSYBOX, "true"]].concat();
+        with_subordinate(t, text, &words).unwrap()
+    };
+    let auto = ["--userns", "auto:size=2000"];
+    create(&one, &auto).ok();
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &one]);
+    for flags in [["--uidmap", "0:901999:5"], ["--gidmap", "0:5:900001"], ["--userns", "remap:containers"]] {
+        create(&two, &flags)
+            .refused(125, &["id 90", "of the host belongs to container", &id[..12], "--userns auto"]);
+    }
+    create(&two, &["--uidmap", "0:902000:5"]).ok();
+    t.ok(["rm", &two]);
+    let record = t.suite.root.join("containers").join(&id).join("config.json");
+    let whole = fs::read(&record).unwrap();
+    fs::write(&record, "{").unwrap();
+    create(&two, &auto).ok();
+    let map = t.ok(["inspect", "-f", "{{index .HostConfig.IDMappings.UidMap 0}}", &two]);
+    assert_eq!(map, "0:902000:2000");
+    t.ok(["rm", &two]);
+    // The record is enough, too; and with neither of both nobody can tell.
+    let ids = record.with_file_name("ids.json");
+    fs::write(&ids, "").unwrap();
+    create(&two, &auto).refused(125, &["the ids of container", &id[..12], "rbox rm -f"]);
+    fs::write(&record, whole).unwrap();
+    create(&two, &["--uidmap", "0:901999:5"]).refused(125, &["belongs to container"]);
+    t.ok(["rm", &one]);
+}
+
+/// What belongs to users that a container has not is refused before anything is made.
+#[test]
+fn users_that_it_has_not() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let name = t.name("c");
+    for (flags, who) in [
+        (["-u", "33"], "user 33"),
+        (["-u", "www-data"], "user 33"),
+        (["-u", "5:70000"], "group 70000"),
+        (["--group-add", "50"], "group 50"),
+    ] {
+        let words = ["run", "--rm", "--uidmap", TEN, flags[0], flags[1], BUSYBOX, "true"];
+        t.rbox(words).refused(125, &[&format!("{who} is not among the 10 ids of the container")]);
+    }
+    let image = t.name("image");
+    t.ok(["create", "--name", &name, BUSYBOX, "true"]);
+    t.ok(["commit", "-c", "USER 70000", &name, &image]);
+    t.ok(["rm", &name]);
+    t.rbox(["create", "--uidmap", MAP, &image, "true"])
+        .refused(125, &["user 70000 is not among the 65536 ids of the container"]);
+    t.ok(["rmi", &image]);
+    t.sleeper(&name, ["--uidmap", TEN]);
+    t.rbox(["exec", "-u", "www-data", &name, "true"]).refused(1, &["user 33 is not among the 10 ids"]);
+    // A tree with one thing in it that is another's, and an archive.
+    let dir = t.dir("d");
+    fs::create_dir_all(dir.join("tree/sub")).unwrap();
+    for (file, uid, gid) in [("big", 70_000, 0), ("tree/first", 0, 0), ("tree/sub/other", 5, 70_000)] {
+        fs::write(dir.join(file), "x").unwrap();
+        chown(dir.join(file), Some(uid), Some(gid)).unwrap();
+    }
+    let at = |file: &str| dir.join(file).to_string_lossy().into_owned();
+    let place = |file: &str| format!("{name}:/{file}");
+    // And one whose capabilities count for somebody else's root.
+    fs::create_dir(dir.join("rooted")).unwrap();
+    for file in ["first", "program"] {
+        fs::copy("/bin/true", dir.join("rooted").join(file)).unwrap();
+    }
+    let with_root = has("setcap")
+        && Cmd::new("setcap", ["-n", "70000", "cap_net_admin=ep", &at("rooted/program")]).run().code == 0;
+    for running in [true, false] {
+        if !running {
+            t.ok(["stop", "-t", "0", &name]);
+        }
+        let refused = |out: Output, who: &str| {
+            out.refused(
+                1,
+                &[&format!("{who} is not among the 10 ids of the container, which has uids 0:700000:10")],
+            );
+        };
+        refused(t.rbox(["cp", &at("big"), &place("big")]), "user 70000");
+        refused(t.rbox(["cp", &at("tree"), &place("tree")]), "group 70000");
+        if with_root {
+            t.rbox(["cp", &at("rooted"), &place("rooted")]).refused(
+                1,
+                &["rooted/program", "root (70000) that is none of the container's", "nothing was copied"],
+            );
+        }
+        let line = format!(
+            "tar -C {} -cf - big | {} cp - {}",
+            dir.display(),
+            crate::harness::binary().display(),
+            place("root")
+        );
+        refused(t.suite.with_roots(Cmd::new("sh", ["-c", &line])).run(), "user 70000");
+        assert_eq!(t.ok(["diff", &name]), "");
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
+/// A bind is not mapped for its programs, and `cp` sees in it whom they see, and makes what they would make.
+#[test]
+fn binds_seen_by_cp() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let (name, dir, source) = (t.name("c"), t.dir("bind"), t.dir("source"));
+    for (file, of_host) in [("in", false), ("own", true), ("hosts", false)] {
+        let place = if of_host || file == "hosts" { &dir } else { &source };
+        fs::write(place.join(file), file).unwrap();
+        let owner = if of_host { 700_007 } else { 7 };
+        chown(place.join(file), Some(owner), Some(owner)).unwrap();
+    }
+    chown(&dir, Some(700_000), Some(700_000)).unwrap();
+    t.sleeper(&name, ["--uidmap", MAP, "-v", &format!("{}:/d", dir.display())]);
+    for running in [true, false] {
+        if !running {
+            t.ok(["stop", "-t", "0", &name]);
+        }
+        let file = format!("in-{running}");
+        t.ok(["cp", &source.join("in").to_string_lossy(), &format!("{name}:/d/{file}")]);
+        assert_eq!(owner(&dir.join(&file)), (700_007, 700_007), "{running}");
+        let binary = crate::harness::binary();
+        let line = format!("{} cp {name}:/d - | tar tvn", binary.display());
+        let listed = t.suite.with_roots(Cmd::new("sh", ["-c", &line])).run().ok();
+        for (file, who) in [("own", "7/7"), ("in-true", "7/7"), ("hosts", "65534/65534")] {
+            let line = listed.lines().find(|line| line.ends_with(&format!(" d/{file}"))).unwrap();
+            assert_eq!(line.split_whitespace().nth(1), Some(who), "{running}: {listed}");
+        }
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
+/// A program's capabilities count in the container that has it, and are seen the same whether it runs or not.
+#[test]
+fn capabilities_of_files() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    if !has("setcap") || !has("getcap") {
+        return skipped("no setcap");
+    }
+    let name = t.name("c");
+    let dir = t.dir("d");
+    let at = |file: &str| dir.join(file).to_string_lossy().into_owned();
+    let place = |file: &str| format!("{name}:/home/{file}");
+    t.sleeper(&name, ["--uidmap", MAP]);
+    t.ok(["cp", &format!("{name}:/bin/busybox"), &at("program")]);
+    Cmd::new("setcap", ["cap_chown=ep", &at("program")]).run().ok();
+    let mut seen = Vec::new();
+    for running in [true, false] {
+        if !running {
+            t.ok(["stop", "-t", "0", &name]);
+        }
+        let file = format!("busybox-{running}");
+        t.ok(["cp", &at("program"), &place(&file)]);
+        let line =
+            "\"$1\" export \"$2\" > \"$3\" && tar --xattrs --xattrs-include='*' -C \"$4\" -xf \"$3\" home";
+        let out = t.dir(&format!("out-{running}"));
+        let (tar, out) = (at("tar"), out.to_string_lossy().into_owned());
+        let binary = crate::harness::binary().to_string_lossy().into_owned();
+        t.suite.with_roots(Cmd::new("sh", ["-c", line, "sh", &binary, &name, &tar, &out])).run().ok();
+        t.ok(["cp", &place("busybox-true"), &out]);
+        let caps = |file: &str| Cmd::new("getcap", ["-n", &format!("{out}/{file}")]).run().ok();
+        for place in [format!("home/{file}"), "home/busybox-true".into(), "busybox-true".into()] {
+            assert!(caps(&place).ends_with("cap_chown=ep"), "{running} {place}: {}", caps(&place));
+        }
+        let line = "\"$1\" cp \"$2\" - | sha256sum";
+        seen.push(
+            t.suite
+                .with_roots(Cmd::new("sh", ["-c", line, "sh", &binary, &place("busybox-true")]))
+                .run()
+                .ok(),
+        );
+    }
+    assert_eq!(seen[0], seen[1]);
+    // They count, whenever the file came.
+    t.ok(["start", &name]);
+    for file in ["busybox-true", "busybox-false"] {
+        let words =
+            ["exec", "-u", "33", &name, &format!("/home/{file}"), "grep", "CapEff", "/proc/self/status"];
+        assert_eq!(t.ok(words), "CapEff:\t0000000000000001", "{file}");
+    }
+    t.ok(["rm", "-f", &name]);
 }
 
 #[test]
@@ -433,5 +640,38 @@ fn what_excludes_it_is_refused() {
         t.rbox(["run", "--rm", "--uidmap", MAP, kind, &of, BUSYBOX, "true"])
             .refused(125, &["cannot join namespaces of another container"]);
     }
-    t.ok(["rm", "-f", &name]);
+    if !can(&t) {
+        t.ok(["rm", "-f", &name]);
+        return;
+    }
+    // Nor the other way round: a root that is the host's would have all capabilities over such namespaces.
+    let (own, later) = (t.name("own"), t.name("later"));
+    t.sleeper(&own, ["--ipc", "shareable", "--uidmap", MAP]);
+    let id = |name: &str| t.ok(["inspect", "-f", "{{.Id}}", name]);
+    let why = format!("cannot join namespaces of container {own}: it has a user namespace of its own");
+    for kind in ["--pid", "--ipc", "--network"] {
+        t.rbox(["run", "--rm", kind, &format!("container:{own}"), BUSYBOX, "true"]).refused(125, &[&why]);
+        // One that was made by an older rbox.
+        t.ok(["create", "--name", &later, kind, &format!("container:{name}"), BUSYBOX, "true"]);
+        let record = t.suite.root.join("containers").join(id(&later)).join("config.json");
+        let text = fs::read_to_string(&record).unwrap();
+        fs::write(&record, text.replace(&id(&name), &id(&own))).unwrap();
+        t.rbox(["start", &later]).refused(1, &[&why]);
+        t.ok(["rm", &later]);
+    }
+    let privileged = [
+        "run",
+        "--rm",
+        "--privileged",
+        "--pid",
+        &format!("container:{own}"),
+        "--network",
+        &format!("container:{own}"),
+        BUSYBOX,
+        "sh",
+        "-c",
+        "ls /sys/class/net | grep -c eth0; grep Uid /proc/1/status | cut -f2",
+    ];
+    assert_eq!(t.ok(privileged), "1\n700000");
+    t.ok(["rm", "-f", &name, &own]);
 }

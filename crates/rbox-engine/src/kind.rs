@@ -63,6 +63,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::idmap::InvalidIdMap,
         spec::mount::InvalidMount,
         spec::userns::InvalidUserns,
+        spec::userns::NotAmong,
         spec::port::PortError,
         spec::record::DecodeError,
         spec::resources::ResourcesError,

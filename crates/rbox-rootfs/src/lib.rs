@@ -4,6 +4,7 @@
 pub mod changes;
 pub mod compare;
 pub mod dev;
+mod file_capability;
 pub mod hide;
 pub mod layer;
 pub mod overlay;

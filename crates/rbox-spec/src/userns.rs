@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::idmap::{self, IdRange};
 use crate::kind::Kind;
+use crate::user::ResolvedUser;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,14 @@ pub enum InvalidUserns {
     /// Flags that exclude each other.
     #[error("{0}")]
     Both(&'static str),
+    /// Maps that no flag gave.
+    #[error("{of} ids: {why}")]
+    Ids {
+        /// Of users or groups.
+        of: &'static str,
+        /// What is wrong.
+        why: &'static str,
+    },
 }
 
 impl InvalidUserns {
@@ -180,11 +189,17 @@ fn ranges(flag: &'static str, lines: &[String]) -> Result<Vec<IdRange>, InvalidU
         }
         all.push(range);
     }
-    idmap::check(&all).map_err(|why| bad(&lines.join(" "), why))?;
-    if translated(&all, 0).is_none() {
-        return Err(bad(&lines.join(" "), "the container's root (0) is not in it"));
-    }
+    check(&all).map_err(|why| bad(&lines.join(" "), why))?;
     Ok(all)
+}
+
+/// What the kernel takes as a map, and rbox as that of a container.
+fn check(ranges: &[IdRange]) -> Result<(), &'static str> {
+    idmap::check(ranges)?;
+    if translated(ranges, 0).is_none() {
+        return Err("the container's root (0) is not in it");
+    }
+    Ok(())
 }
 
 /// What an id inside is on the host.
@@ -195,14 +210,31 @@ fn translated(ranges: &[IdRange], inside: u32) -> Option<u32> {
     })
 }
 
-/// What an id of the host is inside: nobody's when it has none there, as the kernel shows it.
-fn back(ranges: &[IdRange], host: u32) -> u32 {
-    const NOBODY: u32 = 65_534;
-    let found = ranges.iter().find_map(|range| {
+/// What an id of the host is inside; none when it has none there.
+fn back(ranges: &[IdRange], host: u32) -> Option<u32> {
+    ranges.iter().find_map(|range| {
         let at = host.checked_sub(range.seen).filter(|at| *at < range.count)?;
         range.disk.checked_add(at)
-    });
-    found.unwrap_or(NOBODY)
+    })
+}
+
+/// As whom the kernel shows who has no id inside.
+const NOBODY: u32 = 65_534;
+
+/// A user or a group that a container has not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{of} {id} is not among the {count} ids of the container")]
+pub struct NotAmong {
+    of: &'static str,
+    id: u32,
+    count: u64,
+}
+
+impl NotAmong {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 impl IdMaps {
@@ -224,7 +256,50 @@ impl IdMaps {
 
     /// What a user and a group of the host are inside.
     pub fn to_inside(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
-        (back(&self.uids, uid), back(&self.gids, gid))
+        (back(&self.uids, uid).unwrap_or(NOBODY), back(&self.gids, gid).unwrap_or(NOBODY))
+    }
+
+    /// What a user of the host is inside; none for one that the container has not.
+    pub fn user_inside(&self, uid: u32) -> Option<u32> {
+        back(&self.uids, uid)
+    }
+
+    /// What a user and a group are on the host.
+    ///
+    /// # Errors
+    /// The container has not both.
+    pub fn find(&self, (uid, gid): (u32, u32)) -> Result<(u32, u32), NotAmong> {
+        let one = |of, ranges: &[IdRange], id| {
+            let count = || ranges.iter().map(|range| u64::from(range.count)).sum();
+            translated(ranges, id).ok_or_else(|| NotAmong { of, id, count: count() })
+        };
+        Ok((one("user", &self.uids, uid)?, one("group", &self.gids, gid)?))
+    }
+
+    /// Refuses a user who is not one of the container's, or has a group that is not.
+    ///
+    /// # Errors
+    /// The first of them.
+    pub fn has_user(&self, user: &ResolvedUser) -> Result<(), NotAmong> {
+        let mut groups = user.supplementary.iter().chain([&user.gid]);
+        groups.try_for_each(|gid| self.find((user.uid, *gid)).map(drop))
+    }
+
+    /// Whether the kernel takes these as maps, and root is among them.
+    ///
+    /// # Errors
+    /// What is wrong with those of the users, or the groups.
+    pub fn check(&self) -> Result<(), InvalidUserns> {
+        for (of, ranges) in [("user", &self.uids), ("group", &self.gids)] {
+            check(ranges).map_err(|why| InvalidUserns::Ids { of, why })?;
+        }
+        Ok(())
+    }
+
+    /// The first id of the host that is a user of both, or a group of both. One that maps all ids is a wall for capabilities only, and
+    /// meets nobody.
+    pub fn meets(&self, other: &Self) -> Option<u32> {
+        meeting(&self.uids, &other.uids).or_else(|| meeting(&self.gids, &other.gids))
     }
 
     /// Whether a group of the container is one of the host.
@@ -249,6 +324,23 @@ impl IdMaps {
     }
 }
 
+fn meeting(some: &[IdRange], others: &[IdRange]) -> Option<u32> {
+    let apart = |range: &&IdRange| !is_all(range);
+    some.iter().filter(apart).find_map(|one| {
+        let first = |other: &IdRange| {
+            let end = |range: &IdRange| range.seen.saturating_add(range.count);
+            let from = one.seen.max(other.seen);
+            (from < end(one).min(end(other))).then_some(from)
+        };
+        others.iter().filter(apart).find_map(first)
+    })
+}
+
+/// Whether a range has all the ids there are, as with `keep-id`.
+pub fn is_all(range: &IdRange) -> bool {
+    range.count == u32::MAX
+}
+
 /// `first` and then `second`.
 fn composed(first: &[IdRange], second: &[IdRange]) -> Vec<IdRange> {
     let mut all = Vec::new();
@@ -269,27 +361,37 @@ fn composed(first: &[IdRange], second: &[IdRange]) -> Vec<IdRange> {
 }
 
 /// What a file of subordinate ids gives to `owner`, by name or by number: `OWNER:FIRST:COUNT` lines (subuid(5)). What has another form is
-/// passed over, as shadow does.
-pub fn subordinate(text: &str, owner: &str) -> Vec<(u32, u32)> {
-    let line = |line: &str| {
-        let mut parts = line.trim().split(':');
+/// passed over, as shadow does, and so is a line that was there before.
+pub fn subordinate(text: &[u8], owner: &str) -> Vec<(u32, u32)> {
+    let line = |line: &[u8]| {
+        let mut parts = std::str::from_utf8(line).ok()?.trim().split(':');
         let name = parts.next()?;
         let (first, count): (u32, u32) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        (name == owner && count > 0).then_some((first, count.min(u32::MAX - first)))
+        let count = count.min(u32::MAX - first);
+        (name == owner && count > 0).then_some((first, count))
     };
-    text.lines().filter_map(line).collect()
+    let mut all = Vec::new();
+    for given in text.split(|byte| *byte == b'\n').filter_map(line) {
+        if !all.contains(&given) {
+            all.push(given);
+        }
+    }
+    all
 }
 
-/// These ranges of the host, one after the other from 0 inside.
+/// These ranges of the host, one after the other from 0 inside. Those that are neighbours become one.
 pub fn stacked(given: &[(u32, u32)]) -> Vec<IdRange> {
     let mut disk = 0_u32;
-    let mut all = Vec::new();
+    let mut all: Vec<IdRange> = Vec::new();
     for (first, count) in given {
         let count = (*count).min(u32::MAX - disk);
         if count == 0 {
-            break;
+            continue;
         }
-        all.push(IdRange { disk, seen: *first, count });
+        match all.last_mut().filter(|last| last.seen.checked_add(last.count) == Some(*first)) {
+            Some(last) => last.count += count,
+            None => all.push(IdRange { disk, seen: *first, count }),
+        }
         disk += count;
     }
     all
@@ -395,9 +497,15 @@ mod tests {
 
     #[test]
     fn subordinate_ids() {
-        let text = "a:100:10\n# b:1:2\ncontainers:1000:20\ncontainers:x:1\ncontainers:5000:30:\ncontainers:4294967290:100\n";
+        let text = b"a:100:10\n# f\xfcr b:1:2\ncontainers:1000:20\ncontainers:x:1\ncontainers:5000:30:\ncontainers:1000:20\n\
+            containers:4294967290:100\ncontainers:4294967295:5\n";
         assert_eq!(subordinate(text, "containers"), [(1000, 20), (5000, 30), (4_294_967_290, 5)]);
         assert_eq!(lines(&stacked(&[(100, 10), (500, 5)])), ["0:100:10", "10:500:5"]);
+        assert_eq!(lines(&stacked(&[(100, 10), (7, 0), (110, 5), (90, 10)])), ["0:100:15", "15:90:10"]);
+        assert_eq!(
+            lines(&stacked(&[(5, u32::MAX - 5), (0, 5), (7, 2)])),
+            ["0:5:4294967290", "4294967290:0:5"]
+        );
         let taken = |seen, count| IdRange { disk: 0, seen, count };
         let given = [(100, 20), (1000, 50)];
         assert_eq!(free(&given, &[], 20), Some(taken(100, 20)));
@@ -406,6 +514,46 @@ mod tests {
         assert_eq!(free(&given, &[taken(0, 106), taken(1010, 5)], 15), Some(taken(1015, 15)));
         assert_eq!(free(&given, &[taken(0, u32::MAX)], 1), None);
         assert_eq!(free(&given, &[], 51), None);
+    }
+
+    #[test]
+    fn what_a_container_has_not() {
+        let maps = flags(&["0:1000:10"], &["0:1000:10", "50:7:1"]).maps().unwrap();
+        let has = |uid, gid, supplementary: &[u32]| {
+            let user =
+                ResolvedUser { uid, gid, supplementary: supplementary.to_vec(), ..ResolvedUser::default() };
+            maps.has_user(&user).map_err(|error| error.to_string())
+        };
+        assert_eq!(has(9, 50, &[0, 50]), Ok(()));
+        assert_eq!(has(33, 0, &[]), Err("user 33 is not among the 10 ids of the container".into()));
+        assert_eq!(has(0, 51, &[]), Err("group 51 is not among the 11 ids of the container".into()));
+        assert_eq!(has(0, 0, &[5, 10]), Err("group 10 is not among the 11 ids of the container".into()));
+        assert_eq!((maps.user_inside(1009), maps.user_inside(999)), (Some(9), None));
+    }
+
+    #[test]
+    fn maps_of_files() {
+        let check = |given: &[(u32, u32)]| {
+            let uids = stacked(given);
+            IdMaps { gids: uids.clone(), uids }.check().map_err(|error| error.to_string())
+        };
+        assert_eq!(check(&[(1000, 5), (2000, 5)]), Ok(()));
+        assert_eq!(check(&[(1000, 5), (1004, 5)]), Err("user ids: an id is in two ranges".into()));
+        assert_eq!(check(&[]), Err("user ids: the container's root (0) is not in it".into()));
+        let many: Vec<(u32, u32)> = (0..400).map(|n| (10 * n, 5)).collect();
+        assert_eq!(check(&many), Err("user ids: it has more than 340 ranges".into()));
+        let row: Vec<(u32, u32)> = (0..400).map(|n| (10 * n, 10)).collect();
+        assert_eq!(check(&row), Ok(()));
+    }
+
+    #[test]
+    fn ids_of_two() {
+        let of = |line: &str| flags(&[line], &[]).maps().unwrap();
+        assert_eq!(of("0:1000:10").meets(&of("0:1009:5")), Some(1009));
+        assert_eq!(of("0:1000:10").meets(&of("0:1010:5")), None);
+        assert_eq!(of("0:1000:10").meets(&IdMaps::same()), None);
+        let groups = flags(&["0:5000:10"], &["0:1000:10"]).maps().unwrap();
+        assert_eq!((of("0:1000:10").meets(&groups), groups.meets(&of("0:0:1001"))), (Some(1000), Some(1000)));
     }
 
     #[test]

@@ -44,9 +44,28 @@ pub(crate) fn needed(host: &HostConfig) -> impl Iterator<Item = &str> {
     [pid, ipc, network].into_iter().flatten().map(String::as_str)
 }
 
+/// Refuses namespaces of a container that has a user namespace: root of the host owns that, and root of a container without one is root of
+/// the host, so it would have all capabilities there, whatever it was left of its own. A privileged one has them anyway; but the memory of
+/// such an IPC namespace takes no file of a user that the namespace has not.
+pub(crate) fn check_users(paths: &Paths, host: &HostConfig) -> Result<(), EngineError> {
+    for id in needed(host) {
+        let other = find::find(paths, id)?;
+        let joins_memory = matches!(&host.ipc, IpcMode::Container(of) if of == id);
+        if other.record.host.id_maps.is_some() && (!host.privileged || joins_memory) {
+            return Err(EngineError::Conflict(format!(
+                "cannot join namespaces of container {}: it has a user namespace of its own, where root of this one would have all \
+                 capabilities: make it with --userns host",
+                other.record.name
+            )));
+        }
+    }
+    Ok(())
+}
+
 impl Shared {
     /// Finds what the record asks for: refused when the other one is not running, or does not share.
     pub(crate) fn find(paths: &Paths, record: &ContainerRecord) -> Result<Self, EngineError> {
+        check_users(paths, &record.host)?;
         let mut shared = Self::default();
         if let PidMode::Container(id) = &record.host.pid {
             let pid = shared.owner("PID", LinuxNamespaceType::Pid, "pid", paths, id)?;

@@ -307,7 +307,7 @@ fn program(
     let root = live_root(pid)?;
     let user = request.user.as_deref().unwrap_or(&record.config.user);
     // Docker's client ends with 1 here, and not as for a command that cannot be invoked.
-    let user = user::lookup(root.as_fd(), user, &record.host.group_add)
+    let user = user::of_container(record, root.as_fd(), user, &record.host.group_add)
         .map_err(|error| EngineError::NotExecuted { message: error.with_causes(), exit_code: 1 })?;
     let mut env = config::environment(record, &user);
     config::merge_env(&mut env, &request.env);

@@ -1,13 +1,17 @@
 //! Places of the host that a copy comes from or goes to. The caller names them, so they are looked up as the caller would.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
+use rbox_runtime::rootfs::put::Inside;
+use rbox_sys::inode::Inode;
 use rbox_sys::plain;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Dir, FileType, Mode, OFlags};
 
 use crate::copy::inside::{Source, kind};
 use crate::copy::target::{There, asserts_directory, cleaned, source_name};
@@ -45,6 +49,43 @@ pub(crate) fn source(path: &Path, follow: bool) -> Result<Source, EngineError> {
     let name =
         if name == "." && !crate::copy::target::means_content(path) { source_name(&whole) } else { name };
     Ok(Source { thing, is_dir, name })
+}
+
+/// So deep a tree is looked through before anything is copied; what is below is looked at when it is its turn.
+const DEEP: usize = 64;
+
+/// Refuses what is to be copied if something of it belongs to a user that the container has not, or has capabilities of one.
+pub(crate) fn check_users(thing: BorrowedFd<'_>, path: &Path, inside: Inside<'_>) -> Result<(), EngineError> {
+    check_one(thing, path, DEEP, inside)
+}
+
+fn check_one(thing: BorrowedFd<'_>, path: &Path, deep: usize, inside: Inside<'_>) -> Result<(), EngineError> {
+    let refused =
+        |why: String| EngineError::Conflict(format!("{}: {why}: nothing was copied", path.display()));
+    let stat = rustix::fs::fstat(thing).map_err(|errno| failed(path, errno))?;
+    inside.owner((stat.st_uid, stat.st_gid)).map_err(refused)?;
+    if FileType::from_raw_mode(stat.st_mode).is_file()
+        && let Ok(Some(value)) = Inode::of(thing).and_then(|thing| thing.xattr(c"security.capability"))
+    {
+        inside.capability(&value).map_err(refused)?;
+    }
+    if !FileType::from_raw_mode(stat.st_mode).is_dir() || deep == 0 {
+        return Ok(());
+    }
+    // What cannot be read, or goes meanwhile, is for the copy to tell of.
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let Ok(directory) = rustix::fs::openat(thing, ".", flags, Mode::empty()) else { return Ok(()) };
+    let Ok(entries) = Dir::read_from(&directory) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        if !matches!(name.to_bytes(), b"." | b"..")
+            && let Ok(below) = rustix::fs::openat(&directory, name, flags, Mode::empty())
+        {
+            check_one(below.as_fd(), &path.join(OsStr::from_bytes(name.to_bytes())), deep - 1, inside)?;
+        }
+    }
+    Ok(())
 }
 
 /// Refuses a target that is in nothing.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rbox_image::archive::uncompressed;
 use rbox_runtime::rootfs::layer::Packed;
-use rbox_runtime::rootfs::put::{Owners, Place, PutError, put};
+use rbox_runtime::rootfs::put::{Inside, Owners, Place, PutError, put};
 
 use crate::copy::stream::{Copied, Progress, carry};
 use crate::copy::target::{There, target};
@@ -35,6 +35,9 @@ pub(crate) fn from_host(
     let target = target(source.name, source.is_dir, &path, given, there)?;
     inside::check_directory(&view, &target.directory)?;
     let owners = owners(&view, as_user)?;
+    if let Owners::Inside(inside) = owners {
+        host::check_users(source.thing.as_fd(), from, inside)?;
+    }
     let place = Place::InRoot { root: view.root.as_fd(), path: &target.directory };
     let (packed, put) =
         view.within(|| carry(source.thing.as_fd(), target.name.as_bytes(), place, owners, None, progress))?;
@@ -72,13 +75,13 @@ pub(crate) fn from_archive(
 fn owners<'a>(view: &'a View<'_>, as_user: bool) -> Result<Owners<'a>, EngineError> {
     let name = &view.record.config.user;
     let all = if as_user && !name.is_empty() {
-        let user = user::lookup(view.root.as_fd(), name, &[])?;
+        let user = user::of_container(&view.record, view.root.as_fd(), name, &[])?;
         Some((user.uid, user.gid))
     } else {
         None
     };
-    Ok(match (view.maps(), all) {
-        (Some(maps), all) => Owners::Inside(maps, all),
+    Ok(match (view.ids(), all) {
+        (Some(maps), all) => Owners::Inside(Inside { maps, all, is_mapped: view.maps().is_some() }),
         (None, Some((uid, gid))) => Owners::All(uid, gid),
         (None, None) => Owners::Archive,
     })

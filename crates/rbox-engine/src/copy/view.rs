@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use rbox_runtime::map_ids;
 use rbox_runtime::rootfs::tree::mount_target;
+use rbox_spec::idmap::{IdMap, IdRange};
 use rbox_spec::mount::{MountKind, MountSpec, Recursive};
 use rbox_spec::user::ResolvedUser;
 use rbox_spec::userns::IdMaps;
@@ -31,8 +32,8 @@ pub(crate) struct View<'a> {
     /// Its root, with what is mounted in it.
     pub(crate) root: OwnedFd,
     pub(crate) record: ContainerRecord,
-    /// The owners of its files are these on the host: it runs in a user namespace.
-    maps: Option<IdMaps>,
+    /// It is seen as a container sees it that runs in a user namespace: the owners of its files are those that its users are on the host.
+    is_mapped: bool,
     /// The mount namespace it is in: the mounts go with it.
     namespace: OwnedFd,
     /// Last: what keeps it from being started goes after the mounts.
@@ -58,8 +59,8 @@ impl<'a> View<'a> {
                 let (tree, pieces) = in_a_thread(move || live_pieces(&process, &targets))?;
                 let stage = make_stage(&paths.live_of(&now.record.id))?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
-                let maps = now.record.host.id_maps.clone();
-                Ok(Self { root, record: now.record, maps, namespace, held: None })
+                let is_mapped = now.record.host.id_maps.is_some();
+                Ok(Self { root, record: now.record, is_mapped, namespace, held: None })
             }
             Access::Held(record, lock) => {
                 let held = Unstarted::new(paths, &record.id, lock);
@@ -69,7 +70,7 @@ impl<'a> View<'a> {
                 let pieces = pieces(paths, &record, tree.as_fd(), &volumes, &stage)?;
                 let (root, namespace) = in_a_thread(move || put_together(&tree, &stage, &pieces))?;
                 // On disk all is owned as without a user namespace.
-                Ok(Self { root, record: *record, maps: None, namespace, held: Some(held) })
+                Ok(Self { root, record: *record, is_mapped: false, namespace, held: Some(held) })
             }
         }
     }
@@ -83,7 +84,7 @@ impl<'a> View<'a> {
         let inside = || {
             process::unshare(CloneFlags::CLONE_FS)?;
             process::join_namespaces(&self.namespace, CloneFlags::CLONE_NEWNS)?;
-            if let Some(maps) = &self.maps {
+            if let Some(maps) = self.maps() {
                 let (uid, gid) = maps.root();
                 rbox_runtime::security::capabilities::act_as(uid, gid)?;
             }
@@ -96,7 +97,12 @@ impl<'a> View<'a> {
 
     /// Whom the owners of its files are inside of it, when they are others there.
     pub(crate) fn maps(&self) -> Option<&IdMaps> {
-        self.maps.as_ref()
+        self.ids().filter(|_| self.is_mapped)
+    }
+
+    /// The ids of the container, if it has a user namespace.
+    pub(crate) fn ids(&self) -> Option<&IdMaps> {
+        self.record.host.id_maps.as_ref()
     }
 
     /// Refuses what is mounted read-only, in Docker's words.
@@ -175,7 +181,7 @@ fn pieces(
         }
     }
     for mount in &record.host.mounts {
-        if let Some(copy) = piece(mount, volumes, &user, stage)? {
+        if let Some(copy) = piece(mount, volumes, &user, record.host.id_maps.as_ref(), stage)? {
             pieces.push(Piece { mount: copy, target: (&mount.target).into(), is_live: false });
         }
     }
@@ -187,6 +193,7 @@ fn piece(
     spec: &MountSpec,
     volumes: &[(String, PathBuf)],
     user: &ResolvedUser,
+    maps: Option<&IdMaps>,
     stage: &Path,
 ) -> Result<Option<OwnedFd>, EngineError> {
     let missing = |source: &Path, error: SysError| match error.errno {
@@ -204,7 +211,14 @@ fn piece(
                 let user = (user.uid, user.gid);
                 map_ids(copy.as_fd(), source, map, user, *recursive != Recursive::Disabled)?;
             }
-            Ok(Some(detached(copy, spec.read_only, *recursive != Recursive::Writable)?))
+            // All else is owned on disk as inside. Where ids cannot be mapped, files show whose they are on the host, and none is made.
+            let is_foreign = maps.is_some_and(|maps| {
+                let recursive = *recursive != Recursive::Disabled;
+                *maps != IdMaps::same()
+                    && map_ids(copy.as_fd(), source, &as_inside(maps), (0, 0), recursive).is_err()
+            });
+            let recursive = is_foreign || *recursive != Recursive::Writable;
+            Ok(Some(detached(copy, spec.read_only || is_foreign, recursive)?))
         }
         MountKind::Volume { subpath, .. } => {
             let Some((_, source)) = volumes.iter().find(|(target, _)| *target == spec.target) else {
@@ -220,6 +234,17 @@ fn piece(
         MountKind::Image { .. } => image_trees::tree(spec, stage),
         MountKind::Tmpfs { .. } => Ok(None),
     }
+}
+
+/// The owners on the host as those that they are inside.
+fn as_inside(maps: &IdMaps) -> IdMap {
+    let turned = |ranges: &[IdRange]| {
+        ranges
+            .iter()
+            .map(|range| IdRange { disk: range.seen, seen: range.disk, count: range.count })
+            .collect()
+    };
+    IdMap::Given { uids: turned(&maps.uids), gids: turned(&maps.gids) }
 }
 
 /// Parts a copy from the mounts it was made of, and makes it read-only.

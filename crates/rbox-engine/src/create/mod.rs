@@ -61,7 +61,8 @@ pub(crate) fn create(
     crate::networks::resolve::resolve(paths, &mut record)?;
     crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
-    let _turn = userns::resolve(paths, &mut record.host)?;
+    let _turn = userns::resolve(paths, &mut record)?;
+    crate::containers::sharing::check_users(paths, &record.host)?;
     let _mounted = image_trees::resolve(paths, &mut record.host)?;
     // The image cannot be removed between here and the record that shows its use.
     let _pin = match base {
@@ -264,6 +265,7 @@ pub(crate) fn write_record(
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join(UPPER), 0o755)?;
     contents::write(&dir, contents, lasting(&record.host))?;
+    userns::write_ids(&dir, &record.host)?;
     take_some_name(paths, record, named, &dir.join(CONFIG))?;
     let place = paths.container(&record.id);
     std::fs::rename(&dir, &place).map_err(EngineError::file("rename to", &place))?;

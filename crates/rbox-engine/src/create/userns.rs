@@ -4,17 +4,21 @@ use std::fs::File;
 use std::path::Path;
 
 use rbox_spec::container::{HostConfig, IpcMode, NetworkMode, PidMode};
+use rbox_spec::id::ContainerId;
 use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::MountKind;
-use rbox_spec::userns::{IdMaps, UsernsMode, free, stacked, subordinate};
+use rbox_spec::userns::{IdMaps, UsernsMode, free, is_all, stacked, subordinate};
 use rbox_sys::lock::{self, How, Patience};
-use rbox_sys::own;
+use rbox_sys::{durable, own};
+use serde::{Deserialize, Serialize};
 
 use crate::containers::find;
 use crate::create::check::invalid;
 use crate::error::EngineError;
-use crate::record::container::Container;
-use crate::record::paths::Paths;
+use crate::oci::user;
+use crate::record::container::{Container, ContainerRecord, lasting};
+use crate::record::file::RecordError;
+use crate::record::paths::{IDS, Paths};
 use crate::volume::store::Volume;
 
 const SUBUID: &str = "/etc/subuid";
@@ -28,38 +32,50 @@ pub(crate) struct Turn {
     _containers: File,
 }
 
+/// The ids that a container has, in a file beside its record.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ids {
+    /// `auto` gave them, to nobody else.
+    auto: bool,
+    #[serde(flatten)]
+    maps: IdMaps,
+}
+
 /// Chooses the ids, if it is to have a user namespace.
-pub(crate) fn resolve(paths: &Paths, host: &mut HostConfig) -> Result<Option<Turn>, EngineError> {
+pub(crate) fn resolve(paths: &Paths, record: &mut ContainerRecord) -> Result<Option<Turn>, EngineError> {
+    let host = &record.host;
     let mode = UsernsMode::parse(&host.userns, &host.id_flags).map_err(invalid)?;
     if mode == UsernsMode::Host {
         return Ok(None);
     }
     refuse_shared(host)?;
-    let mut turn = None;
-    host.id_maps = Some(match mode {
+    let turn = take_turn(paths)?;
+    let taken = taken(paths)?;
+    let maps = match mode {
         UsernsMode::Host => return Ok(None),
         UsernsMode::KeepId => IdMaps::same(),
         UsernsMode::Private => host.id_flags.maps().map_err(invalid)?,
-        UsernsMode::Remap { user, group } => {
-            IdMaps { uids: stacked(&given(SUBUID, &user)?), gids: stacked(&given(SUBGID, &group)?) }
-        }
-        UsernsMode::Auto { size } => {
-            let (uids, gids) = (given(SUBUID, OWNER)?, given(SUBGID, OWNER)?);
-            turn = Some(take_turn(paths)?);
-            let taken = taken(paths)?;
-            let one = |file, given: &[(u32, u32)], taken: &[IdRange]| {
-                let range = free(given, taken, size).ok_or_else(|| {
-                    EngineError::Conflict(format!(
-                        "--userns auto: {file} has no {size} ids in a row for {OWNER} that no container has: remove containers, or give it more"
-                    ))
-                })?;
-                Ok::<_, EngineError>(vec![range])
-            };
-            IdMaps { uids: one(SUBUID, &uids, &taken.uids)?, gids: one(SUBGID, &gids, &taken.gids)? }
-        }
-    });
-    check_mounts(host)?;
-    Ok(turn)
+        UsernsMode::Remap { user, group } => remapped(&user, &group)?,
+        UsernsMode::Auto { size } => automatic(&taken, size)?,
+    };
+    refuse_taken(&maps, &taken)?;
+    user::check_numbers(record, &maps)?;
+    record.host.id_maps = Some(maps);
+    check_mounts(&record.host)?;
+    Ok(Some(turn))
+}
+
+/// Writes what ids a container has into its directory, if it has a user namespace.
+pub(crate) fn write_ids(dir: &Path, host: &HostConfig) -> Result<(), EngineError> {
+    let Some(maps) = &host.id_maps else { return Ok(()) };
+    let path = dir.join(IDS);
+    let ids = Ids { auto: is_auto(host), maps: maps.clone() };
+    let text = serde_json::to_vec(&ids).map_err(|error| RecordError::format(&path, error))?;
+    durable::write_new(&path, &text, lasting(host)).map_err(EngineError::file("write", path))
+}
+
+fn is_auto(host: &HostConfig) -> bool {
+    matches!(UsernsMode::parse(&host.userns, &host.id_flags), Ok(UsernsMode::Auto { .. }))
 }
 
 /// What cannot be mounted where the container has a user namespace: whoever is root in there would have other users' files, too.
@@ -130,10 +146,50 @@ fn refuse_shared(host: &HostConfig) -> Result<(), EngineError> {
     Err(EngineError::Invalid(why.to_owned()))
 }
 
+/// All that the files give to a user and a group.
+fn remapped(user: &str, group: &str) -> Result<IdMaps, EngineError> {
+    let maps = IdMaps { uids: stacked(&given(SUBUID, user)?), gids: stacked(&given(SUBGID, group)?) };
+    maps.check().map_err(|error| {
+        EngineError::Invalid(format!(
+            "user namespace: what {SUBUID} gives to \"{user}\" and {SUBGID} to \"{group}\" is no map: {error}"
+        ))
+    })?;
+    Ok(maps)
+}
+
+/// As many ids in a row as are asked for, which no other container has.
+fn automatic(taken: &[Taken], size: u32) -> Result<IdMaps, EngineError> {
+    let one = |file, of: fn(&IdMaps) -> &Vec<IdRange>| {
+        // Identical ids of `keep-id` exclude nobody's.
+        let taken: Vec<IdRange> =
+            taken.iter().flat_map(|one| of(&one.ids.maps)).filter(|range| !is_all(range)).copied().collect();
+        let range = free(&given(file, OWNER)?, &taken, size).ok_or_else(|| {
+            EngineError::Conflict(format!(
+                "--userns auto: {file} has no {size} ids in a row for {OWNER} that no container has: remove containers, or give it more"
+            ))
+        })?;
+        Ok::<_, EngineError>(vec![range])
+    };
+    Ok(IdMaps { uids: one(SUBUID, |maps| &maps.uids)?, gids: one(SUBGID, |maps| &maps.gids)? })
+}
+
+/// Refuses ids that `auto` has given to another container: it was promised to be alone with them.
+fn refuse_taken(maps: &IdMaps, taken: &[Taken]) -> Result<(), EngineError> {
+    for other in taken.iter().filter(|other| other.ids.auto) {
+        if let Some(id) = maps.meets(&other.ids.maps) {
+            return Err(EngineError::Conflict(format!(
+                "user namespace: id {id} of the host belongs to container {} alone (--userns auto): give others, or remove it",
+                other.id.short()
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// The ids that a file gives to `owner`.
 fn given(file: &'static str, owner: &str) -> Result<Vec<(u32, u32)>, EngineError> {
-    let text = match own::read_text(Path::new(file)) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+    let text = match own::read(Path::new(file), 1 << 20) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
         other => other.map_err(EngineError::file("read", file))?,
     };
     let given = subordinate(&text, owner);
@@ -153,24 +209,39 @@ fn take_turn(paths: &Paths) -> Result<Turn, EngineError> {
     Ok(Turn { _containers: file })
 }
 
-/// The ids of all containers there are. One whose record cannot be read may have any.
-fn taken(paths: &Paths) -> Result<IdMaps, EngineError> {
-    let mut taken = IdMaps::default();
+/// A container that has ids.
+struct Taken {
+    id: ContainerId,
+    ids: Ids,
+}
+
+/// Those of all containers there are. A record that cannot be read hides none: they stand beside it.
+fn taken(paths: &Paths) -> Result<Vec<Taken>, EngineError> {
+    let mut taken = Vec::new();
     for id in find::ids(paths)? {
-        let found = Container::read_whole(paths, &id).map_err(|error| {
-            EngineError::Conflict(format!(
-                "--userns auto: the ids of container {} are not known: {error}; mend it, or 'rbox rm -f' it",
-                id.short()
-            ))
-        })?;
-        if let Some(maps) = found.and_then(|found| found.record.host.id_maps) {
-            taken.uids.extend(maps.uids);
-            taken.gids.extend(maps.gids);
-        }
+        let path = paths.container(&id).join(IDS);
+        let ids = match own::read(&path, 1 << 20) {
+            // It has none, or was made before there was the file.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => of_record(paths, &id).unwrap_or(None),
+            Ok(text) if let Ok(ids) = rbox_spec::json::from_slice(&text) => Some(ids),
+            // Either of the two is enough.
+            _ => of_record(paths, &id).map_err(|_| {
+                EngineError::Conflict(format!(
+                    "user namespace: the ids of container {} are not known: neither {} nor its record can be read: 'rbox rm -f' it",
+                    id.short(),
+                    path.display()
+                ))
+            })?,
+        };
+        taken.extend(ids.map(|ids| Taken { id, ids }));
     }
-    // Identical ids of `keep-id` exclude nobody's.
-    let whole = |range: &IdRange| range.count == u32::MAX;
-    taken.uids.retain(|range| !whole(range));
-    taken.gids.retain(|range| !whole(range));
     Ok(taken)
+}
+
+/// Those in a record.
+fn of_record(paths: &Paths, id: &ContainerId) -> Result<Option<Ids>, EngineError> {
+    let Some(found) = Container::read_whole(paths, id)? else { return Ok(None) };
+    let host = found.record.host;
+    let auto = is_auto(&host);
+    Ok(host.id_maps.map(|maps| Ids { auto, maps }))
 }

@@ -241,7 +241,7 @@ fn tree(
         },
     )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
-    let user = user::lookup(root.as_fd(), &record.config.user, &record.host.group_add)?;
+    let user = user::of_container(record, root.as_fd(), &record.config.user, &record.host.group_add)?;
     if let Some(own) = own_user {
         root = trace::step(
             "stack the layers with ids mapped",

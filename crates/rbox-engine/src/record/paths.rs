@@ -5,6 +5,7 @@
 //!   image/            the store        containers/<id>/
 //!   containers/<id>/                     lock         held by the monitor for its life
 //!     config.json     the record         state.json   pid, cgroup, address while it runs
+//!     ids.json        of a user namespace
 //!     exit.json       the last exit      monitor.sock attach and resize
 //!     started         when it started
 //!     upper/ work/    overlay
@@ -45,6 +46,8 @@ pub const DEFAULT_STATE: &str = "/run/rbox";
 
 /// What a container is, in its directory below `containers/`: [`ContainerRecord`](crate::record::container::ContainerRecord).
 pub(crate) const CONFIG: &str = "config.json";
+/// The ids of one with a user namespace, there too: they are kept from others, whatever becomes of the record.
+pub(crate) const IDS: &str = "ids.json";
 /// How it ended last, there too; beside [`STATE`] as long as the disk is full.
 pub(crate) const EXIT: &str = "exit.json";
 /// What its health checks came to: beside its live state while it runs, then beside its exit.

@@ -6,7 +6,8 @@
 //! has no further meaning: `.wh.x` is a file of that name.
 //!
 //! # What is refused
-//! `..` in a name, hard links to what is not below the directory, and symbolic links that lead out of it by `..`, as with Docker.
+//! `..` in a name, hard links to what is not below the directory, and symbolic links that lead out of it by `..`, as with Docker; and
+//! before it is made, what belongs to a user that the container has not.
 //!
 //! # What is guaranteed
 //! Nothing outside of the root is made, changed or removed, whoever else changes the tree meanwhile. The directory of each entry is
@@ -20,7 +21,7 @@ mod write;
 use std::io::Read;
 
 pub use error::PutError;
-pub use place::{Owners, Place, Put};
+pub use place::{Inside, Owners, Place, Put};
 
 /// Puts all that is in the uncompressed archive `tar` to `place`.
 ///

@@ -1,5 +1,6 @@
 //! Makes the entries, one after the other.
 
+use std::borrow::Cow;
 use std::ffi::{CStr, CString, OsStr};
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -13,6 +14,7 @@ use rustix::io::Errno;
 
 use super::error::PutError;
 use super::place::{Owners, Place, Put};
+use crate::file_capability;
 use crate::layer::entry::{Entries, Entry, Kind};
 use crate::layer::place::{DIRECTORY, clean, split};
 use crate::layer::stream::padding;
@@ -107,6 +109,9 @@ impl<'a, R: Read> Putter<'a, R> {
             self.put.devices += 1;
             return self.skip(entry.stored);
         }
+        if entry.kind != Kind::Hardlink {
+            self.check_ids(&path, entry)?;
+        }
         match entry.kind {
             Kind::Directory => {
                 self.directory(&path, entry)?;
@@ -140,6 +145,7 @@ impl<'a, R: Read> Putter<'a, R> {
     /// The directory itself.
     fn top(&self, entry: &Entry) -> Result<(), PutError> {
         let name = b".";
+        self.check_ids(name, entry)?;
         let thing = match self.place {
             Place::InRoot { root, path } => Inode::of(tree::directory(root, path)?),
             Place::Beneath { directory, .. } => Inode::of(directory),
@@ -328,26 +334,42 @@ impl<'a, R: Read> Putter<'a, R> {
         Ok(())
     }
 
+    /// Refuses what belongs to a user that the container has not, while nothing of it is there.
+    fn check_ids(&self, path: &[u8], entry: &Entry) -> Result<(), PutError> {
+        self.owner(path, entry)?;
+        entry.xattrs.iter().try_for_each(|(name, value)| self.attribute(path, name, value).map(drop))
+    }
+
+    fn owner(&self, path: &[u8], entry: &Entry) -> Result<Option<(u32, u32)>, PutError> {
+        let owner = (entry.uid, entry.gid);
+        Ok(match self.owners {
+            Owners::Archive => Some(owner),
+            Owners::All(uid, gid) => Some((uid, gid)),
+            Owners::Inside(inside) => Some(inside.owner(owner).map_err(|why| not_ours(path, &why))?),
+            Owners::Own => None,
+        })
+    }
+
+    /// The value that an attribute gets.
+    fn attribute<'v>(&self, path: &[u8], name: &[u8], value: &'v [u8]) -> Result<Cow<'v, [u8]>, PutError> {
+        match self.owners {
+            Owners::Inside(inside) if name == file_capability::NAME => {
+                Ok(inside.capability(value).map_err(|why| not_ours(path, &why))?.into())
+            }
+            _ => Ok(value.into()),
+        }
+    }
+
     /// Owner, mode, attributes, times, in the order in which none undoes another.
     fn dress(&self, thing: &Inode, path: &[u8], entry: &Entry) -> Result<(), PutError> {
-        let owner = match self.owners {
-            Owners::Archive => Some((entry.uid, entry.gid)),
-            Owners::All(uid, gid) => Some((uid, gid)),
-            Owners::Inside(maps, all) => match maps.to_host(all.unwrap_or((entry.uid, entry.gid))) {
-                (Some(uid), Some(gid)) => Some((uid, gid)),
-                // As for the container's root, who cannot give a file to a user that it has not.
-                _ => return system("fchownat", path, Err(Errno::INVAL)),
-            },
-            Owners::Own => None,
-        };
-        if let Some((uid, gid)) = owner {
+        if let Some((uid, gid)) = self.owner(path, entry)? {
             system("fchownat", path, thing.set_owner(Uid::from_raw(uid), Gid::from_raw(gid)))?;
         }
         if entry.kind != Kind::Symlink {
             system("fchmodat2", path, thing.set_mode(Mode::from_raw_mode(entry.mode)))?;
         }
         for (name, value) in entry.xattrs.iter().filter(|(name, _)| is_the_archives(name)) {
-            match thing.set_xattr(name, value) {
+            match thing.set_xattr(name, &self.attribute(path, name, value)?) {
                 // The file system has none, or not for this kind of file.
                 Err(Errno::OPNOTSUPP | Errno::PERM) => {}
                 set => system("setxattr", path, set)?,
@@ -355,6 +377,10 @@ impl<'a, R: Read> Putter<'a, R> {
         }
         system("utimensat", path, thing.set_times(&times(entry)))
     }
+}
+
+fn not_ours(path: &[u8], why: &str) -> PutError {
+    PutError::Refused(format!("{}: {why}: nothing was made of it", Name(path.to_vec())))
 }
 
 /// The directory `below` beneath `top`, made as far as it is missing. No link leads to it.

@@ -18,7 +18,7 @@ pub struct PackOptions<'a> {
     pub root: Option<&'a [u8]>,
     /// Paths below the root, without a slash before them, that are left out with all below them; sorted.
     pub leave_out: &'a [&'a [u8]],
-    /// Owners are packed as who they are inside of a container with these ids.
+    /// Owners are packed as who they are inside of a container with these ids, and capabilities as those of its own root.
     pub ids: Option<&'a IdMaps>,
 }
 

@@ -18,6 +18,7 @@ use super::super::place::{DIRECTORY, OPAQUE, WHITEOUT};
 use super::member::Member;
 use super::options::{PackError, PackOptions, Packed, TreeKind};
 use super::output::Output;
+use crate::file_capability;
 
 /// How many directories are open at a time, beside the one that is entered.
 const WINDOW: usize = 12;
@@ -329,7 +330,10 @@ impl<'o, W: Write> Packer<'o, W> {
                     found.elsewhere = self.is_upper();
                 }
                 kept if keeps(kept) => {
-                    let Some(value) = value()? else { continue };
+                    let Some(mut value) = value()? else { continue };
+                    if let Some(ids) = self.options.ids.filter(|_| kept == file_capability::NAME) {
+                        value = file_capability::inside(value, ids);
+                    }
                     bytes += kept.len() + value.len() + 64;
                     if bytes > ATTRIBUTES {
                         self.leave_out();
@@ -351,7 +355,7 @@ impl<'o, W: Write> Packer<'o, W> {
 
 /// Whether an attribute is the tree's: not the host's, not overlayfs's.
 fn keeps(name: &[u8]) -> bool {
-    name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    name == file_capability::NAME || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
 }
 
 fn modified(stat: &Stat) -> Time {
