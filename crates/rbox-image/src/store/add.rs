@@ -48,7 +48,7 @@ pub struct StoredLayer {
 /// stay at least until it is dropped.
 #[derive(Debug)]
 pub struct Transaction<'s> {
-    store: &'s ImageStore,
+    pub(super) store: &'s ImageStore,
     _lock: File,
 }
 
@@ -435,7 +435,7 @@ pub(crate) struct OfIndex {
     /// Its digest.
     pub(crate) digest: Digest,
     bytes: Arc<[u8]>,
-    members: Arc<BTreeSet<Digest>>,
+    pub(super) members: Arc<BTreeSet<Digest>>,
 }
 
 impl OfIndex {

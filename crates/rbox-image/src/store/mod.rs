@@ -61,6 +61,7 @@ mod repair;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod together;
 mod users;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

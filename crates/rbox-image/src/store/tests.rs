@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -562,4 +563,42 @@ fn what_has_no_name_goes_as_listed() {
     assert!(blob("a").exists());
     store.remove_unnamed(&found).unwrap();
     assert_eq!(content(&store), [blob("b"), partial]);
+}
+
+#[test]
+fn images_for_several_platforms_are_put_together() {
+    let (_dir, store) = fresh();
+    let before = add(&store, &TestImage::small(), &["app:1"]);
+    let parts = ["amd64", "arm64"].map(|machine| {
+        add(&store, &TestImage::new(&[(tar_of(&[("n", machine.as_bytes())]), "")], machine), &[])
+    });
+    let names: Vec<Reference> = ["app:1", "other"].map(|name| name.parse().unwrap()).into();
+    let together = |parts: &[Image]| store.transaction().unwrap().put_together(parts, &names);
+    let ids =
+        |name: &str| store.variants(name).unwrap().iter().map(|image| image.id).collect::<BTreeSet<_>>();
+    let twice = [parts[0].clone(), parts[1].clone(), parts[1].clone()];
+    let error = together(&twice).unwrap_err().to_string();
+    assert!(error.ends_with("is the second image for linux/arm64"), "{error}");
+    assert_eq!(ids("app:1"), BTreeSet::from([before.id]));
+    let index = together(&parts).unwrap();
+    for name in ["app:1", "other:latest"] {
+        assert_eq!(ids(name), parts.iter().map(|part| part.id).collect());
+        assert!(store.variants(name).unwrap().iter().all(|image| image.index == Some(index)));
+    }
+    let (_, _, document) = store.index_document(&index).unwrap().unwrap();
+    let platforms = document.manifests.iter().map(|entry| entry.platform.as_ref().unwrap().normal());
+    assert_eq!(platforms.collect::<Vec<_>>(), [parts[0].platform.clone(), parts[1].platform.clone()]);
+    assert!(store.find_id(&before.id).unwrap().unwrap().references.is_empty());
+    assert_eq!(together(&parts).unwrap(), index);
+    // One of them is built anew.
+    let newer = add(&store, &TestImage::new(&[(tar_of(&[("n", b"2")]), "")], "arm64"), &[]);
+    together(&[parts[0].clone(), newer.clone()]).unwrap();
+    assert_eq!(ids("app:1"), BTreeSet::from([parts[0].id, newer.id]));
+    assert!(store.find_id(&parts[1].id).unwrap().unwrap().references.is_empty());
+    for name in ["app:1", "other:latest"] {
+        store.remove(name, RemoveOptions::default()).unwrap();
+    }
+    store.remove(&parts[1].id.to_string(), RemoveOptions::default()).unwrap();
+    store.remove(&before.id.to_string(), RemoveOptions::default()).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
 }

@@ -1,0 +1,52 @@
+//! Images for several platforms under one name.
+use rbox_spec::{Digest, Reference};
+
+use super::add::{OfIndex, Transaction};
+use super::index::{carry_over, put};
+use super::{Image, StoreError};
+use crate::hash::sha256;
+use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
+
+impl Transaction<'_> {
+    /// Names images that are in the store, each for another platform, as one image: of all of them or, where it fails, of none. What the names
+    /// meant before loses them. The digest of the index, in which the images stand in this order.
+    ///
+    /// It is what a build for several platforms ends with: each platform is built and registered without a name, in whatever order, and then
+    /// all are put together here. `push`, `save`, `rmi` and `images --tree` of the names mean all of them from then on.
+    ///
+    /// # Errors
+    /// Two are for one platform, one is damaged or not there any more, or the store cannot be written.
+    pub fn put_together(&self, parts: &[Image], references: &[Reference]) -> Result<Digest, StoreError> {
+        let (mut manifests, mut wholes) = (Vec::new(), Vec::new());
+        for (at, part) in parts.iter().enumerate() {
+            if parts.iter().take(at).any(|other| other.platform == part.platform) {
+                let (platform, id) = (&part.platform, part.id.short());
+                return Err(StoreError::Conflict(format!("{id} is the second image for {platform}")));
+            }
+            let bytes = self.store.manifest_bytes(part)?;
+            wholes.push(self.store.whole(part.manifest_digest, &bytes, &part.manifest_type)?);
+            let mut descriptor =
+                Descriptor::new(&part.manifest_type, part.manifest_digest, bytes.len() as u64);
+            descriptor.platform = Some(DescriptorPlatform::from(&part.platform));
+            manifests.push(descriptor);
+        }
+        let media_type = Some(OCI_INDEX.to_owned());
+        let index = Index { schema_version: 2, media_type, manifests, annotations: None };
+        let bytes = serde_json::to_vec(&index)
+            .map_err(|source| StoreError::Json { path: self.store.dir().to_owned(), source })?;
+        let digest = sha256(&bytes);
+        self.add_blob_as(&digest, &bytes)?;
+        let of = OfIndex::new(digest, bytes, &index);
+        let references: Vec<_> = references.iter().map(|name| name.clone().with_default_tag()).collect();
+        self.store.change_index(|file, _| {
+            for reference in &references {
+                carry_over(file, reference, (digest, None), &of.members);
+                for whole in &wholes {
+                    put(file, whole.entry((None, Some(digest)), Some(reference)).into_descriptor());
+                }
+            }
+            Ok(())
+        })?;
+        Ok(digest)
+    }
+}
