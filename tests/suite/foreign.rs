@@ -110,6 +110,19 @@ fn runs_or_says_why_not(t: &Test, emulated: bool) {
     assert!(silent.stderr.starts_with(&warning), "{silent:?}");
     expect(silent);
     let foreign = t.ok(["image", "inspect", "-f", "{{.Id}}", &image]);
+    // A build for both platforms runs programs of both, or says what is missing.
+    let both = format!("--platform={HOST},{other}");
+    let built = t.name("built");
+    let text = format!("FROM {image}\nRUN uname -m > /machine\n");
+    let out = t.cmd(["build", &both, "-t", &built, "-"]).input(text).run();
+    if emulated {
+        out.code(0);
+        t.ok(["rmi", "-f", &built]);
+    } else {
+        let why = format!("no program for {other} runs here, on {HOST}: binfmt_misc has no handler for it");
+        let words = [&why, "install qemu-user-static", "exec format error"];
+        assert!(out.code == 1 && words.iter().all(|word| out.stderr.contains(word)), "{out:?}");
+    }
     // A container that cannot start is in the list and says so.
     let name = t.name("foreign");
     if emulated {

@@ -12,6 +12,7 @@ mod binary;
 mod boot;
 mod build;
 mod build_elsewhere;
+mod build_platforms;
 mod build_together;
 mod build_told;
 mod build_trees;

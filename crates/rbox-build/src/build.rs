@@ -1,26 +1,29 @@
 //! The outer flow: read the Dockerfile, carry out the stages that the target needs, register the image.
 
+use std::rc::Rc;
 use std::time::Instant;
 
 use rbox_engine::engine::Engine;
 use rbox_image::Image;
 use rbox_image::archive::assemble;
 use rbox_image::media::Descriptor;
-use rbox_spec::Platform;
+use rbox_spec::{Digest, Platform, Reference};
 
 use crate::builder::Builder;
 use crate::checks::{self, Given, Report};
 use crate::error::BuildError;
 use crate::image;
-use crate::progress::{BuildEvent, BuildProgress};
+use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::{BuildRequest, Output};
 use crate::stage::{Stage, StageLayer, is_predefined};
 
 /// What a build came to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Built {
-    /// The image, if one was wanted.
-    pub image: Option<Image>,
+    /// The images, if any were wanted: one for each platform.
+    pub images: Vec<Image>,
+    /// The index that they are in, when several platforms were asked for.
+    pub index: Option<Digest>,
 }
 
 /// Builds an image. Only a process of one thread can do this.
@@ -56,7 +59,7 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
     let given = Given {
         build_args: &request.build_args,
         build_platform: &host,
-        target_platform: request.platform.as_ref().unwrap_or(&host),
+        target_platform: request.platforms.first().unwrap_or(&host),
         target: request.target.as_deref(),
         stages: None,
         ignore: ignore.as_ref(),
@@ -69,20 +72,39 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
 impl Builder<'_> {
     fn build(&mut self) -> Result<Built, BuildError> {
         let target = self.target()?;
-        let stage = self.stages(target)?;
+        let stages = self.stages(target)?;
         if self.request.until.is_some_and(|until| until.shell) {
-            self.shell_at(&stage)?;
-            return Ok(Built { image: None });
+            for stage in &stages {
+                self.shell_at(stage)?;
+            }
+            return Ok(Built::default());
         }
-        let mut image = None;
+        let mut built = Built::default();
         for output in &self.request.outputs {
             match output {
-                Output::Store => image = Some(self.register(&stage)?),
-                files => self.export(&stage, files)?,
+                Output::Store => built = self.register(&stages)?,
+                files => self.export_all(&stages, files)?,
             }
         }
         self.warn_unconsumed();
-        Ok(Built { image })
+        Ok(built)
+    }
+
+    /// Writes the files of a stage; of several platforms each into a directory of its own, as BuildKit does.
+    fn export_all(&mut self, stages: &[Rc<Stage>], to: &Output) -> Result<(), BuildError> {
+        if !self.targets.are_several() {
+            return stages.iter().try_for_each(|stage| self.export(stage, to));
+        }
+        let Output::Directory(dir) = to else {
+            return Err(BuildError::Invalid(
+                "an archive of the files is that of one platform: give one with --platform, or --output type=local,dest=DIRECTORY".to_owned(),
+            ));
+        };
+        for (place, stage) in stages.iter().enumerate() {
+            let name = self.targets.at_place(place).platform.to_string().replace('/', "_");
+            self.export(stage, &Output::Directory(dir.join(name)))?;
+        }
+        Ok(())
     }
 
     /// The number of the stage that is wanted.
@@ -96,9 +118,50 @@ impl Builder<'_> {
             .ok_or_else(|| BuildError::Invalid(format!("target stage {wanted:?} could not be found")))
     }
 
-    fn register(&mut self, stage: &Stage) -> Result<Image, BuildError> {
+    /// Registers an image of each stage, and names them: of several platforms all as one.
+    fn register(&mut self, stages: &[Rc<Stage>]) -> Result<Built, BuildError> {
         let number = self.begin("exporting to image");
         let begun = Instant::now();
+        let names = &self.request.names;
+        let mut built = Built::default();
+        if self.targets.are_several() {
+            self.check_platforms(stages)?;
+            for stage in stages {
+                built.images.push(self.assemble(number, stage, &[])?);
+            }
+            let index =
+                self.transaction.put_together(&built.images, names, &self.request.index_annotations)?;
+            self.tell(number, &format!("exporting manifest list {index} done"));
+            built.index = Some(index);
+        } else {
+            for stage in stages {
+                built.images.push(self.assemble(number, stage, names)?);
+            }
+        }
+        for name in names {
+            if let Some(image) = built.images.first() {
+                self.engine.note_tag(image, name);
+            }
+            self.tell(number, &format!("naming to {} done", name.clone().with_default_tag().full()));
+        }
+        self.done(number, begun);
+        Ok(built)
+    }
+
+    /// Two images of an index are never for one platform.
+    fn check_platforms(&self, stages: &[Rc<Stage>]) -> Result<(), BuildError> {
+        for (place, stage) in stages.iter().enumerate() {
+            if stages.iter().take(place).any(|other| other.image.platform() == stage.image.platform()) {
+                let (wanted, is) = (&self.targets.at_place(place).platform, stage.image.platform());
+                return Err(BuildError::Invalid(format!(
+                    "the image for {wanted} came out as one for {is}, as another one did: leave --platform out of the FROM of its last stage"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn assemble(&mut self, number: Number, stage: &Stage, names: &[Reference]) -> Result<Image, BuildError> {
         let mut config = stage.image.clone();
         config.config.labels.extend(self.request.labels.clone());
         config.history.clone_from(&stage.history);
@@ -112,14 +175,13 @@ impl Builder<'_> {
         config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
         let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
         let layers: Vec<Descriptor> = stage.layers.iter().map(StageLayer::descriptor).collect();
-        let image =
-            assemble(self.transaction, &bytes, &layers, &self.request.names, &self.request.annotations)?;
-        self.tell(number, &format!("writing image {} done", image.id));
-        for name in &self.request.names {
-            self.engine.note_tag(&image, name);
-            self.tell(number, &format!("naming to {} done", name.clone().with_default_tag().full()));
+        let image = assemble(self.transaction, &bytes, &layers, names, &self.request.annotations)?;
+        if self.targets.are_several() {
+            self.tell(number, &format!("exporting manifest {} done", image.manifest_digest));
+            self.tell(number, &format!("exporting config {} done", image.id));
+        } else {
+            self.tell(number, &format!("writing image {} done", image.id));
         }
-        self.done(number, begun);
         Ok(image)
     }
 

@@ -18,6 +18,7 @@ use crate::predefined;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::BuildRequest;
 use crate::stage::Stage;
+use crate::targets::Targets;
 use crate::tree::Source;
 
 /// A build that is under way.
@@ -34,12 +35,12 @@ pub(crate) struct Builder<'b> {
     pub(crate) named: HashMap<String, Rc<OpenContext>>,
     pub(crate) known: RefCell<KnownFiles>,
     pub(crate) last: Last,
-    /// ARGs before the first FROM, and those that each build has.
-    pub(crate) global_args: Vec<(String, String)>,
-    /// Stages that are done, by their number.
+    /// What it makes images for.
+    pub(crate) targets: Targets,
+    /// Stages that are done, by the numbers of their tasks.
     pub(crate) stages: Vec<Option<Rc<Stage>>>,
-    /// Images that COPY --from reads, by name.
-    pub(crate) from_images: HashMap<String, Rc<Stage>>,
+    /// Images that COPY --from reads, by name and platform.
+    pub(crate) from_images: HashMap<(String, Option<Platform>), Rc<Stage>>,
     /// Images that were looked for, by name and platform.
     pub(crate) base_images: HashMap<(String, Option<Platform>), Stage>,
     /// Trees of stages that are read, by the stages' keys.
@@ -55,7 +56,6 @@ pub(crate) struct Builder<'b> {
     pub(crate) has_made_layers: bool,
     /// Build arguments that some ARG has asked for.
     pub(crate) consumed: HashSet<String>,
-    pub(crate) platform: Platform,
 }
 
 impl<'b> Builder<'b> {
@@ -80,8 +80,7 @@ impl<'b> Builder<'b> {
             request.target.as_deref().unwrap_or_default()
         );
         let last = Last::read(&dir, &rbox_image::hash::sha256(identity.as_bytes()).hex());
-        let platform = request.platform.clone().unwrap_or_else(Platform::host);
-        let count = file.stages.len();
+        let targets = Targets::new(&request.platforms, file.stages.len());
         let mut builder = Self {
             engine,
             request,
@@ -93,8 +92,8 @@ impl<'b> Builder<'b> {
             context,
             named: HashMap::new(),
             last,
-            global_args: Vec::new(),
-            stages: vec![None; count],
+            stages: vec![None; targets.tasks()],
+            targets,
             from_images: HashMap::new(),
             base_images: HashMap::new(),
             trees: HashMap::new(),
@@ -105,7 +104,6 @@ impl<'b> Builder<'b> {
             failed_step: None,
             has_made_layers: false,
             consumed: HashSet::new(),
-            platform,
         };
         builder.read_global_args()?;
         Ok(builder)
@@ -114,24 +112,26 @@ impl<'b> Builder<'b> {
     /// The platforms' ARGs, and those before the first FROM.
     fn read_global_args(&mut self) -> Result<(), BuildError> {
         let stage = self.request.target.as_deref().unwrap_or("default");
-        self.global_args =
-            predefined::arguments(&Platform::host(), &self.platform, stage, &self.request.build_args);
-        for instruction in self.file.args.clone() {
-            let InstructionKind::Arg(definitions) = instruction.kind else { continue };
-            for definition in definitions {
-                let value = match (self.request.build_args.get(&definition.name), &definition.default) {
-                    (Some(given), _) => {
-                        self.consumed.insert(definition.name.clone());
-                        Some(given.clone())
+        let (host, given) = (Platform::host(), &self.request.build_args);
+        for target in self.targets.all_mut() {
+            target.args = predefined::arguments(&host, &target.platform, stage, given);
+            for instruction in &self.file.args {
+                let InstructionKind::Arg(definitions) = &instruction.kind else { continue };
+                for definition in definitions {
+                    let value = match (given.get(&definition.name), &definition.default) {
+                        (Some(given), _) => {
+                            self.consumed.insert(definition.name.clone());
+                            Some(given.clone())
+                        }
+                        (None, Some(default)) => {
+                            let expanded = self.words.word(&default.0, &target.args);
+                            Some(expanded.map_err(|error| BuildError::from(error).at(instruction.lines))?)
+                        }
+                        (None, None) => None,
+                    };
+                    if let Some(value) = value {
+                        target.args.push((definition.name.clone(), value));
                     }
-                    (None, Some(default)) => {
-                        let expanded = self.words.word(&default.0, &self.global_args);
-                        Some(expanded.map_err(|error| BuildError::from(error).at(instruction.lines))?)
-                    }
-                    (None, None) => None,
-                };
-                if let Some(value) = value {
-                    self.global_args.push((definition.name, value));
                 }
             }
         }

@@ -7,7 +7,7 @@ use rbox_engine::error::EngineError;
 use rbox_image::StoreError;
 use rbox_image::archive::ArchiveError;
 use rbox_image::registry::RegistryError;
-use rbox_spec::Kind;
+use rbox_spec::{Kind, Platform};
 
 use crate::context::ContextError;
 use crate::dockerfile::{DockerfileError, Lines, MountError};
@@ -62,6 +62,9 @@ pub enum BuildError {
         /// Its exit code.
         code: i32,
     },
+    /// A program of another machine's.
+    #[error(transparent)]
+    Foreign(Box<Foreign>),
     /// A source is not there. BuildKit's words.
     #[error("failed to calculate checksum of ref {from}: {source}")]
     Source {
@@ -93,6 +96,27 @@ pub enum BuildError {
     /// The same, of some lines of the Dockerfile.
     #[error(transparent)]
     At(Box<At>),
+}
+
+/// A program of another machine's, which this one's kernel does not run.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "no program for {image} runs here, on {host}: binfmt_misc has no handler for it; install qemu-user-static, which registers one, or have the stage's programs be this machine's with FROM --platform=$BUILDPLATFORM"
+)]
+pub struct Foreign {
+    /// What the stage is for.
+    pub image: Platform,
+    /// What this machine is.
+    pub host: Platform,
+    /// What the kernel said.
+    pub source: EngineError,
+}
+
+impl Foreign {
+    /// What it means to the caller.
+    pub fn kind(&self) -> Kind {
+        self.source.kind()
+    }
 }
 
 /// An error of an instruction.
@@ -142,6 +166,7 @@ impl BuildError {
             Self::Context(error) => error.kind(),
             Self::Tree(error) | Self::Source { source: error, .. } => error.kind(),
             Self::Engine(error) => error.kind(),
+            Self::Foreign(foreign) => foreign.kind(),
             Self::Store(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
             Self::Archive(error) => error.kind(),

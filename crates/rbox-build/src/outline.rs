@@ -151,7 +151,7 @@ impl Reader<'_> {
     /// The ARGs before the first FROM; those that any FROM names are told.
     fn global_args(&mut self) -> Result<Variables, BuildError> {
         let host = Platform::host();
-        let target = self.request.platform.as_ref().unwrap_or(&host);
+        let target = self.request.platforms.first().unwrap_or(&host);
         let stage = self.request.target.as_deref().unwrap_or("default");
         let mut all = predefined::arguments(&host, target, stage, &self.request.build_args);
         for instruction in &self.file.args {

@@ -75,6 +75,8 @@ pub struct BuildRequest {
     pub labels: BTreeMap<String, String>,
     /// `--annotation`.
     pub annotations: BTreeMap<String, String>,
+    /// The annotations of the index, of several platforms.
+    pub index_annotations: BTreeMap<String, String>,
     /// `--tag`.
     pub names: Vec<Reference>,
     /// Nothing of the cache is used.
@@ -83,8 +85,8 @@ pub struct BuildRequest {
     pub no_cache_stages: Vec<String>,
     /// Images are pulled also when they are there.
     pub pull: bool,
-    /// The platform that the image is for; without, this machine's.
-    pub platform: Option<Platform>,
+    /// The platforms that images are made for, all under one name; without any, this machine's.
+    pub platforms: Vec<Platform>,
     /// What each RUN gets from the host: network, limits, names.
     pub host: HostConfig,
     /// Secrets by id.

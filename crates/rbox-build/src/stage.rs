@@ -36,6 +36,9 @@ pub(crate) struct Stage {
     pub(crate) name: String,
     /// For the trace: it stays the same from build to build.
     pub(crate) id: String,
+    /// When there are several platforms, what is before that in the trace: its own, or nothing of what they share. Its steps are told with
+    /// a platform then.
+    pub(crate) trace: Option<String>,
     pub(crate) layers: Vec<StageLayer>,
     /// How many of the lowest layers are hidden as a whole.
     pub(crate) hidden: usize,
@@ -117,6 +120,7 @@ impl Stage {
             number: 0,
             name: String::new(),
             id: String::new(),
+            trace: None,
             layers: Vec::new(),
             hidden: 0,
             env: pairs(&image.config.env),
@@ -177,7 +181,41 @@ impl Stage {
         let width = self.steps.to_string().len();
         let space = if self.name.is_empty() { "" } else { " " };
         let on_build = if self.is_on_build { "ONBUILD " } else { "" };
-        format!("[{}{space}{:width$}/{}] {on_build}{text}", self.name, self.step, self.steps)
+        let platform = self.told_platform();
+        format!("[{platform}{}{space}{:width$}/{}] {on_build}{text}", self.name, self.step, self.steps)
+    }
+
+    /// `linux/amd64 `, or `linux/amd64->arm64 ` where it has asked what it makes things for and that is another one.
+    ///
+    /// Source: `formatTargetPlatform` and `platformFromEnv` of BuildKit's dockerfile2llb.
+    fn told_platform(&self) -> String {
+        if self.trace.is_none() {
+            return String::new();
+        }
+        let own = &self.platform;
+        let value =
+            |name: &str| self.env.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str());
+        let parts = (value("TARGETOS"), value("TARGETARCH"), value("TARGETVARIANT"));
+        let whole = value("TARGETPLATFORM").and_then(|text| text.parse::<Platform>().ok());
+        let target = match parts {
+            _ if whole.is_some() => whole,
+            (None, None, None) => None,
+            (os, machine, variant) => {
+                let given = |part: Option<&str>, own: &str| {
+                    part.filter(|part| !part.is_empty()).unwrap_or(own).to_owned()
+                };
+                Some(Platform::new(&given(os, &own.os), &given(machine, &own.architecture), variant))
+            }
+        };
+        match target {
+            Some(target) if target.os != own.os => format!("{own}->{target} "),
+            Some(target) if target.architecture != own.architecture => {
+                let text = target.to_string();
+                let machine = text.split_once('/').map_or(text.as_str(), |(_, machine)| machine);
+                format!("{own}->{machine} ")
+            }
+            _ => format!("{own} "),
+        }
     }
 }
 

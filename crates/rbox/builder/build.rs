@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use rbox_build::{BuildError, BuildRequest, OnError, Output, Reasons, Until};
 use rbox_engine::image::Image;
+use rbox_engine::spec::Digest;
 
 use crate::builder::call::{Call, show_outline, show_targets};
 use crate::builder::elsewhere::Elsewhere;
@@ -56,6 +57,7 @@ enum How {
   printf 'FROM busybox\\nRUN date > /built\\n' | rbox build -t dated -
   rbox build -o out --target binaries .             # the files of a stage, into the directory out
   rbox build -o type=oci,dest=app.tar -t app .
+  rbox build --platform linux/amd64,linux/arm64 -t registry.lan/app --push .    # one name, an image for each platform
   rbox build --network shop -t app .                # RUN is on the network of this name
   rbox build --call outline .                       # the arguments and secrets that it takes; targets: its stages
   rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
@@ -127,7 +129,8 @@ impl Build {
         let names = outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?;
         request.names.extend(names);
         request.rewrite_timestamps = outputs.rewrite_timestamps;
-        request.annotations = self.elsewhere.annotations()?;
+        (request.annotations, request.index_annotations) =
+            self.elsewhere.annotations(request.platforms.len() > 1)?;
         request.outputs.clone_from(&outputs.build);
         if self.pushes(outputs) && !request.outputs.contains(&Output::Store) {
             request.outputs.insert(0, Output::Store);
@@ -169,22 +172,37 @@ impl Build {
                 "--until and --target do not go together: the line says which stage is built",
             ));
         }
+        if request.platforms.len() > 1 {
+            outputs.check_several()?;
+            if request.until.is_some() {
+                return Err(bad_input(
+                    "--until stops in the build of one platform: give one with --platform",
+                ));
+            }
+        }
         if self.pushes(outputs) && request.names.is_empty() {
             return Err(bad_input("tag is needed when pushing to registry"));
         }
         Ok(())
     }
 
-    /// What the image is called, and what the build came to, in files.
-    fn write_files(&self, request: &BuildRequest, image: &Image) -> anyhow::Result<()> {
+    /// What the image is called, and what the build came to, in files. `pushed`: what the registry calls it.
+    fn write_files(
+        &self,
+        request: &BuildRequest,
+        (image, index): (&Image, Option<Digest>),
+        pushed: Option<Digest>,
+    ) -> anyhow::Result<()> {
         if let Some(file) = &self.iidfile {
-            write(file, &image.id.to_string())?;
+            write(file, &index.unwrap_or(image.id).to_string())?;
         }
         let Some(file) = &self.metadata_file else { return Ok(()) };
-        let mut told = serde_json::json!({
-            "containerimage.config.digest": image.id.to_string(),
-            "containerimage.digest": image.manifest_digest.to_string(),
-        });
+        // What is pushed is packed, and so has another digest there.
+        let digest = pushed.or(index).unwrap_or(image.manifest_digest);
+        let mut told = serde_json::json!({ "containerimage.digest": digest.to_string() });
+        if let (None, Some(fields)) = (index, told.as_object_mut()) {
+            fields.insert("containerimage.config.digest".to_owned(), image.id.to_string().into());
+        }
         let names: Vec<String> = request.names.iter().map(rbox_engine::spec::Reference::full).collect();
         if !names.is_empty()
             && let Some(fields) = told.as_object_mut()
@@ -223,20 +241,22 @@ impl Execute for Build {
             Ok(built) => built,
             Err(error) => return Err(failed(&request, &plain, error)),
         };
-        let Some(image) = built.image else { return Ok(0) };
-        let id = image.id.to_string();
+        let Some(image) = built.images.first() else { return Ok(0) };
+        let id = built.index.unwrap_or(image.id).to_string();
         outputs.save(&global.engine, &id, &request.names)?;
-        self.write_files(&request, &image)?;
         let is_taken = outputs.archives.iter().any(|(path, _)| path.is_none())
             || request.outputs.contains(&Output::Stdout);
         if quiet && !is_taken {
             say(&id)?;
         }
+        let mut pushed = None;
         if self.pushes(&outputs) {
             for name in &request.names {
-                engine.push(name, &rbox_engine::image::PushOptions::default())?;
+                let sent = engine.push(name, &rbox_engine::image::PushOptions::default())?;
+                pushed.get_or_insert(sent.digest);
             }
         }
+        self.write_files(&request, (image, built.index), pushed)?;
         Ok(0)
     }
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::command::error::bad_input;
 
+/// Keys and values.
+type Annotations = BTreeMap<String, String>;
+
 /// Options that scripts give to BuildKit.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Elsewhere {
@@ -46,9 +49,9 @@ pub(crate) struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// The manifest's annotations.
-    pub(crate) fn annotations(&self) -> anyhow::Result<BTreeMap<String, String>> {
-        let mut all = BTreeMap::new();
+    /// The annotations of each manifest, and those of the index. `is_index`: there is one, of several platforms.
+    pub(crate) fn annotations(&self, is_index: bool) -> anyhow::Result<(Annotations, Annotations)> {
+        let (mut all, mut of_index) = (BTreeMap::new(), BTreeMap::new());
         for text in &self.annotation {
             let (key, value) = text
                 .split_once('=')
@@ -56,16 +59,20 @@ impl Elsewhere {
                 .ok_or_else(|| bad_input(format!("invalid annotation {text:?}, expected key=value")))?;
             let key = match key.split_once(':') {
                 Some(("manifest", key)) => key,
+                Some(("index", key)) if is_index => {
+                    of_index.insert(key.to_owned(), value.to_owned());
+                    continue;
+                }
                 Some((kind, _)) if kind.starts_with("index") || kind.starts_with("manifest") => {
                     return Err(bad_input(format!(
-                        "invalid annotation {text:?}: {kind} has none here: an image is one manifest"
+                        "invalid annotation {text:?}: {kind} has none here: KEY=VALUE and manifest:KEY=VALUE are of each image's manifest, index:KEY=VALUE is of several platforms' index"
                     )));
                 }
                 _ => key,
             };
             all.insert(key.to_owned(), value.to_owned());
         }
-        Ok(all)
+        Ok((all, of_index))
     }
 
     /// What is said of what is not done.
@@ -114,11 +121,16 @@ mod tests {
     #[test]
     fn what_is_done_and_what_is_said() {
         let of = |list: &[&str]| list.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
-        let annotated =
-            |text: &str| Elsewhere { annotation: of(&[text]), ..Elsewhere::default() }.annotations();
-        let found = annotated("manifest:org.example.a=b=c").unwrap();
+        let with = |text: &str, is_index| {
+            Elsewhere { annotation: of(&[text]), ..Elsewhere::default() }.annotations(is_index)
+        };
+        let annotated = |text: &str| with(text, false);
+        let (found, _) = annotated("manifest:org.example.a=b=c").unwrap();
         assert_eq!(found.get("org.example.a").map(String::as_str), Some("b=c"));
         assert!(annotated("index:a=b").is_err() && annotated("=b").is_err() && annotated("a").is_err());
+        let (own, of_index) = with("index:a=b", true).unwrap();
+        assert!(own.is_empty() && of_index.get("a").is_some_and(|value| value == "b"));
+        assert!(with("index-descriptor:a=b", true).is_err());
         let off = Elsewhere {
             provenance: Some("false".into()),
             sbom: Some("false".into()),

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use rbox_build::{Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, is_remote};
-use rbox_engine::spec::Reference;
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::resources::Resources;
 use rbox_engine::spec::ulimit::Ulimit;
+use rbox_engine::spec::{Platform, Reference};
 
 use crate::args::limits::size;
 use crate::args::platform::parse_platform;
@@ -71,9 +71,9 @@ pub(crate) struct BuildFlags {
     /// Use nothing of the cache for these stages
     #[arg(long, value_name = "STAGE", value_delimiter = ',')]
     no_cache_filter: Vec<String>,
-    /// The platform that the image is for (OS/ARCH[/VARIANT])
-    #[arg(long)]
-    platform: Option<String>,
+    /// The platforms that images are made for, all under one name (OS/ARCH[/VARIANT], or local for this machine's)
+    #[arg(long, value_name = "PLATFORM", value_delimiter = ',')]
+    platform: Vec<String>,
     /// Pull images also when they are there
     #[arg(long)]
     pull: bool,
@@ -117,6 +117,7 @@ impl BuildFlags {
             context,
             rewrite_timestamps: false,
             annotations: BTreeMap::new(),
+            index_annotations: BTreeMap::new(),
             outputs: vec![Output::Store],
             contexts: self.contexts(build_dir)?,
             target: self.target.clone().filter(|target| !target.is_empty()),
@@ -126,7 +127,7 @@ impl BuildFlags {
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter.clone(),
             pull: self.pull,
-            platform: self.platform.as_deref().map(parse_platform).transpose()?,
+            platforms: self.platforms()?,
             host: self.host()?,
             secrets: self.secrets()?,
             agents: self.agents()?,
@@ -135,6 +136,17 @@ impl BuildFlags {
             reasons: Reasons::First,
             until: None,
         })
+    }
+
+    fn platforms(&self) -> anyhow::Result<Vec<Platform>> {
+        let mut all = Vec::new();
+        for text in self.platform.iter().filter(|text| !text.is_empty()) {
+            let platform = if text == "local" { Platform::host() } else { parse_platform(text)? };
+            if !all.contains(&platform) {
+                all.push(platform);
+            }
+        }
+        Ok(all)
     }
 
     /// Whether the context or the Dockerfile comes by standard input.

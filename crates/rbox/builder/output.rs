@@ -92,6 +92,22 @@ impl Outputs {
         self.archives.push((to, format));
     }
 
+    /// Refuses what is made of one platform only.
+    pub(crate) fn check_several(&self) -> anyhow::Result<()> {
+        // BuildKit's words.
+        if self.archives.iter().any(|(_, format)| *format == SaveFormat::DockerArchive) {
+            return Err(bad_input(
+                "docker exporter does not currently support exporting manifest lists: type=oci is an archive of several platforms",
+            ));
+        }
+        if self.build.iter().any(|one| matches!(one, Output::Tar(_) | Output::Stdout)) {
+            return Err(bad_input(
+                "type=tar is an archive of one platform's files: give one with --platform, or type=local,dest=DIRECTORY for a directory of each",
+            ));
+        }
+        Ok(())
+    }
+
     /// Writes the archives of the image, under its names or its id.
     pub(crate) fn save(&self, engine: &Engine, id: &str, names: &[Reference]) -> anyhow::Result<()> {
         let mut called: Vec<String> = names.iter().map(Reference::full).collect();

@@ -81,6 +81,7 @@ impl Execute for Build {
             check: self.check,
             memory: self.memory.clone(),
             ssh: self.ssh.clone(),
+            every_platform: true,
         };
         let progress = Progress::new(&global.project, "Building", false)?;
         let services = in_build_order(&project);
@@ -123,6 +124,8 @@ pub(crate) struct More {
     pub(crate) check: bool,
     pub(crate) memory: Option<String>,
     pub(crate) ssh: Option<String>,
+    /// For all platforms that the file names; else for the one that is run.
+    pub(crate) every_platform: bool,
 }
 
 /// Services such that one whose image is another's context comes before that.
@@ -225,7 +228,7 @@ fn words(
         build.ssh.iter().map(|(id, path)| if path.is_empty() { id.clone() } else { format!("{id}={path}") }),
     );
     words.add("--ssh", more.ssh.clone());
-    words.add("--platform", platforms(service, build).cloned());
+    words.add("--platform", platforms(service, build, more));
     words.add("--memory", more.memory.clone());
     for secret in &build.secrets {
         words.add("--secret", [secret_word(project, service, secret, held)?]);
@@ -256,11 +259,8 @@ fn pair((key, value): (&String, &String)) -> String {
 }
 
 fn refuse_unsupported(service: &Service, build: &model::Build) -> anyhow::Result<()> {
-    let unsupported = [
-        ("privileged", build.privileged),
-        ("sbom", !matches!(build.sbom.as_str(), "" | "false")),
-        ("platforms", build.platforms.len() > 1),
-    ];
+    let unsupported =
+        [("privileged", build.privileged), ("sbom", !matches!(build.sbom.as_str(), "" | "false"))];
     match unsupported.into_iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(bad_input(format!(
             "service {:?}: build.{key}: rbox does not support this yet: take it out",
@@ -270,8 +270,15 @@ fn refuse_unsupported(service: &Service, build: &model::Build) -> anyhow::Result
     }
 }
 
-fn platforms<'a>(service: &'a Service, build: &'a model::Build) -> Option<&'a String> {
-    build.platforms.first().or(Some(&service.platform)).filter(|platform| !platform.is_empty())
+/// Those of the file; to be run it is the service's, or this machine's.
+fn platforms(service: &Service, build: &model::Build, more: &More) -> Vec<String> {
+    let own = Some(&service.platform).filter(|platform| !platform.is_empty());
+    match build.platforms.as_slice() {
+        [] => own.cloned().into_iter().collect(),
+        [one] => vec![one.clone()],
+        all if more.every_platform => all.to_vec(),
+        _ => own.cloned().into_iter().collect(),
+    }
 }
 
 /// The Dockerfile is named from the context, where that is a directory.

@@ -44,7 +44,7 @@ impl<'b> Builder<'b> {
         let label = stage.label(&shown);
         let number = self.begin(&label);
         let (key, parts) = key.finish();
-        let step = format!("{}/{}", stage.id, stage.step);
+        let step = format!("{}{}/{}", stage.trace.as_deref().unwrap_or_default(), stage.id, stage.step);
         self.last.note(&step, StepTrace { parts, files });
         if let Some(result) = self.cached(stage, &key) {
             self.event(BuildEvent::Cached { number });

@@ -170,7 +170,7 @@ impl Builder<'_> {
                     stage.id
                 )));
             }
-            let done = self.stage(number)?;
+            let done = self.stage(self.targets.task(self.targets.place(), number))?;
             return self.tree_of(done);
         }
         match self.request.contexts.get(from).cloned() {
@@ -183,11 +183,12 @@ impl Builder<'_> {
                 Ok(Origin::Context(open))
             }
             Some(NamedContext::Image(_)) | None => {
-                let done = if let Some(done) = self.from_images.get(from) {
+                let known_as = (from.to_owned(), self.targets.current().wanted.clone());
+                let done = if let Some(done) = self.from_images.get(&known_as) {
                     Rc::clone(done)
                 } else {
                     let done = Rc::new(self.image_stage(from, None)?);
-                    self.from_images.insert(from.to_owned(), Rc::clone(&done));
+                    self.from_images.insert(known_as, Rc::clone(&done));
                     done
                 };
                 self.tree_of(done)

@@ -129,7 +129,7 @@ impl Builder<'_> {
     fn arg(&mut self, stage: &mut Stage, definitions: &[ArgDefinition]) -> Result<(), BuildError> {
         let mut lines = Vec::new();
         for ArgDefinition { name, default, .. } in definitions {
-            let global = || self.global_args.iter().rev().find(|(one, _)| one == name);
+            let global = || self.targets.current().args.iter().rev().find(|(one, _)| one == name);
             let value = match (self.request.build_args.get(name), default) {
                 (Some(given), _) => {
                     self.consumed.insert(name.clone());

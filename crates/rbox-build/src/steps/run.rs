@@ -4,7 +4,9 @@ use std::path::Path;
 use std::time::Instant;
 
 use rbox_engine::engine::{StepRequest, Stream};
+use rbox_engine::error::EngineError;
 use rbox_image::store::StoredLayer;
+use rbox_spec::Platform;
 use rbox_spec::container::{Attachment, ContainerConfig, HostConfig, NetworkMode};
 use rbox_spec::mount::{MountKind, MountSpec};
 
@@ -13,7 +15,7 @@ use super::mounts::Mounted;
 use crate::builder::Builder;
 use crate::cache::{KeyBuilder, Part};
 use crate::dockerfile::{Form, Instruction, InstructionKind, Run, RunNetwork, RunSecurity};
-use crate::error::BuildError;
+use crate::error::{BuildError, Foreign};
 use crate::progress::{BuildEvent, Number};
 use crate::request::OnError;
 use crate::stage::{PROXIES, Stage};
@@ -119,7 +121,7 @@ impl Builder<'_> {
         let mut output = |stream: Stream, bytes: &[u8]| {
             progress.event(BuildEvent::Output { number, stream, bytes });
         };
-        let ended = engine.run_step(request, &mut output)?;
+        let ended = engine.run_step(request, &mut output).map_err(|error| not_run(stage, error))?;
         let code = ended.exit_code;
         if code != 0 {
             if let Some(shell) = shell {
@@ -204,6 +206,17 @@ impl Builder<'_> {
             self.event(BuildEvent::Warning(&format!("no shell could be opened: {why}")));
         }
     }
+}
+
+/// Why a program was not run, with what to do about one that is not this machine's.
+fn not_run(stage: &Stage, error: EngineError) -> BuildError {
+    let (host, image) = (Platform::host(), &stage.platform);
+    // Which variants this machine has is for its processor to say.
+    let is_foreign = host.rank(&Platform::new(&image.os, &image.architecture, None)).is_none();
+    if is_foreign && error.to_string().contains("exec format error") {
+        return BuildError::Foreign(Box::new(Foreign { image: image.clone(), host, source: error }));
+    }
+    error.into()
 }
 
 /// The same step with a shell instead of its program.

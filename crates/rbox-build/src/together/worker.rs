@@ -85,6 +85,7 @@ impl Failure {
 
 /// A process that carries out a stage.
 struct Worker {
+    /// The task.
     stage: usize,
     pidfd: OwnedFd,
     pipe: File,
@@ -120,21 +121,29 @@ impl BuildProgress for Remote {
 }
 
 impl Builder<'_> {
-    /// A stage and all that it needs, side by side where that can be.
-    pub(crate) fn stages(&mut self, target: usize) -> Result<Rc<Stage>, BuildError> {
-        let mut plan = Plan::of(self, target);
-        if !self.request.is_watched() && plan.is_wide() {
+    /// A stage for each platform and all that they need, side by side where that can be.
+    pub(crate) fn stages(&mut self, target: usize) -> Result<Vec<Rc<Stage>>, BuildError> {
+        self.find_shares();
+        let mut plan = Plan::of(self, &self.tasks_of(target));
+        let is_watched = self.request.is_watched();
+        if (!is_watched && plan.is_wide()) || self.targets.are_several() {
             // ONBUILD of an image may name further stages, and these further images.
             loop {
                 let known = self.base_images.len();
-                for (image, platform, lines) in &plan.images {
-                    self.image_stage(image, platform.clone()).map_err(|error| error.at(*lines))?;
+                for (place, image, platform, lines) in &plan.images {
+                    let before = self.targets.go_to(*place);
+                    let found = self.image_stage(image, platform.clone());
+                    self.targets.go_to(before);
+                    found.map_err(|error| error.at(*lines))?;
                 }
                 if self.base_images.len() == known {
                     break;
                 }
-                plan = Plan::of(self, target);
+                self.find_shares();
+                plan = Plan::of(self, &self.tasks_of(target));
             }
+        }
+        if !is_watched && plan.is_wide() {
             self.begin_secrets()?;
             let mut workers = Vec::new();
             let done = self.carry_out_plan(&plan, &mut workers);
@@ -143,7 +152,13 @@ impl Builder<'_> {
             }
             done?;
         }
-        self.stage(target)
+        self.tasks_of(target).into_iter().map(|task| self.stage(task)).collect()
+    }
+
+    /// The tasks of a stage: one for each platform.
+    fn tasks_of(&self, stage: usize) -> Vec<usize> {
+        let places = 0..self.targets.all().len();
+        places.map(|place| self.targets.task(place, stage)).collect()
     }
 
     fn carry_out_plan(&mut self, plan: &Plan, workers: &mut Vec<Worker>) -> Result<(), BuildError> {
@@ -332,8 +347,9 @@ impl Builder<'_> {
                 (None, Some(signal)) => format!("was ended by signal {signal}: try again"),
                 (None, None) => "failed: try again".to_owned(),
             };
-            let name = self.file.stages.get(worker.stage).and_then(|stage| stage.name.clone());
-            let name = name.unwrap_or_else(|| format!("stage-{}", worker.stage));
+            let (_, number) = self.targets.split(worker.stage);
+            let name = self.file.stages.get(number).and_then(|stage| stage.name.clone());
+            let name = name.unwrap_or_else(|| format!("stage-{number}"));
             for number in worker.steps.open {
                 self.event(BuildEvent::Canceled { number });
             }

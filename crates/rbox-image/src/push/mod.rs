@@ -112,7 +112,7 @@ struct Target<'c> {
 }
 
 /// Pushes an image of several platforms: each by its digest, then the index. That is the one they came out of, if the registry has or gets
-/// all that it names; else one of those that are here.
+/// all that it names; else one of those that are here, or that were built here and are packed only now.
 fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushError> {
     let mut parts = Vec::new();
     for job in jobs {
@@ -129,7 +129,12 @@ fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushE
             (kind, bytes, digest)
         }
         kept => {
+            let mut annotations = None;
             if let Some((_, (_, _, index))) = kept {
+                let is_named = |part: &Part| {
+                    let digest = part.descriptor.digest;
+                    index.manifests.iter().any(|one| one.digest == digest)
+                };
                 let here: Vec<String> = jobs.iter().map(|job| job.image.platform.to_string()).collect();
                 let here = here.join(", ");
                 let all = index.manifests.iter().filter(|one| is_for_a_platform(one)).count();
@@ -137,13 +142,16 @@ fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushE
                     "Info: {} of {all} platforms are here: pushed an index of {here}, whose digest is its own",
                     jobs.len()
                 );
-                first.say(&line);
+                if jobs.len() < all || parts.iter().all(is_named) {
+                    first.say(&line);
+                }
+                annotations = index.annotations;
             }
             let index = Index {
                 schema_version: 2,
                 media_type: Some(OCI_INDEX.to_owned()),
                 manifests: parts.into_iter().map(|part| part.descriptor).collect(),
-                annotations: None,
+                annotations,
             };
             let bytes = serde_json::to_vec(&index)?;
             let digest = sha256(&bytes);

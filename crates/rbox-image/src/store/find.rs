@@ -310,7 +310,12 @@ impl ImageStore {
     ) -> Result<Vec<&'i Descriptor>, StoreError> {
         let bare = text.strip_prefix("sha256:").unwrap_or(text);
         if let Ok(id) = format!("sha256:{bare}").parse::<Digest>() {
-            return Ok(self.entry_of_id(index, &id).into_iter().collect());
+            let found: Vec<_> = self.entry_of_id(index, &id).into_iter().collect();
+            if found.is_empty() {
+                // Several platforms that were built together have no other name than the index's digest, if they were given none.
+                return Ok(index.entries.iter().filter(|entry| index_of(entry) == Some(id)).collect());
+            }
+            return Ok(found);
         }
         if let Ok(wanted) = Reference::parse(text) {
             let wanted = wanted.with_default_tag();

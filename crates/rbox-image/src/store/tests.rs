@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used)]
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Cursor;
 use std::path::PathBuf;
@@ -573,7 +573,8 @@ fn images_for_several_platforms_are_put_together() {
         add(&store, &TestImage::new(&[(tar_of(&[("n", machine.as_bytes())]), "")], machine), &[])
     });
     let names: Vec<Reference> = ["app:1", "other"].map(|name| name.parse().unwrap()).into();
-    let together = |parts: &[Image]| store.transaction().unwrap().put_together(parts, &names);
+    let together =
+        |parts: &[Image]| store.transaction().unwrap().put_together(parts, &names, &BTreeMap::new());
     let ids =
         |name: &str| store.variants(name).unwrap().iter().map(|image| image.id).collect::<BTreeSet<_>>();
     let twice = [parts[0].clone(), parts[1].clone(), parts[1].clone()];

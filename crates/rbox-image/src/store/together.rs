@@ -1,8 +1,10 @@
 //! Images for several platforms under one name.
+use std::collections::BTreeMap;
+
 use rbox_spec::{Digest, Reference};
 
 use super::add::{OfIndex, Transaction};
-use super::index::{carry_over, put};
+use super::index::{carry_over, full_name, note_index, put};
 use super::{Image, StoreError};
 use crate::hash::sha256;
 use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
@@ -11,12 +13,19 @@ impl Transaction<'_> {
     /// Names images that are in the store, each for another platform, as one image: of all of them or, where it fails, of none. What the names
     /// meant before loses them. The digest of the index, in which the images stand in this order.
     ///
+    /// Without a name they are of that index as far as they have no name; it is found by its digest. `annotations`: the index's.
+    ///
     /// It is what a build for several platforms ends with: each platform is built and registered without a name, in whatever order, and then
     /// all are put together here. `push`, `save`, `rmi` and `images --tree` of the names mean all of them from then on.
     ///
     /// # Errors
     /// Two are for one platform, one is damaged or not there any more, or the store cannot be written.
-    pub fn put_together(&self, parts: &[Image], references: &[Reference]) -> Result<Digest, StoreError> {
+    pub fn put_together(
+        &self,
+        parts: &[Image],
+        references: &[Reference],
+        annotations: &BTreeMap<String, String>,
+    ) -> Result<Digest, StoreError> {
         let (mut manifests, mut wholes) = (Vec::new(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
             if parts.iter().take(at).any(|other| other.platform == part.platform) {
@@ -31,7 +40,8 @@ impl Transaction<'_> {
             manifests.push(descriptor);
         }
         let media_type = Some(OCI_INDEX.to_owned());
-        let index = Index { schema_version: 2, media_type, manifests, annotations: None };
+        let annotations = (!annotations.is_empty()).then(|| annotations.clone());
+        let index = Index { schema_version: 2, media_type, manifests, annotations };
         let bytes = serde_json::to_vec(&index)
             .map_err(|source| StoreError::Json { path: self.store.dir().to_owned(), source })?;
         let digest = sha256(&bytes);
@@ -39,6 +49,12 @@ impl Transaction<'_> {
         let of = OfIndex::new(digest, bytes, &index);
         let references: Vec<_> = references.iter().map(|name| name.clone().with_default_tag()).collect();
         self.store.change_index(|file, _| {
+            let is_part = |digest: &Digest| references.is_empty() && of.members.contains(digest);
+            for entry in &mut file.entries {
+                if full_name(entry).is_none() && is_part(&entry.digest) {
+                    note_index(entry, Some(digest));
+                }
+            }
             for reference in &references {
                 carry_over(file, reference, (digest, None), &of.members);
                 for whole in &wholes {
