@@ -1,16 +1,16 @@
 //! A full disk: a clear line, nothing half-present, and the way out (rm, rmi, prune) still works.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::registry::PasswordRegistry;
 use crate::harness::{BUSYBOX, Disk, OwnRoots, PYTHON, Test};
 
 /// A small file system, mounted for as long as it lives.
-struct Small<'a>(&'a Path);
+struct Small(PathBuf);
 
-impl<'a> Small<'a> {
-    fn mount(at: &'a Path, size: &str) -> Self {
+impl Small {
+    fn mount(at: &Path, size: &str) -> Self {
         let ok = Command::new("mount")
             .args(["-t", "tmpfs", "-o", &format!("size={size}"), "small"])
             .arg(at)
@@ -18,14 +18,21 @@ impl<'a> Small<'a> {
             .unwrap()
             .success();
         assert!(ok, "mount a tmpfs of {size} on {}", at.display());
-        Self(at)
+        Self(at.to_owned())
+    }
+
+    /// The same below the root of an rbox's own.
+    fn roots(t: &Test, size: &str) -> (Self, OwnRoots) {
+        let mut own = OwnRoots::new(t, "small", &t.suite.registry);
+        own.root = t.dir("small-root");
+        (Self::mount(&own.root, size), own)
     }
 
     fn resize(&self, size: &str) {
         assert!(
             Command::new("mount")
                 .args(["-o", &format!("remount,size={size}")])
-                .arg(self.0)
+                .arg(&self.0)
                 .status()
                 .unwrap()
                 .success()
@@ -33,19 +40,16 @@ impl<'a> Small<'a> {
     }
 }
 
-impl Drop for Small<'_> {
+impl Drop for Small {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.0).status();
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
 }
 
 #[test]
 fn during_a_pull() {
     let Some(t) = Test::start() else { return };
-    let root = t.dir("small-root");
-    let small = Small::mount(&root, "60m");
-    let mut own = OwnRoots::new(&t, "small", &t.suite.registry);
-    own.root.clone_from(&root);
+    let (small, own) = Small::roots(&t, "60m");
     own.run(&["pull", PYTHON]).refused(1, &["no space"]);
     assert_eq!(own.run(&["images", "-q"]).ok(), "");
     // A small image still fits beside what the failed pull left, or what it left was taken away.
@@ -59,10 +63,7 @@ fn during_a_pull() {
 #[test]
 fn a_stage_that_cannot_report_says_why() {
     let Some(t) = Test::start() else { return };
-    let root = t.dir("small-root");
-    let small = Small::mount(&root, "60m");
-    let mut own = OwnRoots::new(&t, "small", &t.suite.registry);
-    own.root.clone_from(&root);
+    let (small, own) = Small::roots(&t, "60m");
     own.run(&["pull", "-q", BUSYBOX]).ok();
     let context = t.dir("context");
     let big = "v".repeat(900_000);
@@ -74,7 +75,7 @@ fn a_stage_that_cannot_report_says_why() {
     );
     std::fs::write(context.join("Dockerfile"), text).unwrap();
     let used = || {
-        let stat = rustix::fs::statvfs(&root).unwrap();
+        let stat = rustix::fs::statvfs(&own.root).unwrap();
         (stat.f_blocks - stat.f_bfree) * stat.f_frsize
     };
     small.resize(&format!("{}k", used() / 1024 + 400));
@@ -87,10 +88,7 @@ fn a_stage_that_cannot_report_says_why() {
 #[test]
 fn a_container_fills_it_and_can_be_removed() {
     let Some(t) = Test::start() else { return };
-    let root = t.dir("full-root");
-    let _small = Small::mount(&root, "24m");
-    let mut own = OwnRoots::new(&t, "full", &t.suite.registry);
-    own.root.clone_from(&root);
+    let (_small, own) = Small::roots(&t, "24m");
     own.run(&["pull", "-q", BUSYBOX]).ok();
     let out = own.run(&[
         "run",
@@ -115,17 +113,14 @@ fn a_container_fills_it_and_can_be_removed() {
 #[test]
 fn a_rename_that_finds_no_room_leaves_no_second_name() {
     let Some(t) = Test::start() else { return };
-    let root = t.dir("rename-root");
-    let _small = Small::mount(&root, "24m");
-    let mut own = OwnRoots::new(&t, "rename", &t.suite.registry);
-    own.root.clone_from(&root);
+    let (_small, own) = Small::roots(&t, "24m");
     own.run(&["pull", "-q", BUSYBOX]).ok();
     own.run(&["create", "--name", "first", BUSYBOX, "true"]).ok();
-    let _ = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}/fill", root.display())).output();
+    let _ = Command::new("dd").arg("if=/dev/zero").arg(format!("of={}/fill", own.root.display())).output();
     own.run(&["rename", "first", "second"]).refused(1, &["No space left"]);
     own.run(&["inspect", "second"]).code(1);
     own.run(&["inspect", "first"]).code(0);
-    std::fs::remove_file(root.join("fill")).unwrap();
+    std::fs::remove_file(own.root.join("fill")).unwrap();
     own.run(&["rename", "first", "second"]).ok();
 }
 

@@ -477,6 +477,13 @@ fn provenance_and_bills_of_materials() {
         "{{.Image.Architecture}} [{{.Image.Author}}] {{.Image.Config.Labels}} {{.Image.Config.Volumes}}";
     assert_eq!(format(fields, &one).ok(), "amd64 [] map[] map[]");
     format("{{.Nope}}", &one).refused(1, &["Nope"]);
+    // Statements that are too long together are not kept in memory.
+    let long = || (spdx, json!({ "name": "x".repeat(33 << 20) }));
+    index["manifests"][1]["digest"] =
+        state(entries[0]["digest"].as_str().unwrap(), &[long(), long()])["digest"].clone();
+    registry.put_manifest("team/app", Some("long"), &index);
+    let name = format!("{}/team/app:long", registry.name);
+    format("{{json .SBOM}}", &name).refused(1, &["is over 64 MiB long in all", &name]);
     // Nothing is stated of it.
     index["manifests"][1]["digest"] = state(entries[0]["digest"].as_str().unwrap(), &[])["digest"].clone();
     registry.put_manifest("team/app", Some("one"), &index);

@@ -6,8 +6,8 @@ use crate::registry::upload::{Begun, Upload};
 use crate::registry::{RegistryError, Session};
 use crate::transfer::Fault;
 
-/// Cuts after which an upload that does make progress is given up all the same.
-const MAX_CUTS: u32 = 100;
+/// Cuts after which a transfer that does make progress is given up all the same.
+pub(crate) const MAX_CUTS: u32 = 100;
 
 /// A blob that is being sent, wherever its bytes are.
 pub(crate) trait Sending {

@@ -377,6 +377,33 @@ impl Has {
 
 pub(crate) type Spoil = dyn Fn(&Request, &mut Has, u32) -> Option<Reply> + Send + Sync;
 
+/// Half of the second piece is kept, and the connection closed.
+pub(crate) fn keeps_half_a_piece() -> Box<Spoil> {
+    Box::new(|request, has, count| {
+        if request.method != "PATCH" || count != 2 {
+            return None;
+        }
+        let half = Request { raw: request.raw[..request.raw.len() / 2].to_vec(), ..request.clone() };
+        let _ = has.serve(&half);
+        Some(Reply { silent: true, ..Reply::status(202) })
+    })
+}
+
+/// Uploads are forgotten at the second piece.
+pub(crate) fn forgets_uploads() -> Box<Spoil> {
+    Box::new(|request, has, count| {
+        if request.method == "PATCH" && count == 2 {
+            has.upload.clear();
+        }
+        None
+    })
+}
+
+/// The first two pieces are refused for now.
+pub(crate) fn busy_at_first() -> Box<Spoil> {
+    Box::new(|request, _, count| (request.method == "PATCH" && count < 3).then(|| Reply::status(503)))
+}
+
 /// A registry that spoils some answers: the number is that of the request among those of its method.
 pub(crate) fn spoiled(spoil: Box<Spoil>) -> (FakeRegistry, Arc<Mutex<Has>>) {
     let has = Arc::new(Mutex::new(Has::default()));

@@ -1,15 +1,19 @@
 //! What templates of `imagetools inspect` see of an image in a registry: the fields of buildx's structures.
 
+use std::cell::Cell;
+
 use rbox_engine::image::media::{Descriptor, Document, Index, Manifest};
 use rbox_engine::image::remote::{Remote, RemoteImage};
-use rbox_engine::spec::{Platform, json};
+use rbox_engine::spec::{Digest, Platform, json};
 use serde_json::{Map, Value, json};
 
 use crate::output::escape;
 use crate::output::template::Template;
 
-/// Statements on an image may be long: a bill of materials has a line for each file.
-const MOST_OF_STATEMENT: u64 = 64 << 20;
+/// What is read for one template, in all. Statements on an image may be long: a bill of materials has a line for each file.
+const MOST: u64 = 64 << 20;
+/// What a document counts at least, so that small ones are not many without end.
+const LEAST: u64 = 4 << 10;
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "in-toto.io/predicate-type";
 const PROVENANCE: &str = "https://slsa.dev/provenance/";
@@ -48,11 +52,33 @@ pub(super) struct Fields<'a> {
     remote: &'a Remote,
     image: &'a RemoteImage,
     name: &'a str,
+    /// Bytes that may still be read.
+    left: Cell<u64>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(remote: &'a Remote, image: &'a RemoteImage, name: &'a str) -> Self {
-        Self { remote, image, name }
+        Self { remote, image, name, left: Cell::new(MOST) }
+    }
+
+    /// Counts what is to be read, or was.
+    fn count(&self, bytes: u64) -> anyhow::Result<()> {
+        let left = self.left.get().checked_sub(bytes.max(LEAST));
+        let name = self.name;
+        self.left.set(left.ok_or_else(|| {
+            anyhow::anyhow!(
+                "what is said of {name} is over {} MiB long in all: ask for one platform by its digest",
+                MOST >> 20
+            )
+        })?);
+        Ok(())
+    }
+
+    /// A document beside the image.
+    fn fetch(&self, digest: Digest) -> anyhow::Result<RemoteImage> {
+        let found = self.remote.fetch(&self.image.name.with_digest(digest))?;
+        self.count(found.descriptor.size)?;
+        Ok(found)
     }
 
     /// What a template makes of it.
@@ -133,12 +159,14 @@ impl<'a> Fields<'a> {
         let (remote, image) = (self.remote, self.image);
         let read = |image: &RemoteImage| -> anyhow::Result<Value> {
             let Document::Manifest(manifest) = &image.document else { anyhow::bail!("an index in an index") };
-            Ok(shape(&json::from_slice(&remote.config(&image.name, manifest)?)?))
+            let config = remote.config(&image.name, manifest)?;
+            self.count(config.len() as u64)?;
+            Ok(shape(&json::from_slice(&config)?))
         };
         let Document::Index(index) = &image.document else { return read(image) };
         let mut all = Map::new();
         for (one, platform) in of_platforms(index) {
-            all.insert(platform.to_string(), read(&remote.fetch(&image.name.with_digest(one.digest))?)?);
+            all.insert(platform.to_string(), read(&self.fetch(one.digest)?)?);
         }
         if let (1, Some((_, only))) = (all.len(), all.iter().next()) {
             return Ok(only.clone());
@@ -171,7 +199,7 @@ impl<'a> Fields<'a> {
                 && noted(entry, "vnd.docker.reference.digest").as_ref() == Some(&of)
         };
         let Some(entry) = index.manifests.iter().find(states) else { return Ok(Vec::new()) };
-        let found = self.remote.fetch(&self.image.name.with_digest(entry.digest))?;
+        let found = self.fetch(entry.digest)?;
         match &found.document {
             Document::Manifest(manifest) => self.statements(manifest),
             Document::Index(_) => Ok(Vec::new()),
@@ -188,7 +216,8 @@ impl<'a> Fields<'a> {
             if !kind.starts_with(PROVENANCE) && kind != SBOM {
                 continue;
             }
-            let bytes = self.remote.blob(&self.image.name, layer, "statement", MOST_OF_STATEMENT)?;
+            self.count(layer.size)?;
+            let bytes = self.remote.blob(&self.image.name, layer, "statement", layer.size)?;
             let mut statement: Value = json::from_slice(&bytes)?;
             let predicate = statement.get_mut("predicate").map(Value::take).unwrap_or_default();
             all.push((kind.clone(), predicate));

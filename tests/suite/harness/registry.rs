@@ -90,7 +90,10 @@ impl PasswordRegistry {
         let line = head.lines().find(|line| line.to_lowercase().starts_with("location:")).unwrap();
         let url = format!("{}&digest={digest}", line.split_once(':').unwrap().1.trim());
         let octets = "Content-Type: application/octet-stream";
-        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", octets, "--data-binary", text, &url]).run().ok();
+        Cmd::new("curl", ["-sSf", "-X", "PUT", "-H", octets, "--data-binary", "@-", &url])
+            .input(text)
+            .run()
+            .ok();
         digest
     }
 }

@@ -13,7 +13,8 @@ use crate::pull::{NoProgress, PullOptions, pull};
 use crate::registry::{Credential, Credentials};
 use crate::store::Expected;
 use crate::testing::{
-    FakeRegistry, Has, Reply, Request, Spoil, TestImage, noise, spoiled as registry, tar_of,
+    FakeRegistry, Has, Reply, Spoil, TestImage, busy_at_first, forgets_uploads, keeps_half_a_piece, noise,
+    spoiled as registry, tar_of,
 };
 
 /// Keeps what happens, as lines.
@@ -115,19 +116,8 @@ fn an_image_goes_out_as_it_came_in_and_only_once() {
 #[test]
 fn a_cut_upload_goes_on() {
     let cases: [(&str, Box<Spoil>, bool); 5] = [
-        (
-            "half a piece is kept, and the connection closed",
-            Box::new(|request, has, count| {
-                if request.method != "PATCH" || count != 2 {
-                    return None;
-                }
-                let half = Request { raw: request.raw[..request.raw.len() / 2].to_vec(), ..request.clone() };
-                let _ = has.serve(&half);
-                Some(Reply { silent: true, ..Reply::status(202) })
-            }),
-            false,
-        ),
-        ("503", Box::new(|r, _, n| (r.method == "PATCH" && n < 3).then(|| Reply::status(503))), false),
+        ("half a piece is kept, and the connection closed", keeps_half_a_piece(), false),
+        ("503", busy_at_first(), false),
         (
             "429 with a time",
             Box::new(|r, _, n| {
@@ -135,16 +125,7 @@ fn a_cut_upload_goes_on() {
             }),
             false,
         ),
-        (
-            "the upload is forgotten",
-            Box::new(|r, has, n| {
-                if r.method == "PATCH" && n == 2 {
-                    has.upload.clear();
-                }
-                None
-            }),
-            true,
-        ),
+        ("the upload is forgotten", forgets_uploads(), true),
         (
             "only the last answer is lost",
             Box::new(|r, has, n| {

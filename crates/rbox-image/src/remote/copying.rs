@@ -1,5 +1,6 @@
 //! Images on their way from one registry to another, over no disk.
 
+use std::collections::BTreeSet;
 use std::io::{self, Read as _};
 
 use rbox_spec::{Digest, Reference};
@@ -11,15 +12,49 @@ use crate::media::{Descriptor, Document};
 use crate::registry::transport::Response;
 use crate::registry::upload::Begun;
 use crate::registry::{RegistryError, Session};
-use crate::sending::{Sending, send};
-use crate::transfer::{QUIET_ATTEMPTS, patiently_telling, pause_telling};
+use crate::sending::{MAX_CUTS, Sending, send};
+use crate::transfer::{Fault as _, QUIET_ATTEMPTS, patiently_telling, pause_telling};
+
+/// Documents and blobs that one copy brings. Real images have a few hundred.
+pub(super) const MOST_PARTS: usize = 10_000;
+
+/// What a copy into one repository has brought there so far. Whatever names it again, it is brought once.
+#[derive(Debug, Default)]
+pub(super) struct Brought(BTreeSet<(Part, Digest)>);
+
+/// A registry keeps the two apart, also where their bytes are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    Document,
+    Blob,
+}
+
+impl Brought {
+    /// Notes a part. `false`: it has been there before.
+    pub(super) fn note(&mut self, part: Part, digest: &Digest) -> Result<bool, RemoteError> {
+        if self.0.contains(&(part, *digest)) {
+            return Ok(false);
+        }
+        if self.0.len() >= MOST_PARTS {
+            return Err(RemoteError::Refused(format!(
+                "it names more than {MOST_PARTS} documents and layers, which no image has: copy those of its parts that are wanted by their digests"
+            )));
+        }
+        Ok(self.0.insert((part, *digest)))
+    }
+}
 
 impl Remote {
     /// Brings all that a manifest names into another repository, and the manifest under its digest.
     ///
     /// # Errors
-    /// A blob cannot be read, or the registry refuses one.
-    pub fn copy(&self, image: &RemoteImage, to: &Reference) -> Result<(), RemoteError> {
+    /// A blob cannot be read, or the registry refuses one; there are too many.
+    pub(super) fn copy(
+        &self,
+        image: &RemoteImage,
+        to: &Reference,
+        brought: &mut Brought,
+    ) -> Result<(), RemoteError> {
         let Document::Manifest(manifest) = &image.document else {
             return Err(RemoteError::Refused(format!("{} is an index, and no image", image.by_digest())));
         };
@@ -31,7 +66,9 @@ impl Remote {
             if blob.urls.as_ref().is_some_and(|urls| !urls.is_empty()) {
                 continue; // Kept elsewhere by intention.
             }
-            self.copy_blob(&session, image, blob, to)?;
+            if brought.note(Part::Blob, &blob.digest)? {
+                self.copy_blob(&session, image, blob, to)?;
+            }
         }
         let RemoteImage { descriptor: Descriptor { digest, media_type, .. }, bytes, .. } = image;
         self.put_by(&session, &digest.to_string(), (media_type, bytes), digest)
@@ -85,24 +122,27 @@ impl<'a> Copying<'a> {
         Ok(())
     }
 
-    /// Reads this many bytes from there on, all of them.
-    fn read(&mut self, from: u64, length: u64) -> Result<Vec<u8>, RemoteError> {
+    /// Reads this many bytes from there on, behind what the piece has. After an error it has those that came.
+    fn read(&mut self, from: u64, length: usize, piece: &mut Vec<u8>) -> Result<(), RemoteError> {
         if self.open.as_ref().is_none_or(|(_, at)| *at > from || (*at < from && *at != 0)) {
             self.open_at(from)?;
         }
-        let Some((response, at)) = &mut self.open else { return Ok(Vec::new()) };
+        let Some((response, at)) = &mut self.open else { return Ok(()) };
         let (url, want) = (response.url.clone(), self.blob.size);
         let cut = |received: u64, reason: String| RegistryError::Cut { url, received, want, reason };
-        let mut piece = Vec::new();
+        let before = piece.len();
         let body = &mut response.body;
         let skipped = io::copy(&mut body.take(from.saturating_sub(*at)), &mut io::sink());
         let read = skipped.and_then(|skipped| {
             *at += skipped;
-            body.take(length).read_to_end(&mut piece)
+            // What ends while it is skipped is behind what is wanted.
+            let length = if *at == from { length } else { 0 };
+            body.take(length as u64).read_to_end(piece)
         });
-        *at += piece.len() as u64;
+        let new = piece.len() - before;
+        *at += new as u64;
         match read {
-            Ok(_) if piece.len() as u64 == length => Ok(piece),
+            Ok(_) if new == length => Ok(()),
             Ok(_) => Err(cut(*at, "it ended".to_owned()).into()),
             Err(error) => Err(cut(*at, error.to_string()).into()),
         }
@@ -121,14 +161,23 @@ impl Sending for Copying<'_> {
     }
 
     fn piece(&mut self, from: u64, most: usize) -> Result<Vec<u8>, RemoteError> {
-        let length = self.blob.size.saturating_sub(from).min(most as u64);
-        let say = &*self.remote.say;
-        let piece = patiently_telling(say, || {
-            self.read(from, length).inspect_err(|_| {
-                self.open = None;
-            })
-        });
-        let piece = piece.map_err(RemoteError::of_source)?;
+        let left = self.blob.size.saturating_sub(from);
+        let length = usize::try_from(left).unwrap_or(most).min(most);
+        let mut piece = Vec::new();
+        let (mut failures, mut cuts) = (0, 0);
+        while piece.len() < length {
+            let had = piece.len();
+            let Err(error) = self.read(from + had as u64, length - had, &mut piece) else { break };
+            self.open = None;
+            // What came is kept, and is progress.
+            failures = if piece.len() > had { 1 } else { failures + 1 };
+            cuts += 1;
+            let gives_up = failures >= QUIET_ATTEMPTS || cuts >= MAX_CUTS;
+            match error.of_registry().filter(|fault| fault.is_transient() && !gives_up) {
+                Some(passing) => pause_telling(&*self.remote.say, passing, failures),
+                None => return Err(error.of_source()),
+            }
+        }
         if let Some((hasher, hashed)) = &mut self.hasher {
             // Some of it may have been read before, for a registry that lost it.
             let known = usize::try_from(hashed.saturating_sub(from)).unwrap_or(usize::MAX);

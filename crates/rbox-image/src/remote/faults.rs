@@ -5,10 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use rbox_spec::Reference;
 
+use super::copying::{Brought, MOST_PARTS, Part};
+use super::tools::ImageTools;
 use super::*;
+use crate::hash::sha256;
+use crate::media::{OCI_INDEX, OCI_MANIFEST};
 use crate::registry::Registries;
 use crate::testing::{
-    FakeRegistry, Has, Reply, Request, Spoil, TestImage, host_architecture, noise, spoiled, tar_of,
+    FakeRegistry, Has, Reply, Request, Spoil, TestImage, busy_at_first, forgets_uploads, host_architecture,
+    keeps_half_a_piece, noise, spoiled, tar_of,
 };
 
 /// What the source makes of its answer to each request for the large layer, which are counted.
@@ -45,7 +50,7 @@ fn copy(bend: Box<Bend>, spoil: Box<Spoil>) -> Copied {
     let name =
         |registry: &FakeRegistry| format!("{}/library/app:t", registry.name()).parse::<Reference>().unwrap();
     let found = remote.fetch(&name(&source)).unwrap();
-    let result = remote.copy(&found, &name(&target));
+    let result = remote.copy(&found, &name(&target), &mut Brought::default());
     let sent = target.requests.lock().unwrap().iter().map(|request| request.raw.len()).sum();
     let of_large = |request: &&Request| request.path.ends_with(&image.layers[0].to_string());
     let asked = source.requests.lock().unwrap();
@@ -77,11 +82,19 @@ fn a_source_that_is_cut_off_is_read_on() {
     };
     let copied = copy(Box::new(move |_, reply, _| cut(reply)), good());
     copied.is_whole("cut");
-    // Nothing is sent twice: each piece is read anew from where it begins.
+    // Nothing is sent twice, and nothing read twice.
     assert!(copied.sent < 21 << 20, "{} bytes were sent", copied.sent);
-    let parts = [None, Some("bytes=8388608-".to_owned()), Some("bytes=16777216-".to_owned())];
+    let parts = [None, Some("bytes=9437184-".to_owned()), Some("bytes=18874368-".to_owned())];
     assert_eq!(copied.asked, parts);
     assert!(copied.said.iter().all(|line| line.contains("trying again in")), "{:?}", copied.said);
+    // Also where no answer is as long as a piece.
+    let small = |_: &Request, mut reply: Reply, _| {
+        reply.cut = Some(3 << 20);
+        reply
+    };
+    let copied = copy(Box::new(small), good());
+    copied.is_whole("cut within each piece");
+    assert!(copied.sent < 21 << 20 && copied.asked.len() == 7, "{} {:?}", copied.sent, copied.asked);
     // One that cannot send a part sends all of it again.
     let deaf = move |request: &Request, reply: Reply, count| match (request.header("range"), count) {
         (Some(_), _) => Reply::status(416),
@@ -96,29 +109,9 @@ fn a_source_that_is_cut_off_is_read_on() {
 #[test]
 fn a_target_that_cuts_or_forgets_gets_the_rest() {
     let cases: [(&str, Box<Spoil>, bool); 3] = [
-        (
-            "half a piece is kept, and the connection closed",
-            Box::new(|request, has, count| {
-                if request.method != "PATCH" || count != 2 {
-                    return None;
-                }
-                let half = Request { raw: request.raw[..request.raw.len() / 2].to_vec(), ..request.clone() };
-                let _ = has.serve(&half);
-                Some(Reply { silent: true, ..Reply::status(202) })
-            }),
-            false,
-        ),
-        ("503", Box::new(|r, _, n| (r.method == "PATCH" && n < 3).then(|| Reply::status(503))), true),
-        (
-            "the upload is forgotten",
-            Box::new(|r, has, n| {
-                if r.method == "PATCH" && n == 2 {
-                    has.upload.clear();
-                }
-                None
-            }),
-            true,
-        ),
+        ("half a piece is kept, and the connection closed", keeps_half_a_piece(), false),
+        ("503", busy_at_first(), true),
+        ("the upload is forgotten", forgets_uploads(), true),
     ];
     for (case, spoil, again) in cases {
         let copied = copy(Box::new(|_, reply, _| reply), spoil);
@@ -139,8 +132,9 @@ fn a_source_that_lies_is_refused() {
     assert!(error.starts_with("the registry sent content with digest sha256:"), "{error}");
     assert!(copied.has.lock().unwrap().blobs.is_empty());
     // It says that the layer ends before it does, each time.
-    let short = |_: &Request, mut reply: Reply, _| {
-        reply.body.truncate(reply.body.len().min(1 << 20));
+    let short = |request: &Request, mut reply: Reply, _| {
+        let most = if request.header("range").is_some() { 0 } else { 1 << 20 };
+        reply.body.truncate(most);
         reply
     };
     let copied = copy(Box::new(short), good());
@@ -148,4 +142,89 @@ fn a_source_that_lies_is_refused() {
     assert!(error.to_string().contains("it ended after 1048576 of 209"), "{error}");
     assert_eq!(copied.asked.len(), 5);
     assert!(copied.has.lock().unwrap().blobs.is_empty());
+}
+
+/// An index whose entries are these documents, each so many times.
+fn index_of(entries: &[(&[u8], &str)], times: usize) -> Vec<u8> {
+    let one = |(bytes, media_type): &(&[u8], &str)| serde_json::json!({ "mediaType": media_type, "digest": sha256(bytes), "size": bytes.len() });
+    let all: Vec<_> = entries.iter().map(one).collect();
+    let all: Vec<_> = std::iter::repeat_n(all, times).flatten().collect();
+    serde_json::to_vec(&serde_json::json!({ "schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": all }))
+        .unwrap()
+}
+
+/// Puts an image together of the last of these documents, which the source has beside the image, and pushes it.
+fn put_together(
+    image: &TestImage,
+    documents: &[Vec<u8>],
+) -> (Result<(), RemoteError>, usize, Arc<Mutex<Has>>) {
+    let (served, all) = (image.clone(), documents.to_vec());
+    let source = FakeRegistry::start(move |request| {
+        let last = request.path.rsplit('/').next().unwrap();
+        let found = all.iter().find(|bytes| sha256(bytes).to_string() == last);
+        match found.or_else(|| all.last().filter(|_| last == "top")) {
+            Some(bytes) => {
+                let kind =
+                    if bytes.windows(9).any(|part| part == b"manifests") { OCI_INDEX } else { OCI_MANIFEST };
+                Reply::ok(bytes).header("content-type", kind)
+            }
+            None => served.serve(request),
+        }
+    });
+    let (target, has) = spoiled(good());
+    let remote = Remote::new(Registries::default(), Arc::new(|_: &str| {}));
+    let name = |registry: &FakeRegistry, tag: &str| {
+        format!("{}/library/app:{tag}", registry.name()).parse::<Reference>().unwrap()
+    };
+    let tags = [name(&target, "new")];
+    let sources = [Source::Name(name(&source, "top"))];
+    let result = ImageTools::default()
+        .combine(&remote, &sources, &tags)
+        .and_then(|combined| ImageTools::push(&remote, &combined, &tags, &mut |_, _| {}));
+    let asked = source.requests.lock().unwrap().len();
+    (result, asked, has)
+}
+
+#[test]
+fn whatever_is_named_many_times_is_brought_once() {
+    let image = TestImage::small();
+    let mut documents = vec![index_of(&[(&image.manifest, OCI_MANIFEST)], 5_000)];
+    for _ in 0..3 {
+        let inner = documents.last().unwrap().clone();
+        documents.push(index_of(&[(&inner, OCI_INDEX)], 5_000));
+    }
+    let (result, asked, has) = put_together(&image, &documents);
+    result.unwrap();
+    // Four indexes, one manifest, its configuration and three layers.
+    assert!(asked <= 10, "{asked} requests");
+    let has = has.lock().unwrap();
+    assert!(image.blobs.keys().all(|digest| has.blobs.contains_key(&digest.to_string())));
+    assert_eq!(has.manifests.get("new"), documents.last());
+}
+
+#[test]
+fn more_than_any_image_has_is_refused() {
+    let image = TestImage::small();
+    let too_many = index_of(&[(&image.manifest, OCI_MANIFEST)], MOST_PARTS + 1);
+    let mut brought = Brought::default();
+    for number in 0..MOST_PARTS {
+        assert!(brought.note(Part::Blob, &sha256(&number.to_le_bytes())).unwrap());
+    }
+    assert!(!brought.note(Part::Blob, &sha256(&0_usize.to_le_bytes())).unwrap());
+    let error = brought.note(Part::Blob, &sha256(b"more")).unwrap_err().to_string();
+    assert!(error.starts_with("it names more than 10000 documents and layers"), "{error}");
+    let mut deep = vec![index_of(&[(&image.manifest, OCI_MANIFEST)], 1)];
+    for _ in 0..5 {
+        let inner = deep.last().unwrap().clone();
+        deep.push(index_of(&[(&inner, OCI_INDEX)], 1));
+    }
+    for (documents, said) in [
+        (vec![too_many], "the sources name 10001 images, and at most 10000 are put together"),
+        (deep, "indexes are nested too deeply"),
+    ] {
+        let (result, _, has) = put_together(&image, &documents);
+        let error = result.unwrap_err().to_string();
+        assert!(error.starts_with(said), "{said}: {error}");
+        assert!(!has.lock().unwrap().manifests.contains_key("new"), "{said}");
+    }
 }

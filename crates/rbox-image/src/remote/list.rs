@@ -14,6 +14,7 @@ use rbox_spec::Reference;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::copying::Brought;
 use super::error::RemoteError;
 use super::image::{Remote, RemoteImage};
 use crate::hash::{digest_of, sha256};
@@ -307,11 +308,12 @@ impl ManifestLists {
     ) -> Result<rbox_spec::Digest, RemoteError> {
         let images = self.get(list)?;
         let (media_type, text) = document(list, &images)?;
+        let mut parts = Brought::default();
         for image in &images {
             let name = image.name()?;
             if !name.same_repository(list) {
                 let image = image.as_remote()?;
-                remote.copy(&image, list)?;
+                remote.copy(&image, list, &mut parts)?;
                 copied(&list.with_digest(image.descriptor.digest));
             }
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use rbox_spec::{Digest, Platform, Reference};
 use serde_json::Value;
 
+use super::copying::{Brought, MOST_PARTS, Part};
 use super::error::RemoteError;
 use super::image::{Remote, RemoteImage, shown};
 use super::list::indented;
@@ -107,6 +108,17 @@ impl ImageTools {
         let mut found = Vec::new();
         for source in sources {
             found.push(resolve(remote, source, repository_of(sources, tags, source)?)?);
+        }
+        // Each is compared with all others.
+        let count = |(image, _): &(RemoteImage, Descriptor)| match &image.document {
+            Document::Manifest(_) => 1,
+            Document::Index(index) => index.manifests.len(),
+        };
+        let all: usize = found.iter().map(count).sum();
+        if all > MOST_PARTS {
+            return Err(RemoteError::Refused(format!(
+                "the sources name {all} images, and at most {MOST_PARTS} are put together"
+            )));
         }
         if let ([(image, descriptor)], true) =
             (found.as_slice(), self.of_index.is_empty() && self.of_entries.is_empty())
@@ -222,10 +234,11 @@ impl ImageTools {
                 continue;
             }
             let to = tag.repository();
+            let mut brought = Brought::default();
             for (digest, from) in &image.parts {
                 if !from.same_repository(&to) {
                     say(&to, &format!("copying {digest} from {} to {}", from.name(), to.name()));
-                    copy_all(remote, &from.with_digest(*digest), &to, 0)?;
+                    copy_all(remote, &from.with_digest(*digest), &to, &mut brought, 0)?;
                 }
             }
             repositories.push(to);
@@ -240,14 +253,25 @@ impl ImageTools {
 }
 
 /// Copies an image, or an index with all that it names.
-fn copy_all(remote: &Remote, from: &Reference, to: &Reference, depth: u32) -> Result<(), RemoteError> {
+fn copy_all(
+    remote: &Remote,
+    from: &Reference,
+    to: &Reference,
+    brought: &mut Brought,
+    depth: u32,
+) -> Result<(), RemoteError> {
+    if let Some(digest) = from.digest()
+        && !brought.note(Part::Document, digest)?
+    {
+        return Ok(());
+    }
     let image = remote.fetch(from)?;
-    let Document::Index(index) = &image.document else { return remote.copy(&image, to) };
+    let Document::Index(index) = &image.document else { return remote.copy(&image, to, brought) };
     if depth >= MOST_NESTED {
         return Err(RemoteError::Refused("indexes are nested too deeply".to_owned()));
     }
     for one in &index.manifests {
-        copy_all(remote, &from.with_digest(one.digest), to, depth + 1)?;
+        copy_all(remote, &from.with_digest(one.digest), to, brought, depth + 1)?;
     }
     let Descriptor { media_type, digest, .. } = &image.descriptor;
     remote.put(&to.with_digest(*digest), media_type, &image.bytes, digest)
