@@ -46,6 +46,15 @@ fn world(t: &Test) -> Option<World> {
     Some(World { own, registry, image, digest })
 }
 
+/// Two keys, of both kinds, and a world whose image the first has signed; its public half is the last.
+fn signed_by_one_of_two(t: &Test) -> Option<(World, [String; 3])> {
+    let dir = t.dir("keys");
+    let ([ed, public], [ec, _]) = (key(&dir, "ed", ED25519)?, key(&dir, "ec", P256)?);
+    let world = world(t)?;
+    world.own.run(&["image", "sign", "--key", &ed, &world.image]).ok();
+    Some((world, [ed, ec, public]))
+}
+
 impl World {
     /// Roots whose pulls from the registry want one of these keys.
     fn strict(&self, t: &Test, what: &str, public: &str) -> OwnRoots {
@@ -148,14 +157,9 @@ fn what_is_signed_by_the_key_is_pulled_and_nothing_else() {
 #[test]
 fn signatures_that_were_tampered_with() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("keys");
-    let (Some([ed, first_public]), Some([ec, _])) = (key(&dir, "ed", ED25519), key(&dir, "ec", P256)) else {
-        return;
-    };
-    let Some(world) = world(&t) else { return };
-    let strict = world.strict(&t, "strict", &first_public);
+    let Some((world, [ed, ec, public])) = signed_by_one_of_two(&t) else { return };
+    let strict = world.strict(&t, "strict", &public);
     let image = &world.image;
-    world.own.run(&["image", "sign", "--key", &ed, image]).ok();
     let good = world.manifest();
     let tag = world.signature_tag();
     let payload = world.get(&format!("team/app/blobs/{}", good["layers"][0]["digest"].as_str().unwrap()));
@@ -185,6 +189,7 @@ fn signatures_that_were_tampered_with() {
     refused(&bad, "has no signature in it");
     // A good signature of another image, put in this one's place.
     let other = format!("{}/team/app:2", world.registry.name);
+    let dir = t.dir("context");
     fs::write(dir.join("Dockerfile"), format!("FROM {BUSYBOX}\nLABEL other=1\n")).unwrap();
     world.own.run(&["build", "-q", "-t", &other, dir.to_str().unwrap()]).ok();
     let out = world.own.run(&["push", &other]).ok();
@@ -375,13 +380,8 @@ fn what_is_signed_is_what_is_here() {
 #[test]
 fn one_payload_that_cannot_be_read_hides_no_good_signature() {
     let Some(t) = Test::start() else { return };
-    let dir = t.dir("keys");
-    let (Some([ed, public]), Some([ec, _])) = (key(&dir, "ed", ED25519), key(&dir, "ec", P256)) else {
-        return;
-    };
-    let Some(world) = world(&t) else { return };
+    let Some((world, [_, ec, public])) = signed_by_one_of_two(&t) else { return };
     let strict = world.strict(&t, "strict", &public);
-    world.own.run(&["image", "sign", "--key", &ed, &world.image]).ok();
     let mut manifest = world.manifest();
     let large = "x".repeat(70_000);
     let digest = world.put_blob("team/app", &large);

@@ -34,6 +34,7 @@ pub mod fuzzing {
     pub use crate::registry::answer::fuzzing::redirect;
     pub use crate::registry::client::fuzzing::answers;
     pub use crate::registry::credentials::fuzzing as credential;
+    pub use crate::signature::fuzzing as signature;
 }
 
 pub use config::{History, ImageConfig, RunConfig};

@@ -60,6 +60,10 @@ impl KeyError {
     }
 }
 
+fn unusable(file: &Path) -> impl FnOnce(&'static str) -> KeyError {
+    |reason| KeyError::Unusable { file: file.to_owned(), reason }
+}
+
 fn read(file: &Path) -> Result<Vec<u8>, KeyError> {
     own::read(file, MAX_FILE).map_err(|source| KeyError::Read { file: file.to_owned(), source })
 }
@@ -83,25 +87,24 @@ impl PublicKey {
     /// # Errors
     /// It cannot be read, or has no key, or one that cannot be used.
     pub fn read_all(file: &Path) -> Result<Vec<Self>, KeyError> {
-        let bytes = read(file)?;
-        let unusable = |reason| KeyError::Unusable { file: file.to_owned(), reason };
+        Self::of_pem(&read(file)?).map_err(unusable(file))
+    }
+
+    /// All keys of a text, or what it is instead.
+    pub(super) fn of_pem(text: &[u8]) -> Result<Vec<Self>, &'static str> {
         let mut keys = Vec::new();
-        for der in SubjectPublicKeyInfoDer::pem_slice_iter(&bytes) {
-            let der = der.map_err(|_| unusable("it is not valid PEM"))?;
+        for der in SubjectPublicKeyInfoDer::pem_slice_iter(text) {
+            let der = der.map_err(|_| "it is not valid PEM")?;
             let key = Self::of_der(&der);
-            keys.push(
-                key.ok_or_else(|| {
-                    unusable("it has a public key that is neither ECDSA on P-256 nor Ed25519")
-                })?,
-            );
+            keys.push(key.ok_or("it has a public key that is neither ECDSA on P-256 nor Ed25519")?);
         }
         if keys.is_empty() {
-            return Err(unusable("it has no PUBLIC KEY in PEM form"));
+            return Err("it has no PUBLIC KEY in PEM form");
         }
         Ok(keys)
     }
 
-    fn of_der(der: &[u8]) -> Option<Self> {
+    pub(super) fn of_der(der: &[u8]) -> Option<Self> {
         if let Some(point) = der.strip_prefix(P256) {
             // Uncompressed, as everybody writes it.
             return (point.len() == 65 && point.first() == Some(&4))
@@ -140,34 +143,36 @@ impl PrivateKey {
     /// # Errors
     /// It cannot be read, is encrypted, or is of another kind.
     pub fn read(file: &Path) -> Result<Self, KeyError> {
-        let bytes = read(file)?;
-        let unusable = |reason| KeyError::Unusable { file: file.to_owned(), reason };
-        let text = String::from_utf8_lossy(&bytes);
+        Self::of_pem(&read(file)?).map_err(unusable(file))
+    }
+
+    /// The key of a text, or what it is instead.
+    pub(super) fn of_pem(bytes: &[u8]) -> Result<Self, &'static str> {
+        let text = String::from_utf8_lossy(bytes);
         if text.contains("ENCRYPTED SIGSTORE PRIVATE KEY") || text.contains("ENCRYPTED COSIGN PRIVATE KEY") {
-            return Err(unusable(
+            return Err(
                 "it is encrypted in cosign's own form, which cannot be read here: sign with a plain key, as 'openssl genpkey -algorithm ed25519' makes one",
-            ));
+            );
         }
         if text.contains("ENCRYPTED") {
-            return Err(unusable(
-                "it is encrypted: decrypt it first, as with 'openssl pkey -in KEY -out PLAIN'",
-            ));
+            return Err("it is encrypted: decrypt it first, as with 'openssl pkey -in KEY -out PLAIN'");
         }
-        let der = PrivateKeyDer::from_pem_slice(&bytes)
-            .map_err(|_| unusable("it has no PRIVATE KEY in PEM form"))?;
+        let der = PrivateKeyDer::from_pem_slice(bytes).map_err(|_| "it has no PRIVATE KEY in PEM form")?;
         let pkcs8 = match &der {
             PrivateKeyDer::Pkcs8(der) => der.secret_pkcs8_der().to_owned(),
             PrivateKeyDer::Sec1(der) => wrap_sec1(der.secret_sec1_der()),
             _ => Vec::new(),
         };
+        Self::of_pkcs8(&pkcs8)
+            .ok_or("it is neither an ECDSA key on P-256 (with its public key) nor an Ed25519 key")
+    }
+
+    fn of_pkcs8(der: &[u8]) -> Option<Self> {
         let random = SystemRandom::new();
-        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, &pkcs8, &random) {
-            return Ok(Self(Pair::Ecdsa(pair)));
+        if let Ok(pair) = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, der, &random) {
+            return Some(Self(Pair::Ecdsa(pair)));
         }
-        let pair = Ed25519KeyPair::from_pkcs8_maybe_unchecked(&pkcs8).map_err(|_| {
-            unusable("it is neither an ECDSA key on P-256 (with its public key) nor an Ed25519 key")
-        })?;
-        Ok(Self(Pair::Edwards(pair)))
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(der).ok().map(|pair| Self(Pair::Edwards(pair)))
     }
 
     /// The signature of a message; `None` if there is no randomness.
@@ -210,6 +215,12 @@ fn tagged(tag: u8, content: &[u8]) -> Vec<u8> {
     }
     out.extend_from_slice(content);
     out
+}
+
+/// What a fuzzer makes of an EC private key that stands for itself: as what is read of a file, without the file.
+#[cfg(fuzzing)]
+pub(super) fn of_sec1(der: &[u8]) -> Option<PrivateKey> {
+    PrivateKey::of_pkcs8(&wrap_sec1(der))
 }
 
 #[cfg(test)]

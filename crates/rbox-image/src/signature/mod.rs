@@ -1,5 +1,7 @@
 //! Signatures of images, in cosign's form: checked at a pull, made by `image sign`.
 mod check;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod key;
 mod payload;
 mod sign;
