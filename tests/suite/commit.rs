@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, rounds, wait_until};
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test, rounds, wait_until};
 
 #[test]
 fn a_container_that_changed_nothing() {
@@ -331,6 +331,44 @@ fn a_killed_commit_leaves_nothing_half_done_and_nobody_paused() {
     t.ok(["image", "prune", "-f"]);
     let left = std::fs::read_dir(t.suite.root.join("image/tmp")).unwrap().count();
     assert_eq!(left, 0, "files on their way into the store");
+}
+
+/// What was on its way into the store goes with the next command that tidies, whatever that is about.
+#[test]
+fn what_a_killed_commit_left_in_the_store_goes_with_the_next_list() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.run(&[
+        "run",
+        "--name",
+        "big",
+        "--network",
+        "none",
+        BUSYBOX,
+        "dd",
+        "if=/dev/urandom",
+        "of=/big",
+        "bs=1M",
+        "count=48",
+    ])
+    .code(0);
+    let tmp = own.root.join("image/tmp");
+    let count = || std::fs::read_dir(&tmp).unwrap().count();
+    let was_left = (0..100).any(|round| {
+        let commit = own.cmd(&["commit", "big", "killed:1"]).spawn();
+        std::thread::sleep(Duration::from_millis(20 + round * 7 % 200));
+        commit.signal("KILL");
+        commit.finish(Duration::from_mins(1));
+        count() > 0
+    });
+    assert!(was_left, "no kill left anything");
+    own.run(&["ps", "-q"]).ok();
+    assert_eq!(count(), 0);
+    // Half a removal, too; and nothing of somebody who is adding.
+    std::fs::create_dir_all(tmp.join("dead-1-00000000-0/fs")).unwrap();
+    own.run(&["rm", "big"]).ok();
+    own.run(&["ps", "-aq"]).ok();
+    assert_eq!(count(), 0);
 }
 
 #[test]

@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rbox_image::ImageStore;
 use rbox_runtime::cgroup::Cgroup;
 use rbox_spec::id::ContainerId;
 use rbox_spec::restart::RestartPolicy;
@@ -78,6 +79,7 @@ pub(crate) fn tidy(paths: &Paths) -> Vec<EngineError> {
         Lock::try_take(&dir)?.map_or(Ok(()), |lock| tidy_one(paths, id, lock))
     });
     failures.extend(holders::sweep(paths));
+    failures.extend(ImageStore::tidy_unfinished(&paths.image()).err().map(EngineError::from));
     if !mark.exists()
         && let Err(error) = rbox_sys::own::write(&mark, "")
     {

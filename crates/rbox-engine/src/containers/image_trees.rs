@@ -25,6 +25,7 @@ pub(crate) fn resolve(paths: &Paths, host: &mut HostConfig) -> Result<Vec<Pin>, 
     let mut pins = Vec::new();
     let mut opened: Option<ImageStore> = None;
     for mount in &mut host.mounts {
+        let target = &mount.target;
         let MountKind::Image { name, id, layers, .. } = &mut mount.kind else { continue };
         let store = match &opened {
             Some(store) => store,
@@ -32,7 +33,16 @@ pub(crate) fn resolve(paths: &Paths, host: &mut HostConfig) -> Result<Vec<Pin>, 
         };
         if !id.is_empty() {
             // Of --volumes-from: it is what it is there, whatever the name leads to by now, and also if the image has no record any more.
-            pins.extend(store.get(id).and_then(|image| store.pin(&image)));
+            // Then its layers are there as long as the other container is, which may be removed just now.
+            let pin = match store.get(id).and_then(|image| store.pin(&image)) {
+                Ok(pin) => Some(pin),
+                Err(_) => store.pin_layers(layers)?,
+            };
+            pins.push(pin.ok_or_else(|| {
+                EngineError::Conflict(format!(
+                    "image {name}, which is to be mounted on {target} as in another container, is gone with that container"
+                ))
+            })?);
             continue;
         }
         let image = store.get(name)?;
@@ -78,5 +88,40 @@ pub(crate) fn tree(mount: &MountSpec, stage: &Path) -> Result<Option<OwnedFd>, E
             Err(EngineError::Invalid(format!("cannot access path {subpath} of image {name}: {why}")))
         }
         part => Ok(Some(part?)),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The other container may be removed between the look at its mounts and the new record.
+    #[test]
+    fn layers_without_an_image_stay_until_the_new_record_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = Paths { root: dir.path().join("root"), state: dir.path().join("state") };
+        for dir in [&paths.root, &paths.containers()] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        let store = image_store(&paths).unwrap();
+        let layer = paths.image().join("layers").join("ab".repeat(32)).join("fs");
+        std::fs::create_dir_all(&layer).unwrap();
+        let id = format!("sha256:{}", "cd".repeat(32));
+        let layers = vec![layer.clone()];
+        let kind =
+            MountKind::Image { name: "app".into(), id, layers: layers.clone(), subpath: String::new() };
+        let mut spec = MountSpec::parse_volume("data:/app", None).unwrap();
+        spec.kind = kind;
+        let mut host = HostConfig { mounts: vec![spec], ..HostConfig::default() };
+        let pins = resolve(&paths, &mut host).unwrap();
+        // What `rm` of the other one does.
+        store.release(None, &layers).unwrap();
+        assert!(layer.is_dir(), "gone while it is pinned");
+        drop(pins);
+        store.release(None, &layers).unwrap();
+        assert!(!layer.exists());
+        let error = resolve(&paths, &mut host).unwrap_err().to_string();
+        assert!(error.contains("image app, which is to be mounted on /app"), "{error}");
     }
 }

@@ -125,10 +125,10 @@ pub struct Listing {
     pub broken: Vec<Broken>,
 }
 
-/// Keeps an image from being removed while a container is made of it.
+/// Keeps an image, or layers that have none, from being removed while a container is made of it.
 #[derive(Debug)]
 pub struct Pin {
-    _config: File,
+    _locked: File,
 }
 
 /// layer.json.
@@ -594,7 +594,18 @@ impl ImageStore {
         if !same_file(&file, &path) || self.entry_of_id(&self.read_index()?, &image.id).is_none() {
             return Err(gone());
         }
-        Ok(Pin { _config: file })
+        Ok(Pin { _locked: file })
+    }
+
+    /// Holds layers whose image has no record any more, as only a container has them: until another one's record is on disk, too.
+    /// None if one of them is gone already.
+    ///
+    /// # Errors
+    /// The store's lock cannot be had.
+    pub fn pin_layers(&self, layers: &[PathBuf]) -> Result<Option<Pin>, StoreError> {
+        // As long as somebody seems to add, nothing is deleted that nothing names.
+        let lock = self.lock_file("store.lock", How::Shared)?;
+        Ok(layers.iter().all(|layer| layer.is_dir()).then_some(Pin { _locked: lock }))
     }
 }
 

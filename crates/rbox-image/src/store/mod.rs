@@ -43,7 +43,8 @@
 //! or deleted under any of them, and ten seconds when its holder is stopped ([`rbox_rootfs::lock`]).
 //! - Readers (`find`, `list`) take none: index.json is replaced as a whole.
 //! - `index.lock`, exclusive: around one change of index.json.
-//! - `store.lock`, shared: by whoever adds blobs or layers, from before the first until they are registered ([`Transaction`]).
+//! - `store.lock`, shared: by whoever adds blobs or layers, from before the first until they are registered ([`Transaction`]);
+//!   and while layers without an image go from one container to another ([`ImageStore::pin_layers`]).
 //!   Exclusive and never waited for: by whoever deletes what index.json does not name. If someone is adding, files stay
 //!   for the next `tidy`. `tmp/` is cleared with `index.lock` held as well, because a new index.json is there for a moment.
 //! - a partial download and a layer being unpacked: exclusive, so that two pulls of one image share the work. The lock

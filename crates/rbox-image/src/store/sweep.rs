@@ -163,18 +163,7 @@ impl ImageStore {
     /// freed; 0 while someone is adding.
     pub fn sweep(&self, keep: Duration) -> Result<u64, StoreError> {
         let Some(_alone) = self.try_alone()? else { return Ok(0) };
-        let mut freed = 0;
-        // Whoever changes index.json adds nothing and holds only its lock; the new one is under tmp/ until it is renamed.
-        let index_lock = self.lock_index()?;
-        for (path, meta) in entries(&self.tmp())? {
-            let partial = path.extension().is_some_and(|extension| extension == "partial");
-            if partial && younger(&meta, keep) {
-                continue;
-            }
-            freed += disk_use(&path, &meta);
-            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
-        }
-        drop(index_lock);
+        let mut freed = self.sweep_unfinished(keep)?;
         for (path, meta) in self.nameless()? {
             if younger(&meta, keep) {
                 continue;
@@ -182,6 +171,37 @@ impl ImageStore {
             freed += disk_use(&path, &meta);
             if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
         }
+        Ok(freed)
+    }
+
+    /// Deletes what dead processes left half done in the store of this directory, if there is any: the part of [`tidy`](Self::tidy)
+    /// that any command can afford, as it reads one directory, which is mostly empty.
+    ///
+    /// # Errors
+    /// The disk.
+    pub fn tidy_unfinished(dir: &Path) -> Result<(), StoreError> {
+        let store = Self { dir: dir.to_owned(), users: None, notices: None };
+        if entries(&store.tmp())?.iter().all(|(path, _)| is_partial(path)) {
+            return Ok(());
+        }
+        // They may be of somebody who adds.
+        let Some(_alone) = store.try_alone()? else { return Ok(()) };
+        store.sweep_unfinished(KEEP).map(drop)
+    }
+
+    /// The same of what is under `tmp/`. The caller has excluded those who add.
+    fn sweep_unfinished(&self, keep: Duration) -> Result<u64, StoreError> {
+        let mut freed = 0;
+        // Whoever changes index.json adds nothing and holds only its lock; the new one is under tmp/ until it is renamed.
+        let index_lock = self.lock_index()?;
+        for (path, meta) in entries(&self.tmp())? {
+            if is_partial(&path) && younger(&meta, keep) {
+                continue;
+            }
+            freed += disk_use(&path, &meta);
+            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+        }
+        drop(index_lock);
         Ok(freed)
     }
 
@@ -265,6 +285,11 @@ impl ImageStore {
             blobs.map(|d| fs::metadata(self.blob_path(&d)).map_or(0, |meta| meta.blocks() * 512)).sum();
         blobs + image.layers.iter().map(|layer| self.layer_size(layer)).sum::<u64>()
     }
+}
+
+/// Whether it is a download that can be gone on with.
+fn is_partial(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "partial")
 }
 
 fn entries(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {

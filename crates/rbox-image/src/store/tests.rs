@@ -325,14 +325,25 @@ fn what_the_dead_left_is_tidied() {
     {
         let _adding = store.transaction().unwrap();
         store.tidy();
+        ImageStore::tidy_unfinished(store.dir()).unwrap();
         assert!(left[0].exists(), "nothing is touched while someone adds");
     }
+    ImageStore::tidy_unfinished(store.dir()).unwrap();
+    assert!(
+        !left[0].exists() && !left[1].exists() && partial.exists(),
+        "any command takes what is half done"
+    );
+    fs::create_dir_all(left[0].join("fs/deep")).unwrap();
     store.tidy();
     assert!(!left[0].exists() && !left[1].exists() && partial.exists(), "only downloads can be gone on with");
     assert!(store.dir().join("layers/00").exists(), "a young layer may be wanted");
     store.sweep(Duration::ZERO).unwrap();
     assert_eq!(content(&store), before);
     assert!(store.is_complete(&image));
+    // Where there is no store none is made.
+    let none = store.dir().join("none");
+    ImageStore::tidy_unfinished(&none).unwrap();
+    assert!(!none.exists());
 }
 
 #[test]
