@@ -40,6 +40,7 @@ pub(crate) fn compose() -> ExitCode {
 }
 
 fn run(words: &[OsString]) -> u8 {
+    rbox_engine::caller::survive_size_limit();
     match dispatch(words) {
         Ok(code) => code,
         Err(error) => report(&error),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Output, PYTHON, Test, rounds, skipped, wait_until};
+use crate::harness::{BUSYBOX, Output, OwnRoots, PYTHON, Test, rounds, skipped, wait_until};
 
 #[test]
 fn stop_asks_first() {
@@ -306,6 +306,57 @@ fn starts_follow_each_other_closely() {
     for _ in 0..5 {
         t.ok(["restart", "-t", "0", &name]);
     }
+}
+
+/// Each is attached to a run of it, its own or another's, and ends with its code: also who comes while the program has just begun
+/// or ended.
+#[test]
+fn several_who_start_and_attach_end_with_its_code() {
+    let Some(t) = Test::start() else { return };
+    for flags in [&[][..], &["--restart", "on-failure:1"]] {
+        let name = t.name("shared");
+        let make =
+            [&["create", "--name", &name, "--network", "none"], flags, &[BUSYBOX, "sh", "-c", "exit 3"]];
+        t.cmd(make.concat()).run().ok();
+        for _ in 0..rounds(8) {
+            let several: Vec<_> = (0..6).map(|_| t.cmd(["start", "-a", &name]).spawn()).collect();
+            for one in several {
+                let out = one.finish(Duration::from_mins(1));
+                // As Docker says it of one that is between two lives.
+                let waits =
+                    !flags.is_empty() && out.stderr.contains("cannot attach to a restarting container");
+                assert!(out.code == 3 || waits, "{flags:?}: {out:?}");
+            }
+            // Whoever heard of the last end may start it again.
+            if flags.is_empty() {
+                t.rbox(["start", "-a", &name]).code(3);
+            }
+        }
+        t.ok(["rm", "-f", &name]);
+    }
+}
+
+/// A hard limit of a file's size that this process cannot raise: what cannot be written is not written, and ends nobody. Programs in
+/// containers have the signal as it is by default.
+#[test]
+fn a_limit_of_a_files_size_ends_no_command() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.run(&["run", "-d", "--name", "cc", "--network", "none", BUSYBOX, "sleep", "1000"]).ok();
+    let journal = own.root.join("events/journal");
+    let mut text = std::fs::read(&journal).unwrap();
+    text.resize(4 << 20, b'\n');
+    std::fs::write(&journal, text).unwrap();
+    let cmd = |args: &str| {
+        let script = format!("ulimit -f 3000; exec {} {args}", crate::harness::binary().display());
+        own.other("sh", &["-c", &script]).run()
+    };
+    let signals = "grep -E '^Sig.(gn|gt):' /proc/self/status";
+    let none = "SigIgn:\t0000000000000000\nSigCgt:\t0000000000000000";
+    assert_eq!(cmd(&format!("exec cc {signals}")).ok(), none);
+    assert_eq!(cmd(&format!("run --rm --network none {BUSYBOX} {signals}")).ok(), none);
+    assert_eq!(cmd("stop -t 0 cc").ok(), "cc");
+    own.run(&["rm", "-f", "cc"]).ok();
 }
 
 /// A shell's limits on a command, and on the monitor it forks.

@@ -405,7 +405,6 @@ fn run_attaches_to_what_is_named() {
         (&["-a", "stdout"][..], "out\n", ""),
         (&["-a", "STDERR"], "", "err\n"),
         (&["-i", "-a", "stdin", "--attach=stdout", "-a", "stderr"], "inout\n", "err\n"),
-        (&["-i", "-a", "stdin"], "", ""),
     ] {
         let mut args = vec!["run", "--rm", "--network", "none"];
         args.extend(flags);
@@ -413,6 +412,20 @@ fn run_attaches_to_what_is_named() {
         let out = t.cmd(args).input("in").run().code(3);
         assert_eq!((out.stdout.as_str(), out.stderr.as_str()), (stdout, stderr), "{flags:?}");
     }
+    // One that is there for its input alone is told by its id, and left when it has that; its end is nothing to the command.
+    let name = t.name("fed");
+    let args = ["run", "-i", "-a", "stdin", "--name", &name, "--network", "none", BUSYBOX, "sh", "-c", both];
+    let out = t.cmd(args).input("in").run().code(0);
+    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), (format!("{id}\n").as_str(), ""));
+    assert_eq!(t.ok(["wait", &name]), "3");
+    assert_eq!(t.rbox(["logs", &name]).code(0).stdout, "inout\n");
+    // The program goes on when the input is over.
+    let name = t.name("goes-on");
+    let args = ["run", "-i", "-a", "stdin", "--name", &name, "--network", "none", BUSYBOX, "sleep", "1000"];
+    t.cmd(args).input("in").limit(Duration::from_mins(1)).run().code(0);
+    assert_eq!(t.status(&name), "running");
+    t.ok(["rm", "-f", &name]);
     t.rbox(["run", "-a", "bogus", BUSYBOX]).refused(125, &["valid streams are STDIN, STDOUT and STDERR"]);
     let refusal = "conflicting options: cannot specify both --attach and --detach";
     t.rbox(["run", "-d", "-a", "stdout", BUSYBOX]).refused(125, &[refusal]);

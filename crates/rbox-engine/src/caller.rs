@@ -74,13 +74,17 @@ pub fn in_memory(text: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+/// A file larger than the caller may write, such as a journal, is an error of that write from here on. For the very beginning of a
+/// process that makes files; programs that it executes have the signal as it is by default.
+pub use rbox_sys::process::survive_size_limit;
+
 /// Puts aside what the caller gave: to be called once, after the process has executed itself for the last time, and before
 /// it makes anything. What cannot be raised without a capability stays.
 pub fn put_aside() {
     let mask = rustix::process::umask(Mode::from_raw_mode(OWN_MASK));
     let _ = MASK.set(mask.as_raw_mode());
     rbox_sys::process::reset_inherited_signals();
-    // A file larger than the caller may write, or one descriptor too many, must not end a monitor; and what a container is to
+    // A file larger than the caller may write, or one descriptor too many, must be in no monitor's way; and what a container is to
     // have, this process must have before.
     for (_, resource, _, _) in CONTAINER {
         let has = getrlimit(resource);

@@ -400,11 +400,15 @@ pub fn exit_now(code: i32) -> ! {
 /// Lets `signal` do what it does by default and end nothing else: used on the way to exec.
 pub fn reset_signals() {
     for signal in 1..=64 {
-        if matches!(signal, libc::SIGKILL | libc::SIGSTOP | 32 | 33) {
+        if matches!(signal, libc::SIGKILL | libc::SIGSTOP) {
             continue;
         }
-        // SAFETY: SIG_DFL is a valid disposition for every catchable signal.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // Past the C library, which keeps a few for itself: glibc's posix_spawn(3) has a program ignore its own.
+        let default = [0_u64; 4];
+        // SAFETY: all zero is SIG_DFL, a valid disposition for every catchable signal, without flags and with an empty mask.
+        unsafe {
+            libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), std::ptr::null::<u64>(), 8_usize)
+        };
     }
     let mut empty = nix::sys::signal::SigSet::empty();
     empty.clear();
@@ -417,6 +421,15 @@ pub fn reset_inherited_signals() {
     // SAFETY: SIG_DFL is a valid disposition for SIGCHLD.
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     let _ = nix::sys::signal::SigSet::empty().thread_set_mask();
+}
+
+/// Lets a write beyond the caller's limit of a file's size fail with EFBIG, where SIGXFSZ would end this process. A handler and not
+/// `SIG_IGN`, as no program that is executed inherits a handler.
+pub fn survive_size_limit() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    let handler: extern "C" fn(libc::c_int) = nothing;
+    // SAFETY: the handler touches nothing.
+    unsafe { libc::signal(libc::SIGXFSZ, handler as libc::sighandler_t) };
 }
 
 /// Names this process as `ps` and /proc/PID/comm show it (prctl(2), `PR_SET_NAME`); 15 bytes count.

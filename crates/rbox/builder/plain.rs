@@ -231,6 +231,7 @@ impl BuildProgress for Plain {
         self.finish();
         let attachment = Attachment {
             input: true,
+            ends_with_input: false,
             shown: crate::session::output::Shown::ALL,
             tty: seat.is_terminal,
             detach_keys: &[],

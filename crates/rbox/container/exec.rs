@@ -128,6 +128,7 @@ pub(crate) fn run_in(
     let mut peer = ProcessPeer::new(process, request.tty);
     let attachment = Attachment {
         input: how.input,
+        ends_with_input: false,
         shown: Shown::ALL,
         tty: request.tty,
         detach_keys: how.detach_keys,

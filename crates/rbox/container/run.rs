@@ -21,7 +21,7 @@ use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
 use crate::session::output::Shown;
-use crate::session::peers::MonitorPeer;
+use crate::session::peers::{Ended, MonitorPeer};
 use crate::session::start::{exit_code, signal_proxy};
 
 /// Create a container from an image and run a command in it
@@ -136,7 +136,7 @@ fn streams(flags: &ContainerFlags, attach: &[String]) -> anyhow::Result<Streams>
 impl Run {
     fn streams(&self) -> anyhow::Result<Streams> {
         match (self.detach, self.attach.is_empty()) {
-            (true, true) => Ok(Streams { shown: Shown::ALL, attached: Attached::NONE }),
+            (true, true) => Ok(Streams { shown: Shown::NONE, attached: Attached::NONE }),
             (true, false) => Err(bad_input("conflicting options: cannot specify both --attach and --detach")),
             (false, _) => streams(&self.flags, &self.attach),
         }
@@ -153,9 +153,11 @@ impl Run {
             preserve_fds: self.preserve_fds,
         };
         let started = global.engine.start_created(&record, options);
-        if self.detach {
+        if streams.shown == Shown::NONE {
             // Docker's client tells it of one that could not be started too: it is there.
             say(record.id.as_str())?;
+        }
+        if self.detach {
             return Ok(started.map(|_| 0)?);
         }
         stay(global, &record, started?, streams.shown, detach_keys, self.sig_proxy)
@@ -177,13 +179,18 @@ fn stay(
     let proxy = signal_proxy(global, record);
     let attachment = Attachment {
         input: record.config.open_stdin,
+        ends_with_input: shown == Shown::NONE,
         shown,
         tty: record.config.tty,
         detach_keys,
         proxy: pass_signals.then_some(&proxy),
     };
     let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
-    exit_code(global, record, &ended)
+    match ended {
+        // As with Docker's client: it was there to send input, and how the program ends is nothing to it.
+        Ended::Exit(_) if shown == Shown::NONE => Ok(0),
+        ended => exit_code(global, record, &ended),
+    }
 }
 
 /// Starts a container that was just made, and stays with it until its end; its exit code.

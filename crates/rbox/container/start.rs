@@ -53,10 +53,26 @@ impl Execute for Start {
             return Err(bad_input("you cannot start and attach multiple containers at once"));
         };
         let keys = client::parse_detach_keys(&self.detach_keys)?;
+        // What another command started may have ended before this one is attached: then it is started again.
+        for _ in 0..MOST_TRIES {
+            if let Some(code) = self.try_once(global, name, &keys)? {
+                return Ok(code);
+            }
+        }
+        anyhow::bail!("container {name} is started by others, and ends before this command is attached to it")
+    }
+}
+
+/// How often a container is started that others start, too.
+const MOST_TRIES: u32 = 20;
+
+impl Start {
+    /// None: it was running, and has ended by now.
+    fn try_once(&self, global: &Global, name: &str, keys: &[u8]) -> anyhow::Result<Option<u8>> {
         let container = global.engine.container(name)?;
         let record = &container.record;
         if container.is_running() {
-            return attach_to(global, &container, self.interactive, &keys, true);
+            return attach_to(global, &container, self.interactive, keys, true);
         }
         refuse_restarting(&container)?;
         let input = self.interactive && record.config.open_stdin;
@@ -67,9 +83,9 @@ impl Execute for Start {
         let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
         let started = global.engine.start(&container, options).map_err(refused)?;
         let Some(socket) = started.socket() else {
-            return attach_to(global, &global.engine.container(name)?, self.interactive, &keys, true);
+            return attach_to(global, &global.engine.container(name)?, self.interactive, keys, true);
         };
-        carry(global, &container, socket, input, &keys, true)
+        carry(global, &container, socket, input, keys, true).map(Some)
     }
 }
 
@@ -110,7 +126,11 @@ pub(crate) fn attach(
     proxy: bool,
 ) -> anyhow::Result<u8> {
     match container.status {
-        Status::Running => attach_to(global, container, input, keys, proxy),
+        Status::Running => match attach_to(global, container, input, keys, proxy)? {
+            Some(code) => Ok(code),
+            // It ended just now.
+            None => anyhow::bail!(STOPPED),
+        },
         Status::Restarting => refuse_restarting(container).map(|()| 0),
         Status::Paused => anyhow::bail!("You cannot attach to a paused container, unpause it first"),
         _ => anyhow::bail!(STOPPED),
@@ -140,28 +160,22 @@ fn redraw(socket: &OwnedFd, rows: u16, columns: u16) {
     }
 }
 
+/// None: it has ended meanwhile.
 fn attach_to(
     global: &Global,
     container: &Container,
     input: bool,
     keys: &[u8],
     proxy: bool,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<Option<u8>> {
     let input = input && container.record.config.open_stdin;
     client::require_terminal(input, container.record.config.tty)?;
-    let socket = global.engine.attach(container).map_err(|_| {
-        let message = if global.engine.current(&container.record.id).is_some_and(|now| now.is_active()) {
-            format!("container {} has no monitor to attach to: it was killed", container.record.name)
-        } else {
-            // It ended just now.
-            STOPPED.to_owned()
-        };
-        Coded { message, code: 1 }
-    })?;
+    let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
+    let Some(socket) = global.engine.attach(container).map_err(refused)? else { return Ok(None) };
     if let (true, Some((rows, columns))) = (container.record.config.tty, client::size()) {
         redraw(&socket, rows, columns);
     }
-    carry(global, container, socket, input, keys, proxy)
+    carry(global, container, socket, input, keys, proxy).map(Some)
 }
 
 fn carry(
@@ -176,6 +190,7 @@ fn carry(
     let pass_on = signal_proxy(global, record);
     let attachment = Attachment {
         input,
+        ends_with_input: false,
         shown: Shown::ALL,
         tty: record.config.tty,
         detach_keys,

@@ -19,6 +19,8 @@ use crate::session::peers::{Ended, Peer};
 pub(crate) struct Attachment<'a> {
     /// Standard input is sent.
     pub(crate) input: bool,
+    /// Once all of it is sent, nothing else is waited for.
+    pub(crate) ends_with_input: bool,
     /// What is shown of its output.
     pub(crate) shown: Shown,
     /// The program has a terminal.
@@ -192,7 +194,8 @@ impl<P: Peer> Session<'_, P> {
         if ready[of_signals..of_input].iter().any(|ready| !ready.is_empty()) && self.take_input() {
             return Ok(Some(Ended::Detached));
         }
-        Ok(None)
+        let is_sent = !self.input_open && !self.peer.has_unsent();
+        Ok((self.attachment.ends_with_input && is_sent).then_some(Ended::Sent))
     }
 
     /// Reads what is typed. True when that completed the detach keys.

@@ -16,7 +16,7 @@ use crate::output::table;
 const AT_ONCE: usize = 4096;
 
 /// Which of a program's streams this command shows.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) stdout: bool,
     pub(crate) stderr: bool,
@@ -24,6 +24,7 @@ pub(crate) struct Shown {
 
 impl Shown {
     pub(crate) const ALL: Self = Self { stdout: true, stderr: true };
+    pub(crate) const NONE: Self = Self { stdout: false, stderr: false };
 }
 
 /// Where output goes.

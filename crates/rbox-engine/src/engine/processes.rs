@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use rbox_spec::container::LogDriver;
 
@@ -12,10 +13,14 @@ use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, note_container};
 use crate::logs::{Ended, LogQuery, LogReader, LogSink, clear, monitor_fd};
+use crate::monitor::protocol::connect;
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
 use crate::why::cause::Cause;
 use crate::why::why;
+
+/// How long a monitor that is there may take to let somebody in: it ends its container just now, or goes on to its next life.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 impl Engine {
     /// Runs a further process in a container. This process must have one thread and becomes its parent.
@@ -44,14 +49,39 @@ impl Engine {
         exec::exec_detached(&self.paths, container, request, stdio)
     }
 
-    /// A connection to a container's monitor, which then sends what the program writes.
+    /// A connection to the monitor of a container that runs, which then sends what the program writes. None: it has ended meanwhile.
     ///
     /// # Errors
-    /// Its monitor is gone.
-    pub fn attach(&self, container: &Container) -> Result<OwnedFd, EngineError> {
-        let socket = crate::monitor::protocol::connect(&self.paths.live_of(&container.record.id))?;
-        note_container(&self.paths, &container.record, ContainerAction::Attach);
-        Ok(socket)
+    /// Its monitor was killed, or takes nobody.
+    pub fn attach(&self, container: &Container) -> Result<Option<OwnedFd>, EngineError> {
+        let record = &container.record;
+        let dir = self.paths.live_of(&record.id);
+        let begin = Instant::now();
+        let mut was_alone = false;
+        loop {
+            let error = match connect(&dir) {
+                Ok(socket) => {
+                    note_container(&self.paths, record, ContainerAction::Attach);
+                    return Ok(Some(socket));
+                }
+                Err(error) => error,
+            };
+            let is_alone = !Lock::is_held(&dir);
+            if !self.current(&record.id).is_some_and(|now| now.is_active()) {
+                return Ok(None);
+            }
+            // Once is no proof: another command may have started it between the two looks.
+            if is_alone && was_alone {
+                let name = &record.name;
+                let message = format!("container {name} has no monitor to attach to: it was killed");
+                return Err(EngineError::Conflict(message));
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err(error);
+            }
+            was_alone = is_alone;
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     /// Tells the listeners that somebody who was attached to a container left it while it runs.

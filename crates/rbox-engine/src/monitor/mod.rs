@@ -121,12 +121,12 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
         Ok(opened) => opened,
         Err(error) => return report_failure(paths, record, &client, &error, None),
     };
+    // There before anybody can see that it runs: they may want to attach.
+    let listener = listen(&paths.live_of(&record.id)).ok();
     match launch(paths, record, stdio, Again::default(), passed) {
         Err(aborted) => report_failure(paths, record, &client, &aborted.error, aborted.live.as_ref()),
         Ok(launched) => {
             trace::disable();
-            // There before anybody hears that it runs: they may want to attach.
-            let listener = listen(&paths.live_of(&record.id)).ok();
             let post = Post { listener, clients: Clients::default(), size: options.size };
             let mut monitor = Monitor::new(paths, record.clone(), post, ends, forward);
             let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
@@ -229,6 +229,10 @@ impl Ended {
         self.exit.stopped = stop_mark::asked_to_end(paths, id) == Some(Why::User);
         let on_disk =
             !paths.container(id).exists() || tidy::write_exit(paths, id, &self.exit).unwrap_or(true);
+        if on_disk {
+            // Before anybody hears of it: from here on it is between no two lives, and may be started again.
+            let _ = std::fs::remove_file(paths.live_state(id));
+        }
         self.post.close();
         self.post.clients.say_last(&FromMonitor::Exited(self.exit.exit_code));
         if on_disk {
