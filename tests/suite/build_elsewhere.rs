@@ -161,7 +161,7 @@ fn what_is_built_goes_where_it_is_wanted() {
     // What scripts give to BuildKit.
     let said =
         b.built(&text, &["--annotation", "org.example.a=b", "--provenance=false", "--cache-from", "other"]);
-    assert!(said.contains("WARNING: --cache-from is not used"), "{said}");
+    assert!(said.contains("WARNING: --cache-from other is not used"), "{said}");
     b.own.run(&["save", "-o", &path("noted"), "made"]).ok();
     let manifest =
         t.program("skopeo", ["inspect", "--raw", &format!("oci-archive:{}", path("noted"))]).run().ok();

@@ -11,6 +11,7 @@ mod beyond;
 mod binary;
 mod boot;
 mod build;
+mod build_carried;
 mod build_elsewhere;
 mod build_platforms;
 mod build_together;

@@ -72,6 +72,7 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
 impl Builder<'_> {
     fn build(&mut self) -> Result<Built, BuildError> {
         let target = self.target()?;
+        self.read_elsewhere();
         let stages = self.stages(target)?;
         if self.request.until.is_some_and(|until| until.shell) {
             for stage in &stages {
@@ -86,6 +87,7 @@ impl Builder<'_> {
                 files => self.export_all(&stages, files)?,
             }
         }
+        self.write_elsewhere(&stages)?;
         self.warn_unconsumed();
         Ok(built)
     }

@@ -9,7 +9,7 @@ use rbox_engine::engine::{Engine, StepRequest};
 use rbox_image::{ImageStore, Transaction};
 use rbox_spec::Platform;
 
-use crate::cache::{KnownFiles, Last, StepCache};
+use crate::cache::{Elsewhere, KnownFiles, Last, StepCache};
 use crate::context::{OpenContext, Work};
 use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
 use crate::error::BuildError;
@@ -30,6 +30,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) words: Words,
     pub(crate) transaction: &'b Transaction<'b>,
     pub(crate) cache: StepCache,
+    /// Caches of other hosts.
+    pub(crate) elsewhere: Vec<Rc<Elsewhere>>,
     pub(crate) context: Rc<OpenContext>,
     /// Contexts that were opened by their names.
     pub(crate) named: HashMap<String, Rc<OpenContext>>,
@@ -88,6 +90,7 @@ impl<'b> Builder<'b> {
             file,
             transaction,
             cache: StepCache::open(&dir, images.clone())?,
+            elsewhere: Vec::new(),
             known: RefCell::new(KnownFiles::read(&dir, &context.name)),
             context,
             named: HashMap::new(),

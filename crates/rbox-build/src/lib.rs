@@ -9,6 +9,7 @@ mod cache;
 pub mod checks;
 mod context;
 pub mod dockerfile;
+mod elsewhere;
 mod error;
 pub mod expand;
 mod export;
@@ -31,5 +32,5 @@ pub use cache::{CacheEntry, PrunedCache, cache_entries, export_mount, import_mou
 pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};
 pub use error::{At, BuildError, Foreign};
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};
-pub use request::{BuildRequest, OnError, Output, Reasons, Until};
+pub use request::{BuildRequest, CacheSource, CacheTarget, OnError, Output, Reasons, Until, Which};
 pub use tree::TreeError;

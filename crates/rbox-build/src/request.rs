@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 
+use rbox_image::media::Compression;
 use rbox_spec::container::HostConfig;
-use rbox_spec::{Platform, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 
 use crate::context::{Context, NamedContext};
 
@@ -39,6 +40,39 @@ pub enum Reasons {
     First,
     /// All that is.
     All,
+}
+
+/// A cache elsewhere that is read: a directory that a [`CacheTarget`] was written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheSource {
+    /// The directory.
+    pub dir: PathBuf,
+    /// What of it.
+    pub which: Which,
+}
+
+/// One of several caches in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Which {
+    /// By its name.
+    Tag(String),
+    /// By its manifest's digest.
+    Digest(Digest),
+}
+
+/// Where the results of steps are written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheTarget {
+    /// The directory, which is made if it is not there.
+    pub dir: PathBuf,
+    /// What they are called there.
+    pub tag: String,
+    /// Those of all stages, not only those whose layers the result has.
+    pub all: bool,
+    /// How layers are compressed.
+    pub compression: Compression,
+    /// That they cannot be written is only a warning.
+    pub ignore_error: bool,
 }
 
 /// Where a build stops.
@@ -83,6 +117,10 @@ pub struct BuildRequest {
     pub no_cache: bool,
     /// Nor for these stages.
     pub no_cache_stages: Vec<String>,
+    /// Caches elsewhere that are read.
+    pub cache_from: Vec<CacheSource>,
+    /// And written, once the build is done.
+    pub cache_to: Vec<CacheTarget>,
     /// Images are pulled also when they are there.
     pub pull: bool,
     /// The platforms that images are made for, all under one name; without any, this machine's.

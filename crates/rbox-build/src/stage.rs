@@ -58,6 +58,8 @@ pub(crate) struct Stage {
     pub(crate) step: usize,
     pub(crate) is_on_build: bool,
     pub(crate) no_cache: bool,
+    /// What its steps came to, and those that it stands on, by their keys.
+    pub(crate) made: Vec<(Key, StepResult)>,
 }
 
 /// The ARGs that RUN has without a definition.
@@ -134,6 +136,7 @@ impl Stage {
             step: 0,
             is_on_build: false,
             no_cache: false,
+            made: Vec::new(),
         }
     }
 
@@ -154,8 +157,8 @@ impl Stage {
         self.history.push(image::history(line, None, true));
     }
 
-    /// Takes in what a step made.
-    pub(crate) fn take(&mut self, result: &StepResult, key: Key, line: String, dir: PathBuf) {
+    /// Takes in what a step made. `tree`: what there is by then is found by this.
+    pub(crate) fn take(&mut self, (key, result): (Key, &StepResult), tree: Key, line: String, dir: PathBuf) {
         self.layers.push(StageLayer {
             diff_id: result.diff_id,
             digest: result.digest,
@@ -164,7 +167,8 @@ impl Stage {
             dir,
         });
         self.history.push(image::history(line, Some(result.created.clone()), false));
-        self.key = key;
+        self.key = tree;
+        self.made.push((key, result.clone()));
     }
 
     /// The program and first arguments of a shell form.

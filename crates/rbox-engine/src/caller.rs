@@ -128,6 +128,11 @@ pub fn create_new(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// The mode of what is made in the caller's name: this one, as far as the caller's own mask leaves it.
+pub fn mode(wanted: u32) -> u32 {
+    wanted & !MASK.get().copied().unwrap_or(OWN_MASK)
+}
+
 /// The limits to set for a container's process: those that were asked for, and of the others those that differ from this
 /// process's.
 pub(crate) fn limits(asked: &[Ulimit]) -> Vec<Ulimit> {

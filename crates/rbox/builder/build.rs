@@ -61,6 +61,7 @@ enum How {
   rbox build --network shop -t app .                # RUN is on the network of this name
   rbox build --call outline .                       # the arguments and secrets that it takes; targets: its stages
   rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
+  rbox build --cache-from type=local,src=c --cache-to type=local,dest=c,mode=max .   # a cache that CI keeps
   rbox build --on-error shell .                     # a shell in the RUN that failed, as it was
   rbox build --until 12 .                           # a shell before line 12; with -t, an image of what is there
 
@@ -131,6 +132,7 @@ impl Build {
         request.rewrite_timestamps = outputs.rewrite_timestamps;
         (request.annotations, request.index_annotations) =
             self.elsewhere.annotations(request.platforms.len() > 1)?;
+        (request.cache_from, request.cache_to) = self.elsewhere.caches()?;
         request.outputs.clone_from(&outputs.build);
         if self.pushes(outputs) && !request.outputs.contains(&Output::Store) {
             request.outputs.insert(0, Output::Store);

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use rbox_build::{CacheSource, CacheTarget};
+
+use crate::builder::cache_place;
 use crate::command::error::bad_input;
 
 /// Keys and values.
@@ -19,10 +22,10 @@ pub(crate) struct Elsewhere {
     /// The builder; there is one
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
-    /// Caches elsewhere to read: accepted, and not read
+    /// Read the results of steps from a cache elsewhere (type=local,src=DIR[,tag=NAME]); other types are accepted, and not read
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Caches elsewhere to write: accepted, and not written
+    /// Write the results of steps to a cache elsewhere (type=local,dest=DIR[,mode=max]); other types are accepted, and not written
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Compress the context, which goes nowhere
@@ -75,12 +78,28 @@ impl Elsewhere {
         Ok((all, of_index))
     }
 
+    /// The caches elsewhere that are read, and those that are written.
+    pub(crate) fn caches(&self) -> anyhow::Result<(Vec<CacheSource>, Vec<CacheTarget>)> {
+        let local = |given: &[String]| -> Vec<String> {
+            given.iter().filter(|text| cache_place::is_local(text)).cloned().collect()
+        };
+        let from: Result<Vec<_>, String> =
+            local(&self.cache_from).iter().map(|text| cache_place::source(text)).collect();
+        let to: Result<Vec<_>, String> =
+            local(&self.cache_to).iter().map(|text| cache_place::target(text)).collect();
+        let refuse = |flag: &str, error: String| bad_input(format!("invalid --{flag}: {error}"));
+        Ok((
+            from.map_err(|error| refuse("cache-from", error))?,
+            to.map_err(|error| refuse("cache-to", error))?,
+        ))
+    }
+
     /// What is said of what is not done.
     pub(crate) fn warnings(&self) -> anyhow::Result<Vec<String>> {
         let mut warnings = Vec::new();
         for (flag, given) in [("cache-from", &self.cache_from), ("cache-to", &self.cache_to)] {
-            if !given.is_empty() {
-                warnings.push(format!("--{flag} is not used: the cache is that of this host"));
+            for text in given.iter().filter(|text| !cache_place::is_local(text)) {
+                warnings.push(format!("--{flag} {text} is not used: only type=local is"));
             }
         }
         if let Some(option) = self.security_opt.first() {

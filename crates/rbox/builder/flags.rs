@@ -126,6 +126,8 @@ impl BuildFlags {
             names,
             no_cache: self.no_cache,
             no_cache_stages: self.no_cache_filter.clone(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             pull: self.pull,
             platforms: self.platforms()?,
             host: self.host()?,

@@ -2,6 +2,7 @@
 
 pub(crate) mod build;
 pub(crate) mod cache;
+mod cache_place;
 pub(crate) mod call;
 pub(crate) mod carried;
 pub(crate) mod elsewhere;

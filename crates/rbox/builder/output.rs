@@ -173,7 +173,7 @@ impl Fields {
     }
 }
 
-fn truth(key: &str, value: &str) -> Result<bool, String> {
+pub(crate) fn truth(key: &str, value: &str) -> Result<bool, String> {
     match value {
         "true" | "1" => Ok(true),
         "false" | "0" => Ok(false),
@@ -181,7 +181,8 @@ fn truth(key: &str, value: &str) -> Result<bool, String> {
     }
 }
 
-fn split(text: &str) -> Result<Vec<String>, String> {
+/// The fields of `key=value,…`, without their quotes.
+pub(crate) fn split(text: &str) -> Result<Vec<String>, String> {
     let (mut fields, mut field, mut is_quoted) = (Vec::new(), String::new(), false);
     for character in text.chars() {
         match character {

@@ -98,7 +98,7 @@ impl PasswordRegistry {
     }
 }
 
-fn sha256(text: &str) -> String {
+pub(crate) fn sha256(text: &str) -> String {
     let sum = Cmd::new("sha256sum", ["-"]).input(text).run().ok();
     format!("sha256:{}", &sum[..64])
 }

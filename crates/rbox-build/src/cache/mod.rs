@@ -17,7 +17,9 @@ mod carried;
 mod files;
 mod key;
 mod last;
+mod layout;
 mod locked;
+mod place;
 mod prune;
 mod store;
 
@@ -26,6 +28,7 @@ pub use carried::{export_mount, import_mount};
 pub(crate) use files::{FileMarks, KnownFiles};
 pub(crate) use key::{Key, KeyBuilder, Part};
 pub(crate) use last::{Last, StepTrace};
+pub(crate) use layout::{Elsewhere, write as write_layout};
 pub(crate) use locked::{STEP, lock_filled};
 pub(crate) use prune::remove_locks;
 pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};

@@ -48,18 +48,12 @@ impl<'b> Builder<'b> {
         self.last.note(&step, StepTrace { parts, files });
         if let Some(result) = self.cached(stage, &key) {
             self.event(BuildEvent::Cached { number });
-            self.take(stage, &result, line);
+            self.take(stage, key, &result, line);
             return Ok(());
         }
-        if !stage.no_cache
-            && let Some(why) = self.last.why(&step)
-        {
-            self.event(BuildEvent::NotCached { number, why: &why });
-            if self.request.reasons == Reasons::All {
-                for reason in self.last.all_reasons(&step).iter().filter(|reason| **reason != why) {
-                    self.event(BuildEvent::NotCached { number, why: reason });
-                }
-            }
+        let is_elsewhere = !stage.no_cache && self.is_elsewhere(&key);
+        if !stage.no_cache && !is_elsewhere {
+            self.say_why(number, &step);
         }
         let begun = Instant::now();
         let cache = self.cache.clone();
@@ -69,9 +63,13 @@ impl<'b> Builder<'b> {
             turn = cache.turn(&key, Some(STEP))?;
         }
         // Another build may have done it meanwhile.
-        if let Some(result) = self.cached(stage, &key) {
+        let mut done = self.cached(stage, &key);
+        if is_elsewhere && done.is_none() {
+            done = self.fetch(number, &key, &label);
+        }
+        if let Some(result) = done {
             self.event(BuildEvent::Cached { number });
-            self.take(stage, &result, line);
+            self.take(stage, key, &result, line);
             return Ok(());
         }
         self.has_made_layers = true;
@@ -99,8 +97,19 @@ impl<'b> Builder<'b> {
         self.cache.put(&key, &result, &self.work)?;
         drop(turn);
         self.done(number, begun);
-        self.take(stage, &result, line);
+        self.take(stage, key, &result, line);
         Ok(())
+    }
+
+    /// Says what is different from the last time.
+    fn say_why(&mut self, number: Number, step: &str) {
+        let Some(why) = self.last.why(step) else { return };
+        self.event(BuildEvent::NotCached { number, why: &why });
+        if self.request.reasons == Reasons::All {
+            for reason in self.last.all_reasons(step).iter().filter(|reason| **reason != why) {
+                self.event(BuildEvent::NotCached { number, why: reason });
+            }
+        }
     }
 
     fn cached(&self, stage: &Stage, key: &Key) -> Option<StepResult> {
@@ -108,11 +117,11 @@ impl<'b> Builder<'b> {
     }
 
     /// What follows stands on what was made, not on how: the same layers are the same tree.
-    fn take(&self, stage: &mut Stage, result: &StepResult, line: String) {
+    fn take(&self, stage: &mut Stage, key: Key, result: &StepResult, line: String) {
         let dir = self.transaction.store().layer_path(&result.diff_id).join("fs");
         let mut ids = crate::stage::diff_ids(&stage.layers);
         ids.push(result.diff_id);
         let tree = Key::of_layers(crate::image::chain_of(&ids).as_ref());
-        stage.take(result, tree, line, dir);
+        stage.take((key, result), tree, line, dir);
     }
 }

@@ -1,0 +1,89 @@
+//! Caches of other hosts: `--cache-from` and `--cache-to`.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::builder::Builder;
+use crate::cache::{Elsewhere, Key, StepResult, write_layout};
+use crate::error::BuildError;
+use crate::progress::{BuildEvent, Number};
+use crate::request::CacheTarget;
+use crate::stage::Stage;
+
+impl Builder<'_> {
+    /// Reads which steps there are elsewhere. None are there the first time: that is said, and the build goes on.
+    pub(crate) fn read_elsewhere(&mut self) {
+        for source in &self.request.cache_from {
+            let number = self.begin(&format!("importing cache manifest from {}", source.dir.display()));
+            let begun = Instant::now();
+            match Elsewhere::read(source) {
+                Ok(found) => self.elsewhere.push(Rc::new(found)),
+                Err(error) => self.event(BuildEvent::Warning(&format!(
+                    "no cache is read from {}: {}",
+                    source.dir.display(),
+                    error.chain()
+                ))),
+            }
+            self.done(number, begun);
+        }
+    }
+
+    pub(crate) fn is_elsewhere(&self, key: &Key) -> bool {
+        self.elsewhere.iter().any(|cache| cache.has(key))
+    }
+
+    /// Takes what a step came to elsewhere. None if that is not possible: then the step is carried out.
+    pub(crate) fn fetch(&mut self, number: Number, key: &Key, label: &str) -> Option<StepResult> {
+        for cache in self.elsewhere.clone() {
+            let fetched = cache.fetch(key, label, self.transaction);
+            let kept = fetched.and_then(|result| {
+                result.iter().try_for_each(|result| self.cache.put(key, result, &self.work))?;
+                Ok(result)
+            });
+            match kept {
+                Ok(None) => {}
+                Ok(result) => {
+                    self.has_made_layers = true;
+                    self.tell(number, &format!("taken from the cache in {}", cache.dir().display()));
+                    return result;
+                }
+                Err(error) => self.tell(number, &format!("not taken from the cache: {}", error.chain())),
+            }
+        }
+        None
+    }
+
+    /// Writes what the steps came to.
+    pub(crate) fn write_elsewhere(&mut self, results: &[Rc<Stage>]) -> Result<(), BuildError> {
+        for target in &self.request.cache_to {
+            let number = self.begin("exporting cache to client directory");
+            let begun = Instant::now();
+            match self.write_to(target, results, number) {
+                Err(error) if target.ignore_error => self.event(BuildEvent::Warning(&format!(
+                    "the cache is not exported to {}: {}",
+                    target.dir.display(),
+                    error.chain()
+                ))),
+                written => written?,
+            }
+            self.done(number, begun);
+        }
+        Ok(())
+    }
+
+    fn write_to(
+        &mut self,
+        target: &CacheTarget,
+        results: &[Rc<Stage>],
+        number: Number,
+    ) -> Result<(), BuildError> {
+        let all = self.stages.iter().flatten().filter(|_| target.all);
+        let made = results.iter().chain(all).flat_map(|stage| &stage.made);
+        let mut known = HashSet::new();
+        let steps: Vec<(Key, StepResult)> =
+            made.filter(|(key, _)| known.insert(key.hex().to_owned())).cloned().collect();
+        let images = self.transaction.store().clone();
+        write_layout(target, &steps, &images, &mut |line| self.tell(number, line))
+    }
+}
