@@ -7,6 +7,7 @@ mod commands;
 mod compose;
 mod container;
 mod dispatch;
+mod explain;
 mod generate;
 mod guest;
 mod image;

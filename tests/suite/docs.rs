@@ -165,7 +165,7 @@ impl Page<'_> {
         let (root, state) = (self.root.display().to_string(), self.state.display().to_string());
         let own = bridge_name(&self.state);
         let mut text = printed.replace(&root, "/var/lib/rbox").replace(&state, "/run/rbox");
-        text = text.replace(&format!("/{own}"), "/rbox");
+        text = text.replace(&format!("/{own}"), "/rbox").replace(&format!("{own}/"), "rbox/");
         for family in ["ip", "ip6", "bridge"] {
             text = text.replace(&format!("{family} {own}"), &format!("{family} rbox"));
         }

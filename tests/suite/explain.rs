@@ -14,20 +14,151 @@ fn events(text: &str) -> Vec<Value> {
         .collect()
 }
 
+/// Says what is in a line that begins with this word, and in those that go on with it.
+fn said<'a>(story: &'a str, word: &str) -> Vec<&'a str> {
+    let mut lines = story.lines().skip_while(|line| line.split("  ").next() != Some(word));
+    let first = lines.next().into_iter();
+    let all: Vec<&str> = first.chain(lines.take_while(|line| line.starts_with(' '))).collect();
+    assert!(!all.is_empty(), "no {word}:\n{story}");
+    all
+}
+
+const STAGES: [&str; 7] = ["image", "cgroup", "namespaces", "network", "root files", "identity", "exec"];
+
 #[test]
-fn for_people_it_is_lines_on_standard_error() {
+fn the_story_has_a_line_for_each_stage() {
     let Some(t) = Test::start() else { return };
-    let out = t.rbox(["run", "--rm", "--explain", BUSYBOX, "echo", "the program"]).code(0);
+    let out = t.rbox(["run", "--rm", "--explain", "-m", "64m", "hello"]).code(0);
+    let story = &out.stderr;
+    for stage in STAGES {
+        said(story, stage);
+    }
+    for line in story.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(story.lines().count() < 45, "{story}");
+    assert!(!story.contains('\x1b'), "colours without a terminal");
+    // hello looks from the inside, and says the same.
+    let hello = |row: &str| {
+        let line =
+            out.stdout.lines().find(|line| line.starts_with(row)).unwrap_or_else(|| panic!("{}", out.stdout));
+        line[row.len()..].split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let of = |word: &str| said(story, word).join(" ");
+    assert!(
+        of("process").contains(&format!("PID 1 inside is {} on the host", hello("PID of this process")[1]))
+    );
+    assert!(of("network").contains(&format!("{};", hello("address")[0])), "{story}");
+    assert!(of("identity").contains(&format!("host name {}", hello("host name")[0])), "{story}");
+    let count = hello("capabilities")[1].trim_start_matches('(').to_owned();
+    assert!(of("identity").contains(&format!("{count} of root's capabilities")), "{story}");
+    assert!(of("cgroup").contains("67108864"), "{story}");
+    for name in ["pid", "mnt", "uts", "ipc", "net", "cgroup"] {
+        let row = format!("{name} namespace");
+        assert!(of("its own").contains(&format!("{name}:{}", hello(&row)[0])), "{name}:\n{story}");
+    }
+    assert!(of("the host's").contains("user:"), "{story}");
+    assert!(of("mounts").contains("/ (overlay)") && of("mounts").contains("/proc (proc)"), "{story}");
+}
+
+/// What each step does has a stage: nothing is told under `other`.
+#[test]
+fn every_step_has_a_stage() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("bound");
+    let bind = format!("{}:/bound", dir.display());
+    let shared = t.name("shared");
+    t.sleeper(&shared, ["--ipc", "shareable"]);
+    let (pid, ipc, net) =
+        (format!("container:{shared}"), format!("container:{shared}"), format!("container:{shared}"));
+    let rich: &[&str] = &[
+        "-v",
+        &bind,
+        "--tmpfs",
+        "/scratch",
+        "--device",
+        "/dev/fuse",
+        "--read-only",
+        "--user",
+        "7",
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--sysctl",
+        "net.core.somaxconn=64",
+        "--oom-score-adj",
+        "5",
+        "-p",
+        "127.0.0.1:0:80",
+        "--ulimit",
+        "nofile=99",
+        "--init",
+    ];
+    let ways: [&[&str]; 6] = [
+        rich,
+        &["--network", "none"],
+        &["--network", "host", "--uts", "host"],
+        &["--pid", &pid, "--ipc", &ipc, "--network", &net],
+        &["--uidmap", "0:100000:65536"],
+        &["--privileged"],
+    ];
+    for way in ways {
+        let out = t.cmd(["run", "--rm", "--explain"]).args(way).args(&[BUSYBOX, "true"]).run().code(0);
+        let others = out.stderr.lines().find(|line| line.starts_with("other"));
+        assert_eq!(others, None, "{way:?}:\n{}", out.stderr);
+        said(&out.stderr, "exec");
+    }
+}
+
+/// Told before the program says anything, in whatever depth; nothing is lost with what reads it.
+#[test]
+fn it_is_told_before_the_program_speaks() {
+    let Some(t) = Test::start() else { return };
+    for depth in ["--explain", "--explain=steps", "--explain=calls", "--explain=json"] {
+        let command = format!(r#""$RBOX" run --rm {depth} {BUSYBOX} echo the program 2>&1"#);
+        let shell = |script: &str| {
+            t.program("sh", ["-c", script]).env("RBOX", crate::harness::binary().to_str().unwrap()).run()
+        };
+        let out = shell(&command).code(0).stdout;
+        assert_eq!(out.lines().last(), Some("the program"), "{depth}:\n{out}");
+        assert!(out.contains("exec"), "{depth}:\n{out}");
+        let closed = shell(&format!("{command} | head -n 1; :")).code(0);
+        assert_eq!(closed.stdout.lines().count(), 1, "{depth}");
+        let quiet = shell(&format!(r#""$RBOX" run --rm {depth} {BUSYBOX} echo the program 2>&-"#)).code(0);
+        assert_eq!(quiet.stdout, "the program\n", "{depth}");
+    }
+    // A start that fails: what was done, then why it went no further.
+    let out = t.rbox(["run", "--rm", "--explain", BUSYBOX, "nosuch"]).code(127);
+    assert!(
+        out.stderr.lines().last().is_some_and(|line| line.contains("executable file not found")),
+        "{}",
+        out.stderr
+    );
+    said(&out.stderr, "root files");
+}
+
+#[test]
+fn steps_and_calls_are_lines_on_standard_error() {
+    let Some(t) = Test::start() else { return };
+    let out = t.rbox(["run", "--rm", "--explain=calls", BUSYBOX, "echo", "the program"]).code(0);
     assert_eq!(out.stdout, "the program\n");
     for call in ["clone3", "pivot_root", "sethostname", "execve", "mount"] {
         assert!(out.stderr.contains(call), "no {call}:\n{}", out.stderr);
     }
-    assert!(
-        out.stderr.contains("µs") || out.stderr.contains(" us") || out.stderr.contains("ms"),
-        "no times:\n{}",
-        out.stderr
-    );
+    assert!(out.stderr.contains("µs") && out.stderr.contains(" ms"), "no times:\n{}", out.stderr);
     assert!(out.stderr.lines().count() > 40, "{}", out.stderr);
+    // A step that did nothing is none: there is no terminal, and nothing is read-only.
+    for idle in ["open the terminal", "seal the root"] {
+        assert!(!out.stderr.contains(idle), "{idle}:\n{}", out.stderr);
+    }
+    let steps = t.rbox(["run", "--rm", "--explain=steps", BUSYBOX, "true"]).code(0).stderr;
+    for line in steps.lines() {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    for step in ["make the control group", "clone into new namespaces", "pivot root", "execute the program"] {
+        assert!(steps.contains(&format!("  {step} ")), "no {step}:\n{steps}");
+    }
 }
 
 #[test]

@@ -166,7 +166,8 @@ fn the_owner_is_that_of_what_is_mounted() {
             |(owner, error): &(String, String)| owner == "0:0" || error.contains("was replaced meanwhile");
         assert!(seen.iter().all(is_right), "{seen:?}");
     });
-    let told = t.rbox(["run", "--rm", "--explain", "--network", "none", "-v", &bind, BUSYBOX, "true"]).stderr;
+    let told =
+        t.rbox(["run", "--rm", "--explain=calls", "--network", "none", "-v", &bind, BUSYBOX, "true"]).stderr;
     let line = told.lines().find(|line| line.contains("uid_map")).unwrap_or_default();
     assert!(line.contains("ranges of ids") && !line.contains("4294967295"), "{line}: {told}");
 }

@@ -332,8 +332,9 @@ fn the_rest_is_as_ever() {
     t.ok(["mount", "rm", &name, "/later"]);
     t.ok(["rm", "-f", &name]);
     t.ok(["volume", "rm", &volume]);
-    let told =
-        t.rbox(["run", "--rm", "--explain", "--network", "none", "--uidmap", MAP, BUSYBOX, "true"]).stderr;
+    let told = t
+        .rbox(["run", "--rm", "--explain=calls", "--network", "none", "--uidmap", MAP, BUSYBOX, "true"])
+        .stderr;
     for step in
         ["make a user namespace", "stack the layers with ids mapped", "make ready for the user namespace"]
     {

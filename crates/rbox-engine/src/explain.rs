@@ -1,14 +1,70 @@
 //! `--explain`: the sink of the trace, for a command line.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 
-pub use rbox_sys::trace::Format;
+use rbox_sys::process::{self, Side};
+use rbox_sys::{channel, trace, waiting};
+
+use crate::error::EngineError;
+
+/// The longest event that a reader takes, in bytes.
+const LONGEST: usize = 128 << 10;
+/// Says that nothing more is told: a message that is no event.
+const END: &[u8] = b"end";
 
 /// Tells every step and call from here on, of this process and of those it makes, on what standard error is now.
-pub fn to_stderr(format: Format) -> io::Result<()> {
-    rbox_sys::trace::enable(io::stderr().as_fd().try_clone_to_owned()?, format);
+///
+/// # Errors
+/// Standard error is closed.
+pub fn to_stderr() -> io::Result<()> {
+    trace::enable(trace::Sink::Stream(io::stderr().as_fd().try_clone_to_owned()?));
     Ok(())
+}
+
+/// A process that shows what is told.
+#[derive(Debug)]
+pub struct Reader {
+    socket: OwnedFd,
+    pidfd: OwnedFd,
+}
+
+/// Tells every step and call from here on, of this process and of those it makes, to a child, which `show`s them. Each is what `--explain=json` has in
+/// a line.
+///
+/// # Errors
+/// The child cannot be made.
+pub fn to_reader(show: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>)) -> Result<Reader, EngineError> {
+    let (ours, theirs) = channel::pair()?;
+    match process::fork()? {
+        Side::Child => {
+            drop(ours);
+            // It ends with what it reads from, so that all is shown that was done.
+            process::block_signals();
+            let mut buffer = vec![0; LONGEST];
+            show(&mut std::iter::from_fn(|| {
+                let (length, _) = channel::receive(&theirs, &mut buffer).ok()?;
+                buffer.get(..length).filter(|told| !told.is_empty() && *told != END).map(<[u8]>::to_vec)
+            }));
+            process::exit_now(0)
+        }
+        Side::Parent(pid) => {
+            let pidfd = process::pidfd_open(pid)?;
+            let told = ours.try_clone().map_err(EngineError::file("open", "the reader's socket"))?;
+            trace::enable(trace::Sink::Messages(told));
+            Ok(Reader { socket: ours, pidfd })
+        }
+    }
+}
+
+impl Reader {
+    /// Nothing more is told; comes back when all is shown, or when that takes too long.
+    pub fn end(self) {
+        trace::disable();
+        let _ = channel::send(&self.socket, END, None);
+        drop(self.socket);
+        let _ = waiting::reap(self.pidfd.as_fd(), waiting::GONE);
+    }
 }
 
 /// Whether this process may make containers.

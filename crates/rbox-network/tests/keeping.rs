@@ -585,13 +585,19 @@ fn many_come_and_go_at_once() {
     });
 }
 
+/// A call as it is printed for people.
+fn shown(event: &serde_json::Value) -> String {
+    let part = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+    format!("{}({}) = {}\n", part("syscall"), part("args"), part("result"))
+}
+
 /// `--explain` shows each request with what it asks for.
 #[test]
 fn each_request_is_told() {
     let test = "each_request_is_told";
     if let Some(store) = child_store() {
         let stdout = std::io::stdout().as_fd().try_clone_to_owned().unwrap();
-        rbox_sys::trace::enable(stdout, rbox_sys::trace::Format::Text);
+        rbox_sys::trace::enable(rbox_sys::trace::Sink::Stream(stdout));
         let network = store.bridge().unwrap();
         store.ensure(&network, &Vec::new).unwrap();
         let mapping = PortMapping::parse("8080:80").unwrap();
@@ -608,6 +614,11 @@ fn each_request_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let output = again(test, directory.path(), "").output().unwrap();
         let told = String::from_utf8(output.stdout).unwrap();
+        let told: String = told
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .map(|event| shown(&event))
+            .collect();
         println!("{told}");
         for expected in [
             "RTM_NEWLINK bridge rbox-",

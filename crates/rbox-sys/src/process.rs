@@ -397,6 +397,11 @@ pub fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// Lets no signal end this process but SIGKILL: for one that ends by itself with those it serves.
+pub fn block_signals() {
+    let _ = nix::sys::signal::SigSet::all().thread_block();
+}
+
 /// Lets `signal` do what it does by default and end nothing else: used on the way to exec.
 pub fn reset_signals() {
     for signal in 1..=64 {

@@ -5,19 +5,19 @@
 //! With no sink installed a call costs one relaxed load.
 
 use std::cell::Cell;
-use std::fmt::{Debug, Display, Write as _};
+use std::fmt::{Debug, Display};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-/// How events are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Format {
-    /// For people: a line for each step with its reason, a line for each call below it.
-    Text,
-    /// For machines: one JSON object a line.
-    Json,
+/// Where events go: one JSON object each, with one call.
+#[derive(Debug)]
+pub enum Sink {
+    /// A line each.
+    Stream(OwnedFd),
+    /// A message each, of a socket.
+    Messages(OwnedFd),
 }
 
 /// A named piece of work and one sentence on why it is done.
@@ -29,24 +29,32 @@ pub struct Step {
     pub why: &'static str,
 }
 
-struct Sink {
-    fd: OwnedFd,
-    format: Format,
+struct Installed {
+    sink: Sink,
     start: Instant,
 }
 
+/// The step that a thread is at.
+#[derive(Clone, Copy, Debug)]
+struct Current {
+    step: Step,
+    begin: Instant,
+    /// Whether it was told: one without a call did nothing, and is not.
+    told: bool,
+}
+
 static ENABLED: AtomicBool = AtomicBool::new(false);
-static SINK: Mutex<Option<Sink>> = Mutex::new(None);
+static SINK: Mutex<Option<Installed>> = Mutex::new(None);
 
 thread_local! {
-    static STEP: Cell<Option<Step>> = const { Cell::new(None) };
+    static STEP: Cell<Option<Current>> = const { Cell::new(None) };
     static ACTOR: Cell<&'static str> = const { Cell::new("rbox") };
 }
 
-/// Installs the sink: each event is written to `fd` with one `write`.
-pub fn enable(fd: OwnedFd, format: Format) {
-    if let Ok(mut sink) = SINK.lock() {
-        *sink = Some(Sink { fd, format, start: Instant::now() });
+/// Installs the sink.
+pub fn enable(sink: Sink) {
+    if let Ok(mut installed) = SINK.lock() {
+        *installed = Some(Installed { sink, start: Instant::now() });
         ENABLED.store(true, Ordering::Relaxed);
     }
 }
@@ -65,7 +73,7 @@ pub(crate) fn sink() -> Option<RawFd> {
     if !enabled() {
         return None;
     }
-    SINK.lock().ok().and_then(|sink| sink.as_ref().map(|sink| sink.fd.as_raw_fd()))
+    SINK.lock().ok().and_then(|installed| installed.as_ref().map(|installed| installed.fd().as_raw_fd()))
 }
 
 /// Whether a sink listens.
@@ -83,11 +91,11 @@ pub fn step<T>(name: &'static str, why: &'static str, work: impl FnOnce() -> T) 
     if !enabled() {
         return work();
     }
-    let step = Step { name, why };
-    let outer = STEP.replace(Some(step));
-    emit_step(step);
+    let current = Current { step: Step { name, why }, begin: Instant::now(), told: false };
+    let outer = STEP.replace(Some(current));
     let out = work();
-    STEP.set(outer);
+    // One that has told nothing yet begins with what it does itself.
+    STEP.set(outer.map(|outer| if outer.told { outer } else { Current { begin: Instant::now(), ..outer } }));
     out
 }
 
@@ -232,58 +240,44 @@ pub fn fd(value: impl AsFd) -> String {
     }
 }
 
-fn emit_step(step: Step) {
-    let Ok(guard) = SINK.lock() else { return };
-    let Some(sink) = guard.as_ref() else { return };
-    let mut line = String::with_capacity(160);
-    let at = sink.start.elapsed();
-    match sink.format {
-        Format::Text => {
-            let _ = writeln!(
-                line,
-                "{:>9.3} ms  {:<9}  {}: {}",
-                at.as_secs_f64() * 1e3,
-                ACTOR.get(),
-                step.name,
-                step.why
-            );
-        }
-        Format::Json => {
-            let value = serde_json::json!({
-                "event": "step", "at_us": at.as_micros() as u64, "pid": std::process::id(), "actor": ACTOR.get(),
-                "step": step.name, "why": step.why,
-            });
-            let _ = writeln!(line, "{value}");
-        }
-    }
-    write_line(sink, &line);
-}
-
 fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
     let Ok(guard) = SINK.lock() else { return };
-    let Some(sink) = guard.as_ref() else { return };
-    let mut line = String::with_capacity(200);
+    let Some(installed) = guard.as_ref() else { return };
     let step = STEP.get();
-    match sink.format {
-        Format::Text => {
-            let _ =
-                writeln!(line, "{:>14}{:<9}    {name}({args}) = {result}  <{micros} µs>", "", ACTOR.get());
-        }
-        Format::Json => {
-            let value = serde_json::json!({
-                "event": "call", "at_us": sink.start.elapsed().as_micros() as u64, "pid": std::process::id(),
-                "actor": ACTOR.get(), "step": step.map(|s| s.name), "syscall": name, "args": args,
-                "result": result, "us": micros as u64,
-            });
-            let _ = writeln!(line, "{value}");
-        }
+    if let Some(current) = step.filter(|current| !current.told) {
+        STEP.set(Some(Current { told: true, ..current }));
+        installed.tell(&serde_json::json!({
+            "event": "step", "at_us": installed.micros(current.begin), "pid": std::process::id(),
+            "actor": ACTOR.get(), "step": current.step.name, "why": current.step.why,
+        }));
     }
-    write_line(sink, &line);
+    installed.tell(&serde_json::json!({
+        "event": "call", "at_us": installed.micros(Instant::now()), "pid": std::process::id(),
+        "actor": ACTOR.get(), "step": step.map(|current| current.step.name), "syscall": name, "args": args,
+        "result": result, "us": micros as u64,
+    }));
 }
 
-fn write_line(sink: &Sink, line: &str) {
-    // A reader that went away ends the telling, never the work.
-    let _ = rustix::io::write(&sink.fd, line.as_bytes());
+impl Installed {
+    fn fd(&self) -> &OwnedFd {
+        match &self.sink {
+            Sink::Stream(fd) | Sink::Messages(fd) => fd,
+        }
+    }
+
+    /// Microseconds from its installation to `at`.
+    fn micros(&self, at: Instant) -> u64 {
+        at.saturating_duration_since(self.start).as_micros() as u64
+    }
+
+    /// A reader that went away ends the telling, never the work.
+    fn tell(&self, event: &serde_json::Value) {
+        let line = format!("{event}\n");
+        let _ = match &self.sink {
+            Sink::Stream(fd) => rustix::io::write(fd, line.as_bytes()),
+            Sink::Messages(fd) => rustix::net::send(fd, line.as_bytes(), rustix::net::SendFlags::NOSIGNAL),
+        };
+    }
 }
 
 #[cfg(test)]

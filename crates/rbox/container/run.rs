@@ -18,6 +18,7 @@ use crate::args::flags::ContainerFlags;
 use crate::command::entry::Execute;
 use crate::command::error::{bad_input, coded};
 use crate::command::global::Global;
+use crate::explain::{Depth, Telling};
 use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
 use crate::session::output::Shown;
@@ -37,7 +38,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run --rm -v .:/src:idmap busybox touch /src/file   # what is made belongs to the owner of .
   rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
   rbox run --rm --rootfs /srv/debian sh            # the files of a directory, which stays as it is
-  rbox run --rm --explain python:3.11-slim true     # each system call as it is made, and why"
+  rbox run --rm --explain python:3.11-slim true     # how it is made, and why; =steps and =calls tell more"
 )]
 pub(crate) struct Run {
     #[command(flatten)]
@@ -51,9 +52,9 @@ pub(crate) struct Run {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
-    /// Print each step as it is made (json: for machines)
-    #[arg(long, value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "text", value_parser = ["text", "json"])]
-    explain: Option<String>,
+    /// Show it being made: story, steps, calls, or json for machines
+    #[arg(long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "story", hide_possible_values = true)]
+    explain: Option<Depth>,
     /// Give it so many descriptors of this command besides the streams: 3, 4, …
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=1000))]
     preserve_fds: u32,
@@ -102,10 +103,11 @@ impl Execute for Run {
         if !self.detach {
             client::require_terminal(self.flags.interactive, self.flags.tty)?;
         }
-        if let Some(format) = &self.explain {
-            tell_steps(format)?;
-        }
-        coded(self.carry_out(global, &detach_keys))
+        let mut telling = match self.explain {
+            Some(depth) => Telling::begin(depth, &self.title()).context("explain")?,
+            None => Telling::nothing(),
+        };
+        coded(self.carry_out(global, &detach_keys, &mut telling))
     }
 }
 
@@ -142,7 +144,12 @@ impl Run {
         }
     }
 
-    fn carry_out(&self, global: &Global, detach_keys: &[u8]) -> anyhow::Result<u8> {
+    /// What is made, in words.
+    fn title(&self) -> String {
+        [&["rbox run".to_owned(), self.image.clone()][..], &self.command[..]].concat().join(" ")
+    }
+
+    fn carry_out(&self, global: &Global, detach_keys: &[u8], telling: &mut Telling) -> anyhow::Result<u8> {
         let streams = self.streams()?;
         require_descriptors(self.preserve_fds)?;
         let record = make(global, &self.flags, streams.attached, &self.image, &self.command)?;
@@ -153,6 +160,8 @@ impl Run {
             preserve_fds: self.preserve_fds,
         };
         let started = global.engine.start_created(&record, options);
+        // All of it is printed before the program's output is.
+        telling.end();
         if streams.shown == Shown::NONE {
             // Docker's client tells it of one that could not be started too: it is there.
             say(record.id.as_str())?;
@@ -203,16 +212,6 @@ pub(crate) fn start_and_stay(global: &Global, record: &ContainerRecord) -> anyho
     };
     let started = coded(global.engine.start_created(record, options).map_err(Into::into))?;
     coded(stay(global, record, started, Shown::ALL, &detach_keys, true))
-}
-
-/// `--explain`: events go to where standard error goes now.
-fn tell_steps(format: &str) -> anyhow::Result<()> {
-    let format = if format == "json" {
-        rbox_engine::explain::Format::Json
-    } else {
-        rbox_engine::explain::Format::Text
-    };
-    rbox_engine::explain::to_stderr(format).context("explain")
 }
 
 /// The record of a new container, its image pulled when need be.

@@ -43,7 +43,7 @@ pub(crate) fn main() -> ExitCode {
 
     println!("Hello from inside a container. The same process, seen from both sides:\n");
     print_table(&rows);
-    println!("\nNext: rbox run --rm --explain hello    shows each system call that made this, and why.");
+    println!("\nNext: rbox run --rm --explain hello    shows how this was made, and why.");
     println!("      rbox run --rm -it python:3.11-slim    runs an image from a registry.");
     ExitCode::SUCCESS
 }

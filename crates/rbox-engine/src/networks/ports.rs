@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use rbox_network::{Endpoint, Network};
 use rbox_spec::port::{ContainerPort, PortMapping, PublishedPort};
+use rbox_sys::trace;
 
 use crate::containers::find;
 use crate::error::EngineError;
@@ -40,16 +41,19 @@ pub(crate) fn reserve_all(
         .map(|mapping| PortMapping { host_ip: mapping.host_ip.or(network.host_binding()), ..mapping.clone() })
         .collect();
     refuse_too_many(bound.len())?;
-    let (ports, held) = rbox_network::reserve(&bound, network.subnet6.is_some(), &|port| holder(paths, port))
-        .map_err(|error| match error {
-            // Not one of ours: the program of the host's that has it is named.
-            rbox_network::Error::PortTaken { address, proto, errno, .. } => {
-                let by = crate::networks::port_owner::holder(&address, &proto)
-                    .map(|process| format!(" by {process}"));
-                rbox_network::Error::PortTaken { holder: by.unwrap_or_default(), address, proto, errno }
-            }
-            error => error,
-        })?;
+    let why = "A socket bound to each: nobody else on the host gets the port while the container runs.";
+    let reserved = trace::step("hold the published ports", why, || {
+        rbox_network::reserve(&bound, network.subnet6.is_some(), &|port| holder(paths, port))
+    });
+    let (ports, held) = reserved.map_err(|error| match error {
+        // Not one of ours: the program of the host's that has it is named.
+        rbox_network::Error::PortTaken { address, proto, errno, .. } => {
+            let by =
+                crate::networks::port_owner::holder(&address, &proto).map(|process| format!(" by {process}"));
+            rbox_network::Error::PortTaken { holder: by.unwrap_or_default(), address, proto, errno }
+        }
+        error => error,
+    })?;
     Ok(ports.into_iter().zip(held).collect())
 }
 

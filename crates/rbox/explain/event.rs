@@ -1,0 +1,52 @@
+//! What is told, as `--explain=json` prints it.
+
+use serde::Deserialize;
+
+/// Something told.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub(crate) enum Event {
+    Step(Step),
+    Call(Call),
+}
+
+/// A step begins.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Step {
+    /// Microseconds since rbox began.
+    pub(crate) at_us: u64,
+    /// Who does it: `rbox`, `monitor` or `container`.
+    pub(crate) actor: String,
+    #[serde(rename = "step")]
+    pub(crate) name: String,
+    /// One sentence.
+    pub(crate) why: String,
+}
+
+/// A system call came back, or is one that does not.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Call {
+    /// Microseconds since rbox began, at its end.
+    pub(crate) at_us: u64,
+    pub(crate) actor: String,
+    /// The step that it is part of; none for one between steps.
+    pub(crate) step: Option<String>,
+    #[serde(rename = "syscall")]
+    pub(crate) name: String,
+    pub(crate) args: String,
+    pub(crate) result: String,
+    /// How long it took, in microseconds.
+    pub(crate) us: u64,
+}
+
+impl Call {
+    /// Whether it did what it was to do.
+    pub(crate) fn worked(&self) -> bool {
+        !self.result.starts_with("-1 ")
+    }
+
+    /// Its arguments that are in quotes, without them.
+    pub(crate) fn quoted(&self) -> Vec<&str> {
+        self.args.split('"').skip(1).step_by(2).collect()
+    }
+}

@@ -1,0 +1,91 @@
+//! `--explain`: the making of a container, shown while it happens. What is told comes from the code that makes the calls
+//! (`rbox_sys::trace`); a process beside rbox turns it into what people read.
+
+mod event;
+mod facts;
+mod inside;
+mod paint;
+mod show;
+mod stage;
+mod steps;
+mod story;
+
+use std::io;
+
+use clap::ValueEnum;
+use rbox_engine::explain::{self, Reader};
+
+use crate::explain::event::Event;
+use crate::explain::paint::Paint;
+use crate::explain::show::Show;
+use crate::explain::steps::{Form, Steps};
+use crate::explain::story::Story;
+
+/// How much is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Depth {
+    /// A line for each stage, with what matters in it
+    Story,
+    /// Each step, and why it is taken
+    Steps,
+    /// Each system call
+    #[value(alias = "text")]
+    Calls,
+    /// Each step and call for machines
+    Json,
+}
+
+/// What is told until this ends.
+#[derive(Debug)]
+pub(crate) struct Telling(Option<Reader>);
+
+impl Telling {
+    /// Nothing is told.
+    pub(crate) fn nothing() -> Self {
+        Self(None)
+    }
+
+    /// Tells all from here on, on what standard error is now.
+    pub(crate) fn begin(depth: Depth, command: &str) -> anyhow::Result<Self> {
+        let paint = Paint::of_stderr();
+        let show: Box<dyn Show> = match depth {
+            Depth::Story => Box::new(Story::new(paint, command)),
+            Depth::Steps => Box::new(Steps::new(paint, Form::Brief)),
+            Depth::Calls => Box::new(Steps::new(paint, Form::Calls)),
+            Depth::Json => {
+                explain::to_stderr()?;
+                return Ok(Self::nothing());
+            }
+        };
+        Ok(Self(Some(explain::to_reader(|events| print_all(show, events))?)))
+    }
+
+    /// All is told: what is printed after this comes after it.
+    pub(crate) fn end(&mut self) {
+        if let Some(reader) = self.0.take() {
+            reader.end();
+        }
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The reader's life.
+fn print_all(mut show: Box<dyn Show>, events: &mut dyn Iterator<Item = Vec<u8>>) {
+    for told in events {
+        // A line that is none of ours is nothing to fail for.
+        let Ok(event) = rbox_engine::spec::json::from_slice::<Event>(&told) else { continue };
+        print(&show.event(&event));
+    }
+    print(&show.end());
+}
+
+fn print(text: &str) {
+    use io::Write as _;
+    // Who does not read has no need of it.
+    let _ = io::stderr().write_all(text.as_bytes());
+}
