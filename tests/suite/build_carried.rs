@@ -225,7 +225,7 @@ fn what_a_cache_says_is_not_believed() {
     let try_it = |name: &str, why: &str| {
         let other = w.elsewhere(name);
         let said = other.built(&text, &["--cache-from", &w.from]);
-        assert!(said.contains(why), "{why}: {said}");
+        assert!(said.contains(why) && (name != "times" || taken(&said) == 0), "{why}: {said}");
         assert_eq!(other.sh("cat /w/x"), "1");
         // Sizes that are listed and added up are its own.
         let total = other.own.run(&["builder", "du"]).ok();
@@ -244,7 +244,7 @@ fn what_a_cache_says_is_not_believed() {
     try_it("short", "not taken from the cache: ");
     b.built(&text, &["--cache-to", &to]);
     w.forge(|_, steps| each(steps, "created", json!("not a time")));
-    try_it("times", "\n#4 DONE");
+    try_it("times", "RUN rm /d/o");
     // A layer of another step, whose digest is right.
     b.built(&text, &["--cache-to", &to]);
     w.forge(|_, steps| {
