@@ -180,8 +180,7 @@ mod tests {
 
     #[test]
     fn calls_stand_under_their_own_step() {
-        let wanted = "\
-    0.010 ms  monitor    wire: A cable.
+        let wanted = "    0.010 ms  monitor    wire: A cable.
               socket() = 3  <2 µs>
               send() = -1 EPERM (Operation not permitted)  <1 µs>
     0.013 ms  container  mount: A tree.
