@@ -1,4 +1,4 @@
-//! `--explain`: each real step as it happens.
+//! `--explain`: what was really done, told in three depths.
 
 use std::collections::BTreeSet;
 use std::process::Command;
@@ -67,17 +67,22 @@ fn every_step_has_a_stage() {
     let Some(t) = Test::start() else { return };
     let dir = t.dir("bound");
     let bind = format!("{}:/bound", dir.display());
+    let source = dir.join("secret");
+    std::fs::write(&source, "x").unwrap();
+    let secret = format!("id=secret,src={}", source.display());
     let shared = t.name("shared");
     t.sleeper(&shared, ["--ipc", "shareable"]);
     let (pid, ipc, net) =
         (format!("container:{shared}"), format!("container:{shared}"), format!("container:{shared}"));
-    let rich: &[&str] = &[
+    let rich = [
         "-v",
         &bind,
         "--tmpfs",
         "/scratch",
         "--device",
-        "/dev/fuse",
+        "/dev/zero:/dev/nought",
+        "--secret",
+        &secret,
         "--read-only",
         "--user",
         "7",
@@ -95,19 +100,28 @@ fn every_step_has_a_stage() {
         "nofile=99",
         "--init",
     ];
-    let ways: [&[&str]; 6] = [
-        rich,
+    let joined = ["--pid", &pid, "--ipc", &ipc, "--network", &net];
+    let mut ways: Vec<&[&str]> = vec![
+        &rich,
         &["--network", "none"],
         &["--network", "host", "--uts", "host"],
-        &["--pid", &pid, "--ipc", &ipc, "--network", &net],
-        &["--uidmap", "0:100000:65536"],
+        &joined,
         &["--privileged"],
     ];
+    if crate::userns::can(&t) {
+        ways.push(&["--uidmap", crate::userns::MAP]);
+    }
     for way in ways {
         let out = t.cmd(["run", "--rm", "--explain"]).args(way).args(&[BUSYBOX, "true"]).run().code(0);
         let others = out.stderr.lines().find(|line| line.starts_with("other"));
         assert_eq!(others, None, "{way:?}:\n{}", out.stderr);
-        said(&out.stderr, "exec");
+        for word in ["exec", "process", "its own", "mounts"] {
+            said(&out.stderr, word);
+        }
+        // It is the container's tree that is shown, and its process.
+        assert!(said(&out.stderr, "mounts").join(" ").contains("/ (overlay) "), "{way:?}:\n{}", out.stderr);
+        let image = said(&out.stderr, "image")[0];
+        assert!(image.contains("overlay of 1 read-only layer,"), "{way:?}: {image}");
     }
 }
 
@@ -128,6 +142,9 @@ fn it_is_told_before_the_program_speaks() {
         let quiet = shell(&format!(r#""$RBOX" run --rm {depth} {BUSYBOX} echo the program 2>&-"#)).code(0);
         assert_eq!(quiet.stdout, "the program\n", "{depth}");
     }
+    // The program that there is not is told as what it came to.
+    let out = t.rbox(["run", "--rm", "--explain", BUSYBOX, "/nosuch"]).code(127);
+    assert!(said(&out.stderr, "exec").join(" ").contains("-1 ENOENT"), "{}", out.stderr);
     // A start that fails: what was done, then why it went no further.
     let out = t.rbox(["run", "--rm", "--explain", BUSYBOX, "nosuch"]).code(127);
     assert!(

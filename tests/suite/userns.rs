@@ -7,13 +7,13 @@ use std::path::Path;
 use crate::harness::{BUSYBOX, Cmd, Output, Test, has, skipped, wait_until};
 
 /// Ids that no other test has.
-const MAP: &str = "0:700000:65536";
+pub(crate) const MAP: &str = "0:700000:65536";
 const OTHER: &str = "0:800000:65536";
 /// As few as make no user of a usual image.
 const TEN: &str = "0:700000:10";
 
 /// Whether this host can map the ids of layers.
-fn can(t: &Test) -> bool {
+pub(crate) fn can(t: &Test) -> bool {
     let out = t.rbox(["run", "--rm", "--uidmap", MAP, "--network", "none", BUSYBOX, "true"]);
     if out.code == 0 {
         return true;
@@ -674,5 +674,15 @@ fn what_excludes_it_is_refused() {
         "ls /sys/class/net | grep -c eth0; grep Uid /proc/1/status | cut -f2",
     ];
     assert_eq!(t.ok(privileged), "1\n700000");
-    t.ok(["rm", "-f", &name, &own]);
+    // Nor by way of one that may.
+    let via = t.name("via");
+    t.sleeper(&via, ["--privileged", "--pid", &format!("container:{own}")]);
+    t.rbox(["run", "--rm", "--cap-drop", "ALL", "--pid", &format!("container:{via}"), BUSYBOX, "true"])
+        .refused(
+            125,
+            &[&format!(
+                "cannot join namespaces of container {via}: it has a user namespace of its own, or is in"
+            )],
+        );
+    t.ok(["rm", "-f", &via, &name, &own]);
 }

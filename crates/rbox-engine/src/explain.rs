@@ -2,12 +2,17 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use rbox_sys::process::{self, Side};
 use rbox_sys::{channel, trace, waiting};
 
 use crate::error::EngineError;
 
+/// How long it is waited for a reader that does not read.
+const SLOWEST: Duration = Duration::from_secs(5);
 /// The longest event that a reader takes, in bytes.
 const LONGEST: usize = 128 << 10;
 /// Says that nothing more is told: a message that is no event.
@@ -39,8 +44,13 @@ pub fn to_reader(show: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>)) -> Result
     match process::fork()? {
         Side::Child => {
             drop(ours);
-            // It ends with what it reads from, so that all is shown that was done.
+            // It ends with what it reads from, so that all is shown that was done; and it keeps nothing open but what it prints on.
             process::block_signals();
+            process::close_all_but(&[theirs.as_fd()]);
+            if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
+                let _ = rustix::stdio::dup2_stdin(&null);
+                let _ = rustix::stdio::dup2_stdout(&null);
+            }
             let mut buffer = vec![0; LONGEST];
             show(&mut std::iter::from_fn(|| {
                 let (length, _) = channel::receive(&theirs, &mut buffer).ok()?;
@@ -50,11 +60,19 @@ pub fn to_reader(show: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>)) -> Result
         }
         Side::Parent(pid) => {
             let pidfd = process::pidfd_open(pid)?;
+            // One that stands still, such as a terminal that was stopped, ends the telling after a while.
+            set_socket_timeout(&ours, Timeout::Send, Some(SLOWEST))
+                .map_err(|errno| EngineError::file("set up", "the reader's socket")(errno.into()))?;
             let told = ours.try_clone().map_err(EngineError::file("open", "the reader's socket"))?;
             trace::enable(trace::Sink::Messages(told));
             Ok(Reader { socket: ours, pidfd })
         }
     }
+}
+
+/// Nothing more is told on standard error.
+pub fn end() {
+    trace::disable();
 }
 
 impl Reader {

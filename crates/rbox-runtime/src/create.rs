@@ -14,6 +14,7 @@ use crate::joined;
 use crate::launch::Launch;
 use crate::own_user::UserNamespace;
 use crate::plan;
+use crate::view;
 
 /// A process in its namespaces that waits before its last steps. Dropping it ends the process.
 #[derive(Debug)]
@@ -143,6 +144,7 @@ impl Created {
             match self.child.hear(&mut self.handshake)? {
                 Told::Terminal(master) => terminal = Some(master),
                 Told::Ready => {
+                    view::tell(self.pid());
                     self.handshake.go()?;
                     let_go = true;
                 }

@@ -31,6 +31,7 @@ mod own_user;
 mod part;
 mod plan;
 mod streams;
+mod view;
 
 pub use copies::{COPY, FileCopy};
 pub use create::{Created, Running, create};

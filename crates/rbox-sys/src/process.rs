@@ -381,8 +381,12 @@ pub fn own_session_keyring() -> Result<(), SysError> {
 
 /// Replaces this process (execve(2)). Comes back only when it failed.
 pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    crate::trace::last_call("execve", || format!("{path:?}, {args:?}, {} variables", env.len()));
-    nix::unistd::execve(path, args, env).err().unwrap_or(Errno::EINVAL)
+    let shown = || format!("{path:?}, {args:?}, {} variables", env.len());
+    crate::trace::last_call("execve", shown);
+    let begin = std::time::Instant::now();
+    let errno = nix::unistd::execve(path, args, env).err().unwrap_or(Errno::EINVAL);
+    crate::trace::tell("execve", shown, &Err::<(), _>(errno), begin);
+    errno
 }
 
 /// Replaces this process by the program `name` below `dir` (execveat(2)). Comes back only when it failed.

@@ -94,6 +94,13 @@ pub fn step<T>(name: &'static str, why: &'static str, work: impl FnOnce() -> T) 
     let current = Current { step: Step { name, why }, begin: Instant::now(), told: false };
     let outer = STEP.replace(Some(current));
     let out = work();
+    if STEP.get().is_some_and(|current| current.told) {
+        told(|at_us| {
+            serde_json::json!({
+                "event": "end", "at_us": at_us, "pid": std::process::id(), "actor": ACTOR.get(), "step": name,
+            })
+        });
+    }
     // One that has told nothing yet begins with what it does itself.
     STEP.set(outer.map(|outer| if outer.told { outer } else { Current { begin: Instant::now(), ..outer } }));
     out
@@ -240,10 +247,33 @@ pub fn fd(value: impl AsFd) -> String {
     }
 }
 
+/// Tells what the container's first process sees, before it is let go.
+pub fn tell_view(view: &serde_json::Value) {
+    told(|at_us| {
+        serde_json::json!({
+            "event": "view", "at_us": at_us, "pid": std::process::id(), "actor": ACTOR.get(), "view": view,
+        })
+    });
+}
+
+/// Tells one event, made with the microseconds since the sink was installed.
+fn told(event: impl FnOnce(u64) -> serde_json::Value) {
+    let Ok(guard) = SINK.lock() else { return };
+    if let Some(installed) = guard.as_ref() {
+        installed.tell(&event(installed.micros(Instant::now())));
+    }
+}
+
+/// As many bytes of a call's arguments are told.
+const LONGEST: usize = 16 << 10;
+
 fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
     let Ok(guard) = SINK.lock() else { return };
     let Some(installed) = guard.as_ref() else { return };
     let step = STEP.get();
+    let cut = args.len() > LONGEST;
+    let args =
+        if cut { format!("{}…", &args[..args.floor_char_boundary(LONGEST)]) } else { args.to_owned() };
     if let Some(current) = step.filter(|current| !current.told) {
         STEP.set(Some(Current { told: true, ..current }));
         installed.tell(&serde_json::json!({
@@ -270,13 +300,16 @@ impl Installed {
         at.saturating_duration_since(self.start).as_micros() as u64
     }
 
-    /// A reader that went away ends the telling, never the work.
+    /// A reader that went away ends the telling, never the work; so does one that does not read for as long as its socket waits.
     fn tell(&self, event: &serde_json::Value) {
         let line = format!("{event}\n");
-        let _ = match &self.sink {
+        let told = match &self.sink {
             Sink::Stream(fd) => rustix::io::write(fd, line.as_bytes()),
             Sink::Messages(fd) => rustix::net::send(fd, line.as_bytes(), rustix::net::SendFlags::NOSIGNAL),
         };
+        if told.is_err() {
+            ENABLED.store(false, Ordering::Relaxed);
+        }
     }
 }
 

@@ -8,6 +8,42 @@ use serde::Deserialize;
 pub(crate) enum Event {
     Step(Step),
     Call(Call),
+    End(End),
+    View { view: View },
+}
+
+/// A step is over.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct End {
+    pub(crate) actor: String,
+    #[serde(rename = "step")]
+    pub(crate) name: String,
+}
+
+/// What the container's first process sees, before it is let go.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct View {
+    /// Its number on the host.
+    pub(crate) process: i32,
+    pub(crate) namespaces: Vec<Namespace>,
+    pub(crate) mounts: Vec<Mount>,
+}
+
+/// A namespace that it is in.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Namespace {
+    pub(crate) name: String,
+    pub(crate) number: String,
+    /// Whether it is the host's.
+    pub(crate) shared: bool,
+}
+
+/// A mount in its tree.
+#[derive(Clone, Debug, Deserialize)]
+pub(crate) struct Mount {
+    pub(crate) at: String,
+    /// The kind of file system.
+    pub(crate) kind: String,
 }
 
 /// A step begins.

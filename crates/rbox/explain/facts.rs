@@ -25,8 +25,12 @@ fn done<'a>(calls: &'a [Call], name: &'a str) -> impl DoubleEndedIterator<Item =
 }
 
 fn image(calls: &[Call]) -> String {
+    // With a user namespace there is one stack to read from first, and then that with ids mapped.
+    let mapped = "stack the layers with ids mapped";
+    let is_mapped = calls.iter().any(|call| call.step.as_deref() == Some(mapped));
+    let of_final = |call: &&Call| !is_mapped || call.step.as_deref() == Some(mapped);
     let set = |key: &str| {
-        let pairs = done(calls, "fsconfig").map(Call::quoted);
+        let pairs = done(calls, "fsconfig").filter(of_final).map(Call::quoted);
         pairs.filter(|quoted| quoted.first() == Some(&key)).count()
     };
     // Before Linux 6.7 in one string.
@@ -34,7 +38,7 @@ fn image(calls: &[Call]) -> String {
         let (_, list) = call.args.split_once("lowerdir=")?;
         Some(list.split(',').next().unwrap_or_default().split(':').count())
     };
-    let layers = set("lowerdir+").max(done(calls, "mount").find_map(in_one).unwrap_or(0));
+    let layers = set("lowerdir+").max(done(calls, "mount").filter(of_final).find_map(in_one).unwrap_or(0));
     let below = match layers {
         1 => "1 read-only layer".to_owned(),
         _ => format!("{layers} read-only layers"),
@@ -52,7 +56,25 @@ pub(crate) fn group_path(calls: &[Call]) -> Option<String> {
     let made = calls.iter().filter(|call| call.name == "mkdirat").flat_map(Call::quoted);
     let path = made.max_by_key(|path| path.matches('/').count())?.strip_prefix("/sys/fs/cgroup/")?;
     // With cgroup v1 the controllers have a tree each.
-    let of_v1 = ["unified", "memory", "pids", "cpu", "cpu,cpuacct", "devices", "blkio", "cpuset", "freezer"];
+    let of_v1 = [
+        "unified",
+        "memory",
+        "pids",
+        "cpu",
+        "cpu,cpuacct",
+        "devices",
+        "blkio",
+        "cpuset",
+        "freezer",
+        "cpuacct",
+        "hugetlb",
+        "perf_event",
+        "net_cls",
+        "net_cls,net_prio",
+        "net_prio",
+        "rdma",
+        "misc",
+    ];
     match path.split_once('/') {
         Some((first, rest)) if of_v1.contains(&first) => Some(rest.to_owned()),
         _ => Some(path.to_owned()),
@@ -112,11 +134,6 @@ fn namespaces(calls: &[Call]) -> String {
     format!("new: {}; not new: {}", list(own), list(shared))
 }
 
-/// The process that became the container, as the host numbers it.
-pub(crate) fn pid(calls: &[Call]) -> Option<u32> {
-    done(calls, "clone3").find_map(|call| call.result.split_whitespace().next()?.parse().ok())
-}
-
 /// Its addresses with their networks' bridges.
 pub(crate) fn addresses(calls: &[Call]) -> Vec<String> {
     let links = done(calls, "linkat").filter_map(|call| call.quoted().last().copied());
@@ -131,7 +148,8 @@ pub(crate) fn ports(calls: &[Call]) -> Vec<String> {
 fn network(calls: &[Call]) -> String {
     let addresses = addresses(calls);
     if addresses.is_empty() {
-        return "a loopback, and no other link".to_owned();
+        let wanted = calls.iter().any(|call| call.step.as_deref() == Some("take an address"));
+        return if wanted { "no address was free" } else { "a loopback, and no other link" }.to_owned();
     }
     let cables = done(calls, "sendto").filter_map(|call| {
         let rest = call.args.split_once("RTM_NEWLINK veth ")?.1;
@@ -190,9 +208,19 @@ fn other(calls: &[Call]) -> String {
 }
 
 fn program(calls: &[Call]) -> String {
-    let call = calls.iter().rfind(|call| call.name == "execve");
-    call.map_or_else(String::new, |call| {
-        let args = call.args.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
-        args.map_or(call.args.as_str(), |(list, _)| list).to_owned()
-    })
+    let Some(call) = calls.iter().rfind(|call| call.name == "execve") else { return String::new() };
+    let args = call.args.split_once("\", [").and_then(|(_, rest)| rest.rsplit_once("], "));
+    let args = args.map_or(call.args.as_str(), |(list, _)| list);
+    if call.worked() { args.to_owned() } else { format!("{args}: {}", call.result) }
+}
+
+/// Why there is this stage: where its usual sentence would not be true, another.
+pub(crate) fn why(stage: Stage, calls: &[Call]) -> &'static str {
+    match stage {
+        Stage::Network if addresses(calls).is_empty() => "Nothing gets in or out.",
+        Stage::Program if !calls.iter().rfind(|call| call.name == "execve").is_some_and(Call::worked) => {
+            "It is still rbox's code: there was nothing to become."
+        }
+        _ => stage.why(),
+    }
 }

@@ -1,4 +1,4 @@
-//! `--explain`: the making of a container, shown while it happens. What is told comes from the code that makes the calls
+//! `--explain`: the making of a container. What is told comes from the code that makes the calls
 //! (`rbox_sys::trace`); a process beside rbox turns it into what people read.
 
 mod event;
@@ -37,12 +37,23 @@ pub(crate) enum Depth {
 
 /// What is told until this ends.
 #[derive(Debug)]
-pub(crate) struct Telling(Option<Reader>);
+pub(crate) struct Telling(To);
+
+/// Where it goes.
+#[derive(Debug)]
+enum To {
+    /// Nothing.
+    Nothing,
+    /// Lines on standard error.
+    Lines,
+    /// To a process that shows it.
+    Reader(Reader),
+}
 
 impl Telling {
     /// Nothing is told.
     pub(crate) fn nothing() -> Self {
-        Self(None)
+        Self(To::Nothing)
     }
 
     /// Tells all from here on, on what standard error is now.
@@ -54,16 +65,18 @@ impl Telling {
             Depth::Calls => Box::new(Steps::new(paint, Form::Calls)),
             Depth::Json => {
                 explain::to_stderr()?;
-                return Ok(Self::nothing());
+                return Ok(Self(To::Lines));
             }
         };
-        Ok(Self(Some(explain::to_reader(|events| print_all(show, events))?)))
+        Ok(Self(To::Reader(explain::to_reader(|events| print_all(show, events))?)))
     }
 
     /// All is told: what is printed after this comes after it.
     pub(crate) fn end(&mut self) {
-        if let Some(reader) = self.0.take() {
-            reader.end();
+        match std::mem::replace(&mut self.0, To::Nothing) {
+            To::Nothing => {}
+            To::Lines => explain::end(),
+            To::Reader(reader) => reader.end(),
         }
     }
 }

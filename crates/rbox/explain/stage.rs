@@ -48,7 +48,7 @@ impl Stage {
             Self::Namespaces => "The walls: of these it sees its own.",
             Self::Network => "A cable from it to a bridge of the host's.",
             Self::Root => "Its tree is / now, and the host's is gone.",
-            Self::Identity => "Less than root may do, and fewer system calls.",
+            Self::Identity => "Who it is, and what it may do.",
             Self::Program => "What was rbox's code until here becomes PID 1.",
             Self::Other => "What else was done.",
         }
@@ -116,6 +116,7 @@ const STEPS: [(Stage, &[&str]); 7] = [
             "open the sources of mounts",
             "attach the root",
             "bind mount",
+            "copy a file",
             "copy a mount of another container",
             "keep a null device",
             "make device nodes",

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use crate::explain::event::{Call, Event, Step};
+use crate::explain::event::{Call, End, Event, Step};
 use crate::explain::paint::{Paint, WIDTH, millis, wrapped};
 use crate::explain::show::Show;
 
@@ -143,6 +143,12 @@ impl Show for Steps {
                 over: false,
             }),
             Event::Call(call) => self.call(call),
+            Event::End(End { actor, name }) => {
+                if let Some(open) = self.current(actor).filter(|open| open.name.as_ref() == Some(name)) {
+                    open.over = true;
+                }
+            }
+            Event::View { .. } => {}
         }
         self.printed()
     }

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
 
-use crate::explain::event::{Call, Event};
+use crate::explain::event::{Call, Event, View};
 use crate::explain::facts;
-use crate::explain::inside::View;
+use crate::explain::inside;
 use crate::explain::paint::{Paint, WIDTH, millis, wrapped};
 use crate::explain::show::Show;
 use crate::explain::stage::Stage;
@@ -24,7 +24,7 @@ pub(crate) struct Story {
     /// When the step began that a process is at.
     begun: HashMap<String, u64>,
     end_us: u64,
-    inside: View,
+    view: Option<View>,
 }
 
 /// What was told of a stage.
@@ -50,7 +50,7 @@ impl Story {
             stages: BTreeMap::new(),
             begun: HashMap::new(),
             end_us: 0,
-            inside: View::default(),
+            view: None,
         }
     }
 
@@ -66,13 +66,10 @@ impl Story {
     }
 
     fn call(&mut self, call: &Call) {
-        let Some(stage) = call.step.as_deref().map(Stage::of) else { return };
-        if stage == Stage::Identity && call.actor == "container" {
-            // It has its own root now, and is still rbox's code.
-            let pid = self.stages.get(&Stage::Namespaces).and_then(|told| facts::pid(&told.calls));
-            self.inside.look(pid);
-        }
-        let begin = self.begun.get(&call.actor).copied().unwrap_or(call.at_us);
+        let Some(step) = &call.step else { return };
+        let stage = Stage::of(step);
+        let since = call.at_us.saturating_sub(call.us);
+        let begin = *self.begun.entry(call.actor.clone()).or_insert(since);
         let told = self.stages.entry(stage).or_default();
         told.calls.push(call.clone());
         match told.spans.last_mut() {
@@ -88,7 +85,7 @@ impl Story {
             let name = if index == 0 { stage.name() } else { "" };
             let _ = writeln!(text, "{}{line}", self.paint.name(&format!("{name:<INDENT$}")));
         }
-        let why = format!("{} See {}.", stage.why(), stage.page());
+        let why = format!("{} See {}.", facts::why(stage, &told.calls), stage.page());
         for line in wrapped(&why, WIDTH - INDENT) {
             let _ = writeln!(text, "{:INDENT$}{}", "", self.paint.quiet(&line));
         }
@@ -120,12 +117,7 @@ impl Story {
 
     /// What the container is like.
     fn summary(&self) -> String {
-        let of = |stage: Stage| self.stages.get(&stage).map_or(&[][..], |told| &told.calls);
-        let mut rows: Vec<(&str, String)> = Vec::new();
-        if let Some(pid) = facts::pid(of(Stage::Namespaces)) {
-            rows.push(("process", format!("PID 1 inside is {pid} on the host")));
-        }
-        rows.extend(self.inside.rows());
+        let rows = self.view.as_ref().map_or_else(Vec::new, inside::rows);
         let mut text = String::new();
         for (name, value) in rows {
             for (index, line) in wrapped(&value, WIDTH - INDENT).into_iter().enumerate() {
@@ -147,6 +139,11 @@ impl Show for Story {
                 self.end_us = self.end_us.max(call.at_us);
                 self.call(call);
             }
+            Event::End(end) => {
+                // What comes after a step inside of another is the outer one's again.
+                self.begun.remove(&end.actor);
+            }
+            Event::View { view } => self.view = Some(view.clone()),
         }
         String::new()
     }

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -41,17 +41,22 @@ impl PauseLease {
     /// It cannot be paused.
     pub(crate) fn take(paths: &Paths, id: &ContainerId) -> Result<Option<Self>, EngineError> {
         let path = paths.live_of(id).join(LEASE);
-        // Before the file is there: at no moment is one left that the monitor does not come to look for. And below it in number, since a
-        // process that dies gives back what has the highest number first: the lock is free when the monitor looks.
-        let mut monitor = protocol::connect(&paths.live_of(id)).ok();
         loop {
+            // Before the file is there: at no moment is one left that the monitor does not come to look for. And again with each file: the
+            // container may have been started again while it was waited for.
+            let monitor = protocol::connect(&paths.live_of(id)).ok();
             let Some((file, is_new)) = open(&path)? else { return Ok(None) };
             lock::take(&file, How::Exclusive, Patience::WORK).map_err(EngineError::file("lock", &path))?;
             // Its holder has gone with it.
             if !is_at(&file, &path) {
                 continue;
             }
-            let lease = Self { paths: paths.clone(), id: id.clone(), file, _monitor: monitor.take() };
+            // A process that dies gives back what has the highest number first: the lock, before the monitor looks for it.
+            let above = monitor.as_ref().map_or(0, |monitor| monitor.as_raw_fd() + 1);
+            let last = rustix::io::fcntl_dupfd_cloexec(&file, above)
+                .map_err(|errno| EngineError::file("open", &path)(errno.into()))?;
+            let lease = Self { paths: paths.clone(), id: id.clone(), file: last.into(), _monitor: monitor };
+            drop(file);
             let status = Container::read(paths, id)?.map(|container| container.status);
             return match status {
                 Some(Status::Running) => lease.freeze().map(Some),

@@ -46,20 +46,33 @@ pub(crate) fn needed(host: &HostConfig) -> impl Iterator<Item = &str> {
 
 /// Refuses namespaces of a container that has a user namespace: root of the host owns that, and root of a container without one is root of
 /// the host, so it would have all capabilities there, whatever it was left of its own. A privileged one has them anyway; but the memory of
-/// such an IPC namespace takes no file of a user that the namespace has not.
+/// such an IPC namespace takes no file of a user that the namespace has not. What a privileged one has joined is no more its own than it is of
+/// who joins that, so the question is whose the namespace is in the end.
 pub(crate) fn check_users(paths: &Paths, host: &HostConfig) -> Result<(), EngineError> {
     for id in needed(host) {
         let other = find::find(paths, id)?;
         let joins_memory = matches!(&host.ipc, IpcMode::Container(of) if of == id);
-        if other.record.host.id_maps.is_some() && (!host.privileged || joins_memory) {
+        if (!host.privileged || joins_memory) && reaches_users(paths, &other.record, LONGEST_CHAIN) {
             return Err(EngineError::Conflict(format!(
-                "cannot join namespaces of container {}: it has a user namespace of its own, where root of this one would have all \
-                 capabilities: make it with --userns host",
+                "cannot join namespaces of container {}: it has a user namespace of its own, or is in namespaces of one that has, where root \
+                 of this one would have all capabilities: make it with --userns host",
                 other.record.name
             )));
         }
     }
     Ok(())
+}
+
+/// As many containers may be in each other's namespaces for it to be looked whose those are; beyond that they count as somebody's.
+const LONGEST_CHAIN: usize = 64;
+
+/// Whether this container, or one whose namespaces it is in, has a user namespace.
+fn reaches_users(paths: &Paths, record: &ContainerRecord, left: usize) -> bool {
+    // Of one that is gone no namespace is left.
+    let joined = || needed(&record.host).filter_map(|id| find::find(paths, id).ok());
+    record.host.id_maps.is_some()
+        || left == 0
+        || joined().any(|other| reaches_users(paths, &other.record, left - 1))
 }
 
 impl Shared {

@@ -56,6 +56,10 @@ const DEEP: usize = 64;
 
 /// Refuses what is to be copied if something of it belongs to a user that the container has not, or has capabilities of one.
 pub(crate) fn check_users(thing: BorrowedFd<'_>, path: &Path, inside: Inside<'_>) -> Result<(), EngineError> {
+    if crate::copy::target::means_content(path) {
+        // The directory itself stays behind.
+        return check_below(thing, path, DEEP, inside);
+    }
     check_one(thing, path, DEEP, inside)
 }
 
@@ -63,6 +67,10 @@ fn check_one(thing: BorrowedFd<'_>, path: &Path, deep: usize, inside: Inside<'_>
     let refused =
         |why: String| EngineError::Conflict(format!("{}: {why}: nothing was copied", path.display()));
     let stat = rustix::fs::fstat(thing).map_err(|errno| failed(path, errno))?;
+    if FileType::from_raw_mode(stat.st_mode).is_socket() {
+        // Never copied.
+        return Ok(());
+    }
     inside.owner((stat.st_uid, stat.st_gid)).map_err(refused)?;
     if FileType::from_raw_mode(stat.st_mode).is_file()
         && let Ok(Some(value)) = Inode::of(thing).and_then(|thing| thing.xattr(c"security.capability"))
@@ -72,6 +80,16 @@ fn check_one(thing: BorrowedFd<'_>, path: &Path, deep: usize, inside: Inside<'_>
     if !FileType::from_raw_mode(stat.st_mode).is_dir() || deep == 0 {
         return Ok(());
     }
+    check_below(thing, path, deep, inside)
+}
+
+/// The same for what is in a directory.
+fn check_below(
+    thing: BorrowedFd<'_>,
+    path: &Path,
+    deep: usize,
+    inside: Inside<'_>,
+) -> Result<(), EngineError> {
     // What cannot be read, or goes meanwhile, is for the copy to tell of.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let Ok(directory) = rustix::fs::openat(thing, ".", flags, Mode::empty()) else { return Ok(()) };

@@ -205,7 +205,11 @@ fn make_group(paths: &Paths, record: &ContainerRecord, hierarchy: &Hierarchy) ->
 fn narrow(cgroup: &mut Cgroup, record: &ContainerRecord, hierarchy: &Hierarchy) -> Result<(), EngineError> {
     if has_one_too_few(record, hierarchy) {
         let one = Resources { pids_limit: Some(1), ..Resources::default() };
-        cgroup.update(hierarchy, &one)?;
+        trace::step(
+            "make the control group",
+            "What set it up is gone: its limit can be what was asked for.",
+            || cgroup.update(hierarchy, &one),
+        )?;
     }
     Ok(())
 }

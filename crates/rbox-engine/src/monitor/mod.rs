@@ -664,9 +664,10 @@ impl<'a> Monitor<'a> {
         }
         // As with Docker: who waits for its end finds its anonymous volumes gone.
         let volumes_gone = auto_remove && remove_anonymous(paths, record).is_ok();
-        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
-        // Its name server's sockets are of the container's network namespace, and would keep that.
+        // Who hears of the exit may want its ports at once. And its name server's sockets are of the container's network namespace, and would
+        // keep that.
         drop(served);
+        self.post.clients.say_last(&FromMonitor::Exited(exit_code));
         let _ = free::free(paths, &record.id, &live);
         drop(editing);
         drop(root);

@@ -93,8 +93,8 @@ pub(crate) fn plan(
     once_given_back(|| {
         store.plan(network, wish, &|id| is_live(paths, id)).map_err(|error| {
             let wait = match &error {
-                Error::NoAddress { owners, .. } => owners.iter().any(|id| !is_active(paths, id)),
-                Error::AddressInUse { owner, .. } => !is_active(paths, owner),
+                Error::NoAddress { owners, .. } => owners.iter().any(|id| has_ended(paths, id)),
+                Error::AddressInUse { owner, .. } => has_ended(paths, owner),
                 _ => false,
             };
             (error, wait)
@@ -113,6 +113,17 @@ fn once_given_back<T>(mut attempt: impl FnMut() -> Result<T, (Error, bool)>) -> 
             }
             done => return done.map_err(|(error, _)| error),
         }
+    }
+}
+
+/// Whether a container has ended, so that it is about to give back what it has. One that cannot be read may run.
+fn has_ended(paths: &Paths, id: &str) -> bool {
+    let Ok(id) = id.parse() else { return false };
+    match Container::read(paths, &id) {
+        // Of one with --rm the record goes first.
+        Ok(None) => true,
+        Ok(Some(container)) => container.exit.is_some() && !container.is_active(),
+        Err(_) => false,
     }
 }
 
