@@ -173,8 +173,11 @@ pub(crate) fn nameless(path: &Path) -> Result<File, StoreError> {
     let mut options = File::options();
     let opened = options.read(true).write(true).create_new(true).mode(0o600).open(path);
     let file = opened.map_err(io_error("create", path))?;
-    fs::remove_file(path).map_err(io_error("remove", path))?;
-    Ok(file)
+    match fs::remove_file(path) {
+        // Whoever tidies took it for what a dead process left.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(file),
+        removed => removed.map(|()| file).map_err(io_error("remove", path)),
+    }
 }
 
 fn damaged(layer: &Layer, found: &str) -> StoreError {

@@ -13,11 +13,13 @@ use rbox_spec::Digest;
 
 use super::remove::Doomed;
 use super::users::layer_name;
-use super::{Image, ImageStore, KEPT, RemoveOptions, Removed, StoreError, io_error};
+use super::{Image, ImageStore, IndexLock, KEPT, RemoveOptions, Removed, StoreError, io_error};
 use crate::media::MAX_DOCUMENT;
 
 /// How long what no image names stays for the next pull to use.
 const KEEP: Duration = Duration::from_hours(24);
+/// How the names of what is to be deleted begin.
+const DEAD: &str = "dead";
 
 /// What `image prune` did.
 #[derive(Debug, Clone, Default)]
@@ -91,6 +93,13 @@ impl ImageStore {
         Ok(taken.then_some(file))
     }
 
+    /// The lock of index.json; `None` if somebody has it.
+    fn try_lock_index(&self) -> Result<Option<IndexLock>, StoreError> {
+        let (file, path) = self.open_lock("index.lock")?;
+        let taken = lock::try_take(&file, How::Exclusive).map_err(io_error("lock", &path))?;
+        Ok(taken.then_some(IndexLock { _file: file }))
+    }
+
     /// Everything that index.json names, directly or not, and what containers stand on.
     fn live(&self) -> Result<Live, StoreError> {
         let index = self.read_index()?;
@@ -145,10 +154,15 @@ impl ImageStore {
 
     /// Moves a directory out of sight in one step, then deletes it.
     fn discard(&self, path: &Path) -> Result<(), StoreError> {
-        let grave = self.fresh("dead");
+        self.bury(path)?.map_or(Ok(()), |grave| empty_grave(&grave))
+    }
+
+    /// Moves something out of sight. Where to; `None` if it is gone.
+    fn bury(&self, path: &Path) -> Result<Option<PathBuf>, StoreError> {
+        let grave = self.fresh(DEAD);
         match fs::rename(path, &grave) {
-            Ok(()) => remove_tree(&grave).map_err(io_error("remove", &grave)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(()) => Ok(Some(grave)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(StoreError::Io { action: "rename", path: path.to_owned(), source }),
         }
     }
@@ -184,25 +198,37 @@ impl ImageStore {
         if entries(&store.tmp())?.iter().all(|(path, _)| is_partial(path)) {
             return Ok(());
         }
+        // Whoever has this may be removing an image, and would leave its files for a day if it found the other lock taken: so it is
+        // taken first, neither is waited for, and nothing is deleted under them.
+        let Some(index_lock) = store.try_lock_index()? else { return Ok(()) };
         // They may be of somebody who adds.
-        let Some(_alone) = store.try_alone()? else { return Ok(()) };
-        store.sweep_unfinished(KEEP).map(drop)
+        let Some(alone) = store.try_alone()? else { return Ok(()) };
+        let (graves, _) = store.bury_unfinished(&index_lock, KEEP)?;
+        drop((alone, index_lock));
+        graves.iter().try_for_each(|grave| empty_grave(grave))
     }
 
     /// The same of what is under `tmp/`. The caller has excluded those who add.
     fn sweep_unfinished(&self, keep: Duration) -> Result<u64, StoreError> {
-        let mut freed = 0;
-        // Whoever changes index.json adds nothing and holds only its lock; the new one is under tmp/ until it is renamed.
         let index_lock = self.lock_index()?;
+        let (graves, freed) = self.bury_unfinished(&index_lock, keep)?;
+        drop(index_lock);
+        graves.iter().try_for_each(|grave| empty_grave(grave))?;
+        Ok(freed)
+    }
+
+    /// Moves it out of sight. Where it is now, and its bytes. The caller has excluded those who add, and those who change index.json: they
+    /// add nothing and hold only its lock, but the new one is under tmp/ until it is renamed.
+    fn bury_unfinished(&self, _: &IndexLock, keep: Duration) -> Result<(Vec<PathBuf>, u64), StoreError> {
+        let (mut graves, mut freed) = (Vec::new(), 0);
         for (path, meta) in entries(&self.tmp())? {
             if is_partial(&path) && younger(&meta, keep) {
                 continue;
             }
             freed += disk_use(&path, &meta);
-            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+            graves.extend(if is_grave(&path) { Some(path) } else { self.bury(&path)? });
         }
-        drop(index_lock);
-        Ok(freed)
+        Ok((graves, freed))
     }
 
     /// The layers and blobs that nothing names. The caller has excluded those who add.
@@ -290,6 +316,24 @@ impl ImageStore {
 /// Whether it is a download that can be gone on with.
 fn is_partial(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "partial")
+}
+
+/// Whether it was moved out of sight to be deleted.
+fn is_grave(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(DEAD.as_bytes()))
+}
+
+/// Deletes what was moved out of sight, if nobody else is just doing that: two would be in each other's way.
+fn empty_grave(grave: &Path) -> Result<(), StoreError> {
+    let is_dir = fs::symlink_metadata(grave).is_ok_and(|meta| meta.is_dir());
+    // One that cannot be opened is told by the removal.
+    let dir = if is_dir { File::open(grave).ok() } else { None };
+    if let Some(dir) = &dir
+        && !lock::try_take(dir, How::Exclusive).map_err(io_error("lock", grave))?
+    {
+        return Ok(());
+    }
+    remove_tree(grave).map_err(io_error("remove", grave))
 }
 
 fn entries(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {

@@ -346,6 +346,33 @@ fn what_the_dead_left_is_tidied() {
     assert!(!none.exists());
 }
 
+/// A removal holds the one lock and then wants the other: whoever only tidies is in the way of neither.
+#[test]
+fn a_change_of_the_list_is_not_waited_for() {
+    let (_dir, store) = fresh();
+    for kind in ["new", "dead"] {
+        fs::create_dir_all(store.fresh(kind).join("fs/deep")).unwrap();
+        fs::write(store.fresh(kind), b"x").unwrap();
+    }
+    let changing = store.lock_index().unwrap();
+    let before = content(&store);
+    std::thread::scope(|scope| {
+        let tidying = scope.spawn(|| ImageStore::tidy_unfinished(store.dir()));
+        let until = std::time::Instant::now() + Duration::from_secs(10);
+        while !tidying.is_finished() && std::time::Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let (ended, is_free) = (tidying.is_finished(), store.try_alone().unwrap().is_some());
+        let after = content(&store);
+        drop(changing);
+        tidying.join().unwrap().unwrap();
+        assert!(ended && is_free);
+        assert_eq!(after, before);
+    });
+    ImageStore::tidy_unfinished(store.dir()).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+}
+
 #[test]
 fn wrong_layers_are_refused_and_leave_nothing() {
     let (_dir, store) = fresh();
