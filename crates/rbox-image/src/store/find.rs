@@ -362,7 +362,7 @@ impl ImageStore {
         Ok(found)
     }
 
-    fn entry_of_id<'i>(&self, index: &'i IndexFile, id: &Digest) -> Option<&'i Descriptor> {
+    pub(super) fn entry_of_id<'i>(&self, index: &'i IndexFile, id: &Digest) -> Option<&'i Descriptor> {
         index.entries.iter().find(|entry| self.id_of(entry).as_ref() == Some(id))
     }
 

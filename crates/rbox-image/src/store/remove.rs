@@ -1,5 +1,5 @@
 //! Tags, and removal.
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 
@@ -98,7 +98,7 @@ impl ImageStore {
         })
     }
 
-    /// Gives what `text` names one more reference: each platform of a name, the one image of an id.
+    /// Gives what `text` names one more reference: each platform of a name or of the digest of an index, the one image of an id.
     ///
     /// # Errors
     /// It is not there, or the reference cannot be given.
@@ -108,7 +108,11 @@ impl ImageStore {
             let found = self.candidates(index, text)?;
             let by_name = found.first().and_then(|entry| reference(entry));
             let by_name = by_name.zip(named).is_some_and(|(own, given)| own.same_repository(&given));
-            Ok((found, !by_name))
+            let bare = text.strip_prefix("sha256:").unwrap_or(text);
+            // What is no image's id is found as the digest of an index.
+            let by_index =
+                format!("sha256:{bare}").parse().is_ok_and(|id| self.entry_of_id(index, &id).is_none());
+            Ok((found, !by_name && !by_index))
         })
     }
 
@@ -123,14 +127,17 @@ impl ImageStore {
         self.change_index(|index, _| {
             let (found, alone) = which(index)?;
             let first = found.first().ok_or(StoreError::NotFound(missing))?.digest;
-            let meant: BTreeSet<Digest> = found.into_iter().map(|entry| entry.digest).collect();
+            // The index that was meant: under other names the same manifest may be of others.
+            let of = |entry: &Descriptor| index_of(entry).filter(|_| !alone);
+            let meant: BTreeMap<Digest, Option<Digest>> =
+                found.into_iter().map(|entry| (entry.digest, of(entry))).collect();
             let mut made = Vec::new();
-            for digest in meant {
+            for (digest, of) in meant {
                 let entries = || index.entries.iter().filter(|entry| entry.digest == digest);
                 let from_same = entries().find(|e| reference(e).is_some_and(|r| r.same_repository(&target)));
                 let Some(model) = from_same.or_else(|| entries().next()) else { continue };
                 let mut entry = model.clone();
-                note_index(&mut entry, index_of(model).filter(|_| !alone));
+                note_index(&mut entry, of);
                 // Where it came from stays with the repository it came from.
                 if from_same.is_none() {
                     clear_source(&mut entry);

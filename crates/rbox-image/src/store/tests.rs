@@ -641,3 +641,34 @@ fn images_for_several_platforms_are_put_together() {
     store.remove(&before.id.to_string(), RemoveOptions::default()).unwrap();
     assert_eq!(content(&store), Vec::<PathBuf>::new());
 }
+
+#[test]
+fn what_has_no_name_but_that_of_its_index_is_tagged_as_a_whole() {
+    let (_dir, store) = fresh();
+    let part = |machine: &str, text: &str| {
+        add(&store, &TestImage::new(&[(tar_of(&[("n", text.as_bytes())]), "")], machine), &[])
+    };
+    let [old, new, arm] = [part("amd64", "old"), part("amd64", "new"), part("arm64", "arm")];
+    let together = |parts: &[&Image], names: &[Reference]| {
+        let parts: Vec<Image> = parts.iter().map(|part| (*part).clone()).collect();
+        store.transaction().unwrap().put_together(&parts, names, &BTreeMap::new()).unwrap()
+    };
+    let index = together(&[&old, &arm], &[]);
+    let tag = |text: &str, name: &str| store.tag_named(text, &name.parse().unwrap()).unwrap();
+    let has = |name: &str| {
+        store.variants(name).unwrap().iter().map(|image| (image.id, image.index)).collect::<BTreeSet<_>>()
+    };
+    let both = |first: &Image, index| BTreeSet::from([(first.id, Some(index)), (arm.id, Some(index))]);
+    tag(&index.to_string(), "app:1");
+    assert_eq!(has("app:1"), both(&old, index));
+    tag(&index.hex(), "app:2");
+    assert_eq!(has("app:2"), both(&old, index));
+    // The same manifest is of another index under another name.
+    let later = together(&[&new, &arm], &["app:3".parse().unwrap()]);
+    tag("app:3", "other:4");
+    assert_eq!(has("other:4"), both(&new, later));
+    // An id is that of one image.
+    tag(&arm.id.to_string(), "arm");
+    assert_eq!(has("arm"), BTreeSet::from([(arm.id, None)]));
+    assert!(store.tag_named(&"0".repeat(64), &"none".parse().unwrap()).is_err());
+}
