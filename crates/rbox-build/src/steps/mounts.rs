@@ -278,6 +278,8 @@ fn mount_line(mount: &Mount) -> String {
     let text = |value: &String| (!value.is_empty()).then(|| value.clone());
     let mut line = format!("type={}", mount.kind.as_str());
     for (name, value) in [
+        // Which secret or agent it is decides what the step makes. Which cache does not: what is in it may be anything.
+        ("id", text(&mount.id).filter(|_| matches!(mount.kind, MountKind::Secret | MountKind::Ssh))),
         ("from", text(&mount.from)),
         ("source", text(&mount.source)),
         ("target", text(&mount.target)),
@@ -322,5 +324,22 @@ fn bind(source: &Path, target: String, read_only: bool) -> MountSpec {
         read_only,
         given_by: GivenBy::Mount,
         mode: String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_another_one_by_its_id_and_a_cache_is_not() {
+        let line = |kind, id: &str| {
+            let (target, id) = ("/t".to_owned(), id.to_owned());
+            mount_line(&Mount { kind, target, id, ..Mount::default() })
+        };
+        assert_eq!(line(MountKind::Secret, "prod"), "type=secret,id=prod,target=/t");
+        assert_eq!(line(MountKind::Ssh, "prod"), "type=ssh,id=prod,target=/t");
+        assert_eq!(line(MountKind::Secret, ""), "type=secret,target=/t");
+        assert_eq!(line(MountKind::Cache, "prod"), "type=cache,target=/t");
     }
 }
