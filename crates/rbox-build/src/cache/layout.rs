@@ -39,6 +39,8 @@ const LAYOUT: &str = "oci-layout";
 const BLOBS: &str = "blobs/sha256";
 /// No list of steps is larger.
 const MOST_STEPS: u64 = 64 << 20;
+/// Nor are all that are read of one directory.
+const MOST_READ: u64 = 256 << 20;
 /// A file of zeros that takes less of the disk than this part of its length is not read: it would fill the disk.
 const MOST_SPARSE: u64 = 16;
 /// Shorter ones may be as they like.
@@ -69,7 +71,8 @@ struct Steps {
 #[derive(Debug)]
 pub(crate) struct Elsewhere {
     place: Place,
-    steps: HashMap<Key, (Descriptor, Carried)>,
+    /// With the lengths of their blobs. More is not kept: it may be as long as somebody likes, and one blob is that of many steps.
+    steps: HashMap<Key, (u64, Carried)>,
 }
 
 impl Elsewhere {
@@ -89,13 +92,13 @@ impl Elsewhere {
             Which::Digest(digest) => one.digest == *digest,
         };
         let found = index.manifests.iter().find(wanted).ok_or_else(missing)?;
-        let (manifest, steps) = read_steps(&place, found)?;
-        let blobs: HashMap<Digest, Descriptor> =
-            manifest.layers.into_iter().map(|layer| (layer.digest, layer)).collect();
+        let (manifest, steps) = read_steps(&place, found, &mut { MOST_READ })?;
+        let blobs: HashMap<Digest, u64> =
+            manifest.layers.into_iter().map(|layer| (layer.digest, layer.size)).collect();
         let known = steps.steps.into_iter().filter_map(|mut one| {
             // It goes into the image: as a time, whatever it was written like.
             one.created = one.created.parse::<jiff::Timestamp>().ok()?.to_string();
-            Some((one.key.clone(), (blobs.get(&one.blob)?.clone(), one)))
+            Some((one.key.clone(), (*blobs.get(&one.blob)?, one)))
         });
         let steps = known.collect();
         Ok(Self { place, steps })
@@ -116,20 +119,20 @@ impl Elsewhere {
         what: &str,
         transaction: &Transaction<'_>,
     ) -> Result<Option<StepResult>, BuildError> {
-        let Some((blob, step)) = self.steps.get(key) else { return Ok(None) };
+        let Some((blob_size, step)) = self.steps.get(key) else { return Ok(None) };
         let store = transaction.store();
         let media_type = Compression::None.layer_type();
         let layer = layer_of(store, step.diff_id, step.size);
         let size = if store.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size) {
             store.layer_size(&layer)
         } else {
-            let path = blob_name(&blob.digest);
+            let path = blob_name(&step.blob);
             let named = || self.place.path().join(&path);
             let (file, length) = self.place.file(&path).map_err(|error| io_error("open", &named())(error))?;
-            check_length(&file, length, blob, step, store)
+            check_length(&file, length, *blob_size, step, store)
                 .map_err(|error| io_error("read", &named())(error))?;
             let tar =
-                uncompressed(file.take(blob.size)).map_err(|error| io_error("read", &named())(error))?;
+                uncompressed(file.take(*blob_size)).map_err(|error| io_error("read", &named())(error))?;
             let (digest, diff_id) = (Some(step.diff_id), Some(step.diff_id));
             transaction.add_layer(tar, &Expected { digest, size: Some(step.size), diff_id })?.size
         };
@@ -149,12 +152,12 @@ impl Elsewhere {
 fn check_length(
     file: &File,
     length: u64,
-    blob: &Descriptor,
+    blob_size: u64,
     step: &Carried,
     store: &ImageStore,
 ) -> io::Result<()> {
-    if length != blob.size {
-        return Err(io::Error::other(format!("it is {length} bytes long, not {}", blob.size)));
+    if length != blob_size {
+        return Err(io::Error::other(format!("it is {length} bytes long, not {blob_size}")));
     }
     if length > most_packed(step.size) {
         return Err(io::Error::other(format!("it is {length} bytes long, for a layer of {}", step.size)));
@@ -197,7 +200,8 @@ pub(crate) fn write(
     }
     place.make_dirs(Path::new(BLOBS))?;
     place.remove_unfinished(Path::new(BLOBS));
-    let mut layers = Layers { place: &place, known: known_layers(&place, &index), images, target };
+    let known = known_layers(&place, &index, target.compression.layer_type());
+    let mut layers = Layers { place: &place, known, images, target };
     let (mut blobs, mut all) = (BTreeMap::new(), Steps::default());
     for (key, result) in steps {
         let blob = layers.blob(result, tell)?;
@@ -249,9 +253,7 @@ struct Layers<'l> {
 impl Layers<'_> {
     /// The blob of a step's layer, which is there then.
     fn blob(&mut self, result: &StepResult, tell: &mut dyn FnMut(&str)) -> Result<Descriptor, BuildError> {
-        let wanted = self.target.compression.layer_type();
         if let Some(blob) = self.known.get(&result.diff_id)
-            && blob.media_type == wanted
             && is_whole(self.place, blob, result)
         {
             return Ok(blob.clone());
@@ -324,14 +326,19 @@ impl Write for Hashing<'_> {
     }
 }
 
-/// The layers that entries of ours name, by their diff IDs.
-fn known_layers(place: &Place, index: &Index) -> HashMap<Digest, Descriptor> {
-    let mut all = HashMap::new();
-    for (manifest, steps) in index.manifests.iter().filter_map(|one| read_steps(place, one).ok()) {
-        let blobs: HashMap<Digest, Descriptor> =
-            manifest.layers.into_iter().map(|layer| (layer.digest, layer)).collect();
-        let known = steps.steps.into_iter();
-        all.extend(known.filter_map(|one| Some((one.diff_id, blobs.get(&one.blob)?.clone()))));
+/// The layers of this media type that entries of ours name, by their diff IDs.
+fn known_layers(place: &Place, index: &Index, media_type: &str) -> HashMap<Digest, Descriptor> {
+    let (mut all, mut left, mut seen) = (HashMap::new(), MOST_READ, HashSet::new());
+    for one in index.manifests.iter().filter(|one| is_marked(one) && seen.insert(one.digest)) {
+        let Ok((manifest, steps)) = read_steps(place, one, &mut left) else { continue };
+        let fitting = manifest.layers.into_iter().filter(|layer| layer.media_type == media_type);
+        let blobs: HashMap<Digest, u64> = fitting.map(|layer| (layer.digest, layer.size)).collect();
+        // Nothing else of a descriptor that somebody wrote is kept, or written again.
+        let known = steps.steps.into_iter().filter_map(|one| {
+            let size = *blobs.get(&one.blob)?;
+            Some((one.diff_id, Descriptor::new(media_type, one.blob, size)))
+        });
+        all.extend(known);
     }
     all
 }
@@ -363,17 +370,20 @@ fn is_whole(place: &Place, blob: &Descriptor, result: &StepResult) -> bool {
 /// Removes the blobs that only replaced entries have named, or the directory would grow with each build. Best effort, and nothing where an
 /// entry cannot be read or is not one of ours: what that one needs is not known.
 fn remove_replaced(place: &Place, before: &[Descriptor], index: &Index) {
-    let blobs = |one: &Descriptor| -> Option<HashSet<Digest>> {
-        let (manifest, _) = read_steps(place, one).ok()?;
+    let mut left = MOST_READ;
+    let mut blobs = |one: &Descriptor| -> Option<HashSet<Digest>> {
+        let (manifest, _) = read_steps(place, one, &mut left).ok()?;
         let layers = manifest.layers.iter().map(|layer| layer.digest);
         Some(layers.chain([one.digest, manifest.config.digest]).collect())
     };
-    let mut needed = HashSet::new();
-    for one in &index.manifests {
+    let (mut needed, mut seen) = (HashSet::new(), HashSet::new());
+    for one in index.manifests.iter().filter(|one| !is_marked(one) || seen.insert(one.digest)) {
         let Some(blobs) = blobs(one) else { return };
         needed.extend(blobs);
     }
-    let gone: HashSet<Digest> = before.iter().filter_map(blobs).flatten().collect();
+    let mut seen = HashSet::new();
+    let before = before.iter().filter(|one| seen.insert(one.digest));
+    let gone: HashSet<Digest> = before.filter_map(blobs).flatten().collect();
     for digest in gone.difference(&needed).filter(|digest| digest.algorithm() == Algorithm::Sha256) {
         place.remove(Path::new(BLOBS), &digest.hex());
     }
@@ -415,20 +425,20 @@ fn read_index(place: &Place) -> Result<Option<Index>, BuildError> {
     rbox_spec::json::from_slice(&bytes).map(Some).map_err(no_layout)
 }
 
-/// What a manifest says, if it is one of steps.
-fn read_steps(place: &Place, entry: &Descriptor) -> Result<(Manifest, Steps), BuildError> {
+/// What a manifest says, if it is one of steps. `left`: how many bytes may be read still.
+fn read_steps(place: &Place, entry: &Descriptor, left: &mut u64) -> Result<(Manifest, Steps), BuildError> {
     if !is_marked(entry) {
         return Err(other(place, &entry.media_type));
     }
     let damaged = |error: serde_json::Error| {
         BuildError::Invalid(format!("the cache in {} is damaged: {error}", place.path().display()))
     };
-    let bytes = read_blob(place, entry, MAX_DOCUMENT)?;
+    let bytes = read_blob(place, entry, MAX_DOCUMENT, left)?;
     let manifest: Manifest = rbox_spec::json::from_slice(&bytes).map_err(damaged)?;
     if manifest.config.media_type != STEPS_TYPE {
         return Err(other(place, &manifest.config.media_type));
     }
-    let bytes = read_blob(place, &manifest.config, MOST_STEPS)?;
+    let bytes = read_blob(place, &manifest.config, MOST_STEPS, left)?;
     Ok((manifest, rbox_spec::json::from_slice(&bytes).map_err(damaged)?))
 }
 
@@ -439,11 +449,12 @@ fn other(place: &Place, kind: &str) -> BuildError {
     ))
 }
 
-fn read_blob(place: &Place, blob: &Descriptor, most: u64) -> Result<Vec<u8>, BuildError> {
+fn read_blob(place: &Place, blob: &Descriptor, most: u64, left: &mut u64) -> Result<Vec<u8>, BuildError> {
     let path = blob_name(&blob.digest);
     let named = || place.path().join(&path);
-    let bytes = place.read(&path, most.min(blob.size))?;
+    let bytes = place.read(&path, most.min(blob.size).min(*left))?;
     let bytes = bytes.ok_or_else(|| BuildError::NotFound(format!("{} is missing", named().display())))?;
+    *left = left.saturating_sub(bytes.len() as u64);
     if rbox_image::hash::digest_of(blob.digest.algorithm(), &bytes) == blob.digest {
         return Ok(bytes);
     }
