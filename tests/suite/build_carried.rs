@@ -121,6 +121,10 @@ fn results_of_steps_are_carried_from_one_root_to_another() {
         b.built(&text, &["--cache-to", &w.to]);
     }
     assert!(w.blobs() <= before + 3, "{before} {}", w.blobs());
+    // Half a build is no reason to lose what there is of a whole one.
+    let index = fs::read(w.place.join("index.json")).unwrap();
+    b.built(&text, &["--until", "8", "--cache-to", &w.to]);
+    assert_eq!(fs::read(w.place.join("index.json")).unwrap(), index);
     b.build(&text, &["--cache-to", "type=local"]).refused(125, &["local cache exporter requires dest"]);
     let said = b.built(&text, &["--cache-from", "user/app", "--cache-to", "type=gha"]);
     assert!(said.contains("--cache-from user/app is not used: only type=local is"), "{said}");

@@ -87,7 +87,10 @@ impl Builder<'_> {
                 files => self.export_all(&stages, files)?,
             }
         }
-        self.write_elsewhere(&stages)?;
+        // What was carried out up to a line would replace what is there of the whole.
+        if self.request.until.is_none() {
+            self.write_elsewhere(&stages)?;
+        }
         self.warn_unconsumed();
         Ok(built)
     }
