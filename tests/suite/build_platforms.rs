@@ -251,10 +251,11 @@ fn images_of_stages_and_of_copy_are_those_of_the_platform() {
 fn a_stage_that_fails_for_one_platform_ends_the_build() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);
+    // It waits for the other to have begun.
     let text = format!(
         "FROM --platform=$BUILDPLATFORM {BUSYBOX} AS build\n\
          ARG TARGETARCH\n\
-         RUN echo to-fail-for-$TARGETARCH; [ $TARGETARCH = {} ] && exit 3; sleep 100\n\
+         RUN echo to-fail-for-$TARGETARCH; [ $TARGETARCH = {} ] && sleep 1 && exit 3; sleep 100\n\
          FROM scratch\nCOPY --from=build / /\n",
         machine(OTHER)
     );
