@@ -106,6 +106,11 @@ fn make_dev(launch: &Launch<'_>, mounts: &mut Vec<PreparedMount>, maps: &IdMaps)
         mount.source = Source::Dev(dev);
         return Ok(());
     }
+    Ok(add_null(mounts)?)
+}
+
+/// A null device for masks and streams: for where the first process cannot make one.
+pub(crate) fn add_null(mounts: &mut Vec<PreparedMount>) -> Result<(), SysError> {
     let spare = new_mount("tmpfs", &[], Attr::MOUNT_ATTR_NOSUID | Attr::MOUNT_ATTR_NOEXEC)?;
     rbox_sys::file::make_device(&spare, "null", 0o666, false, 1, 3)?;
     mounts.push(PreparedMount { target: PathBuf::new(), source: Source::Spare(spare) });

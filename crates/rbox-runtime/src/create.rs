@@ -50,6 +50,9 @@ pub fn create(mut launch: Launch<'_>) -> Result<Created, RuntimeError> {
             plan::prepare(mounts, launch.cgroups_v1, launch.given, launch.user.map(UserNamespace::maps))
         },
     )?;
+    if launch.joins("user") {
+        between::add_null(&mut mounts)?;
+    }
     let namespaces = plan::namespaces(launch.spec);
     let (mut parent, child) = handshake::pair()?;
     // Before the clone, so that there is no moment in which whoever shares its PID namespace could look into the child.
