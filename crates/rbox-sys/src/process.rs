@@ -69,6 +69,7 @@ pub fn clone3(namespaces: CloneFlags, cgroup: Option<BorrowedFd<'_>>) -> Result<
     if !is_alone(thread_count) {
         return Err(SysError::new("clone3", shown(), Errno::EBUSY));
     }
+    crate::trace::announce();
     let begin = std::time::Instant::now();
     let cloned = {
         // SAFETY: no CLONE_VM, so the child has its own copy of all memory; the process has one thread (checked),

@@ -92,9 +92,10 @@ pub fn step<T>(name: &'static str, why: &'static str, work: impl FnOnce() -> T) 
         return work();
     }
     let current = Current { step: Step { name, why }, begin: Instant::now(), told: false };
-    let outer = STEP.replace(Some(current));
+    let (outer, process) = (STEP.replace(Some(current)), std::process::id());
     let out = work();
-    if STEP.get().is_some_and(|current| current.told) {
+    // A process that was made in the step comes back from it too.
+    if process == std::process::id() && STEP.get().is_some_and(|current| current.told) {
         told(|at_us| {
             serde_json::json!({
                 "event": "end", "at_us": at_us, "pid": std::process::id(), "actor": ACTOR.get(), "step": name,
@@ -256,6 +257,16 @@ pub fn tell_view(view: &serde_json::Value) {
     });
 }
 
+/// Tells the step of this thread now: before a call that makes a process which tells its own.
+pub fn announce() {
+    if enabled()
+        && let Ok(guard) = SINK.lock()
+        && let Some(installed) = guard.as_ref()
+    {
+        installed.announce();
+    }
+}
+
 /// Tells one event, made with the microseconds since the sink was installed.
 fn told(event: impl FnOnce(u64) -> serde_json::Value) {
     let Ok(guard) = SINK.lock() else { return };
@@ -274,13 +285,7 @@ fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
     let cut = args.len() > LONGEST;
     let args =
         if cut { format!("{}…", &args[..args.floor_char_boundary(LONGEST)]) } else { args.to_owned() };
-    if let Some(current) = step.filter(|current| !current.told) {
-        STEP.set(Some(Current { told: true, ..current }));
-        installed.tell(&serde_json::json!({
-            "event": "step", "at_us": installed.micros(current.begin), "pid": std::process::id(),
-            "actor": ACTOR.get(), "step": current.step.name, "why": current.step.why,
-        }));
-    }
+    installed.announce();
     installed.tell(&serde_json::json!({
         "event": "call", "at_us": installed.micros(Instant::now()), "pid": std::process::id(),
         "actor": ACTOR.get(), "step": step.map(|current| current.step.name), "syscall": name, "args": args,
@@ -298,6 +303,17 @@ impl Installed {
     /// Microseconds from its installation to `at`.
     fn micros(&self, at: Instant) -> u64 {
         at.saturating_duration_since(self.start).as_micros() as u64
+    }
+
+    /// Tells the step that this thread is at, once.
+    fn announce(&self) {
+        if let Some(current) = STEP.get().filter(|current| !current.told) {
+            STEP.set(Some(Current { told: true, ..current }));
+            self.tell(&serde_json::json!({
+                "event": "step", "at_us": self.micros(current.begin), "pid": std::process::id(),
+                "actor": ACTOR.get(), "step": current.step.name, "why": current.step.why,
+            }));
+        }
     }
 
     /// A reader that went away ends the telling, never the work; so does one that does not read for as long as its socket waits.
