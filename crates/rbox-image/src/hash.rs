@@ -1,5 +1,5 @@
 //! Digests of streams.
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use rbox_spec::Digest;
 use rbox_spec::digest::Algorithm;
@@ -53,6 +53,38 @@ pub fn digest_of(algorithm: Algorithm, bytes: &[u8]) -> Digest {
     let mut hasher = Hasher::new(algorithm);
     hasher.update(bytes);
     hasher.finish()
+}
+
+/// A writer that counts and hashes what passes through it.
+pub struct HashingWriter<W> {
+    inner: W,
+    hasher: Hasher,
+    count: u64,
+}
+
+impl<W: Write> HashingWriter<W> {
+    /// Hashes what is written to `inner`.
+    pub fn new(inner: W, algorithm: Algorithm) -> Self {
+        Self { inner, hasher: Hasher::new(algorithm), count: 0 }
+    }
+
+    /// The digest and the length in bytes of what was written.
+    pub fn finish(self) -> (Digest, u64) {
+        (self.hasher.finish(), self.count)
+    }
+}
+
+impl<W: Write> Write for HashingWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        self.count += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
 }
 
 /// A reader that counts and hashes what passes through it.

@@ -9,6 +9,7 @@
 
 pub mod archive;
 mod bomb;
+pub mod compress;
 pub mod config;
 mod disk;
 mod fetch;

@@ -8,13 +8,14 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rbox_image::ImageStore;
 use rbox_image::archive::uncompressed;
-use rbox_image::hash::{Hasher, HashingReader, sha256};
+use rbox_image::compress::write_layer;
+use rbox_image::hash::{HashingReader, sha256};
 use rbox_image::media::{Compression, Descriptor, Index, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST};
 use rbox_image::store::{CopyError, Expected, Layer, Transaction};
 use rbox_spec::Digest;
@@ -267,32 +268,13 @@ impl Layers<'_> {
     fn write(&self, result: &StepResult) -> Result<Descriptor, BuildError> {
         let layer = layer_of(self.images, result.diff_id, result.blob_size);
         let new = self.place.create(Path::new(BLOBS))?;
-        let out = Hashing { file: BufWriter::new(&new), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        let (digest, size) = self.compress(&layer, out).map_err(|error| match error {
+        let written = write_layer(self.images, &layer, self.target.compression, &new);
+        let (digest, size) = written.map_err(|error| match error {
             CopyError::Write(source) => io_error("write a layer to", self.place.path())(source),
             CopyError::Store(error) => error.into(),
         })?;
         new.put(&digest.hex())?;
         Ok(Descriptor::new(self.target.compression.layer_type(), digest, size))
-    }
-
-    fn compress(&self, layer: &Layer, mut out: Hashing<'_>) -> Result<(Digest, u64), CopyError> {
-        use CopyError::Write;
-        match self.target.compression {
-            Compression::None => self.images.copy_layer(layer, &mut out)?,
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(out, zstd::DEFAULT_COMPRESSION_LEVEL).map_err(Write)?;
-                self.images.copy_layer(layer, &mut encoder)?;
-                out = encoder.finish().map_err(Write)?;
-            }
-            Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
-                self.images.copy_layer(layer, &mut encoder)?;
-                out = encoder.finish().map_err(Write)?;
-            }
-        }
-        out.flush().map_err(Write)?;
-        Ok((out.hasher.finish(), out.size))
     }
 }
 
@@ -303,26 +285,6 @@ impl Write for &New {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-/// Counts and hashes what is written.
-struct Hashing<'n> {
-    file: BufWriter<&'n New>,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Write for Hashing<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 

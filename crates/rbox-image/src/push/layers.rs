@@ -1,24 +1,20 @@
 //! What goes out: each layer's bytes, where the registry may have them already, and the manifest that names them.
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io;
 use std::path::Path;
 
 use rbox_rootfs::own;
-use rbox_spec::digest::Algorithm;
 use rbox_spec::{Digest, Reference};
 
 use super::blob::{Blob, Content};
 use super::error::PushError;
 use super::job::Job;
-use crate::hash::Hasher;
+use crate::compress::write_layer;
 use crate::media::{Compression, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor, layer_compression};
 use crate::store::{CopyError, Layer, StoreError, nameless};
 
 /// Other repositories of the registry that are asked for one blob.
 const MOST_ORIGINS: usize = 3;
-/// zstd's own default.
-const ZSTD_LEVEL: i32 = 3;
 
 /// The repositories of the registry in which a layer may be, by its diff ID: which blob it is there is for the registry to know.
 pub(super) type Origins = BTreeMap<Digest, Vec<String>>;
@@ -64,8 +60,11 @@ impl Job<'_> {
     fn made(&self, layer: &Layer, to: Compression) -> Result<Outgoing, PushError> {
         let path = self.store.fresh("new-push");
         let file = nameless(&path)?;
-        let out = Counted { file: BufWriter::new(&file), hasher: Hasher::new(Algorithm::Sha256), size: 0 };
-        let (digest, size) = self.compress(layer, out, to, &path)?;
+        let written = write_layer(self.store, layer, to, &file);
+        let (digest, size) = written.map_err(|error| match error {
+            CopyError::Write(error) => io_error("compress", &path)(error),
+            CopyError::Store(error) => error.into(),
+        })?;
         if to == Compression::None {
             let content = Content::File { file, path, size };
             return Ok(Outgoing { digest, diff_id: layer.diff_id, content, made: None });
@@ -79,41 +78,6 @@ impl Job<'_> {
         };
         let made = Some(Descriptor::new(kind, digest, size));
         Ok(Outgoing { digest, diff_id: layer.diff_id, content: Content::File { file, path, size }, made })
-    }
-
-    /// The same bytes come out for the same layer, so that a registry that has them need not get them twice.
-    fn compress(
-        &self,
-        layer: &Layer,
-        out: Counted<'_>,
-        to: Compression,
-        path: &Path,
-    ) -> Result<(Digest, u64), PushError> {
-        let failed = io_error("compress", path);
-        let copied = |error| match error {
-            CopyError::Write(error) => failed(error),
-            CopyError::Store(error) => error.into(),
-        };
-        let ended = match to {
-            Compression::None => {
-                let mut out = out;
-                self.store.copy_layer(layer, &mut out).map_err(copied)?;
-                Ok(out)
-            }
-            Compression::Zstd => {
-                let mut encoder = zstd::Encoder::new(out, ZSTD_LEVEL).map_err(io_error("compress", path))?;
-                self.store.copy_layer(layer, &mut encoder).map_err(copied)?;
-                encoder.finish()
-            }
-            Compression::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
-                self.store.copy_layer(layer, &mut encoder).map_err(copied)?;
-                encoder.finish()
-            }
-        };
-        let mut out = ended.map_err(io_error("compress", path))?;
-        out.flush().map_err(io_error("write", path))?;
-        Ok((out.hasher.finish(), out.size))
     }
 
     /// The manifest: the bytes that came, or, where a layer was compressed, the same with that layer.
@@ -147,26 +111,6 @@ impl Job<'_> {
         }
         origins.retain(|diff_id, _| self.image.layers.iter().any(|layer| layer.diff_id == *diff_id));
         Ok(origins)
-    }
-}
-
-/// Counts and hashes what is written.
-struct Counted<'f> {
-    file: BufWriter<&'f File>,
-    hasher: Hasher,
-    size: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.file.write_all(bytes)?;
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }
 
