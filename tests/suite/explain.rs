@@ -169,6 +169,11 @@ fn steps_and_calls_are_lines_on_standard_error() {
     for idle in ["open the terminal", "seal the root"] {
         assert!(!out.stderr.contains(idle), "{idle}:\n{}", out.stderr);
     }
+    // What images and callers name is nothing that a terminal acts on.
+    for depth in ["--explain", "--explain=steps", "--explain=calls", "--explain=json"] {
+        let out = t.rbox(["run", "--rm", depth, "--tmpfs", "/a\u{1b}]0;b", BUSYBOX, "true"]).code(0);
+        assert!(!out.stderr.contains('\u{1b}'), "{depth}:\n{:?}", out.stderr);
+    }
     let steps = t.rbox(["run", "--rm", "--explain=steps", BUSYBOX, "true"]).code(0).stderr;
     for line in steps.lines() {
         assert!(line.chars().count() <= 80, "{line}");

@@ -252,7 +252,6 @@ fn the_rest_is_as_ever() {
     if !can(&t) {
         return;
     }
-    let name = t.name("c");
     let device = "ls -ln /dev/fuse /dev/null; echo x > /dev/null; echo -n y > /dev/stdout; stat -c %u:%g /dev /dev/pts /dev/shm";
     if Path::new("/dev/fuse").exists() {
         let out = t.sh_with(["--uidmap", MAP, "--device", "/dev/fuse"], device);
@@ -285,7 +284,41 @@ fn the_rest_is_as_ever() {
         t.sh_with(["--uidmap", MAP, "-m", "64m", "--oom-score-adj", "7"], "cat /proc/self/oom_score_adj"),
         "7"
     );
-    // On a network, with a port, a health check, an exec, a mount that comes later, and again after a restart.
+    // Nor is the one that joins another's processes.
+    let other = t.name("other");
+    t.sleeper(&other, []);
+    let joined = [
+        "run",
+        "--rm",
+        "--pid",
+        &format!("container:{other}"),
+        "--pids-limit",
+        "1",
+        BUSYBOX,
+        "sh",
+        "-c",
+        limit,
+    ];
+    assert_eq!(t.rbox(joined).stdout, "1\n");
+    t.ok(["rm", "-f", &other]);
+    let told = t
+        .rbox(["run", "--rm", "--explain=calls", "--network", "none", "--uidmap", MAP, BUSYBOX, "true"])
+        .stderr;
+    for step in
+        ["make a user namespace", "stack the layers with ids mapped", "make ready for the user namespace"]
+    {
+        assert!(told.contains(step), "{step}: {told}");
+    }
+}
+
+#[test]
+fn the_rest_is_as_ever_on_a_network() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let name = t.name("c");
+    // With a port, a health check, an exec, a mount that comes later, and again after a restart.
     let volume = t.name("v");
     let args = [
         "run",
@@ -332,14 +365,6 @@ fn the_rest_is_as_ever() {
     t.ok(["mount", "rm", &name, "/later"]);
     t.ok(["rm", "-f", &name]);
     t.ok(["volume", "rm", &volume]);
-    let told = t
-        .rbox(["run", "--rm", "--explain=calls", "--network", "none", "--uidmap", MAP, BUSYBOX, "true"])
-        .stderr;
-    for step in
-        ["make a user namespace", "stack the layers with ids mapped", "make ready for the user namespace"]
-    {
-        assert!(told.contains(step), "{step}: {told}");
-    }
 }
 
 #[test]

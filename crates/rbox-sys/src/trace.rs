@@ -319,10 +319,10 @@ impl Installed {
     /// A reader that went away ends the telling, never the work; so does one that does not read for as long as its socket waits.
     fn tell(&self, event: &serde_json::Value) {
         let line = format!("{event}\n");
-        let told = match &self.sink {
+        let told = rustix::io::retry_on_intr(|| match &self.sink {
             Sink::Stream(fd) => rustix::io::write(fd, line.as_bytes()),
             Sink::Messages(fd) => rustix::net::send(fd, line.as_bytes(), rustix::net::SendFlags::NOSIGNAL),
-        };
+        });
         if told.is_err() {
             ENABLED.store(false, Ordering::Relaxed);
         }

@@ -2,6 +2,8 @@
 
 use serde::Deserialize;
 
+use crate::output::escape;
+
 /// Something told.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(tag = "event", rename_all = "lowercase")]
@@ -73,6 +75,21 @@ pub(crate) struct Call {
     pub(crate) result: String,
     /// How long it took, in microseconds.
     pub(crate) us: u64,
+}
+
+impl Event {
+    /// With nothing that a terminal acts on: paths are named by images and by programs.
+    pub(crate) fn for_terminals(mut self) -> Self {
+        let clean = |text: &mut String| *text = escape::text(text).into_owned();
+        match &mut self {
+            Self::Call(call) => [&mut call.args, &mut call.result].into_iter().for_each(clean),
+            Self::View { view } => {
+                view.mounts.iter_mut().flat_map(|mount| [&mut mount.at, &mut mount.kind]).for_each(clean);
+            }
+            Self::Step(_) | Self::End(_) => {}
+        }
+        self
+    }
 }
 
 impl Call {

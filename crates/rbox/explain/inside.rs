@@ -1,7 +1,6 @@
 //! What the container's first process sees, in lines.
 
 use crate::explain::event::{Mount, View};
-use crate::output::escape;
 
 /// Lines of the summary: a name, and what is said.
 pub(crate) fn rows(view: &View) -> Vec<(&'static str, String)> {
@@ -11,10 +10,7 @@ pub(crate) fn rows(view: &View) -> Vec<(&'static str, String)> {
         each.collect::<Vec<_>>().join(" ")
     };
     let (masks, open): (Vec<_>, Vec<_>) = view.mounts.iter().partition(|mount| is_mask(mount));
-    let mut mounts: Vec<String> = open
-        .iter()
-        .map(|mount| format!("{} ({})", escape::text(&mount.at), escape::text(&mount.kind)))
-        .collect();
+    let mut mounts: Vec<String> = open.iter().map(|mount| format!("{} ({})", mount.at, mount.kind)).collect();
     mounts.extend((!masks.is_empty()).then(|| format!("and {} over parts of /proc and /sys", masks.len())));
     let rows = vec![
         ("process", format!("PID 1 inside is {} on the host", view.process)),

@@ -91,8 +91,9 @@ impl Drop for Telling {
 fn print_all(mut show: Box<dyn Show>, events: &mut dyn Iterator<Item = Vec<u8>>) {
     for told in events {
         // A line that is none of ours is nothing to fail for.
-        let Ok(event) = rbox_engine::spec::json::from_slice::<Event>(&told) else { continue };
-        print(&show.event(&event));
+        if let Ok(event) = rbox_engine::spec::json::from_slice::<Event>(&told) {
+            print(&show.event(&event.for_terminals()));
+        }
     }
     print(&show.end());
 }

@@ -9,6 +9,7 @@ use crate::explain::inside;
 use crate::explain::paint::{Paint, WIDTH, millis, wrapped};
 use crate::explain::show::Show;
 use crate::explain::stage::Stage;
+use crate::output::escape;
 
 /// Where what is said of a stage begins.
 const INDENT: usize = 12;
@@ -46,7 +47,7 @@ impl Story {
     pub(crate) fn new(paint: Paint, command: &str) -> Self {
         Self {
             paint,
-            command: command.to_owned(),
+            command: escape::text(command).into_owned(),
             stages: BTreeMap::new(),
             begun: HashMap::new(),
             end_us: 0,

@@ -1,6 +1,7 @@
 //! The namespaces of other containers that a container is in: `--pid container:NAME` and `--ipc container:NAME`. That of the network
 //! is in `networks/files.rs`, as it comes with files.
 
+use std::collections::HashSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -52,7 +53,7 @@ pub(crate) fn check_users(paths: &Paths, host: &HostConfig) -> Result<(), Engine
     for id in needed(host) {
         let other = find::find(paths, id)?;
         let joins_memory = matches!(&host.ipc, IpcMode::Container(of) if of == id);
-        if (!host.privileged || joins_memory) && reaches_users(paths, &other.record, LONGEST_CHAIN) {
+        if (!host.privileged || joins_memory) && reaches_users(paths, &other.record) {
             return Err(EngineError::Conflict(format!(
                 "cannot join namespaces of container {}: it has a user namespace of its own, or is in namespaces of one that has, where root \
                  of this one would have all capabilities: make it with --userns host",
@@ -63,16 +64,20 @@ pub(crate) fn check_users(paths: &Paths, host: &HostConfig) -> Result<(), Engine
     Ok(())
 }
 
-/// As many containers may be in each other's namespaces for it to be looked whose those are; beyond that they count as somebody's.
-const LONGEST_CHAIN: usize = 64;
-
 /// Whether this container, or one whose namespaces it is in, has a user namespace.
-fn reaches_users(paths: &Paths, record: &ContainerRecord, left: usize) -> bool {
-    // Of one that is gone no namespace is left.
-    let joined = || needed(&record.host).filter_map(|id| find::find(paths, id).ok());
-    record.host.id_maps.is_some()
-        || left == 0
-        || joined().any(|other| reaches_users(paths, &other.record, left - 1))
+fn reaches_users(paths: &Paths, record: &ContainerRecord) -> bool {
+    let mut seen = HashSet::from([record.id.to_string()]);
+    let mut next = vec![record.host.clone()];
+    while let Some(host) = next.pop() {
+        if host.id_maps.is_some() {
+            return true;
+        }
+        for id in needed(&host).filter(|id| seen.insert((*id).to_owned())) {
+            // Of one that is gone no namespace is left.
+            next.extend(find::find(paths, id).ok().map(|other| other.record.host));
+        }
+    }
+    false
 }
 
 impl Shared {

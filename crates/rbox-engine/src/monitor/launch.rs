@@ -26,7 +26,7 @@ use crate::containers::{image_trees, volumes};
 use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
-use crate::networks::attach;
+use crate::networks::attach::{self, Attach};
 use crate::networks::files::{self, Shared};
 use crate::networks::ports::HeldPort;
 use crate::networks::store::builtin;
@@ -178,8 +178,20 @@ fn carry_out(
     live.start_ticks = process_start(live.pid).map_or(0, |(ticks, _)| ticks);
     // Written before the network is touched: a kill from here on leaves all of it to be found.
     write_json(&live_dir.join(STATE), live)?;
+    let dns = wire(paths, record, live, way, &mut created)?;
+    let running = let_go(paths, record, live, created)?;
+    Ok(Made { running, root, held_ports, dns })
+}
 
-    let dns = match way.attach(paths, record, live, &mut created) {
+/// Brings it onto its networks, and says on the host what is to be known there before its program runs.
+fn wire(
+    paths: &Paths,
+    record: &ContainerRecord,
+    live: &LiveState,
+    way: &dyn Attach,
+    created: &mut Created,
+) -> Result<Option<Dns>, EngineError> {
+    let dns = match way.attach(paths, record, live, created) {
         // A process that is gone has no network to wire: its own reason is the one to tell.
         Err(error) => return Err(created.failure().map_or(error, EngineError::from)),
         Ok(dns) => dns,
@@ -188,8 +200,7 @@ fn carry_out(
         std::fs::write(file, live.pid.to_string()).map_err(EngineError::file("write", file))?;
     }
     tell_hello(paths, record, live);
-    let running = let_go(paths, record, live, created)?;
-    Ok(Made { running, root, held_ports, dns })
+    Ok(dns)
 }
 
 /// Its control group. A first process that is made by one between is not alone in a v2 group until that one has gone.
