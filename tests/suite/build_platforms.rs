@@ -1,6 +1,7 @@
 //! `build` for several platforms at once: one name, an image for each.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -9,12 +10,12 @@ use crate::build::Builds;
 use crate::harness::registry::PasswordRegistry;
 use crate::harness::{BUSYBOX, Cmd, Output, Test};
 
-const OWN: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
-const OTHER: &str = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
+pub(crate) const OWN: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+pub(crate) const OTHER: &str = if cfg!(target_arch = "aarch64") { "linux/amd64" } else { "linux/arm64" };
 /// Neither has a machine like this one.
 const THIRD: &str = "linux/s390x";
 
-fn machine(platform: &str) -> &str {
+pub(crate) fn machine(platform: &str) -> &str {
     platform.strip_prefix("linux/").unwrap()
 }
 
@@ -44,6 +45,29 @@ fn crossed() -> String {
     )
 }
 
+/// What is told of [`crossed`], sorted.
+fn crossed_steps() -> Vec<String> {
+    let busybox = "docker.io/library/busybox:latest";
+    let mut wanted = vec![
+        format!("[{OWN} internal] load metadata for {busybox}"),
+        format!("[{OWN} build 1/5] FROM {busybox}"),
+        format!("[{OWN} build 2/5] WORKDIR /src"),
+        format!("[{OWN} build 3/5] COPY file ."),
+        format!("[{OWN} build 4/5] RUN cat /proc/sys/kernel/random/uuid > once"),
+        format!("[{OWN} build 5/5] RUN echo \"{} {OWN}\" > each", machine(OWN)),
+        format!("[{OWN}->{} build 5/5] RUN echo \"{} {OTHER}\" > each", machine(OTHER), machine(OTHER)),
+        format!("[{OWN} whole 1/2] FROM {busybox}"),
+        format!("[{OWN} whole 2/2] RUN cat /proc/sys/kernel/random/uuid > /whole"),
+        format!("[{OWN} above 1/1] RUN cat /proc/sys/kernel/random/uuid > /above"),
+    ];
+    for platform in [OWN, OTHER] {
+        wanted.push(format!("[{platform} stage-3 1/2] COPY --from=build /src /src"));
+        wanted.push(format!("[{platform} stage-3 2/2] COPY --from=above /whole /above /"));
+    }
+    wanted.sort_unstable();
+    wanted
+}
+
 /// The steps that were told, without their numbers.
 fn steps(said: &str) -> Vec<&str> {
     let lines = said.lines().filter(|line| line.starts_with('#'));
@@ -57,9 +81,35 @@ fn read(b: &Builds, place: &str) -> String {
     fs::read_to_string(b.own.dir.join(place)).unwrap().trim().to_owned()
 }
 
+/// Says which platform an image of a name is for.
+fn architecture(b: &Builds, platform: &str, name: &str) -> Output {
+    b.own.run(&["image", "inspect", "--platform", platform, "-f", "{{.Architecture}}{{.Variant}}", name])
+}
+
 /// A build that failed and said all of this on its way.
 fn failed(out: &Output, words: &[&str]) {
     assert!(out.code == 1 && words.iter().all(|word| out.stderr.contains(word)), "{words:?}: {out:?}");
+}
+
+/// The registry has an index of both, as the metadata say.
+fn is_in_registry(b: &Builds, name: &str, metadata: &Path) {
+    let skopeo = |flags: &[&str]| {
+        let image = format!("docker://{name}");
+        Cmd::new("skopeo", [&["inspect", "--tls-verify=false"], flags, &[&image]].concat()).run().ok()
+    };
+    let index: Value = serde_json::from_str(&skopeo(&["--raw"])).unwrap();
+    assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
+    assert_eq!(index["annotations"]["org.example.a"], "b", "{index}");
+    let of = |entry: &Value| entry["platform"]["architecture"].as_str().unwrap().to_owned();
+    let machines: Vec<String> = index["manifests"].as_array().unwrap().iter().map(of).collect();
+    assert_eq!(machines, [machine(OWN), machine(OTHER)]);
+    let config: Value =
+        serde_json::from_str(&skopeo(&["--override-arch", machine(OTHER), "--config"])).unwrap();
+    assert_eq!(config["architecture"], machine(OTHER));
+    let told: Value = serde_json::from_str(&fs::read_to_string(metadata).unwrap()).unwrap();
+    let listed = b.own.run(&["buildx", "imagetools", "inspect", name]).ok();
+    let digest = told["containerimage.digest"].as_str().unwrap();
+    assert!(listed.contains(&format!("Digest:    {digest}\n")), "{digest} {listed}");
 }
 
 #[test]
@@ -81,25 +131,7 @@ fn one_name_has_an_image_for_each_platform() {
     let said = pushed.stderr;
     let mut told = steps(&said);
     told.sort_unstable();
-    let busybox = "docker.io/library/busybox:latest";
-    let mut wanted = vec![
-        format!("[{OWN} internal] load metadata for {busybox}"),
-        format!("[{OWN} build 1/5] FROM {busybox}"),
-        format!("[{OWN} build 2/5] WORKDIR /src"),
-        format!("[{OWN} build 3/5] COPY file ."),
-        format!("[{OWN} build 4/5] RUN cat /proc/sys/kernel/random/uuid > once"),
-        format!("[{OWN} build 5/5] RUN echo \"{} {OWN}\" > each", machine(OWN)),
-        format!("[{OWN}->{} build 5/5] RUN echo \"{} {OTHER}\" > each", machine(OTHER), machine(OTHER)),
-        format!("[{OWN} whole 1/2] FROM {busybox}"),
-        format!("[{OWN} whole 2/2] RUN cat /proc/sys/kernel/random/uuid > /whole"),
-        format!("[{OWN} above 1/1] RUN cat /proc/sys/kernel/random/uuid > /above"),
-    ];
-    for platform in [OWN, OTHER] {
-        wanted.push(format!("[{platform} stage-3 1/2] COPY --from=build /src /src"));
-        wanted.push(format!("[{platform} stage-3 2/2] COPY --from=above /whole /above /"));
-    }
-    wanted.sort_unstable();
-    assert_eq!(told, wanted, "{said}");
+    assert_eq!(told, crossed_steps(), "{said}");
     // The files of each, as the exporter of BuildKit splits them.
     for platform in [OWN, OTHER] {
         let dir = format!("out/{}", platform.replace('/', "_"));
@@ -108,16 +140,8 @@ fn one_name_has_an_image_for_each_platform() {
             let own = format!("out/{}/{shared}", OWN.replace('/', "_"));
             assert_eq!(read(&b, &format!("{dir}/{shared}")), read(&b, &own));
         }
-        let env = [
-            "image",
-            "inspect",
-            "--platform",
-            platform,
-            "-f",
-            "{{.Architecture}} {{json .Config.Env}}",
-            &name,
-        ];
-        let told = b.own.run(&env).ok();
+        let fields = "{{.Architecture}} {{json .Config.Env}}";
+        let told = b.own.run(&["image", "inspect", "--platform", platform, "-f", fields, &name]).ok();
         assert!(
             told.starts_with(machine(platform)) && told.contains(&format!("KIND=of-{}", machine(platform))),
             "{told}"
@@ -127,24 +151,7 @@ fn one_name_has_an_image_for_each_platform() {
     }
     let tree = b.own.run(&["images", "--tree", &name]).ok();
     assert!(tree.contains(OWN) && tree.contains(OTHER), "{tree}");
-    // What the registry has.
-    let skopeo = |flags: &[&str]| {
-        let image = format!("docker://{name}");
-        Cmd::new("skopeo", [&["inspect", "--tls-verify=false"], flags, &[&image]].concat()).run().ok()
-    };
-    let index: Value = serde_json::from_str(&skopeo(&["--raw"])).unwrap();
-    assert_eq!(index["mediaType"], "application/vnd.oci.image.index.v1+json");
-    assert_eq!(index["annotations"]["org.example.a"], "b", "{index}");
-    let of = |entry: &Value| entry["platform"]["architecture"].as_str().unwrap().to_owned();
-    let machines: Vec<String> = index["manifests"].as_array().unwrap().iter().map(of).collect();
-    assert_eq!(machines, [machine(OWN), machine(OTHER)]);
-    let config: Value =
-        serde_json::from_str(&skopeo(&["--override-arch", machine(OTHER), "--config"])).unwrap();
-    assert_eq!(config["architecture"], machine(OTHER));
-    let told: Value = serde_json::from_str(&fs::read_to_string(&metadata).unwrap()).unwrap();
-    let listed = b.own.run(&["buildx", "imagetools", "inspect", &name]).ok();
-    let digest = told["containerimage.digest"].as_str().unwrap();
-    assert!(listed.contains(&format!("Digest:    {digest}\n")), "{digest} {listed}");
+    is_in_registry(&b, &name, &metadata);
     // Again it is the same, and for one platform it is an image alone.
     let said = b.built(&crossed(), &[&both()]);
     assert!(
@@ -226,10 +233,6 @@ fn images_of_stages_and_of_copy_are_those_of_the_platform() {
             assert_eq!(told.ok(), machine(platform));
         }
     }
-    // Two images for one platform are no image for two.
-    let pinned = format!("FROM --platform=$BUILDPLATFORM {BUSYBOX}\nRUN true\n");
-    let why = format!("the image for {OTHER} came out as one for {OWN}");
-    failed(&b.build(&pinned, &[&both()]), &[&why]);
     // What ONBUILD asks for depends on the platform, or does not.
     b.file("Base", &format!("FROM {BUSYBOX}\nONBUILD RUN cat /proc/sys/kernel/random/uuid > /once\nONBUILD ARG TARGETARCH\nONBUILD RUN echo $TARGETARCH > /each\n"));
     let dir = b.dir.to_str().unwrap().to_owned();
@@ -262,5 +265,22 @@ fn a_stage_that_fails_for_one_platform_ends_the_build() {
     let step = format!("> [{OWN}->{} build 2/2] RUN", machine(OTHER));
     failed(&b.build(&text, &[&both()]), &["exit code: 3", &step, "CANCELED"]);
     b.own.run(&["image", "inspect", "made"]).refused(1, &["No such image"]);
+    b.is_tidy();
+}
+
+#[test]
+fn an_image_is_for_the_platform_that_was_asked_for() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let pinned = format!("FROM --platform=$BUILDPLATFORM {BUSYBOX}\nRUN echo $TARGETARCH > /made\n");
+    b.built(&pinned, &[&both()]);
+    for platform in [OWN, OTHER] {
+        assert_eq!(architecture(&b, platform, "made").ok(), machine(platform));
+    }
+    // Of one platform too, and only if one was asked for.
+    b.built(&pinned, &["--platform=linux/arm/v7"]);
+    assert_eq!(architecture(&b, "linux/arm/v7", "made").ok(), "armv7");
+    b.built(&pinned, &[]);
+    assert_eq!(architecture(&b, OWN, "made").ok(), machine(OWN));
     b.is_tidy();
 }

@@ -130,17 +130,16 @@ impl Builder<'_> {
         let names = &self.request.names;
         let mut built = Built::default();
         if self.targets.are_several() {
-            self.check_platforms(stages)?;
-            for stage in stages {
-                built.images.push(self.assemble(number, stage, &[])?);
+            for (place, stage) in stages.iter().enumerate() {
+                built.images.push(self.assemble(number, (place, stage), &[])?);
             }
             let index =
                 self.transaction.put_together(&built.images, names, &self.request.index_annotations)?;
             self.tell(number, &format!("exporting manifest list {index} done"));
             built.index = Some(index);
         } else {
-            for stage in stages {
-                built.images.push(self.assemble(number, stage, names)?);
+            for (place, stage) in stages.iter().enumerate() {
+                built.images.push(self.assemble(number, (place, stage), names)?);
             }
         }
         for name in names {
@@ -153,21 +152,17 @@ impl Builder<'_> {
         Ok(built)
     }
 
-    /// Two images of an index are never for one platform.
-    fn check_platforms(&self, stages: &[Rc<Stage>]) -> Result<(), BuildError> {
-        for (place, stage) in stages.iter().enumerate() {
-            if stages.iter().take(place).any(|other| other.image.platform() == stage.image.platform()) {
-                let (wanted, is) = (&self.targets.at_place(place).platform, stage.image.platform());
-                return Err(BuildError::Invalid(format!(
-                    "the image for {wanted} came out as one for {is}, as another one did: leave --platform out of the FROM of its last stage"
-                )));
-            }
-        }
-        Ok(())
-    }
-
-    fn assemble(&mut self, number: Number, stage: &Stage, names: &[Reference]) -> Result<Image, BuildError> {
+    /// Registers the image of the stage at a place.
+    fn assemble(
+        &mut self,
+        number: Number,
+        (place, stage): (usize, &Stage),
+        names: &[Reference],
+    ) -> Result<Image, BuildError> {
         let mut config = stage.image.clone();
+        if let Some(wanted) = &self.targets.at_place(place).wanted {
+            image::set_platform(&mut config, wanted);
+        }
         config.config.labels.extend(self.request.labels.clone());
         config.history.clone_from(&stage.history);
         image::fill_times(&mut config.history);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use rbox_image::{History, ImageConfig, RunConfig};
-use rbox_spec::Digest;
+use rbox_spec::{Digest, Platform};
 use serde_json::Value;
 
 use crate::error::BuildError;
@@ -66,6 +66,18 @@ pub(crate) fn no_younger_than(lines: &mut [History], seconds: i64) -> Result<Str
         }
     }
     Ok(newest.to_string())
+}
+
+/// Says that an image is for the platform that was asked for, whatever its last stage stands on.
+///
+/// Source: the end of `toDispatchState` of BuildKit's dockerfile2llb.
+pub(crate) fn set_platform(config: &mut ImageConfig, wanted: &Platform) {
+    let is_same = (&config.os, &config.architecture) == (&wanted.os, &wanted.architecture);
+    config.os.clone_from(&wanted.os);
+    config.architecture.clone_from(&wanted.architecture);
+    if wanted.variant.is_some() || !is_same {
+        config.variant.clone_from(&wanted.variant);
+    }
 }
 
 /// The document of an image, its fields in the order of their names as BuildKit has them.
@@ -150,6 +162,25 @@ mod tests {
         assert_eq!(times(&[None, Some("2")]), ["2", "2"]);
         assert_eq!(times(&[Some("1"), None]), ["1", "1"]);
         assert_eq!(times(&[None]), [""]);
+    }
+
+    #[test]
+    fn an_image_is_for_what_was_asked_for() {
+        let set = |is: (&str, Option<&str>), wanted: (&str, Option<&str>)| {
+            let mut config = ImageConfig {
+                os: "linux".to_owned(),
+                architecture: is.0.to_owned(),
+                variant: is.1.map(str::to_owned),
+                ..ImageConfig::default()
+            };
+            set_platform(&mut config, &Platform::new("linux", wanted.0, wanted.1));
+            (config.architecture, config.variant.unwrap_or_default())
+        };
+        let (of, none) = (|a: &str, v: &str| (a.to_owned(), v.to_owned()), None);
+        assert_eq!(set(("amd64", none), ("arm", Some("v7"))), of("arm", "v7"));
+        assert_eq!(set(("arm", Some("v7")), ("amd64", none)), of("amd64", ""));
+        // What the image says of itself more exactly stays.
+        assert_eq!(set(("arm64", Some("v8")), ("arm64", none)), of("arm64", "v8"));
     }
 
     #[test]
