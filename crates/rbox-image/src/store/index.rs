@@ -213,12 +213,18 @@ pub(super) fn clear_source(entry: &mut Descriptor) {
 
 /// Points `reference` at `new`, and keeps what it pointed at before as an untagged image, unless that is the same image by
 /// another manifest, or the same for another platform.
+///
+/// Without a name it is found by its id, or by the digest of an index: that is as good as a name, and stays what others say of the manifest.
 pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
     let name = full_name(&new).map(str::to_owned);
     match name {
         None => {
-            let known = index.entries.iter().any(|entry| entry.digest == new.digest);
-            if !known {
+            let of = index_of(&new);
+            let is_known =
+                |entry: &Descriptor| entry.digest == new.digest && (of.is_none() || index_of(entry) == of);
+            if !index.entries.iter().any(is_known) {
+                // Its being nameless and of no index ends.
+                index.entries.retain(|entry| entry.digest != new.digest || !stands_for(entry, of));
                 index.entries.push(new);
             }
         }
@@ -231,14 +237,36 @@ pub(super) fn put(index: &mut IndexFile, new: Descriptor) {
                     drop_name(index, position, is_other);
                 }
             }
-            // The new name replaces the same name, and the image's being nameless.
+            // The new name replaces the same name, and the image's being nameless, alone or in the same index.
+            let of = index_of(&new);
             index.entries.retain(|entry| {
                 (full_name(entry) != Some(&name) || is_sibling(entry, &new))
-                    && !(entry.digest == new.digest && full_name(entry).is_none())
+                    && !(entry.digest == new.digest && stands_for(entry, of))
             });
             index.entries.push(new);
         }
     }
+}
+
+/// Whether it has no name, and is of no other index than this.
+fn stands_for(entry: &Descriptor, of: Option<Digest>) -> bool {
+    full_name(entry).is_none() && index_of(entry).is_none_or(|index| Some(index) == of)
+}
+
+/// Drops the entries of indexes without a name whose images all have names: nothing is lost with them but that digest. `is_free`: whether
+/// one may go.
+pub(super) fn drop_nameless_indexes(file: &mut IndexFile, is_free: impl Fn(&IndexFile, &Descriptor) -> bool) {
+    let named: BTreeSet<Digest> =
+        file.entries.iter().filter(|entry| full_name(entry).is_some()).map(|entry| entry.digest).collect();
+    let is_spare = |entry: &Descriptor| full_name(entry).is_none() && named.contains(&entry.digest);
+    let kept: BTreeSet<Digest> = file
+        .entries
+        .iter()
+        .filter(|entry| full_name(entry).is_none() && !(is_spare(entry) && is_free(file, entry)))
+        .filter_map(index_of)
+        .collect();
+    file.entries
+        .retain(|entry| !is_spare(entry) || index_of(entry).is_none_or(|index| kept.contains(&index)));
 }
 
 /// Takes the name off the entry at `position`. If it was the manifest's last one and `keep`, the image stays: under

@@ -239,6 +239,24 @@ mod tests {
         (dir, store, upper)
     }
 
+    /// Whoever tidies may take it for what a dead process left, before it has lost its name.
+    #[test]
+    fn a_file_that_is_tidied_away_is_as_good() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(std::sync::atomic::Ordering::Relaxed) {
+                    let _ = fs::remove_file(&path);
+                }
+            });
+            let made = (0..5000).map(|_| nameless(&path)).find_map(Result::err);
+            over.store(true, std::sync::atomic::Ordering::Relaxed);
+            assert!(made.is_none(), "{made:?}");
+        });
+    }
+
     fn layer_of(store: &ImageStore, stored: &StoredLayer) -> Layer {
         Layer {
             diff_id: stored.diff_id,

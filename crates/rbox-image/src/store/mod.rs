@@ -45,8 +45,8 @@
 //! - `index.lock`, exclusive: around one change of index.json.
 //! - `store.lock`, shared: by whoever adds blobs or layers, from before the first until they are registered ([`Transaction`]);
 //!   and while layers without an image go from one container to another ([`ImageStore::pin_layers`]).
-//!   Exclusive and never waited for: by whoever deletes what index.json does not name. If someone is adding, files stay
-//!   for the next `tidy`. `tmp/` is cleared with `index.lock` held as well, because a new index.json is there for a moment.
+//!   Exclusive and never waited for: by whoever deletes what index.json does not name. If someone is adding or deleting,
+//!   files stay for the next `tidy`; what a removal has left so is marked, and goes then however young it is. `tmp/` is cleared with `index.lock` held as well, because a new index.json is there for a moment.
 //! - a partial download and a layer being unpacked: exclusive, so that two pulls of one image share the work. The lock
 //!   is on the file itself; who gets it checks that the path still leads to it, else the other one finished.
 //! - a configuration blob, shared: a container is being made of the image ([`ImageStore::pin`]). Removal needs it

@@ -108,12 +108,16 @@ impl ImageStore {
             let found = self.candidates(index, text)?;
             let by_name = found.first().and_then(|entry| reference(entry));
             let by_name = by_name.zip(named).is_some_and(|(own, given)| own.same_repository(&given));
-            let bare = text.strip_prefix("sha256:").unwrap_or(text);
-            // What is no image's id is found as the digest of an index.
-            let by_index =
-                format!("sha256:{bare}").parse().is_ok_and(|id| self.entry_of_id(index, &id).is_none());
-            Ok((found, !by_name && !by_index))
+            let by_index = self.index_meant(index, text);
+            Ok((found, !by_name && by_index.is_none()))
         })
+    }
+
+    /// The index that `text` is the digest of: what is no image's id.
+    fn index_meant(&self, index: &IndexFile, text: &str) -> Option<Digest> {
+        let bare = text.strip_prefix("sha256:").unwrap_or(text);
+        let digest = format!("sha256:{bare}").parse().ok()?;
+        self.entry_of_id(index, &digest).is_none().then_some(digest)
     }
 
     /// `which`: the entries, and whether the first of them is meant alone.
@@ -184,10 +188,12 @@ impl ImageStore {
                 .ok()
                 .map(Reference::with_default_tag)
                 .filter(|wanted| reference(entries.first()).is_some_and(|own| own.same_repository(wanted)));
+            let by_index = named.is_none().then(|| self.index_meant(index, name)).flatten();
             let mut plan = Vec::new();
             for entry in entries.iter() {
                 let image = self.doomed(index, entry);
-                let stays = named.as_ref().is_some_and(|wanted| self.names_elsewhere(index, &image, wanted));
+                let stays = named.as_ref().is_some_and(|wanted| self.names_elsewhere(index, &image, wanted))
+                    || by_index.is_some_and(|of| self.is_elsewhere(index, &image, of));
                 let claim = if stays { None } else { Some(self.claim(&image)?) };
                 plan.push((image, claim));
             }
@@ -198,6 +204,7 @@ impl ImageStore {
             for (image, claim) in plan {
                 match (&named, claim) {
                     (Some(wanted), None) => self.untag(&mut doing, &image, wanted),
+                    (None, None) if by_index.is_some() => self.leave_index(&mut doing, &image, by_index),
                     (named, claim) => self.remove_one(&mut doing, image, claim.flatten(), named.as_ref())?,
                 }
             }
@@ -348,9 +355,32 @@ impl ImageStore {
             match (reference(entry), wanted.digest()) {
                 (Some(other), None) => other.tag().is_some() && other != *wanted,
                 (Some(other), Some(_)) => other.tag().is_some() || !other.same_repository(wanted),
-                (None, _) => false,
+                // The digest of an index that has no name is its name.
+                (None, _) => index_of(entry).is_some(),
             }
         })
+    }
+
+    /// Whether the image has an entry that is not of this index.
+    fn is_elsewhere(&self, index: &IndexFile, image: &Doomed, of: Digest) -> bool {
+        let others = |entry: &&Descriptor| self.is_of(entry, image);
+        index.entries.iter().filter(others).any(|entry| index_of(entry) != Some(of))
+    }
+
+    /// Takes an image that has other entries out of an index.
+    fn leave_index(&self, doing: &mut Removal<'_, '_>, image: &Doomed, of: Option<Digest>) {
+        let Removal { index, removed, .. } = doing;
+        let mut lost = Vec::new();
+        index.entries.retain(|entry| {
+            let goes = self.is_of(entry, image) && index_of(entry) == of;
+            lost.extend(reference(entry).filter(|_| goes));
+            !goes
+        });
+        for name in lost {
+            tell(removed, name);
+        }
+        let gone = of.map(Removed::Deleted).filter(|line| !removed.contains(line));
+        removed.extend(gone);
     }
 
     /// Takes the lock that says that no container is just being made of the image. `None`: it has no configuration to be

@@ -10,7 +10,9 @@ use rbox_rootfs::lock::{self, How};
 use rbox_rootfs::own;
 use rbox_rootfs::removal::remove_tree;
 use rbox_spec::Digest;
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 
+use super::index::drop_nameless_indexes;
 use super::remove::Doomed;
 use super::users::layer_name;
 use super::{Image, ImageStore, IndexLock, KEPT, RemoveOptions, Removed, StoreError, io_error};
@@ -18,6 +20,8 @@ use crate::media::MAX_DOCUMENT;
 
 /// How long what no image names stays for the next pull to use.
 const KEEP: Duration = Duration::from_hours(24);
+/// The time of modification of what was given up: in November 1970. Tools that write layouts and hide when write 0, 1 or 1980.
+const GIVEN_UP: i64 = 27_182_818;
 /// How the names of what is to be deleted begin.
 const DEAD: &str = "dead";
 
@@ -44,10 +48,16 @@ impl ImageStore {
     /// Deletes the files of an image that is no longer registered, except those that other images have, and the layers
     /// that containers stand on.
     ///
-    /// While someone is adding, they may be counting on them: then they stay for a later [`tidy`](Self::tidy), and only
-    /// the image is reported as deleted.
+    /// While someone is adding, they may be counting on them, and who is just deleting has looked already: then they are given up for the
+    /// next [`tidy`](Self::tidy), and only the image is reported as deleted.
     pub(super) fn free(&self, image: &Doomed, removed: &mut Vec<Removed>) -> Result<(), StoreError> {
-        let Some(_alone) = self.try_alone()? else { return Ok(()) };
+        let Some(_alone) = self.try_alone()? else {
+            let layers = image.layers.iter().map(|diff_id| self.layer_path(diff_id));
+            for path in layers.chain(image.blobs.iter().map(|digest| self.blob_path(digest))) {
+                give_up(&path);
+            }
+            return Ok(());
+        };
         let live = self.live()?;
         for (diff_id, chain) in image.layers.iter().zip(image.chain_ids()).rev() {
             if !live.unknown && !live.layers.contains(&diff_id.hex()) && self.has_layer(diff_id) {
@@ -68,14 +78,21 @@ impl ImageStore {
         if image.is_some_and(|image| index.entries.iter().any(|entry| self.id_of(entry) == Some(image))) {
             return Ok(());
         }
-        let Some(_alone) = self.try_alone()? else { return Ok(()) };
+        let names = layers.iter().filter_map(|path| layer_name(path));
+        // It becomes a path: only what could be a layer's name.
+        let names = names.filter(|name| name.bytes().all(|b| b.is_ascii_hexdigit()));
+        let Some(_alone) = self.try_alone()? else {
+            for name in names {
+                give_up(&self.layers_dir().join(name));
+            }
+            return Ok(());
+        };
         let live = self.live()?;
         if live.unknown {
             return Ok(());
         }
-        for name in layers.iter().filter_map(|path| layer_name(path)) {
-            // It becomes a path: only what could be a layer's name.
-            if name.bytes().all(|b| b.is_ascii_hexdigit()) && !live.layers.contains(&name) {
+        for name in names {
+            if !live.layers.contains(&name) {
                 self.discard(&self.layers_dir().join(name))?;
             }
         }
@@ -301,6 +318,13 @@ impl ImageStore {
                 Err(error) => return Err(error),
             }
         }
+        // An index that has no name goes too, where its images stay under other names.
+        self.change_index(|index, _| {
+            drop_nameless_indexes(index, |index, entry| {
+                self.load(index, entry).is_ok_and(|image| wanted(&image))
+            });
+            Ok(())
+        })?;
         pruned.freed += self.sweep(Duration::ZERO)?;
         Ok(pruned)
     }
@@ -354,8 +378,21 @@ fn entries(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {
     Ok(found)
 }
 
-/// Whether it changed less than `keep` ago. The change time, because a layer's own time is its image's.
+/// Lets the next sweep delete it, however young it is, unless something names it then. Best effort: without that it stays for a day.
+///
+/// What says so is its time of modification. A layer's is that of the directory around its files, which is no part of any image.
+fn give_up(path: &Path) {
+    let mark = Timespec { tv_sec: GIVEN_UP, tv_nsec: 0 };
+    let as_it_is = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+    let times = Timestamps { last_access: as_it_is, last_modification: mark };
+    let _ = utimensat(CWD, path, &times, AtFlags::SYMLINK_NOFOLLOW);
+}
+
+/// Whether it changed less than `keep` ago, and nobody has given it up. The change time, because the other one is what somebody says.
 fn younger(meta: &fs::Metadata, keep: Duration) -> bool {
+    if (meta.mtime(), meta.mtime_nsec()) == (GIVEN_UP, 0) {
+        return false;
+    }
     let changed = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(meta.ctime()).unwrap_or(0));
     !keep.is_zero() && SystemTime::now().duration_since(changed).is_ok_and(|age| age < keep)
 }

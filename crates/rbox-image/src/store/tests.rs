@@ -672,3 +672,105 @@ fn what_has_no_name_but_that_of_its_index_is_tagged_as_a_whole() {
     assert_eq!(has("arm"), BTreeSet::from([(arm.id, None)]));
     assert!(store.tag_named(&"0".repeat(64), &"none".parse().unwrap()).is_err());
 }
+
+#[test]
+fn an_index_without_a_name_keeps_its_images() {
+    let (_dir, store) = fresh();
+    let part =
+        |machine: &str, text: &str| TestImage::new(&[(tar_of(&[("n", text.as_bytes())]), "")], machine);
+    let sources = [part("amd64", "old"), part("amd64", "new"), part("arm64", "arm")];
+    let [old, new, arm] = [&sources[0], &sources[1], &sources[2]].map(|source| add(&store, source, &[]));
+    let together = |parts: [&Image; 2]| {
+        store.transaction().unwrap().put_together(&parts.map(Clone::clone), &[], &BTreeMap::new()).unwrap()
+    };
+    let has = |index: &Digest| {
+        let all = store.variants(&index.to_string()).unwrap();
+        assert!(all.iter().all(|image| image.index == Some(*index)));
+        all.iter().map(|image| image.id).collect::<BTreeSet<_>>()
+    };
+    let remove = |name: &str| store.remove(name, RemoveOptions::default()).unwrap();
+    let (first, second) = (together([&old, &arm]), together([&new, &arm]));
+    let both = || {
+        assert_eq!(has(&first), BTreeSet::from([old.id, arm.id]));
+        assert_eq!(has(&second), BTreeSet::from([new.id, arm.id]));
+    };
+    both();
+    // The same image under a name of its own, which goes again.
+    add(&store, &sources[2], &["app:1"]);
+    both();
+    assert_eq!(remove("app:1"), [Removed::Untagged("app:1".parse().unwrap())]);
+    both();
+    // One index goes, and with it what no other has.
+    let removed = remove(&first.to_string());
+    assert!(removed.contains(&Removed::Deleted(old.id)) && removed.contains(&Removed::Deleted(first)));
+    assert!(store.variants(&first.to_string()).unwrap().is_empty());
+    assert_eq!(has(&second), BTreeSet::from([new.id, arm.id]));
+    // One of which each image has a name is of no use to anybody; a name of the index is in place of none.
+    add(&store, &sources[2], &["app:1"]);
+    store.prune(false, |image| image.id != new.id).unwrap();
+    assert_eq!(has(&second), BTreeSet::from([new.id, arm.id]));
+    store.prune(false, |_| true).unwrap();
+    assert!(store.variants(&second.to_string()).unwrap().is_empty());
+    assert!(store.find("app:1").unwrap().is_some());
+    let third = together([&add(&store, &sources[0], &[]), &arm]);
+    store.tag_named(&third.to_string(), &"all:1".parse().unwrap()).unwrap();
+    remove("all:1");
+    remove("app:1");
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+}
+
+/// Two removals side by side: who comes second does not find the lock free.
+#[test]
+fn what_could_not_be_deleted_goes_with_the_next_tidying() {
+    let (_dir, store) = fresh();
+    add(&store, &TestImage::small(), &["app:1"]);
+    let other = store.try_alone().unwrap().unwrap();
+    store.remove("app:1", RemoveOptions::default()).unwrap();
+    assert_ne!(content(&store), Vec::<PathBuf>::new());
+    drop(other);
+    store.tidy();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+    // What a container outlives its image with.
+    let image = add(&store, &TestImage::small(), &["app:1"]);
+    let layers: Vec<PathBuf> = image.layers.iter().map(|layer| layer.dir.clone()).collect();
+    let left = store.dir().join("layers").join(image.layers[0].diff_id.hex());
+    let other = store.try_alone().unwrap().unwrap();
+    store.release(None, &layers).unwrap();
+    drop(other);
+    assert!(left.exists());
+    store.tidy();
+    assert!(store.is_complete(&image), "it has a name");
+}
+
+/// Two at once would be in each other's way, and report what the other has removed.
+#[test]
+fn what_another_one_is_deleting_is_left_to_them() {
+    let (_dir, store) = fresh();
+    let grave = store.fresh("dead");
+    fs::create_dir_all(grave.join("fs")).unwrap();
+    let other = File::open(&grave).unwrap();
+    assert!(lock::try_take(&other, How::Exclusive).unwrap());
+    store.sweep(Duration::ZERO).unwrap();
+    assert!(grave.join("fs").exists());
+    drop(other);
+    store.sweep(Duration::ZERO).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
+}
+
+/// What a pull that was cut off has got so far is there for the next one, whatever times it has.
+#[test]
+fn what_nobody_gave_up_stays_for_a_day() {
+    let (_dir, store) = fresh();
+    let layer = store.dir().join("layers").join("a".repeat(64));
+    let blob = store.dir().join("blobs/sha256").join("b".repeat(64));
+    fs::create_dir_all(layer.join("fs")).unwrap();
+    fs::write(&blob, "text").unwrap();
+    for seconds in [0, 1, 315_532_800, 27_182_817] {
+        let then = std::time::UNIX_EPOCH + Duration::from_secs(seconds);
+        for path in [&layer.join("fs"), &layer, &blob] {
+            File::open(path).unwrap().set_modified(then).unwrap();
+        }
+        store.tidy();
+        assert!(layer.exists() && blob.exists(), "{seconds}");
+    }
+}

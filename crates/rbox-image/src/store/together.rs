@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use rbox_spec::{Digest, Reference};
 
 use super::add::{OfIndex, Transaction};
-use super::index::{carry_over, full_name, note_index, put};
+use super::index::{carry_over, put};
 use super::{Image, StoreError};
 use crate::hash::sha256;
 use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
@@ -13,7 +13,7 @@ impl Transaction<'_> {
     /// Names images that are in the store, each for another platform, as one image: of all of them or, where it fails, of none. What the names
     /// meant before loses them. The digest of the index, in which the images stand in this order.
     ///
-    /// Without a name they are of that index as far as they have no name; it is found by its digest. `annotations`: the index's.
+    /// Without a name they are found by the digest of the index, whatever else they are of. `annotations`: the index's.
     ///
     /// It is what a build for several platforms ends with: each platform is built and registered without a name, in whatever order, and then
     /// all are put together here. `push`, `save`, `rmi` and `images --tree` of the names mean all of them from then on.
@@ -49,10 +49,10 @@ impl Transaction<'_> {
         let of = OfIndex::new(digest, bytes, &index);
         let references: Vec<_> = references.iter().map(|name| name.clone().with_default_tag()).collect();
         self.store.change_index(|file, _| {
-            let is_part = |digest: &Digest| references.is_empty() && of.members.contains(digest);
-            for entry in &mut file.entries {
-                if full_name(entry).is_none() && is_part(&entry.digest) {
-                    note_index(entry, Some(digest));
+            if references.is_empty() {
+                // One of them may be of another index as well, or have a name.
+                for whole in &wholes {
+                    put(file, whole.entry((None, Some(digest)), None).into_descriptor());
                 }
             }
             for reference in &references {
