@@ -464,6 +464,25 @@ fn steps_that_differ_in_one_thing_are_two() {
         "./.dockerignore\n./pack.tar\n./pack/one"
     );
     assert_eq!(seen("COPY --exclude=pack . /x/", &[], "ls /x"), "pack.tar");
+    let limit = "RUN ulimit -n > /limit; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2 >> /limit";
+    for (flags, wanted) in [
+        (["--ulimit", "nofile=100", "--shm-size", "1m"], "100\n1024"),
+        (["--ulimit", "nofile=200", "--shm-size", "1m"], "200\n1024"),
+        (["--ulimit", "nofile=200", "--shm-size", "2m"], "200\n2048"),
+    ] {
+        assert_eq!(seen(limit, &flags, "cat /limit"), wanted);
+    }
+    // Where a host is decides nothing, as with BuildKit: which hosts there are does.
+    let hosts =
+        "RUN grep -c host.example /etc/hosts > /hosts; grep ' *one.host.example' /etc/hosts >> /hosts";
+    let count = |flags: &[&str]| seen(hosts, flags, "head -n 1 /hosts");
+    assert_eq!(count(&["--add-host", "one.host.example:192.0.2.1"]), "1");
+    assert_eq!(
+        count(&["--add-host", "one.host.example:192.0.2.1", "--add-host", "two.host.example=192.0.2.2"]),
+        "2"
+    );
+    count(&["--add-host", "one.host.example=192.0.2.9"]);
+    assert!(b.sh("tail -n 1 /hosts").starts_with("192.0.2.1"), "it was cached");
 }
 
 #[test]

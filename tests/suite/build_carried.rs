@@ -270,3 +270,133 @@ fn what_a_cache_says_is_not_believed() {
     });
     try_it("sparse", "it is a sparse file of ");
 }
+
+/// A layer of zeros is packed to less than a thousandth.
+#[test]
+fn what_packs_well_is_carried_as_well() {
+    let Some(t) = Test::start() else { return };
+    let w = World::new(&t);
+    let text = format!("FROM {BUSYBOX}\nRUN head -c 100000000 /dev/zero > /zeros && date +%s%N > /when\n");
+    w.b.built(&text, &["--cache-to", &w.to]);
+    let packed: u64 = w.layers().iter().map(|layer| fs::metadata(w.blob(layer)).unwrap().len()).sum();
+    assert!(packed < 100_000_000 / 1000, "{packed}");
+    let second = w.elsewhere("second");
+    let said = second.built(&text, &["--cache-from", &w.from]);
+    assert_eq!((taken(&said), id(&second)), (1, id(&w.b)), "{said}");
+    // It is known to be there, too.
+    let said = second.built(&text, &["--cache-to", &w.to]);
+    assert!(!said.contains("writing layer"), "{said}");
+    // One that is longer than was said is not taken.
+    w.forge(|_, steps| steps["steps"][0]["size"] = json!(50_000_000));
+    let said = w.elsewhere("third").built(&text, &["--cache-from", &w.from]);
+    assert!(said.contains("not taken from the cache: "), "{said}");
+}
+
+#[test]
+fn what_could_not_be_written_as_a_whole_leaves_nothing() {
+    let Some(t) = Test::start() else { return };
+    let w = World::new(&t);
+    let (b, text) = (&w.b, text());
+    b.built(&text, &[]);
+    // The last thing before the index cannot be written.
+    fs::create_dir_all(w.place.join("oci-layout")).unwrap();
+    let failed = |why: &str| {
+        let out = b.build(&text, &["--cache-to", &format!("{},mode=max", w.to)]);
+        assert!(out.code == 1 && out.stderr.contains(why), "{why}: {}", out.stderr);
+    };
+    failed("oci-layout");
+    assert_eq!(w.blobs(), 0);
+    // A layer of the store is damaged, after others were written.
+    fs::remove_dir(w.place.join("oci-layout")).unwrap();
+    b.built(&text, &["--cache-to", &w.to]);
+    let (before, index) = (w.blobs(), fs::read(w.place.join("index.json")).unwrap());
+    let top = b.own.run(&["image", "inspect", "-f", "{{json .RootFS.Layers}}", "made"]).ok();
+    let layers: Vec<String> = serde_json::from_str(&top).unwrap();
+    fs::remove_dir_all(w.place.join("blobs")).unwrap();
+    let dir = |layer: &String| b.own.root.join("image/layers").join(layer.strip_prefix("sha256:").unwrap());
+    fs::write(dir(layers.last().unwrap()).join("fs/last"), "other").unwrap();
+    failed("is damaged: its files have changed");
+    assert_eq!((w.blobs(), fs::read(w.place.join("index.json")).unwrap()), (0, index), "{before}");
+    // What was killed is in nobody's way.
+    for left in ["blobs/sha256/.rbox-new-1", ".rbox-new-2"] {
+        fs::write(w.place.join(left), "killed").unwrap();
+    }
+    b.built(&text, &["--no-cache", "--cache-to", &w.to]);
+    let all: Vec<PathBuf> = [&w.place, &w.place.join("blobs/sha256")]
+        .iter()
+        .flat_map(|dir| fs::read_dir(dir).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    assert!(all.iter().all(|path| !path.display().to_string().contains(".rbox-new-")), "{all:?}");
+}
+
+/// A directory of this host and a name on its network are not those of another.
+#[test]
+fn what_saw_something_of_this_host_stays_here() {
+    let Some(t) = Test::start() else { return };
+    let w = World::new(&t);
+    let text = format!(
+        "FROM {BUSYBOX}\nRUN cat /proc/sys/kernel/random/uuid > /a\nRUN --network=none cat /proc/sys/kernel/random/uuid > /b\n"
+    );
+    let host = w.b.own.dir.join("host");
+    fs::create_dir(&host).unwrap();
+    let volume = format!("{}:/mnt", host.display());
+    let second = w.elsewhere("second");
+    for b in [&w.b, &second] {
+        b.own.run(&["network", "create", "shop"]).ok();
+    }
+    for (flags, carried) in [(["--network", "shop"], 1), (["-v", &volume], 0)] {
+        let said = w.b.built(&text, &[&flags[..], &["--cache-to", &w.to]].concat());
+        let alone = format!("{} steps are this host's alone", 2 - carried);
+        assert!(said.contains(&alone), "{said}");
+        w.b.built(&text, &[&flags[..], &["--cache-to", &w.to]].concat());
+        let said = second.built(&text, &[&flags[..], &["--cache-from", &w.from]].concat());
+        assert_eq!(taken(&said), 0, "{said}");
+        // Here they are cached as any other.
+        assert!(!w.b.built(&text, &flags).contains("not cached"));
+    }
+    w.b.built(&text, &["--network", "bridge", "--cache-to", &w.to]);
+    assert_eq!(taken(&second.built(&text, &["--cache-from", &w.from])), 2);
+}
+
+/// However often an index names a manifest, and whatever its descriptors say besides.
+#[test]
+fn a_manifest_is_read_once_and_little_of_it_is_kept() {
+    let Some(t) = Test::start() else { return };
+    let w = World::new(&t);
+    let (b, text) = (&w.b, text());
+    b.built(&text, &["--cache-to", &w.to]);
+    let path = w.place.join("index.json");
+    let own = document(&path);
+    // All of these together are more than is read of one directory.
+    w.forge(|manifest, steps| {
+        steps["steps"] = json!([{ "key": "k", "blob": sha256("b"), "diff_id": sha256("d"), "size": 1, "created": "", "what": "x".repeat(30 << 20) }]);
+        manifest["layers"] = json!([]);
+    });
+    let mut index = document(&path);
+    let long = index["manifests"][0].clone();
+    let named = |tag: usize| {
+        let mut one = long.clone();
+        one["annotations"]["org.opencontainers.image.ref.name"] = json!(format!("t{tag}"));
+        one
+    };
+    let mut all: Vec<Value> = (0..20).map(named).collect();
+    all.push(own["manifests"][0].clone());
+    index["manifests"] = json!(all);
+    fs::write(&path, index.to_string()).unwrap();
+    let said = b.built(&text, &["--cache-to", &format!("{},tag=second", w.to)]);
+    assert!(!said.contains("writing layer"), "{said}");
+    // Notes of a descriptor are not handed on.
+    fs::write(&path, own.to_string()).unwrap();
+    w.forge(|manifest, _| {
+        for layer in manifest["layers"].as_array_mut().unwrap() {
+            layer["annotations"] = json!({ "note": "x".repeat(1000) });
+        }
+    });
+    b.built(&text, &["--cache-to", &format!("{},tag=third", w.to)]);
+    let index = document(&path);
+    let digest = |one: &Value| one["digest"].as_str().unwrap().to_owned();
+    let of: Vec<String> = index["manifests"].as_array().unwrap().iter().map(digest).collect();
+    let noted = |digest: &String| fs::read_to_string(w.blob(digest)).unwrap().contains("\"note\"");
+    assert_eq!(of.iter().map(noted).collect::<Vec<_>>(), [true, false]);
+}

@@ -36,7 +36,7 @@ impl Builder<'_> {
     /// Takes what a step came to elsewhere. None if that is not possible: then the step is carried out.
     pub(crate) fn fetch(&mut self, number: Number, key: &Key, label: &str) -> Option<StepResult> {
         for cache in self.elsewhere.clone() {
-            let fetched = cache.fetch(key, label, self.transaction);
+            let fetched = cache.fetch(key, label, self.transaction, &|| self.cache.turn_for_room());
             let kept = fetched.and_then(|result| {
                 result.iter().try_for_each(|result| self.cache.put(key, result, &self.work))?;
                 Ok(result)
@@ -79,10 +79,20 @@ impl Builder<'_> {
         number: Number,
     ) -> Result<(), BuildError> {
         let all = self.stages.iter().flatten().filter(|_| target.all);
-        let made = results.iter().chain(all).flat_map(|stage| &stage.made);
+        let stages: Vec<&Rc<Stage>> = results.iter().chain(all).collect();
+        let of_host: HashSet<&Key> = stages.iter().flat_map(|stage| &stage.of_host).collect();
         let mut known = HashSet::new();
-        let steps: Vec<(Key, StepResult)> =
-            made.filter(|(key, _)| known.insert(key.hex().to_owned())).cloned().collect();
+        let made = stages.iter().flat_map(|stage| &stage.made).filter(|(key, _)| known.insert(key));
+        let steps: Vec<(Key, StepResult)> = made.filter(|(key, _)| !of_host.contains(key)).cloned().collect();
+        let left = of_host.len();
+        if left > 0 {
+            self.tell(
+                number,
+                &format!(
+                    "{left} steps are this host's alone, for what -v or --network has given them: not written"
+                ),
+            );
+        }
         let images = self.transaction.store().clone();
         write_layout(target, &steps, &images, &mut |line| self.tell(number, line))
     }

@@ -60,6 +60,8 @@ pub(crate) struct Stage {
     pub(crate) no_cache: bool,
     /// What its steps came to, and those that it stands on, by their keys.
     pub(crate) made: Vec<(Key, StepResult)>,
+    /// The keys of those that saw something of this host, which no other host has: see [`Prepared`](crate::steps::Prepared).
+    pub(crate) of_host: Vec<Key>,
 }
 
 /// The ARGs that RUN has without a definition.
@@ -137,6 +139,7 @@ impl Stage {
             is_on_build: false,
             no_cache: false,
             made: Vec::new(),
+            of_host: Vec::new(),
         }
     }
 

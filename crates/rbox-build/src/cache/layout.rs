@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rbox_image::ImageStore;
-use rbox_image::archive::uncompressed;
+use rbox_image::archive::uncompressed_up_to;
 use rbox_image::compress::write_layer;
 use rbox_image::hash::{HashingReader, sha256};
 use rbox_image::media::{Compression, Descriptor, Index, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST};
@@ -23,8 +23,8 @@ use rbox_spec::digest::Algorithm;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
-use super::place::{New, Place};
-use super::store::StepResult;
+use super::place::{Left, New, Place};
+use super::store::{StepResult, Turn};
 use crate::error::{BuildError, io_error};
 use crate::request::{CacheSource, CacheTarget, Which};
 
@@ -46,6 +46,9 @@ const MOST_READ: u64 = 256 << 20;
 const MOST_SPARSE: u64 = 16;
 /// Shorter ones may be as they like.
 const SHORT: u64 = 16 << 20;
+
+/// A layer that needs no more than this part of the room is taken beside others: no build does more steps at once.
+const MOST_TOGETHER: u64 = 32;
 
 /// What is there of one step.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -98,7 +101,7 @@ impl Elsewhere {
             manifest.layers.into_iter().map(|layer| (layer.digest, layer.size)).collect();
         let known = steps.steps.into_iter().filter_map(|mut one| {
             // It goes into the image: as a time, whatever it was written like.
-            one.created = one.created.parse::<jiff::Timestamp>().ok()?.to_string();
+            one.created = year_of_four_digits(&one.created)?.to_string();
             Some((one.key.clone(), (*blobs.get(&one.blob)?, one)))
         });
         let steps = known.collect();
@@ -113,12 +116,14 @@ impl Elsewhere {
         self.steps.contains_key(key)
     }
 
-    /// Takes the layer of a step into the store, if there is one. `what`: the step.
+    /// Takes the layer of a step into the store, if there is one. `what`: the step. `turn`: waits until no other takes one that needs much
+    /// of the room there is.
     pub(crate) fn fetch(
         &self,
         key: &Key,
         what: &str,
         transaction: &Transaction<'_>,
+        turn: &dyn Fn() -> Result<Turn, BuildError>,
     ) -> Result<Option<StepResult>, BuildError> {
         let Some((blob_size, step)) = self.steps.get(key) else { return Ok(None) };
         let store = transaction.store();
@@ -130,10 +135,11 @@ impl Elsewhere {
             let path = blob_name(&step.blob);
             let named = || self.place.path().join(&path);
             let (file, length) = self.place.file(&path).map_err(|error| io_error("open", &named())(error))?;
-            check_length(&file, length, *blob_size, step, store)
+            check_length(&file, length, *blob_size, step)
                 .map_err(|error| io_error("read", &named())(error))?;
-            let tar =
-                uncompressed(file.take(*blob_size)).map_err(|error| io_error("read", &named())(error))?;
+            let _turn = room_for(step.size, &|| free(store), turn)?;
+            let tar = uncompressed_up_to(step.size, file.take(*blob_size))
+                .map_err(|error| io_error("read", &named())(error))?;
             let (digest, diff_id) = (Some(step.diff_id), Some(step.diff_id));
             transaction.add_layer(tar, &Expected { digest, size: Some(step.size), diff_id })?.size
         };
@@ -149,14 +155,14 @@ impl Elsewhere {
     }
 }
 
+/// A time that RFC 3339 can say: others are in no image that is read again.
+fn year_of_four_digits(text: &str) -> Option<jiff::Timestamp> {
+    let time: jiff::Timestamp = text.parse().ok()?;
+    (0..=9999).contains(&time.to_zoned(jiff::tz::TimeZone::UTC).year()).then_some(time)
+}
+
 /// Refuses a blob that is not as long as was said, and what it would not be wise to write: its digest is known only at its end.
-fn check_length(
-    file: &File,
-    length: u64,
-    blob_size: u64,
-    step: &Carried,
-    store: &ImageStore,
-) -> io::Result<()> {
+fn check_length(file: &File, length: u64, blob_size: u64, step: &Carried) -> io::Result<()> {
     if length != blob_size {
         return Err(io::Error::other(format!("it is {length} bytes long, not {blob_size}")));
     }
@@ -167,20 +173,41 @@ fn check_length(
     if length > SHORT && on_disk < length / MOST_SPARSE {
         return Err(io::Error::other(format!("it is a sparse file of {length} bytes, which has {on_disk}")));
     }
-    // It is kept as it is and unpacked.
-    let free = rustix::fs::statvfs(store.dir())?;
-    let free = free.f_bavail.saturating_mul(free.f_frsize);
-    if step.size.saturating_mul(2) > free {
-        let size = step.size;
-        return Err(io::Error::new(
-            io::ErrorKind::StorageFull,
-            format!("a layer of {size} bytes is more than there is room for ({free} bytes are free)"),
-        ));
-    }
     Ok(())
 }
 
+fn free(store: &ImageStore) -> Result<u64, BuildError> {
+    let found = rustix::fs::statvfs(store.dir())
+        .map_err(|errno| io_error("ask for the free space of", store.dir())(errno.into()))?;
+    Ok(found.f_bavail.saturating_mul(found.f_frsize))
+}
+
+/// Refuses a layer that there is no room for. The steps of a build are taken side by side, and each would see the same room: those that
+/// need much of it are taken in `turn`.
+fn room_for<T>(
+    size: u64,
+    free: &dyn Fn() -> Result<u64, BuildError>,
+    turn: &dyn Fn() -> Result<T, BuildError>,
+) -> Result<Option<T>, BuildError> {
+    // It is kept as it is and unpacked.
+    let needed = size.saturating_mul(2);
+    if needed <= free()? / MOST_TOGETHER {
+        return Ok(None);
+    }
+    let turn = turn()?;
+    let free = free()?;
+    if needed > free {
+        return Err(BuildError::Invalid(format!(
+            "a layer of {size} bytes is more than there is room for ({free} bytes are free)"
+        )));
+    }
+    Ok(Some(turn))
+}
+
 /// Writes steps and their layers into a directory, in place of what it has of this tag. `tell` hears of each layer.
+///
+/// Nothing is in its place before all is written and on the disk: what was killed has left files that the next one knows, and what fails
+/// removes what it wrote.
 pub(crate) fn write(
     target: &CacheTarget,
     steps: &[(Key, StepResult)],
@@ -200,9 +227,35 @@ pub(crate) fn write(
         return Err(other(&place, &one.media_type));
     }
     place.make_dirs(Path::new(BLOBS))?;
-    place.remove_unfinished(Path::new(BLOBS));
+    remove_unfinished(&place);
     let known = known_layers(&place, &index, target.compression.layer_type());
-    let mut layers = Layers { place: &place, known, images, target };
+    let layers = Layers { place: &place, known, images, target, written: HashSet::new(), files: Vec::new() };
+    let result = write_all(layers, steps, tell).and_then(|(files, manifest)| {
+        let (before, mut kept): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut index.manifests).into_iter().partition(is_replaced);
+        kept.push(manifest);
+        index.manifests = kept;
+        put(&place, &files, &index)?;
+        remove_replaced(&place, &before, &index);
+        Ok(())
+    });
+    if result.is_err() {
+        remove_unfinished(&place);
+    }
+    result
+}
+
+fn remove_unfinished(place: &Place) {
+    place.remove_unfinished(Path::new(BLOBS));
+    place.remove_unfinished(Path::new(""));
+}
+
+/// Writes the layers, the steps and the manifest, none of them in its place yet; the manifest as the index names it.
+fn write_all(
+    mut layers: Layers<'_>,
+    steps: &[(Key, StepResult)],
+    tell: &mut dyn FnMut(&str),
+) -> Result<(Vec<Left>, Descriptor), BuildError> {
     let (mut blobs, mut all) = (BTreeMap::new(), Steps::default());
     for (key, result) in steps {
         let blob = layers.blob(result, tell)?;
@@ -216,7 +269,7 @@ pub(crate) fn write(
         });
         blobs.insert(blob.digest, blob);
     }
-    let config = write_document(&place, STEPS_TYPE, &all)?;
+    let config = layers.write_document(STEPS_TYPE, &all)?;
     let manifest = Manifest {
         schema_version: 2,
         media_type: Some(OCI_MANIFEST.to_owned()),
@@ -224,22 +277,32 @@ pub(crate) fn write(
         layers: blobs.into_values().collect(),
         annotations: None,
     };
-    let mut manifest = write_document(&place, OCI_MANIFEST, &manifest)?;
+    let mut manifest = layers.write_document(OCI_MANIFEST, &manifest)?;
     tell(&format!("writing cache manifest {} done", manifest.digest));
-    let notes = [(TAG, target.tag.as_str()), (MARK, "1")];
+    let notes = [(TAG, layers.target.tag.as_str()), (MARK, "1")];
     manifest.annotations = Some(notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
-    let (before, mut kept): (Vec<_>, Vec<_>) = index.manifests.into_iter().partition(is_replaced);
-    kept.push(manifest);
-    index.manifests = kept;
-    if place.read(Path::new(LAYOUT), MAX_DOCUMENT)?.is_none() {
-        place.create(Path::new(""))?.put_bytes(LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+    Ok((layers.files, manifest))
+}
+
+/// Puts all that was written in its place, and then the index. What it names is on the disk before.
+fn put(place: &Place, files: &[Left], index: &Index) -> Result<(), BuildError> {
+    let mut new = Vec::new();
+    let mut named = || {
+        place.sync()?;
+        place.put_all(Path::new(BLOBS), files, &mut new)?;
+        if place.read(Path::new(LAYOUT), MAX_DOCUMENT)?.is_none() {
+            place.create(Path::new(""))?.put_bytes(LAYOUT, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        }
+        place.sync()?;
+        place.create(Path::new(""))?.put_bytes(INDEX, &json(index)?)
+    };
+    if let Err(error) = named() {
+        for name in &new {
+            place.remove(Path::new(BLOBS), name);
+        }
+        return Err(error);
     }
-    // What the index names is on the disk before it is named.
-    place.sync()?;
-    place.create(Path::new(""))?.put_bytes(INDEX, &json(&index)?)?;
-    place.sync()?;
-    remove_replaced(&place, &before, &index);
-    Ok(())
+    place.sync()
 }
 
 /// The layers that a directory has, and those that are written to it.
@@ -249,23 +312,28 @@ struct Layers<'l> {
     known: HashMap<Digest, Descriptor>,
     images: &'l ImageStore,
     target: &'l CacheTarget,
+    /// Of these layers, what was written just now.
+    written: HashSet<Digest>,
+    /// All files that were.
+    files: Vec<Left>,
 }
 
 impl Layers<'_> {
     /// The blob of a step's layer, which is there then.
     fn blob(&mut self, result: &StepResult, tell: &mut dyn FnMut(&str)) -> Result<Descriptor, BuildError> {
         if let Some(blob) = self.known.get(&result.diff_id)
-            && is_whole(self.place, blob, result)
+            && (self.written.contains(&result.diff_id) || is_whole(self.place, blob, result))
         {
             return Ok(blob.clone());
         }
         let blob = self.write(result)?;
         tell(&format!("writing layer {} done", blob.digest));
         self.known.insert(result.diff_id, blob.clone());
+        self.written.insert(result.diff_id);
         Ok(blob)
     }
 
-    fn write(&self, result: &StepResult) -> Result<Descriptor, BuildError> {
+    fn write(&mut self, result: &StepResult) -> Result<Descriptor, BuildError> {
         let layer = layer_of(self.images, result.diff_id, result.blob_size);
         let new = self.place.create(Path::new(BLOBS))?;
         let written = write_layer(self.images, &layer, self.target.compression, &new);
@@ -273,8 +341,19 @@ impl Layers<'_> {
             CopyError::Write(source) => io_error("write a layer to", self.place.path())(source),
             CopyError::Store(error) => error.into(),
         })?;
-        new.put(&digest.hex())?;
+        self.files.push(new.leave(&digest.hex()));
         Ok(Descriptor::new(self.target.compression.layer_type(), digest, size))
+    }
+
+    fn write_document(
+        &mut self,
+        media_type: &str,
+        document: &impl Serialize,
+    ) -> Result<Descriptor, BuildError> {
+        let bytes = json(document)?;
+        let digest = sha256(&bytes);
+        self.files.push(self.place.create(Path::new(BLOBS))?.leave_bytes(&digest.hex(), &bytes)?);
+        Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
     }
 }
 
@@ -322,8 +401,8 @@ fn is_whole(place: &Place, blob: &Descriptor, result: &StepResult) -> bool {
         if digest(&mut file.take(length), blob.digest.algorithm())?.0 != blob.digest {
             return Ok(false);
         }
-        let tar = uncompressed(open()?.0.take(length))?;
-        let found = digest(&mut tar.take(result.blob_size.saturating_add(1)), result.diff_id.algorithm())?;
+        let mut tar = uncompressed_up_to(result.blob_size, open()?.0.take(length))?;
+        let found = digest(&mut tar, result.diff_id.algorithm())?;
         Ok(found == (result.diff_id, result.blob_size))
     };
     read().unwrap_or(false)
@@ -427,13 +506,40 @@ fn json(document: &impl Serialize) -> Result<Vec<u8>, BuildError> {
     serde_json::to_vec(document).map_err(|error| BuildError::Internal(error.to_string()))
 }
 
-fn write_document(
-    place: &Place,
-    media_type: &str,
-    document: &impl Serialize,
-) -> Result<Descriptor, BuildError> {
-    let bytes = json(document)?;
-    let digest = sha256(&bytes);
-    place.create(Path::new(BLOBS))?.put_bytes(&digest.hex(), &bytes)?;
-    Ok(Descriptor::new(media_type, digest, bytes.len() as u64))
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn years_are_those_of_rfc_3339() {
+        for (text, is_one) in [
+            ("2026-11-30T12:00:00Z", true),
+            ("9999-12-30T12:00:00Z", true),
+            ("0000-01-02T12:00:00Z", true),
+            ("-000001-12-30T12:00:00Z", false),
+            ("-009000-01-01T12:00:00Z", false),
+            ("yesterday", false),
+        ] {
+            assert_eq!(year_of_four_digits(text).is_some(), is_one, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_room_is_looked_at_again_when_it_is_ones_turn() {
+        let left = std::cell::Cell::new(6400_u64);
+        let ask = |size| {
+            let turn = || {
+                // Who was before has taken most of it.
+                left.set(1000);
+                Ok(())
+            };
+            room_for(size, &|| Ok(left.get()), &turn)
+        };
+        assert!(ask(100).unwrap().is_none(), "many have room for it");
+        assert!(ask(101).unwrap().is_some());
+        left.set(6400);
+        let error = ask(3000).unwrap_err().to_string();
+        assert!(error.contains("more than there is room for (1000 bytes are free)"), "{error}");
+    }
 }

@@ -5,6 +5,7 @@
 //! <root>/build/
 //!   steps/<key>.json     what a step came to: the layer that the image store has of it
 //!   steps/<key>.lock     held while the step is carried out, so that two builds do not both do it
+//!   steps/room.lock      held while a large layer of another host's is taken in, so that two do not count on the same room
 //!   files/<context>      digests of a context's files, with what tells that a file is unchanged
 //!   last/<build>.json    what the steps of a build read the last time: to say what is different now
 //!   mounts/<id>/         what RUN --mount=type=cache keeps: data/, and in use a lock

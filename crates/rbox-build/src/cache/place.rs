@@ -130,6 +130,25 @@ impl Place {
         }
     }
 
+    /// Puts files in their places. Those that were not there before are noted in `new`, each before it is.
+    pub(super) fn put_all(
+        &self,
+        below: &Path,
+        files: &[Left],
+        new: &mut Vec<String>,
+    ) -> Result<(), BuildError> {
+        let dir = self.dir_of(below)?;
+        for Left { own, name } in files {
+            let there = rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            if there.is_err_and(|errno| errno == Errno::NOENT) {
+                new.push(name.clone());
+            }
+            rustix::fs::renameat(&dir, own, &dir, name)
+                .map_err(|errno| io_error("rename to", &self.path.join(below).join(name))(errno.into()))?;
+        }
+        Ok(())
+    }
+
     /// Waits until all that was written is on the disk.
     pub(super) fn sync(&self) -> Result<(), BuildError> {
         rustix::fs::syncfs(&self.dir).map_err(|errno| io_error("sync", &self.path)(errno.into()))
@@ -154,11 +173,28 @@ impl New {
         Ok(())
     }
 
+    /// Leaves it as it is, all of it written, until its `name` is given to it. It is not open any longer: there may be many.
+    pub(super) fn leave(mut self, name: &str) -> Left {
+        Left { own: self.name.take().unwrap_or_default(), name: name.to_owned() }
+    }
+
+    /// The same once all of this is written.
+    pub(super) fn leave_bytes(mut self, name: &str, bytes: &[u8]) -> Result<Left, BuildError> {
+        self.file.write_all(bytes).map_err(io_error("write", &self.path.join(name)))?;
+        Ok(self.leave(name))
+    }
+
     /// Writes all of it, and puts it in its place.
     pub(super) fn put_bytes(mut self, name: &str, bytes: &[u8]) -> Result<(), BuildError> {
         self.file.write_all(bytes).map_err(io_error("write", &self.path.join(name)))?;
         self.put(name)
     }
+}
+
+/// A file that is whole, and not in its place yet.
+pub(super) struct Left {
+    own: String,
+    name: String,
 }
 
 impl Drop for New {

@@ -11,7 +11,7 @@ use rbox_sys::own;
 use serde::{Deserialize, Serialize};
 
 use super::key::Key;
-use super::locked::lock_at;
+use super::locked::{STEP, lock_at};
 use crate::context::Work;
 use crate::error::{BuildError, io_error};
 
@@ -97,14 +97,22 @@ impl StepCache {
 
     /// The right to carry out a step. None: somebody else carries it out, and there is no `patience` for that.
     pub(crate) fn turn(&self, key: &Key, patience: Option<Patience>) -> Result<Option<Turn>, BuildError> {
-        let path = self.dir.join(format!("{key}.lock"));
-        let open = || {
-            let mut options = File::options();
-            own::open(&path, options.create(true).truncate(false).write(true))
-                .map_err(io_error("open", &path))
-        };
-        // Whoever had it before has removed it.
-        let lock = lock_at(&path, &open, How::Exclusive, patience)?;
-        Ok(lock.map(|lock| Turn { _lock: lock, path }))
+        turn_at(self.dir.join(format!("{key}.lock")), patience)
     }
+
+    /// The right to take a layer that needs much of the room there is. It is waited for.
+    pub(crate) fn turn_for_room(&self) -> Result<Turn, BuildError> {
+        let turn = turn_at(self.dir.join("room.lock"), Some(STEP))?;
+        turn.ok_or_else(|| BuildError::Internal("a lock that was waited for was not taken".to_owned()))
+    }
+}
+
+fn turn_at(path: PathBuf, patience: Option<Patience>) -> Result<Option<Turn>, BuildError> {
+    let open = || {
+        let mut options = File::options();
+        own::open(&path, options.create(true).truncate(false).write(true)).map_err(io_error("open", &path))
+    };
+    // Whoever had it before has removed it.
+    let lock = lock_at(&path, &open, How::Exclusive, patience)?;
+    Ok(lock.map(|lock| Turn { _lock: lock, path }))
 }

@@ -20,6 +20,8 @@ pub(crate) struct Prepared<'a> {
     pub(crate) line: String,
     /// What it makes is found by this.
     pub(crate) key: KeyBuilder,
+    /// It sees something of this host that its key has but the name of: another host may have something else of that name.
+    pub(crate) is_of_host: bool,
     /// What it reads, one by one.
     pub(crate) files: std::collections::BTreeMap<std::path::PathBuf, rbox_spec::Digest>,
 }
@@ -36,7 +38,7 @@ impl<'b> Builder<'b> {
         prepared: Prepared<'_>,
         work: Work<'_, 'b>,
     ) -> Result<(), BuildError> {
-        let Prepared { instruction, line, mut key, files } = prepared;
+        let Prepared { instruction, line, mut key, is_of_host, files } = prepared;
         if let Some(newest) = self.newest()? {
             key.other("the newest time there may be", &newest.to_string());
         }
@@ -46,12 +48,15 @@ impl<'b> Builder<'b> {
         let (key, parts) = key.finish();
         let step = format!("{}{}/{}", stage.trace.as_deref().unwrap_or_default(), stage.id, stage.step);
         self.last.note(&step, StepTrace { parts, files });
+        if is_of_host {
+            stage.of_host.push(key.clone());
+        }
         if let Some(result) = self.cached(stage, &key) {
             self.event(BuildEvent::Cached { number });
             self.take(stage, key, &result, line);
             return Ok(());
         }
-        let is_elsewhere = !stage.no_cache && self.is_elsewhere(&key);
+        let is_elsewhere = !stage.no_cache && !is_of_host && self.is_elsewhere(&key);
         if !stage.no_cache && !is_elsewhere {
             self.say_why(number, &step);
         }

@@ -147,7 +147,7 @@ impl Builder<'_> {
         key.add(Part::Instruction, &dir);
         key.other("the user", &stage.image.config.user);
         self.add_epoch(&mut key);
-        let prepared = Prepared { instruction, line, key, files: BTreeMap::new() };
+        let prepared = Prepared { instruction, line, key, is_of_host: false, files: BTreeMap::new() };
         self.carry_out(stage, prepared, &mut |builder, stage, _, work| {
             let tree = builder.engine.layer_tree(&stage.dirs(), work)?;
             let owner = builder.owner(&tree.root, &stage.image.config.user)?;
@@ -279,7 +279,7 @@ impl Builder<'_> {
         let mut files = BTreeMap::new();
         self.add_content(plan, &mut key, &mut files)?;
         let line = format!("{} # buildkit", words.join(" "));
-        let prepared = Prepared { instruction, line, key, files };
+        let prepared = Prepared { instruction, line, key, is_of_host: false, files };
         self.carry_out(stage, prepared, &mut |builder, stage, _, work| builder.write_layer(stage, plan, work))
     }
 

@@ -56,10 +56,11 @@ impl Builder<'_> {
             key.other(&format!("volume {}", mount.target), &volume_line(mount));
         }
         key.other("the security mode", &format!("{:?}", run.security));
+        add_host_parts(&mut key, &host);
         let mut mounted = self.mounts(stage, run, &mut key)?;
         let files = std::mem::take(&mut mounted.files);
         let line = format!("RUN {}{} # buildkit", args_line(stage), command.words.join(" "));
-        let prepared = Prepared { instruction, line, key, files };
+        let prepared = Prepared { instruction, line, key, is_of_host: is_of_host(&host), files };
         self.carry_out(stage, prepared, &mut |builder, stage, number, dir| {
             builder.run_program(stage, number, dir, &command, host.clone(), &mut mounted)
         })
@@ -234,6 +235,35 @@ fn interactive(mut shell: Vec<String>) -> Vec<String> {
         let _ = shell.pop_if(is_command);
     }
     shell
+}
+
+/// What else of the host's side is in a step's key: the names of hosts, but not where these are, so that it is the same step on another
+/// network. Nothing is added where nothing was asked for.
+///
+/// Source: `CacheMap` of BuildKit's exec operation, which has all of it but the addresses.
+fn add_host_parts(key: &mut KeyBuilder, host: &HostConfig) {
+    let names: Vec<&str> =
+        host.extra_hosts.iter().map(|line| line.split([':', '=']).next().unwrap_or_default()).collect();
+    if !names.is_empty() {
+        key.other("the names of hosts", &names.join(" "));
+    }
+    for limit in &host.ulimits {
+        key.other("a limit", &serde_json::json!(limit).to_string());
+    }
+    if let Some(size) = host.shm_size {
+        key.other("the size of /dev/shm", &size.to_string());
+    }
+    if let Some(parent) = &host.cgroup_parent {
+        key.other("the cgroup's parent", parent);
+    }
+}
+
+/// Whether a RUN sees a directory of the host's, or the containers of a network of its own.
+fn is_of_host(host: &HostConfig) -> bool {
+    let has_name = |one: &Attachment| one.network != "bridge";
+    !host.mounts.is_empty()
+        || matches!(host.network, NetworkMode::Container(_))
+        || host.attachments.iter().any(has_name)
 }
 
 /// What `--volume` mounts, in a few words: what decides what a RUN sees.

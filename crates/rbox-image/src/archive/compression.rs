@@ -66,15 +66,40 @@ pub fn uncompressed<'r>(source: impl Read + Send + 'r) -> io::Result<Box<dyn Rea
     }
 }
 
+/// The same of a stream whose length is known, and its digest as well: it may be compressed as much as can be. One byte more than that is
+/// read, by which what is longer is known.
+///
+/// # Errors
+/// It cannot be read, or is no stream of the kind that it begins like.
+pub fn uncompressed_up_to<'r>(
+    length: u64,
+    source: impl Read + Send + 'r,
+) -> io::Result<Box<dyn Read + Send + 'r>> {
+    let stream = match open(source)? {
+        None => return Ok(Box::new(io::empty())),
+        Some((Outer::None, source)) => source,
+        Some((outer, source)) => inflated(outer, source)?,
+    };
+    Ok(Box::new(stream.take(length.saturating_add(1))))
+}
+
 /// Inflates a stream found to be compressed so. A compression bomb is an error.
 pub(super) fn inflate<'r>(
     outer: Outer,
     source: Box<dyn Read + Send + 'r>,
 ) -> io::Result<Box<dyn Read + Send + 'r>> {
     let (source, proportion) = Proportion::of(source);
+    if outer == Outer::None {
+        return Ok(Box::new(source));
+    }
+    Ok(Box::new(proportion.hold(inflated(outer, source)?)))
+}
+
+/// The same, however much comes out.
+fn inflated<'r>(outer: Outer, source: impl Read + Send + 'r) -> io::Result<Box<dyn Read + Send + 'r>> {
     let source = BufReader::with_capacity(128 << 10, source);
-    let inner: Box<dyn Read + Send + 'r> = match outer {
-        Outer::None => return Ok(Box::new(source)),
+    Ok(match outer {
+        Outer::None => Box::new(source),
         Outer::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(source)),
         Outer::Zstd => {
             let mut decoder = zstd::Decoder::with_buffer(source)?;
@@ -87,6 +112,5 @@ pub(super) fn inflate<'r>(
                 liblzma::stream::Stream::new_stream_decoder(XZ_MEMORY, liblzma::stream::CONCATENATED)?;
             Box::new(liblzma::bufread::XzDecoder::new_stream(source, stream))
         }
-    };
-    Ok(Box::new(proportion.hold(inner)))
+    })
 }

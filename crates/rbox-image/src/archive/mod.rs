@@ -26,7 +26,7 @@ mod tests;
 pub use assemble::assemble;
 pub use change::{ChangeError, apply_changes};
 pub use commit::{CommitOptions, commit, committed_config};
-pub use compression::{is_tar, uncompressed};
+pub use compression::{is_tar, uncompressed, uncompressed_up_to};
 pub use error::ArchiveError;
 pub use import::{ImportOptions, import};
 pub use load::{LoadEvent, Loaded, load};
