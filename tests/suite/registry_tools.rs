@@ -403,10 +403,37 @@ fn what_imagetools_refuse_and_what_they_show_a_terminal() {
     own.run(&["buildx", "imagetools", "melt"]).refused(125, &["melt"]);
 }
 
+/// Puts what is stated of an image into the registry: its entry of an index.
+fn put_statements(registry: &PasswordRegistry, of: &str, statements: &[(&str, Value)]) -> Value {
+    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+    let layer = |(kind, predicate): &(&str, Value)| {
+        let text = json!({ "predicateType": kind, "subject": [], "predicate": predicate }).to_string();
+        json!({
+            "mediaType": "application/vnd.in-toto+json",
+            "digest": registry.put_blob("team/app", &text),
+            "size": text.len(),
+            "annotations": { "in-toto.io/predicate-type": kind },
+        })
+    };
+    let layers: Vec<Value> = statements.iter().map(layer).collect();
+    let config = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
+        "digest": registry.put_blob("team/app", "{}") });
+    let manifest = json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
+    json!({
+        "mediaType": MANIFEST,
+        "digest": registry.put_manifest("team/app", None, &manifest),
+        "size": manifest.to_string().len(),
+        "annotations": {
+            "vnd.docker.reference.digest": of,
+            "vnd.docker.reference.type": "attestation-manifest",
+        },
+        "platform": { "architecture": "unknown", "os": "unknown" },
+    })
+}
+
 /// What builders state of an image beside it, and the fields of templates as buildx has them.
 #[test]
 fn provenance_and_bills_of_materials() {
-    const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     let Some(t) = Test::start() else { return };
     let Some(world) = world(&t) else { return };
     let (own, list, registry) = (&world.own, &world.list, &world.registry);
@@ -421,32 +448,7 @@ fn provenance_and_bills_of_materials() {
     ] {
         assert_eq!(format(template, list).ok().trim_end(), nothing, "{template}");
     }
-    let state = |of: &str, statements: &[(&str, Value)]| {
-        let layer = |(kind, predicate): &(&str, Value)| {
-            let text = json!({ "predicateType": kind, "subject": [], "predicate": predicate }).to_string();
-            json!({
-                "mediaType": "application/vnd.in-toto+json",
-                "digest": registry.put_blob("team/app", &text),
-                "size": text.len(),
-                "annotations": { "in-toto.io/predicate-type": kind },
-            })
-        };
-        let layers: Vec<Value> = statements.iter().map(layer).collect();
-        let config = json!({ "mediaType": "application/vnd.oci.image.config.v1+json", "size": 2,
-            "digest": registry.put_blob("team/app", "{}") });
-        let manifest =
-            json!({ "schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers });
-        json!({
-            "mediaType": MANIFEST,
-            "digest": registry.put_manifest("team/app", None, &manifest),
-            "size": manifest.to_string().len(),
-            "annotations": {
-                "vnd.docker.reference.digest": of,
-                "vnd.docker.reference.type": "attestation-manifest",
-            },
-            "platform": { "architecture": "unknown", "os": "unknown" },
-        })
-    };
+    let state = |of: &str, statements: &[(&str, Value)]| put_statements(registry, of, statements);
     let mut index: Value = serde_json::from_str(&registry.get("team/app/manifests/1")).unwrap();
     let entries = index["manifests"].as_array().unwrap().clone();
     let spdx = "https://spdx.dev/Document";
@@ -484,6 +486,12 @@ fn provenance_and_bills_of_materials() {
     registry.put_manifest("team/app", Some("long"), &index);
     let name = format!("{}/team/app:long", registry.name);
     format("{{json .SBOM}}", &name).refused(1, &["is over 64 MiB long in all", &name]);
+    // Nor are such of which there is little but what takes much when it is read.
+    let dense = (spdx, json!(vec![json!({}); 500_000]));
+    index["manifests"][1]["digest"] =
+        state(entries[0]["digest"].as_str().unwrap(), &[dense])["digest"].clone();
+    registry.put_manifest("team/app", Some("long"), &index);
+    format("{{json .SBOM}}", &name).refused(1, &["is over 256 MiB of values in all", &name]);
     // Nothing is stated of it.
     index["manifests"][1]["digest"] = state(entries[0]["digest"].as_str().unwrap(), &[])["digest"].clone();
     registry.put_manifest("team/app", Some("one"), &index);

@@ -14,6 +14,8 @@ use crate::output::template::Template;
 const MOST: u64 = 64 << 20;
 /// What a document counts at least, so that small ones are not many without end.
 const LEAST: u64 = 4 << 10;
+/// What the values of all that is read take in memory, at most: a document of nothing but brackets is a hundred times as large there.
+const MOST_MEMORY: u64 = 256 << 20;
 const STATEMENT: &str = "application/vnd.in-toto+json";
 const PREDICATE: &str = "in-toto.io/predicate-type";
 const PROVENANCE: &str = "https://slsa.dev/provenance/";
@@ -54,24 +56,33 @@ pub(super) struct Fields<'a> {
     name: &'a str,
     /// Bytes that may still be read.
     left: Cell<u64>,
+    /// Bytes that their values may still take.
+    memory: Cell<u64>,
 }
 
 impl<'a> Fields<'a> {
     pub(super) fn new(remote: &'a Remote, image: &'a RemoteImage, name: &'a str) -> Self {
-        Self { remote, image, name, left: Cell::new(MOST) }
+        Self { remote, image, name, left: Cell::new(MOST), memory: Cell::new(MOST_MEMORY) }
     }
 
     /// Counts what is to be read, or was.
     fn count(&self, bytes: u64) -> anyhow::Result<()> {
         let left = self.left.get().checked_sub(bytes.max(LEAST));
-        let name = self.name;
-        self.left.set(left.ok_or_else(|| {
-            anyhow::anyhow!(
-                "what is said of {name} is over {} MiB long in all: ask for one platform by its digest",
-                MOST >> 20
-            )
-        })?);
+        self.left.set(left.ok_or_else(|| self.too_much(&format!("{} MiB long", MOST >> 20)))?);
         Ok(())
+    }
+
+    /// The values of a document, as far as there is memory for them.
+    fn values(&self, document: &[u8]) -> anyhow::Result<Value> {
+        let left = self.memory.get().checked_sub(memory_of(document));
+        let what = || self.too_much(&format!("{} MiB of values", MOST_MEMORY >> 20));
+        self.memory.set(left.ok_or_else(what)?);
+        Ok(json::from_slice(document)?)
+    }
+
+    fn too_much(&self, than: &str) -> anyhow::Error {
+        let name = self.name;
+        anyhow::anyhow!("what is said of {name} is over {than} in all: ask for one platform by its digest")
     }
 
     /// A document beside the image.
@@ -161,7 +172,7 @@ impl<'a> Fields<'a> {
             let Document::Manifest(manifest) = &image.document else { anyhow::bail!("an index in an index") };
             let config = remote.config(&image.name, manifest)?;
             self.count(config.len() as u64)?;
-            Ok(shape(&json::from_slice(&config)?))
+            Ok(shape(&self.values(&config)?))
         };
         let Document::Index(index) = &image.document else { return read(image) };
         let mut all = Map::new();
@@ -218,12 +229,30 @@ impl<'a> Fields<'a> {
             }
             self.count(layer.size)?;
             let bytes = self.remote.blob(&self.image.name, layer, "statement", layer.size)?;
-            let mut statement: Value = json::from_slice(&bytes)?;
+            let mut statement = self.values(&bytes)?;
             let predicate = statement.get_mut("predicate").map(Value::take).unwrap_or_default();
             all.push((kind.clone(), predicate));
         }
         Ok(all)
     }
+}
+
+/// What the values of a document take in memory, at most: an object has a table from its first field on, an array room for four.
+fn memory_of(document: &[u8]) -> u64 {
+    let (mut sum, mut in_text, mut is_escaped) = (document.len() as u64, false, false);
+    for byte in document {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' => is_escaped = in_text,
+            b'"' => in_text = !in_text,
+            _ if in_text => {}
+            b'{' => sum += 512,
+            b'[' => sum += 128,
+            b',' => sum += 96,
+            _ => {}
+        }
+    }
+    sum
 }
 
 /// Makes a field of statements.
@@ -371,4 +400,20 @@ fn go_name(key: &str) -> String {
         first.into_iter().chain(letters).collect::<String>()
     };
     key.split('_').map(capital).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_take_more_than_their_text() {
+        for (text, wanted) in [
+            (r#""[{,""#, 5),
+            (r#"["\"[","\\",{}]"#, 15 + 128 + 2 * 96 + 512),
+            (r#"{"a":1,"b":[]}"#, 14 + 512 + 96 + 128),
+        ] {
+            assert_eq!(memory_of(text.as_bytes()), wanted, "{text}");
+        }
+    }
 }
