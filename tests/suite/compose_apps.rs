@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Project, Test, page, poll};
+use crate::build_platforms::{OTHER, OWN, machine};
+use crate::harness::registry::PasswordRegistry;
+use crate::harness::{BUSYBOX, Project, Test, page, poll};
 
 const FINANCE: &str = "services:
   web:
@@ -226,4 +228,56 @@ fn work_is_queued_done_and_given_by_a_clock() {
     assert!(again, "no worker does anything");
     project.done(&["down", "-v", "--rmi", "local"]);
     assert!(project.names().is_empty());
+}
+
+/// `build.platforms`: `build` makes all of them, and `up` what it runs.
+#[test]
+fn a_service_is_built_for_several_platforms() {
+    let Some(t) = Test::start() else { return };
+    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
+    let name = format!("{}/team/app:1", registry.name);
+    let file = |platforms: &str| {
+        format!(
+            "services:\n  app:\n    image: {name}\n    build:\n      context: .\n      platforms: [{platforms}]\n  own:\n    build: {{context: ., platforms: [{platforms}]}}\n"
+        )
+    };
+    let both = format!("{OWN}, {OTHER}");
+    let project = Project::new(&t, &file(&both));
+    project.write(
+        "Dockerfile",
+        &format!(
+            "FROM --platform=$BUILDPLATFORM {BUSYBOX} AS build\nARG TARGETARCH\nRUN echo $TARGETARCH > /made\n\
+             FROM --platform=$BUILDPLATFORM {BUSYBOX}\nCOPY --from=build /made /\nCMD [\"cat\", \"/made\"]\n"
+        ),
+    );
+    let of = |image: &str, platform: &str| {
+        t.cmd(["image", "inspect", "--platform", platform, "-f", "{{.Architecture}}", image]).run()
+    };
+    let own_name = format!("{}-own", project.name);
+    let said = project.done(&["build", "--push"]);
+    assert!(
+        said.contains(&format!("Image {name}  Built")) && said.contains(&format!("Image {own_name}  Built")),
+        "{said}"
+    );
+    for image in [&name, &own_name] {
+        for platform in [OWN, OTHER] {
+            assert_eq!(of(image, platform).ok(), machine(platform), "{image}");
+        }
+    }
+    // What has a name of its own is in its registry, as one index.
+    let index: Value = serde_json::from_str(&registry.get("team/app/manifests/1")).unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
+    // What is run is this machine's, of what is there and of what is made for it.
+    let ran = |flags: &[&str]| {
+        project.done(&[&["up", "--no-log-prefix"], flags].concat());
+        project.run(&["logs", "--no-log-prefix", "--no-color", "app"]).code(0).stdout.trim().to_owned()
+    };
+    assert_eq!(ran(&[]), machine(OWN));
+    project.done(&["down"]);
+    assert_eq!(ran(&["--build"]), machine(OWN));
+    assert_eq!(of(&name, OWN).ok(), machine(OWN));
+    project.done(&["down", "--rmi", "all"]);
+    project.write("compose.yaml", &file("linux/nonsense/x/y"));
+    let out = project.run(&["build", "app"]).code(1);
+    assert!(out.stderr.contains("\"linux/nonsense/x/y\" is an invalid platform"), "{}", out.stderr);
 }

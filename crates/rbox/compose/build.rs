@@ -81,6 +81,7 @@ impl Execute for Build {
             check: self.check,
             memory: self.memory.clone(),
             ssh: self.ssh.clone(),
+            push: self.push,
             every_platform: true,
         };
         let progress = Progress::new(&global.project, "Building", false)?;
@@ -124,6 +125,8 @@ pub(crate) struct More {
     pub(crate) check: bool,
     pub(crate) memory: Option<String>,
     pub(crate) ssh: Option<String>,
+    /// To where the service's image comes from; one that has no name of its own goes nowhere.
+    pub(crate) push: bool,
     /// For all platforms that the file names; else for the one that is run.
     pub(crate) every_platform: bool,
 }
@@ -237,6 +240,7 @@ fn words(
         ("--no-cache", build.no_cache || more.no_cache),
         ("--pull", build.pull || more.pull),
         ("--quiet", more.quiet),
+        ("--push", more.push && !service.image.is_empty()),
         ("--check", more.check),
     ] {
         words.0.extend(given.then(|| flag.to_owned()));
