@@ -155,86 +155,86 @@ struct Looks {
     block: bool,
 }
 
+/// Where a text has spaces and line breaks.
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "they are libyaml's")]
+struct Blanks {
+    leading_space: bool,
+    leading_break: bool,
+    trailing_space: bool,
+    trailing_break: bool,
+    /// A space after a break.
+    break_space: bool,
+    /// A break after a space.
+    space_break: bool,
+    breaks: bool,
+}
+
+fn is_break(c: char) -> bool {
+    matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}')
+}
+
+fn is_blank(c: char) -> bool {
+    matches!(c, ' ' | '\t') || is_break(c)
+}
+
+fn blanks(chars: &[char]) -> Blanks {
+    let mut blanks = Blanks::default();
+    let (mut previous_space, mut previous_break) = (false, false);
+    for (index, &c) in chars.iter().enumerate() {
+        let (first, last) = (index == 0, index + 1 == chars.len());
+        let (space, line) = (c == ' ', is_break(c));
+        blanks.breaks |= line;
+        blanks.leading_space |= space && first;
+        blanks.trailing_space |= space && last;
+        blanks.break_space |= space && previous_break;
+        blanks.leading_break |= line && first;
+        blanks.trailing_break |= line && last;
+        blanks.space_break |= line && previous_space;
+        (previous_space, previous_break) = (space, line);
+    }
+    blanks
+}
+
+/// Whether a text has what means something to YAML.
+fn has_indicators(value: &str, chars: &[char]) -> bool {
+    let mut preceded_by_space = true;
+    let mut found = value.starts_with("---") || value.starts_with("...");
+    for (index, &c) in chars.iter().enumerate() {
+        let followed_by_space = chars.get(index + 1).is_none_or(|&c| is_blank(c));
+        found |= match c {
+            '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@'
+            | '`'
+                if index == 0 =>
+            {
+                true
+            }
+            '?' | '-' => index == 0 && followed_by_space,
+            ':' => followed_by_space,
+            '#' => preceded_by_space,
+            _ => false,
+        };
+        preceded_by_space = is_blank(c);
+    }
+    found
+}
+
 fn looks(value: &str) -> Looks {
     if value.is_empty() {
         return Looks { multiline: false, block_plain: true, single_quoted: true, block: false };
     }
     let chars: Vec<char> = value.chars().collect();
-    let (mut indicators, mut line_breaks, mut special, mut tabs) = (false, false, false, false);
-    let (mut leading_space, mut leading_break, mut trailing_space, mut trailing_break) =
-        (false, false, false, false);
-    let (mut break_space, mut space_break) = (false, false);
-    let (mut previous_space, mut previous_break) = (false, false);
-    if value.starts_with("---") || value.starts_with("...") {
-        indicators = true;
+    let blanks = blanks(&chars);
+    let special = chars.iter().any(|&c| c != '\t' && !printable(c));
+    let at_ends =
+        blanks.leading_space || blanks.leading_break || blanks.trailing_space || blanks.trailing_break;
+    let single_quoted = !(blanks.break_space || blanks.space_break || special || chars.contains(&'\t'));
+    Looks {
+        multiline: blanks.breaks,
+        block_plain: single_quoted && !at_ends && !blanks.breaks && !has_indicators(value, &chars),
+        single_quoted,
+        block: !(blanks.trailing_space || blanks.space_break || special),
     }
-    let mut preceded_by_space = true;
-    for (index, &c) in chars.iter().enumerate() {
-        let blank = |c: Option<&char>| {
-            c.is_none_or(|c| matches!(c, ' ' | '\t' | '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}'))
-        };
-        let followed_by_space = blank(chars.get(index + 1));
-        if index == 0 {
-            match c {
-                '#' | ',' | '[' | ']' | '{' | '}' | '&' | '*' | '!' | '|' | '>' | '\'' | '"' | '%' | '@'
-                | '`' => {
-                    indicators = true;
-                }
-                '?' | ':' | '-' if followed_by_space => indicators = true,
-                _ => {}
-            }
-        } else {
-            match c {
-                ':' if followed_by_space => indicators = true,
-                '#' if preceded_by_space => indicators = true,
-                _ => {}
-            }
-        }
-        if c == '\t' {
-            tabs = true;
-        } else if !printable(c) {
-            special = true;
-        }
-        let is_break = matches!(c, '\n' | '\r' | '\u{85}' | '\u{2028}' | '\u{2029}');
-        line_breaks |= is_break;
-        let last = index + 1 == chars.len();
-        if c == ' ' {
-            leading_space |= index == 0;
-            trailing_space |= last;
-            break_space |= previous_break;
-            (previous_space, previous_break) = (true, false);
-        } else if is_break {
-            leading_break |= index == 0;
-            trailing_break |= last;
-            space_break |= previous_space;
-            (previous_space, previous_break) = (false, true);
-        } else {
-            (previous_space, previous_break) = (false, false);
-        }
-        preceded_by_space = blank(Some(&c));
-    }
-    let mut looks = Looks { multiline: line_breaks, block_plain: true, single_quoted: true, block: true };
-    if leading_space || leading_break || trailing_space || trailing_break {
-        looks.block_plain = false;
-    }
-    if trailing_space {
-        looks.block = false;
-    }
-    if break_space {
-        looks.block_plain = false;
-        looks.single_quoted = false;
-    }
-    if space_break || tabs || special {
-        looks.block_plain = false;
-        looks.single_quoted = false;
-    }
-    if space_break || special {
-        looks.block = false;
-    }
-    if line_breaks || indicators {
-        looks.block_plain = false;
-    }
-    looks
 }
 
 fn printable(c: char) -> bool {
