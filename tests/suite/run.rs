@@ -13,6 +13,14 @@ fn options_with_true_and_options_twice() {
         t.ok(["run", "--rm=true", "--rm", "-t=false", "-i=0", "-w", "/bin", "-w", "/tmp", BUSYBOX, "pwd"]);
     assert_eq!(out, "/tmp");
     assert_eq!(t.ok(["run", "--rm", BUSYBOX, "echo", "--rm=true"]), "--rm=true", "that is the program's");
+    // The last one counts.
+    let name = t.name("kept");
+    let back =
+        ["run", "--rm", "-dt", "--rm=false", "-d=0", "--tty=F", "--name", &name, BUSYBOX, "echo", "seen"];
+    assert_eq!(t.ok(back), "seen");
+    assert_eq!(t.ok(["inspect", "-f", "{{.Config.Tty}}", &name]), "false");
+    t.ok(["run", "--rm=false", "--rm", BUSYBOX, "true"]);
+    t.ok(["rm", &name]);
     assert_eq!(t.ok(["ps", "-a=true", "-aq", "--no-trunc=false"]), "");
     t.rbox(["ps", "--all=maybe"]).refused(125, &["maybe", "--all"]);
 }

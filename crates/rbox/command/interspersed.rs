@@ -31,47 +31,74 @@ pub(crate) fn end_options(command: &Command, words: &[OsString]) -> Vec<OsString
     out
 }
 
-/// The words with every `--option=true` and `-o=false` of a yes-or-no option as clap has them: the option alone, or nothing.
-/// With `ends` the options end at the first word that is none.
+/// The words with every `--option=true` and `-o=false` of a yes-or-no option as clap has them: the option alone, or nothing,
+/// and nothing of it before either: the last one counts. With `ends` the options end at the first word that is none.
 pub(crate) fn booleans(command: &Command, words: &[OsString], ends: bool) -> Result<Vec<OsString>, String> {
-    let mut out = Vec::with_capacity(words.len());
+    // Each with whether it is an option, which a later one may take back.
+    let mut out: Vec<(OsString, bool)> = Vec::with_capacity(words.len());
     let mut at = 0;
     while let Some(word) = words.get(at) {
         let text = word.to_string_lossy();
         let mut used = 1;
         if text == "--" || (ends && !text.starts_with('-')) {
-            out.extend_from_slice(&words[at..]);
+            out.extend(words[at..].iter().map(|word| (word.clone(), false)));
             break;
         }
-        if let Some(long) = text.strip_prefix("--") {
-            match long.split_once('=') {
-                Some((name, value)) if is_switch(by_long(command, name)) => {
-                    if truth(value, &format!("--{name}"))? {
-                        out.push(format!("--{name}").into());
-                    }
-                }
-                _ => {
-                    used += usize::from(!long.contains('=') && long_takes_value(command, long));
-                    out.extend(words[at..].iter().take(used).cloned());
-                }
-            }
+        let given = if let Some(long) = text.strip_prefix("--") {
+            used += usize::from(!long.contains('=') && long_takes_value(command, long));
+            long.split_once('=').and_then(|(name, value)| {
+                let arg = by_long(command, name).filter(|arg| is_switch(Some(arg)))?;
+                Some((arg, format!("--{name}"), String::new(), value))
+            })
         } else if let Some(shorts) = text.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
-            if let Some((before, name, value)) = switch_in_cluster(command, shorts) {
-                let kept =
-                    if truth(value, &format!("-{name}"))? { format!("{before}{name}") } else { before };
-                if !kept.is_empty() {
-                    out.push(format!("-{kept}").into());
-                }
+            used += usize::from(cluster_takes_next(command, shorts));
+            switch_in_cluster(command, shorts).and_then(|(before, name, value)| {
+                Some((by_short(command, name)?, format!("-{name}"), before, value))
+            })
+        } else {
+            out.push((word.clone(), false));
+            at += 1;
+            continue;
+        };
+        if let Some((arg, option, before, value)) = given {
+            if !before.is_empty() {
+                out.push((format!("-{before}").into(), true));
+            }
+            if truth(value, &option)? {
+                out.push((option.into(), true));
             } else {
-                used += usize::from(cluster_takes_next(command, shorts));
-                out.extend(words[at..].iter().take(used).cloned());
+                take_back(command, &mut out, arg);
             }
         } else {
-            out.push(word.clone());
+            out.push((word.clone(), true));
+            out.extend(words[at + 1..].iter().take(used - 1).map(|value| (value.clone(), false)));
         }
         at += used;
     }
-    Ok(out)
+    Ok(out.into_iter().map(|(word, _)| word).collect())
+}
+
+/// Leaves `arg`, a yes-or-no option, out of what was given.
+fn take_back(command: &Command, out: &mut Vec<(OsString, bool)>, arg: &Arg) {
+    let is_it = |other: Option<&Arg>| other.is_some_and(|other| other.get_id() == arg.get_id());
+    out.retain_mut(|(word, option)| {
+        let text = word.to_string_lossy();
+        if !*option {
+            return true;
+        }
+        if let Some(long) = text.strip_prefix("--") {
+            return !is_it(by_long(command, long));
+        }
+        let letters = text.trim_start_matches('-');
+        // Behind the first that takes a value stands that.
+        let switches = letters.find(|letter| !is_switch(by_short(command, letter))).unwrap_or(letters.len());
+        let (switches, rest) = letters.split_at(switches);
+        let kept: String = switches.chars().filter(|letter| !is_it(by_short(command, *letter))).collect();
+        if kept.len() < switches.len() {
+            *word = format!("-{kept}{rest}").into();
+        }
+        word != "-"
+    });
 }
 
 /// Go's `strconv.ParseBool`.
@@ -133,7 +160,8 @@ mod tests {
     fn command() -> Command {
         Command::new("run")
             .arg(Arg::new("name").long("name").short('n'))
-            .arg(Arg::new("tty").short('t').action(ArgAction::SetTrue))
+            .arg(Arg::new("tty").short('t').long("tty").action(ArgAction::SetTrue))
+            .arg(Arg::new("quiet").short('q').action(ArgAction::SetTrue))
             .arg(Arg::new("rm").long("rm").action(ArgAction::SetTrue))
     }
 
@@ -154,7 +182,15 @@ mod tests {
         let read = |line: &str, ends| booleans(&command(), &words(line), ends).map(|words| joined(&words));
         assert_eq!(read("--rm=true --name x -t=1 img", true).as_deref(), Ok("--rm --name x -t img"));
         assert_eq!(read("--rm=false -t=F img", true).as_deref(), Ok("img"));
-        assert_eq!(read("-tt=false img", true).as_deref(), Ok("-t img"));
+        // The last one counts.
+        assert_eq!(read("-tt=false img", true).as_deref(), Ok("img"));
+        assert_eq!(read("--rm --rm=false -t img", true).as_deref(), Ok("-t img"));
+        assert_eq!(read("--rm=false --rm img", true).as_deref(), Ok("--rm img"));
+        assert_eq!(
+            read("-qtn -t --tty=0 --name --rm --rm=0 img -t", true).as_deref(),
+            Ok("-qn -t --name --rm img -t")
+        );
+        assert_eq!(read("-tnt -t=false img", true).as_deref(), Ok("-nt img"));
         // The value of another option, and what is the program's, are left alone.
         assert_eq!(
             read("--name --rm=true -n -t=true img", true).as_deref(),
