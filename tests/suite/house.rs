@@ -279,6 +279,25 @@ fn errors_are_told_in_words() {
             assert!(!shows, "{}: {said}", path.display());
         }
     }
+    // A system call that fails has a name in words.
+    let words = fs::read_to_string(project().join("crates/rbox-sys/src/error.rs")).unwrap();
+    let mut files = Vec::new();
+    for name in ["sys", "namespace", "rootfs", "security", "cgroup", "runtime"] {
+        sources(&project().join(format!("crates/rbox-{name}/src")), &mut files);
+    }
+    let mut calls = 0;
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        for begin in ["told(", "SysError::new("] {
+            let made = text.split(begin).skip(1).filter_map(|rest| rest.trim_start().strip_prefix('"'));
+            for name in made.filter_map(|rest| Some(rest.split_once("\",")?.0)) {
+                calls += 1;
+                let known = words.contains(&format!("\"{name}\""));
+                assert!(known, "{}: {name} is not in crates/rbox-sys/src/error.rs", path.display());
+            }
+        }
+    }
+    assert!(calls > 50, "{calls}");
     // What `--explain` calls a request of netlink has a name in words.
     let words = fs::read_to_string(project().join("crates/rbox-network/src/error.rs")).unwrap();
     for (path, line, code) in

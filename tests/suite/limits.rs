@@ -245,6 +245,10 @@ fn ulimits() {
         "ulimit -Sn; ulimit -Hn; ulimit -c",
     ]);
     assert_eq!(out, "123\n456\n0");
+    // What the kernel refuses is told by the limit's name.
+    let over = (1_u64 << 40).to_string();
+    t.rbox(["run", "--rm", "--ulimit", &format!("nofile={over}"), BUSYBOX, "true"])
+        .refused(125, &[&format!("error setting the limit nofile={over}:{over}: operation not permitted")]);
     t.rbox(["run", "--rm", "--ulimit", "nonsense=1", BUSYBOX, "true"]).refused(125, &["nonsense"]);
     t.rbox(["run", "--rm", "--ulimit", "nofile=9:3", BUSYBOX, "true"]).refused(125, &["soft limit"]);
 }

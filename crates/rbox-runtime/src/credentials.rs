@@ -67,9 +67,23 @@ pub(crate) fn set_rlimits(process: &Process) -> Result<(), StepError> {
                 format!("0, {name}, {{rlim_cur={soft}, rlim_max={hard}}}, NULL")
             },
             || rustix::process::setrlimit(resource, new),
-        )?;
+        )
+        .map_err(|error| limit_refused(resource, &new, &error))?;
     }
     Ok(())
+}
+
+/// The limit by the name it has as an argument of `--ulimit`.
+fn limit_refused(resource: Resource, limit: &Rlimit, error: &SysError) -> StepError {
+    let name = format!("{resource:?}").to_lowercase();
+    let value = |value: Option<u64>| value.map_or_else(|| "unlimited".to_owned(), |value| value.to_string());
+    let (soft, hard) = (value(limit.current), value(limit.maximum));
+    let reason = rbox_sys::error::reason(error.errno);
+    let mut message = format!("error setting the limit {name}={soft}:{hard}: {reason}");
+    if error.errno == Errno::EPERM {
+        message.push_str(": it is more than this host allows");
+    }
+    StepError { errno: error.errno as i32, message, is_exec: false }
 }
 
 /// Raises those above what this process has: in a user namespace nobody may.

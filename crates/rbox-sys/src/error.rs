@@ -81,11 +81,48 @@ pub fn action(call: &'static str) -> &'static str {
         "utimensat" => "set the times of",
         "setxattr" | "fsetxattr" => "set an attribute of",
         "ftruncate" => "set the size of",
-        "unlinkat" => "remove",
+        "unlinkat" | "rmdir" => "remove",
         "renameat2" => "move",
         "linkat" => "link",
         "readlinkat" => "read link",
         "getdents64" => "list",
+        "read" | "pread" => "read",
+        "write" => "write",
+        "chdir" | "fchdir" => "change to directory",
+        "getxattr" => "read an attribute of",
+        "pivot_root" => "change the root to",
+        "unshare" => "make namespaces",
+        "setns" => "join a namespace",
+        "clone" | "clone3" | "fork" => "make a process",
+        "execve" => "execute",
+        "setsid" => "begin a session",
+        "sethostname" => "set the host name",
+        "setdomainname" => "set the domain name",
+        "prlimit64" | "setrlimit" => "set a limit",
+        "setgroups" => "set the groups",
+        "setresgid" => "change the group",
+        "setresuid" => "change the user",
+        "capget" => "read the capabilities",
+        "capset" => "set the capabilities",
+        "prctl" => "set an attribute of the process",
+        "keyctl" => "make a session keyring",
+        "seccomp" => "install the system call filter",
+        "bpf" => "install the device filter",
+        "pidfd_open" => "open a process",
+        "pidfd_getfd" => "take a descriptor of a process",
+        "pidfd_send_signal" => "send a signal",
+        "close_range" => "close descriptors",
+        "dup" | "dup2" => "copy a descriptor",
+        "fcntl" | "ioctl" => "set up a descriptor",
+        "pipe2" => "make a pipe",
+        "eventfd" => "make an event counter",
+        "socket" | "socketpair" => "make a socket",
+        "bind" => "bind a socket",
+        "connect" => "connect",
+        "accept" => "accept a connection",
+        "sendmsg" => "send",
+        "recvmsg" => "receive",
+        "getrandom" => "get random numbers",
         other => other,
     }
 }
@@ -195,6 +232,6 @@ mod tests {
         assert!(looped("RESOLVE_NO_MAGICLINKS|RESOLVE_IN_ROOT").contains(LED_OUT));
         assert!(looped("RESOLVE_NO_SYMLINKS|RESOLVE_BENEATH").contains("etc: a symbolic link is on the way"));
         assert_eq!(looped("0"), "open etc: too many symbolic links encountered");
-        assert_eq!(said("setsid", "", Errno::EIO), "setsid: I/O error");
+        assert_eq!(said("setsid", "", Errno::EIO), "begin a session: I/O error");
     }
 }
