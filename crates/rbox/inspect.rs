@@ -4,6 +4,7 @@ use clap::{Parser, ValueEnum};
 use rbox_engine::error::EngineError;
 use rbox_engine::inspect;
 use rbox_engine::network::Error as NetworkError;
+use rbox_engine::spec::Reference;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{PrettyFormatter, Serializer};
@@ -278,7 +279,12 @@ fn look_up(
     match kind {
         None => anyhow::bail!("No such object: {name}"),
         Some(Kind::Container) => anyhow::bail!("No such container: {name}"),
-        Some(Kind::Image) => anyhow::bail!("No such image: {name}"),
+        Some(Kind::Image) => {
+            let name = name
+                .parse()
+                .map_or_else(|_| name.to_owned(), |name: Reference| name.with_default_tag().familiar());
+            anyhow::bail!("No such image: {name}")
+        }
         Some(Kind::Network) => anyhow::bail!("network {name} not found"),
         Some(Kind::Volume) => anyhow::bail!("get {name}: no such volume"),
     }

@@ -245,6 +245,30 @@ fn what_is_unchanged_comes_from_the_cache_and_the_rest_says_why() {
     let pruned = b.own.run(&["builder", "prune", "-f"]).ok();
     assert!(pruned.contains("Total:"), "{pruned}");
     assert_eq!(cached(&b.built(&text, &[])), 1);
+    // Docker's `system prune` takes them too, unless it is for what has a label.
+    for (flags, left) in [(&["--filter", "label=x"][..], 4), (&[], 1)] {
+        b.own.run(&["rmi", "-f", "made"]).ok();
+        let pruned = b.own.run(&[&["system", "prune", "-f"], flags].concat()).ok();
+        assert_eq!(pruned.contains("Deleted build cache objects:\n"), left == 1, "{pruned}");
+        assert_eq!(cached(&b.built(&text, &[])), left);
+    }
+    b.is_tidy();
+}
+
+/// What a link leads to is made, inside the image.
+#[test]
+fn links_to_nothing_are_followed() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let place = format!("/rbox-test-{}", std::process::id());
+    let text = format!(
+        "FROM {BUSYBOX}\nRUN ln -s {place}/deep /wd; mkdir -p /a/b; ln -s b/wd /a/wd; ln -s ../../rel/x /a/b/wd; ln -s {place}/copied /c\n\
+         WORKDIR /wd/y\nWORKDIR /a/wd\nCOPY app.py /c/\nRUN ls -d {place}/deep/y {place}/copied/app.py /rel/x\n"
+    );
+    std::fs::write(b.dir.join("app.py"), "x\n").unwrap();
+    let said = b.built(&text, &["--progress", "plain"]);
+    assert!(said.contains("/rel/x"), "{said}");
+    assert!(!std::path::Path::new(&place).exists(), "made on the host");
     b.is_tidy();
 }
 

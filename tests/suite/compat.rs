@@ -58,8 +58,8 @@ fn key_sets_are_dockers() {
     assert_eq!(
         keys(&image),
         words(
-            "Id RepoTags RepoDigests Parent Comment Created DockerVersion Author Config Architecture Os Size GraphDriver \
-             RootFS Metadata Descriptor"
+            "Id RepoTags RepoDigests Parent Comment Created DockerVersion Author Architecture Os Size GraphDriver \
+             RootFS Metadata Descriptor Config"
         )
     );
     let config = keys(&image["Config"]);
@@ -67,6 +67,10 @@ fn key_sets_are_dockers() {
         "User ExposedPorts Env Entrypoint Cmd Volumes WorkingDir Labels StopSignal ArgsEscaped Healthcheck OnBuild Shell",
     );
     assert!(config.iter().all(|key| known.contains(key)) && config.contains(&"Env"), "{config:?}");
+    // These are there also where the image says nothing of them.
+    let bare = t.inspect(BUSYBOX);
+    assert_eq!(keys(&bare["Config"]), words("Cmd Entrypoint Env Labels OnBuild User Volumes WorkingDir"));
+    assert_eq!((&bare["Config"]["Labels"], &bare["Config"]["User"]), (&Value::Null, &Value::from("")));
 }
 
 #[test]
@@ -371,7 +375,8 @@ fn words_that_programs_match() {
     for (args, code, said) in [
         (&["inspect", "nosuch"][..], 1, "No such object: nosuch"),
         (&["container", "inspect", "nosuch"], 1, "No such container: nosuch"),
-        (&["image", "inspect", "nosuch"], 1, "No such image: nosuch"),
+        (&["image", "inspect", "nosuch"], 1, "No such image: nosuch:latest"),
+        (&["inspect", "--type", "image", "x/nosuch:1"], 1, "No such image: x/nosuch:1"),
         (&["network", "inspect", "nosuch"], 1, "network nosuch not found"),
         (&["volume", "inspect", "nosuch"], 1, "get nosuch: no such volume"),
         (&["stop", "nosuch"], 1, "No such container: nosuch"),
@@ -379,6 +384,7 @@ fn words_that_programs_match() {
         (&["run", "--network", "nosuch", BUSYBOX], 125, "network nosuch not found"),
         (&["run", "-v", "", BUSYBOX], 125, "invalid empty volume spec"),
         (&["run", "-v", "/a::/b", BUSYBOX], 125, "invalid spec: /a::/b: empty section between colons"),
+        (&["run", "-v", "/a:/b:ro:x", BUSYBOX], 125, "invalid spec: /a:/b:ro:x: too many colons"),
         (&["run", "--use-api-socket", BUSYBOX], 125, "no API socket"),
         (&["run", "--log-driver", "fluentd", BUSYBOX], 125, "log driver 'fluentd' is not supported"),
         (&["run", "--log-driver", "bogus", BUSYBOX], 125, "no log driver named 'bogus' is registered"),
@@ -531,7 +537,7 @@ fn namespaces_of_the_host_by_request() {
     let own = |kind: &str| std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap().display().to_string();
     let host = rustix_nodename();
     let out = t.sh_with(
-        ["--pid", "host", "--ipc", "host", "--uts", "host", "--umask", "0077", "--annotation", "a.b=c"],
+        ["--pid", "host", "--ipc", "host", "--uts", "host", "--umask", "0077", "--annotation", "alone"],
         "for n in pid ipc uts net; do readlink /proc/self/ns/$n; done; hostname; umask; test -d /dev/shm && echo shm; test -d /proc/1 && echo $$",
     );
     let lines: Vec<&str> = out.lines().collect();

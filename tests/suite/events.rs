@@ -564,7 +564,7 @@ fn how_a_process_ends_that_nobody_waits_for() {
     t.ok(["exec", &name, "touch", "/left"]);
     ends("9");
     let out = t.rbox(["exec", "-d", &name, "/no/such"]);
-    out.refused(127, &["no such file"]);
+    out.refused(1, &["no such file"]);
     t.ok(["pause", &name]);
     t.rbox(["exec", "-d", &name, "true"]).refused(1, &["is paused"]);
     t.ok(["unpause", &name]);

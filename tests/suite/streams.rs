@@ -93,6 +93,9 @@ fn codes_of_exec_are_dockers() {
     let name = t.name("codes");
     t.sleeper(&name, []);
     t.rbox(["exec", "-w", "/none", &name, "true"]).refused(127, &["/none", "no such file or directory"]);
+    t.rbox(["exec", "-w", "/etc/passwd", &name, "true"]).refused(127, &["/etc/passwd", "not a directory"]);
+    t.rbox(["exec", &name, "/etc/passwd/x"]).refused(127, &["not a directory"]);
+    t.rbox(["exec", "-d", &name, "/none"]).refused(1, &["/none", "no such file or directory"]);
     t.rbox(["exec", &name, ""]).refused(127, &["executable file not found"]);
     t.rbox(["exec", "-u", "nobody-here", &name, "true"]).refused(1, &["nobody-here"]);
     t.rbox(["run", "--rm", BUSYBOX, ""]).refused(127, &["executable file not found"]);
@@ -321,6 +324,13 @@ fn attach_shows_the_prompt() {
         terminal.keys("\x10\x11");
         assert_eq!(terminal.ended(), 0);
     }
+    // On one that has no size, the program's keeps what it had.
+    let mut terminal = OnTerminal::of_size(t.cmd(["attach", &name]), (0, 0));
+    terminal.expect("#");
+    terminal.keys("stty size\n");
+    terminal.expect("24 80");
+    terminal.keys("\x10\x11");
+    assert_eq!(terminal.ended(), 0);
 }
 
 #[test]
@@ -412,23 +422,19 @@ fn run_attaches_to_what_is_named() {
         let out = t.cmd(args).input("in").run().code(3);
         assert_eq!((out.stdout.as_str(), out.stderr.as_str()), (stdout, stderr), "{flags:?}");
     }
-    // One that is there for its input alone is told by its id, and left when it has that; its end is nothing to the command.
+    // One that is there for its input alone shows nothing, and is waited for all the same.
     let name = t.name("fed");
     let args = ["run", "-i", "-a", "stdin", "--name", &name, "--network", "none", BUSYBOX, "sh", "-c", both];
-    let out = t.cmd(args).input("in").run().code(0);
-    let id = t.ok(["inspect", "-f", "{{.Id}}", &name]);
-    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), (format!("{id}\n").as_str(), ""));
-    assert_eq!(t.ok(["wait", &name]), "3");
+    let out = t.cmd(args).input("in").run().code(3);
+    assert_eq!((out.stdout.as_str(), out.stderr.as_str()), ("", ""));
     assert_eq!(t.rbox(["logs", &name]).code(0).stdout, "inout\n");
-    // The program goes on when the input is over.
-    let name = t.name("goes-on");
-    let args = ["run", "-i", "-a", "stdin", "--name", &name, "--network", "none", BUSYBOX, "sleep", "1000"];
-    t.cmd(args).input("in").limit(Duration::from_mins(1)).run().code(0);
-    assert_eq!(t.status(&name), "running");
-    t.ok(["rm", "-f", &name]);
+    // The input's end is not the program's.
+    let args =
+        ["run", "--rm", "-i", "-a", "stdin", "--network", "none", BUSYBOX, "sh", "-c", "sleep 0.5; exit 4"];
+    t.cmd(args).input("in").run().code(4);
     t.rbox(["run", "-a", "bogus", BUSYBOX]).refused(125, &["valid streams are STDIN, STDOUT and STDERR"]);
     let refusal = "conflicting options: cannot specify both --attach and --detach";
-    t.rbox(["run", "-d", "-a", "stdout", BUSYBOX]).refused(125, &[refusal]);
+    t.rbox(["run", "-d", "-a", "stdout", BUSYBOX]).refused(1, &[refusal]);
 }
 
 /// A signal at a question is no: nothing is done, and the end is Docker's.

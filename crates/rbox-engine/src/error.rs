@@ -262,7 +262,8 @@ impl From<RuntimeError> for EngineError {
     fn from(error: RuntimeError) -> Self {
         match error {
             RuntimeError::Init(failure) if failure.is_exec => {
-                let exit_code = if failure.errno == nix::libc::ENOENT { 127 } else { 126 };
+                let is_absent = [nix::libc::ENOENT, nix::libc::ENOTDIR].contains(&failure.errno);
+                let exit_code = if is_absent { 127 } else { 126 };
                 Self::NotExecuted { message: failure.message, exit_code }
             }
             other => Self::Runtime(other),

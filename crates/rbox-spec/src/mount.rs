@@ -182,9 +182,9 @@ pub struct MountSpec {
 /// Why a mount argument was refused.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidMount {
-    /// `-v` of another form.
-    #[error("invalid volume specification: '{0}': expected [SOURCE:]TARGET[:OPTIONS]")]
-    Volume(String),
+    /// `-v` with more than three parts: Docker's words.
+    #[error("invalid spec: {0}: too many colons: expected [SOURCE:]TARGET[:OPTIONS]")]
+    TooManyColons(String),
     /// `-v` with nothing: Docker's words.
     #[error("invalid empty volume spec")]
     Empty,
@@ -391,11 +391,13 @@ impl MountSpec {
     /// `-v [SOURCE:]TARGET[:OPTIONS]`: an absolute or `./` source is a bind, another is a volume's name.
     /// `cwd` resolves relative sources, as Docker's client does; without one they are refused.
     pub fn parse_volume(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
-        let bad = || InvalidMount::Volume(spec.to_owned());
         if spec.is_empty() {
             return Err(InvalidMount::Empty);
         }
         let parts: Vec<&str> = spec.split(':').collect();
+        if parts.len() > 3 {
+            return Err(InvalidMount::TooManyColons(spec.to_owned()));
+        }
         if parts.contains(&"") {
             return Err(InvalidMount::EmptySection(spec.to_owned()));
         }
@@ -407,7 +409,7 @@ impl MountSpec {
             }
             [source, target] => (Some(source), target, ""),
             [source, target, options] => (Some(source), target, options),
-            _ => return Err(bad()),
+            _ => return Err(InvalidMount::TooManyColons(spec.to_owned())),
         };
         let is_path = source.is_some_and(|source| source.starts_with(['/', '.']));
         let target = target_of(target).map_err(|why| InvalidMount::Target {

@@ -480,6 +480,8 @@ fn pairs(flag: &str, texts: &[String]) -> anyhow::Result<BTreeMap<String, String
         .iter()
         .map(|text| match text.split_once('=') {
             Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+            // As Docker's client: one of sysctls is refused there too.
+            None if !text.is_empty() && flag != "--sysctl" => Ok((text.clone(), String::new())),
             _ => {
                 Err(bad_input(format!("invalid argument \"{text}\" for \"{flag}\" flag: expected KEY=VALUE")))
             }

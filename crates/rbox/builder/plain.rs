@@ -231,7 +231,6 @@ impl BuildProgress for Plain {
         self.finish();
         let attachment = Attachment {
             input: true,
-            ends_with_input: false,
             shown: crate::session::output::Shown::ALL,
             tty: seat.is_terminal,
             detach_keys: &[],

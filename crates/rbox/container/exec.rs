@@ -121,14 +121,15 @@ pub(crate) fn run_in(
         ExecStdio::Pipes { input: how.input }
     };
     if how.detach {
-        global.engine.exec_detached(container, request, stdio)?;
+        // There is no code of a program to give, so with Docker it is always this one.
+        let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
+        global.engine.exec_detached(container, request, stdio).map_err(refused)?;
         return Ok(0);
     }
     let process = global.engine.exec(container, request, stdio)?;
     let mut peer = ProcessPeer::new(process, request.tty);
     let attachment = Attachment {
         input: how.input,
-        ends_with_input: false,
         shown: Shown::ALL,
         tty: request.tty,
         detach_keys: how.detach_keys,

@@ -16,13 +16,13 @@ use rbox_engine::spec::container::Attached;
 
 use crate::args::flags::ContainerFlags;
 use crate::command::entry::Execute;
-use crate::command::error::{bad_input, coded};
+use crate::command::error::{Coded, bad_input, coded};
 use crate::command::global::Global;
 use crate::explain::{Depth, Telling};
 use crate::output::lines::say;
 use crate::session::client::{self, Attachment, DEFAULT_DETACH_KEYS};
 use crate::session::output::Shown;
-use crate::session::peers::{Ended, MonitorPeer};
+use crate::session::peers::MonitorPeer;
 use crate::session::start::{exit_code, signal_proxy};
 
 /// Create a container from an image and run a command in it
@@ -135,11 +135,14 @@ fn streams(flags: &ContainerFlags, attach: &[String]) -> anyhow::Result<Streams>
     Ok(Streams { shown: Shown { stdout, stderr: has("stderr") }, attached })
 }
 
+const ATTACHED_AND_NOT: &str = "conflicting options: cannot specify both --attach and --detach";
+
 impl Run {
     fn streams(&self) -> anyhow::Result<Streams> {
         match (self.detach, self.attach.is_empty()) {
             (true, true) => Ok(Streams { shown: Shown::NONE, attached: Attached::NONE }),
-            (true, false) => Err(bad_input("conflicting options: cannot specify both --attach and --detach")),
+            // With the code of Docker's client.
+            (true, false) => Err(Coded { message: ATTACHED_AND_NOT.to_owned(), code: 1 }.into()),
             (false, _) => streams(&self.flags, &self.attach),
         }
     }
@@ -162,11 +165,9 @@ impl Run {
         let started = global.engine.start_created(&record, options);
         // All of it is printed before the program's output is.
         telling.end();
-        if streams.shown == Shown::NONE {
+        if self.detach {
             // Docker's client tells it of one that could not be started too: it is there.
             say(record.id.as_str())?;
-        }
-        if self.detach {
             return Ok(started.map(|_| 0)?);
         }
         stay(global, &record, started?, streams.shown, detach_keys, self.sig_proxy)
@@ -188,18 +189,13 @@ fn stay(
     let proxy = signal_proxy(global, record);
     let attachment = Attachment {
         input: record.config.open_stdin,
-        ends_with_input: shown == Shown::NONE,
         shown,
         tty: record.config.tty,
         detach_keys,
         proxy: pass_signals.then_some(&proxy),
     };
     let ended = client::run(&mut MonitorPeer::new(socket)?, attachment)?;
-    match ended {
-        // As with Docker's client: it was there to send input, and how the program ends is nothing to it.
-        Ended::Exit(_) if shown == Shown::NONE => Ok(0),
-        ended => exit_code(global, record, &ended),
-    }
+    exit_code(global, record, &ended)
 }
 
 /// Starts a container that was just made, and stays with it until its end; its exit code.

@@ -147,8 +147,10 @@ fn refuse_restarting(container: &Container) -> anyhow::Result<()> {
 const STOPPED: &str = "You cannot attach to a stopped container, start it first";
 
 /// Has the program show its prompt or its screen again: as with Docker its terminal gets another size for a moment, which also
-/// tells one that has the right size already. A monitor that is gone shows in the session.
-fn redraw(socket: &OwnedFd, rows: u16, columns: u16) {
+/// tells one that has the right size already. Where the command's own terminal has none, it gets back the one it had. A monitor
+/// that is gone shows in the session.
+fn redraw(socket: &OwnedFd, size: Option<(u16, u16)>) {
+    let (rows, columns) = size.unwrap_or_default();
     let other = (rows.saturating_add(1), columns.saturating_add(1));
     for (rows, columns) in [other, (rows, columns)] {
         let packet = ToMonitor::Resize(rows, columns).encode();
@@ -172,8 +174,8 @@ fn attach_to(
     client::require_terminal(input, container.record.config.tty)?;
     let refused = |error: EngineError| Coded { message: error.with_causes(), code: NOT_DONE };
     let Some(socket) = global.engine.attach(container).map_err(refused)? else { return Ok(None) };
-    if let (true, Some((rows, columns))) = (container.record.config.tty, client::size()) {
-        redraw(&socket, rows, columns);
+    if container.record.config.tty && client::has_terminal() {
+        redraw(&socket, client::size());
     }
     carry(global, container, socket, input, keys, proxy).map(Some)
 }
@@ -190,7 +192,6 @@ fn carry(
     let pass_on = signal_proxy(global, record);
     let attachment = Attachment {
         input,
-        ends_with_input: false,
         shown: Shown::ALL,
         tty: record.config.tty,
         detach_keys,

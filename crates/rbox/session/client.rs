@@ -19,8 +19,6 @@ use crate::session::peers::{Ended, Peer};
 pub(crate) struct Attachment<'a> {
     /// Standard input is sent.
     pub(crate) input: bool,
-    /// Once all of it is sent, nothing else is waited for.
-    pub(crate) ends_with_input: bool,
     /// What is shown of its output.
     pub(crate) shown: Shown,
     /// The program has a terminal.
@@ -58,6 +56,11 @@ pub(crate) fn parse_detach_keys(text: &str) -> anyhow::Result<Vec<u8>> {
 /// The size of the terminal on standard output or input: rows, columns.
 pub(crate) fn size() -> Option<(u16, u16)> {
     terminal_size(io::stdout()).or_else(|| terminal_size(io::stdin()))
+}
+
+/// Whether somebody looks at it.
+pub(crate) fn has_terminal() -> bool {
+    io::stdout().is_terminal() || io::stdin().is_terminal()
 }
 
 /// Docker's refusal of `-it` where there is no terminal.
@@ -194,8 +197,7 @@ impl<P: Peer> Session<'_, P> {
         if ready[of_signals..of_input].iter().any(|ready| !ready.is_empty()) && self.take_input() {
             return Ok(Some(Ended::Detached));
         }
-        let is_sent = !self.input_open && !self.peer.has_unsent();
-        Ok((self.attachment.ends_with_input && is_sent).then_some(Ended::Sent))
+        Ok(None)
     }
 
     /// Reads what is typed. True when that completed the detach keys.

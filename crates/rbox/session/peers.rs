@@ -235,8 +235,6 @@ pub(crate) enum Ended {
     Exit(i32),
     /// The user typed the detach keys.
     Detached,
-    /// All input was sent, and there was nothing else to do.
-    Sent,
     /// The other side is gone without telling an exit.
     Lost,
     /// We did not take output for too long.

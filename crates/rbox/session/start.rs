@@ -20,7 +20,6 @@ pub(crate) fn signal_proxy<'a>(global: &'a Global, record: &'a ContainerRecord) 
 /// What an attached command ends with.
 pub(crate) fn exit_code(global: &Global, record: &ContainerRecord, ended: &Ended) -> anyhow::Result<u8> {
     match ended {
-        Ended::Sent => Ok(0),
         Ended::Exit(code) => Ok(u8::try_from(*code).unwrap_or(255)),
         Ended::Detached => {
             global.engine.detached(record);

@@ -10,7 +10,8 @@ use rbox_engine::listing::filter::PRUNE_KEYS;
 use rbox_engine::spec::{Digest, Reference};
 use serde_json::{Value, json};
 
-use crate::args::pruning::{Pruning, confirmed};
+use crate::args::pruning::{Pruning, confirmed, say_deleted};
+use crate::builder::cache;
 use crate::command::entry::Execute;
 use crate::command::global::Global;
 use crate::container::{ps, rm};
@@ -311,8 +312,15 @@ impl Execute for Prune {
         };
         let volumes =
             if self.volumes { "\n  - all anonymous volumes not used by at least one container" } else { "" };
+        // What builds keep has no labels.
+        let has_cache = !filters.contains("label") && !filters.contains("label!");
+        let kept = match (has_cache, self.all) {
+            (false, _) => "",
+            (true, true) => "\n  - all build cache",
+            (true, false) => "\n  - unused build cache",
+        };
         let warning = format!(
-            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n  - {images}{volumes}\n"
+            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container{volumes}\n  - {images}{kept}\n"
         );
         if !self.pruning.agreed(&warning)? {
             return Ok(0);
@@ -323,6 +331,11 @@ impl Execute for Prune {
             reclaimed += volumes::prune(global, &filters, false)?;
         }
         reclaimed += rmi::prune(global, &filters, self.all)?;
+        if has_cache {
+            let (removed, freed) = cache::prune(global, &filters, None)?;
+            say_deleted("build cache objects", removed.iter().map(|entry| entry.id.as_str()))?;
+            reclaimed += freed;
+        }
         say(&format!("Total reclaimed space: {}", human_sum(reclaimed)))?;
         Ok(0)
     }

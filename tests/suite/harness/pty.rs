@@ -26,12 +26,17 @@ pub(crate) struct OnTerminal {
 impl OnTerminal {
     /// Starts it with the terminal as all of its streams.
     pub(crate) fn start(cmd: Cmd) -> Self {
+        Self::of_size(cmd, (24, 80))
+    }
+
+    /// On a terminal of these rows and columns: such as programs make often have none.
+    pub(crate) fn of_size(cmd: Cmd, (rows, columns): (u16, u16)) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
         let master = openpt(flags).unwrap();
         grantpt(&master).unwrap();
         unlockpt(&master).unwrap();
         let slave = ioctl_tiocgptpeer(&master, flags).unwrap();
-        tcsetwinsize(&master, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        tcsetwinsize(&master, Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
         let stream = || Stdio::from(slave.try_clone().unwrap());
         let child = cmd.spawn_on(stream(), stream(), stream());
         let master = File::from(master);

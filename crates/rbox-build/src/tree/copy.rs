@@ -66,6 +66,9 @@ struct Times {
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
+/// As many links that lead to nothing are followed one after the other: the kernel's own number.
+const MOST_LINKS: usize = 40;
+
 impl<'a> Copier<'a> {
     pub(crate) fn new(root: &'a OwnedFd, options: CopyOptions) -> Self {
         Self { root, options, links: HashMap::new() }
@@ -76,26 +79,39 @@ impl<'a> Copier<'a> {
         open_in_root(self.root, path, OFlags::PATH | OFlags::DIRECTORY, 0).is_ok()
     }
 
-    /// Makes a directory with all above it, following links within the tree. `mode`, `owner`: of those that are new.
+    /// Makes a directory with all above it, following links within the tree; what one leads to is made where it is missing.
+    /// `mode`, `owner`: of those that are new.
     pub(crate) fn make_dirs(&self, path: &Path, mode: u32, owner: Owner) -> Result<OwnedFd, TreeError> {
+        self.make_dirs_through(&clean(path), mode, owner, MOST_LINKS)
+    }
+
+    fn make_dirs_through(
+        &self,
+        path: &Path,
+        mode: u32,
+        owner: Owner,
+        links: usize,
+    ) -> Result<OwnedFd, TreeError> {
         let mut at = PathBuf::from("/");
         let mut dir = self.open(&at)?;
-        for part in clean(path).components() {
+        for part in path.components() {
+            let above = at.clone();
             at.push(part);
             dir = match open_in_root(self.root, &at, DIRECTORY, 0) {
                 Ok(dir) => dir,
                 Err(error) if errno(&error) == Errno::NOENT => {
                     let name = part.as_os_str();
                     match rustix::fs::mkdirat(&dir, name, Mode::from_raw_mode(0o700)) {
-                        Ok(()) | Err(Errno::EXIST) => {}
+                        Ok(()) => self.own_new(&at, mode, owner)?,
+                        // A link that leads to nothing. A `..` in it is the kernel's to follow.
+                        Err(Errno::EXIST) if links > 0 => {
+                            let to = rustix::fs::readlinkat(&dir, name, Vec::new())
+                                .map_err(TreeError::system("read link", &at))?;
+                            let to = above.join(OsStr::from_bytes(to.as_bytes()));
+                            self.make_dirs_through(&to, mode, owner, links - 1)?
+                        }
                         Err(error) => return Err(TreeError::system("make directory", &at)(error)),
                     }
-                    let new = self.open(&at)?;
-                    give(&new, owner, mode, &at)?;
-                    if let Some(time) = self.options.time {
-                        set_times(&new, Times { seconds: time, nanoseconds: 0 }, &at)?;
-                    }
-                    new
                 }
                 Err(error) if errno(&error) == Errno::NOTDIR => {
                     return Err(TreeError::Refused(format!("{} is not a directory", at.display())));
@@ -104,6 +120,16 @@ impl<'a> Copier<'a> {
             };
         }
         Ok(dir)
+    }
+
+    /// Opens a directory that was just made, and makes it what it is to be.
+    fn own_new(&self, at: &Path, mode: u32, owner: Owner) -> Result<OwnedFd, TreeError> {
+        let new = self.open(at)?;
+        give(&new, owner, mode, at)?;
+        if let Some(time) = self.options.time {
+            set_times(&new, Times { seconds: time, nanoseconds: 0 }, at)?;
+        }
+        Ok(new)
     }
 
     fn open(&self, path: &Path) -> Result<OwnedFd, TreeError> {

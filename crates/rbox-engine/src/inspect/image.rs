@@ -24,7 +24,6 @@ pub fn image(image: &Image) -> Value {
     }
     fields.insert("DockerVersion".into(), config.docker_version.clone().unwrap_or_default().into());
     fields.insert("Author".into(), config.author.clone().unwrap_or_default().into());
-    fields.insert("Config".into(), run_config(image));
     fields.insert("Architecture".into(), image.platform.architecture.clone().into());
     if let Some(variant) = config.variant.as_ref().filter(|variant| !variant.is_empty()) {
         fields.insert("Variant".into(), variant.clone().into());
@@ -52,6 +51,7 @@ pub fn image(image: &Image) -> Value {
             "size": image.manifest_size,
         }),
     );
+    fields.insert("Config".into(), run_config(image));
     out
 }
 
@@ -61,7 +61,8 @@ fn comment(image: &Image) -> String {
     own.or_else(|| image.history().last()?.comment.clone()).unwrap_or_default()
 }
 
-/// What the image says of a container of it. What it does not say is left out, as Docker does since its API 1.50.
+/// What the image says of a container of it. What it does not say is left out, but for the keys that Docker's API 1.51 has
+/// always; they stand in the order of their names, as there.
 fn run_config(image: &Image) -> Value {
     let config = &image.config.config;
     let mut fields = Map::new();
@@ -75,22 +76,26 @@ fn run_config(image: &Image) -> Value {
         };
         if !is_empty {
             fields.insert(key.to_owned(), value);
+        } else if ["Entrypoint", "Labels", "OnBuild", "Volumes"].contains(&key) {
+            fields.insert(key.to_owned(), Value::Null);
+        } else if ["User", "WorkingDir"].contains(&key) {
+            fields.insert(key.to_owned(), "".into());
         }
     };
     let keys = |map: &std::collections::BTreeMap<String, Value>| -> Value {
         map.keys().map(|key| (key.clone(), json!({}))).collect::<Map<_, _>>().into()
     };
-    add("User", config.user.clone().into());
-    add("ExposedPorts", keys(&config.exposed_ports));
-    add("Env", json!(config.env));
-    add("Entrypoint", json!(config.entrypoint));
     add("Cmd", json!(config.cmd));
-    add("Volumes", keys(&config.volumes));
-    add("WorkingDir", config.working_dir.clone().into());
-    add("Labels", json!(config.labels));
-    add("StopSignal", json!(config.stop_signal));
+    add("Entrypoint", json!(config.entrypoint));
+    add("Env", json!(config.env));
+    add("ExposedPorts", keys(&config.exposed_ports));
     add("Healthcheck", json!(config.healthcheck));
+    add("Labels", json!(config.labels));
     add("OnBuild", json!(config.on_build));
     add("Shell", json!(config.shell));
+    add("StopSignal", json!(config.stop_signal));
+    add("User", config.user.clone().into());
+    add("Volumes", keys(&config.volumes));
+    add("WorkingDir", config.working_dir.clone().into());
     fields.into()
 }

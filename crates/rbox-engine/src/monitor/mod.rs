@@ -286,6 +286,8 @@ struct Monitor<'a> {
     input: Option<OwnedFd>,
     input_pending: VecDeque<u8>,
     close_input: bool,
+    /// What the terminal's size was before the last one.
+    size_before: (u16, u16),
     kept: Kept,
     post: Post,
     buffer: Vec<u8>,
@@ -332,6 +334,7 @@ impl<'a> Monitor<'a> {
             input: ends.input,
             input_pending: VecDeque::new(),
             close_input: false,
+            size_before: (0, 0),
             kept: Kept::default(),
             post,
             buffer: vec![0; CHUNK],
@@ -605,8 +608,11 @@ impl<'a> Monitor<'a> {
         self.write_input();
     }
 
-    fn resize(&self, rows: u16, columns: u16) {
+    fn resize(&mut self, rows: u16, columns: u16) {
         if let Some((_, master)) = self.outputs.first().filter(|_| self.record.config.tty) {
+            let (rows, columns) = if (rows, columns) == (0, 0) { self.size_before } else { (rows, columns) };
+            self.size_before =
+                rustix::termios::tcgetwinsize(master).map_or((0, 0), |size| (size.ws_row, size.ws_col));
             let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
             if rustix::termios::tcsetwinsize(master, size).is_ok() {
                 let action = ContainerAction::Resize(rows, columns);

@@ -39,7 +39,7 @@ pub enum ToMonitor<'a> {
     Input(&'a [u8]),
     /// No more input.
     EndOfInput,
-    /// The terminal has this size: rows, columns.
+    /// The terminal has this size: rows, columns. None of both: the size before the last one.
     Resize(u16, u16),
     /// A host port to keep, with the socket that does it.
     Hold(PublishedPort),
