@@ -17,6 +17,7 @@ mod build_platforms;
 mod build_together;
 mod build_told;
 mod build_trees;
+mod by_hand;
 mod caller;
 mod catalogue;
 mod check;

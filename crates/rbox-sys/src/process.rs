@@ -382,7 +382,7 @@ pub fn own_session_keyring() -> Result<(), SysError> {
 
 /// Replaces this process (execve(2)). Comes back only when it failed.
 pub fn execve(path: &CStr, args: &[CString], env: &[CString]) -> Errno {
-    let shown = || format!("{path:?}, {args:?}, {} variables", env.len());
+    let shown = || format!("{path:?}, {args:?}, {env:?}");
     crate::trace::last_call("execve", shown);
     let begin = std::time::Instant::now();
     let errno = nix::unistd::execve(path, args, env).err().unwrap_or(Errno::EINVAL);

@@ -38,7 +38,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run --rm -v .:/src:idmap busybox touch /src/file   # what is made belongs to the owner of .
   rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
   rbox run --rm --rootfs /srv/debian sh            # the files of a directory, which stays as it is
-  rbox run --rm --explain python:3.11-slim true     # how it is made, and why; =steps and =calls tell more"
+  rbox run --rm --explain python:3.11-slim true     # how it is made, and why; =steps and =calls tell more, =sh does it by hand"
 )]
 pub(crate) struct Run {
     #[command(flatten)]

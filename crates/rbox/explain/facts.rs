@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::explain::args;
 use crate::explain::event::Call;
 use crate::explain::stage::Stage;
 
@@ -209,9 +210,9 @@ fn other(calls: &[Call]) -> String {
 
 fn program(calls: &[Call]) -> String {
     let Some(call) = calls.iter().rfind(|call| call.name == "execve") else { return String::new() };
-    let args = call.args.split_once("\", [").and_then(|(_, rest)| rest.rsplit_once("], "));
-    let args = args.map_or(call.args.as_str(), |(list, _)| list);
-    if call.worked() { args.to_owned() } else { format!("{args}: {}", call.result) }
+    // Behind the path: the arguments in brackets.
+    let list = args::split(&call.args).get(1).map_or("", |list| list.trim_matches(['[', ']']));
+    if call.worked() { list.to_owned() } else { format!("{list}: {}", call.result) }
 }
 
 /// Why there is this stage: where its usual sentence would not be true, another.

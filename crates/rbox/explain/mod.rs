@@ -1,10 +1,12 @@
 //! `--explain`: the making of a container. What is told comes from the code that makes the calls
 //! (`rbox_sys::trace`); a process beside rbox turns it into what people read.
 
+mod args;
 mod event;
 mod facts;
 mod inside;
 mod paint;
+mod script;
 mod show;
 mod stage;
 mod steps;
@@ -17,6 +19,7 @@ use rbox_engine::explain::{self, Reader};
 
 use crate::explain::event::Event;
 use crate::explain::paint::Paint;
+use crate::explain::script::Script;
 use crate::explain::show::Show;
 use crate::explain::steps::{Form, Steps};
 use crate::explain::story::Story;
@@ -31,6 +34,8 @@ pub(crate) enum Depth {
     /// Each system call
     #[value(alias = "text")]
     Calls,
+    /// Commands that make the same by hand
+    Sh,
     /// Each step and call for machines
     Json,
 }
@@ -63,6 +68,7 @@ impl Telling {
             Depth::Story => Box::new(Story::new(paint, command)),
             Depth::Steps => Box::new(Steps::new(paint, Form::Brief)),
             Depth::Calls => Box::new(Steps::new(paint, Form::Calls)),
+            Depth::Sh => Box::new(Script::new(command)),
             Depth::Json => {
                 explain::to_stderr()?;
                 return Ok(Self(To::Lines));

@@ -113,6 +113,7 @@ const STEPS: [(Stage, &[&str]); 7] = [
     (
         Stage::Root,
         &[
+            "write its files",
             "open the sources of mounts",
             "attach the root",
             "bind mount",

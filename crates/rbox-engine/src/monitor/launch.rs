@@ -441,7 +441,7 @@ fn given_files(
                 HOSTNAME => format!("{}\n", record.config.hostname),
                 _ => files::resolv_conf(record)?,
             };
-            rbox_sys::own::write(&source, text).map_err(EngineError::file("write", &source))?;
+            give(&source, &text)?;
         } else if !source.exists() {
             continue;
         }
@@ -449,13 +449,28 @@ fn given_files(
     }
     if record.embedded {
         let source = paths.given_file(&record.id, HOST_VIEW);
-        rbox_sys::own::write(&source, "").map_err(EngineError::file("write", &source))?;
+        give(&source, "")?;
         given.push(EngineFile { target: HOST_VIEW_INSIDE, source, read_only: true });
     }
     if record.host.init {
         given.push(EngineFile { target: INIT_PATH, source: crate::own_file::path()?, read_only: true });
     }
     Ok(given)
+}
+
+/// Writes a file that the container gets.
+fn give(path: &Path, text: &str) -> Result<(), EngineError> {
+    use rbox_sys::trace;
+    trace::step(
+        "write its files",
+        "They tell the container its name and where it is; each container has its own.",
+        || {
+            let told = || format!("{}, {text:?}", trace::quoted(path));
+            trace::call("write", told, || rbox_sys::own::write(path, text).map(|()| text.len()))
+        },
+    )
+    .map(drop)
+    .map_err(EngineError::file("write", path))
 }
 
 pub(crate) const NETWORK_FILES: [(&str, &str); 3] =
