@@ -122,8 +122,8 @@ fn choose<S: AsRef<str>>(
             let mut pins = Vec::new();
             for image in &images {
                 pins.push(store.pin(image)?);
-                if !store.is_complete(image) {
-                    return Err(StoreError::MissingLayer(image.id).into());
+                if let Some(layer) = store.missing_layer(image) {
+                    return Err(StoreError::MissingLayer(layer.digest).into());
                 }
             }
             chosen.push(Chosen { images, references, _pins: pins });

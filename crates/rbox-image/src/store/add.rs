@@ -273,7 +273,7 @@ impl Transaction<'_> {
             if let Some((_, temporary, digest)) = blob {
                 let path = self.store.blob_path(digest);
                 Self::make_parent(&path)?;
-                fs::rename(&*temporary, &path).map_err(io_error("rename", temporary))?;
+                self.store.put_in_place(temporary, &path)?;
                 renamed.insert(path.parent().map(Path::to_owned), path);
             }
             staging.place(self.store, diff_id)?;
@@ -287,7 +287,7 @@ impl Transaction<'_> {
     pub(crate) fn publish_blob(&self, temporary: &Path, digest: &Digest) -> Result<(), StoreError> {
         let path = self.store.blob_path(digest);
         Self::make_parent(&path)?;
-        fs::rename(temporary, &path).map_err(io_error("rename", temporary))?;
+        self.store.put_in_place(temporary, &path)?;
         sync_parent(&path)
     }
 

@@ -528,7 +528,13 @@ impl ImageStore {
 
     /// Whether every layer of the image is there, unpacked and with its blob, or a way to make that again. Costs two `stat`s a layer.
     pub fn is_complete(&self, image: &Image) -> bool {
-        image.layers.iter().all(|layer| self.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size))
+        self.missing_layer(image).is_none()
+    }
+
+    /// The first layer of the image of which that is not true.
+    pub(crate) fn missing_layer<'i>(&self, image: &'i Image) -> Option<&'i Layer> {
+        let is_whole = |layer: &&Layer| self.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size);
+        image.layers.iter().find(|layer| !is_whole(layer))
     }
 
     /// Whether a layer is unpacked, and its blob there in its length, or can be made again.

@@ -235,12 +235,25 @@ impl ImageStore {
     /// Replaces a small file as a whole: temporary file, fsync, rename, fsync of the parent.
     pub(crate) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = self.fresh("new");
-        let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-        if let Err(source) = written {
+        let written = write_synced(&temporary, bytes)
+            .map_err(io_error("write", path))
+            .and_then(|()| self.put_in_place(&temporary, path));
+        if written.is_err() {
             let _ = fs::remove_file(&temporary);
-            return Err(StoreError::Io { action: "write", path: path.to_owned(), source });
         }
-        sync_parent(path)
+        written.and_then(|()| sync_parent(path))
+    }
+
+    /// Moves a finished file to its place, whatever is there: also a directory, of which the store has none with such a name.
+    pub(crate) fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), StoreError> {
+        let moved = match fs::rename(temporary, path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => {
+                self.discard(path)?;
+                fs::rename(temporary, path)
+            }
+            moved => moved,
+        };
+        moved.map_err(io_error("write", path))
     }
 
     /// Reads index.json, and makes a damaged one again.

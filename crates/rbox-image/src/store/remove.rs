@@ -1,7 +1,6 @@
 //! Tags, and removal.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
 
 use rbox_rootfs::lock::{self, How};
 use rbox_rootfs::own;
@@ -389,8 +388,10 @@ impl ImageStore {
         let path = self.blob_path(&image.id);
         let file = match own::open_to_read(&path) {
             Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { action: "open", path, source }),
+            Err(source) => {
+                let error = StoreError::Io { action: "open", path, source };
+                return if error.is_damage_of_a_file() { Ok(None) } else { Err(error) };
+            }
         };
         match lock::try_take(&file, How::Exclusive) {
             Ok(true) => Ok(Some(file)),

@@ -66,7 +66,7 @@ impl ImageStore {
             }
         }
         for digest in image.blobs.iter().filter(|digest| !live.blobs.contains(digest)) {
-            remove_file(&self.blob_path(digest))?;
+            self.remove_any(&self.blob_path(digest))?;
         }
         Ok(())
     }
@@ -151,7 +151,7 @@ impl ImageStore {
     /// # Errors
     /// The disk.
     pub fn let_go(&self, diff_id: &Digest) -> Result<(), StoreError> {
-        remove_file(&self.kept_mark(diff_id))
+        self.remove_any(&self.kept_mark(diff_id))
     }
 
     fn kept_mark(&self, diff_id: &Digest) -> PathBuf {
@@ -169,8 +169,17 @@ impl ImageStore {
         Ok(kept)
     }
 
+    /// Removes a file, or a directory, which may be where a file belongs.
+    fn remove_any(&self, path: &Path) -> Result<(), StoreError> {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => self.discard(path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.map_err(io_error("remove", path)),
+        }
+    }
+
     /// Moves a directory out of sight in one step, then deletes it.
-    fn discard(&self, path: &Path) -> Result<(), StoreError> {
+    pub(super) fn discard(&self, path: &Path) -> Result<(), StoreError> {
         self.bury(path)?.map_or(Ok(()), |grave| empty_grave(&grave))
     }
 
@@ -200,7 +209,7 @@ impl ImageStore {
                 continue;
             }
             freed += disk_use(&path, &meta);
-            if meta.is_dir() { self.discard(&path)? } else { remove_file(&path)? }
+            self.remove_any(&path)?;
         }
         Ok(freed)
     }
@@ -289,8 +298,8 @@ impl ImageStore {
             let why = "an image or a container cannot be read, which may have them: see to that first";
             return Err(StoreError::Conflict(why.to_owned()));
         }
-        for (path, meta) in self.nameless()?.iter().filter(|(path, _)| found.contains(path)) {
-            if meta.is_dir() { self.discard(path)? } else { remove_file(path)? }
+        for (path, _) in self.nameless()?.iter().filter(|(path, _)| found.contains(path)) {
+            self.remove_any(path)?;
         }
         Ok(())
     }
@@ -405,13 +414,4 @@ fn disk_use(path: &Path, meta: &fs::Metadata) -> u64 {
     let record = own::read(&path.join("layer.json"), MAX_DOCUMENT).ok();
     let record = record.and_then(|bytes| rbox_spec::record::decode::<super::find::LayerRecord>(&bytes).ok());
     record.map_or(0, |record| record.size)
-}
-
-fn remove_file(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(StoreError::Io { action: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
 }

@@ -2,7 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Cursor;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -276,6 +276,30 @@ fn a_damaged_image_is_told_and_removed() {
         store.sweep(Duration::ZERO).unwrap();
         assert_eq!(content(&store), Vec::<PathBuf>::new(), "{what}");
     }
+}
+
+/// A directory stands where a blob belongs: who adds the image again puts the blob there.
+#[test]
+fn a_directory_in_the_place_of_a_blob_goes() {
+    let (_dir, store) = fresh();
+    let image = add(&store, &TestImage::small(), &["app:1"]);
+    let spoil = |path: &Path| {
+        fs::remove_file(path).unwrap();
+        fs::create_dir_all(path.join("of/somebody")).unwrap();
+    };
+    let blobs = [image.manifest_digest, image.id, image.layers[0].digest];
+    for blob in blobs {
+        spoil(&store.blob_path(&blob));
+        assert!(!store.find("app:1").is_ok_and(|image| store.is_complete(&image.unwrap())), "{blob}");
+        let again = add(&store, &TestImage::small(), &["app:1"]);
+        assert!(again.id == image.id && store.is_complete(&store.get("app:1").unwrap()), "{blob}");
+    }
+    for blob in blobs {
+        spoil(&store.blob_path(&blob));
+    }
+    store.remove("app:1", RemoveOptions::default()).unwrap();
+    store.sweep(Duration::ZERO).unwrap();
+    assert_eq!(content(&store), Vec::<PathBuf>::new());
 }
 
 fn image_digest(image: &Image) -> Reference {
