@@ -1,7 +1,7 @@
 //! No command waits for ever for one that stands still.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -191,6 +191,46 @@ fn a_stopped_client_stops_nobody() {
     t.cmd(["rm", "-f", &name]).limit(Duration::from_mins(1)).run().ok();
     client.signal("CONT");
     client.finish(Duration::from_mins(1));
+}
+
+/// Nor does one of exec, stopped, or with an output that nobody reads: PID 1 is gone when all of its PID namespace were waited for, and the
+/// program of exec is for its client to wait for.
+#[test]
+fn a_client_of_exec_holds_no_end_up() {
+    let Some(t) = Test::start() else { return };
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    // Before, the exit code of a process that nobody waits for is lost.
+    let stays = (numbers.next().unwrap(), numbers.next().unwrap()) >= (6, 15);
+    for stopped in [false, true] {
+        if stopped && !stays {
+            continue;
+        }
+        let name = t.name(if stopped { "stopped" } else { "unread" });
+        t.sleeper(&name, []);
+        let exec = ["exec", &name, "sh", "-c", "head -c 30000000 /dev/zero; sleep 1000"];
+        let mut client = t.cmd(exec).spawn_on(Stdio::null(), Stdio::piped(), Stdio::null());
+        let mut output = client.stdout.take().unwrap();
+        output.read_exact(&mut [0; 1000]).unwrap();
+        if stopped {
+            signal("STOP", client.id() as i32);
+        }
+        t.cmd(["stop", "-t", "0", &name]).limit(Duration::from_mins(1)).run().ok();
+        assert_eq!(t.status(&name), "exited");
+        signal("CONT", client.id() as i32);
+        std::io::copy(&mut output, &mut std::io::sink()).unwrap();
+        assert_eq!(client.wait().unwrap().code(), Some(137), "{name}");
+        t.ok(["rm", &name]);
+    }
+    // The code of one that ended while its client was stopped.
+    let name = t.name("code");
+    t.sleeper(&name, []);
+    let client = t.cmd(["exec", &name, "sh", "-c", "sleep 1; exit 7"]).spawn();
+    std::thread::sleep(Duration::from_millis(300));
+    client.signal("STOP");
+    std::thread::sleep(Duration::from_millis(1500));
+    client.signal("CONT");
+    client.finish(Duration::from_mins(1)).code(7);
 }
 
 /// A container that stops whatever comes into it, also what is on its way to become exec's program.

@@ -59,6 +59,8 @@ pub struct Joined {
     pub pidfd: OwnedFd,
     /// The master side of its terminal.
     pub terminal: Option<OwnedFd>,
+    /// Whether the kernel tells by a pidfd how a process ended that was waited for.
+    pub status_stays: bool,
 }
 
 /// Runs the process and comes back once the program has been executed. The caller must be single-threaded.
@@ -90,7 +92,10 @@ pub fn join(request: JoinRequest<'_>) -> Result<Joined, RuntimeError> {
             }
             waiting::reap(made.pidfd.as_fd(), waiting::GONE);
             match (heard, program) {
-                (Ok(terminal), Some(pidfd)) => Ok(Joined { pidfd, terminal }),
+                (Ok(terminal), Some(pidfd)) => {
+                    let status_stays = process::status_of(&made.pidfd).flatten().is_some();
+                    Ok(Joined { pidfd, terminal, status_stays })
+                }
                 (Ok(_), None) => Err(RuntimeError::Killed),
                 (Err(error), program) => {
                     if let Some(pidfd) = program {

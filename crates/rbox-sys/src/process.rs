@@ -425,6 +425,13 @@ pub fn reset_signals() {
     let _ = empty.thread_set_mask();
 }
 
+/// Children of this process that end from here on are gone at once, although nobody has waited for them: the end of their PID namespace
+/// waits for none of them. How they have ended is for [`status_of`] to tell.
+pub fn leave_no_zombies() {
+    // SAFETY: SIG_IGN is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+}
+
 /// Undoes what a caller may have left: an ignored SIGCHLD, with which no child can be waited for, and blocked signals. Other
 /// ignored signals stay so: `nohup` means it.
 pub fn reset_inherited_signals() {

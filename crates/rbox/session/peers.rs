@@ -121,15 +121,16 @@ pub(crate) struct ProcessPeer {
     tty: bool,
     unsent: VecDeque<u8>,
     no_more_input: bool,
-    /// Since it ended, the time until which others may write.
-    until: Option<Instant>,
+    /// Since it ended: its exit code, and the time until which others may write.
+    ended: Option<(i32, Instant)>,
     buffer: Vec<u8>,
 }
 
 impl ProcessPeer {
     pub(crate) fn new(process: ExecProcess, tty: bool) -> Self {
+        process.hold_up_no_end();
         let buffer = vec![0; rbox_engine::session::CHUNK];
-        Self { process, tty, unsent: VecDeque::new(), no_more_input: false, until: None, buffer }
+        Self { process, tty, unsent: VecDeque::new(), no_more_input: false, ended: None, buffer }
     }
 
     fn flush(&mut self) {
@@ -171,7 +172,7 @@ impl ProcessPeer {
 impl Peer for ProcessPeer {
     fn poll_fds<'a>(&'a self, wants_output: bool, fds: &mut Vec<PollFd<'a>>) {
         // Once it has ended its descriptor is ready for ever.
-        if self.until.is_none() {
+        if self.ended.is_none() {
             fds.push(PollFd::from_borrowed_fd(self.process.pidfd(), PollFlags::IN));
         }
         if wants_output {
@@ -183,17 +184,18 @@ impl Peer for ProcessPeer {
     }
 
     fn timeout(&self) -> Option<Duration> {
-        self.until.map(|until| until.saturating_duration_since(Instant::now()))
+        self.ended.map(|(_, until)| until.saturating_duration_since(Instant::now()))
     }
 
     fn turn(&mut self, ready: &[PollFlags], output: &mut Output) -> anyhow::Result<Option<Ended>> {
-        if self.until.is_none() && ready.first().is_some_and(|ready| !ready.is_empty()) {
-            self.until = Some(Instant::now() + GRACE);
+        if self.ended.is_none() && ready.first().is_some_and(|ready| !ready.is_empty()) {
+            // It is waited for at once, whoever reads its output when: until then the container could not end.
+            self.ended = Some((self.process.wait(), Instant::now() + GRACE));
         }
         self.flush();
         if output.is_blocked() {
             // The time runs only while there is somebody to show it to.
-            self.until = self.until.map(|_| Instant::now() + GRACE);
+            self.ended = self.ended.map(|(code, _)| (code, Instant::now() + GRACE));
             return Ok(None);
         }
         let mut any = false;
@@ -202,10 +204,10 @@ impl Peer for ProcessPeer {
                 any |= self.read(index, output)?;
             }
         }
-        let Some(until) = self.until else { return Ok(None) };
+        let Some((code, until)) = self.ended else { return Ok(None) };
         // The terminal of a process that led its session is hung up when that ends: nobody writes there any more.
         let over = self.process.ends.outputs.is_empty() || (self.tty && !any) || Instant::now() >= until;
-        Ok((over && !output.is_blocked()).then(|| Ended::Exit(self.process.wait())))
+        Ok((over && !output.is_blocked()).then_some(Ended::Exit(code)))
     }
 
     fn send(&mut self, message: &ToMonitor<'_>) {

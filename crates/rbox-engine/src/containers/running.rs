@@ -92,16 +92,20 @@ pub(crate) fn live_root_alone(pidfd: OwnedFd) -> Result<OwnedFd, EngineError> {
 
 /// Waits for the process and gives its exit code: its own, or 128+n after signal n.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
+    reap_child(pidfd).unwrap_or(container::UNSEEN_EXIT)
+}
+
+/// The same; nothing if there is no such child to wait for.
+pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<i32> {
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Ok(Some(status)) => {
                 return status
                     .exit_status()
-                    .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
-                    .unwrap_or(container::UNSEEN_EXIT);
+                    .or_else(|| status.terminating_signal().map(|signal| 128 + signal));
             }
             Err(Errno::INTR) | Ok(None) => {}
-            Err(_) => return container::UNSEEN_EXIT,
+            Err(_) => return None,
         }
     }
 }

@@ -71,6 +71,7 @@ pub struct ExecProcess {
     #[allow(dead_code, reason = "it is closed with this")]
     command: Option<OwnedFd>,
     events: Events,
+    status_stays: bool,
 }
 
 /// What a process of exec is called in the journal.
@@ -108,9 +109,18 @@ impl ExecProcess {
 
     /// Waits for its end: its exit code, or 128+n after signal n.
     pub fn wait(&self) -> i32 {
-        let exit_code = crate::containers::running::reap(self.pidfd.as_fd());
+        let pidfd = self.pidfd();
+        let exit_code = running::reap_child(pidfd).unwrap_or_else(|| running::exit_of_orphan(pidfd));
         self.tell_end(exit_code);
         exit_code
+    }
+
+    /// For a process that has no other child and may be stopped: PID 1 of the container is not gone before all of its PID namespace
+    /// were waited for, and this one is waited for by nobody else. Before Linux 6.15 it stays as it is: how it ended would be lost.
+    pub fn hold_up_no_end(&self) {
+        if self.status_stays {
+            process::leave_no_zombies();
+        }
     }
 
     /// The same; `tick` is called each tenth of a second until then.
@@ -294,7 +304,7 @@ fn exec_with(
     } else {
         protocol::keep_output(&paths.live_of(&container.record.id), outputs)
     };
-    Ok(ExecProcess { pidfd: joined.pidfd, ends, command, events })
+    Ok(ExecProcess { pidfd: joined.pidfd, ends, command, events, status_stays: joined.status_stays })
 }
 
 /// What is run, by its user in the container with process `pid`. `record` is the container's, changed as the request asks.
