@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::registry::PasswordRegistry;
-use crate::harness::{BUSYBOX, Disk, OwnRoots, PYTHON, Test};
+use crate::harness::{BUSYBOX, Disk, OwnRoots, PYTHON, Test, wait_until};
 
 /// A small file system, mounted for as long as it lives.
 struct Small(PathBuf);
@@ -44,6 +44,46 @@ impl Drop for Small {
     fn drop(&mut self) {
         let _ = Command::new("umount").arg("-l").arg(&self.0).status();
     }
+}
+
+/// The state directory is memory, and small: nothing stands on it that a container can make large.
+#[test]
+fn no_container_fills_the_state_directory() {
+    let Some(t) = Test::start() else { return };
+    let mut own = OwnRoots::new(&t, "small", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.state = t.dir("small-state");
+    let small = Small::mount(&own.state, "2m");
+    let secret = own.dir.join("secret");
+    std::fs::write(&secret, "word").unwrap();
+    let secret = format!("id=word,src={}", secret.display());
+    let fill = "for f in hosts hostname resolv.conf; do dd if=/dev/zero of=/etc/$f bs=64k count=128 2>&- && echo full $f; done
+        for f in /dev/x /dev/shm/x /dev/mqueue/x /run/secrets/word /run/secrets/x /x; do dd if=/dev/zero of=$f bs=64k count=128 2>&-; done
+        head -c 3000000 /dev/zero | tr '\\0' x; touch /done; sleep 1000";
+    let flags = ["--network", "none", "--secret", &secret, "--health-interval", "50ms"];
+    let check = ["--health-cmd", "head -c 3000000 /dev/zero | tr '\\0' x"];
+    let mut args = vec!["run", "-d", "--name", "greedy"];
+    args.extend(flags);
+    args.extend(check);
+    args.extend([BUSYBOX, "sh", "-c", fill]);
+    own.run(&args).ok();
+    wait_until("all is written", || own.run(&["exec", "greedy", "test", "-e", "/done"]).code == 0);
+    wait_until("it is looked after", || {
+        own.run(&["inspect", "-f", "{{.State.Health.Status}}", "greedy"]).ok() == "healthy"
+    });
+    let said = own.run(&["logs", "greedy"]).ok();
+    assert!(
+        said.starts_with("full hosts\nfull hostname\nfull resolv.conf\n"),
+        "{}",
+        &said[..100.min(said.len())]
+    );
+    let disk = rustix::fs::statvfs(&small.0).unwrap();
+    let used = (disk.f_blocks - disk.f_bfree) * disk.f_frsize;
+    assert!(used < 512 << 10, "{used} bytes of the state directory are in use");
+    let out = own.run(&["run", "--rm", "--network", "none", BUSYBOX, "cat", "/etc/hostname"]).ok();
+    assert_eq!(out.len(), 12);
+    own.run(&["rm", "-f", "greedy"]).ok();
+    own.run(&["rmi", BUSYBOX]).ok();
 }
 
 #[test]

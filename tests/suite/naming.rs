@@ -139,7 +139,44 @@ fn what_is_no_name_is_refused() {
     assert_eq!(own.run(&["rm", &id[..3]]).ok(), &id[..3]);
 }
 
-/// The same for names that are read back from disk, where others may have put what they like.
+/// The ids of a build's caches and the names of its stages, secrets and targets are texts, and no paths.
+#[test]
+fn ids_of_caches_are_no_paths() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "caches", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    let canary = own.dir.join("canary");
+    fs::create_dir(&canary).unwrap();
+    let away = canary.display().to_string();
+    let (long, hidden) = ("a".repeat(3000), "\u{202e}x".to_owned());
+    let ids =
+        ["../../../../canary", "..", ".", "/", "a/b", "../mounts/x", "x/../../last", &away, &long, &hidden];
+    let mounts = own.root.join("build/mounts");
+    for (at, id) in ids.iter().enumerate() {
+        let steps = format!(
+            "FROM {BUSYBOX}\nRUN --mount=type=cache,id={id},target=/c test -z \"$(ls -A /c)\" && touch /c/of-{at}\n"
+        );
+        own.cmd(&["build", "-q", "--network", "none", "-"]).input(steps).run().ok();
+    }
+    assert_eq!(fs::read_dir(&canary).unwrap().count(), 0);
+    let made = tree(&own.dir)
+        .into_iter()
+        .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("of-"));
+    let mut places: Vec<_> = made.map(|path| path.parent().unwrap().to_owned()).collect();
+    places.sort();
+    places.dedup();
+    // Each has a directory of its own, two levels down and with a name of our making.
+    assert_eq!(places.len(), ids.len(), "{places:?}");
+    for place in places {
+        let name = place.strip_prefix(&mounts).unwrap().components().next().unwrap();
+        let name = name.as_os_str().to_string_lossy().into_owned();
+        assert!(name.bytes().all(|b| b.is_ascii_hexdigit()), "{name}");
+    }
+    own.run(&["builder", "prune", "-af"]).ok();
+    own.run(&["rmi", "-f", BUSYBOX]);
+}
+
+/// As for names that are asked for, for those that are read back from disk, where others may have put what they like.
 #[test]
 fn names_on_disk_lead_nowhere() {
     let Some(t) = Test::start() else { return };
