@@ -368,11 +368,20 @@ fn a_manifest_is_read_once_and_little_of_it_is_kept() {
     b.built(&text, &["--cache-to", &w.to]);
     let path = w.place.join("index.json");
     let own = document(&path);
-    // All of these together are more than is read of one directory.
-    w.forge(|manifest, steps| {
-        steps["steps"] = json!([{ "key": "k", "blob": sha256("b"), "diff_id": sha256("d"), "size": 1, "created": "", "what": "x".repeat(30 << 20) }]);
-        manifest["layers"] = json!([]);
-    });
+    // Eight of these are all that is read of one directory.
+    let forge = |length: usize| {
+        w.forge(|manifest, steps| {
+            steps["steps"] = json!([{ "key": "k", "blob": sha256("b"), "diff_id": sha256("d"), "size": 1, "created": "", "what": "x".repeat(length) }]);
+            manifest["layers"] = json!([]);
+        });
+        let index = document(&path);
+        let one = &index["manifests"][0];
+        let manifest = document(&w.blob(one["digest"].as_str().unwrap()));
+        one["size"].as_u64().unwrap() + manifest["config"]["size"].as_u64().unwrap()
+    };
+    let (wanted, length) = ((256_u64 << 20) / 8, 33_000_000);
+    let more = usize::try_from(wanted - forge(length)).unwrap();
+    assert_eq!(forge(length + more), wanted);
     let mut index = document(&path);
     let long = index["manifests"][0].clone();
     let named = |tag: usize| {
@@ -380,7 +389,7 @@ fn a_manifest_is_read_once_and_little_of_it_is_kept() {
         one["annotations"]["org.opencontainers.image.ref.name"] = json!(format!("t{tag}"));
         one
     };
-    let mut all: Vec<Value> = (0..20).map(named).collect();
+    let mut all: Vec<Value> = (0..8).map(named).collect();
     all.push(own["manifests"][0].clone());
     index["manifests"] = json!(all);
     fs::write(&path, index.to_string()).unwrap();

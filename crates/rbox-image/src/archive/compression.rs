@@ -114,3 +114,25 @@ fn inflated<'r>(outer: Outer, source: impl Read + Send + 'r) -> io::Result<Box<d
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_known_to_be_long_is_no_bomb() {
+        let length = (1_u64 << 30) + 5000;
+        let mut packed = Vec::new();
+        zstd::stream::copy_encode(io::repeat(0).take(length), &mut packed, 1).unwrap();
+        assert!((packed.len() as u64) < length / 1000);
+        let read =
+            |stream: io::Result<Box<dyn Read + Send + '_>>| io::copy(&mut stream.unwrap(), &mut io::sink());
+        assert!(read(uncompressed(&packed[..])).is_err());
+        assert_eq!(read(uncompressed_up_to(length, &packed[..])).unwrap(), length);
+        // One byte more than it should have tells that it is another one.
+        assert_eq!(read(uncompressed_up_to(1000, &packed[..])).unwrap(), 1001);
+        assert_eq!(read(uncompressed_up_to(3, &b"plain"[..])).unwrap(), 4);
+        assert_eq!(read(uncompressed_up_to(3, &b""[..])).unwrap(), 0);
+    }
+}
