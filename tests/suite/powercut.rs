@@ -165,12 +165,77 @@ impl Host<'_> {
                 // Its name is no new one.
                 Promise::new("pull", PULLED).says(&["image", "inspect", "-f", "{{.Id}}", PULLED], &id)
             }
-            _ => {
+            12 => {
                 let network = format!("{name}-net");
                 self.ok(&["network", "create", &network]);
                 self.create(name);
                 self.ok(&["network", "connect", &network, name]);
                 Promise::new("network connect", name).says(&inspect("{{len .NetworkSettings.Networks}}"), "2")
+            }
+            other => self.promise_more(other, name),
+        }
+    }
+
+    /// Those that stand on things of other promises.
+    fn promise_more(&self, kind: usize, name: &str) -> Promise {
+        let inspect = |format: &'static str| ["inspect", "-f", format, name];
+        let image = ["image", "inspect", "-f", "{{.Id}}", name];
+        match kind {
+            13 => {
+                self.create(name);
+                self.ok(&["network", "disconnect", "bridge", name]);
+                Promise::new("network disconnect", name)
+                    .says(&inspect("{{len .NetworkSettings.Networks}}"), "0")
+            }
+            14 => {
+                self.create(name);
+                self.ok(&["port", "add", name, "18999:80"]);
+                Promise::new("port add", name).says(&inspect("{{len .HostConfig.PortBindings}}"), "1")
+            }
+            15 => {
+                self.create(name);
+                self.ok(&["mount", "add", name, "data:/data"]);
+                Promise::new("mount add", name).says(&inspect("{{len .Mounts}}"), "1")
+            }
+            16 => {
+                self.run(name, "no");
+                self.ok(&["restart", "-t", "0", name]);
+                Promise::new("restart", name)
+                    .says(&inspect("{{.State.Status}} {{.State.ExitCode}}"), "exited 255")
+            }
+            17 => {
+                self.create(name);
+                let id = self.ok(&["commit", name, name]);
+                Promise::new("commit", name).says(&image, &id)
+            }
+            18 => {
+                let dir = self.own.dir.join(name);
+                std::fs::create_dir_all(&dir).unwrap();
+                let steps = format!("FROM {BUSYBOX}\nRUN echo {name} > /name\n");
+                std::fs::write(dir.join("Dockerfile"), steps).unwrap();
+                let id = self.ok(&["build", "-q", "--network", "none", "-t", name, dir.to_str().unwrap()]);
+                std::fs::remove_dir_all(dir).unwrap();
+                Promise::new("build", name).says(&image, &id)
+            }
+            19 => {
+                let (dir, tar) = (self.own.dir.join(name), self.own.dir.join(format!("{name}.tar")));
+                std::fs::create_dir_all(&dir).unwrap();
+                std::fs::write(dir.join("name"), name).unwrap();
+                let made = Command::new("tar").arg("-C").arg(&dir).arg("-cf").arg(&tar).arg(".").status();
+                assert!(made.unwrap().success());
+                self.ok(&["volume", "import", name, tar.to_str().unwrap()]);
+                std::fs::remove_file(tar).unwrap();
+                std::fs::remove_dir_all(dir).unwrap();
+                let mount = format!("{name}:/v");
+                let show = ["run", "--rm", "--network", "none", "-v", &mount, BUSYBOX, "cat", "/v/name"];
+                Promise::new("volume import", name).says(&show, name)
+            }
+            _ => {
+                // Its code was told to whoever ran it, and is not promised to be found again: that it has ended is.
+                let args =
+                    ["run", "--network", "none", "--name", name, BUSYBOX, "sh", "-c", "touch /made; exit 3"];
+                self.own.run(&args).code(3);
+                Promise::new("run", name).says(&inspect("{{.State.Status}}"), "exited")
             }
         }
     }
@@ -213,7 +278,7 @@ impl Host<'_> {
 }
 
 /// How many things are promised to last.
-const KINDS: usize = 13;
+const KINDS: usize = 21;
 /// The one of them whose thing has always the same name.
 const PULL: usize = 11;
 const PULLED: &str = "rbox/whiteouts";
@@ -263,7 +328,9 @@ fn thing(n: usize) -> String {
 fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> String {
     let name = thing(n);
     let network = format!("{name}-net");
-    let lines: [&[&str]; 15] = [
+    let lines: [&[&str]; 17] = [
+        &["run", "--network", "none", "--name", &name, BUSYBOX, "true"],
+        &["commit", "keep", &name],
         &["volume", "create", &name],
         &["create", "--name", &name, "-v", "/a", BUSYBOX, "true"],
         &["run", "-d", "--network", "none", "--name", &name, BUSYBOX, "sleep", "100"],
