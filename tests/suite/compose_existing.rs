@@ -401,6 +401,11 @@ fn watched_files_reach_the_containers() {
     watching.signal("TERM");
     let out = watching.finish(crate::harness::patience(std::time::Duration::from_secs(10)));
     assert!(out.stdout.starts_with("Watch enabled\n"), "{}", out.stdout);
+    assert!(
+        !out.stderr.to_lowercase().contains("no child"),
+        "what was restarted is waited for: {}",
+        out.stderr
+    );
 }
 
 #[test]

@@ -27,6 +27,11 @@ pub fn to_stderr() -> io::Result<()> {
     Ok(())
 }
 
+/// The same into a file.
+pub fn to_file(file: OwnedFd) {
+    trace::enable(trace::Sink::Stream(file));
+}
+
 /// A process that shows what is told.
 #[derive(Debug)]
 pub struct Reader {
@@ -35,17 +40,23 @@ pub struct Reader {
 }
 
 /// Tells every step and call from here on, of this process and of those it makes, to a child, which `show`s them. Each is what `--explain=json` has in
-/// a line.
+/// a line. `out` is the child's standard error, in place of ours.
 ///
 /// # Errors
 /// The child cannot be made.
-pub fn to_reader(show: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>)) -> Result<Reader, EngineError> {
+pub fn to_reader(
+    out: Option<&OwnedFd>,
+    show: impl FnOnce(&mut dyn Iterator<Item = Vec<u8>>),
+) -> Result<Reader, EngineError> {
     let (ours, theirs) = channel::pair()?;
     match process::fork()? {
         Side::Child => {
             drop(ours);
             // It ends with what it reads from, so that all is shown that was done; and it keeps nothing open but what it prints on.
             process::block_signals();
+            if let Some(out) = out {
+                let _ = rustix::stdio::dup2_stderr(out);
+            }
             process::close_all_but(&[theirs.as_fd()]);
             if let Ok(null) = std::fs::File::options().read(true).write(true).open("/dev/null") {
                 let _ = rustix::stdio::dup2_stdin(&null);

@@ -432,6 +432,12 @@ pub fn leave_no_zombies() {
     unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
 }
 
+/// Undoes [`leave_no_zombies`]: children that end from here on can be waited for.
+pub fn keep_zombies() {
+    // SAFETY: SIG_DFL is a valid disposition for SIGCHLD.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+}
+
 /// Undoes what a caller may have left: an ignored SIGCHLD, with which no child can be waited for, and blocked signals. Other
 /// ignored signals stay so: `nohup` means it.
 pub fn reset_inherited_signals() {

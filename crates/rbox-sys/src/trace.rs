@@ -236,6 +236,20 @@ pub fn flags_of(prefix: &str, value: impl Debug) -> String {
     }
 }
 
+/// A path between `<` and `>`: what would end it, or begin something else, is written in octal digits, as strace(1) does.
+fn plain(path: &str) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(path.len());
+    for char in path.chars() {
+        if matches!(char, '<' | '>' | '"' | '\\' | ',') {
+            let _ = write!(text, "\\{:o}", u32::from(char));
+        } else {
+            text.push(char);
+        }
+    }
+    text
+}
+
 /// An fd argument with the path it stands for when the kernel knows one: `7</sys/fs/cgroup/rbox>`.
 pub fn fd(value: impl AsFd) -> String {
     let raw = value.as_fd().as_raw_fd();
@@ -243,7 +257,7 @@ pub fn fd(value: impl AsFd) -> String {
         return "AT_FDCWD".to_owned();
     }
     match std::fs::read_link(format!("/proc/self/fd/{raw}")) {
-        Ok(path) => format!("{raw}<{}>", path.display()),
+        Ok(path) => format!("{raw}<{}>", plain(&path.display().to_string())),
         Err(_) => raw.to_string(),
     }
 }
@@ -276,7 +290,7 @@ fn told(event: impl FnOnce(u64) -> serde_json::Value) {
 }
 
 /// As many bytes of a call's arguments are told.
-const LONGEST: usize = 16 << 10;
+const LONGEST: usize = 48 << 10;
 
 fn emit_call(name: &str, args: &str, result: &str, micros: u128) {
     let Ok(guard) = SINK.lock() else { return };

@@ -3,7 +3,7 @@
 use crate::image::progress::{Out, Progress};
 use std::io::Write;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -52,9 +52,12 @@ pub(crate) struct Run {
     /// Keys that detach from the terminal
     #[arg(long, value_name = "KEYS", default_value = DEFAULT_DETACH_KEYS, hide_default_value = true)]
     detach_keys: String,
-    /// Show it being made: story, steps, calls, or json for machines
+    /// Show it being made: story, steps, calls, sh for commands that do the same, or json for machines
     #[arg(long, value_name = "DEPTH", num_args = 0..=1, require_equals = true, default_missing_value = "story", hide_possible_values = true)]
     explain: Option<Depth>,
+    /// Write that to this file, in place of standard error
+    #[arg(long, value_name = "FILE", requires = "explain")]
+    explain_to: Option<PathBuf>,
     /// Give it so many descriptors of this command besides the streams: 3, 4, …
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(u32).range(0..=1000))]
     preserve_fds: u32,
@@ -104,7 +107,9 @@ impl Execute for Run {
             client::require_terminal(self.flags.interactive, self.flags.tty)?;
         }
         let mut telling = match self.explain {
-            Some(depth) => Telling::begin(depth, &self.title()).context("explain")?,
+            Some(depth) => {
+                Telling::begin(depth, &self.title(), self.explain_to.as_deref()).context("explain")?
+            }
             None => Telling::nothing(),
         };
         coded(self.carry_out(global, &detach_keys, &mut telling))

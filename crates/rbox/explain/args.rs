@@ -66,10 +66,13 @@ pub(crate) fn list(arg: &str) -> Option<Vec<Vec<u8>>> {
     split(inner).into_iter().map(unquoted).collect()
 }
 
-/// The number of a descriptor, and the path it stands for: `17</dev>`.
+/// The number of a descriptor, and the path it stands for: `17</dev>`. None of a path in which characters are written as digits.
 pub(crate) fn descriptor(arg: &str) -> Option<(i32, Option<&str>)> {
     match arg.split_once('<') {
-        Some((number, path)) => Some((number.parse().ok()?, path.strip_suffix('>'))),
+        Some((number, path)) => {
+            let path = path.strip_suffix('>').filter(|path| !path.contains(['<', '>', '"', '\\']));
+            Some((number.parse().ok()?, path))
+        }
         None => Some((arg.parse().ok()?, None)),
     }
 }
@@ -95,6 +98,7 @@ mod tests {
         assert_eq!(descriptor("11</sys/fs/x>"), Some((11, Some("/sys/fs/x"))));
         assert_eq!(descriptor("7"), Some((7, None)));
         assert_eq!(descriptor("AT_FDCWD"), None);
+        assert_eq!(descriptor(r#"7</a>, "b>"#), Some((7, None)));
     }
 
     /// Whatever `Debug` writes is read back.

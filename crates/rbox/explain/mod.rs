@@ -12,9 +12,13 @@ mod stage;
 mod steps;
 mod story;
 
+use std::fs::File;
 use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use clap::ValueEnum;
+use rbox_engine::error::EngineError;
 use rbox_engine::explain::{self, Reader};
 
 use crate::explain::event::Event;
@@ -61,20 +65,26 @@ impl Telling {
         Self(To::Nothing)
     }
 
-    /// Tells all from here on, on what standard error is now.
-    pub(crate) fn begin(depth: Depth, command: &str) -> anyhow::Result<Self> {
-        let paint = Paint::of_stderr();
+    /// Tells all from here on: to a new file, or on what standard error is now.
+    pub(crate) fn begin(depth: Depth, command: &str, to: Option<&Path>) -> anyhow::Result<Self> {
+        let file =
+            to.map(|path| File::create(path).map_err(EngineError::file("create", path))).transpose()?;
+        let file = file.map(OwnedFd::from);
+        let paint = if file.is_some() { Paint::plain() } else { Paint::of_stderr() };
         let show: Box<dyn Show> = match depth {
             Depth::Story => Box::new(Story::new(paint, command)),
             Depth::Steps => Box::new(Steps::new(paint, Form::Brief)),
             Depth::Calls => Box::new(Steps::new(paint, Form::Calls)),
             Depth::Sh => Box::new(Script::new(command)),
             Depth::Json => {
-                explain::to_stderr()?;
+                match file {
+                    Some(file) => explain::to_file(file),
+                    None => explain::to_stderr()?,
+                }
                 return Ok(Self(To::Lines));
             }
         };
-        Ok(Self(To::Reader(explain::to_reader(|events| print_all(show, events))?)))
+        Ok(Self(To::Reader(explain::to_reader(file.as_ref(), |events| print_all(show, events))?)))
     }
 
     /// All is told: what is printed after this comes after it.

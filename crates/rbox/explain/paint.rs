@@ -19,7 +19,7 @@ impl Paint {
         Self { colours: std::io::stderr().is_terminal() && !refused }
     }
 
-    #[cfg(test)]
+    /// For a file.
     pub(crate) fn plain() -> Self {
         Self { colours: false }
     }

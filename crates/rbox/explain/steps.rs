@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
+use crate::explain::args;
 use crate::explain::event::{Call, End, Event, Step};
 use crate::explain::paint::{Paint, WIDTH, millis, wrapped};
 use crate::explain::show::Show;
@@ -125,9 +126,22 @@ impl Steps {
         for call in &open.calls {
             let result = if call.worked() { call.result.clone() } else { self.paint.failed(&call.result) };
             let us = self.paint.quiet(&format!("<{} µs>", call.us));
-            let _ = writeln!(text, "{:14}{}({}) = {result}  {us}", "", call.name, call.args);
+            let args = brief(call);
+            let _ = writeln!(text, "{:14}{}({args}) = {result}  {us}", "", call.name);
         }
         text
+    }
+}
+
+/// Its arguments. Of execve's variables, which may be secret, their number is enough.
+fn brief(call: &Call) -> String {
+    match &args::split(&call.args)[..] {
+        [path, words, variables] if call.name == "execve" => {
+            let count =
+                args::list(variables).map_or_else(|| "many".to_owned(), |list| list.len().to_string());
+            format!("{path}, {words}, {count} variables")
+        }
+        _ => call.args.clone(),
     }
 }
 

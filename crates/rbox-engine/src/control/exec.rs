@@ -111,6 +111,10 @@ impl ExecProcess {
     pub fn wait(&self) -> i32 {
         let pidfd = self.pidfd();
         let exit_code = running::reap_child(pidfd).unwrap_or_else(|| running::exit_of_orphan(pidfd));
+        if self.status_stays {
+            // What this process starts next is waited for as ever.
+            process::keep_zombies();
+        }
         self.tell_end(exit_code);
         exit_code
     }

@@ -21,6 +21,8 @@ pub(super) struct Identity {
     user: Option<u32>,
     dir: Option<String>,
     program: Option<Program>,
+    /// Its words were too long to be told.
+    is_cut: bool,
 }
 
 #[derive(Debug)]
@@ -45,6 +47,7 @@ impl Identity {
         }
         match call.name.as_str() {
             "execve" => {
+                self.is_cut = call.args.ends_with('…');
                 let (words, env) = (list(args.get(1)?)?, list(args.get(2)?)?);
                 self.program = Some(Program { path: unquoted(first)?, args: words, env });
             }
@@ -94,7 +97,12 @@ impl Identity {
     /// From the tree that is ready to the program.
     pub(super) fn lines(&self, whys: &HashMap<String, String>) -> Vec<String> {
         let Some(program) = &self.program else {
-            return vec![r#"echo "$name: there was no program to execute" >&2; exit 127"#.to_owned()];
+            let why = if self.is_cut {
+                "its words are too long to be told"
+            } else {
+                "there was no program to execute"
+            };
+            return vec![format!(r#"echo "$name: {why}" >&2; exit 127"#)];
         };
         let mut lines = Vec::new();
         for step in ["set resource limits", "drop the bounding set", "become the user", "execute the program"]
@@ -106,8 +114,11 @@ impl Identity {
         if !self.limits.is_empty() {
             lines.push(format!("prlimit --pid $$ {}", self.limits.join(" ")));
         }
-        lines.push("exec env -i \\".to_owned());
-        lines.extend(program.env.iter().map(|variable| format!("    {} \\", word(variable))));
+        // What has no name would be taken for the program.
+        let variables =
+            program.env.iter().filter(|variable| variable.iter().position(|b| *b == b'=') > Some(0));
+        lines.push("exec env -i -- \\".to_owned());
+        lines.extend(variables.map(|variable| format!("    {} \\", word(variable))));
         lines.push(format!("    \"$setpriv\" {} \\", self.setpriv().join(" ")));
         let user =
             self.user.filter(|user| *user != 0).map_or_else(String::new, |user| format!(" --setuid={user}"));

@@ -46,6 +46,12 @@ echo "no script: commands cannot make a container that has a user namespace or i
 exit 1
 "#;
 
+/// In place of a script of which there is no tree to make: it did not come so far, or layers were stacked by one call, before Linux 6.7.
+const NO_TREE: &str = r#"#!/bin/sh
+echo "no script: the layers were not stacked, or by a kernel before Linux 6.7" >&2
+exit 1
+"#;
+
 /// Whether there are no commands for a run with this call.
 fn is_beyond(call: &Call) -> bool {
     call.args.contains("CLONE_NEWUSER") || (call.name == "setns" && call.actor == "container")
@@ -83,7 +89,9 @@ impl Show for Script {
         if self.calls.iter().any(is_beyond) {
             return BEYOND.to_owned();
         }
-        let Some(facts) = Facts::of(&self.calls) else { return String::new() };
+        let Some(facts) = Facts::of(&self.calls) else {
+            return if self.calls.is_empty() { String::new() } else { NO_TREE.to_owned() };
+        };
         let mut commands = Commands::new(&facts, &self.whys);
         self.calls.iter().for_each(|call| commands.call(call));
         commands.script(&self.command)
@@ -381,6 +389,13 @@ impl<'a> Commands<'a> {
         lines.extend(self.group.own.iter().map(|group| format!("    rmdir {group} 2>/dev/null")));
         lines.push(r#"    rm -rf --one-file-system "$work""#.to_owned());
         lines.extend(["    exit \"$code\"", "}", "trap finish EXIT"].map(str::to_owned));
+        // Not every shell runs that when a signal ends it.
+        lines.extend(
+            ["INT", "TERM", "HUP"]
+                .iter()
+                .zip([130, 143, 129])
+                .map(|(name, code)| format!("trap 'exit {code}' {name}")),
+        );
         lines
     }
 
@@ -393,7 +408,8 @@ impl<'a> Commands<'a> {
         lines.extend(self.group.join.iter().map(|file| format!("    echo 0 > {}", self.facts.word(file))));
         let network = if self.network.is_own { "nsenter --net=/run/netns/\"$name\" " } else { "" };
         lines.push(format!("    exec {network}unshare {} sh \"$work\"/inside", self.unshare.join(" ")));
-        lines.push(")".to_owned());
+        // Nothing that stands behind this is read: the program's own lines may follow on the same stream.
+        lines.extend([")".to_owned(), "exit".to_owned()]);
         lines
     }
 }

@@ -15,8 +15,8 @@ pub(super) struct Open {
     mounts: HashMap<i32, Mount>,
     /// Directories of the tree.
     places: HashMap<i32, String>,
-    /// A file was made for the next mount.
-    made_file: bool,
+    /// A file that was made for the next mount.
+    made_file: Option<String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,7 +55,7 @@ enum From {
 enum Made {
     Directory(String, String),
     Link(String, String),
-    Device { name: String, mode: String, kind: char, major: String, minor: String },
+    Device { name: String, mode: String, kind: char, major: u32, minor: u32 },
 }
 
 /// The container's tree as the script has it: its root is the working directory.
@@ -65,6 +65,10 @@ pub(super) struct Tree<'a> {
     pub(super) stage: &'a str,
     pub(super) names: &'a [Renamed],
 }
+
+/// Calls that give a number, which nothing else has then.
+const GIVES_NUMBER: [&str; 8] =
+    ["openat2", "openat", "open", "socket", "fcntl", "fsopen", "fsmount", "open_tree"];
 
 const ATTRIBUTES: [(&str, &str); 8] = [
     ("MOUNT_ATTR_RDONLY", "ro"),
@@ -87,6 +91,11 @@ impl Open {
     /// The commands of a call that worked; none when it is no matter of mounts, or has no command.
     pub(super) fn call(&mut self, call: &Call, tree: &Tree<'_>) -> Option<Vec<String>> {
         let args = split(&call.args);
+        if let Ok(number) = call.result.parse::<i32>()
+            && GIVES_NUMBER.contains(&call.name.as_str())
+        {
+            self.opened(&args, number);
+        }
         let arg = |at: usize| args.get(at).copied().unwrap_or_default();
         let number = |at: usize| descriptor(arg(at)).map(|(number, _)| number);
         let result = || call.result.parse::<i32>().ok();
@@ -119,26 +128,22 @@ impl Open {
                 self.mounts.insert(result()?, Mount::new(what, Vec::new()));
             }
             "mount_setattr" => return self.set_attributes(arg(0), arg(2), arg(3), tree),
-            "openat2" | "openat" | "open" | "socket" | "fcntl" => self.opened(&args, result()?),
+            "openat2" | "openat" | "open" | "socket" | "fcntl" => {}
             "move_mount" => return self.attach(number(0)?, arg(2), tree),
-            "mkdirat" => return self.make(arg(0), Made::Directory(text(arg(1))?, mode(arg(2))), tree),
+            "mkdirat" => return self.make(arg(0), Made::Directory(text(arg(1))?, mode(arg(2))?), tree),
             "symlinkat" => return self.make(arg(1), Made::Link(text(arg(2))?, text(arg(0))?), tree),
             "mknodat" => {
                 let (kind, mode) = arg(2).split_once("|0o")?;
                 let numbers = arg(3).strip_prefix("makedev(")?.strip_suffix(')')?;
                 let (major, minor) = numbers.split_once(", ")?;
+                let (major, minor) = (major.parse().ok()?, minor.parse().ok()?);
                 let kind = match kind {
                     "S_IFCHR" => 'c',
                     "S_IFBLK" => 'b',
                     _ => return None,
                 };
-                let device = Made::Device {
-                    name: text(arg(1))?,
-                    mode: mode.to_owned(),
-                    kind,
-                    major: major.to_owned(),
-                    minor: minor.to_owned(),
-                };
+                let device =
+                    Made::Device { name: text(arg(1))?, mode: self::mode(mode)?, kind, major, minor };
                 return self.make(arg(0), device, tree);
             }
             "mount" => return mount(&args),
@@ -150,8 +155,7 @@ impl Open {
     /// A number is given again: what had it is closed.
     fn opened(&mut self, args: &[&str], number: i32) {
         let how = args.get(2).copied().unwrap_or_default();
-        self.made_file |=
-            field(how, "flags").is_some_and(|flags| flags.split('|').any(|flag| flag == "O_CREATE"));
+        let is_new = field(how, "flags").is_some_and(|flags| flags.split('|').any(|flag| flag == "O_CREATE"));
         let base = args.first().and_then(|arg| descriptor(arg)).and_then(|(base, _)| self.place(base));
         let place = match (base, args.get(1).and_then(|arg| text(arg))) {
             (Some(base), Some(name)) if name == "/" => Some(base),
@@ -164,6 +168,9 @@ impl Open {
         self.contexts.remove(&number);
         self.mounts.remove(&number);
         self.places.remove(&number);
+        if is_new {
+            self.made_file.clone_from(&place);
+        }
         self.places.extend(place.map(|place| (number, place)));
     }
 
@@ -203,11 +210,12 @@ impl Open {
     }
 
     fn attach(&mut self, number: i32, to: &str, tree: &Tree<'_>) -> Option<Vec<String>> {
+        let made_file = self.made_file.take();
         let at = tree.inside(descriptor(to)?.1?)?;
         let mount = self.mounts.get_mut(&number)?;
         let place = tree.word(&at);
         let mut lines = Vec::new();
-        if std::mem::take(&mut self.made_file) {
+        if made_file.as_ref() == Some(&at) {
             lines.push(format!(": > {place}"));
         }
         lines.extend(mount.lines(&place, tree));
@@ -247,8 +255,9 @@ fn mount(args: &[&str]) -> Option<Vec<String>> {
 }
 
 /// An octal mode as chmod(1) takes it.
-fn mode(text: &str) -> String {
-    text.trim_start_matches("0o").trim_start_matches('0').to_owned()
+fn mode(text: &str) -> Option<String> {
+    let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok()?;
+    Some(format!("{mode:o}"))
 }
 
 fn remount(attributes: &[&str], propagation: Option<&str>, place: &str) -> Vec<String> {
