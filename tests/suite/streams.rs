@@ -350,6 +350,12 @@ fn a_signal_for_its_end_wakes_a_paused_container() {
     t.ok(["kill", &name]);
     assert_eq!(t.ok(["wait", &name]), "137");
     t.rbox(["kill", "-s", "0", &name]).refused(1, &["invalid signal: 0"]);
+    // It may be gone before it could be woken.
+    for _ in 0..20 {
+        t.ok(["start", &name]);
+        t.ok(["pause", &name]);
+        t.ok(["kill", &name]);
+    }
 }
 
 #[test]

@@ -253,7 +253,7 @@ while True:
         let out = t.cmd(["exec", "-d", &name, "true"]).limit(Duration::from_mins(1)).run();
         if out.code != 0 {
             stopped += 1;
-            out.refused(125, &["is stopped", "kill -CONT"]);
+            out.refused(1, &["is stopped", "kill -CONT"]);
         }
     }
     if stopped == 0 {

@@ -3,7 +3,8 @@
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
-use rbox_runtime::cgroup::Cgroup;
+use rbox_runtime::cgroup::{Cgroup, CgroupError};
+use rbox_spec::Kind;
 use rbox_spec::signal::Signal;
 use rbox_sys::waiting::{self, Patience, Who};
 use rbox_sys::{channel, process};
@@ -59,10 +60,21 @@ fn tell_kill(paths: &Paths, container: &Container, signal: Signal) {
 /// Lets a container go on that was paused. Without the right to change it: what ends a container must not wait for who has that.
 fn thaw(paths: &Paths, container: &Container) -> Result<(), EngineError> {
     if let Some(live) = container.live.as_ref().filter(|_| container.status == Status::Paused) {
-        Cgroup::open(&live.cgroup)?.thaw()?;
+        match Cgroup::open(&live.cgroup).and_then(|group| group.thaw()) {
+            // SIGKILL ends what is frozen too, and its monitor has removed the group by now.
+            Err(error) if is_gone(&error) => return Ok(()),
+            thawed => thawed?,
+        }
         note_container(paths, &container.record, ContainerAction::Unpause);
     }
     Ok(())
+}
+
+/// Whether the group is not there any more.
+fn is_gone(error: &CgroupError) -> bool {
+    let is_removed =
+        matches!(error, CgroupError::Sys { source, .. } if source.errno as i32 == nix::libc::ENODEV);
+    is_removed || error.kind() == Kind::NotFound
 }
 
 /// Sends SIGKILL without waiting: to several containers before any of them is waited for.
