@@ -304,6 +304,7 @@ impl Builds {
     }
 }
 
+/// moby/buildkit#1472.
 #[test]
 fn a_shell_in_a_step_that_failed_is_in_it_as_it_was() {
     let Some(t) = Test::start() else { return };

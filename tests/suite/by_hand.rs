@@ -84,6 +84,8 @@ fn same(t: &Test, flags: &[&str], apart: &[&str]) -> String {
     let run = ["run", "--rm", "--explain=sh", "--explain-to", to];
     let out = t.cmd(run).args(flags).args(&[BUSYBOX, "sh", "-c", LOOK]).run().code(0);
     let text = std::fs::read_to_string(&script).unwrap();
+    let permissions = std::os::unix::fs::MetadataExt::mode(&script.metadata().unwrap());
+    assert_eq!(permissions & 0o777, 0o600, "it has the program's variables");
     let by_hand = t.program("sh", [script.to_str().unwrap()]).run();
     let context = format!("{flags:?}\n{text}\n{}\n{}", out.stderr, by_hand.stderr);
     assert_eq!(by_hand.code, 0, "{context}");
@@ -116,6 +118,8 @@ fn what_the_script_makes_is_the_same() {
         "64m",
         "-p",
         "127.0.0.1:0:80",
+        "-p",
+        "127.0.0.1::81-85",
         "-e",
         "TEXT=it's \"quoted\" $HOME `id`\nin two lines",
         "--ulimit",
@@ -126,6 +130,7 @@ fn what_the_script_makes_is_the_same() {
         "net.core.somaxconn=64",
     ];
     let script = same(&t, &rich, &[]);
+    assert_eq!(script.matches("nft add element ip ").count(), 6, "{script}");
     assert!(
         script.lines().all(|line| !line.contains(|char: char| char.is_control() && char != '\t')),
         "{script}"

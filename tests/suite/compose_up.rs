@@ -92,6 +92,7 @@ fn a_project_comes_up_is_kept_and_goes() {
     assert!(project.done(&["down"]).is_empty());
 }
 
+/// docker/compose#9600.
 #[test]
 fn only_what_changed_is_made_again_and_it_says_why() {
     let Some(t) = Test::start() else { return };
@@ -185,6 +186,7 @@ fn what_fails_is_told_with_its_last_lines() {
     project.done(&["down", "-t", "0"]);
 }
 
+/// docker/compose#13287.
 #[test]
 fn secrets_and_configs_are_files_with_owner_and_mode() {
     let Some(t) = Test::start() else { return };
@@ -337,7 +339,7 @@ fn two_ups_at_once_make_one_project() {
     project.done(&["down", "-v"]);
 }
 
-/// A client that asks a hundred times a second sees every answer while the server is replaced, by one that answers otherwise.
+/// A client that asks a hundred times a second sees every answer while the server is replaced, by one that answers otherwise. docker/compose#1786.
 #[test]
 fn a_rolling_update_is_not_seen_by_clients() {
     let Some(t) = Test::start() else { return };

@@ -180,6 +180,7 @@ fn one_of_the_two_streams() {
     t.rbox(["logs", "--stream", "stdin", &name]).refused(125, &["stdin"]);
 }
 
+/// moby#44445.
 #[test]
 fn it_is_emptied_while_it_is_written() {
     let Some(t) = Test::start() else { return };

@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::harness::{BUSYBOX, Test};
 
+/// moby#31452.
 #[test]
 fn mounts_come_and_go_while_it_runs() {
     let Some(t) = Test::start() else { return };
@@ -111,6 +112,7 @@ fn targets_lead_nowhere_outside() {
     assert_eq!(mounts, "0", "what failed is in no record");
 }
 
+/// docker/roadmap#893.
 #[test]
 fn a_shell_beside_a_container() {
     let Some(t) = Test::start() else { return };

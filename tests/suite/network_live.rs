@@ -146,6 +146,7 @@ fn connect_and_disconnect_refuse() {
     t.rbox(["network", "connect", &lab, &alone]).refused(1, &["none"]);
 }
 
+/// moby#21282.
 #[test]
 fn ports_are_published_and_taken_back_while_it_runs() {
     let Some(t) = Test::start() else { return };

@@ -149,6 +149,15 @@ impl Host<'_> {
                 self.ok(&["tag", BUSYBOX, name]);
                 Promise::new("tag", name).says(&image, &id)
             }
+            other => self.promise_more(other, name),
+        }
+    }
+
+    /// Those that stand on things of other promises.
+    fn promise_more(&self, kind: usize, name: &str) -> Promise {
+        let inspect = |format: &'static str| ["inspect", "-f", format, name];
+        let image = ["image", "inspect", "-f", "{{.Id}}", name];
+        match kind {
             10 => {
                 let tar = self.own.dir.join(format!("{name}-saved.tar"));
                 let id = self.import(name);
@@ -172,15 +181,6 @@ impl Host<'_> {
                 self.ok(&["network", "connect", &network, name]);
                 Promise::new("network connect", name).says(&inspect("{{len .NetworkSettings.Networks}}"), "2")
             }
-            other => self.promise_more(other, name),
-        }
-    }
-
-    /// Those that stand on things of other promises.
-    fn promise_more(&self, kind: usize, name: &str) -> Promise {
-        let inspect = |format: &'static str| ["inspect", "-f", format, name];
-        let image = ["image", "inspect", "-f", "{{.Id}}", name];
-        match kind {
             13 => {
                 self.create(name);
                 self.ok(&["network", "disconnect", "bridge", name]);
@@ -248,6 +248,9 @@ impl Host<'_> {
             &["network", "rm", name],
             &["network", "rm", &format!("{name}-net")],
             &["rmi", name],
+            &["rm", "-f", "-v", &format!("{name}-b")],
+            &["rm", "-f", "-v", &format!("{name}-a-1")],
+            &["volume", "rm", &format!("{name}-b")],
         ] {
             self.own.run(args);
         }
@@ -324,45 +327,127 @@ fn thing(n: usize) -> String {
     format!("thing{n}")
 }
 
-/// Cuts the power while a command is at work.
-fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> String {
-    let name = thing(n);
-    let network = format!("{name}-net");
-    let lines: [&[&str]; 17] = [
-        &["run", "--network", "none", "--name", &name, BUSYBOX, "true"],
-        &["commit", "keep", &name],
-        &["volume", "create", &name],
-        &["create", "--name", &name, "-v", "/a", BUSYBOX, "true"],
-        &["run", "-d", "--network", "none", "--name", &name, BUSYBOX, "sleep", "100"],
-        &["run", "--rm", "--network", "none", "--name", &name, BUSYBOX, "true"],
-        &["rename", "keep", "kept"],
-        &["update", "--restart", "always", "keep"],
-        &["network", "create", &name],
-        &["pull", "-q", PULLED],
-        &["tag", BUSYBOX, &name],
-        &["rm", "-v", &name],
-        &["rm", "-f", &name],
-        &["rmi", &name],
-        &["volume", "rm", &name],
-        &["network", "rm", &name],
-        &["network", "connect", &network, &name],
-    ];
-    let args = lines[random.below(lines.len() as u64) as usize];
-    // What is to be removed, or changed, has to be there.
-    match *args {
-        ["rm", "-f", _] => drop(host.run(&name, "no")),
-        ["rm", ..] => drop(host.ok(&["create", "--name", &name, "-v", "/a", BUSYBOX, "true"])),
-        ["rmi", _] => drop(host.import(&name)),
-        ["volume", "rm", _] => drop(host.ok(&["volume", "create", &name])),
-        ["network", "rm", _] => drop(host.ok(&["network", "create", &name])),
-        ["network", "connect", ..] => {
-            host.ok(&["network", "create", &network]);
-            host.create(&name);
-        }
-        _ => {}
+/// What has to be there for a command to work on.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Nothing,
+    Created,
+    Running,
+    Image,
+    Volume,
+    Network,
+    /// A container, and a network that it is not on.
+    Apart,
+}
+
+/// Every command that writes, and what it works on, which is called NAME. DIR has an archive, a saved image, a Dockerfile, a compose file.
+const WRITERS: [(Before, &str); 47] = [
+    (Before::Nothing, "run --network none --name NAME BUSYBOX true"),
+    (Before::Nothing, "run --rm --network none --name NAME BUSYBOX true"),
+    (Before::Nothing, "run -d --network none --name NAME BUSYBOX sleep 100"),
+    (Before::Nothing, "create --name NAME -v /a BUSYBOX true"),
+    (Before::Created, "start NAME"),
+    (Before::Running, "stop -t 0 NAME"),
+    (Before::Running, "restart -t 0 NAME"),
+    (Before::Running, "kill NAME"),
+    (Before::Running, "pause NAME"),
+    (Before::Running, "exec NAME touch /made"),
+    (Before::Running, "logs --clear NAME"),
+    (Before::Created, "rename NAME NAME-b"),
+    (Before::Nothing, "rename keep kept"),
+    (Before::Nothing, "update --restart always keep"),
+    (Before::Created, "rm -v NAME"),
+    (Before::Running, "rm -f NAME"),
+    (Before::Created, "cp DIR/Dockerfile NAME:/made"),
+    (Before::Created, "port add NAME 18999:80"),
+    (Before::Created, "port rm NAME 18998:80"),
+    (Before::Created, "mount add NAME data:/data"),
+    (Before::Created, "mount rm NAME /a"),
+    (Before::Created, "container prune -f --filter label=cut"),
+    (Before::Nothing, "volume create NAME"),
+    (Before::Volume, "volume rm NAME"),
+    (Before::Volume, "volume rename NAME NAME-b"),
+    (Before::Volume, "volume clone NAME NAME-b"),
+    (Before::Nothing, "volume import NAME DIR/tree.tar"),
+    (Before::Created, "volume prune -f"),
+    (Before::Nothing, "network create NAME"),
+    (Before::Network, "network rm NAME"),
+    (Before::Apart, "network connect NAME-net NAME"),
+    (Before::Created, "network disconnect bridge NAME"),
+    (Before::Network, "network prune -f"),
+    (Before::Nothing, "pull -q PULLED"),
+    (Before::Nothing, "import DIR/tree.tar NAME"),
+    (Before::Nothing, "load -q -i DIR/image.tar"),
+    (Before::Nothing, "tag BUSYBOX NAME"),
+    (Before::Image, "rmi NAME"),
+    (Before::Nothing, "image prune -f"),
+    (Before::Nothing, "commit keep NAME"),
+    (Before::Nothing, "build -q --no-cache --network none -t NAME DIR"),
+    (Before::Nothing, "builder prune -f"),
+    (Before::Nothing, "compose -p NAME -f DIR/compose.yaml up -d"),
+    (Before::Running, "compose -p NAME -f DIR/compose.yaml down"),
+    (Before::Nothing, "system prune -f --filter label=cut"),
+    (Before::Created, "system check --repair"),
+    (Before::Running, "system boot"),
+];
+
+impl Host<'_> {
+    /// The directory of what commands read.
+    fn inputs(&self) -> std::path::PathBuf {
+        self.own.dir.join("inputs")
     }
+
+    fn make_inputs(&self) {
+        let dir = self.inputs();
+        std::fs::create_dir_all(dir.join("tree")).unwrap();
+        std::fs::write(dir.join("tree/name"), "x").unwrap();
+        let made = Command::new("tar")
+            .arg("-C")
+            .arg(dir.join("tree"))
+            .arg("-cf")
+            .arg(dir.join("tree.tar"))
+            .arg(".")
+            .status();
+        assert!(made.unwrap().success());
+        let image = dir.join("image.tar");
+        self.ok(&["save", "-o", image.to_str().unwrap(), BUSYBOX]);
+        std::fs::write(dir.join("Dockerfile"), format!("FROM {BUSYBOX}\nRUN echo x > /made\n")).unwrap();
+        let service =
+            format!("services:\n  a: {{image: {BUSYBOX}, network_mode: none, command: sleep 100}}\n");
+        std::fs::write(dir.join("compose.yaml"), service).unwrap();
+    }
+
+    /// Makes what the writer whose turn it is works on; its command line.
+    fn make_ready(&self, turn: usize, name: &str) -> String {
+        let (before, line) = WRITERS[turn % WRITERS.len()];
+        match before {
+            Before::Nothing => {}
+            Before::Created => {
+                let port = ["-p", "18998:80", "--label", "cut"];
+                let args = ["create", "--name", name, "-v", "/a", BUSYBOX, "true"];
+                self.ok(&[&args[..3], &port, &args[3..]].concat());
+            }
+            Before::Running => drop(self.run(name, "no")),
+            Before::Image => drop(self.import(name)),
+            Before::Volume => drop(self.ok(&["volume", "create", name])),
+            Before::Network => drop(self.ok(&["network", "create", name])),
+            Before::Apart => {
+                self.ok(&["network", "create", &format!("{name}-net")]);
+                self.create(name);
+            }
+        }
+        let line = line.replace("BUSYBOX", BUSYBOX).replace("PULLED", PULLED).replace("NAME", name);
+        line.replace("DIR", self.inputs().to_str().unwrap())
+    }
+}
+
+/// Cuts the power while a command is at work: each in its turn.
+fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize, turn: usize) -> String {
+    let name = thing(n);
+    let line = host.make_ready(turn, &name);
+    let args: Vec<&str> = line.split(' ').collect();
     host.own.run(&["rmi", PULLED]);
-    let running = host.own.cmd(args).spawn();
+    let running = host.own.cmd(&args).spawn();
     std::thread::sleep(Duration::from_micros(random.below(25_000)));
     disk.cut();
     running.finish(Duration::from_secs(30));
@@ -380,6 +465,24 @@ fn in_between(disk: &Disk, host: &Host<'_>, random: &mut Random, n: usize) -> St
     args.join(" ")
 }
 
+/// Otherwise it would be no command of ours that is cut off.
+#[test]
+fn each_writer_works_where_nothing_is_cut() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "writers", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["create", "--name", "keep", BUSYBOX, "true"]).ok();
+    let host = Host { own: &own };
+    host.make_inputs();
+    for turn in 0..WRITERS.len() {
+        let name = thing(turn);
+        let line = host.make_ready(turn, &name);
+        own.run(&line.split(' ').collect::<Vec<_>>()).ok();
+        own.run(&["rename", "kept", "keep"]);
+        host.remove(&name);
+    }
+}
+
 #[test]
 fn promises_are_kept_and_the_rest_is_in_nobodys_way() {
     let Some(t) = Test::start() else { return };
@@ -390,11 +493,13 @@ fn promises_are_kept_and_the_rest_is_in_nobodys_way() {
     own.run(&["create", "--name", "keep", BUSYBOX, "true"]).ok();
     let mut random = Random::new();
     let host = Host { own: &own };
+    host.make_inputs();
     let first = random.below(KINDS as u64) as usize;
+    let begin = random.below(WRITERS.len() as u64) as usize;
     let mut counts = BTreeMap::<String, u32>::new();
     for n in 0..cuts() {
         let told = if n % 3 == 2 {
-            format!("during {}", in_between(&disk, &host, &mut random, n))
+            format!("during {}", in_between(&disk, &host, &mut random, n, begin + n / 3))
         } else {
             let name = thing(n);
             let promise = host.promise(first + n - n / 3, &name);

@@ -58,6 +58,7 @@ fn remade(t: &Test, words: &[&str], name: &str) -> String {
     line
 }
 
+/// docker/cli#1213.
 #[test]
 fn what_the_process_is() {
     let Some(t) = Test::start() else { return };

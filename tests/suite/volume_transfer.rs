@@ -14,7 +14,7 @@ fn names(t: &Test) -> String {
     t.ok(["volume", "ls", "-q"])
 }
 
-/// What a database has: files of one user, closed to others, with links and a socket.
+/// What a database has: files of one user, closed to others, with links and a socket. moby#37162.
 #[test]
 fn a_backup_comes_back_as_it_was() {
     let Some(t) = Test::start() else { return };
@@ -56,6 +56,7 @@ fn a_backup_comes_back_as_it_was() {
     fs::remove_file(archive).unwrap();
 }
 
+/// moby#31154.
 #[test]
 fn another_name() {
     let Some(t) = Test::start() else { return };

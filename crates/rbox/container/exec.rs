@@ -135,7 +135,10 @@ pub(crate) fn run_in(
         detach_keys: how.detach_keys,
         proxy: None,
     };
-    if let Ended::Exit(code) = client::run(&mut peer, attachment)? {
+    let ended = client::run(&mut peer, attachment)?;
+    // Who leaves when it has ended has nothing to leave behind.
+    let code = if let Ended::Exit(code) = ended { Some(code) } else { peer.exit_code() };
+    if let Some(code) = code {
         return Ok(u8::try_from(code).unwrap_or(255));
     }
     peer.process.detach();

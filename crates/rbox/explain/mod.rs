@@ -15,6 +15,7 @@ mod story;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use clap::ValueEnum;
@@ -67,9 +68,7 @@ impl Telling {
 
     /// Tells all from here on: to a new file, or on what standard error is now.
     pub(crate) fn begin(depth: Depth, command: &str, to: Option<&Path>) -> anyhow::Result<Self> {
-        let file =
-            to.map(|path| File::create(path).map_err(EngineError::file("create", path))).transpose()?;
-        let file = file.map(OwnedFd::from);
+        let file = to.map(create).transpose()?.map(OwnedFd::from);
         let paint = if file.is_some() { Paint::plain() } else { Paint::of_stderr() };
         let show: Box<dyn Show> = match depth {
             Depth::Story => Box::new(Story::new(paint, command)),
@@ -101,6 +100,13 @@ impl Drop for Telling {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// A new file for what is told. Variables of the program may be in it, so it is for its owner only.
+fn create(path: &Path) -> Result<File, EngineError> {
+    let mut options = File::options();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(EngineError::file("create", path))
 }
 
 /// The reader's life.

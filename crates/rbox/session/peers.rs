@@ -133,6 +133,11 @@ impl ProcessPeer {
         Self { process, tty, unsent: VecDeque::new(), no_more_input: false, ended: None, buffer }
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn exit_code(&self) -> Option<i32> {
+        self.ended.map(|(code, _)| code)
+    }
+
     fn flush(&mut self) {
         while let Some(input) = &self.process.ends.input
             && !self.unsent.is_empty()

@@ -203,6 +203,7 @@ pub(super) fn big() -> TestImage {
     TestImage::new(&[(tar_of(&[("big", &noise(700_000, 7))]), "+gzip")], host_architecture())
 }
 
+/// moby#26146.
 #[test]
 fn a_cut_download_goes_on_where_it_was_cut() {
     for ranges in [true, false] {
@@ -227,6 +228,7 @@ fn a_cut_download_goes_on_where_it_was_cut() {
     }
 }
 
+/// moby#26146.
 #[test]
 fn a_killed_pull_is_gone_on_with() {
     let (fixture, image) = (Fixture::new(), big());

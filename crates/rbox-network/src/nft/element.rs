@@ -174,15 +174,15 @@ fn published((port, target): &Published) -> Element {
     Element { value: Some(value), ..Element::new(family, set, key) }
 }
 
-/// Ports for `--explain` and for errors: the first few of many.
+/// Ports for errors: the first few of many. For `--explain`, which makes commands of them: all.
 pub(super) fn listed(published: &[Published]) -> String {
-    const SHOWN: usize = 4;
+    let most = if rbox_sys::trace::enabled() { usize::MAX } else { 4 };
     let one = |(port, ip): &Published| {
         let target = std::net::SocketAddr::new(*ip, port.container_port);
         format!("{}/{} -> {target}", port.host(), port.proto)
     };
-    let shown = published.iter().take(SHOWN).map(one).collect::<Vec<_>>().join(", ");
-    match published.len().saturating_sub(SHOWN) {
+    let shown = published.iter().take(most).map(one).collect::<Vec<_>>().join(", ");
+    match published.len().saturating_sub(most) {
         0 => shown,
         more => format!("{shown} and {more} more"),
     }
