@@ -63,6 +63,8 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 mod together;
+#[cfg(test)]
+mod together_tests;
 mod users;
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
