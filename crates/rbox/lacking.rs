@@ -75,7 +75,6 @@ const OF_RUN: &[&str] = &[
     "io-maxiops",
     "kernel-memory",
     "link-local-ip",
-    "storage-opt",
 ];
 
 /// What to do where a flag is missing.
@@ -91,7 +90,6 @@ const INSTEAD_OF_FLAGS: &[(&str, &str)] = &[
     ),
     ("gpus", "give each device node with --device, and the driver's libraries with -v"),
     ("kernel-memory", "leave it out: kernels have it no more, and -m counts the kernel's memory too"),
-    ("storage-opt", "a container's own layer has no limit of its size yet"),
 ];
 
 /// What to say of a word, or two, that lead to no command.

@@ -90,6 +90,7 @@ mod security;
 mod sharing;
 mod signatures;
 mod stack;
+mod storage;
 mod streams;
 mod streams_ways;
 mod terminal;

@@ -70,6 +70,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::restart::InvalidRestart,
         spec::signal::InvalidSignal,
         spec::size::SizeError,
+        spec::storage::InvalidStorage,
         spec::ulimit::UlimitError,
         spec::user::UserError,
         spec::volume_options::InvalidVolumeOption,

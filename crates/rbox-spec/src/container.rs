@@ -190,6 +190,8 @@ pub struct HostConfig {
     pub ulimits: Vec<Ulimit>,
     /// Bytes of /dev/shm; 64 MiB when none.
     pub shm_size: Option<u64>,
+    /// `--storage-opt`, as given.
+    pub storage_opt: BTreeMap<String, String>,
     /// `--sysctl`.
     pub sysctls: BTreeMap<String, String>,
     /// `--oom-score-adj`, -1000 to 1000.
@@ -476,6 +478,9 @@ impl HostConfig {
             // podman's name and form.
             let maps = json!({ "UidMap": userns::lines(&maps.uids), "GidMap": userns::lines(&maps.gids) });
             fields.insert("IDMappings".into(), maps);
+        }
+        if !self.storage_opt.is_empty() {
+            fields.insert("StorageOpt".into(), json!(self.storage_opt));
         }
         if !self.sysctls.is_empty() {
             fields.insert("Sysctls".into(), json!(self.sysctls));

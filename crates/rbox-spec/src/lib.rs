@@ -24,6 +24,7 @@ pub mod resources;
 pub mod restart;
 pub mod signal;
 pub mod size;
+pub mod storage;
 pub mod ulimit;
 pub mod user;
 pub mod userns;

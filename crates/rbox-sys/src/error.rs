@@ -114,6 +114,7 @@ pub fn action(call: &'static str) -> &'static str {
         "close_range" => "close descriptors",
         "dup" | "dup2" => "copy a descriptor",
         "fcntl" | "ioctl" => "set up a descriptor",
+        "quotactl_fd" => "limit a project of the file system",
         "pipe2" => "make a pipe",
         "eventfd" => "make an event counter",
         "socket" | "socketpair" => "make a socket",

@@ -14,6 +14,7 @@ pub mod mount;
 pub mod own;
 pub mod passed;
 pub mod process;
+pub mod project;
 pub mod reading;
 pub mod removal;
 pub mod seccomp;

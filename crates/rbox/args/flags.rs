@@ -10,6 +10,7 @@ use rbox_engine::spec::container::{
 };
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
+use rbox_engine::spec::storage;
 use rbox_engine::spec::ulimit::Ulimit;
 use rbox_engine::spec::userns::{IdFlags, UsernsMode};
 use rbox_engine::spec::volumes_from::VolumesFrom;
@@ -175,6 +176,9 @@ pub(crate) struct ContainerFlags {
     /// Seconds to wait for it to stop before it is killed; -1 for ever
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
     stop_timeout: Option<i64>,
+    /// Limit what it writes into its own layer (size=10g), on ext4 and xfs with project quotas
+    #[arg(long, value_name = "OPTION")]
+    storage_opt: Vec<String>,
     /// Set a kernel parameter of its namespaces
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
@@ -319,6 +323,7 @@ impl ContainerFlags {
             devices: parse_all::<DeviceSpec>(&self.device)?,
             ulimits: parse_all::<Ulimit>(&self.ulimit)?,
             shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
+            storage_opt: storage::parse(&self.storage_opt).map_err(bad_input)?,
             sysctls: pairs("--sysctl", &self.sysctl)?,
             oom_score_adj: self.oom_score_adj,
             auto_remove: self.rm,

@@ -1,4 +1,4 @@
-//! A small disk of a test's own: ext4 in a file, whose power can be cut.
+//! A small disk of a test's own: ext4 in a file, whose power can be cut, or a file system with project quotas.
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -9,6 +9,7 @@ use super::{Test, has, poll, skipped};
 /// Mounted for as long as it lives.
 pub(crate) struct Disk {
     image: PathBuf,
+    options: &'static str,
     /// Where it is mounted.
     pub(crate) at: PathBuf,
 }
@@ -32,7 +33,7 @@ impl Disk {
             return None;
         }
         let dir = t.dir(what);
-        let disk = Self { image: dir.join("image"), at: dir.join("at") };
+        let disk = Self { image: dir.join("image"), options: "loop", at: dir.join("at") };
         std::fs::create_dir(&disk.at).unwrap();
         std::fs::File::create(&disk.image).unwrap().set_len(megabytes << 20).unwrap();
         let mut args = vec!["-q", "-F", "-m", "0"];
@@ -47,8 +48,30 @@ impl Disk {
         Some(disk)
     }
 
+    /// One of `ext4` or `xfs` whose projects have limits. None, having said why, when this host cannot.
+    pub(crate) fn with_project_quotas(t: &Test, kind: &'static str) -> Option<Self> {
+        let make = format!("mkfs.{kind}");
+        if !has(&make) || !has("repquota") {
+            skipped(&format!("needs {make} and repquota"));
+            return None;
+        }
+        let dir = t.dir(kind);
+        let disk = Self { image: dir.join("image"), options: "loop,prjquota", at: dir.join("at") };
+        std::fs::create_dir(&disk.at).unwrap();
+        // xfs is not made any smaller.
+        std::fs::File::create(&disk.image).unwrap().set_len(320 << 20).unwrap();
+        let image = disk.image.to_string_lossy().into_owned();
+        let options: &[&str] = if kind == "ext4" { &["-q", "-O", "project,quota"] } else { &["-q"] };
+        assert!(run(&make, &[options, &[&image]].concat()), "{make} {options:?}");
+        if !disk.mount() {
+            skipped(&format!("this kernel has no project quotas of {kind}"));
+            return None;
+        }
+        Some(disk)
+    }
+
     fn mount(&self) -> bool {
-        run("mount", &["-o", "loop", &self.image.to_string_lossy(), &self.at.to_string_lossy()])
+        run("mount", &["-o", self.options, &self.image.to_string_lossy(), &self.at.to_string_lossy()])
     }
 
     /// The power goes: nothing more is written.

@@ -83,7 +83,6 @@ impl Making<'_> {
             ("use_api_socket", service.use_api_socket),
             ("gpus", !service.gpus.is_empty()),
             ("credential_spec", service.credential_spec.is_some()),
-            ("storage_opt", !service.storage_opt.is_empty()),
             ("pre_start", !service.pre_start.is_empty()),
             ("cpu_rt_runtime", service.cpu_rt_runtime != 0 || service.cpu_rt_period != 0),
         ];
@@ -107,6 +106,7 @@ impl Making<'_> {
             devices: self.devices()?,
             ulimits: self.ulimits()?,
             shm_size: Some(service.shm_size).filter(|bytes| *bytes > 0),
+            storage_opt: service.storage_opt.clone(),
             sysctls: service.sysctls.clone(),
             oom_score_adj: i32::try_from(service.oom_score_adj).ok().filter(|score| *score != 0),
             restart: self.restart()?,

@@ -17,7 +17,7 @@ use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::{
     WITH_VOLUMES, delete_hidden, hide_record, read_mark, remove_live, remove_tree, sweep_unfinished,
 };
-use crate::containers::{find, name, pause_lease, volumes};
+use crate::containers::{find, name, pause_lease, quota, volumes};
 use crate::error::EngineError;
 use crate::journal::{destroy_if_missing, die_if_missing};
 use crate::networks::store::builtin;
@@ -45,6 +45,7 @@ fn empty_trash(paths: &Paths, id: &ContainerId) -> Result<(), EngineError> {
     if let Some(record) = &record {
         destroy_if_missing(paths, record);
     }
+    quota::give_back(&dir);
     let removed = finished.and_then(|()| remove_tree(&dir));
     remove_live(paths, id);
     removed

@@ -7,6 +7,7 @@ pub(crate) mod image_trees;
 pub(crate) mod images;
 pub(crate) mod name;
 pub(crate) mod pause_lease;
+pub(crate) mod quota;
 pub(crate) mod random_name;
 pub(crate) mod running;
 pub(crate) mod sharing;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rbox_spec::id::ContainerId;
 
 use crate::containers::unfinished::is_abandoned;
-use crate::containers::{name, volumes};
+use crate::containers::{name, quota, volumes};
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, destroy_if_missing, note_container};
 use crate::record::container::ContainerRecord;
@@ -31,6 +31,7 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<Tol
         Err(e) if e.kind() == io::ErrorKind::NotFound => told = Told::Perhaps,
         // Half of it is there from a removal that failed: this is the rest.
         Err(e) if e.kind() == io::ErrorKind::DirectoryNotEmpty => {
+            quota::give_back(&to);
             remove_tree(&to)?;
             std::fs::rename(&from, &to).map_err(EngineError::file("move to the trash", from))?;
         }
@@ -44,6 +45,7 @@ pub(crate) fn hide_record(paths: &Paths, record: &ContainerRecord) -> Result<Tol
 pub(crate) fn make_trash(trash: &Path, going: &Path) -> Result<(), EngineError> {
     match rbox_sys::own::make_private(trash) {
         Err(error) if crate::record::file::is_full(&error) => {
+            quota::give_back(going);
             remove_tree(&going.join(UPPER))?;
             rbox_sys::own::make_private(trash)
         }
@@ -79,6 +81,9 @@ pub(crate) fn delete_hidden(
         Told::Perhaps if hidden.exists() => destroy_if_missing(paths, record),
         Told::Perhaps | Told::Already => {}
     }
+    if !record.host.storage_opt.is_empty() {
+        quota::give_back(&hidden);
+    }
     remove_tree(&hidden).and(volumes.map_err(EngineError::from))
 }
 
@@ -111,6 +116,7 @@ pub(crate) fn sweep_unfinished(paths: &Paths) {
     rbox_sys::durable::sweep(&paths.temporaries());
     each(&paths.live(), &|name| name.starts_with(GONE), &|_| {});
     each(&paths.containers(), &is_abandoned, &|dir| {
+        quota::give_back(dir);
         if let Ok(Some(record)) = read_json::<ContainerRecord>(&dir.join(CONFIG)) {
             name::release_name(paths, &record.name, &record.id);
         }

@@ -58,6 +58,7 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     if host.oom_score_adj.is_some_and(|score| !(-1000..=1000).contains(&score)) {
         return refuse("Invalid value, range for oom score adj is [-1000, 1000]".into());
     }
+    rbox_spec::storage::limit(&host.storage_opt).map_err(invalid)?;
     crate::create::check::check_restart(host.restart, host.auto_remove)?;
     check_cgroup_parent(host.cgroup_parent.as_deref())?;
     capabilities(record)?;

@@ -25,7 +25,7 @@ use rbox_sys::removal::remove_tree;
 
 use crate::containers::trash::{self, Told};
 use crate::containers::unfinished::unfinished_record;
-use crate::containers::{image_trees, name, random_name, volumes};
+use crate::containers::{image_trees, name, quota, random_name, volumes};
 use crate::create::check::check;
 use crate::create::request::CreateRequest;
 use crate::error::EngineError;
@@ -77,7 +77,9 @@ pub(crate) fn create(
         // The place first: a name may be given up only when nothing is there that has it.
         let _ = trash::hide_record(paths, &record)
             .and_then(|_| trash::delete_hidden(paths, &record, true, Told::Already));
-        let _ = remove_tree(&unfinished_record(paths, &record.id));
+        let unfinished = unfinished_record(paths, &record.id);
+        quota::give_back(&unfinished);
+        let _ = remove_tree(&unfinished);
         name::release_name(paths, &record.name, &record.id);
     }
     written?;
@@ -264,6 +266,7 @@ pub(crate) fn write_record(
     make(&dir.join(WORK), 0o700)?;
     // The upper directory's mode is that of the container's `/`.
     make(&dir.join(UPPER), 0o755)?;
+    quota::take(&dir, &record.host.storage_opt)?;
     contents::write(&dir, contents, lasting(&record.host))?;
     userns::write_ids(&dir, &record.host)?;
     take_some_name(paths, record, named, &dir.join(CONFIG))?;

@@ -263,6 +263,7 @@ fn storage(words: &mut Words, record: &ContainerRecord) {
     words.all("--secret", host.files.iter().map(|file| &file.flag).filter(|flag| !flag.is_empty()));
     words.switch("--read-only", host.read_only);
     words.some("--shm-size", host.shm_size);
+    words.pairs("--storage-opt", &host.storage_opt);
 }
 
 /// A mount as `--mount` takes it: one line of CSV.

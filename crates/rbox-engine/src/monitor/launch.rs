@@ -22,7 +22,7 @@ use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
 use crate::containers::sharing::{self, SHM};
-use crate::containers::{image_trees, volumes};
+use crate::containers::{image_trees, quota, volumes};
 use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
@@ -247,6 +247,7 @@ fn tree(
     stage: &Path,
     own_user: Option<&UserNamespace>,
 ) -> Result<Tree, EngineError> {
+    let _raised = quota::check(paths, record)?;
     let mut root = trace::step(
         "stack the layers",
         "The image's layers, read-only, below one directory for changes.",

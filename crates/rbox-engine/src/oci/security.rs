@@ -2,7 +2,7 @@
 
 use rbox_runtime::security::DEFAULT_CAPABILITIES;
 use rbox_runtime::security::capabilities::available;
-use rbox_runtime::security::seccomp::{Filter, Profile, filter_for};
+use rbox_runtime::security::seccomp::{Filter, Profile, filter_for, filter_keeping_projects};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::SeccompMode;
 
@@ -29,5 +29,8 @@ pub(crate) fn filter(record: &ContainerRecord, capabilities: CapSet) -> Result<O
         SeccompMode::Profile(text) => Profile::parse(text.as_bytes())
             .map_err(|e| EngineError::Invalid(format!("seccomp profile: {e}")))?,
     };
-    Ok(filter_for(&profile, capabilities)?)
+    if record.host.storage_opt.is_empty() {
+        return Ok(filter_for(&profile, capabilities)?);
+    }
+    Ok(filter_keeping_projects(&profile, capabilities)?)
 }

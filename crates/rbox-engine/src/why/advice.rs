@@ -135,6 +135,12 @@ impl Cause {
             Self::FullDisk { path, .. } => {
                 vec![format!("remove files there, or give it more room: rbox exec {name} df -h {path}")]
             }
+            Self::OwnLimit { .. } => vec![
+                format!(
+                    "see what it has written: rbox diff {name}; remove files there, or keep them in a volume, which does not count"
+                ),
+                format!("make it again with a higher limit: rbox inspect --create-command {name} prints how"),
+            ],
             Self::NoSpaceTold { .. } => vec![format!("see which: rbox exec {name} df -h; rbox system df -v")],
             Self::MountDenied { source, uid, gid, .. } => vec![
                 format!("give it to that user: chown -R {uid}:{gid} {source}"),

@@ -1,5 +1,6 @@
 //! What keeps a container from running, from being healthy or from being reached: what it is, in words, and what to try.
 
+use rbox_spec::size::Size;
 use serde::Serialize;
 
 /// One of them.
@@ -211,6 +212,13 @@ pub enum Cause {
         /// Full of files, not of bytes.
         no_inodes: bool,
     },
+    /// It has written as much into its own layer as `--storage-opt size=` lets it.
+    OwnLimit {
+        /// Bytes that it may have there.
+        limit: u64,
+        /// Bytes that it has.
+        used: u64,
+    },
     /// It wrote that there was no space.
     NoSpaceTold {
         /// The line.
@@ -274,7 +282,10 @@ impl Cause {
             Self::Paused => "it is paused: its processes are frozen".into(),
             Self::HealthStarting => "none of its health checks has ended yet".into(),
             Self::Unhealthy { .. } => self.health_text(),
-            Self::FullDisk { .. } | Self::NoSpaceTold { .. } | Self::MountDenied { .. } => self.files_text(),
+            Self::FullDisk { .. }
+            | Self::OwnLimit { .. }
+            | Self::NoSpaceTold { .. }
+            | Self::MountDenied { .. } => self.files_text(),
             Self::ListensElsewhere { .. }
             | Self::NobodyListens { .. }
             | Self::PublishedHere { .. }
@@ -395,6 +406,10 @@ impl Cause {
                 let what = if *no_inodes { "has room for no more files" } else { "is full" };
                 format!("the file system of {place} {what}")
             }
+            Self::OwnLimit { limit, .. } => format!(
+                "what it has written is as much as its own limit of {} (--storage-opt size) lets it have",
+                Size(*limit)
+            ),
             Self::NoSpaceTold { line } => format!("it wrote that there was no space: {line}"),
             Self::MountDenied { target, source, uid, gid, owner, group, mode, wanted } => format!(
                 "user {uid}:{gid} may not {wanted} {target}: {source} belongs to {owner}:{group} and has mode {mode}"

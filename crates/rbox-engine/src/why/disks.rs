@@ -9,6 +9,7 @@ use rbox_spec::user::ResolvedUser;
 use rbox_sys::file::open_in_root;
 use rustix::fs::{OFlags, StatVfs, StatVfsMountFlags};
 
+use crate::containers::quota;
 use crate::copy::view::View;
 use crate::oci::security::capabilities;
 use crate::record::container::ContainerRecord;
@@ -18,7 +19,7 @@ use crate::why::cause::Cause;
 
 /// The file systems that it writes to and that are full: its own changes and log, its mounts, and with a view its memory.
 pub(super) fn full(paths: &Paths, record: &ContainerRecord, view: Option<&View<'_>>) -> Vec<Cause> {
-    let mut all = Vec::new();
+    let mut all: Vec<Cause> = own_limit(paths, record).into_iter().collect();
     let mut seen = Vec::new();
     let of_mounts =
         record.host.mounts.iter().filter(|mount| !mount.read_only).filter_map(|mount| source(paths, mount));
@@ -41,6 +42,18 @@ pub(super) fn full(paths: &Paths, record: &ContainerRecord, view: Option<&View<'
     all
 }
 
+/// The limit of its own layer, when what it has written comes to that.
+fn own_limit(paths: &Paths, record: &ContainerRecord) -> Option<Cause> {
+    let usage = quota::usage(paths, record)?;
+    let free = usage.limit.saturating_sub(usage.bytes);
+    (free <= almost_none(usage.limit)).then_some(Cause::OwnLimit { limit: usage.limit, used: usage.bytes })
+}
+
+/// With so few bytes free of so many there are none to speak of.
+fn almost_none(total: u64) -> u64 {
+    (total / 200).min(1 << 20)
+}
+
 fn fault(stat: &StatVfs, path: &str, is_inside: bool) -> Option<Cause> {
     if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
         return None;
@@ -48,7 +61,7 @@ fn fault(stat: &StatVfs, path: &str, is_inside: bool) -> Option<Cause> {
     let (total, free) =
         (stat.f_blocks.saturating_mul(stat.f_frsize), stat.f_bavail.saturating_mul(stat.f_frsize));
     let no_inodes = stat.f_files > 0 && stat.f_favail == 0;
-    let is_full = total > 0 && free <= (total / 200).min(1 << 20);
+    let is_full = total > 0 && free <= almost_none(total);
     (no_inodes || is_full).then(|| Cause::FullDisk {
         path: path.to_owned(),
         is_inside,

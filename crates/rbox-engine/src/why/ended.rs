@@ -129,7 +129,7 @@ fn failed(exit_code: i32, seen: &Seen) -> Vec<Cause> {
     let of_script =
         |cause: &&Cause| matches!(cause, Cause::CarriageReturns { .. } | Cause::InterpreterMissing { .. });
     all.extend(seen.program.iter().filter(of_script).cloned());
-    if let Some(line) = seen.log.iter().rev().find(|line| line.contains("No space left on device")) {
+    if let Some(line) = seen.log.iter().rev().find(|line| had_no_space(line)) {
         if seen.full.is_empty() {
             all.push(Cause::NoSpaceTold { line: line.clone() });
         }
@@ -142,6 +142,13 @@ fn failed(exit_code: i32, seen: &Seen) -> Vec<Cause> {
     let last_words = seen.log.get(from..).unwrap_or_default().to_vec();
     all.push(Cause::Failed { exit_code, last_words });
     all
+}
+
+/// Whether a line of output is of somebody for whom there was no room.
+fn had_no_space(line: &str) -> bool {
+    ["No space left on device", "Disk quota exceeded", "Quota exceeded"]
+        .iter()
+        .any(|words| line.contains(words))
 }
 
 /// Whether a line of output is of somebody who may not do something.

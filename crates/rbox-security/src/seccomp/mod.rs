@@ -11,7 +11,7 @@ mod verdict;
 use crate::DEFAULT_CAPABILITIES;
 use compiler::arch::Arch;
 use compiler::profile::Document;
-pub use compiler::{CompileError, Context, arch, compile, profile};
+pub use compiler::{CompileError, Context, arch, compile, compile_keeping_projects, profile};
 use rbox_spec::{CapSet, Kind};
 use rbox_sys::SysError;
 use std::borrow::Cow;
@@ -143,10 +143,29 @@ impl Filter {
 /// The filter of a container with `capabilities` as its bounding set; `None` for an unconfined one.
 /// For `exec` too: `--privileged` there has no filter.
 pub fn filter_for(profile: &Profile, capabilities: CapSet) -> Result<Option<Filter>, SeccompError> {
+    match profile {
+        Profile::Default if capabilities == DEFAULT_CAPABILITIES => Ok(Some(Filter::DEFAULT)),
+        _ => compiled(profile, capabilities, compile),
+    }
+}
+
+/// The same for a container whose layer has a limit by the project that it belongs to (`--storage-opt size`): no file can be given to
+/// another.
+pub fn filter_keeping_projects(
+    profile: &Profile,
+    capabilities: CapSet,
+) -> Result<Option<Filter>, SeccompError> {
+    compiled(profile, capabilities, compile_keeping_projects)
+}
+
+fn compiled(
+    profile: &Profile,
+    capabilities: CapSet,
+    compile: fn(&Document, Context) -> Result<Vec<u64>, CompileError>,
+) -> Result<Option<Filter>, SeccompError> {
     let parsed;
     let document = match profile {
         Profile::Unconfined => return Ok(None),
-        Profile::Default if capabilities == DEFAULT_CAPABILITIES => return Ok(Some(Filter::DEFAULT)),
         Profile::Default => {
             parsed = Document::parse(DEFAULT_PROFILE.as_bytes())?;
             &parsed
@@ -175,6 +194,7 @@ fn kernel() -> Result<(u32, u32), SeccompError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -185,5 +205,28 @@ mod tests {
         // A new user namespace; the call whose flags cannot be seen; one that does not exist.
         assert!(!filter.lets_through("clone", &[0x1000_0000]));
         assert!(!filter.lets_through("clone3", &[]) && !filter.lets_through("no_such_call", &[]));
+    }
+
+    #[test]
+    fn projects_of_files_stay() {
+        let all = Profile::parse(br#"{"defaultAction": "SCMP_ACT_ALLOW"}"#).unwrap();
+        let some = br#"{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": [
+            {"names": ["ioctl"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 1, "value": 21505, "op": "SCMP_CMP_EQ"}]},
+            {"names": ["file_setattr"], "action": "SCMP_ACT_ALLOW"}]}"#;
+        let some = Profile::parse(some).unwrap();
+        for (profile, others) in [(&Profile::Default, true), (&all, true), (&some, false)] {
+            let before = filter_for(profile, DEFAULT_CAPABILITIES).unwrap().unwrap();
+            let filter = filter_keeping_projects(profile, DEFAULT_CAPABILITIES).unwrap().unwrap();
+            let ioctl = |number: u64| filter.lets_through("ioctl", &[3, number]);
+            for number in [0x401c_5820, 0x1_401c_5820, 0x4008_6602, 0xffff_ffff_4004_6602] {
+                assert!(!ioctl(number), "{number:#x} {profile:?}");
+                assert_eq!(before.lets_through("ioctl", &[3, number]), others);
+            }
+            // TCGETS; FS_IOC_FSGETXATTR.
+            assert!(ioctl(0x5401) && ioctl(0x801c_581f) == others);
+            assert!(!filter.lets_through("file_setattr", &[]));
+            assert_eq!(filter.lets_through("write", &[1]), before.lets_through("write", &[1]));
+        }
+        assert!(filter_keeping_projects(&Profile::Unconfined, DEFAULT_CAPABILITIES).unwrap().is_none());
     }
 }

@@ -159,6 +159,38 @@ pub(crate) fn resolve(profile: &Document, context: Context) -> Result<Policy, Co
     Ok(Policy { default, arches, newer })
 }
 
+/// `FS_IOC_FSSETXATTR`, which gives a file to another project; `FS_IOC_SETFLAGS` and its form of 32 bits, which take from a directory
+/// that what is made in it belongs to its project (linux/fs.h).
+const OF_PROJECTS: [u64; 3] = [0x401c_5820, 0x4008_6602, 0x4004_6602];
+
+impl Policy {
+    /// Forbids what changes the project that a file belongs to, and nothing else: its limit would not hold. The kernel takes the
+    /// lower half of an ioctl's number, so the rest of it does not count here either.
+    pub(crate) fn keep_projects(&mut self) {
+        let denied = Action::errno(EPERM);
+        let low = |index, mask, value| vec![Condition { index, op: Op::MaskedEq { mask }, value }];
+        for policy in &mut self.arches {
+            if let Some(number) = policy.arch.number("ioctl") {
+                let before = policy.calls.get(&number).cloned().unwrap_or(Verdict::Always(self.default));
+                let rest = match before {
+                    Verdict::Always(action) => vec![(low(1, 0, 0), action)],
+                    Verdict::When(list) => list,
+                };
+                let forbidden = OF_PROJECTS.map(|value| (low(1, u64::from(u32::MAX), value), denied));
+                let list = forbidden.into_iter().chain(rest).collect();
+                policy.calls.insert(number, Verdict::When(list));
+            }
+            // The same as a call of its own, where a profile knows it.
+            let number = policy.arch.number("file_setattr");
+            if let Some(number) = number
+                && (policy.calls.contains_key(&number) || self.default.permits())
+            {
+                policy.calls.insert(number, Verdict::Always(denied));
+            }
+        }
+    }
+}
+
 impl ArchPolicy {
     fn add(&mut self, name: &str, alternatives: &[Vec<Condition>], action: Action, default: Action) {
         let number = self.arch.number(name);
