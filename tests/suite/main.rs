@@ -5,6 +5,7 @@
 mod harness;
 
 mod accepted;
+mod apparmor;
 mod archive;
 mod bad_input;
 mod beyond;

@@ -112,6 +112,9 @@ pub enum EngineError {
     /// The seccomp filter or a capability is wrong.
     #[error(transparent)]
     Seccomp(#[from] rbox_runtime::security::seccomp::SeccompError),
+    /// An AppArmor profile is not in force.
+    #[error(transparent)]
+    AppArmor(#[from] rbox_runtime::security::apparmor::AppArmorError),
     /// A volume could not be had.
     #[error(transparent)]
     Volume(#[from] crate::volume::store::VolumeError),
@@ -191,6 +194,7 @@ impl EngineError {
             Self::Cgroup(error) => error.kind(),
             Self::Network(error) => error.kind(),
             Self::Seccomp(error) => error.kind(),
+            Self::AppArmor(error) => error.kind(),
             Self::Volume(error) => error.kind(),
             Self::Populate(error) => error.kind(),
             Self::Pack(error) => error.kind(),

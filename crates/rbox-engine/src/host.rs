@@ -34,3 +34,10 @@ pub fn read_proc(path: &str) -> Option<Vec<u8>> {
 pub fn proc_text(path: &str) -> String {
     read_proc(path).map_or_else(String::new, |bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
+
+/// Whether containers are confined by AppArmor here unless they ask otherwise: the kernel has it, and the profile or what loads it is there.
+pub fn confines_by_apparmor() -> bool {
+    use rbox_runtime::security::apparmor;
+    apparmor::is_on()
+        && (apparmor::parser().is_some() || apparmor::is_loaded(apparmor::DEFAULT).unwrap_or(false))
+}

@@ -45,6 +45,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         rootfs::overlay::OverlayError,
         rootfs::put::PutError,
         rootfs::tree::TreeError,
+        security::apparmor::AppArmorError,
         security::seccomp::CompileError,
         security::seccomp::SeccompError,
         spec::DigestError,

@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use nix::errno::Errno;
 use oci_spec::runtime::{PosixRlimitType, Process};
 use rbox_namespace::handshake::{ChildEnd, Failure, HandshakeError};
+use rbox_security::apparmor;
 use rbox_security::seccomp::Filter;
 use rbox_spec::capability::{CapSet, Capability};
 use rbox_sys::{SysError, process, told, trace};
@@ -48,6 +49,28 @@ pub(crate) fn fail(channel: &ChildEnd, step: &str, error: &StepError) -> ! {
     let message = if error.is_exec { error.message.clone() } else { format!("{step}: {}", error.message) };
     channel.fail(&Failure { step: step.to_owned(), message, errno: error.errno, is_exec: error.is_exec });
     process::exit_now(1)
+}
+
+/// The step that changes to the AppArmor profile of the config, and why.
+pub(crate) const PROFILE: &str = "change the AppArmor profile";
+pub(crate) const WHY_PROFILE: &str =
+    "It holds from execve on, whatever changes before; the way to say so is the host's procfs.";
+
+/// Whether the config names an AppArmor profile.
+pub(crate) fn has_profile(process: &Process) -> bool {
+    process.apparmor_profile().as_ref().is_some_and(|profile| !profile.is_empty())
+}
+
+/// Changes to the AppArmor profile that the config names, if it does. /proc must still be the host's.
+pub(crate) fn change_profile(process: &Process) -> Result<(), StepError> {
+    let profile = process.apparmor_profile().as_ref().filter(|profile| !profile.is_empty());
+    let Some(profile) = profile else { return Ok(()) };
+    apparmor::change_on_exec(profile).map_err(|error| StepError {
+        // Docker's client takes it for a command that is not there.
+        is_exec: matches!(error, apparmor::AppArmorError::Absent(_)),
+        errno: Errno::ENOENT as i32,
+        message: error.to_string(),
+    })
 }
 
 /// Raises or lowers the limits the config names (setrlimit(2)).

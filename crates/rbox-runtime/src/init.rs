@@ -45,9 +45,11 @@ type Run = fn(&mut Init<'_>) -> Result<(), StepError>;
 
 /// The step that only a container with hooks takes.
 const RUN_HOOKS: &str = "run the hooks";
+/// The one that only a container with an AppArmor profile takes.
+const CHANGE_PROFILE: &str = credentials::PROFILE;
 
 /// The steps in their order: name, why, and the work.
-const STEPS: [(&str, &str, Run); 17] = [
+const STEPS: [(&str, &str, Run); 18] = [
     (
         "hand over a netlink socket",
         "The parent wires the network through it while this process mounts.",
@@ -93,6 +95,9 @@ const STEPS: [(&str, &str, Run); 17] = [
         init.open_cwd()
     }),
     ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
+    (CHANGE_PROFILE, credentials::WHY_PROFILE, |init| {
+        init.launch.spec.process().as_ref().map_or(Ok(()), credentials::change_profile)
+    }),
     (RUN_HOOKS, "Programs of the config, while the host's files are in reach.", |init| init.run_hooks()),
     ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| {
         init.pivot_root()
@@ -111,7 +116,13 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     rustix::process::umask(Mode::empty());
     let has_hooks = init.launch.later.is_some() && init.launch.has_create_hooks();
-    for (name, why, step) in STEPS.into_iter().filter(|(name, ..)| has_hooks || *name != RUN_HOOKS) {
+    let has_profile = init.launch.spec.process().as_ref().is_some_and(credentials::has_profile);
+    let is_taken = |name| match name {
+        RUN_HOOKS => has_hooks,
+        CHANGE_PROFILE => has_profile,
+        _ => true,
+    };
+    for (name, why, step) in STEPS.into_iter().filter(|(name, ..)| is_taken(name)) {
         if let Err(error) = trace::step(name, why, || step(&mut init)) {
             fail(&init.channel, name, &error);
         }

@@ -187,6 +187,11 @@ fn enter(request: &JoinRequest<'_>, channel: &ChildEnd) -> Result<(), StepError>
         give_streams(&request.stdio, request.process, maps);
     }
     let spare = spare_null(request)?;
+    if credentials::has_profile(request.process) {
+        trace::step(credentials::PROFILE, credentials::WHY_PROFILE, || {
+            credentials::change_profile(request.process)
+        })?;
+    }
     trace::step("enter the namespaces", "From here on this process sees what the container sees.", || {
         join_all(request)
     })?;

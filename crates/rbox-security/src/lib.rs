@@ -1,4 +1,4 @@
-//! Capabilities, the seccomp filter and `no_new_privs`.
+//! Capabilities, the seccomp filter, AppArmor and `no_new_privs`.
 //!
 //! # The order in the child
 //! 1. [`capabilities::drop_bounding`], while it still has `CAP_SETPCAP`.
@@ -12,6 +12,7 @@
 //! allocates nothing here.
 #![forbid(unsafe_code)]
 
+pub mod apparmor;
 pub mod capabilities;
 mod defaults;
 pub mod seccomp;

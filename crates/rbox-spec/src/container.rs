@@ -182,6 +182,8 @@ pub struct HostConfig {
     pub read_only: bool,
     /// The seccomp filter.
     pub seccomp: SeccompMode,
+    /// `--security-opt apparmor=`: a profile's name, or `unconfined`; empty for the default one.
+    pub apparmor: String,
     /// `--security-opt no-new-privileges`.
     pub no_new_privileges: bool,
     /// `--device`.
@@ -499,13 +501,15 @@ impl HostConfig {
 
     /// `--security-opt`, as given.
     fn security_options(&self) -> Vec<String> {
+        let apparmor = Some(&self.apparmor).filter(|profile| !profile.is_empty());
+        let apparmor = apparmor.map(|profile| format!("apparmor={profile}"));
         let seccomp = match &self.seccomp {
             SeccompMode::Default => None,
             SeccompMode::Unconfined => Some("seccomp=unconfined".to_owned()),
             SeccompMode::Profile(text) => Some(format!("seccomp={text}")),
         };
         let privileges = self.no_new_privileges.then(|| "no-new-privileges".to_owned());
-        seccomp.into_iter().chain(privileges).collect()
+        apparmor.into_iter().chain(seccomp).chain(privileges).collect()
     }
 }
 

@@ -1,5 +1,5 @@
 //! Project quotas: directories that belong to a project, and how much a project may take of its file system
-//! (ioctl_xfsctl(3), quotactl(2)). ext4 and xfs have them, where they are mounted with them.
+//! (`ioctl_xfsctl(3)`, quotactl(2)). ext4 and xfs have them, where they are mounted with them.
 //!
 //! What is made in a directory of a project belongs to the project too. Files are reached by descriptors, and the file system by any
 //! of its directories (`quotactl_fd(2)`, Linux 5.14): no device node is needed.
@@ -26,12 +26,12 @@ struct Attributes {
 /// `_IOR('X', 31, struct fsxattr)`: the same number on x86 and aarch64.
 const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
 /// `_IOW('X', 32, struct fsxattr)`
-pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
 /// What is made in the directory belongs to its project.
 const FS_XFLAG_PROJINHERIT: u32 = 0x200;
 
 const PRJQUOTA: u32 = 2;
-/// The state of quotas (linux/dqblk_xfs.h); every file system with quotas answers it, not xfs alone.
+/// The state of quotas (`linux/dqblk_xfs.h`); every file system with quotas answers it, not xfs alone.
 const Q_XGETQSTAT: u32 = 0x5805;
 /// Project quotas are accounted, and their limits hold.
 const PROJECTS_HOLD: u16 = 1 << 4 | 1 << 5;
@@ -69,7 +69,7 @@ pub fn of(dir: impl AsFd) -> Result<u32, SysError> {
 fn attributes(dir: BorrowedFd<'_>) -> Result<Attributes, SysError> {
     let mut attributes = Attributes::default();
     // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes, which `Attributes` is.
-    let result = unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR as _, &raw mut attributes) };
+    let result = unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR.into(), &raw mut attributes) };
     checked(result.into())
         .map_err(|errno| SysError::new("ioctl", format!("{}, FS_IOC_FSGETXATTR", fd(dir)), errno))?;
     Ok(attributes)
@@ -96,7 +96,7 @@ pub fn assign(dir: impl AsFd, project: u32) -> Result<(), SysError> {
         || {
             // SAFETY: the kernel reads one `struct fsxattr`, which `Attributes` is.
             let result =
-                unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR as _, &raw const attributes) };
+                unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR.into(), &raw const attributes) };
             checked(result.into())
         },
     )

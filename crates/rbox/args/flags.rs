@@ -164,7 +164,7 @@ pub(crate) struct ContainerFlags {
     /// Give a file in memory, at /run/secrets/NAME (id=NAME[,src=FILE|,env=VARIABLE][,target=PATH][,uid=N][,gid=N][,mode=OCTAL])
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
-    /// seccomp=FILE, seccomp=unconfined, systempaths=unconfined or no-new-privileges
+    /// seccomp=FILE|unconfined, apparmor=PROFILE|unconfined, systempaths=unconfined or no-new-privileges
     #[arg(long, value_name = "OPTION")]
     security_opt: Vec<String>,
     /// Size of /dev/shm, such as 64m

@@ -273,7 +273,7 @@ fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Val
         "ContainerdCommit": { "ID": "" },
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
-        "SecurityOptions": ["name=seccomp,profile=builtin", "name=cgroupns"],
+        "SecurityOptions": security_options(),
         "CDISpecDirs": [],
         "Warnings": warnings(&global.engine, has_cgroups),
         "ClientInfo": {
@@ -305,6 +305,12 @@ fn id(paths: &Paths) -> String {
         b >> 48,
         b & 0xffff_ffff_ffff
     )
+}
+
+/// The walls that containers get here by default.
+fn security_options() -> Vec<&'static str> {
+    let apparmor = host::confines_by_apparmor().then_some("name=apparmor");
+    apparmor.into_iter().chain(["name=seccomp,profile=builtin", "name=cgroupns"]).collect()
 }
 
 /// What will not work here, and why.

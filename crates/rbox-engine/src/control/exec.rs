@@ -21,7 +21,7 @@ use crate::logs::Stream;
 use crate::monitor::protocol::{self, FromMonitor};
 use crate::monitor::streams::{self, Ends, fork_aside, unblock};
 use crate::oci::config::{self, Facts};
-use crate::oci::security::{capabilities, filter};
+use crate::oci::security::{capabilities, filter, profile};
 use crate::oci::user;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::paths::Paths;
@@ -268,7 +268,9 @@ fn exec_with(
     record.config.tty = request.tty;
     let capabilities = capabilities(&record)?;
     let filter = filter(&record, capabilities)?;
-    let program = program(live.pid, &record, request, capabilities)?;
+    // As with Docker `exec --privileged` changes nothing about it.
+    let apparmor = profile(&container.record.host)?;
+    let program = program(live.pid, &record, request, capabilities, apparmor)?;
     if let Some(score) = program.oom_score_adj() {
         // This process's own, which the one that joins inherits: it may not be able to write to /proc any more.
         let own = "/proc/self/oom_score_adj";
@@ -317,6 +319,7 @@ fn program(
     record: &ContainerRecord,
     request: &ExecRequest,
     capabilities: CapSet,
+    apparmor: Option<String>,
 ) -> Result<Process, EngineError> {
     let root = live_root(pid)?;
     let user = request.user.as_deref().unwrap_or(&record.config.user);
@@ -337,6 +340,7 @@ fn program(
     let facts = Facts {
         user: &user,
         capabilities,
+        apparmor,
         given_files: Vec::new(),
         contents: Vec::new(),
         volumes: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use rbox_runtime::security::apparmor;
 use rbox_spec::container::{HostConfig, SeccompMode};
 
 use crate::create::check::{check_seccomp, invalid};
@@ -13,6 +14,7 @@ pub struct SecurityOptions {
     seccomp: SeccompMode,
     no_new_privileges: bool,
     system_paths_unconfined: bool,
+    apparmor: String,
 }
 
 impl SecurityOptions {
@@ -37,12 +39,13 @@ impl SecurityOptions {
                 ("seccomp", Some(path)) => out.seccomp = SeccompMode::Profile(profile(path)?),
                 ("systempaths", Some("unconfined")) => out.system_paths_unconfined = true,
                 ("systempaths", Some("confined")) => out.system_paths_unconfined = false,
-                // These switch off what containers do not have.
-                ("label", Some("disable")) | ("apparmor", Some("" | "unconfined")) => {}
-                ("label" | "apparmor", Some(_)) => return Err(invalid(no_wall(option, key))),
+                ("apparmor", Some(profile)) => out.apparmor = checked_profile(option, profile)?,
+                // It switches off what containers do not have.
+                ("label", Some("disable")) => {}
+                ("label", Some(_)) => return Err(invalid(no_label(option))),
                 _ => {
                     return Err(invalid(format!(
-                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges, label=disable, apparmor=unconfined"
+                        "invalid --security-opt: \"{option}\": known are seccomp=FILE, seccomp=unconfined, systempaths=unconfined, no-new-privileges, label=disable, apparmor=PROFILE, apparmor=unconfined"
                     )));
                 }
             }
@@ -55,21 +58,34 @@ impl SecurityOptions {
         host.seccomp = self.seccomp;
         host.no_new_privileges = self.no_new_privileges;
         host.system_paths_unconfined = self.system_paths_unconfined;
+        host.apparmor = self.apparmor;
     }
 }
 
-/// Why a label or a profile that is asked for is refused: without it the container would be less confined than its user believes.
-fn no_wall(option: &str, key: &str) -> String {
-    let (module, sign, instead) = match key {
-        "label" => ("SELinux", "/sys/fs/selinux/enforce", "label=disable"),
-        _ => ("AppArmor", "/sys/kernel/security/apparmor/profiles", "apparmor=unconfined"),
-    };
-    let why = if Path::new(sign).exists() {
-        format!("rbox confines containers by no {module} yet")
+/// Why a label that is asked for is refused: without it the container would be less confined than its user believes.
+fn no_label(option: &str) -> String {
+    let why = if Path::new("/sys/fs/selinux/enforce").exists() {
+        "rbox confines containers by no SELinux yet"
     } else {
-        format!("this host has no {module}")
+        "this host has no SELinux"
     };
-    format!("--security-opt {option}: {why}: leave it out, or say {instead}")
+    format!("--security-opt {option}: {why}: leave it out, or say label=disable")
+}
+
+/// The name of an AppArmor profile that can be asked of the kernel. On a host without AppArmor that is none.
+fn checked_profile(option: &str, profile: &str) -> Result<String, EngineError> {
+    if profile.len() > 1024 || profile.contains(char::is_control) {
+        return Err(invalid(format!(
+            "--security-opt {}: no AppArmor profile has such a name",
+            option.escape_debug()
+        )));
+    }
+    if !matches!(profile, "" | apparmor::UNCONFINED) && !apparmor::is_on() {
+        return Err(invalid(format!(
+            "--security-opt {option}: this host has no AppArmor: leave it out, or say apparmor=unconfined"
+        )));
+    }
+    Ok(profile.to_owned())
 }
 
 /// The text of a seccomp profile that can be used.

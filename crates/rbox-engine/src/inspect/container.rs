@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::inspect::time;
 use crate::oci::config::{READ_ONLY, masked};
+use crate::oci::security::shown_profile;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::paths::{HOSTNAME, HOSTS, Paths, RESOLV_CONF, UPPER};
 use crate::volume::store::{VolumeStore, disk_usage};
@@ -38,7 +39,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": shown_profile(&record.host),
         "ExecIDs": null,
         "HostConfig": host_config(&record.host),
         "GraphDriver": graph_driver(record, &dir),

@@ -389,6 +389,8 @@ fn security(words: &mut Words, host: &HostConfig) {
         SeccompMode::Unconfined => words.value("--security-opt", "seccomp=unconfined"),
         SeccompMode::Profile(text) => words.value("--security-opt", &format!("seccomp={text}")),
     }
+    let apparmor = Some(&host.apparmor).filter(|profile| !profile.is_empty());
+    words.some("--security-opt", apparmor.map(|profile| format!("apparmor={profile}")));
     words.some("--security-opt", host.no_new_privileges.then_some("no-new-privileges"));
     words.some("--security-opt", host.system_paths_unconfined.then_some("systempaths=unconfined"));
     words.all("--ulimit", &host.ulimits);

@@ -32,7 +32,7 @@ use crate::networks::ports::HeldPort;
 use crate::networks::store::builtin;
 use crate::oci::cgroup::group_path;
 use crate::oci::config::{self, EngineFile, Facts, HOST_VIEW_INSIDE, INIT_PATH};
-use crate::oci::security::{capabilities, filter};
+use crate::oci::security::{capabilities, filter, profile};
 use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
 use crate::record::file::write_json;
@@ -140,6 +140,7 @@ fn carry_out(
     let facts = Facts {
         user: &user,
         capabilities,
+        apparmor: profile(&record.host)?,
         given_files,
         contents: (0..record.host.files.len()).map(|number| paths.content(&record.id, number)).collect(),
         volumes,

@@ -33,6 +33,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) user: &'a ResolvedUser,
     /// Its capabilities.
     pub(crate) capabilities: CapSet,
+    /// Its AppArmor profile.
+    pub(crate) apparmor: Option<String>,
     /// Files rbox has for it.
     pub(crate) given_files: Vec<EngineFile>,
     /// What is in each of the files that the user gives it.
@@ -145,6 +147,9 @@ pub(crate) fn process(
         )
         .rlimits(caller::limits(&record.host.ulimits).iter().map(rlimit).collect::<Result<Vec<_>, _>>()?)
         .no_new_privileges(record.host.no_new_privileges);
+    if let Some(profile) = &facts.apparmor {
+        process = process.apparmor_profile(profile);
+    }
     if let Some(score) = record.host.oom_score_adj.or_else(caller::oom_score_adj) {
         process = process.oom_score_adj(score);
     }

@@ -59,7 +59,6 @@ fn unsupported(spec: &Spec) -> Option<&'static str> {
         ("linux.intelRdt", linux.is_some_and(|l| l.intel_rdt().is_some())),
         ("linux.personality", linux.is_some_and(|l| l.personality().is_some())),
         ("linux.timeOffsets", linux.is_some_and(|l| l.time_offsets().is_some())),
-        ("process.apparmorProfile", process.is_some_and(|p| p.apparmor_profile().is_some())),
         ("process.selinuxLabel", process.is_some_and(|p| p.selinux_label().is_some())),
         ("process.scheduler", process.is_some_and(|p| p.scheduler().is_some())),
         ("process.ioPriority", process.is_some_and(|p| p.io_priority().is_some())),

@@ -70,7 +70,7 @@ fn a_failed_create_leaves_nothing() {
     world.has_nothing();
     for (what, pointer, value) in [
         ("linux.rootfsPropagation", "/linux/rootfsPropagation", json!("shared")),
-        ("process.apparmorProfile", "/process/apparmorProfile", json!("x")),
+        ("process.selinuxLabel", "/process/selinuxLabel", json!("x")),
         ("linux.uidMappings", "/linux/uidMappings", json!([{"containerID": 0, "hostID": 1, "size": 1}])),
         ("a new user namespace", "/linux/namespaces/4/type", json!("user")),
         ("no mount namespace", "/linux/namespaces/1/type", json!("network")),
