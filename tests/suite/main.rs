@@ -55,6 +55,7 @@ mod layouts;
 mod lifecycle;
 mod limits;
 mod log_collect;
+mod log_files;
 mod login;
 mod logs;
 mod looking;

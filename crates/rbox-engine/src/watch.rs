@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::fs::inotify;
 use rustix::io::Errno;
 
@@ -26,9 +26,15 @@ impl Watch {
     /// Watches the directory that `path` is in. What is written from here on ends the next [`wait`](Self::wait).
     ///
     /// # Errors
-    /// Of inotify(7); that there are too many watches is none.
+    /// Of inotify(7); that there are too many watches, or too many of those who watch, is none: then only looking again shows changes.
     pub(crate) fn beside(path: &Path) -> io::Result<Self> {
-        let fd = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let fd = match inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK) {
+            // A user has 128 of them (fs.inotify.max_user_instances). This one never has anything to tell.
+            Err(Errno::MFILE) => {
+                return Ok(Self(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?));
+            }
+            fd => fd?,
+        };
         let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let events = inotify::WatchFlags::MODIFY
             | inotify::WatchFlags::CREATE

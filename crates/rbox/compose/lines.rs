@@ -2,8 +2,9 @@
 
 use std::io::{self, IsTerminal as _, Write as _};
 
-use rbox_engine::session::Stream;
+use rbox_engine::engine::LogEntry;
 
+use crate::container::pieces::Pieces;
 use crate::output::escape;
 
 /// Compose's colours, in its order.
@@ -24,12 +25,8 @@ struct Source {
     name: String,
     /// Its output drives a terminal, and passes as it is.
     raw: bool,
-    /// What of a line has come so far, of each of its two outputs.
-    pieces: [String; 2],
+    pieces: Pieces,
 }
-
-/// A line that grows longer than this without an end is shown as it is.
-const LONGEST: usize = 1024 * 1024;
 
 impl Lines {
     pub(crate) fn new(colours: bool, prefixes: bool) -> Self {
@@ -38,34 +35,24 @@ impl Lines {
 
     /// Takes in one more who writes: its number. All names are padded to the longest.
     pub(crate) fn source(&mut self, name: &str, raw: bool) -> usize {
-        self.sources.push(Source {
-            name: escape::text(name).into_owned(),
-            raw,
-            pieces: <[String; 2]>::default(),
-        });
+        self.sources.push(Source { name: escape::text(name).into_owned(), raw, pieces: Pieces::default() });
         self.sources.len() - 1
     }
 
-    /// What one has written: lines, or a piece of one. `begin` stands before the text of a line.
-    pub(crate) fn write(&mut self, number: usize, of: Stream, begin: &str, text: &str) -> io::Result<()> {
+    /// What one has written: a line, or a piece of one. `begin` stands before the text of a line.
+    pub(crate) fn write(&mut self, number: usize, entry: &LogEntry<'_>, begin: String) -> io::Result<()> {
         let Some(source) = self.sources.get_mut(number) else { return Ok(()) };
-        let pieces = &mut source.pieces[of as usize];
-        if pieces.is_empty() {
-            pieces.push_str(begin);
+        match source.pieces.line(entry, || begin) {
+            Some(line) => self.print(number, &line),
+            None => Ok(()),
         }
-        pieces.push_str(text);
-        if !pieces.ends_with('\n') && pieces.len() < LONGEST {
-            return Ok(());
-        }
-        let whole = std::mem::take(pieces);
-        self.print(number, &whole)
     }
 
     /// One writes no more: what is left of its last line.
     pub(crate) fn end(&mut self, number: usize) -> io::Result<()> {
         let Some(source) = self.sources.get_mut(number) else { return Ok(()) };
-        let left = std::mem::take(&mut source.pieces);
-        left.iter().filter(|text| !text.is_empty()).try_for_each(|text| self.print(number, text))
+        let left: Vec<_> = source.pieces.rest().collect();
+        left.iter().try_for_each(|(_, line)| self.print(number, line))
     }
 
     /// What happened to one: `web-1 exited with code 0`.
@@ -73,27 +60,22 @@ impl Lines {
         let Some(source) = self.sources.get(number) else { return Ok(()) };
         let line = self.painted(number, &format!("{} {text}", source.name));
         let clear = if self.terminal { "\r\x1b[K" } else { "" };
-        put(&format!("{clear}{line}\n"))
+        put(format!("{clear}{line}\n").as_bytes())
     }
 
-    fn print(&self, number: usize, text: &str) -> io::Result<()> {
+    fn print(&self, number: usize, line: &[u8]) -> io::Result<()> {
         let Some(source) = self.sources.get(number) else { return Ok(()) };
-        let prefix = if self.prefixes {
+        let mut out = Vec::new();
+        if self.prefixes {
             let width = self.sources.iter().map(|one| one.name.chars().count()).max().unwrap_or(0);
-            self.painted(number, &format!("{:width$}  | ", source.name))
-        } else {
-            String::new()
-        };
-        let mut out = String::new();
-        for line in text.trim_end_matches('\n').split('\n') {
-            out.push_str(&prefix);
-            if self.terminal && !source.raw {
-                out.push_str(&escape::coloured(line));
-            } else {
-                out.push_str(line);
-            }
-            out.push('\n');
+            out.extend(self.painted(number, &format!("{:width$}  | ", source.name)).into_bytes());
         }
+        if self.terminal && !source.raw {
+            out.extend_from_slice(escape::coloured(&String::from_utf8_lossy(line)).as_bytes());
+        } else {
+            out.extend_from_slice(line);
+        }
+        out.push(b'\n');
         put(&out)
     }
 
@@ -105,8 +87,8 @@ impl Lines {
     }
 }
 
-fn put(text: &str) -> io::Result<()> {
+fn put(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
+    out.write_all(bytes)?;
     out.flush()
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 use clap::Parser;
 use jiff::Timestamp;
 use rbox_compose::{Instance, labels};
-use rbox_engine::engine::{Container, Engine, EventFilter, EventQuery, LogEntry, LogQuery, LogSink, Message};
+use rbox_engine::engine::{
+    Container, Engine, EventFilter, EventQuery, LogEntry, LogGap, LogQuery, LogSink, Message,
+};
 use rbox_engine::error::EngineError;
 use rbox_engine::session::{read_fd, write_from_background};
 use rbox_engine::spec::id::ContainerId;
@@ -22,7 +24,7 @@ use crate::compose::chosen::{Chosen, not_done, short_name};
 use crate::compose::lines::Lines;
 use crate::compose::progress::colours_on_stdout;
 use crate::container::logs::{fixed_time, query};
-use crate::container::merge::merged;
+use crate::container::merge::{merged, tell};
 
 /// View what the containers of a project have written
 #[derive(Debug, Parser)]
@@ -162,7 +164,7 @@ impl Show {
             *last = Some(entry.time);
         }
         let begin = if self.timestamps { fixed_time(entry.time) + " " } else { String::new() };
-        self.lines.write(number, entry.stream, &begin, &entry.text)
+        self.lines.write(number, entry, begin)
     }
 }
 
@@ -179,12 +181,17 @@ enum Told {
 }
 
 /// Passes the entries of one container on.
-struct Passing(usize, Sender<Told>);
+struct Passing<'a>(usize, Sender<Told>, &'a str);
 
-impl LogSink for Passing {
+impl LogSink for Passing<'_> {
     fn entry(&mut self, entry: &LogEntry<'_>) -> io::Result<()> {
         let told = Told::Entry(self.0, entry.to_static());
         self.1.send(told).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn gap(&mut self, gap: LogGap) -> io::Result<()> {
+        tell(self.2, gap);
+        Ok(())
     }
 }
 
@@ -353,8 +360,9 @@ impl Follow<'_> {
         let query = LogQuery { tail: None, since, until: self.until, stream: None };
         let (engine, container, sender) = (self.engine.clone(), container.clone(), sender.clone());
         thread::spawn(move || {
+            let mut passing = Passing(number, sender.clone(), container.record.name.as_str());
             // One that keeps no log has nothing to show.
-            let _ = engine.logs(&container, &query, true, &mut Passing(number, sender.clone()));
+            let _ = engine.logs(&container, &query, true, &mut passing);
             let _ = sender.send(Told::Read(number));
         });
     }

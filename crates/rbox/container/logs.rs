@@ -1,11 +1,12 @@
 //! `rbox logs`: what a container has written.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write};
 
 use clap::{Parser, ValueEnum};
 use jiff::Timestamp;
-use rbox_engine::engine::{Container, LogEntry, LogQuery, MAX_ENTRY};
+use rbox_engine::engine::{Container, LogEntry, LogGap, LogQuery, LogSink};
 use rbox_engine::error::EngineError;
 use rbox_engine::listing::moment;
 use rbox_engine::session::Stream;
@@ -14,7 +15,8 @@ use crate::command::each::each;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
-use crate::container::merge::merged;
+use crate::container::merge::{merged, tell};
+use crate::container::pieces::Pieces;
 use crate::output::escape;
 use crate::output::lines::say;
 
@@ -91,11 +93,15 @@ impl Execute for Logs {
             .collect();
         let read = match (&containers[..], &mut printers[..]) {
             ([container], [printer]) => {
-                let mut sink = |entry: &LogEntry<'_>| printer.print(entry);
+                let mut sink = One { printer, name: container.record.name.as_str() };
                 global.engine.logs(container, &query, self.follow, &mut sink)
             }
             _ => merged(&global.engine, &containers, &query, self.follow, &mut |number, entry| {
                 printers.get_mut(number).map_or(Ok(()), |printer| printer.print(entry))
+            })
+            .and_then(|()| {
+                let rest = printers.iter_mut().try_for_each(Printer::rest);
+                rest.map_err(EngineError::file("write", "standard output"))
             }),
         };
         match read {
@@ -116,7 +122,8 @@ impl Logs {
         }
         let width = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
         let shown = names.iter().map(|name| format!("{:width$} | ", escape::text(name)));
-        if !io::stdout().is_terminal() {
+        let no_colour = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if no_colour || !io::stdout().is_terminal() {
             return shown.collect();
         }
         shown
@@ -132,6 +139,7 @@ impl Logs {
             timestamps: self.timestamps,
             details: self.details,
             prefix,
+            pieces: Pieces::default(),
             inside_line: [false; 2],
             raw: [tty || !io::stdout().is_terminal(), tty || !io::stderr().is_terminal()],
         }
@@ -169,46 +177,87 @@ pub(crate) fn query(tail: &str, since: Option<&str>, until: Option<&str>) -> any
 struct Printer {
     timestamps: bool,
     details: bool,
-    /// What stands before each line.
+    /// What stands before each line, when there are several containers.
     prefix: String,
+    pieces: Pieces,
     /// Whether the last entry of each stream was the beginning of a long line, which is logged in pieces.
     inside_line: [bool; 2],
     /// Whether bytes for standard output and standard error go out as they are.
     raw: [bool; 2],
 }
 
+/// Prints the log of one container.
+struct One<'a> {
+    printer: &'a mut Printer,
+    name: &'a str,
+}
+
+impl LogSink for One<'_> {
+    fn entry(&mut self, entry: &LogEntry<'_>) -> io::Result<()> {
+        self.printer.print(entry)
+    }
+
+    fn gap(&mut self, gap: LogGap) -> io::Result<()> {
+        tell(self.name, gap);
+        Ok(())
+    }
+}
+
 impl Printer {
     fn print(&mut self, entry: &LogEntry<'_>) -> io::Result<()> {
-        let mut line = String::new();
-        let inside = std::mem::replace(
-            &mut self.inside_line[entry.stream as usize],
-            // Pieces are cut between characters; a last line without its end is shorter.
-            !entry.text.ends_with('\n') && entry.text.len() + 4 > MAX_ENTRY,
-        );
-        if !inside {
-            line.push_str(&self.prefix);
-            if self.timestamps {
-                line.push_str(&fixed_time(entry.time));
-                line.push(' ');
-            }
-            if self.details {
-                line.push_str(&escape::text(&attributes(&entry.attributes)));
-                line.push(' ');
-            }
+        if !self.prefix.is_empty() {
+            let mut pieces = std::mem::take(&mut self.pieces);
+            let line = pieces.line(entry, || self.begin(entry));
+            self.pieces = pieces;
+            return line.map_or(Ok(()), |line| self.line(entry.stream, &line));
         }
-        if self.raw[entry.stream as usize] {
-            line.push_str(&entry.text);
-        } else {
-            line.push_str(&escape::coloured(&entry.text));
+        let stream = entry.stream;
+        let inside = std::mem::replace(&mut self.inside_line[stream as usize], entry.goes_on());
+        let begin = if inside { String::new() } else { self.begin(entry) };
+        put(stream, &[begin.as_bytes(), &self.shown(stream, &entry.text)].concat())
+    }
+
+    /// One line of several containers: it ends, also where the container ended without.
+    fn line(&self, stream: Stream, line: &[u8]) -> io::Result<()> {
+        put(stream, &[self.prefix.as_bytes(), &self.shown(stream, line), b"\n"].concat())
+    }
+
+    /// Nothing comes any more.
+    fn rest(&mut self) -> io::Result<()> {
+        let mut pieces = std::mem::take(&mut self.pieces);
+        pieces.rest().try_for_each(|(stream, line)| self.line(stream, &line))
+    }
+
+    /// What stands before the text of a line.
+    fn begin(&self, entry: &LogEntry<'_>) -> String {
+        let mut begin = String::new();
+        if self.timestamps {
+            begin.push_str(&fixed_time(entry.time));
+            begin.push(' ');
         }
-        match entry.stream {
-            Stream::Stdout => {
-                let mut out = io::stdout().lock();
-                out.write_all(line.as_bytes())?;
-                out.flush()
-            }
-            Stream::Stderr => io::stderr().lock().write_all(line.as_bytes()),
+        if self.details {
+            begin.push_str(&escape::text(&attributes(&entry.attributes)));
+            begin.push(' ');
         }
+        begin
+    }
+
+    fn shown<'a>(&self, stream: Stream, text: &'a [u8]) -> Cow<'a, [u8]> {
+        if self.raw[stream as usize] {
+            return Cow::Borrowed(text);
+        }
+        Cow::Owned(escape::coloured(&String::from_utf8_lossy(text)).into_owned().into_bytes())
+    }
+}
+
+fn put(stream: Stream, bytes: &[u8]) -> io::Result<()> {
+    match stream {
+        Stream::Stdout => {
+            let mut out = io::stdout().lock();
+            out.write_all(bytes)?;
+            out.flush()
+        }
+        Stream::Stderr => io::stderr().lock().write_all(bytes),
     }
 }
 

@@ -1,20 +1,27 @@
 //! The logs of several containers as one.
 
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Write as _};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
-use rbox_engine::engine::{Container, Engine, LogEntry, LogQuery, LogSink};
+use rbox_engine::engine::{Container, Engine, LogEntry, LogGap, LogQuery, LogSink};
 use rbox_engine::error::EngineError;
 
 /// Entries of one container that are read ahead of the others.
 const AHEAD: usize = 64;
+
+/// Says that something is missing in a container's log.
+pub(crate) fn tell(name: &str, gap: LogGap) {
+    // Nobody reads it: no reason to end.
+    let _ = writeln!(io::stderr(), "rbox: {name}: {gap}");
+}
 
 /// What a reader of one container's log gives.
 enum Read {
     Entry(LogEntry<'static>),
     /// What was there when it began has been given.
     CaughtUp,
+    Gap(LogGap),
 }
 
 /// Passes entries on to who merges them.
@@ -34,6 +41,10 @@ impl LogSink for Sender {
 
     fn caught_up(&mut self) -> io::Result<()> {
         self.give(Read::CaughtUp)
+    }
+
+    fn gap(&mut self, gap: LogGap) -> io::Result<()> {
+        self.give(Read::Gap(gap))
     }
 }
 
@@ -57,6 +68,8 @@ pub(crate) fn merged(
             readers.push(scope.spawn(move || engine.logs(container, query, follow, &mut Sender(sender))));
             logs.push(log);
         }
+        let names = containers.iter().map(|one| one.record.name.as_str());
+        let logs: Vec<_> = names.zip(logs).collect();
         let printed = by_time(&logs, print).and_then(|()| as_they_come(logs, print));
         let read = readers.into_iter().map(|reader| reader.join().unwrap_or(Ok(())));
         // A reader that was cut short because printing failed has nothing to tell.
@@ -67,12 +80,15 @@ pub(crate) fn merged(
 
 /// Merges what was there when the readers began. A log that ends meanwhile has nothing more.
 fn by_time(
-    logs: &[Receiver<Read>],
+    logs: &[(&str, Receiver<Read>)],
     print: &mut dyn FnMut(usize, &LogEntry<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
-    let next = |log: &Receiver<Read>| match log.recv() {
-        Ok(Read::Entry(entry)) => Some(entry),
-        Ok(Read::CaughtUp) | Err(_) => None,
+    let next = |(name, log): &(&str, Receiver<Read>)| loop {
+        match log.recv() {
+            Ok(Read::Entry(entry)) => return Some(entry),
+            Ok(Read::Gap(gap)) => tell(name, gap),
+            Ok(Read::CaughtUp) | Err(_) => return None,
+        }
     };
     let mut heads: Vec<Option<LogEntry<'static>>> = logs.iter().map(next).collect();
     loop {
@@ -88,19 +104,23 @@ fn by_time(
 
 /// Gives what comes, until all have ended.
 fn as_they_come(
-    logs: Vec<Receiver<Read>>,
+    logs: Vec<(&str, Receiver<Read>)>,
     print: &mut dyn FnMut(usize, &LogEntry<'_>) -> io::Result<()>,
 ) -> io::Result<()> {
     let (sender, all) = sync_channel(AHEAD);
     thread::scope(|scope| {
-        for (number, log) in logs.into_iter().enumerate() {
+        for (number, (name, log)) in logs.into_iter().enumerate() {
             let sender = sender.clone();
             scope.spawn(move || {
                 for read in log {
-                    if let Read::Entry(entry) = read
-                        && sender.send((number, entry)).is_err()
-                    {
-                        return;
+                    match read {
+                        Read::Entry(entry) => {
+                            if sender.send((number, entry)).is_err() {
+                                return;
+                            }
+                        }
+                        Read::Gap(gap) => tell(name, gap),
+                        Read::CaughtUp => {}
                     }
                 }
             });

@@ -10,6 +10,7 @@ pub(crate) mod logs;
 pub(crate) mod merge;
 pub(crate) mod mount;
 pub(crate) mod pid;
+pub(crate) mod pieces;
 pub(crate) mod port;
 pub(crate) mod process;
 pub(crate) mod ps;

@@ -141,7 +141,7 @@ pub(crate) fn last_lines(engine: &Engine, container: &Container) -> String {
     struct Lines(Vec<u8>);
     impl LogSink for Lines {
         fn entry(&mut self, entry: &LogEntry<'_>) -> std::io::Result<()> {
-            self.0.extend_from_slice(entry.text.as_bytes());
+            self.0.extend_from_slice(&entry.text);
             Ok(())
         }
     }

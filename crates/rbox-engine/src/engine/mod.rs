@@ -36,7 +36,7 @@ pub use crate::create::request::CreateRequest;
 pub use crate::create::security::SecurityOptions;
 pub use crate::journal::{ActorType, EVENT_KEYS, EventFilter, EventQuery, Message};
 pub use crate::logs::Stream;
-pub use crate::logs::{LogEntry, LogQuery, LogSink, MAX_ENTRY};
+pub use crate::logs::{LogEntry, LogGap, LogQuery, LogSink, MAX_ENTRY};
 pub use crate::monitor::StartOptions;
 pub use crate::networks::hand_over::Reached;
 pub use crate::record::container::{Container, ContainerRecord, Status};

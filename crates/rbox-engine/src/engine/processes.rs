@@ -12,7 +12,7 @@ use crate::control::{exec, stats};
 use crate::engine::Engine;
 use crate::error::EngineError;
 use crate::journal::{ContainerAction, note_container};
-use crate::logs::{Ended, LogQuery, LogReader, LogSink, clear, monitor_fd};
+use crate::logs::{Ended, LogGap, LogQuery, LogReader, LogSink, clear, monitor_fd};
 use crate::monitor::protocol::connect;
 use crate::record::container::{Container, ContainerRecord};
 use crate::record::lock::Lock;
@@ -127,9 +127,22 @@ impl Engine {
             let ended = Ended { fd: monitor.as_ref().map(AsFd::as_fd), check: &check };
             reader.follow(query, &ended, sink)
         } else {
-            reader.read(query, sink)
+            reader.read(query, !container.is_active(), sink)
         };
+        let read =
+            read.and_then(|()| if self.is_unkept(container) { sink.gap(LogGap::Unkept) } else { Ok(()) });
         read.map_err(EngineError::file("read", path))
+    }
+
+    /// Whether it runs without a monitor.
+    fn is_unkept(&self, container: &Container) -> bool {
+        let id = &container.record.id;
+        let is_kept = || Lock::is_held(&self.paths.live_of(id));
+        // It may have ended in between, or have been started.
+        container.is_active()
+            && !is_kept()
+            && self.current(id).is_some_and(|now| now.is_active())
+            && !is_kept()
     }
 
     /// Empties the log of a container, also of one that runs.

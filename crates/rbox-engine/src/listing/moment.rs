@@ -24,7 +24,10 @@ impl InvalidMoment {
 pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
     let bad = || InvalidMoment(text.escape_debug().to_string());
     let text = text.trim();
-    if let Some(span) = go_duration(text) {
+    // A bare 0 is the beginning of 1970, not now, as with Docker.
+    if text != "0"
+        && let Some(span) = go_duration(text)
+    {
         return now.checked_sub(span).map_err(|_| bad());
     }
     unix(text).or_else(|| calendar(text)).ok_or_else(bad)
@@ -172,6 +175,8 @@ mod tests {
             assert_eq!(parse(text, now).map(|t| t.to_string()), Ok(expected.to_owned()), "{text}");
         }
         assert!(parse("2006-01-02", now).is_ok() && parse("2006-01-02T15:04:05", now).is_ok());
+        assert_eq!(parse("0", now), Ok(Timestamp::UNIX_EPOCH));
+        assert_eq!(parse("0s", now), Ok(now));
         for bad in
             ["", "yesterday", "2006-13-01", "12:00", "2006-01-02T", "9999999999999999", "1.x", "é2006-01-02"]
         {

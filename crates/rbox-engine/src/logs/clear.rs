@@ -4,8 +4,8 @@ use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
 use std::path::Path;
 
+use crate::logs::file::numbered;
 use crate::logs::number;
-use crate::logs::writer::numbered;
 
 /// Empties the log whose current file is at `path`. The writer goes on at the file's new end, and a follower with what comes. What
 /// is rotated away while this works is emptied too: it looks again until no rotation came between.
@@ -18,7 +18,10 @@ pub(crate) fn clear(path: &Path) -> io::Result<()> {
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             file => file?,
         };
-        file.set_len(0)?;
+        let life = number::empties(&file);
+        let done = file.set_len(0);
+        number::emptied(&file, life);
+        done?;
         for n in 1.. {
             match std::fs::remove_file(numbered(path, n)) {
                 Err(error) if error.kind() == ErrorKind::NotFound => break,
@@ -44,10 +47,10 @@ mod tests {
     fn lines(path: &Path) -> Vec<String> {
         let mut lines = Vec::new();
         let mut sink = |entry: &crate::logs::LogEntry<'_>| {
-            lines.push(entry.text.trim().to_owned());
+            lines.push(String::from_utf8_lossy(&entry.text).trim().to_owned());
             Ok(())
         };
-        LogReader::new(path).read(&LogQuery::default(), &mut sink).unwrap();
+        LogReader::new(path).read(&LogQuery::default(), true, &mut sink).unwrap();
         lines
     }
 
@@ -57,9 +60,8 @@ mod tests {
         let path = dir.path().join("log");
         clear(&path).unwrap();
         let options = LogOptions { max_size: Some(300), max_files: 4, ..LogOptions::default() };
-        let mut log = LogWriter::open(&path, options).unwrap();
-        let mut write =
-            |text: &str| log.write(Stream::Stdout, text.as_bytes(), jiff::Timestamp::UNIX_EPOCH).unwrap();
+        let mut log = LogWriter::open(&path, &options).unwrap();
+        let mut write = |text: &str| log.write(Stream::Stdout, text.as_bytes(), jiff::Timestamp::UNIX_EPOCH);
         (0..20).for_each(|n| write(&format!("{n}\n")));
         assert!(numbered(&path, 2).exists(), "the test means to have several files");
         clear(&path).unwrap();

@@ -1,30 +1,31 @@
-//! A container's output on disk, in the format of Docker's json-file driver, so that what reads one reads both.
+//! A container's output on disk.
 //!
-//! One JSON object a line: `{"log":"text\n","stream":"stdout","time":"2026-01-02T03:04:05.000000006Z"}`. A line
-//! of output longer than 16 KiB becomes several objects; only the last one's text ends in `\n`. At `max-size`
-//! the file is renamed to `….1`, the older ones move up, and the oldest of `max-file` files goes.
+//! One entry a line, in one of two forms: see [`entry`]. A line of output longer than 16 KiB becomes several entries; only the last
+//! one's text ends in `\n`. At `max-size` the file is renamed to `….1`, the older ones move up, and the oldest of `max-file` files goes.
 
+mod aside;
 mod attributes;
 mod clear;
 mod collect;
+mod entry;
+mod file;
 mod forward;
 mod number;
 mod reader;
 mod writer;
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use rbox_spec::container::LogDriver;
-use serde::Deserialize;
 
 use crate::record::container::ContainerRecord;
 
 pub(crate) use crate::logs::clear::clear;
+use crate::logs::entry::Form;
+pub use crate::logs::entry::{LogEntry, MAX_ENTRY, Stream};
 pub(crate) use crate::logs::forward::Forward;
 pub(crate) use crate::logs::reader::{Ended, LogReader};
-pub use crate::logs::reader::{LogQuery, LogSink};
+pub use crate::logs::reader::{LogGap, LogQuery, LogSink};
 pub(crate) use crate::logs::writer::LogWriter;
 
 /// A descriptor that becomes readable when the monitor that writes a container's log ends; none when it is gone.
@@ -32,66 +33,10 @@ pub(crate) fn monitor_fd(live: &crate::record::container::LiveState) -> Option<s
     rbox_sys::process::pidfd_open(live.monitor).ok()
 }
 
-/// Longest text of one entry, in bytes; a longer line is parted.
-pub const MAX_ENTRY: usize = 16 * 1024;
-
-/// Which of the two outputs a line came from. With a terminal there is only one: stdout.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stream {
-    /// Descriptor 1.
-    Stdout,
-    /// Descriptor 2.
-    Stderr,
-}
-
-impl Stream {
-    /// As the log spells it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
-        }
-    }
-}
-
-/// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LogEntry<'a> {
-    /// Where it came from.
-    pub stream: Stream,
-    /// When it was read from the container.
-    pub time: Timestamp,
-    /// The text, with its line feed when the line ends here.
-    pub text: Cow<'a, str>,
-    /// What `--log-opt labels`, `env` and `tag` add to each entry, by name.
-    pub attributes: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-struct RawEntry<'a> {
-    #[serde(borrow, default)]
-    log: Cow<'a, str>,
-    #[serde(borrow, default)]
-    stream: Cow<'a, str>,
-    #[serde(default)]
-    attrs: BTreeMap<String, String>,
-    time: Timestamp,
-}
-
-impl<'a> LogEntry<'a> {
-    /// Reads one line of the file. None for what is not an entry: a line torn by a kill or a full disk.
-    pub fn parse(line: &'a [u8]) -> Option<Self> {
-        let raw: RawEntry<'a> = serde_json::from_slice(line).ok()?;
-        let stream = if raw.stream == "stderr" { Stream::Stderr } else { Stream::Stdout };
-        Some(Self { stream, time: raw.time, text: raw.log, attributes: raw.attrs })
-    }
-
-    /// The same, without the line that it was read from.
-    pub fn to_static(&self) -> LogEntry<'static> {
-        let text = Cow::Owned(self.text.clone().into_owned());
-        LogEntry { stream: self.stream, time: self.time, text, attributes: self.attributes.clone() }
-    }
-}
+/// The most bytes that an entry tells beside its text, as they are written.
+const MAX_ATTRIBUTES: usize = 1 << 20;
+/// So much waits with `mode=non-blocking`, unless `max-buffer-size` says otherwise.
+const BUFFER: u64 = 1 << 20;
 
 /// How large the files of one container may grow, and what stands in each entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,12 +47,22 @@ pub(crate) struct LogOptions {
     pub max_files: u32,
     /// What each entry tells beside its text.
     pub attributes: BTreeMap<String, String>,
+    /// How entries are written.
+    pub form: Form,
+    /// The program never waits for the log: so many bytes may wait for the disk, and what does not fit is dropped.
+    pub buffer: Option<usize>,
 }
 
 impl Default for LogOptions {
     /// 20 MiB in each of 5 files.
     fn default() -> Self {
-        Self { max_size: Some(20 << 20), max_files: 5, attributes: BTreeMap::new() }
+        Self {
+            max_size: Some(20 << 20),
+            max_files: 5,
+            attributes: BTreeMap::new(),
+            form: Form::default(),
+            buffer: None,
+        }
     }
 }
 
@@ -137,21 +92,36 @@ pub(crate) enum InvalidLogOption {
     /// Neither blocking nor non-blocking.
     #[error("logger: logging mode not supported: {0}")]
     Mode(String),
+    /// A buffer where nothing waits.
+    #[error("logger: max-buffer-size option is only supported with 'mode=non-blocking'")]
+    Buffer,
+    /// A buffer of no size.
+    #[error("error parsing option max-buffer-size: invalid size: '{0}'")]
+    BufferSize(String),
+    /// More than an entry can have.
+    #[error(
+        "the labels and variables that each entry of the log is to have (--log-opt labels, env, tag) are {0} bytes: {MAX_ATTRIBUTES} are the most"
+    )]
+    TooMuch(usize),
 }
 
 impl LogOptions {
-    /// Reads the `--log-opt` pairs of a container: `max-size` (`10m`, `-1` for no limit), `max-file`, and what its entries tell.
-    /// The log never keeps the program waiting, so `mode` makes no difference.
+    /// Reads the `--log-opt` pairs of a container: `max-size` (`10m`, `-1` for no limit), `max-file`, `mode`, and what its entries tell.
     pub(crate) fn of(record: &ContainerRecord) -> Result<Self, InvalidLogOption> {
         let out = Self::from_options(record.host.log_driver, &record.host.log_opts)?;
         let attributes = attributes::attributes(record)?;
+        let length = entry::encode_attributes(&attributes).map_or(0, |encoded| encoded.len());
+        if length > MAX_ATTRIBUTES {
+            return Err(InvalidLogOption::TooMuch(length));
+        }
         // Of those that are collected the collector gets them.
         let is_kept = record.host.log_driver == LogDriver::JsonFile;
         Ok(Self { attributes: if is_kept { attributes } else { BTreeMap::new() }, ..out })
     }
 
     fn from_options(driver: LogDriver, options: &BTreeMap<String, String>) -> Result<Self, InvalidLogOption> {
-        let mut out = Self::default();
+        let form = if driver == LogDriver::JsonFile { Form::Json } else { Form::Plain };
+        let mut out = Self { form, buffer: buffer(driver, options)?, ..Self::default() };
         let is_file = matches!(driver, LogDriver::JsonFile | LogDriver::Local);
         let tells = matches!(driver, LogDriver::JsonFile | LogDriver::Syslog | LogDriver::Journald);
         for (key, value) in options {
@@ -166,9 +136,6 @@ impl LogOptions {
                     let files = value.parse().ok().filter(|files| (1..=1000).contains(files));
                     out.max_files = files.ok_or_else(|| InvalidLogOption::Files(shown()))?;
                 }
-                "mode" if !matches!(value.as_str(), "" | "blocking" | "non-blocking") => {
-                    return Err(InvalidLogOption::Mode(shown()));
-                }
                 "mode" | "max-buffer-size" => {}
                 "compress" if is_file => {}
                 "cache-compress" if !is_file => {}
@@ -182,6 +149,25 @@ impl LogOptions {
         }
         Ok(out)
     }
+}
+
+/// How much may wait with `mode=non-blocking`.
+fn buffer(driver: LogDriver, options: &BTreeMap<String, String>) -> Result<Option<usize>, InvalidLogOption> {
+    let shown = |value: &str| value.escape_debug().to_string();
+    let is_blocking = match options.get("mode").map_or("", String::as_str) {
+        "" | "blocking" => true,
+        "non-blocking" => false,
+        other => return Err(InvalidLogOption::Mode(shown(other))),
+    };
+    let bytes = match options.get("max-buffer-size") {
+        // Those who collect never keep a program waiting: for them it is of use in both modes.
+        Some(_) if is_blocking && matches!(driver, LogDriver::JsonFile | LogDriver::Local) => {
+            return Err(InvalidLogOption::Buffer);
+        }
+        Some(value) => size(value).ok_or_else(|| InvalidLogOption::BufferSize(shown(value)))?,
+        None => BUFFER,
+    };
+    Ok((!is_blocking).then_some(usize::try_from(bytes).unwrap_or(usize::MAX)))
 }
 
 /// `512`, `10k`, `20m`, `1g`, with an optional `b` or `ib`: binary units, as the driver reads them.
@@ -226,20 +212,14 @@ mod tests {
             ("max-file", "-1"),
             ("x", "1"),
             ("mode", "sometimes"),
+            ("max-buffer-size", "1m"),
         ] {
             assert!(read(&[bad]).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn entries_of_docker_are_read_and_torn_ones_are_not() {
-        let line = br#"{"log":"a\u001b[0m\n","stream":"stderr","attrs":{"x":"y"},"time":"2026-01-02T03:04:05.123456789Z"}"#;
-        let entry = LogEntry::parse(line).unwrap();
-        assert_eq!((entry.stream, &*entry.text), (Stream::Stderr, "a\u{1b}[0m\n"));
-        assert_eq!(entry.attributes["x"], "y");
-        assert_eq!(entry.time.subsec_nanosecond(), 123_456_789);
-        for torn in [&b""[..], b"{", br#"{"log":"x"}"#, b"\xff", b"null"] {
-            assert_eq!(LogEntry::parse(torn), None);
-        }
+        assert_eq!(read(&[("mode", "blocking")]).map(|o| o.buffer), Ok(None));
+        let quick = ("mode", "non-blocking");
+        assert_eq!(read(&[quick]).map(|o| o.buffer), Ok(Some(1 << 20)));
+        assert_eq!(read(&[quick, ("max-buffer-size", "4k")]).map(|o| o.buffer), Ok(Some(4096)));
+        assert!(read(&[quick, ("max-buffer-size", "x")]).is_err());
     }
 }

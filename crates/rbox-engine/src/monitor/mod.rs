@@ -311,6 +311,7 @@ enum Ready {
     Listener,
     Check,
     Oom,
+    Log,
     Forward,
     Client(usize, PollFlags),
 }
@@ -327,7 +328,7 @@ impl<'a> Monitor<'a> {
         Self {
             log: match record.host.log_driver {
                 LogDriver::None => None,
-                _ => LogWriter::open(&paths.log(&record.id), log_options).ok(),
+                _ => LogWriter::open(&paths.log(&record.id), &log_options).ok(),
             },
             forward,
             outputs: ends.outputs,
@@ -374,6 +375,9 @@ impl<'a> Monitor<'a> {
         self.kept.turn(&left, &mut self.buffer);
         self.check(pidfd, ready.iter().any(|event| matches!(event, Ready::Check)));
         self.end_in_time(pidfd);
+        if let Some(log) = &mut self.log {
+            log.turn();
+        }
         if let Some(forward) = &mut self.forward {
             forward.turn();
         }
@@ -386,7 +390,7 @@ impl<'a> Monitor<'a> {
                 Ready::Output(index) => outputs.push(index),
                 Ready::Input => self.write_input(),
                 Ready::Listener => self.post.accept(),
-                Ready::Check | Ready::Forward => {}
+                Ready::Check | Ready::Log | Ready::Forward => {}
                 Ready::Oom => self.tell_oom(),
                 Ready::Client(index, events) => self.serve_client(index, events, served),
             }
@@ -418,6 +422,10 @@ impl<'a> Monitor<'a> {
         }
         if let Some(writable) = self.forward.as_ref().and_then(Forward::poll_fd) {
             kinds.push(Ready::Forward);
+            fds.push(writable);
+        }
+        if let Some(writable) = self.log.as_ref().and_then(LogWriter::poll_fd) {
+            kinds.push(Ready::Log);
             fds.push(writable);
         }
         if let Some(oom) = &self.oom {
@@ -518,8 +526,7 @@ impl<'a> Monitor<'a> {
     /// Output goes to the log and to everybody attached.
     fn tell(&mut self, stream: Stream, bytes: &[u8]) {
         if let Some(log) = &mut self.log {
-            // A full disk loses log lines, never the program.
-            let _ = log.write(stream, bytes, Timestamp::now());
+            log.write(stream, bytes, Timestamp::now());
         }
         if let Some(forward) = &mut self.forward {
             forward.write(stream, bytes, Timestamp::now());
@@ -635,7 +642,7 @@ impl<'a> Monitor<'a> {
         self.tell_oom();
         self.drain();
         if let Some(log) = &mut self.log {
-            let _ = log.finish(Timestamp::now());
+            log.finish(Timestamp::now());
         }
         if let Some(forward) = &mut self.forward {
             forward.finish();

@@ -144,13 +144,13 @@ fn last_lines(paths: &Paths, record: &ContainerRecord, exit: Option<&ExitRecord>
     let query = LogQuery { tail: Some(LINES), since, ..LogQuery::default() };
     let mut lines = Vec::new();
     let mut sink = |entry: &LogEntry<'_>| {
-        let line: String = entry.text.trim_end().chars().take(LINE).collect();
+        let line: String = String::from_utf8_lossy(&entry.text).trim_end().chars().take(LINE).collect();
         if !line.is_empty() {
             lines.push(line);
         }
         Ok(())
     };
     // Without a log there is less to say.
-    let _ = LogReader::new(&paths.log(&record.id)).read(&query, &mut sink);
+    let _ = LogReader::new(&paths.log(&record.id)).read(&query, false, &mut sink);
     lines
 }
