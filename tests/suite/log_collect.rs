@@ -5,7 +5,7 @@ use std::net::{TcpListener, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Test, wait_until};
+use crate::harness::{BUSYBOX, Cmd, Test, has, skipped, wait_until};
 
 const SCRIPT: &str = "echo one; echo two >&2; sleep 0.1; printf half";
 
@@ -67,6 +67,76 @@ fn syslog_of_every_way() {
     let all = reader.join().unwrap();
     assert_eq!(all.len(), 3, "{all:?}");
     assert!(all[1].starts_with("<27>") && all[1].ends_with("]: two"), "{all:?}");
+}
+
+/// A real systemd-journald, in a mount namespace of its own, and what its own journalctl reads.
+#[test]
+fn the_systemd_journal() {
+    const JOURNALD: &str = "/lib/systemd/systemd-journald";
+    let Some(t) = Test::start() else { return };
+    if !std::path::Path::new(JOURNALD).exists() || !has("journalctl") || !has("unshare") {
+        return skipped("no systemd-journald here");
+    }
+    let (name, dir) = (t.name("c"), t.dir("journal"));
+    std::fs::write(
+        dir.join("conf"),
+        "[Journal]\nStorage=volatile\nReadKMsg=no\nAudit=no\nRateLimitBurst=0\n",
+    )
+    .unwrap();
+    let program = "echo one; echo two >&2; head -c 40000 /dev/zero | tr '\\0' x; echo; printf 'a\\tb'";
+    let script = format!(
+        "cd \"$2\" && mkdir -p /run/systemd /run/log && mount -t tmpfs j /run/systemd && mount -t tmpfs j /run/log && mount --bind conf /etc/systemd/journald.conf || exit 9
+         {JOURNALD} </dev/null >journald.out 2>&1 & j=$!
+         n=0; until [ -S /run/systemd/journal/socket ] || [ $n = 300 ]; do sleep 0.1; n=$((n + 1)); done
+         \"$0\" run --name {name} --log-driver journald --label app.name=shop --log-opt labels=app.name --log-opt tag='{{{{.Name}}}}/t' {BUSYBOX} sh -c \"$1\" >/dev/null 2>&1
+         n=0; until [ \"$(journalctl -q --no-pager -o cat CONTAINER_NAME={name} | grep -c .)\" -ge 6 ] || [ $n = 300 ]; do sleep 0.1; n=$((n + 1)); done
+         journalctl -q --no-pager -a -o json CONTAINER_NAME={name}; kill $j; wait $j"
+    );
+    let binary = crate::harness::binary().to_string_lossy().into_owned();
+    let words =
+        ["-m", "--propagation", "private", "sh", "-c", &script, &binary, program, &dir.to_string_lossy()];
+    let entries = t.suite.with_roots(Cmd::new("unshare", words)).run().ok();
+    let entries: Vec<serde_json::Value> =
+        entries.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |key: &str| entries.iter().map(|entry| entry[key].as_str().unwrap_or("-")).collect::<Vec<_>>();
+    let mut lines: Vec<(&str, String)> = Vec::new();
+    for entry in &entries {
+        let text = entry["MESSAGE"].as_str().unwrap();
+        let shown = if text.starts_with('x') { format!("{} x", text.len()) } else { text.to_owned() };
+        lines.push((entry["PRIORITY"].as_str().unwrap(), shown));
+    }
+    // Of the two outputs either may be read first.
+    lines.sort();
+    let wanted =
+        [("3", "two"), ("6", "16384 x"), ("6", "16384 x"), ("6", "7232 x"), ("6", "a\tb"), ("6", "one")];
+    assert_eq!(lines.iter().map(|(p, text)| (*p, text.as_str())).collect::<Vec<_>>(), wanted);
+    let long: Vec<&serde_json::Value> =
+        entries.iter().filter(|entry| !entry["CONTAINER_PARTIAL_ID"].is_null()).collect();
+    let of_long = |key: &str| long.iter().map(|entry| entry[key].as_str().unwrap_or("-")).collect::<Vec<_>>();
+    assert_eq!(of_long("CONTAINER_PARTIAL_ORDINAL"), ["1", "2", "3"]);
+    assert_eq!(of_long("CONTAINER_PARTIAL_LAST"), ["false", "false", "true"]);
+    assert_eq!(of_long("CONTAINER_PARTIAL_MESSAGE"), ["true", "true", "-"]);
+    let ids = of_long("CONTAINER_PARTIAL_ID");
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let id = t.inspect(&name)["Id"].as_str().unwrap().to_owned();
+    let tag = format!("{name}/t");
+    for (key, value) in [
+        ("CONTAINER_ID", &id[..12]),
+        ("CONTAINER_ID_FULL", &id),
+        ("CONTAINER_TAG", &tag),
+        ("SYSLOG_IDENTIFIER", &tag),
+        ("IMAGE_NAME", BUSYBOX),
+        ("APP_NAME", "shop"),
+        ("_TRANSPORT", "journal"),
+    ] {
+        assert_eq!(of(key), [value; 6], "{key}");
+    }
+    assert_eq!(of("CONTAINER_LOG_ORDINAL"), ["1", "2", "3", "4", "5", "6"]);
+    let logs = t.rbox(["logs", &name]).code(0);
+    assert!(
+        logs.stdout.starts_with("one\nxxx") && logs.stdout.ends_with("x\na\tb") && logs.stderr == "two\n"
+    );
+    t.ok(["rm", &name]);
 }
 
 #[test]

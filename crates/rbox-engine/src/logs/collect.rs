@@ -35,6 +35,10 @@ pub(super) struct Form {
     pid: i32,
     /// Fields of the journal.
     fields: Vec<(String, String)>,
+    /// How many messages there were.
+    ordinal: u64,
+    /// The long line of each output that is being sent in pieces: its name, and how many there were.
+    pieces: [Option<(String, u64)>; 2],
 }
 
 /// Their numbers are their places (RFC 5424, table 1).
@@ -61,14 +65,16 @@ impl Form {
             tag,
             host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             pid: rustix::process::getpid().as_raw_nonzero().get(),
+            ordinal: 0,
+            pieces: [None, None],
         }))
     }
 
     /// One line of output. `goes_on`: its end has not come yet.
-    pub(super) fn message(&self, stream: Stream, line: &[u8], time: Timestamp, goes_on: bool) -> Vec<u8> {
+    pub(super) fn message(&mut self, stream: Stream, line: &[u8], time: Timestamp, goes_on: bool) -> Vec<u8> {
         let severity = if stream == Stream::Stderr { 3 } else { 6 };
         if self.kind == Kind::Journal {
-            return self.entry(severity, line, goes_on);
+            return self.entry(severity, line, time, goes_on);
         }
         let Self { tag, host, pid, .. } = self;
         let local = time.to_zoned(TimeZone::system());
@@ -91,18 +97,36 @@ impl Form {
         out
     }
 
-    fn entry(&self, severity: u8, line: &[u8], goes_on: bool) -> Vec<u8> {
+    fn entry(&mut self, severity: u8, line: &[u8], time: Timestamp, goes_on: bool) -> Vec<u8> {
         let mut out = Vec::with_capacity(line.len() + 512);
+        self.ordinal += 1;
         field(&mut out, "MESSAGE", line);
         field(&mut out, "PRIORITY", severity.to_string().as_bytes());
         for (name, value) in &self.fields {
             field(&mut out, name, value.as_bytes());
         }
+        field(&mut out, "SYSLOG_TIMESTAMP", time.to_string().as_bytes());
+        field(&mut out, "CONTAINER_LOG_ORDINAL", self.ordinal.to_string().as_bytes());
+        let place = &mut self.pieces[usize::from(severity == 3)];
+        if goes_on || place.is_some() {
+            let (name, number) = place.get_or_insert_with(|| (random(), 0));
+            *number += 1;
+            field(&mut out, "CONTAINER_PARTIAL_ID", name.as_bytes());
+            field(&mut out, "CONTAINER_PARTIAL_ORDINAL", number.to_string().as_bytes());
+            field(&mut out, "CONTAINER_PARTIAL_LAST", if goes_on { b"false" } else { b"true" });
+        }
         if goes_on {
             field(&mut out, "CONTAINER_PARTIAL_MESSAGE", b"true");
+        } else {
+            *place = None;
         }
         out
     }
+}
+
+/// A name that nothing else has.
+fn random() -> String {
+    format!("{:032x}{:032x}", fastrand::u128(..), fastrand::u128(..))
 }
 
 fn kind_of(options: &BTreeMap<String, String>) -> Result<Kind, InvalidLogOption> {
@@ -137,6 +161,8 @@ fn fields(record: &ContainerRecord, tag: &str) -> Result<Vec<(String, String)>, 
         ("CONTAINER_TAG".to_owned(), tag.to_owned()),
         ("IMAGE_NAME".to_owned(), record.image.clone()),
         ("SYSLOG_IDENTIFIER".to_owned(), tag.to_owned()),
+        // Ordinals count from here.
+        ("CONTAINER_LOG_EPOCH".to_owned(), random()),
     ];
     for (name, value) in attributes::attributes(record)? {
         // Letters, digits and _, and no _ at the beginning: that is for what the journal knows itself.
@@ -183,14 +209,14 @@ mod tests {
         Ok(Form { host: "host".into(), pid: 42, ..form })
     }
 
-    fn text(form: &Form, stream: Stream) -> String {
+    fn text(form: &mut Form, stream: Stream) -> String {
         let time = "2026-01-02T03:04:05.123456789Z".parse().unwrap();
         String::from_utf8(form.message(stream, b"line", time, false)).unwrap()
     }
 
     #[test]
     fn messages_of_syslog() {
-        let of = |options: &[(&str, &str)]| text(&form("syslog", options).unwrap(), Stream::Stdout);
+        let of = |options: &[(&str, &str)]| text(&mut form("syslog", options).unwrap(), Stream::Stdout);
         let local = of(&[]);
         assert!(local.starts_with("<30>Jan  ") && local.ends_with(" 777777777777[42]: line\n"), "{local}");
         let old = of(&[("syslog-format", "rfc3164"), ("tag", "{{.Name}}"), ("syslog-facility", "local0")]);
@@ -199,7 +225,7 @@ mod tests {
         assert!(new.starts_with("<30>1 2026-01-0") && new.ends_with(" host t 42 t - line\n"), "{new}");
         let micro = of(&[("syslog-format", "rfc5424micro"), ("syslog-facility", "1")]);
         assert!(micro.starts_with("<14>1 2026-01-0") && micro.contains(":05.123456"), "{micro}");
-        let errors = text(&form("syslog", &[]).unwrap(), Stream::Stderr);
+        let errors = text(&mut form("syslog", &[]).unwrap(), Stream::Stderr);
         assert!(errors.starts_with("<27>"), "{errors}");
         for bad in
             [("syslog-format", "x"), ("syslog-facility", "x"), ("syslog-facility", "24"), ("tag", "{{.X}}")]
@@ -210,7 +236,7 @@ mod tests {
 
     #[test]
     fn entries_of_the_journal() {
-        let form = form("journald", &[("labels", "com.example.app-name")]).unwrap();
+        let mut form = form("journald", &[("labels", "com.example.app-name")]).unwrap();
         let time = Timestamp::UNIX_EPOCH;
         let entry = form.message(Stream::Stderr, b"line", time, true);
         let shown = String::from_utf8_lossy(&entry);
@@ -219,10 +245,24 @@ mod tests {
             "PRIORITY=3\n",
             "CONTAINER_NAME=web\n",
             "CONTAINER_TAG=777777777777\n",
+            "SYSLOG_TIMESTAMP=1970-01-01T00:00:00Z\n",
+            "CONTAINER_LOG_ORDINAL=1\n",
+            "CONTAINER_PARTIAL_ORDINAL=1\n",
+            "CONTAINER_PARTIAL_LAST=false\n",
             "CONTAINER_PARTIAL_MESSAGE=true\n",
             "COM_EXAMPLE_APP_NAME\n\u{a}\0\0\0\0\0\0\0shop\nfloor\n",
         ] {
             assert!(shown.contains(line), "{line:?}: {shown:?}");
         }
+        let last = form.message(Stream::Stderr, b"end", time, false);
+        let last = String::from_utf8_lossy(&last).into_owned();
+        let id = |text: &str| {
+            text.lines().find(|line| line.starts_with("CONTAINER_PARTIAL_ID=")).map(str::to_owned)
+        };
+        assert!(id(&last).is_some_and(|id| id.len() == 85) && id(&last) == id(&shown), "{last}");
+        assert!(last.contains("PARTIAL_LAST=true\n") && last.contains("LOG_ORDINAL=2\n"), "{last}");
+        assert!(!last.contains("PARTIAL_MESSAGE"), "{last}");
+        let next = form.message(Stream::Stderr, b"next", time, false);
+        assert!(!String::from_utf8_lossy(&next).contains("PARTIAL"), "{next:?}");
     }
 }

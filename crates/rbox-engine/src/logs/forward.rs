@@ -211,11 +211,13 @@ impl Forward {
             }
             while line.len() > MAX_ENTRY {
                 let rest = line.split_off(MAX_ENTRY);
-                self.put(self.form.message(stream, &line, time, true));
+                let message = self.form.message(stream, &line, time, true);
+                self.put(message);
                 line = rest;
             }
             if ends {
-                self.put(self.form.message(stream, &line, time, false));
+                let message = self.form.message(stream, &line, time, false);
+                self.put(message);
             } else {
                 self.partial[at] = line;
             }
@@ -264,7 +266,8 @@ impl Forward {
                 self.dropped
             );
             self.dropped = 0;
-            self.put(self.form.message(Stream::Stderr, text.as_bytes(), Timestamp::now(), false));
+            let message = self.form.message(Stream::Stderr, text.as_bytes(), Timestamp::now(), false);
+            self.put(message);
             // One message: there is room for it.
             self.send_first();
         }
@@ -313,7 +316,8 @@ impl Forward {
         for (at, stream) in [Stream::Stdout, Stream::Stderr].into_iter().enumerate() {
             let line = std::mem::take(&mut self.partial[at]);
             if !line.is_empty() {
-                self.put(self.form.message(stream, &line, Timestamp::now(), false));
+                let message = self.form.message(stream, &line, Timestamp::now(), false);
+                self.put(message);
             }
         }
         let end = Instant::now() + PATIENCE;
