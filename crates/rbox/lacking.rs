@@ -70,7 +70,6 @@ const OF_RUN: &[&str] = &[
     "cpu-percent",
     "cpu-rt-period",
     "cpu-rt-runtime",
-    "gpus",
     "io-maxbandwidth",
     "io-maxiops",
     "kernel-memory",
@@ -88,7 +87,6 @@ const INSTEAD_OF_FLAGS: &[(&str, &str)] = &[
         "cpu-rt-runtime",
         "the kernel has no such limit under cgroup v2; --cpus and --cpuset-cpus limit processors",
     ),
-    ("gpus", "give each device node with --device, and the driver's libraries with -v"),
     ("kernel-memory", "leave it out: kernels have it no more, and -m counts the kernel's memory too"),
 ];
 

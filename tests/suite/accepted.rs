@@ -194,7 +194,7 @@ fn version_and_info_have_a_client_and_a_server() {
     for part in [
         "\n Images: ",
         "\n Storage Driver: overlay2\n",
-        "\n Plugins:\n  Volume: local\n  Network: bridge host null\n  Log: json-file local none\n Swarm: inactive\n Runtimes: rbox\n",
+        "\n Plugins:\n  Volume: local\n  Network: bridge host null\n  Log: journald json-file local none syslog\n CDI spec directories:\n  /etc/cdi\n  /var/run/cdi\n Swarm: inactive\n Runtimes: rbox\n",
         "\n Security Options:\n  seccomp\n   Profile: builtin\n  cgroupns\n Kernel Version: ",
         "\n Docker Root Dir: ",
         "\n Registry Mirrors:\n  http://",

@@ -400,7 +400,7 @@ fn words_that_programs_match() {
         ),
         (&["run", "--pid", "container:x", BUSYBOX], 125, "No such container: x"),
         (&["run", "--umask", "9", BUSYBOX], 125, "invalid umask"),
-        (&["run", "--gpus", "all", BUSYBOX], 125, "docker's flag --gpus is not supported"),
+        (&["run", "--kernel-memory", "4m", BUSYBOX], 125, "docker's flag --kernel-memory is not supported"),
         (&["rum", BUSYBOX], 125, "did you mean run?"),
         (&["trust", "x"], 125, "is a docker command that rbox does not have"),
         (

@@ -378,6 +378,7 @@ const RUN: &[&str] = &[
     "docs/copy.md",
     "docs/secrets.md",
     "docs/volumes.md",
+    "docs/devices.md",
     "docs/why.md",
     "docs/check.md",
     "docs/security.md",

@@ -21,6 +21,7 @@ mod build_trees;
 mod by_hand;
 mod caller;
 mod catalogue;
+mod cdi;
 mod check;
 mod commit;
 mod compat;

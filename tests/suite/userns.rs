@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::path::Path;
 
-use crate::harness::{BUSYBOX, Cmd, Output, Test, has, skipped, wait_until};
+use crate::harness::{BUSYBOX, Cmd, Output, Project, Test, has, skipped, wait_until};
 
 /// Ids that no other test has.
 pub(crate) const MAP: &str = "0:700000:65536";
@@ -83,6 +83,72 @@ fn ids_are_those_asked_for() {
         assert_ne!(of(&t.pid(&name).to_string()), of("self"), "{kind}");
     }
     t.ok(["rm", "-f", &name]);
+}
+
+/// What a file gives to those that are given nothing, and only to them.
+#[test]
+fn a_default_of_the_configuration_file() {
+    const KEEP: &str = r#"{ "userns": "keep-id" }"#;
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let (file, name) = (t.dir("conf").join("config.json"), t.name("c"));
+    let with = |text: &str, args: &[&str]| {
+        fs::write(&file, text).unwrap();
+        t.cmd(args).env("RBOX_CONFIG", &file).run()
+    };
+    let maps = "tr -s ' ' < /proc/self/uid_map";
+    let of = |text: &str, flags: &[&str]| {
+        let run = [&["run", "--rm", "--network", "none"], flags, &[BUSYBOX, "sh", "-c", maps]].concat();
+        with(text, &run).ok()
+    };
+    let (all, hosts) = (" 0 0 4294967295", fs::read_to_string("/proc/self/uid_map").unwrap());
+    let hosts = hosts.split_whitespace().fold(String::new(), |line, word| line + " " + word);
+    assert_eq!(of(KEEP, &[]), all);
+    assert_eq!(of(KEEP, &["--uidmap", MAP]), " 0 700000 65536");
+    assert_eq!(of("{}", &[]), hosts);
+    assert_eq!(of(KEEP, &["--userns", "host", "--privileged"]), hosts);
+    // A container keeps what it was made with.
+    with(KEEP, &["create", "--name", &name, "--network", "none", BUSYBOX, "sh", "-c", maps]).ok();
+    assert_eq!(t.ok(["start", "-a", &name]), all);
+    assert_eq!(t.inspect(&name)["HostConfig"]["UsernsMode"], "keep-id");
+    t.ok(["rm", &name]);
+    let run = ["run", "--rm", "--privileged", BUSYBOX, "true"];
+    with(KEEP, &run).refused(125, &["privileged mode is incompatible", "default of --userns in config.json"]);
+    for (text, why) in [
+        (
+            "{\n \"usrns\": \"auto\" }",
+            "config.json: unknown field `usrns`, expected `userns` or `cdi-spec-dirs` at line 2",
+        ),
+        ("{ \"userns\": true }", "config.json: invalid type: boolean `true`, expected a string at line 1"),
+        ("{ \"userns\": \"none\" }", "config.json: invalid --userns \"none\""),
+    ] {
+        with(text, &["run", "--rm", BUSYBOX, "true"]).refused(125, &[why]);
+    }
+    let run = ["run", "--rm", BUSYBOX, "true"];
+    fs::remove_file(&file).unwrap();
+    t.cmd(run).env("RBOX_CONFIG", &file).run().refused(125, &["config.json: no such file"]);
+    t.cmd(run).env("RBOX_CONFIG", "config.json").run().refused(125, &["RBOX_CONFIG=config.json", "absolute"]);
+}
+
+/// In Compose a service has the modes that `run` has.
+#[test]
+fn a_service_has_the_modes_of_run() {
+    let Some(t) = Test::start() else { return };
+    if !can(&t) {
+        return;
+    }
+    let service = |mode: &str| {
+        format!(
+            "services: {{a: {{image: {BUSYBOX}, userns_mode: '{mode}', command: [sh, -c, \"tr -s ' ' < /proc/self/uid_map\"]}}}}"
+        )
+    };
+    let project = Project::new(&t, &service("keep-id"));
+    assert_eq!(project.run(&["run", "--rm", "a"]).ok(), " 0 0 4294967295");
+    project.write("compose.yaml", &service("nonsense"));
+    project.run(&["up", "-d"]).refused(1, &["userns_mode: invalid --userns \"nonsense\""]);
+    project.done(&["down"]);
 }
 
 /// Root inside is nobody outside: neither with the files of a bind, nor by a capability, nor by what it makes.

@@ -154,6 +154,12 @@ pub enum EngineError {
     /// The file that says which registries there are is no good.
     #[error(transparent)]
     Registries(#[from] rbox_image::RegistriesError),
+    /// The configuration file is no good.
+    #[error(transparent)]
+    Settings(#[from] crate::settings::SettingsError),
+    /// Devices that the container asks for.
+    #[error(transparent)]
+    Cdi(#[from] crate::cdi::CdiError),
     /// A filter is none.
     #[error(transparent)]
     Filter(#[from] crate::listing::filter::FilterError),
@@ -208,6 +214,8 @@ impl EngineError {
             Self::Key(error) => error.kind(),
             Self::Compare(error) => error.kind(),
             Self::Registries(error) => error.kind(),
+            Self::Settings(error) => error.kind(),
+            Self::Cdi(error) => error.kind(),
             Self::Filter(error) => error.kind(),
         }
     }

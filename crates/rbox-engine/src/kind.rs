@@ -14,10 +14,12 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         };
     }
     of![
+        crate::cdi::CdiError,
         crate::error::EngineError,
         crate::listing::filter::FilterError,
         crate::listing::moment::InvalidMoment,
         crate::record::file::RecordError,
+        crate::settings::SettingsError,
         crate::volume::file_system::MountError,
         crate::volume::populate::PopulateError,
         crate::volume::error::VolumeError,
@@ -55,6 +57,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::capability::UnknownCapability,
         spec::container::InvalidDevice,
         spec::container::InvalidLogDriver,
+        spec::device_request::InvalidGpus,
         spec::given::InvalidFile,
         spec::health::InvalidHealthcheck,
         spec::health::InvalidOnUnhealthy,

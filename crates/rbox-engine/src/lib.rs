@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod caller;
+mod cdi;
 mod changes;
 mod check;
 mod cleanup;
@@ -27,6 +28,7 @@ pub mod own_file;
 pub mod packet;
 mod record;
 pub mod session;
+pub mod settings;
 mod steps;
 mod volume;
 mod watch;

@@ -9,6 +9,7 @@ use rbox_sys::{trace, waiting};
 
 use crate::between;
 use crate::error::RuntimeError;
+use crate::hooks;
 use crate::init::{self, Init};
 use crate::joined;
 use crate::launch::Launch;
@@ -23,6 +24,8 @@ pub struct Created {
     /// A `NETLINK_ROUTE` socket in its network namespace, when it has its own.
     pub netlink: Option<OwnedFd>,
     handshake: Parent,
+    /// Those of its hooks that run on this side.
+    hooks: Option<hooks::OfParent>,
 }
 
 /// A cloned process nobody waits for yet: ended when dropped.
@@ -54,6 +57,7 @@ pub fn create(mut launch: Launch<'_>) -> Result<Created, RuntimeError> {
         between::add_null(&mut mounts)?;
     }
     let namespaces = plan::namespaces(launch.spec);
+    let hooks = hooks::OfParent::of(&launch);
     let (mut parent, child) = handshake::pair()?;
     // Before the clone, so that there is no moment in which whoever shares its PID namespace could look into the child.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -86,7 +90,7 @@ pub fn create(mut launch: Launch<'_>) -> Result<Created, RuntimeError> {
             } else {
                 None
             };
-            Ok(Created { child, netlink, handshake: parent })
+            Ok(Created { child, netlink, handshake: parent, hooks })
         }
     }
 }
@@ -139,13 +143,19 @@ impl Created {
         Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal })
     }
 
-    /// Lets the process go: it takes its last steps and executes the program. Comes back when that worked.
+    /// Lets the process go: it takes its last steps and executes the program. Comes back when that worked, and the hooks after it; a
+    /// program whose hooks failed is ended (OCI runtime specification 1.2, lifecycle).
     pub fn start(mut self) -> Result<Running, RuntimeError> {
-        let mut terminal = None;
-        let mut let_go = false;
+        let (mut terminal, mut let_go) = (None, false);
+        let hooks = self.hooks.take();
+        let patience = hooks.as_ref().map_or(Patience::MOMENT, |hooks| hooks.patience);
         loop {
-            match self.child.hear(&mut self.handshake)? {
+            match self.child.hear_for(&mut self.handshake, patience)? {
                 Told::Terminal(master) => terminal = Some(master),
+                Told::Hooks if let Some(hooks) = &hooks => {
+                    hooks.run_early(self.pid()).map_err(RuntimeError::Hook)?;
+                    self.handshake.go()?;
+                }
                 Told::Ready => {
                     view::tell(self.pid());
                     self.handshake.go()?;
@@ -158,6 +168,9 @@ impl Created {
                     return Err(RuntimeError::Killed);
                 }
             }
+        }
+        if let Some(hooks) = hooks {
+            hooks.run_poststart(self.pid()).map_err(RuntimeError::Hook)?;
         }
         let child = self.child.0.take().ok_or(RuntimeError::Killed)?;
         Ok(Running { pid: child.pid, pidfd: child.pidfd, terminal })

@@ -19,7 +19,7 @@ use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use oci_spec::runtime::{Hook, Process, State};
+use oci_spec::runtime::{ContainerState, Hook, Process, State};
 use rbox_security::seccomp::Filter;
 use rbox_sys::process::{self, Side};
 use rbox_sys::waiting::{self, Patience};
@@ -27,12 +27,63 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::process::WaitIdStatus;
 
 use crate::credentials::{self, StepError};
+use crate::launch::Launch;
 use crate::streams::connect;
 
 /// How long a hook without a timeout may take.
 const LONGEST: Duration = Duration::from_hours(1);
 /// The end of what a failed hook printed goes into the error.
 const SAID_MAX: usize = 2048;
+
+/// The hooks of a container whose first process is the caller's child: those that run on this side.
+#[derive(Debug)]
+pub(crate) struct OfParent {
+    early: Vec<(&'static str, Vec<Hook>)>,
+    poststart: Vec<Hook>,
+    state: State,
+    /// How long those of the other side may take.
+    pub(crate) patience: Patience,
+}
+
+impl OfParent {
+    /// Those of a launch; none where none are to be run.
+    pub(crate) fn of(launch: &Launch<'_>) -> Option<Self> {
+        let state = launch.state.clone()?;
+        launch.spec.hooks().as_ref()?;
+        let inside = launch.hooks(|hooks| hooks.create_container().as_deref());
+        let at_start = launch.hooks(|hooks| hooks.start_container().as_deref());
+        Some(Self {
+            early: launch.runtime_hooks().map(|(kind, hooks)| (kind, hooks.to_vec())).into(),
+            poststart: launch.hooks(|hooks| hooks.poststart().as_deref()).to_vec(),
+            state,
+            patience: patience(&[inside, at_start].concat()),
+        })
+    }
+
+    /// The first ones, when the process has asked for them.
+    pub(crate) fn run_early(&self, pid: i32) -> Result<(), String> {
+        let state = self.state_of(ContainerState::Creating, pid);
+        self.early.iter().try_for_each(|(kind, hooks)| run(kind, hooks, &state))
+    }
+
+    /// Those after its program was executed.
+    pub(crate) fn run_poststart(&self, pid: i32) -> Result<(), String> {
+        run("poststart", &self.poststart, &self.state_of(ContainerState::Running, pid))
+    }
+
+    fn state_of(&self, status: ContainerState, pid: i32) -> State {
+        let mut state = self.state.clone();
+        state.set_status(status).set_pid(Some(pid));
+        state
+    }
+}
+
+/// Runs the `poststop` hooks of a container that is gone. `state`: what they get. What failed comes back; all of them run.
+pub fn run_poststop(hooks: &[Hook], state: &State) -> Vec<String> {
+    let mut state = state.clone();
+    state.set_status(ContainerState::Stopped).set_pid(None);
+    run_all("poststop", hooks, &state)
+}
 
 /// How long these may take together, and a moment for what comes between them.
 pub(crate) fn patience(hooks: &[Hook]) -> Patience {
@@ -47,7 +98,10 @@ fn time(hook: &Hook) -> Duration {
 }
 
 /// Refuses hooks that cannot be run, before anything is made.
-pub(crate) fn check(kind: &str, hooks: &[Hook]) -> Result<(), String> {
+///
+/// # Errors
+/// The first of them, and why.
+pub fn check(kind: &str, hooks: &[Hook]) -> Result<(), String> {
     for hook in hooks {
         let shown = hook.path().display();
         if !hook.path().is_absolute() {

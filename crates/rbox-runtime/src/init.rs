@@ -115,7 +115,7 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
     // Nobody inside may look into this process, a copy of a host process, before it is the program.
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
     rustix::process::umask(Mode::empty());
-    let has_hooks = init.launch.later.is_some() && init.launch.has_create_hooks();
+    let has_hooks = init.launch.state.is_some() && init.launch.has_create_hooks();
     let has_profile = init.launch.spec.process().as_ref().is_some_and(credentials::has_profile);
     let is_taken = |name| match name {
         RUN_HOOKS => has_hooks,
@@ -135,14 +135,15 @@ pub(crate) fn run(mut init: Init<'_>) -> ! {
         fail(&init.channel, "execute the program", &StepError::new("the config names no process"))
     };
     if let Some(later) = init.launch.later.take() {
-        wait_for_start(&mut init, &later, process);
+        wait_for_start(&mut init, &later);
     }
+    run_start_hooks(&init, process);
     let error = become_program(process, init.launch.seccomp, &init.launch.passed);
     fail(&init.channel, "execute the program", &error)
 }
 
 /// Waits until another process starts the container; from then on that one is told what fails.
-fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>, process: &Process) {
+fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>) {
     // It may wait for days, and keeps nothing else open.
     let keep: Vec<BorrowedFd<'_>> = init.launch.passed.fds().chain([later.listener.socket()]).collect();
     process::close_all_but(&keep);
@@ -151,8 +152,13 @@ fn wait_for_start(init: &mut Init<'_>, later: &Later<'_>, process: &Process) {
         Ok(channel) => std::mem::forget(std::mem::replace(&mut init.channel, channel)),
         Err(_) => process::exit_now(1),
     }
+}
+
+/// The hooks of the container's side, right before its program.
+fn run_start_hooks(init: &Init<'_>, process: &Process) {
+    let Some(state) = &init.launch.state else { return };
     let hooks = init.launch.hooks(|hooks| hooks.start_container().as_deref());
-    let state = inside(&later.state, ContainerState::Created);
+    let state = inside(state, ContainerState::Created);
     let ran = hooks::run_confined("startContainer", hooks, &state, process, init.launch.seccomp);
     if let Err(error) = ran {
         fail(&init.channel, "run the hooks", &error);
@@ -340,14 +346,14 @@ impl<'a> Init<'a> {
 
     /// Those of the host run in the parent, and then those of this side here, with the umask they would have anywhere.
     fn run_hooks(&mut self) -> Result<(), StepError> {
-        let Some(later) = &self.launch.later else { return Ok(()) };
+        let Some(state) = &self.launch.state else { return Ok(()) };
         self.channel.hooks().map_err(|e| StepError::new(e.to_string()))?;
         if !self.channel.wait_go().unwrap_or(false) {
             process::exit_now(1);
         }
         let hooks = self.launch.hooks(|hooks| hooks.create_container().as_deref());
         let umask = rustix::process::umask(Mode::from_raw_mode(0o022));
-        let ran = hooks::run("createContainer", hooks, &inside(&later.state, ContainerState::Creating));
+        let ran = hooks::run("createContainer", hooks, &inside(state, ContainerState::Creating));
         rustix::process::umask(umask);
         ran.map_err(StepError::new)
     }

@@ -35,6 +35,8 @@ pub struct Launch<'a> {
     pub joined: &'a [JoinedNamespace],
     /// Detached mounts that the caller has made, and where they go: in the place of what the config binds there.
     pub given: &'a [(PathBuf, BorrowedFd<'a>)],
+    /// What its hooks get, where they are to be run; status and pid are filled in.
+    pub state: Option<State>,
     /// For a container that another process starts, later.
     pub later: Option<Later<'a>>,
     /// The seccomp filter, compiled.
@@ -52,8 +54,6 @@ pub struct Later<'a> {
     pub lock: BorrowedFd<'a>,
     /// Where it waits to be started.
     pub listener: Listener,
-    /// What its hooks get; status and pid are filled in.
-    pub state: State,
 }
 
 impl Launch<'_> {

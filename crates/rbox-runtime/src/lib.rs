@@ -36,6 +36,7 @@ mod view;
 pub use copies::{COPY, FileCopy};
 pub use create::{Created, Running, create};
 pub use error::RuntimeError;
+pub use hooks::{check as check_hooks, run_poststop};
 pub use join::{JoinRequest, Joined, join};
 pub use joined::{JoinedNamespace, mount_inside, open_namespaces};
 pub use launch::{Later, Launch, Stdio};

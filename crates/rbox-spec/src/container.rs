@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use crate::device_request::DeviceRequest;
 use crate::docker::{fields, list, set};
 use crate::given::GivenFile;
 use crate::health::{Healthcheck, OnUnhealthy};
@@ -188,6 +189,8 @@ pub struct HostConfig {
     pub no_new_privileges: bool,
     /// `--device`.
     pub devices: Vec<DeviceSpec>,
+    /// `--gpus`, and `--device` with names of devices in CDI: looked up at each start.
+    pub device_requests: Vec<DeviceRequest>,
     /// `--ulimit`.
     pub ulimits: Vec<Ulimit>,
     /// Bytes of /dev/shm; 64 MiB when none.
@@ -458,6 +461,7 @@ impl HostConfig {
         fields.extend(self.resources.as_docker());
         fields.insert("CgroupParent".into(), self.cgroup_parent.clone().unwrap_or_default().into());
         fields.insert("Devices".into(), self.devices.iter().map(DeviceSpec::as_docker).collect());
+        fields.insert("DeviceRequests".into(), DeviceRequest::all_as_docker(&self.device_requests));
         fields.insert("Ulimits".into(), json!(self.ulimits));
         let tmpfs: Map<String, Value> = self
             .mounts

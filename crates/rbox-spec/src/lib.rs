@@ -3,6 +3,8 @@
 
 pub mod capability;
 pub mod container;
+mod csv;
+pub mod device_request;
 pub mod digest;
 pub mod docker;
 pub mod given;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rbox_engine::spec::container::{
     Attached, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, PidMode,
 };
+use rbox_engine::spec::device_request::{DeviceRequest, is_qualified};
 use rbox_engine::spec::mount::MountSpec;
 use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
 use rbox_engine::spec::storage;
@@ -53,7 +54,7 @@ pub(crate) struct ContainerFlags {
     /// Write the container's id to this file, which must not exist
     #[arg(long, value_name = "FILE")]
     pub(crate) cidfile: Option<String>,
-    /// Give a device of the host (HOST[:CONTAINER[:rwm]])
+    /// Give a device: of the host (HOST[:CONTAINER[:rwm]], or all in a directory), or by its name in CDI (vendor.com/class=name)
     #[arg(long, value_name = "DEVICE")]
     device: Vec<String>,
     /// Add a rule to the device filter, such as 'c 42:* rmw'
@@ -86,6 +87,9 @@ pub(crate) struct ContainerFlags {
     /// Expose a port or a range of ports
     #[arg(long, value_name = "PORT")]
     expose: Vec<String>,
+    /// Give GPUs, by their CDI specs: all, a number, or device=ID[,ID…] in quotes
+    #[arg(long, value_name = "GPUS")]
+    gpus: Vec<String>,
     /// Add the user to a further group
     #[arg(long, value_name = "GROUP")]
     group_add: Vec<String>,
@@ -311,6 +315,9 @@ impl ContainerFlags {
     fn host(&self) -> anyhow::Result<HostConfig> {
         let security = SecurityOptions::parse(&self.security_opt).map_err(bad_input)?;
         let id_flags = self.id_flags()?;
+        let (names, devices): (Vec<String>, Vec<String>) =
+            self.device.iter().cloned().partition(|device| is_qualified(device));
+        let devices = parse_all::<DeviceSpec>(&devices)?;
         let mut host = HostConfig {
             mounts: self.mounts()?,
             volumes_from: self.volumes_from()?,
@@ -320,7 +327,8 @@ impl ContainerFlags {
             privileged: self.privileged,
             group_add: self.group_add.clone(),
             read_only: self.read_only,
-            devices: parse_all::<DeviceSpec>(&self.device)?,
+            devices,
+            device_requests: self.device_requests(names)?,
             ulimits: parse_all::<Ulimit>(&self.ulimit)?,
             shm_size: self.shm_size.as_deref().map(size).transpose()?.filter(|bytes| *bytes > 0),
             storage_opt: storage::parse(&self.storage_opt).map_err(bad_input)?,
@@ -360,6 +368,16 @@ impl ContainerFlags {
         UsernsMode::parse(self.userns.as_deref().unwrap_or_default(), &flags).map_err(bad_input)?;
         flags.maps().map_err(bad_input)?;
         Ok(flags)
+    }
+
+    /// `--gpus`, and then the names of devices in CDI, as Docker's client has them.
+    fn device_requests(&self, names: Vec<String>) -> anyhow::Result<Vec<DeviceRequest>> {
+        let gpus = self.gpus.iter().map(|text| DeviceRequest::parse_gpus(text).map_err(bad_input));
+        let mut requests = gpus.collect::<anyhow::Result<Vec<_>>>()?;
+        if !names.is_empty() {
+            requests.push(DeviceRequest::of_names(names));
+        }
+        Ok(requests)
     }
 
     fn mounts(&self) -> anyhow::Result<Vec<MountSpec>> {

@@ -7,6 +7,7 @@ use rbox_engine::engine::{Engine, Paths, Status};
 use rbox_engine::host;
 use rbox_engine::image::Registries;
 use rbox_engine::network::NetworkStore;
+use rbox_engine::settings::Settings;
 use serde_json::{Value, json};
 
 use crate::command::entry::Execute;
@@ -202,7 +203,7 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
             "Volume": ["local"],
             "Network": ["bridge", "host", "null"],
             "Authorization": null,
-            "Log": ["json-file", "local", "none"],
+            "Log": ["journald", "json-file", "local", "none", "syslog"],
         },
         "MemoryLimit": has_memory,
         "SwapLimit": has_memory,
@@ -247,6 +248,16 @@ fn gather(global: &Global) -> anyhow::Result<Value> {
 
 /// The second half of `info`: less of the host, more of rbox. Where Docker has parts that rbox has not, they are off.
 fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Value {
+    let mut warnings = Vec::new();
+    let settings = Settings::load().unwrap_or_else(|error| {
+        warnings.push(error.to_string());
+        Settings::default()
+    });
+    let devices = global.engine.named_devices(&settings);
+    warnings.extend(devices.wrong.iter().map(|why| format!("CDI: {why}")));
+    warnings.extend(warnings_of_host(&global.engine, has_cgroups));
+    let discovered: Vec<Value> =
+        devices.names.iter().map(|name| json!({ "Source": "cdi", "ID": name })).collect();
     json!({
         "DockerRootDir": global.engine.paths().root.display().to_string(),
         "HttpProxy": "",
@@ -273,9 +284,10 @@ fn about_rbox(global: &Global, controllers: &[String], has_cgroups: bool) -> Val
         "ContainerdCommit": { "ID": "" },
         "RuncCommit": { "ID": "" },
         "InitCommit": { "ID": "" },
-        "SecurityOptions": security_options(),
-        "CDISpecDirs": [],
-        "Warnings": warnings(&global.engine, has_cgroups),
+        "SecurityOptions": security_options(settings.userns()),
+        "CDISpecDirs": devices.directories,
+        "DiscoveredDevices": discovered,
+        "Warnings": warnings,
         "ClientInfo": {
             "Debug": false,
             "Version": env!("CARGO_PKG_VERSION"),
@@ -307,14 +319,15 @@ fn id(paths: &Paths) -> String {
     )
 }
 
-/// The walls that containers get here by default.
-fn security_options() -> Vec<&'static str> {
+/// The walls that containers get here by default. Where they have a user namespace unless they are told otherwise, that is one.
+fn security_options(userns: Option<&str>) -> Vec<&'static str> {
     let apparmor = host::confines_by_apparmor().then_some("name=apparmor");
-    apparmor.into_iter().chain(["name=seccomp,profile=builtin", "name=cgroupns"]).collect()
+    let userns = userns.filter(|mode| *mode != "host").map(|_| "name=userns");
+    apparmor.into_iter().chain(["name=seccomp,profile=builtin", "name=cgroupns"]).chain(userns).collect()
 }
 
 /// What will not work here, and why.
-fn warnings(engine: &Engine, has_cgroups: bool) -> Vec<String> {
+fn warnings_of_host(engine: &Engine, has_cgroups: bool) -> Vec<String> {
     let mut out = Vec::new();
     if !has_cgroups {
         out.push("no control groups are mounted: containers cannot be limited".to_owned());
@@ -368,6 +381,7 @@ fn text(value: &Value) -> String {
     for name in ["Volume", "Network", "Log"] {
         row(&format!(" {name}"), &value["Plugins"][name]);
     }
+    devices(&mut row, value);
     row("Swarm", &value["Swarm"]["LocalNodeState"]);
     row("Runtimes", &value["DefaultRuntime"]);
     row("Default Runtime", &value["DefaultRuntime"]);
@@ -411,6 +425,21 @@ fn text(value: &Value) -> String {
     // What stands alone has no colon, and what has nothing behind it no space.
     let lines = out.lines().map(|line| line.trim_end().replacen("  : ", "  ", 1));
     lines.map(|line| line + "\n").collect::<String>() + "\n"
+}
+
+/// Where devices by name come from, and which there are.
+fn devices(row: &mut dyn FnMut(&str, &Value), value: &Value) {
+    row("CDI spec directories", &"".into());
+    for dir in value["CDISpecDirs"].as_array().into_iter().flatten() {
+        row(" ", dir);
+    }
+    let devices = value["DiscoveredDevices"].as_array();
+    if let Some(devices) = devices.filter(|devices| !devices.is_empty()) {
+        row("Discovered Devices", &"".into());
+        for device in devices {
+            row(&format!(" {}", plain(&device["Source"])), &device["ID"]);
+        }
+    }
 }
 
 /// A field as text; a list as its items.

@@ -1,5 +1,6 @@
 //! From the short ways to write things to the long ones, and the values of what is left out.
 
+use rbox_spec::device_request::is_qualified;
 use rbox_spec::lexical::clean;
 
 use super::ports;
@@ -173,7 +174,8 @@ fn entry(node: &mut Node, list: &str, path: &[String], keep: bool) -> Result<boo
             Err(error) => return Err((node.at, format!("{}: {error}", shown(path)))),
         },
         "devices" => {
-            let parts: Vec<&str> = text.split(':').collect();
+            // A name in CDI may have colons.
+            let parts: Vec<&str> = if is_qualified(text) { vec![text] } else { text.split(':').collect() };
             let (source, target, permissions) = match parts.as_slice() {
                 [source] => (*source, *source, "rwm"),
                 [source, target] => (*source, *target, "rwm"),

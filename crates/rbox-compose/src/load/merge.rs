@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use rbox_spec::device_request::is_qualified;
+
 use super::canonical::volume_target;
 use super::tree::{Fault, any, matches, shown};
 use crate::yaml::{Map, Node, Value};
@@ -286,6 +288,7 @@ fn volume_key(node: &Node, path: &str) -> Result<String, Fault> {
 fn device_key(node: &Node, path: &str) -> Result<String, Fault> {
     match &node.value {
         Value::Map(_) => target_key(node, path, "device"),
+        Value::Text(text) if is_qualified(text) => Ok(text.clone()),
         Value::Text(text) => Ok(text.split(':').nth(1).unwrap_or(text).to_owned()),
         _ => Ok(String::new()),
     }

@@ -1,12 +1,13 @@
 //! Limits: of the service's own keys, and of `deploy.resources`, which win.
 
 use rbox_spec::container::DeviceSpec;
+use rbox_spec::device_request::{DeviceRequest, GPU, is_qualified};
 use rbox_spec::resources::{DeviceRate, DeviceRule, Resources};
 use rbox_spec::ulimit::Ulimit;
 
 use super::Making;
 use crate::error::RunError;
-use crate::model::{BlkioRate, Resource};
+use crate::model::{BlkioRate, Device, DeviceRequest as Wanted};
 
 impl Making<'_> {
     pub(super) fn resources(&self) -> Result<Resources, RunError> {
@@ -43,7 +44,6 @@ impl Making<'_> {
             resources.device_write_iops = rates(&blkio.device_write_iops);
         }
         if let Some(deploy) = &service.deploy {
-            self.refuse_devices(deploy.resources.reservations.as_ref())?;
             if let Some(limits) = &deploy.resources.limits {
                 resources.memory = given(limits.memory).or(resources.memory);
                 resources.nano_cpus = nano_cpus(limits.cpus).or(resources.nano_cpus);
@@ -57,12 +57,32 @@ impl Making<'_> {
         Ok(resources)
     }
 
-    fn refuse_devices(&self, reserved: Option<&Resource>) -> Result<(), RunError> {
-        if reserved.is_none_or(|reserved| reserved.devices.is_empty()) {
-            return Ok(());
+    /// Those of `deploy`, then `gpus`, then the names among `devices`: Compose's order.
+    pub(super) fn device_requests(&self) -> Vec<DeviceRequest> {
+        let request = |wanted: &Wanted, is_gpu: bool| {
+            let mut capabilities = wanted.capabilities.clone();
+            if is_gpu && !capabilities.iter().any(|capability| capability == GPU) {
+                capabilities.push(GPU.to_owned());
+            }
+            DeviceRequest {
+                driver: wanted.driver.clone(),
+                count: wanted.count,
+                ids: wanted.device_ids.clone(),
+                capabilities: vec![capabilities],
+                options: Some(wanted.options.clone()),
+            }
+        };
+        let deploy = self.service.deploy.as_ref();
+        let reserved = deploy.and_then(|deploy| deploy.resources.reservations.as_ref());
+        let reserved = reserved.into_iter().flat_map(|reserved| &reserved.devices);
+        let gpus = self.service.gpus.iter().map(|wanted| request(wanted, true));
+        let mut requests: Vec<_> = reserved.map(|wanted| request(wanted, false)).chain(gpus).collect();
+        let names = self.service.devices.iter().filter(|device| is_named(device));
+        let names: Vec<String> = names.map(|device| device.source.clone()).collect();
+        if !names.is_empty() {
+            requests.push(DeviceRequest::of_names(names));
         }
-        let why = "rbox does not support requests for devices yet: name them in devices";
-        Err(self.refused("deploy.resources.reservations.devices", why))
+        requests
     }
 
     fn device_rules(&self) -> Result<Vec<DeviceRule>, RunError> {
@@ -71,14 +91,14 @@ impl Making<'_> {
     }
 
     pub(super) fn devices(&self) -> Result<Vec<DeviceSpec>, RunError> {
-        let device = |device: &crate::model::Device| {
+        let device = |device: &Device| {
             let inside = if device.target.is_empty() { &device.source } else { &device.target };
             let permissions = if device.permissions.is_empty() { "rwm" } else { &device.permissions };
             format!("{}:{inside}:{permissions}", device.source)
                 .parse()
                 .map_err(|error| self.refused("devices", error))
         };
-        self.service.devices.iter().map(device).collect()
+        self.service.devices.iter().filter(|device| !is_named(device)).map(device).collect()
     }
 
     pub(super) fn ulimits(&self) -> Result<Vec<Ulimit>, RunError> {
@@ -90,6 +110,11 @@ impl Making<'_> {
             })
             .collect()
     }
+}
+
+/// Whether it is the name of a device in CDI.
+fn is_named(device: &Device) -> bool {
+    device.source == device.target && is_qualified(&device.source)
 }
 
 /// Processors as the engine counts them: a billion is one.

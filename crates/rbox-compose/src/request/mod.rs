@@ -13,6 +13,7 @@ use rbox_engine::engine::CreateRequest;
 use rbox_spec::container::{HostConfig, IpcMode, LogDriver, PidMode};
 use rbox_spec::health::EAGER;
 use rbox_spec::restart::RestartPolicy;
+use rbox_spec::userns::{IdFlags, UsernsMode};
 
 use crate::error::RunError;
 use crate::labels;
@@ -81,7 +82,6 @@ impl Making<'_> {
             ("provider", service.provider.is_some()),
             ("models", !service.models.is_empty()),
             ("use_api_socket", service.use_api_socket),
-            ("gpus", !service.gpus.is_empty()),
             ("credential_spec", service.credential_spec.is_some()),
             ("pre_start", !service.pre_start.is_empty()),
             ("cpu_rt_runtime", service.cpu_rt_runtime != 0 || service.cpu_rt_period != 0),
@@ -104,6 +104,7 @@ impl Making<'_> {
             group_add: service.group_add.clone(),
             read_only: service.read_only,
             devices: self.devices()?,
+            device_requests: self.device_requests(),
             ulimits: self.ulimits()?,
             shm_size: Some(service.shm_size).filter(|bytes| *bytes > 0),
             storage_opt: service.storage_opt.clone(),
@@ -195,10 +196,9 @@ impl Making<'_> {
     }
 
     fn userns(&self) -> Result<String, RunError> {
-        match self.service.userns_mode.as_str() {
-            mode @ ("" | "host") => Ok(mode.to_owned()),
-            mode => Err(self.refused("userns_mode", format_args!("{mode:?}: only host is supported"))),
-        }
+        let mode = &self.service.userns_mode;
+        UsernsMode::parse(mode, &IdFlags::default()).map_err(|error| self.refused("userns_mode", error))?;
+        Ok(mode.clone())
     }
 }
 

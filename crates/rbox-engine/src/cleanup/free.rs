@@ -3,6 +3,7 @@
 use rbox_runtime::cgroup::{Cgroup, CgroupPaths, Hierarchy};
 use rbox_spec::id::ContainerId;
 
+use crate::cdi::bundle;
 use crate::networks::attach;
 use crate::networks::store::networks;
 use crate::oci::cgroup::{free_group, group_parent, group_path, now};
@@ -17,6 +18,7 @@ pub(crate) fn free(paths: &Paths, id: &ContainerId, live: &LiveState) -> Vec<Str
     free_group(&now(&live.cgroup), &mut failures);
     failures.extend(attach::detach(paths, live));
     failures.extend(holders::let_go(paths, id));
+    bundle::run_poststop(paths, id, &mut failures);
     failures
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rbox_runtime::cgroup::host_limits;
 use rbox_spec::container::{DeviceSpec, HostConfig, SeccompMode, sysctl_allowed};
+use rbox_spec::device_request::is_qualified;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::restart::RestartPolicy;
 use rbox_spec::signal::Signal;
@@ -69,7 +70,15 @@ pub(crate) fn check(record: &ContainerRecord) -> Result<(), EngineError> {
     crate::logs::Forward::of(record).map_err(invalid)?;
     check_mounts(&host.mounts)?;
     check_files(host)?;
+    if let Some(bad) = names_of_devices(host).find(|name| !is_qualified(name)) {
+        return refuse(format!("invalid CDI device name {bad:?}: expected vendor.com/class=name"));
+    }
     host.devices.iter().try_for_each(check_device)
+}
+
+/// The names of its devices in CDI.
+fn names_of_devices(host: &HostConfig) -> impl Iterator<Item = &String> {
+    host.device_requests.iter().filter(|request| request.is_cdi()).flat_map(|request| &request.ids)
 }
 
 /// A device of the host, or a directory that stands for those in it.

@@ -53,6 +53,7 @@ pub(crate) fn create(
     crate::create::network::check(&request)?;
     // Before the image's volumes are: none is made where one of these is.
     crate::create::volumes_from::add(paths, &mut request.host)?;
+    let by_default = userns::add_default(&mut request.host)?;
     contents::check(&request)?;
     let id = new_id()?;
     let named = request.name.is_some();
@@ -61,7 +62,7 @@ pub(crate) fn create(
     crate::networks::resolve::resolve(paths, &mut record)?;
     crate::containers::sharing::resolve(paths, &mut record.host)?;
     check(&record)?;
-    let _turn = userns::resolve(paths, &mut record)?;
+    let _turn = userns::resolve(paths, &mut record).map_err(|error| by_default.explain(error))?;
     crate::containers::sharing::check_users(paths, &record.host)?;
     let _mounted = image_trees::resolve(paths, &mut record.host)?;
     // The image cannot be removed between here and the record that shows its use.

@@ -7,7 +7,7 @@ use rbox_spec::container::{HostConfig, IpcMode, NetworkMode, PidMode};
 use rbox_spec::id::ContainerId;
 use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::MountKind;
-use rbox_spec::userns::{IdMaps, UsernsMode, free, is_all, stacked, subordinate};
+use rbox_spec::userns::{IdFlags, IdMaps, UsernsMode, free, is_all, stacked, subordinate};
 use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::{durable, own};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,7 @@ use crate::oci::user;
 use crate::record::container::{Container, ContainerRecord, lasting};
 use crate::record::file::RecordError;
 use crate::record::paths::{IDS, Paths};
+use crate::settings::Settings;
 use crate::volume::store::Volume;
 
 const SUBUID: &str = "/etc/subuid";
@@ -39,6 +40,33 @@ struct Ids {
     auto: bool,
     #[serde(flatten)]
     maps: IdMaps,
+}
+
+/// Whether it has a user namespace because the configuration file says so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ByDefault(bool);
+
+impl ByDefault {
+    /// Adds where it comes from to what is wrong with it.
+    pub(crate) fn explain(self, error: EngineError) -> EngineError {
+        match error {
+            EngineError::Invalid(why) if self.0 => EngineError::Invalid(format!(
+                "{why} (the default of --userns in config.json; --userns host goes without)"
+            )),
+            other => other,
+        }
+    }
+}
+
+/// Takes what the configuration file says where nothing is said of user namespaces.
+pub(crate) fn add_default(host: &mut HostConfig) -> Result<ByDefault, EngineError> {
+    if !host.userns.is_empty() || host.id_flags != IdFlags::default() {
+        return Ok(ByDefault(false));
+    }
+    let settings = Settings::load()?;
+    let Some(mode) = settings.userns() else { return Ok(ByDefault(false)) };
+    mode.clone_into(&mut host.userns);
+    Ok(ByDefault(true))
 }
 
 /// Chooses the ids, if it is to have a user namespace.

@@ -1,5 +1,8 @@
 //! Containers as the host comes and goes, and the end of everything.
 
+use std::path::PathBuf;
+
+use crate::cdi::specs::Specs;
 use crate::containers::{image_mounts, trash};
 use crate::control::boot;
 use crate::engine::{Engine, RemoveRequest};
@@ -7,6 +10,18 @@ use crate::error::EngineError;
 use crate::oci::cgroup;
 use crate::record::container::ContainerRecord;
 use crate::record::paths::own_directories;
+use crate::settings::Settings;
+
+/// Devices that can be asked for by their names in CDI.
+#[derive(Debug)]
+pub struct NamedDevices {
+    /// Where the files are that have them; those in a later directory win.
+    pub directories: Vec<PathBuf>,
+    /// Their names, sorted.
+    pub names: Vec<String>,
+    /// What is wrong with files there, each in a line.
+    pub wrong: Vec<String>,
+}
 
 impl Engine {
     /// Starts the containers that their restart policy starts with the host; `tell` hears of each how that went. This process must have
@@ -35,6 +50,13 @@ impl Engine {
     ) -> Result<(), EngineError> {
         self.running()?;
         boot::shutdown(&self.paths, timeout, tell)
+    }
+
+    /// The devices that the files of this host have.
+    pub fn named_devices(&self, settings: &Settings) -> NamedDevices {
+        let directories = settings.cdi_directories();
+        let (names, wrong) = Specs::load(&directories).all();
+        NamedDevices { directories, names, wrong }
     }
 
     /// Removes all that rbox keeps in its directories: containers, images, volumes, networks.

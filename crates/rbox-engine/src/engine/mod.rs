@@ -50,7 +50,9 @@ pub use building::{
 };
 pub use checking::CheckRequest;
 pub use containers::{RemoveRequest, StopRequest};
+
 pub use copying::{Copied, Packed, Progress};
+pub use host::NamedDevices;
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
 pub use looking::{FileDifference, ImageDifferences};
 pub use projects::{Happenings, ProjectLock};

@@ -7,8 +7,7 @@ use std::time::Duration;
 use rbox_image::RunConfig;
 use rbox_spec::Platform;
 use rbox_spec::container::{
-    Attached, Attachment, ContainerConfig, DeviceSpec, HostConfig, IpcMode, LogDriver, NetworkMode, PidMode,
-    SeccompMode,
+    Attached, Attachment, ContainerConfig, HostConfig, IpcMode, LogDriver, NetworkMode, PidMode, SeccompMode,
 };
 use rbox_spec::health::{Healthcheck, OnUnhealthy, go_text};
 use rbox_spec::mount::{GivenBy, MountKind, MountSpec, Recursive};
@@ -46,7 +45,7 @@ pub(crate) fn words(paths: &Paths, container: &Container, made_of: MadeOf) -> Ve
     network(&mut words, paths, record, &image);
     namespaces(&mut words, paths, &record.host);
     storage(&mut words, record);
-    limits(&mut words, &record.host.resources, &record.host.devices);
+    limits(&mut words, &record.host);
     security(&mut words, &record.host);
     life(&mut words, &record.host);
     if !record.platform.is_empty() && record.platform != Platform::host().to_string() {
@@ -333,7 +332,8 @@ fn fields_of(mount: &MountSpec) -> String {
     quoted.collect::<Vec<_>>().join(",")
 }
 
-fn limits(words: &mut Words, limits: &Resources, devices: &[DeviceSpec]) {
+fn limits(words: &mut Words, host: &HostConfig) {
+    let (limits, devices) = (&host.resources, &host.devices);
     words.some("--memory", limits.memory);
     words.some("--memory-swap", limits.memory_swap);
     words.some("--memory-reservation", limits.memory_reservation);
@@ -366,6 +366,13 @@ fn limits(words: &mut Words, limits: &Resources, devices: &[DeviceSpec]) {
         let may =
             if device.permissions == "rwm" { String::new() } else { format!(":{}", device.permissions) };
         words.value("--device", &format!("{}{inside}{may}", device.host));
+    }
+    for request in &host.device_requests {
+        if request.is_cdi() {
+            words.all("--device", &request.ids);
+        } else {
+            words.value("--gpus", &request.as_gpus());
+        }
     }
     // Those of the devices stand behind those that were asked for.
     let brought = device_rules(devices);

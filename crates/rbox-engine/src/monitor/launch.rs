@@ -8,7 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxNamespaceType, Spec, State};
 use rbox_network::{Dns, Endpoint};
 use rbox_runtime::cgroup::{Cgroup, Hierarchy};
 use rbox_runtime::rootfs::overlay::{Overlay, mount_read_only};
@@ -21,6 +21,8 @@ use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
 
+use crate::cdi::edits::Edits;
+use crate::cdi::{bundle, requests};
 use crate::containers::sharing::{self, SHM};
 use crate::containers::{image_trees, quota, volumes};
 use crate::create::userns;
@@ -37,6 +39,7 @@ use crate::oci::user;
 use crate::record::container::{ContainerRecord, ExitRecord, LiveState, process_start};
 use crate::record::file::write_json;
 use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, STATE};
+use crate::settings::Settings;
 use crate::volume::holders;
 use crate::volume::populate::populate;
 use crate::volume::store::VolumeStore;
@@ -90,7 +93,11 @@ pub(crate) fn launch(
         restart_count: again.exit.map_or(0, |exit| exit.restart_count),
         between: again.exit.cloned(),
     };
-    match carry_out(paths, record, (stdio, passed), &mut live, again) {
+    let made = devices(record).and_then(|found| {
+        let (record, devices) = found.as_ref().map_or((record, None), |(over, all)| (over, Some(all)));
+        carry_out(paths, record, (stdio, passed), &mut live, (again, devices))
+    });
+    match made {
         Ok(made) => Ok(Launched {
             running: made.running,
             live,
@@ -115,7 +122,7 @@ fn carry_out(
     record: &ContainerRecord,
     (stdio, passed): (Stdio, Passed),
     live: &mut LiveState,
-    again: Again<'_>,
+    (again, devices): (Again<'_>, Option<&Edits>),
 ) -> Result<Made, EngineError> {
     let live_dir = paths.live_of(&record.id);
     let stage = make_stage(&live_dir)?;
@@ -146,7 +153,7 @@ fn carry_out(
         volumes,
         joined: sharing.namespaces.clone(),
     };
-    let config = config::build(record, &facts)?;
+    let (config, for_hooks) = configure(paths, record, devices, &facts)?;
     let images = image_trees::all(record, &stage)?;
     let given: Vec<(PathBuf, BorrowedFd<'_>)> = images
         .iter()
@@ -169,6 +176,7 @@ fn carry_out(
         user: own_user.as_ref(),
         joined: &joined,
         given: &given,
+        state: for_hooks,
         later: None,
         seccomp: filter.as_ref(),
         stdio,
@@ -182,6 +190,30 @@ fn carry_out(
     let dns = wire(paths, record, live, way, &mut created)?;
     let running = let_go(paths, record, live, created)?;
     Ok(Made { running, root, held_ports, dns })
+}
+
+/// The devices that the container asks for, if any: the record with what they need of its control group, and what they bring.
+fn devices(record: &ContainerRecord) -> Result<Option<(ContainerRecord, Edits)>, EngineError> {
+    if record.host.device_requests.is_empty() {
+        return Ok(None);
+    }
+    let found = requests::edits(&record.host, &Settings::load()?.cdi_directories())?;
+    found.map(|edits| Ok((edits.over(record)?, edits))).transpose()
+}
+
+/// The runtime config, and what its hooks get if it has some.
+fn configure(
+    paths: &Paths,
+    record: &ContainerRecord,
+    devices: Option<&Edits>,
+    facts: &Facts<'_>,
+) -> Result<(Spec, Option<State>), EngineError> {
+    let mut config = config::build(record, facts)?;
+    let state = match devices {
+        Some(devices) => bundle::apply(paths, record, devices, &mut config)?,
+        None => None,
+    };
+    Ok((config, state))
 }
 
 /// Brings it onto its networks, and says on the host what is to be known there before its program runs.

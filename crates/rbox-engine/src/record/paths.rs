@@ -68,6 +68,8 @@ pub(crate) const MERGED: &str = "merged";
 pub(crate) const NOTHING: [&str; 2] = ["none", "empty"];
 /// What the names of directories of comparisons begin with, before the process.
 pub(crate) const COMPARISON: &str = "compare-";
+/// Its config, for hooks of its devices: there.
+pub(crate) const BUNDLE: &str = "bundle";
 /// Where its root is put together, there.
 pub(crate) const STAGE: &str = "stage";
 /// What it has written: the upper directory of its overlay.

@@ -155,11 +155,8 @@ fn make(
         user: None,
         joined,
         given: &[],
-        later: Some(Later {
-            lock: container.fd(),
-            listener: Listener::bind(container.fd(), SOCKET)?,
-            state: kept.state(ContainerState::Creating, None),
-        }),
+        state: Some(kept.state(ContainerState::Creating, None)),
+        later: Some(Later { lock: container.fd(), listener: Listener::bind(container.fd(), SOCKET)? }),
         seccomp: bundle.seccomp,
         stdio: bundle.stdio,
         passed: Passed::default(),

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::csv;
 use crate::idmap::IdMap;
 use crate::mount::{
     GivenBy, InvalidMount, MountKind, MountSpec, PROPAGATION, Recursive, below, bytes, target_of,
@@ -36,7 +37,7 @@ impl MountSpec {
     pub fn parse_mount(spec: &str, cwd: Option<&str>) -> Result<Self, InvalidMount> {
         let bad = |why: String| InvalidMount::Mount { spec: spec.to_owned(), why };
         let mut fields = Fields::default();
-        let all = csv_fields(spec)
+        let all = csv::fields(spec)
             .map_err(|(column, what)| bad(format!("parse error on line 1, column {column}: {what}")))?;
         all.iter().try_for_each(|field| fields.read(field)).map_err(bad)?;
         fields.check().map_err(bad)?;
@@ -249,46 +250,6 @@ fn is_local(path: &str) -> bool {
     !path.starts_with('/') && !path.contains('\0')
 }
 
-/// One line of comma-separated values, as Go's encoding/csv reads it: a field in quotes may have commas, and quotes
-/// doubled. What is wrong comes with its column, counted in bytes from 1.
-fn csv_fields(line: &str) -> Result<Vec<String>, (usize, &'static str)> {
-    let mut fields = Vec::new();
-    let mut at = 0;
-    loop {
-        let rest = &line[at..];
-        if rest.starts_with('"') {
-            let mut field = String::new();
-            at += 1;
-            loop {
-                let wrong = "extraneous or missing \" in quoted-field";
-                let Some(quote) = line[at..].find('"') else { return Err((line.len() + 1, wrong)) };
-                field.push_str(&line[at..at + quote]);
-                at += quote + 1;
-                match line.as_bytes().get(at) {
-                    Some(b'"') => {
-                        field.push('"');
-                        at += 1;
-                    }
-                    None | Some(b',') => break,
-                    Some(_) => return Err((at, wrong)),
-                }
-            }
-            fields.push(field);
-        } else {
-            let end = rest.find(',').unwrap_or(rest.len());
-            if let Some(quote) = rest[..end].find('"') {
-                return Err((at + quote + 1, "bare \" in non-quoted field"));
-            }
-            fields.push(rest[..end].to_owned());
-            at += end;
-        }
-        if at >= line.len() {
-            return Ok(fields);
-        }
-        at += 1;
-    }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -397,7 +358,7 @@ mod tests {
 
     #[test]
     fn fields_in_quotes() {
-        let fields = |line| csv_fields(line).map_err(|(column, _)| column);
+        let fields = |line| csv::fields(line).map_err(|(column, _)| column);
         assert_eq!(fields(r#"a=1,"src=/p/a,b",c"#).unwrap(), ["a=1", "src=/p/a,b", "c"]);
         assert_eq!(fields(r#""a""b","",c"#).unwrap(), [r#"a"b"#, "", "c"]);
         assert_eq!(fields("").unwrap(), [""]);
