@@ -23,6 +23,7 @@ mod caller;
 mod catalogue;
 mod cdi;
 mod check;
+mod chown;
 mod commit;
 mod compat;
 mod compose;

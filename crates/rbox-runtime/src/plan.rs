@@ -17,6 +17,7 @@ use rustix::mount::MountPropagationFlags;
 use crate::copies::{COPY, FileCopy};
 use crate::credentials::StepError;
 use crate::error::RuntimeError;
+use crate::owner;
 
 /// A mount of the config with its source made ready.
 #[derive(Debug)]
@@ -362,6 +363,7 @@ fn bind(mount: &Mount, maps: Option<&IdMaps>) -> Result<Source, RuntimeError> {
     let ids = Ids::of(mount)?;
     let tree = bind.copy().map_err(|error| bind.refused(&error))?;
     (bind.found, bind.is_dir) = identity(&tree)?;
+    owner::give(mount, tree.as_fd())?;
     bind.idmap = ids.map(|ids| ids.namespace(tree.as_fd(), path, maps)).transpose()?;
     let tree = bind.dress(tree).map_err(|error| bind.refused(&error))?;
     Ok(Source::Tree { tree, bind })

@@ -177,6 +177,9 @@ pub struct MountSpec {
     /// The options of `-v`, as given. A tmpfs has a `mode` of its own in the same record.
     #[serde(default, rename = "given_mode")]
     pub mode: String,
+    /// At each start all of the source, a bind or a volume, is given to the container's user.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub chown: bool,
 }
 
 /// Why a mount argument was refused.
@@ -214,7 +217,7 @@ pub enum InvalidMount {
     },
     /// An unknown option after the second colon.
     #[error(
-        "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, idmap, and a propagation mode"
+        "invalid mode: {mode}: '{spec}' may have one each of ro or rw, nocopy, z or Z, U, idmap, and a propagation mode"
     )]
     Mode {
         /// All options.
@@ -230,6 +233,11 @@ pub enum InvalidMount {
         /// What is wrong with it.
         why: InvalidIdMap,
     },
+    /// Two ways to whom the files belong.
+    #[error(
+        "invalid volume specification: '{0}': idmap and U: with idmap the files seem to be the container's user's already"
+    )]
+    Owners(String),
     /// An option that this kind of mount does not have.
     #[error(
         "invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": field {field} must not be specified ({option} is for {other}s only)"
@@ -325,7 +333,8 @@ impl MountSpec {
         given_by: GivenBy,
     ) -> Result<Self, InvalidMount> {
         let mode = if read_only && given_by == GivenBy::Volume { "ro" } else { "" };
-        Ok(Self { kind, target: target_of(target)?, read_only, given_by, mode: mode.to_owned() })
+        let mode = mode.to_owned();
+        Ok(Self { kind, target: target_of(target)?, read_only, given_by, mode, chown: false })
     }
 
     /// As `-v` takes it, when it was given with that and has a name.
@@ -375,7 +384,10 @@ impl MountSpec {
         if self.read_only {
             out.insert("ReadOnly".into(), true.into());
         }
-        let options = self.kind.options_as_docker();
+        let mut options = self.kind.options_as_docker();
+        if self.chown {
+            options.insert("Chown".into(), true.into());
+        }
         if !options.is_empty() {
             let key = match &self.kind {
                 MountKind::Bind { .. } => "BindOptions",
@@ -420,7 +432,7 @@ impl MountSpec {
         let mode = Mode::parse(options)
             .map_err(|why| InvalidMount::IdMap { spec: spec.to_owned(), why })?
             .ok_or_else(|| InvalidMount::Mode { mode: options.to_owned(), spec: spec.to_owned() })?;
-        let Mode { read_only, no_copy, propagation, idmap } = mode;
+        let Mode { read_only, no_copy, propagation, idmap, chown } = mode;
         let extra = |kind, field, option, other| {
             Err(InvalidMount::Field { spec: spec.to_owned(), kind, field, option, other })
         };
@@ -432,6 +444,9 @@ impl MountSpec {
         }
         if !is_path && idmap.is_some() {
             return extra("volume", "BindOptions", "idmap", "bind mount");
+        }
+        if chown && idmap.is_some() {
+            return Err(InvalidMount::Owners(spec.to_owned()));
         }
         let bind = |source| MountKind::Bind {
             source,
@@ -450,7 +465,7 @@ impl MountSpec {
             }
             Some(name) => MountKind::volume(Some(name.parse()?), no_copy),
         };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Volume, mode: options.to_owned() })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Volume, mode: options.to_owned(), chown })
     }
 
     /// `--tmpfs PATH[:opt,opt…]`, options as mount(8) has them for tmpfs.
@@ -494,7 +509,7 @@ impl MountSpec {
             }
         }
         let kind = MountKind::Tmpfs { size, mode, options };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Tmpfs, mode: String::new() })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Tmpfs, mode: String::new(), chown: false })
     }
 }
 
@@ -504,13 +519,15 @@ struct Mode {
     no_copy: bool,
     propagation: String,
     idmap: Option<IdMap>,
+    chown: bool,
 }
 
 impl Mode {
     /// None for an unknown option, or two of one group.
     fn parse(text: &str) -> Result<Option<Self>, InvalidIdMap> {
-        let mut mode = Self { read_only: false, no_copy: false, propagation: String::new(), idmap: None };
-        let mut seen = [false; 6];
+        let (read_only, no_copy, chown) = (false, false, false);
+        let mut mode = Self { read_only, no_copy, propagation: String::new(), idmap: None, chown };
+        let mut seen = [false; 7];
         for option in text.split(',').filter(|_| !text.is_empty()) {
             let group = match option {
                 "ro" | "rw" => {
@@ -522,6 +539,11 @@ impl Mode {
                 "nocopy" => {
                     mode.no_copy = true;
                     2
+                }
+                // As podman has it.
+                "U" => {
+                    mode.chown = true;
+                    6
                 }
                 "consistent" | "cached" | "delegated" | "default" => 3,
                 _ if PROPAGATION.contains(&option) => {
@@ -636,6 +658,7 @@ mod tests {
         let volume = |spec| MountSpec::parse_volume(spec, Some("/")).unwrap();
         let all = [
             volume("/a:/b:ro,z"),
+            volume("/a:/b:U"),
             volume("db:/data:nocopy"),
             volume("/data"),
             MountSpec::parse_tmpfs("/t:size=1m,mode=700").unwrap(),
@@ -650,10 +673,12 @@ mod tests {
 
     #[test]
     fn one_option_of_each_group() {
-        for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:cached"] {
+        for good in ["/a:/b:ro,z,rslave", "/a:/b:Z,rw", "vol:/b:nocopy,ro", "/a:/b:cached", "/b:U"] {
             assert!(MountSpec::parse_volume(good, Some("/")).is_ok(), "{good}");
         }
-        for bad in ["ro,rw", "z,Z", "slave,shared", "ro,ro", "ro,", ",ro", "readonly"] {
+        let given = MountSpec::parse_volume("/a:/b:ro,U", Some("/")).unwrap();
+        assert_eq!((given.chown, given.as_bind().as_deref()), (true, Some("/a:/b:ro,U")));
+        for bad in ["ro,rw", "z,Z", "U,U", "u", "slave,shared", "ro,ro", "ro,", ",ro", "readonly"] {
             let error = MountSpec::parse_volume(&format!("/a:/b:{bad}"), Some("/")).unwrap_err().to_string();
             assert!(error.starts_with(&format!("invalid mode: {bad}: ")), "{error}");
         }

@@ -12,6 +12,7 @@ pub mod inode;
 pub mod lock;
 pub mod mount;
 pub mod own;
+pub mod owners;
 pub mod passed;
 pub mod process;
 pub mod project;

@@ -225,7 +225,7 @@ pub(crate) struct ContainerFlags {
     /// Whose host name it has: its own, or host
     #[arg(long, value_name = "MODE")]
     uts: Option<String>,
-    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro,idmap])
+    /// Bind a directory of the host or a volume ([SOURCE:]TARGET[:ro,U,idmap])
     #[arg(short, long, value_name = "SPEC")]
     volume: Vec<String>,
     /// Mount what another container has mounted (CONTAINER[:ro|rw])

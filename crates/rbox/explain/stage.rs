@@ -115,6 +115,7 @@ const STEPS: [(Stage, &[&str]); 7] = [
         &[
             "write its files",
             "open the sources of mounts",
+            "give a source to the container's user",
             "attach the root",
             "bind mount",
             "copy a file",

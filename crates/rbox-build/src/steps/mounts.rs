@@ -99,6 +99,7 @@ impl Builder<'_> {
                     read_only: false,
                     given_by: GivenBy::Mount,
                     mode: String::new(),
+                    chown: false,
                 }),
                 MountKind::Secret => specs.extend(self.secret(mount, &target, &mut mounted.env)?),
                 MountKind::Ssh => {
@@ -324,6 +325,7 @@ fn bind(source: &Path, target: String, read_only: bool) -> MountSpec {
         read_only,
         given_by: GivenBy::Mount,
         mode: String::new(),
+        chown: false,
     }
 }
 

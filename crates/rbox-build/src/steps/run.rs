@@ -277,7 +277,8 @@ fn volume_line(mount: &MountSpec) -> String {
         MountKind::Bind { idmap: Some(map), .. } => format!(":idmap={map}"),
         _ => String::new(),
     };
-    format!("{source}{mode}{idmap}")
+    let chown = if mount.chown { ":U" } else { "" };
+    format!("{source}{mode}{idmap}{chown}")
 }
 
 /// The words that are run, as BuildKit makes them of a RUN.

@@ -39,6 +39,7 @@ impl Kept {
             read_only: false,
             given_by: GivenBy::Volume,
             mode: String::new(),
+            chown: false,
         }
     }
 }

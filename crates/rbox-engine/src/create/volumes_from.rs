@@ -37,5 +37,7 @@ fn share(mut mount: MountSpec, read_only: bool) -> Option<MountSpec> {
     mount.read_only |= read_only;
     mount.given_by = GivenBy::VolumesFrom;
     mount.mode.clear();
+    // Its files stay those of the container that has it.
+    mount.chown = false;
     Some(mount)
 }

@@ -321,6 +321,9 @@ fn fields_of(mount: &MountSpec) -> String {
             }
         }
     }
+    if mount.chown {
+        add("chown", "true");
+    }
     add("target", &mount.target);
     if mount.read_only && !matches!(mount.kind, MountKind::Image { .. }) {
         fields.push("readonly".to_owned());

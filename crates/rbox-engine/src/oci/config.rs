@@ -12,7 +12,7 @@ use oci_spec::runtime::{
     PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, ProcessBuilder, RootBuilder, Spec,
     SpecBuilder, UserBuilder,
 };
-use rbox_runtime::{COPY, IDMAP, SUBPATH};
+use rbox_runtime::{COPY, IDMAP, OWNER, SUBPATH};
 use rbox_spec::capability::CapSet;
 use rbox_spec::container::{DeviceSpec, HostConfig, IpcMode, NetworkMode, PidMode};
 use rbox_spec::idmap::IdRange;
@@ -353,6 +353,7 @@ pub(crate) fn user_mount(
 ) -> Result<Mount, OciSpecError> {
     // Read-only is what is mounted below it, too.
     let access = if spec.read_only { "rro" } else { "rw" };
+    let owner = |(uid, gid): (u32, u32)| spec.chown.then(|| format!("{OWNER}{uid}:{gid}"));
     match &spec.kind {
         MountKind::Bind { source, propagation, recursive, idmap, .. } => {
             let propagation = if propagation.is_empty() { "rprivate" } else { propagation };
@@ -361,6 +362,10 @@ pub(crate) fn user_mount(
             let ids = idmap.as_ref().map(|map| format!("{IDMAP}{}:{}:{map}", user.uid, user.gid));
             let mut options = vec![how, access, propagation];
             options.extend(ids.as_deref());
+            // It is mounted with the ids that it has on the host.
+            let user = (user.uid, user.gid);
+            let owner = owner(maps.map_or(Ok(user), |maps| maps.find(user)).unwrap_or(user));
+            options.extend(owner.as_deref());
             mount(&spec.target, "bind", Path::new(source), &options)
         }
         MountKind::Volume { subpath, .. } => {
@@ -369,6 +374,8 @@ pub(crate) fn user_mount(
             let below = format!("{SUBPATH}{subpath}");
             let mut options = vec!["rbind", access];
             options.extend((!subpath.is_empty()).then_some(below.as_str()));
+            let owner = owner((user.uid, user.gid));
+            options.extend(owner.as_deref());
             let mut bind = mount(&spec.target, "bind", source.unwrap_or(Path::new("")), &options)?;
             map_ids(&mut bind, maps)?;
             Ok(bind)

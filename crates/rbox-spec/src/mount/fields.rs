@@ -24,6 +24,8 @@ struct Fields {
     propagation: String,
     recursive: Recursive,
     idmap: Option<IdMap>,
+    /// It was said whether the source is given to the container's user.
+    chown: Option<bool>,
     /// It was said whether ids are mapped, perhaps that they are not.
     has_idmap: bool,
     size: Option<u64>,
@@ -44,6 +46,7 @@ impl MountSpec {
         let target = target_of(&fields.target).map_err(|why| config(fields.kind(), &why.to_string()))?;
         // Nobody writes to an image.
         let read_only = fields.read_only || fields.kind() == "image";
+        let chown = fields.chown.unwrap_or(false);
         let kind = match fields.kind() {
             "bind" => fields.bind(cwd)?,
             "volume" => fields.volume()?,
@@ -57,7 +60,7 @@ impl MountSpec {
                 return Err(config(&shown, "mount type unknown: expected bind, volume, tmpfs or image"));
             }
         };
-        Ok(Self { kind, target, read_only, given_by: GivenBy::Mount, mode: String::new() })
+        Ok(Self { kind, target, read_only, given_by: GivenBy::Mount, mode: String::new(), chown })
     }
 }
 
@@ -91,6 +94,10 @@ impl Fields {
             "bind-nonrecursive" => {
                 self.recursive = if flag()? { Recursive::Disabled } else { Recursive::Enabled };
                 self.of.push("bind");
+                return Ok(());
+            }
+            "u" | "chown" => {
+                self.chown = Some(flag()?);
                 return Ok(());
             }
             "idmap" => {
@@ -150,6 +157,15 @@ impl Fields {
         }
         if self.has_idmap && self.kind() != "bind" {
             return Err(format!("cannot mix 'idmap' with mount type '{}': it is for binds", self.kind()));
+        }
+        if self.chown.is_some() && !matches!(self.kind(), "bind" | "volume") {
+            return Err(format!(
+                "cannot mix 'chown' with mount type '{}': it is for binds and volumes",
+                self.kind()
+            ));
+        }
+        if self.chown == Some(true) && self.idmap.is_some() {
+            return Err("cannot mix 'chown' and 'idmap': with idmap the files seem to be the container's user's already".to_owned());
         }
         let needs = |what: &str| {
             let word = if self.recursive == Recursive::Writable { "writable" } else { "readonly" };
