@@ -392,6 +392,43 @@ fn a_pause_of_a_killed_commit_ends_with_the_next_command_when_the_monitor_is_gon
     t.ok(["rm", "-f", &name]);
 }
 
+/// What `save` shows of it is what Docker's does.
+#[test]
+fn the_order_of_variables_and_the_volumes() {
+    let Some(t) = Test::start() else { return };
+    let (name, image) = (t.name("c"), t.name("image"));
+    t.ok([
+        "run",
+        "--name",
+        &name,
+        "-e",
+        "A=b",
+        "-v",
+        "/vol",
+        "-v",
+        &format!("{name}:/other"),
+        BUSYBOX,
+        "true",
+    ]);
+    let shown = t.inspect(&name)["Config"].clone();
+    assert_eq!(shown["Volumes"], serde_json::json!({ "/vol": {} }));
+    assert_eq!(shown["Env"][0], "A=b");
+    assert!(shown["Env"][1].as_str().unwrap().starts_with("PATH="), "{shown}");
+    let id = t.ok(["commit", "-p=0", &name, &image]);
+    let blob = t.suite.root.join("image/blobs").join(id.replace(':', "/"));
+    let config: Value = serde_json::from_slice(&std::fs::read(blob).unwrap()).unwrap();
+    for part in ["config", "container_config"] {
+        assert_eq!(config[part]["Volumes"], shown["Volumes"], "{part}");
+        assert_eq!(config[part]["Env"], shown["Env"], "{part}");
+    }
+    // A user's own comes first and once.
+    let line = "env | grep -c ^PATH=; echo $PATH";
+    assert_eq!(t.sh_with(["-e", "PATH=/bin:/mine"], line), "1\n/bin:/mine");
+    t.ok(["rm", "-v", &name]);
+    t.ok(["volume", "rm", &name]);
+    t.ok(["rmi", &image]);
+}
+
 #[test]
 fn wrong_input_to_commit() {
     let Some(t) = Test::start() else { return };
@@ -402,11 +439,13 @@ fn wrong_input_to_commit() {
         (&["commit", "nosuch"][..], 1, "No such container: nosuch"),
         (&["commit", "-c", "RUN true", &name], 125, "RUN is not a valid change command"),
         (&["commit", "-c", "ENV", &name], 125, "ENV requires at least one argument"),
+        (&["commit", "-c", "VOLUME []", &name], 125, "VOLUME requires at least one argument"),
+        (&["commit", "-c", "USER", &name], 125, "USER requires exactly one argument"),
         (&["commit", &name, "UPPER"], 125, "must be lowercase"),
         (&["commit", &name, "a:b:c"], 125, "invalid reference format"),
         (&["commit", &name, "a", "b"], 125, "--help"),
         (&["commit"], 125, "--help"),
-        (&["commit", "--pause=maybe", &name], 125, "maybe"),
+        (&["commit", "--pause=maybe", &name], 125, "invalid argument \"maybe\" for \"--pause\""),
     ] {
         t.cmd(args.to_vec()).run().refused(code, &[said]);
         assert_eq!(t.status(&name), "running", "{args:?}");

@@ -152,6 +152,8 @@ fn all_of_a_command_is_there_when_it_ends() {
     });
     let seen = short(&happened(&t, &begin));
     assert_eq!(seen[0], "volume create");
+    // The first second there was, as with Docker.
+    assert!(t.ok(["events", "--since", "0", "--until", "0s"]).lines().count() >= seen.len());
     assert_eq!(
         seen[seen.len() - 4..],
         ["volume unmount", "container die 0", "volume destroy", "container destroy"]
@@ -608,19 +610,37 @@ fn files_and_images_of_a_container() {
     let tag = t.name("made");
     let id = t.ok(["commit", "-m", "with files", &name, &tag]);
     let unnamed = t.ok(["commit", &name]);
+    let up = t.sleeper(&t.name("up"), []);
+    let of_up = [t.ok(["commit", &up]), t.ok(["commit", "--pause=0", &up])];
     t.ok(["rmi", &tag]);
     t.rbox(["rmi", &unnamed]).code(0);
     let seen = happened(&t, &begin);
+    for image in &of_up {
+        t.ok(["rmi", image]);
+    }
     let wanted = [
         "container export",
         "container extract-to-dir",
         "container archive-path",
+        "image create",
         "image tag",
         "container commit",
+        "image create",
+        "container commit",
+        "container create",
+        "network connect",
+        "container start",
+        // Of one that runs it is paused, unless it is not to be.
+        "container pause",
+        "container unpause",
+        "image create",
+        "container commit",
+        "image create",
         "container commit",
     ];
     assert_eq!(short(&seen)[..wanted.len()], wanted);
     let own = |event: &Seen| ["imageID", "imageRef", "comment"].map(|key| event.attribute(key).to_owned());
-    assert_eq!(own(&seen[4]), [id, format!("{tag}:latest"), "with files".to_owned()]);
-    assert_eq!(own(&seen[5]), [unnamed, String::new(), String::new()]);
+    assert_eq!((seen[3].attribute("name"), seen[3].id()), (id.as_str(), id.as_str()));
+    assert_eq!(own(&seen[5]), [id, format!("{tag}:latest"), "with files".to_owned()]);
+    assert_eq!(own(&seen[7]), [unnamed, String::new(), String::new()]);
 }

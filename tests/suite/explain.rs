@@ -99,6 +99,8 @@ fn every_step_has_a_stage() {
         "--ulimit",
         "nofile=99",
         "--init",
+        "-v",
+        "/data:U",
     ];
     let joined = ["--pid", &pid, "--ipc", &ipc, "--network", &net];
     let mut ways: Vec<&[&str]> = vec![
@@ -121,7 +123,8 @@ fn every_step_has_a_stage() {
         // It is the container's tree that is shown, and its process.
         assert!(said(&out.stderr, "mounts").join(" ").contains("/ (overlay) "), "{way:?}:\n{}", out.stderr);
         let image = said(&out.stderr, "image")[0];
-        assert!(image.contains("overlay of 1 read-only layer,"), "{way:?}: {image}");
+        // The image's, and the one below all images.
+        assert!(image.contains("overlay of 2 read-only layers,"), "{way:?}: {image}");
     }
 }
 

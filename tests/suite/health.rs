@@ -241,6 +241,42 @@ fn what_follows_when_it_turns_unhealthy() {
     assert_eq!(t.inspect(&name)["RestartCount"], 1);
 }
 
+/// As images of it are mostly run: with `--init`, whose file comes from where rbox is.
+#[test]
+fn a_web_server_that_hangs_is_restarted() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("web");
+    // What it serves is beside it: a restart does not mend that, so the second life finds it mended.
+    let check = "test ! -e /tmp/broken && exec 3<>/dev/tcp/127.0.0.1/80 && printf 'GET / HTTP/1.0\r\n\r\n' >&3 && grep -q '200 OK' <&3";
+    let check = format!("bash -c {}", rbox_word(check));
+    let flags = ["--health-interval", "200ms", "--health-retries", "2", "--health-on-failure", "restart"];
+    let start = "rm -f /tmp/broken; exec nginx -g 'daemon off;'";
+    let args = [
+        &["run", "-d", "--init", "--name", &name, "--health-cmd", &check][..],
+        &flags,
+        &["nginx:1.22", "sh", "-c", start],
+    ]
+    .concat();
+    t.cmd(args).run().ok();
+    becomes(&t, &name, "healthy");
+    for life in 0..2 {
+        let started = t.inspect(&name)["State"]["StartedAt"].clone();
+        // It answers no more; and the server's processes do not end of that.
+        t.ok(["exec", &name, "touch", "/tmp/broken"]);
+        wait_until(&format!("it is restarted: {life}"), || {
+            let state = t.inspect(&name)["State"].clone();
+            state["StartedAt"] != started && state["Running"] == true
+        });
+        becomes(&t, &name, "healthy");
+    }
+    t.ok(["rm", "-f", &name]);
+}
+
+/// One word of a shell.
+fn rbox_word(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[test]
 fn a_removal_waits_for_no_check() {
     let Some(t) = Test::start() else { return };

@@ -7,6 +7,7 @@ mod harness;
 mod accepted;
 mod apparmor;
 mod archive;
+mod backup;
 mod bad_input;
 mod beyond;
 mod binary;

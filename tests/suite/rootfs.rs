@@ -1,4 +1,4 @@
-//! `--rootfs`: containers of a directory instead of an image.
+//! `--rootfs`: containers of a directory instead of an image; and what a container has that its image has not.
 
 use std::fs;
 
@@ -48,4 +48,43 @@ fn a_directory_instead_of_an_image() {
         t.rbox(["create", "--rootfs", bad, "true"]).refused(125, &["rbox"]);
     }
     assert_eq!(t.ok(["ps", "-aq"]), "");
+}
+
+/// As Docker has it, in a layer of its own: nothing of it is a change of the container's.
+#[test]
+fn the_table_of_mounts() {
+    let Some(t) = Test::start() else { return };
+    let (name, image) = (t.name("c"), t.name("image"));
+    for flags in [&[][..], &["--read-only"], &["--uidmap", "0:100000:65536"], &["-u", "nobody"]] {
+        let args =
+            [&["run", "--rm"], flags, &[BUSYBOX, "sh", "-c", "readlink /etc/mtab; head -n1 /etc/mtab"]]
+                .concat();
+        let out = t.cmd(args).run();
+        if flags.contains(&"--uidmap") && out.stderr.contains("cannot map ids") {
+            continue;
+        }
+        let out = out.ok();
+        assert!(out.starts_with("/proc/mounts\noverlay / overlay "), "{flags:?}: {out}");
+    }
+    // What a container makes of it is its own, and its image's.
+    t.ok([
+        "run",
+        "--name",
+        &name,
+        BUSYBOX,
+        "sh",
+        "-c",
+        "readlink /etc/mtab; rm /etc/mtab; echo own > /etc/mtab",
+    ]);
+    assert_eq!(t.ok(["diff", &name]), "C /etc\nC /etc/mtab");
+    t.ok(["commit", &name, &image]);
+    assert_eq!(t.ok(["run", "--rm", &image, "cat", "/etc/mtab"]), "own");
+    t.ok(["rm", &name]);
+    t.ok(["run", "--name", &name, BUSYBOX, "true"]);
+    let listed = format!("\"$RBOX\" export {name} | tar -tv etc/mtab");
+    let listed = t.program("sh", ["-c", &listed]).env("RBOX", crate::harness::binary()).run().ok();
+    assert!(listed.ends_with("etc/mtab -> /proc/mounts"), "{listed}");
+    assert_eq!(t.ok(["diff", &name]), "");
+    t.ok(["rm", &name]);
+    t.ok(["rmi", &image]);
 }

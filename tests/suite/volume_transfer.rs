@@ -51,6 +51,13 @@ fn a_backup_comes_back_as_it_was() {
         .refused(1, &["directory \"/no/such\" does not exist"]);
     t.rbox(["volume", "import", "a/b", archive]).refused(125, &["a/b"]);
     t.rbox(["volume", "import", "new", "/no/such"]).refused(125, &["/no/such"]);
+    // What a pipe gives whose writer failed is no backup.
+    for nothing in [vec![], vec![0; 10240]] {
+        t.cmd(["volume", "import", "new"]).input(nothing).run().refused(125, &["the archive has no entry"]);
+    }
+    t.cmd(["volume", "import", &copy]).input("").run().refused(125, &["nothing was restored"]);
+    assert_eq!(seen(&copy), before);
+    assert_eq!(fs::metadata(archive).unwrap().mode() & 0o777, 0o600, "others could read it");
     assert!(!names(&t).lines().any(|name| name == "new"));
     t.ok(["volume", "rm", &volume, &copy, &cloned]);
     fs::remove_file(archive).unwrap();

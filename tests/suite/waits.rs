@@ -57,24 +57,26 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
         &["run", "--rm", "--network", "lab", BUSYBOX, "true"],
         &["volume", "create", "asked"],
         &["volume", "create", "fill"],
+        &["volume", "create", "still"],
     ] {
         ok(args);
     }
     let id = ok(&["create", "--name", "first", BUSYBOX]);
     let pinned = ok(&["inspect", "-f", "{{.Id}}", "pinned:1"]);
     let bridge = format!("rb-{}", ok(&["network", "inspect", "-f", "{{slice .Id 0 12}}", "lab"]));
-    let locks: [PathBuf; 8] = [
+    let locks: [PathBuf; 9] = [
         own.root.join("network/networks"),
         own.state.join("network/networks").join(bridge).join("addresses"),
         own.root.join("containers").join(&id),
         own.root.join("volumes/asked"),
         own.root.join("volumes/fill/filling.lock"),
+        own.root.join("volumes/still/starting.lock"),
         own.root.join("image/index.lock"),
         own.root.join("image/store.lock"),
         own.root.join("image/blobs/sha256").join(pinned.trim_start_matches("sha256:")),
     ];
-    let [networks, addresses, record, asked, fill, index, store, blob] = &locks;
-    let cases: [(&Path, i32, &[&str]); 15] = [
+    let [networks, addresses, record, asked, fill, still, index, store, blob] = &locks;
+    let cases: [(&Path, i32, &[&str]); 17] = [
         (networks, 1, &["network", "create", "other"]),
         (networks, 1, &["network", "rm", "lab"]),
         (networks, 1, &["network", "reconcile"]),
@@ -86,6 +88,8 @@ fn a_stopped_holder_of_a_lock_stops_nobody() {
         (asked, 1, &["volume", "rm", "asked"]),
         (asked, 125, &["create", "-v", "asked:/x", BUSYBOX]),
         (fill, 125, &["run", "--rm", "--network", "none", "-v", "fill:/data", &filled]),
+        (still, 125, &["run", "--rm", "--network", "none", "-v", "still:/mnt", BUSYBOX, "true"]),
+        (still, 1, &["volume", "export", "--pause", "-o", "/dev/null", "still"]),
         (index, 1, &["tag", BUSYBOX, "other:1"]),
         (index, 1, &["rmi", "pinned:1"]),
         (store, 1, &["import", &tar, "more:1"]),

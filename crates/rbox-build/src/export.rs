@@ -54,7 +54,7 @@ fn write_file(root: BorrowedFd<'_>, path: &Path) -> Result<(), BuildError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = PathBuf::from(beside);
-    let file = caller::create_new(&beside).map_err(io_error("create", path))?;
+    let file = caller::create_new(&beside, 0o666).map_err(io_error("create", path))?;
     let written = write_tar(root, file)
         .and_then(|()| std::fs::rename(&beside, path).map_err(io_error("rename to", path)));
     written.inspect_err(|_| drop(std::fs::remove_file(&beside)))

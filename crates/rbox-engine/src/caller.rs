@@ -107,7 +107,7 @@ pub fn put_aside() {
 /// Those of open(2), fchmod(2) and write(2).
 pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     use std::io::Write as _;
-    let mut file = match create_new(path) {
+    let mut file = match create_new(path, 0o666) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             File::options().write(true).truncate(true).open(path)?
         }
@@ -116,15 +116,14 @@ pub fn replace(path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// Makes a file in the caller's name, such as that of `save -o`: with the mode that the caller's own mask leaves. Nothing may
+/// Makes a file in the caller's name, such as that of `save -o`: with what the caller's own mask leaves of `mode`. Nothing may
 /// be at `path` yet.
 ///
 /// # Errors
 /// Those of open(2) and fchmod(2).
-pub fn create_new(path: &Path) -> io::Result<File> {
+pub fn create_new(path: &Path, wanted: u32) -> io::Result<File> {
     let file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
-    let mask = MASK.get().copied().unwrap_or(OWN_MASK);
-    file.set_permissions(Permissions::from_mode(0o666 & !mask))?;
+    file.set_permissions(Permissions::from_mode(mode(wanted)))?;
     Ok(file)
 }
 

@@ -54,6 +54,12 @@ fn text(words: OsString) -> Option<CString> {
     CString::new(words.into_vec()).ok()
 }
 
+/// What to execute to run rbox once more: the file that this process was started from, a newer one in its place, or else what runs here.
+pub(crate) fn today() -> PathBuf {
+    let given = std::env::args_os().next().map(PathBuf::from);
+    given.filter(|given| given.is_absolute() && given.is_file()).unwrap_or_else(|| EXE.into())
+}
+
 /// Where rbox's own file is on this host.
 ///
 /// # Errors

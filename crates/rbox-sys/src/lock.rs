@@ -82,6 +82,12 @@ pub fn try_take(file: impl AsFd, how: How) -> Result<bool, Errno> {
     }
 }
 
+/// Gives a lock back, also where a process that was forked meanwhile has the file open still.
+pub fn release(file: impl AsFd) {
+    // What is locked no more is no error, and there is nothing else that could be.
+    let _ = rustix::fs::flock(file, FlockOperation::Unlock);
+}
+
 /// Brings up to date who holds the lock of a file. The kernel's list is read in pieces, and a line falls between two of them
 /// when another lock is released just then: so a list in which nobody holds this one says nothing.
 fn look_again(known: &mut Vec<Seen>, file: impl AsFd) {

@@ -11,7 +11,7 @@ use rbox_build::{cache_entries, export_mount, import_mount};
 use crate::builder::cache::show;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
-use crate::command::file::replace;
+use crate::command::file::{ORDINARY, replace};
 use crate::command::global::Global;
 use crate::output::table::{STDOUT, unwritten};
 
@@ -65,7 +65,7 @@ impl Execute for Cache {
                 show(&all, true, format.as_deref())?;
             }
             What::Export { output: Some(file), cache } => {
-                replace(&file, |to| export_mount(&dir, &cache, to).map_err(anyhow::Error::from))?;
+                replace(&file, ORDINARY, |to| export_mount(&dir, &cache, to).map_err(anyhow::Error::from))?;
             }
             What::Export { output: None, cache } => {
                 if std::io::stdout().is_terminal() {

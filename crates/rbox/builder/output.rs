@@ -9,7 +9,7 @@ use rbox_engine::image::archive::SaveFormat;
 use rbox_engine::spec::Reference;
 
 use crate::command::error::bad_input;
-use crate::command::file::replace;
+use crate::command::file::{ORDINARY, replace};
 use crate::output::table::{STDOUT, unwritten};
 
 /// What is done with what is built.
@@ -121,7 +121,7 @@ impl Outputs {
                 out.flush().map_err(|error| unwritten(STDOUT, &error))?;
                 continue;
             };
-            replace(path, |file| engine.save_images(&called, file, *format))?;
+            replace(path, ORDINARY, |file| engine.save_images(&called, file, *format))?;
         }
         Ok(())
     }

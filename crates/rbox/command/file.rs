@@ -19,10 +19,16 @@ pub(crate) fn check_directory(path: &Path) -> anyhow::Result<()> {
     }
 }
 
+/// Who may read a file that is written: everybody whom the caller's own mask lets.
+pub(crate) const ORDINARY: u32 = 0o666;
+/// Only its owner: the whole of a file system has secrets in it. As with Docker.
+pub(crate) const PRIVATE: u32 = 0o600;
+
 /// Writes a file whole or not at all: beside it, and renamed when all is there. What is no regular file (a
-/// pipe, /dev/null) is written to as it is.
+/// pipe, /dev/null) is written to as it is. `mode`: what the caller's own mask leaves of it.
 pub(crate) fn replace<T, E: Into<anyhow::Error>>(
     path: &Path,
+    mode: u32,
     write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
 ) -> anyhow::Result<T> {
     let failed =
@@ -37,13 +43,14 @@ pub(crate) fn replace<T, E: Into<anyhow::Error>>(
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}.partial", std::process::id()));
     let beside = PathBuf::from(beside);
-    let done = caller::create_new(&beside).map_err(|error| failed("create", path, error)).and_then(|file| {
-        let mut out = io::BufWriter::with_capacity(128 * 1024, file);
-        let made = write(&mut out).map_err(Into::into)?;
-        out.flush().map_err(|error| failed("write", path, error))?;
-        std::fs::rename(&beside, path).map_err(|error| failed("rename to", path, error))?;
-        Ok(made)
-    });
+    let done =
+        caller::create_new(&beside, mode).map_err(|error| failed("create", path, error)).and_then(|file| {
+            let mut out = io::BufWriter::with_capacity(128 * 1024, file);
+            let answer = write(&mut out).map_err(Into::into)?;
+            out.flush().map_err(|error| failed("write", path, error))?;
+            std::fs::rename(&beside, path).map_err(|error| failed("rename to", path, error))?;
+            Ok(answer)
+        });
     if done.is_err() {
         let _ = std::fs::remove_file(&beside);
     }
@@ -53,6 +60,8 @@ pub(crate) fn replace<T, E: Into<anyhow::Error>>(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
@@ -60,15 +69,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path();
         let path = dir.join("out.tar");
-        replace(&path, |out| out.write_all(b"first")).unwrap();
-        let failed = replace(&path, |out| {
+        replace(&path, ORDINARY, |out| out.write_all(b"first")).unwrap();
+        let failed = replace(&path, ORDINARY, |out| {
             out.write_all(b"second")?;
             Err::<(), _>(io::Error::other("no more"))
         });
         assert!(failed.is_err());
         assert_eq!(std::fs::read(&path).unwrap(), b"first");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o777;
+        assert_eq!(mode(), 0o644);
+        replace(&path, PRIVATE, |out| out.write_all(b"first")).unwrap();
+        assert_eq!(mode(), 0o600);
         assert_eq!(std::fs::read_dir(dir).unwrap().count(), 1);
-        assert!(replace(dir, |_| Ok::<_, io::Error>(())).is_err());
-        replace(Path::new("/dev/null"), |out| out.write_all(b"x")).unwrap();
+        assert!(replace(dir, ORDINARY, |_| Ok::<_, io::Error>(())).is_err());
+        replace(Path::new("/dev/null"), ORDINARY, |out| out.write_all(b"x")).unwrap();
     }
 }

@@ -2,6 +2,7 @@
 //! take another command. `rbox run IMAGE ls -l --name x` gives all behind IMAGE to `ls`. And what its yes-or-no options
 //! may be given: `--rm=true`, `-d=false`.
 
+use std::any::TypeId;
 use std::ffi::OsString;
 
 use clap::{Arg, ArgAction, Command};
@@ -32,7 +33,8 @@ pub(crate) fn end_options(command: &Command, words: &[OsString]) -> Vec<OsString
 }
 
 /// The words with every `--option=true` and `-o=false` of a yes-or-no option as clap has them: the option alone, or nothing,
-/// and nothing of it before either: the last one counts. With `ends` the options end at the first word that is none.
+/// and nothing of it before either: the last one counts. One that is on unless it is said otherwise gets its value in clap's words. With
+/// `ends` the options end at the first word that is none.
 pub(crate) fn booleans(command: &Command, words: &[OsString], ends: bool) -> Result<Vec<OsString>, String> {
     // Each with whether it is an option, which a later one may take back.
     let mut out: Vec<(OsString, bool)> = Vec::with_capacity(words.len());
@@ -47,7 +49,7 @@ pub(crate) fn booleans(command: &Command, words: &[OsString], ends: bool) -> Res
         let given = if let Some(long) = text.strip_prefix("--") {
             used += usize::from(!long.contains('=') && long_takes_value(command, long));
             long.split_once('=').and_then(|(name, value)| {
-                let arg = by_long(command, name).filter(|arg| is_switch(Some(arg)))?;
+                let arg = by_long(command, name).filter(|arg| is_boolean(arg))?;
                 Some((arg, format!("--{name}"), String::new(), value))
             })
         } else if let Some(shorts) = text.strip_prefix('-').filter(|shorts| !shorts.is_empty()) {
@@ -64,7 +66,10 @@ pub(crate) fn booleans(command: &Command, words: &[OsString], ends: bool) -> Res
             if !before.is_empty() {
                 out.push((format!("-{before}").into(), true));
             }
-            if truth(value, &option)? {
+            let on = truth(value, &option)?;
+            if !is_switch(Some(arg)) {
+                out.push((format!("{option}={on}").into(), true));
+            } else if on {
                 out.push((option.into(), true));
             } else {
                 take_back(command, &mut out, arg);
@@ -110,6 +115,12 @@ fn truth(value: &str, option: &str) -> Result<bool, String> {
     }
 }
 
+/// Whether an option is on or off, with or without a value.
+fn is_boolean(arg: &Arg) -> bool {
+    is_switch(Some(arg))
+        || arg.is_require_equals_set() && arg.get_value_parser().type_id() == TypeId::of::<bool>()
+}
+
 fn is_switch(arg: Option<&Arg>) -> bool {
     arg.is_some_and(|arg| matches!(arg.get_action(), ArgAction::SetTrue))
 }
@@ -117,9 +128,11 @@ fn is_switch(arg: Option<&Arg>) -> bool {
 /// Of `itd=false`: `it`, `d` and `false`, if `d` is a yes-or-no option and nothing before it takes a value.
 fn switch_in_cluster<'w>(command: &Command, shorts: &'w str) -> Option<(String, char, &'w str)> {
     let (letters, value) = shorts.split_once('=')?;
-    let all_switches = letters.chars().all(|letter| is_switch(by_short(command, letter)));
-    let last = letters.chars().next_back().filter(|_| all_switches)?;
-    Some((letters.strip_suffix(last)?.to_owned(), last, value))
+    let last = letters.chars().next_back()?;
+    let before = letters.strip_suffix(last)?;
+    let all_switches = before.chars().all(|letter| is_switch(by_short(command, letter)));
+    let is_known = by_short(command, last).is_some_and(is_boolean);
+    (all_switches && is_known).then(|| (before.to_owned(), last, value))
 }
 
 fn takes_value(action: &ArgAction) -> bool {
@@ -163,6 +176,15 @@ mod tests {
             .arg(Arg::new("tty").short('t').long("tty").action(ArgAction::SetTrue))
             .arg(Arg::new("quiet").short('q').action(ArgAction::SetTrue))
             .arg(Arg::new("rm").long("rm").action(ArgAction::SetTrue))
+            .arg(
+                Arg::new("pause")
+                    .long("pause")
+                    .short('p')
+                    .num_args(0..=1)
+                    .require_equals(true)
+                    .default_missing_value("true")
+                    .value_parser(clap::value_parser!(bool)),
+            )
     }
 
     fn words(line: &str) -> Vec<OsString> {
@@ -204,6 +226,10 @@ mod tests {
         assert_eq!(read("img --rm=true -- --rm=true", false).as_deref(), Ok("img --rm -- --rm=true"));
         assert!(read("--rm=yes img", true).is_err_and(|e| e.contains("--rm") && e.contains("yes")));
         assert!(read("-t= img", true).is_err());
+        // One that is on by itself.
+        assert_eq!(read("--pause=0 -p=T img", true).as_deref(), Ok("--pause=false -p=true img"));
+        assert_eq!(read("-tp=FALSE --pause img", true).as_deref(), Ok("-t -p=false --pause img"));
+        assert!(read("--pause=maybe img", true).is_err_and(|e| e.contains("maybe")));
     }
 
     #[test]

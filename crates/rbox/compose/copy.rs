@@ -9,7 +9,7 @@ use rbox_compose::Instance;
 
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
-use crate::command::file::{check_directory, replace};
+use crate::command::file::{PRIVATE, check_directory, replace};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::progress::Progress;
@@ -194,7 +194,7 @@ impl Execute for Export {
             let progress = Progress::new(&global.project, "Exporting", false)?;
             let text = format!("export {} to {}", one.name(), path.display());
             progress.step(one.name(), &text, "Exporting");
-            let packed = replace(path, |file| global.engine.export(&one.container, file))?;
+            let packed = replace(path, PRIVATE, |file| global.engine.export(&one.container, file))?;
             progress.step(one.name(), &text, "Exported");
             progress.leave();
             warn_of_left_out(&packed);

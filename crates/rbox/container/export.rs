@@ -8,7 +8,7 @@ use rbox_engine::engine::Packed;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
-use crate::command::file::{check_directory, replace};
+use crate::command::file::{PRIVATE, check_directory, replace};
 use crate::command::global::Global;
 use crate::output::escape;
 use crate::output::table::write_all;
@@ -42,7 +42,7 @@ impl Execute for Export {
         }
         let container = global.engine.container(&self.container)?;
         let packed = match &self.output {
-            Some(path) => replace(path, |file| global.engine.export(&container, file))?,
+            Some(path) => replace(path, PRIVATE, |file| global.engine.export(&container, file))?,
             None => global.engine.export(&container, io::stdout().lock())?,
         };
         warn_of_left_out(&packed);

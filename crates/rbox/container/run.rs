@@ -94,7 +94,16 @@ pub(crate) struct Create {
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let make = |attached| make(global, &self.flags, attached, &self.image, &self.command);
-        let record = coded(streams(&self.flags, &self.attach).and_then(|streams| make(streams.attached)))?;
+        let record = coded(streams(&self.flags, &self.attach).and_then(|streams| {
+            let record = make(streams.attached)?;
+            if let Err(error) = global.engine.fill_volumes(&record) {
+                let request = RemoveRequest { force: true, volumes: true };
+                let unfilled = global.engine.container(record.id.as_str());
+                let _ = unfilled.and_then(|container| global.engine.remove(&container, request));
+                return Err(error.into());
+            }
+            Ok(record)
+        }))?;
         say(record.id.as_str())?;
         Ok(0)
     }
@@ -265,7 +274,7 @@ struct CidFile {
 
 impl CidFile {
     fn reserve(path: &str) -> anyhow::Result<Self> {
-        match rbox_engine::caller::create_new(Path::new(path)) {
+        match rbox_engine::caller::create_new(Path::new(path), 0o666) {
             Ok(file) => Ok(Self { path: path.to_owned(), file, written: false }),
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                 // A pipe, as of a shell's `>(…)`: nothing is overwritten there, and nothing of ours is to be removed.

@@ -11,7 +11,7 @@ use rbox_engine::spec::Reference;
 use crate::args::platform::{parse_platform, parse_platforms};
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
-use crate::command::file::replace;
+use crate::command::file::{PRIVATE, replace};
 use crate::command::global::Global;
 use crate::output::lines::say;
 use crate::output::table::{STDOUT, unwritten, write_all};
@@ -120,7 +120,9 @@ impl Execute for Save {
         };
         let platforms = parse_platforms(&self.platform)?;
         match &self.output {
-            Some(path) => replace(path, |file| engine.save_platforms(&self.images, &platforms, file, form))?,
+            Some(path) => {
+                replace(path, PRIVATE, |file| engine.save_platforms(&self.images, &platforms, file, form))?;
+            }
             None if io::stdout().is_terminal() => {
                 return Err(bad_input(
                     "cowardly refusing to save to a terminal. Use the -o flag or redirect",

@@ -127,12 +127,16 @@ impl Execute for Create {
                     "image.name": names.join(","),
                 });
                 // Written first: nothing is pushed of which the caller's file would not know.
-                crate::command::file::replace(file, |out| -> anyhow::Result<()> {
-                    out.write_all(format!("{metadata:#}").as_bytes())
-                        .and_then(|()| out.flush())
-                        .map_err(|error| unwritten(&file.display().to_string(), &error))?;
-                    Ok(push()?)
-                })?;
+                crate::command::file::replace(
+                    file,
+                    crate::command::file::ORDINARY,
+                    |out| -> anyhow::Result<()> {
+                        out.write_all(format!("{metadata:#}").as_bytes())
+                            .and_then(|()| out.flush())
+                            .map_err(|error| unwritten(&file.display().to_string(), &error))?;
+                        Ok(push()?)
+                    },
+                )?;
             }
         }
         if !quiet {

@@ -44,8 +44,15 @@ impl Execute for Events {
         let mut sink = |message: &Message| match shown.line(message) {
             Ok(line) => {
                 let mut out = io::stdout().lock();
-                out.write_all(line.as_bytes())?;
-                out.flush()
+                let written = out.write_all(line.as_bytes()).and_then(|()| out.flush());
+                written.map_err(|error| {
+                    let kind = error.kind();
+                    // The journal is none of it.
+                    if kind != io::ErrorKind::BrokenPipe {
+                        failed = Some(anyhow::Error::new(error).context("write standard output"));
+                    }
+                    kind.into()
+                })
             }
             Err(error) => {
                 failed = Some(error);

@@ -10,7 +10,7 @@ use rbox_engine::spec::VolumeName;
 
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
-use crate::command::file::{check_directory, replace};
+use crate::command::file::{PRIVATE, check_directory, replace};
 use crate::command::global::Global;
 use crate::container::export::warn_of_left_out;
 use crate::output::lines::say;
@@ -50,7 +50,9 @@ impl Execute for Export {
         let name = existing(&self.volume)?;
         global.engine.volumes().get(&name)?.ok_or_else(|| VolumeError::Missing(self.volume.clone()))?;
         let packed = match &self.output {
-            Some(path) => replace(path, |file| global.engine.export_volume(&name, self.pause, file))?,
+            Some(path) => {
+                replace(path, PRIVATE, |file| global.engine.export_volume(&name, self.pause, file))?
+            }
             None => global.engine.export_volume(&name, self.pause, io::stdout().lock())?,
         };
         warn_of_left_out(&packed);

@@ -14,7 +14,6 @@ use rbox_image::{Image, ImageStore, RunConfig, StoreError, Transaction};
 use rbox_runtime::rootfs::changes::Seen;
 use rbox_runtime::rootfs::layer::{PackError, PackOptions, Packed, TreeKind, pack};
 use rbox_spec::Reference;
-use rbox_spec::mount::{GivenBy, MountKind};
 use serde_json::{Map, Value};
 
 use crate::changes::diff;
@@ -68,7 +67,7 @@ pub(crate) fn commit(
         container: record.id.to_string(),
         created_by: record.config.cmd.join(" "),
         config,
-        container_config: record.config.as_docker(&record.image),
+        container_config: record.as_docker_config(),
         author: request.author,
         message: request.message,
         reference: request.reference,
@@ -112,12 +111,7 @@ fn run_config(record: &ContainerRecord) -> RunConfig {
         names.iter().map(|name| (name.clone(), Map::new().into())).collect()
     };
     let list = |words: &[String]| (!words.is_empty()).then(|| words.to_vec());
-    let mut volumes = keys(&config.volumes);
-    // As Docker's client has it: `-v /path` is a VOLUME of the container, `-v name:/path` is none.
-    let own = record.host.mounts.iter().filter(|mount| {
-        mount.given_by == GivenBy::Volume && matches!(mount.kind, MountKind::Volume { anonymous: true, .. })
-    });
-    volumes.extend(own.map(|mount| (mount.target.clone(), Map::new().into())));
+    let volumes = keys(&record.all_volumes());
     RunConfig {
         user: config.user.clone(),
         exposed_ports: keys(&config.exposed_ports),

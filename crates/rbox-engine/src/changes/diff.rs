@@ -5,6 +5,7 @@ use std::path::Path;
 
 use rbox_runtime::rootfs::changes::{ChangeKind, ChangesError, Layers, Own, Seen, changes};
 
+use crate::containers::base;
 use crate::containers::running::not_running;
 use crate::error::EngineError;
 use crate::oci::config::HOST_VIEW_INSIDE;
@@ -50,7 +51,7 @@ pub(crate) fn walk(
         }
     }
     let upper = record.upper(paths);
-    changes(&Layers { upper: &upper, lowers: &record.layers, own: &own }, tell)
+    changes(&Layers { upper: &upper, lowers: &base::layers(paths, record), own: &own }, tell)
 }
 
 /// Tells what a container has changed.

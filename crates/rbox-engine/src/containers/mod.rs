@@ -1,5 +1,6 @@
 //! Containers by name and id, and what each has on the host.
 
+pub(crate) mod base;
 pub(crate) mod down;
 pub(crate) mod find;
 pub(crate) mod image_mounts;

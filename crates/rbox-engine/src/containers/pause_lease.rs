@@ -16,6 +16,7 @@ use rbox_sys::lock::{self, How, Patience};
 use rbox_sys::own;
 
 use crate::error::EngineError;
+use crate::journal::{ContainerAction, note_container};
 use crate::monitor::protocol;
 use crate::record::container::{Container, LiveState, Status};
 use crate::record::lock::is_at;
@@ -57,9 +58,9 @@ impl PauseLease {
                 .map_err(|errno| EngineError::file("open", &path)(errno.into()))?;
             let lease = Self { paths: paths.clone(), id: id.clone(), file: last.into(), _monitor: monitor };
             drop(file);
-            let status = Container::read(paths, id)?.map(|container| container.status);
-            return match status {
-                Some(Status::Running) => lease.freeze().map(Some),
+            let container = Container::read(paths, id)?;
+            return match container.as_ref().map(|container| container.status) {
+                Some(Status::Running) => lease.freeze(container.as_ref()).map(Some),
                 // A file that was there says that it is one of ours, of a process that was killed.
                 Some(Status::Paused) if !is_new => Ok(Some(lease)),
                 Some(Status::Paused) => {
@@ -71,12 +72,14 @@ impl PauseLease {
         }
     }
 
-    fn freeze(self) -> Result<Self, EngineError> {
+    fn freeze(self, container: Option<&Container>) -> Result<Self, EngineError> {
         let Some(live) = LiveState::read(&self.paths, &self.id)? else { return Ok(self) };
         match Cgroup::open(&live.cgroup).and_then(|group| group.freeze()) {
-            Err(error) if live.has_process() => Err(error.into()),
-            _ => Ok(self),
+            Err(error) if live.has_process() => return Err(error.into()),
+            Err(_) => {}
+            Ok(()) => note(&self.paths, container, ContainerAction::Pause),
         }
+        Ok(self)
     }
 
     /// Takes the file away, and lets the container be.
@@ -117,8 +120,17 @@ pub(crate) fn end_abandoned(paths: &Paths, id: &ContainerId) -> bool {
 
 /// Best effort: one that has ended has nothing to be let go on.
 fn thaw(paths: &Paths, id: &ContainerId) {
-    if let Some(live) = LiveState::read(paths, id).ok().flatten().filter(LiveState::has_process) {
-        let _ = Cgroup::open(&live.cgroup).and_then(|group| group.thaw());
+    if let Some(live) = LiveState::read(paths, id).ok().flatten().filter(LiveState::has_process)
+        && Cgroup::open(&live.cgroup).and_then(|group| group.thaw()).is_ok()
+    {
+        let container = Container::read(paths, id).ok().flatten();
+        note(paths, container.as_ref(), ContainerAction::Unpause);
+    }
+}
+
+fn note(paths: &Paths, container: Option<&Container>, action: ContainerAction<'_>) {
+    if let Some(container) = container {
+        note_container(paths, &container.record, action);
     }
 }
 

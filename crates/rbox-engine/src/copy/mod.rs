@@ -1,6 +1,7 @@
 //! Files between containers and the host.
 
 pub(crate) mod export;
+pub(crate) mod fill;
 pub(crate) mod from;
 pub(crate) mod host;
 pub(crate) mod inside;

@@ -145,8 +145,7 @@ fn assemble(id: ContainerId, base: Base<'_>, request: CreateRequest) -> Result<C
 /// The user's configuration with what only the image says. Lists and tables have both.
 fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping]) -> ContainerConfig {
     let or_image = |user: String, image: &str| if user.is_empty() { image.to_owned() } else { user };
-    let mut env = image.env.clone();
-    merge_env(&mut env, &user.env);
+    let env = env_over(&image.env, &user.env);
     let mut labels = image.labels.clone();
     labels.extend(user.labels);
     let given = image.exposed_ports.keys().chain(&user.exposed_ports);
@@ -174,6 +173,16 @@ fn over_image(image: &RunConfig, user: ContainerConfig, published: &[PortMapping
         shell: image.shell.clone().unwrap_or_default(),
         ..user
     }
+}
+
+/// The user's variables, and behind them what only the image has, in Docker's order. A name alone takes the image's away.
+fn env_over(image: &[String], user: &[String]) -> Vec<String> {
+    let name = |variable: &str| variable.split('=').next().unwrap_or_default().to_owned();
+    let mut env = Vec::new();
+    merge_env(&mut env, user);
+    let known: HashSet<String> = user.iter().map(|variable| name(variable)).collect();
+    env.extend(image.iter().filter(|variable| !known.contains(&name(variable))).cloned());
+    env
 }
 
 /// The user's health check with what only the image says. One that is switched off says no more than that.

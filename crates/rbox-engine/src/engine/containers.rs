@@ -19,12 +19,13 @@ use crate::containers::volumes::volume_users;
 use crate::containers::{find, name, pause_lease};
 use crate::control::update::UpdateRequest;
 use crate::control::{mounts, remove, rename, signal, start, update};
+use crate::copy::fill;
 use crate::create::request::CreateRequest;
 use crate::create::{Base, create};
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
 use crate::inspect::create_command::{MadeOf, words};
-use crate::journal::{ContainerAction, note_container};
+use crate::journal::{ContainerAction, ImageAction, note_container};
 use crate::monitor::StartOptions;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::RecordError;
@@ -153,6 +154,7 @@ impl Engine {
         let comment = request.message.clone().unwrap_or_default();
         let name = request.reference.clone().map(Reference::with_default_tag);
         let committed = commit::commit(&self.paths, &self.images()?, container, request)?;
+        self.note_image(&committed.image, ImageAction::Create);
         if let Some(name) = &name {
             self.tell_tag(&committed.image, name);
         }
@@ -224,6 +226,14 @@ impl Engine {
         let record = create(&self.paths, Base::Directory(&dir), request)?;
         self.tell_discarded_ports(&record);
         Ok(record)
+    }
+
+    /// Copies what its image has into the empty volumes of a container that was made and is not to be started yet.
+    ///
+    /// # Errors
+    /// It cannot be read or written.
+    pub fn fill_volumes(&self, record: &ContainerRecord) -> Result<(), EngineError> {
+        self.current(&record.id).map_or(Ok(()), |container| fill::fill(&self.paths, &container))
     }
 
     fn tell_discarded_ports(&self, record: &ContainerRecord) {

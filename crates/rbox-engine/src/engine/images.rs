@@ -188,7 +188,7 @@ impl Engine {
     }
 
     /// Something happened to an image that is about no name of it.
-    fn note_image(&self, image: &Image, action: ImageAction) {
+    pub(super) fn note_image(&self, image: &Image, action: ImageAction) {
         let id = image.id.to_string();
         let actor = ImageActor { id: &id, name: &id, labels: Some(&image.config.config.labels) };
         note(&self.paths, &[Happening::Image(actor, action)]);

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 
 use rbox_spec::VolumeName;
+use rbox_sys::lock::How;
 
 use crate::containers::find;
 use crate::containers::pause_lease::PauseLease;
@@ -23,7 +24,10 @@ impl Engine {
         into: impl Write,
     ) -> Result<Packed, EngineError> {
         let mut paused = Vec::new();
-        if pause {
+        let mut alone = None;
+        if pause && self.volumes().get(name)?.is_some() {
+            // Who starts a container of it from here on waits; who is just doing so is waited for, and found.
+            alone = Some(self.volumes().turn(name, How::Exclusive)?);
             let users = self.volume_users()?.of(name);
             let mut running = find::list_running(self.paths())?;
             running.retain(|container| users.iter().any(|id| id == container.record.id.as_str()));
@@ -33,7 +37,10 @@ impl Engine {
                 paused.extend(PauseLease::take(self.paths(), &container.record.id)?);
             }
         }
-        transfer::export(&self.volumes(), name, into)
+        let packed = transfer::export(&self.volumes(), name, into);
+        drop(paused);
+        drop(alone);
+        packed
     }
 
     /// Unpacks a tar archive, compressed or not, in a volume, which is made when it is not there.

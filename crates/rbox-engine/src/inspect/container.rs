@@ -44,7 +44,7 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "HostConfig": host_config(&record.host),
         "GraphDriver": graph_driver(record, &dir),
         "Mounts": mounts(paths, record),
-        "Config": record.config.as_docker(&record.image),
+        "Config": record.as_docker_config(),
         "NetworkSettings": crate::inspect::endpoint::network_settings(container, &ports(container)),
     });
     if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {

@@ -57,6 +57,8 @@ pub(crate) enum ImageAction {
     Save,
     /// It was made of a root file system.
     Import,
+    /// It was made of a container.
+    Create,
 }
 
 impl ImageAction {
@@ -71,6 +73,7 @@ impl ImageAction {
             Self::Load => "load",
             Self::Save => "save",
             Self::Import => "import",
+            Self::Create => "create",
         }
     }
 }

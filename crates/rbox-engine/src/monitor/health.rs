@@ -20,6 +20,7 @@ use rustix::process::Signal;
 
 use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio, exec};
 use crate::journal::{ContainerAction, note_container};
+use crate::own_file;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::write_json;
 use crate::record::health::{CheckResult, Health, HealthStatus};
@@ -169,7 +170,8 @@ impl<'a> Checks<'a> {
 
     /// Another process does to the container what a user would do: this one is what it waits for.
     fn run_command(&self, word: &str) {
-        let _ = Command::new("/proc/self/exe")
+        // By its path, where the file of today's rbox is. What runs here is attached nowhere, and no container could have it as `--init`.
+        let _ = Command::new(own_file::today())
             .arg("--root")
             .arg(&self.paths.root)
             .arg("--state")

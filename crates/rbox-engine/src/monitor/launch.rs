@@ -17,6 +17,7 @@ use rbox_spec::container::{IpcMode, PidMode};
 use rbox_spec::mount::MountKind;
 use rbox_spec::resources::Resources;
 use rbox_spec::user::ResolvedUser;
+use rbox_sys::lock::How;
 use rbox_sys::passed::Passed;
 use rbox_sys::{file, trace};
 use rustix::fs::OFlags;
@@ -24,7 +25,7 @@ use rustix::fs::OFlags;
 use crate::cdi::edits::Edits;
 use crate::cdi::{bundle, requests};
 use crate::containers::sharing::{self, SHM};
-use crate::containers::{image_trees, quota, volumes};
+use crate::containers::{base, image_trees, quota, volumes};
 use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
@@ -42,7 +43,7 @@ use crate::record::paths::{HOSTNAME, HOSTS, LOWER, Paths, RESOLV_CONF, STAGE, ST
 use crate::settings::Settings;
 use crate::volume::holders;
 use crate::volume::populate::populate;
-use crate::volume::store::VolumeStore;
+use crate::volume::store::{Turn, VolumeStore};
 
 /// A container whose program runs, and what its monitor must keep open.
 pub(crate) struct Launched {
@@ -131,7 +132,7 @@ fn carry_out(
     live.cgroup = cgroup.paths().clone();
 
     let own_user = record.host.id_maps.as_ref().map(UserNamespace::new).transpose()?;
-    let Tree { root, volumes, user } = tree(paths, record, &stage, own_user.as_ref())?;
+    let Tree { root, volumes, user, still: _still } = tree(paths, record, &stage, own_user.as_ref())?;
     let capabilities = capabilities(record)?;
     let filter = filter(record, capabilities)?;
 
@@ -272,6 +273,8 @@ struct Tree {
     root: OwnedFd,
     volumes: Vec<(String, PathBuf)>,
     user: ResolvedUser,
+    /// Until the program runs, and can be paused.
+    still: Vec<Turn>,
 }
 
 fn tree(
@@ -290,6 +293,7 @@ fn tree(
         },
     )?;
     let volumes = ready_volumes(paths, record, root.as_fd())?;
+    let still = wait_for_exports(paths, record)?;
     let user = user::of_container(record, root.as_fd(), &record.config.user, &record.host.group_add)?;
     if let Some(own) = own_user {
         root = trace::step(
@@ -298,7 +302,7 @@ fn tree(
             || mount_root_in(own, paths, record, stage),
         )?;
     }
-    Ok(Tree { root, volumes, user })
+    Ok(Tree { root, volumes, user, still })
 }
 
 /// Lets the program go, and writes down that it did.
@@ -358,13 +362,13 @@ pub(crate) fn mount_root(
     volatile: bool,
 ) -> Result<OwnedFd, EngineError> {
     let (upper, work) = (record.upper(paths), record.work(paths));
-    mount_layers(&record.layers, &upper, &work, &paths.container(&record.id), stage, volatile)
+    mount_layers(&base::layers(paths, record), &upper, &work, &paths.container(&record.id), stage, volatile)
 }
 
 /// What it is made of, as it is owned on disk: what volumes are filled from, and users are looked up in. Nobody writes to it, so another
 /// can be mounted beside it.
 fn mount_as_on_disk(paths: &Paths, record: &ContainerRecord, stage: &Path) -> Result<OwnedFd, EngineError> {
-    let mut lowers = lowers(&record.layers, &paths.container(&record.id))?;
+    let mut lowers = lowers(&base::layers(paths, record), &paths.container(&record.id))?;
     lowers.push(record.upper(paths));
     Ok(mount_read_only(&lowers, stage)?)
 }
@@ -376,7 +380,7 @@ fn mount_root_in(
     record: &ContainerRecord,
     stage: &Path,
 ) -> Result<OwnedFd, EngineError> {
-    let lowers = lowers(&record.layers, &paths.container(&record.id))?;
+    let lowers = lowers(&base::layers(paths, record), &paths.container(&record.id))?;
     let (upper, work) = (&record.upper(paths), &record.work(paths));
     Ok(own.mount_layers(&Overlay {
         lowers: &lowers,
@@ -454,6 +458,14 @@ pub(crate) fn ready_volumes(
         }
     }
     Ok(ready)
+}
+
+/// Waits until no volume of the container is exported while its containers stand still. As long as what comes back is kept, no such export
+/// begins: it would not find a container to pause.
+fn wait_for_exports(paths: &Paths, record: &ContainerRecord) -> Result<Vec<Turn>, EngineError> {
+    let store = VolumeStore::of(paths);
+    let names = volumes::volumes_of(record).map(|(name, _)| name);
+    names.map(|name| Ok(store.turn(name, How::Shared)?)).collect()
 }
 
 /// hosts, hostname and resolv.conf, and the small init. What the container can write stands in its own directory on disk, with

@@ -6,6 +6,7 @@
 //! runs), `exit.json` ([`ExitRecord`], at each exit). [`Status`] is derived from them and from the kernel;
 //! nothing on disk claims that a process is running.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -14,7 +15,7 @@ use rbox_network::Endpoint;
 use rbox_runtime::cgroup::CgroupPaths;
 use rbox_spec::container::{ContainerConfig, HostConfig};
 use rbox_spec::id::ContainerId;
-use rbox_spec::mount::MountKind;
+use rbox_spec::mount::{GivenBy, MountKind};
 use rbox_spec::port::PublishedPort;
 use rbox_spec::record::Record;
 use rbox_spec::restart::RestartPolicy;
@@ -22,6 +23,7 @@ use rbox_spec::{ContainerName, Kind};
 use rbox_sys::durable::Lasting;
 pub(crate) use rbox_sys::process::process_start;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::record::file::{RecordError, read_json, read_renewed};
 use crate::record::health::Health;
@@ -66,6 +68,24 @@ impl ContainerRecord {
             _ => None,
         });
         std::iter::once(own).filter(|(id, _)| !id.is_empty()).chain(mounted)
+    }
+
+    /// Where it has volumes that its image or nobody named. As Docker's client has it: `-v /path` is a VOLUME of the container, `-v name:/path`
+    /// is none.
+    pub(crate) fn all_volumes(&self) -> Vec<String> {
+        let own = self.host.mounts.iter().filter(|mount| {
+            mount.given_by == GivenBy::Volume
+                && matches!(mount.kind, MountKind::Volume { anonymous: true, .. })
+        });
+        let all: BTreeSet<&String> =
+            self.config.volumes.iter().chain(own.map(|mount| &mount.target)).collect();
+        all.into_iter().cloned().collect()
+    }
+
+    /// What the process is, as Docker's API has it.
+    pub(crate) fn as_docker_config(&self) -> Value {
+        let config = ContainerConfig { volumes: self.all_volumes(), ..self.config.clone() };
+        config.as_docker(&self.image)
     }
 
     /// Where its changes are: overlay's upper directory.

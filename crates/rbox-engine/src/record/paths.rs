@@ -16,6 +16,7 @@
 //!   volumes/  network/
 //!   build/            what builds keep: steps/ files/ mounts/ last/ work/
 //!   trash/            records being removed
+//!   base/             the layer below all images
 //!   tmp/              records being written
 //!   events/journal    what happened; journal.N is the file before it
 //! ```
@@ -86,6 +87,8 @@ pub(crate) const VOLUME: &str = "volume.json";
 pub(crate) const DATA: &str = "_data";
 /// Beside a volume's data: locked while it is filled from an image.
 pub(crate) const TURN_TO_FILL: &str = "filling.lock";
+/// Beside them too: locked by who starts a container that has the volume, and by who has all of those stand still.
+pub(crate) const TURN_TO_START: &str = "starting.lock";
 /// A container's /etc/hosts, below its directory.
 pub(crate) const HOSTS: &str = "hosts";
 /// Its /etc/hostname.
@@ -95,8 +98,8 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
 /// room on a full disk.
-const IN_ROOT: [&str; 9] =
-    ["build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
+const IN_ROOT: [&str; 10] =
+    ["base", "build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
 /// What it makes below the state directory.
 const IN_STATE: [&str; 8] =
     ["build", "changing", "containers", "images", "links", "locks", "network", "volumes"];
@@ -109,6 +112,11 @@ pub(crate) fn own_directories() -> impl Iterator<Item = &'static str> {
 }
 
 impl Paths {
+    /// What containers have where their images have nothing.
+    pub(crate) fn base(&self) -> PathBuf {
+        self.root.join("base")
+    }
+
     /// What builds keep.
     pub(crate) fn build(&self) -> PathBuf {
         self.root.join("build")

@@ -38,7 +38,7 @@ use crate::journal::{self, Happening, VolumeAction};
 use crate::listing::filter::Filters;
 use crate::record::container::{process_is, process_start};
 use crate::record::file::RecordError;
-use crate::record::paths::{DATA, Paths, TURN_TO_FILL, VOLUME};
+use crate::record::paths::{DATA, Paths, TURN_TO_FILL, TURN_TO_START, VOLUME};
 use crate::volume::error::io_error;
 use crate::volume::file_system;
 use crate::volume::record::Record;
@@ -56,6 +56,16 @@ const NEW: &str = "new-";
 const GONE: &str = "gone-";
 /// Random hex digits in them.
 const SUFFIX: usize = 16;
+
+/// The lock of who starts a container that has a volume, or has all of those stand still.
+#[derive(Debug)]
+pub(crate) struct Turn(File);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        lock::release(&self.0);
+    }
+}
 
 /// The volumes below one directory.
 #[derive(Debug, Clone)]
@@ -264,6 +274,16 @@ impl VolumeStore {
         let path = self.place(name).join(TURN_TO_FILL);
         rbox_sys::own::open(&path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
             .map_err(io_error("open", &path))
+    }
+
+    /// Takes a lock of a volume: shared, who starts a container that has it; alone, who wants all of them to stand still.
+    pub(crate) fn turn(&self, name: &VolumeName, how: How) -> Result<Turn, VolumeError> {
+        let path = self.place(name).join(TURN_TO_START);
+        let file =
+            rbox_sys::own::open(&path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
+                .map_err(io_error("open", &path))?;
+        lock::take(&file, how, Patience::WORK).map_err(io_error("lock", &path))?;
+        Ok(Turn(file))
     }
 
     /// Locks a volume's directory. None when there is no such directory, or it was removed meanwhile.

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use rbox_image::archive::uncompressed;
 use rbox_runtime::rootfs::layer::{PackOptions, Packed, pack};
-use rbox_runtime::rootfs::put::{Owners, Place, PutError, put_with_top};
+use rbox_runtime::rootfs::put::{Owners, Place, Put, PutError, put_with_top};
 use rbox_spec::VolumeName;
 use rbox_sys::durable;
 use rbox_sys::lock::How;
@@ -72,15 +72,28 @@ pub(crate) fn import(
         && let Some(volume) = store.get(name)?
     {
         let tree = held(store, &volume)?;
-        put_with_top(tar, Place::InRoot { root: tree.as_fd(), path: top }, Owners::Archive)?;
+        let put = put_with_top(tar, Place::InRoot { root: tree.as_fd(), path: top }, Owners::Archive)?;
+        require_entries(&put)?;
         let flushed = rustix::fs::syncfs(&rbox_sys::file::open_in_root(&tree, top, OFlags::RDONLY, 0)?);
         return Ok(flushed.map_err(|errno| io_error("syncfs", &volume.mountpoint)(errno.into()))?);
     }
     let record = NewVolume::default().record(jiff::Timestamp::now());
     make(store, name, &record, |building| {
         let data = directory(&building.join(DATA))?;
-        Ok(put_with_top(tar, Place::InRoot { root: data.as_fd(), path: top }, Owners::Archive).map(drop)?)
+        let put = put_with_top(tar, Place::InRoot { root: data.as_fd(), path: top }, Owners::Archive)?;
+        require_entries(&put)
     })
+}
+
+/// A backup has an entry at least, that of the volume itself. One without any is what a pipe gives whose writer failed.
+fn require_entries(put: &Put) -> Result<(), EngineError> {
+    if put.entries == 0 {
+        return Err(EngineError::Invalid(format!(
+            "the archive has no entry, {} bytes long: nothing was restored",
+            put.stream_bytes
+        )));
+    }
+    Ok(())
 }
 
 /// Makes a volume that holds what another one holds, with its labels. It is a directory, whatever the other is.

@@ -78,7 +78,11 @@ fn apply(config: &mut RunConfig, change: &str) -> Result<(), String> {
         return Err(format!("{instruction} is not a valid change command; these are: {}", KNOWN.join(", ")));
     }
     if rest.is_empty() && !matches!(instruction.as_str(), "CMD" | "ENTRYPOINT") {
-        return Err(format!("{instruction} requires at least one argument"));
+        let how_many = match instruction.as_str() {
+            "USER" | "STOPSIGNAL" | "WORKDIR" => "exactly one argument",
+            _ => "at least one argument",
+        };
+        return Err(format!("{instruction} requires {how_many}"));
     }
     let env = config.env.clone();
     let one = |what: &str| -> Result<String, String> {
@@ -113,7 +117,11 @@ fn apply(config: &mut RunConfig, change: &str) -> Result<(), String> {
         }
         "USER" => config.user = one("a user")?,
         "VOLUME" => {
-            for path in list(rest, &env)? {
+            let paths = list(rest, &env)?;
+            if paths.is_empty() {
+                return Err("VOLUME requires at least one argument".to_owned());
+            }
+            for path in paths {
                 if path.trim().is_empty() {
                     return Err("VOLUME specified can not be an empty string".to_owned());
                 }
@@ -430,6 +438,8 @@ mod tests {
             ("FROM x", "FROM is not a valid change command"),
             ("", "empty"),
             ("ENV", "at least one argument"),
+            ("VOLUME []", "VOLUME requires at least one argument"),
+            ("USER", "USER requires exactly one argument"),
             ("ENV A", "two arguments"),
             ("ENV A=1 B", "NAME=value"),
             ("ENV =1", "blank"),

@@ -88,6 +88,8 @@ impl Inside<'_> {
 pub struct Put {
     /// Devices that were not made.
     pub devices: u64,
+    /// Entries that there were.
+    pub entries: u64,
     /// Bytes of the stream, to its end.
     pub stream_bytes: u64,
 }

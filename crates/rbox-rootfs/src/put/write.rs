@@ -77,6 +77,7 @@ impl<'a, R: Read> Putter<'a, R> {
 
     pub(super) fn run(mut self) -> Result<Put, PutError> {
         while let Some(entry) = self.entries.next()? {
+            self.put.entries += 1;
             self.entry(&entry)?;
         }
         for directory in std::mem::take(&mut self.directories).into_iter().rev() {

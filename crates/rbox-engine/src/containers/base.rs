@@ -1,0 +1,29 @@
+//! The layer below all images: what a container has where its image has nothing.
+//!
+//! That is `/etc/mtab`, which Docker makes in a layer of its own above the image. Below it nothing has to be looked for, copied up or written when
+//! a container starts, and what an image has there itself stays.
+
+use std::os::unix::fs::{DirBuilderExt as _, symlink};
+use std::path::{Path, PathBuf};
+
+use crate::record::container::ContainerRecord;
+use crate::record::paths::Paths;
+
+/// The layers of a container, base first.
+pub(crate) fn layers(paths: &Paths, record: &ContainerRecord) -> Vec<PathBuf> {
+    // A build's programs have what BuildKit's have.
+    let base = record.build_step.is_none().then(|| ready(paths.base())).flatten();
+    base.into_iter().chain(record.layers.iter().cloned()).collect()
+}
+
+/// The layer, made when it is not there. None when it cannot be: a container does without on a full disk.
+fn ready(base: PathBuf) -> Option<PathBuf> {
+    let etc = base.join("etc");
+    let mtab = etc.join("mtab");
+    let is_there = |path: &Path| path.symlink_metadata().is_ok();
+    if !is_there(&mtab) {
+        let _ = std::fs::DirBuilder::new().mode(0o755).create(&etc);
+        let _ = symlink("/proc/mounts", &mtab);
+    }
+    is_there(&mtab).then_some(base)
+}
