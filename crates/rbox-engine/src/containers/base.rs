@@ -7,7 +7,7 @@ use std::os::unix::fs::{DirBuilderExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::record::container::ContainerRecord;
-use crate::record::paths::Paths;
+use crate::record::paths::{ETC, MTAB, Paths};
 
 /// The layers of a container, base first.
 pub(crate) fn layers(paths: &Paths, record: &ContainerRecord) -> Vec<PathBuf> {
@@ -18,8 +18,8 @@ pub(crate) fn layers(paths: &Paths, record: &ContainerRecord) -> Vec<PathBuf> {
 
 /// The layer, made when it is not there. None when it cannot be: a container does without on a full disk.
 fn ready(base: PathBuf) -> Option<PathBuf> {
-    let etc = base.join("etc");
-    let mtab = etc.join("mtab");
+    let etc = base.join(ETC);
+    let mtab = etc.join(MTAB);
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
     if !is_there(&mtab) {
         let _ = std::fs::DirBuilder::new().mode(0o755).create(&etc);

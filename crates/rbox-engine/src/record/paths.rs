@@ -83,6 +83,9 @@ pub(crate) const CONTENTS: &str = "files";
 pub(crate) const LOWER: &str = "lower";
 /// What a volume is, in its directory below `volumes/`.
 pub(crate) const VOLUME: &str = "volume.json";
+/// A directory and a link in the layer below all images.
+pub(crate) const ETC: &str = "etc";
+pub(crate) const MTAB: &str = "mtab";
 /// What is in a volume, beside that.
 pub(crate) const DATA: &str = "_data";
 /// Beside a volume's data: locked while it is filled from an image.
