@@ -210,8 +210,12 @@ fn show(
     if shown.create_command && format.is_none() {
         return Ok(each(names, |name| {
             let container = global.engine.container(name)?;
-            let words = global.engine.create_command(&container)?;
-            let line: Vec<String> = words.iter().map(|word| escape::shell(word)).collect();
+            let command = global.engine.create_command(&container)?;
+            for sentence in &command.left_out {
+                let line = format!("rbox: warning: {}: {}\n", container.record.name, escape::text(sentence));
+                write_all(&mut std::io::stderr(), &line)?;
+            }
+            let line: Vec<String> = command.words.iter().map(|word| escape::shell(word)).collect();
             say(&line.join(" "))
         }));
     }
@@ -300,7 +304,7 @@ fn look_up_as(global: &Global, name: &str, kind: Kind, shown: Shown<'_>) -> anyh
             let size = shown.size.then(|| image_size(global, &container)).transpose()?;
             let mut value = global.engine.inspect(&container, size);
             if let (true, Some(config)) = (shown.create_command, value["Config"].as_object_mut()) {
-                config.insert("CreateCommand".into(), global.engine.create_command(&container)?.into());
+                config.insert("CreateCommand".into(), global.engine.create_command(&container)?.words.into());
             }
             Ok(Some(value))
         }

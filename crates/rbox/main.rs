@@ -21,15 +21,19 @@ mod volume;
 
 use std::process::ExitCode;
 
-use crate::guest::{hello, small_init};
+use crate::guest::{hello, small_init, tools};
 
-/// Inside containers this executable goes by other names: the embedded image's program, and the small init.
+/// Inside containers this executable goes by other names: the embedded image's program and its shell, and the small init.
 fn main() -> ExitCode {
-    rbox_engine::explain::begin();
     let name = std::env::args_os().next().unwrap_or_default();
+    if name == "/sbin/docker-init" {
+        // All that is open is for its program.
+        return small_init::main();
+    }
+    rbox_engine::explain::begin();
     match name.to_str() {
         Some("/hello" | "hello") => hello::main(),
-        Some("/sbin/docker-init") => small_init::main(),
+        Some("/sh" | "sh") => tools::main(),
         // Compose's own names: what follows are its words.
         Some(name) if matches!(name.rsplit('/').next(), Some("docker-compose" | "rbox-compose")) => {
             dispatch::compose()

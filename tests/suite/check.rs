@@ -470,3 +470,35 @@ fn records_and_strangers() {
     own.run(&["volume", "create", "data"]).ok();
     assert_eq!(found(&own, &[]), Vec::<String>::new());
 }
+
+/// What a cleaner of directories takes away: a container's own layer, a volume's files, what is noted of a container that runs.
+#[test]
+fn what_a_cleaner_took_away() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let id = own.run(&["create", "--name", "one", "-v", "data:/data", BUSYBOX, "true"]).ok();
+    for gone in ["upper", "work"] {
+        fs::remove_dir_all(own.root.join("containers").join(&id).join(gone)).unwrap();
+        is_repaired(&own, &[], "damaged", &["container one", gone]);
+    }
+    fs::remove_dir_all(own.root.join("volumes/data/_data")).unwrap();
+    is_repaired(&own, &[], "damaged", &["volume data", "_data"]);
+    own.run(&["start", "-a", "one"]).ok();
+    let forget =
+        |id: &str| fs::remove_file(own.state.join("containers").join(id).join("state.json")).unwrap();
+    let run = ["run", "-d", "--name", "two", BUSYBOX, "sleep", "1000"];
+    let running = own.run(&run).ok();
+    let upper = own.root.join("containers").join(&running).join("upper");
+    fs::rename(&upper, upper.with_extension("aside")).unwrap();
+    assert!(found(&own, &[])[0].contains("rm -f two"));
+    fs::rename(upper.with_extension("aside"), &upper).unwrap();
+    forget(&running);
+    is_repaired(&own, &[], "damaged", &["container", &running, "what was noted"]);
+    own.run(&["rm", "two"]).ok();
+    // `rm -f` finds it as well.
+    let running = own.run(&run).ok();
+    forget(&running);
+    own.run(&["rm", "-f", "two"]).ok();
+    assert!(groups(&running).is_empty());
+    assert_eq!(found(&own, &[]), Vec::<String>::new());
+}

@@ -425,3 +425,187 @@ fn pause_and_unpause_at_once_come_one_after_the_other() {
         t.rbox(["unpause", &name]).code(i32::from(!paused));
     }
 }
+
+/// As with Docker, one of `--rm` is there after `restart`, with what it has written and its volumes; its next end removes it.
+#[test]
+fn restart_keeps_what_removes_itself() {
+    let Some(t) = Test::start() else { return };
+    let (name, volume) = (t.name("c"), t.name("v"));
+    let trap =
+        "trap 'exit 0' TERM; echo life >> /data/lives; echo life >> /lives; while :; do sleep 0.1; done";
+    t.ok([
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        &name,
+        "-v",
+        "/data",
+        "-v",
+        &format!("{volume}:/named"),
+        BUSYBOX,
+        "sh",
+        "-c",
+        trap,
+    ]);
+    let lives = || t.ok(["exec", &name, "sh", "-c", "cat /lives /data/lives"]).lines().count();
+    wait_until("it writes", || lives() == 2);
+    for _ in 0..3 {
+        let before = lives();
+        t.ok(["restart", &name]);
+        wait_until("it writes again", || lives() == before + 2);
+    }
+    t.ok(["stop", &name]);
+    t.rbox(["inspect", &name]).refused(1, &["No such object"]);
+    assert_eq!(t.ok(["volume", "ls", "-q"]), volume);
+    // One that ends by itself is gone as ever.
+    t.ok(["run", "--rm", "--name", &name, BUSYBOX, "true"]);
+    t.rbox(["inspect", &name]).refused(1, &["No such object"]);
+}
+
+/// Why `stop` takes ten seconds: on standard error, beside the name.
+#[test]
+fn stop_says_why_it_has_killed() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    for (flags, program, said) in [
+        (&[][..], "exec sleep 1000", "no handler for SIGTERM"),
+        (&["--stop-signal", "INT"], "exec sleep 1000", "no handler for SIGINT"),
+        (&[], "trap '' TERM; while :; do sleep 0.1; done", "ignores SIGTERM"),
+        (&[], "trap 'sleep 100' TERM; while :; do sleep 0.1; done", "has a handler for SIGTERM"),
+    ] {
+        let run = [&["run", "-d", "--name", &name], flags, &[BUSYBOX, "sh", "-c", program]].concat();
+        t.cmd(run).run().ok();
+        if program.starts_with("trap") {
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        let out = t.rbox(["stop", "-t", "1", &name]).code(0);
+        assert_eq!(out.stdout, format!("{name}\n"));
+        let told = format!("rbox: {name} did not end within 1 s of SIG");
+        assert!(out.stderr.starts_with(&told) && out.stderr.contains(said), "{program}: {}", out.stderr);
+        t.ok(["rm", &name]);
+    }
+    t.ok(["run", "-d", "--init", "--name", &name, BUSYBOX, "sleep", "1000"]);
+    assert_eq!(t.rbox(["stop", &name]).code(0).stderr, "", "it ended");
+    t.ok(["start", &name]);
+    assert_eq!(t.rbox(["stop", "-t", "0", &name]).code(0).stderr, "", "no time was given");
+}
+
+/// moby#46870.
+#[test]
+fn wait_ends_with_the_code_if_asked() {
+    let Some(t) = Test::start() else { return };
+    let [good, bad, worse] = ["good", "bad", "worse"].map(|what| t.name(what));
+    for (name, code) in [(&good, "0"), (&bad, "7"), (&worse, "137")] {
+        t.rbox(["run", "--name", name, BUSYBOX, "sh", "-c", &format!("exit {code}")]);
+    }
+    for (names, code) in [(&[&good][..], 0), (&[&bad], 7), (&[&good, &worse, &bad], 137)] {
+        let args = ["wait", "--exit-code"].into_iter().chain(names.iter().map(|name| name.as_str()));
+        t.cmd(args).run().code(code);
+    }
+    assert_eq!(t.rbox(["wait", &bad]).code(0).stdout, "7\n");
+    t.rbox(["wait", "--exit-code", &bad, "nosuch"]).refused(1, &["nosuch"]);
+}
+
+#[test]
+fn replace_at_once_leaves_one() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let all: Vec<_> = (0..6)
+        .map(|n| {
+            let label = format!("n={n}");
+            t.cmd([
+                "run",
+                "-d",
+                "--replace",
+                "--name",
+                &name,
+                "-l",
+                &label,
+                "--stop-timeout",
+                "0",
+                BUSYBOX,
+                "sleep",
+                "1000",
+            ])
+            .spawn()
+        })
+        .collect();
+    for one in all {
+        // One that was replaced before it ran says so.
+        let out = one.finish(Duration::from_mins(1));
+        assert!(out.code == 0 || out.stderr.contains("No such container"), "{}", out.stderr);
+    }
+    assert_eq!(t.ok(["ps", "-q"]).lines().count(), 1);
+    t.rbox(["run", "--timeout", "-1", BUSYBOX]).refused(125, &["whole seconds", "0 for no limit"]);
+    let limited = t.ok(["create", "--timeout", "9", BUSYBOX]);
+    assert_eq!(t.ok(["inspect", "-f", "{{.Config.Timeout}}", &limited]), "9");
+    t.ok(["rm", &limited]);
+}
+
+/// Signals without a name reach the program behind the small init as well.
+#[test]
+fn init_passes_signals_of_real_time_on() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let program = "import signal, sys, time\nfor n in (34, 40, 64): signal.signal(n, lambda n, _: print(n, flush=True))\nprint('ready', flush=True)\nwhile True: time.sleep(1)";
+    t.ok(["run", "-d", "--init", "--name", &name, PYTHON, "python3", "-c", program]);
+    wait_until("it listens", || t.ok(["logs", &name]).contains("ready"));
+    for signal in ["34", "40", "64"] {
+        t.ok(["kill", "-s", signal, &name]);
+        wait_until("it has come", || t.ok(["logs", &name]).lines().last() == Some(signal));
+    }
+    assert_eq!(t.status(&name), "running");
+}
+
+/// What was used lately stays.
+#[test]
+fn prune_by_last_use() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    own.run(&["pull", "-q", BUSYBOX]).ok();
+    own.run(&["network", "create", "lab"]).ok();
+    own.run(&["run", "--name", "one", "--network", "lab", "-v", "data:/data", BUSYBOX, "true"]).ok();
+    let all: [&[&str]; 4] = [
+        &["container", "prune", "-f"],
+        &["network", "prune", "-f"],
+        &["volume", "prune", "-af"],
+        &["image", "prune", "-af"],
+    ];
+    let there = || {
+        let lists: [&[&str]; 4] = [
+            &["ps", "-aq"],
+            &["network", "ls", "-q", "--filter", "type=custom"],
+            &["volume", "ls", "-q"],
+            &["images", "-q"],
+        ];
+        lists.map(|list| own.run(list).ok().lines().count())
+    };
+    for command in all {
+        own.run(&[command, &["--filter", "last-used=1h"]].concat()).ok();
+    }
+    assert_eq!(there(), [1, 1, 1, 1]);
+    // The journal does not go back an hour: what came before it is not known, and stays. A moment ago is.
+    own.run(&["rm", "one"]).ok();
+    for command in all {
+        own.run(&[command, &["--filter", "last-used=1h"]].concat()).ok();
+    }
+    assert_eq!(there(), [0, 1, 1, 1]);
+    std::thread::sleep(Duration::from_millis(20));
+    for command in all {
+        own.run(&[command, &["--filter", "last-used=0s"]].concat()).ok();
+    }
+    assert_eq!(there(), [0, 0, 0, 0]);
+    own.run(&["image", "prune", "-f", "--filter", "last-used=x"]).refused(1, &["last-used", "x"]);
+}
+
+/// One that a signal without a name has ended is seen to have ended.
+#[test]
+fn init_sees_an_end_by_a_signal_of_real_time() {
+    let Some(t) = Test::start() else { return };
+    for flags in [&["--init"][..], &[]] {
+        let args = [&["run", "--rm"], flags, &[BUSYBOX, "sh", "-c", "sh -c 'kill -37 $$'; exit $?"]].concat();
+        t.cmd(args).run().code(165);
+    }
+    t.rbox(["run", "--rm", "--init", BUSYBOX, "sh", "-c", "kill -37 $$"]).code(165);
+}

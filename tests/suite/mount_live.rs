@@ -1,8 +1,9 @@
 //! `mount add` and `mount rm`: mounts of a container that exists; and `shell`, tools beside one that has none.
 
 use std::fs;
+use std::time::Duration;
 
-use crate::harness::{BUSYBOX, Test};
+use crate::harness::{BUSYBOX, OwnRoots, Test, rounds};
 
 /// moby#31452.
 #[test]
@@ -130,4 +131,97 @@ fn a_shell_beside_a_container() {
     let host = t.name("host");
     t.sleeper(&host, ["--pid", "host"]);
     t.rbox(["shell", &host, "true"]).refused(1, &["processes"]);
+}
+
+/// Of several none is there when one cannot be.
+#[test]
+fn several_are_added_together() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    t.sleeper(&name, []);
+    let wanted = ["type=tmpfs,target=/cache", "type=bind,src=/nonexistent,dst=/q"];
+    for _ in 0..2 {
+        t.rbox(["mount", "add", &name, wanted[0], wanted[1]]).refused(125, &["/nonexistent"]);
+        assert_eq!(t.ok(["inspect", "-f", "{{len .Mounts}}", &name]), "0");
+        assert!(!t.ok(["exec", &name, "cat", "/proc/mounts"]).contains("/cache"));
+    }
+}
+
+/// With nothing but the binary: no registry, and no image.
+#[test]
+fn a_shell_without_any_image() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", "127.0.0.1:1");
+    let files = own.dir.join("files");
+    fs::create_dir_all(files.join("bin")).unwrap();
+    fs::copy(crate::harness::binary(), files.join("hello")).unwrap();
+    let tree = files.display().to_string();
+    own.run(&[
+        "run",
+        "-d",
+        "--name",
+        "one",
+        "-e",
+        "WORD=found",
+        "--entrypoint",
+        "/hello",
+        "--rootfs",
+        &tree,
+        "wait-for-ever",
+    ]);
+    // It ends at once: a program that stays is the shell itself, which waits for input.
+    fs::rename(files.join("hello"), files.join("sh")).unwrap();
+    own.run(&[
+        "run",
+        "-d",
+        "-i",
+        "--name",
+        "two",
+        "-e",
+        "WORD=found",
+        "--entrypoint",
+        "/sh",
+        "--rootfs",
+        &tree,
+    ])
+    .ok();
+    let shell = |words: &[&str]| own.run(&[&["shell", "two"], words].concat());
+    assert!(shell(&["env"]).ok().lines().any(|line| line == "WORD=found"));
+    assert!(
+        shell(&["ps"]).ok().lines().any(|line| line.trim_start().starts_with("1 ") && line.ends_with("/sh"))
+    );
+    assert!(shell(&["ls"]).ok().contains("bin"));
+    assert!(shell(&["help"]).ok().contains("exit [CODE]"));
+    shell(&["nosuch"]).code(127);
+    let out = own.cmd(&["shell", "two"]).input("cd proc\npwd\nls 'a b'\nexit 5\n").run().code(5);
+    assert_eq!(out.stdout, "/proc/1/root/proc\n");
+    assert!(out.stderr.contains("ls: No such file"), "{}", out.stderr);
+    own.run(&["rm", "-f", "one", "two"]).ok();
+}
+
+/// However it is killed: what a record says is taken away by the next `mount rm`, and nothing is mounted that no record has.
+#[test]
+fn killed_in_the_middle() {
+    let Some(t) = Test::start() else { return };
+    let (name, dir) = (t.name("c"), t.dir("d"));
+    fs::create_dir_all(&dir).unwrap();
+    t.sleeper(&name, []);
+    let spec = format!("{}:/k", dir.display());
+    let is_noted = || t.ok(["inspect", "-f", "{{len .Mounts}}", &name]) == "1";
+    let is_live = || t.ok(["exec", &name, "cat", "/proc/mounts"]).lines().any(|line| line.contains(" /k "));
+    for round in 0..rounds(24) {
+        let words: &[&str] =
+            if round % 2 == 0 { &["mount", "add", &name, &spec] } else { &["mount", "rm", &name, "/k"] };
+        let running = t.cmd(words).spawn();
+        std::thread::sleep(Duration::from_micros(400 * (round as u64 % 12)));
+        running.signal("KILL");
+        running.finish(Duration::from_secs(10));
+        assert!(is_noted() || !is_live(), "round {round}: it is mounted, and no record says so");
+        if round % 2 == 1 && is_noted() {
+            t.ok(["mount", "rm", &name, "/k"]);
+        }
+        if round % 2 == 1 {
+            assert!(!is_noted() && !is_live());
+        }
+    }
 }

@@ -508,3 +508,81 @@ fn what_an_ended_container_had_is_there_for_the_next() {
     assert!(begin.elapsed() < Duration::from_secs(5), "one that runs is not waited for");
     t.ok(["rm", "-f", &holds]);
 }
+
+/// `--link-local-ip`, `driver-opt` and what they are called elsewhere: at the start and on a container that runs.
+#[test]
+fn addresses_names_and_settings_of_a_link() {
+    let Some(t) = Test::start() else { return };
+    let (name, other, lab) = (t.name("c"), t.name("other"), t.name("lab"));
+    t.ok(["network", "create", &lab]);
+    let link = |name: &str, of: &str| t.ok(["exec", name, "ip", "-o", "address", "show", "dev", of]);
+    let setting = |name: &str, of: &str| {
+        t.ok(["exec", name, "cat", &format!("/proc/sys/net/ipv4/conf/{of}/log_martians")])
+    };
+    let sysctls = "com.docker.network.endpoint.sysctls=net.ipv4.conf.IFNAME.log_martians=1,net.ipv4.conf.IFNAME.rp_filter=0";
+    let wanted = format!(
+        "name={lab},link-local-ip=169.254.7.7,driver-opt=com.docker.network.endpoint.ifname=inner,\"driver-opt={sysctls}\""
+    );
+    t.sleeper(&name, ["--network", &wanted]);
+    let shown = link(&name, "inner");
+    assert!(shown.contains("169.254.7.7/16"), "{shown}");
+    assert_eq!(setting(&name, "inner"), "1");
+    let place = endpoint(&t, &name, &lab);
+    assert_eq!(place["IPAMConfig"]["LinkLocalIPs"], serde_json::json!(["169.254.7.7"]));
+    assert_eq!(place["DriverOpts"]["com.docker.network.endpoint.ifname"], "inner");
+    // Others on the network reach it there: the guard lets it answer.
+    t.sleeper(&other, ["--cap-add", "NET_RAW", "--network", &lab, "--link-local-ip", "169.254.7.8"]);
+    t.ok(["exec", &other, "ping", "-c", "1", "-W", "5", "169.254.7.7"]);
+    assert_eq!(t.ok(["system", "check"]), "nothing is stray or damaged");
+    // The same by connect, and after a restart.
+    let late = t.name("late");
+    t.ok(["network", "create", &late]);
+    t.ok([
+        "network",
+        "connect",
+        "--link-local-ip",
+        "169.254.9.9",
+        "--driver-opt",
+        "com.docker.network.endpoint.ifname=late0",
+        "--driver-opt",
+        sysctls,
+        &late,
+        &name,
+    ]);
+    for _ in 0..2 {
+        assert!(link(&name, "late0").contains("169.254.9.9/16"));
+        assert_eq!(setting(&name, "late0"), "1");
+        t.ok(["restart", "-t", "0", &name]);
+    }
+    let again = |flag: &str, said: &[&str]| {
+        t.rbox(["run", "--rm", "--network", &format!("name={lab},{flag}"), BUSYBOX, "true"])
+            .refused(125, said);
+    };
+    let option = |key: &str, value: &str| format!("\"driver-opt=com.docker.network.endpoint.{key}={value}\"");
+    again("link-local-ip=x", &["x"]);
+    again("driver-opt=x", &["driver options"]);
+    for bad in ["lo", "", "../x", "a b", "a-name-of-16-char"] {
+        again(&option("ifname", bad), &["no name of a link"]);
+    }
+    for bad in [
+        "x",
+        "kernel.hostname=x",
+        "net.ipv4.ip_forward=1",
+        "net.ipv4.conf.all.forwarding=1",
+        "net.ipv4.conf.../../../kernel.x=1",
+    ] {
+        again(&option("sysctls", bad), &["not of the form"]);
+    }
+    again(&option("sysctls", "net.ipv4.conf.IFNAME.nosuch=1"), &["nosuch"]);
+    t.rbox([
+        "run",
+        "--rm",
+        "--network",
+        &lab,
+        "--network",
+        &format!("name={late},{}", option("ifname", "eth0")),
+        BUSYBOX,
+        "true",
+    ])
+    .refused(125, &["cannot be called eth0"]);
+}

@@ -62,3 +62,19 @@ fn nobody_else_keeps_them() {
     }
     t.ok(["rm", "-f", &name, &other]);
 }
+
+/// The small init hands them on, and keeps none.
+#[test]
+fn through_an_init() {
+    let Some(t) = Test::start() else { return };
+    let (dir, name) = (t.dir("d"), t.name("c"));
+    let (output, ended) = (dir.join("out"), dir.join("ended"));
+    let open = format!("3>{}", output.display());
+    with(&t, &open, &format!("run --rm --init --preserve-fds 1 {BUSYBOX} sh -c 'echo text >&3'")).run().ok();
+    assert_eq!(fs::read_to_string(&output).unwrap(), "text\n");
+    assert_eq!(with(&t, &open, &format!("run --rm --init {BUSYBOX} {LIST}")).run().ok(), "012");
+    let open = format!("3> >(cat >/dev/null; touch {})", ended.display());
+    let sleeps = "sh -c 'exec 3>&-; sleep 1000'";
+    with(&t, &open, &format!("run -d --init --name {name} --preserve-fds 1 {BUSYBOX} {sleeps}")).run().ok();
+    wait_until("the reader sees the end", || ended.exists());
+}

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{BUSYBOX, PYTHON, Test};
+use crate::harness::{BUSYBOX, PYTHON, Test, wait_until};
 
 /// What there is to compare of two containers of one name: without ids, times and what of both is the host's to choose.
 fn comparable(t: &Test, name: &str) -> String {
@@ -215,4 +215,34 @@ fn what_was_changed_since() {
     t.rbox(["inspect", "--create-command", "no-such"]).refused(1, &["No such container: no-such"]);
     t.ok(["rm", &name]);
     t.ok(["rmi", &image]);
+}
+
+/// One that Compose has made: a check in words, the volumes of another, and files, which no line can give again.
+#[test]
+fn what_compose_has_made() {
+    let Some(t) = Test::start() else { return };
+    let (project, dir) = (t.name("p"), t.dir("p"));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = format!(
+        "services:\n  db:\n    image: {BUSYBOX}\n    command: sleep 1000\n    volumes: [/data]\n    healthcheck: {{test: [CMD, test, 'a b', =, 'a b'], interval: 5s}}\n    configs: [{{source: c, target: /etc/cf}}]\n  side:\n    image: {BUSYBOX}\n    command: sleep 1000\n    volumes_from: [db:ro]\nconfigs: {{c: {{content: x}}}}\n"
+    );
+    std::fs::write(dir.join("compose.yaml"), file).unwrap();
+    let compose = |words: &[&str]| {
+        let file = dir.join("compose.yaml").display().to_string();
+        t.cmd([&["compose", "-p", &project, "-f", &file], words].concat()).run().code(0);
+    };
+    compose(&["up", "-d"]);
+    let (db, side) = (format!("{project}-db-1"), format!("{project}-side-1"));
+    let out = t.rbox(["inspect", "--create-command", &db]).code(0);
+    let quoted = "--health-cmd 'test '\\''a b'\\'' '\\''='\\'' '\\''a b'\\'''";
+    assert!(out.stdout.contains(quoted), "{}", out.stdout);
+    assert!(out.stderr.contains("does not give it /etc/cf"), "{}", out.stderr);
+    let of_side = t.ok(["inspect", "--create-command", &side]);
+    assert!(of_side.contains(&format!("--volumes-from {db}:ro")), "{of_side}");
+    for (name, line) in [(&db, out.stdout.trim()), (&side, &of_side)] {
+        t.ok(["rm", "-f", name]);
+        run_line(&t, line).code(0);
+    }
+    wait_until("its check is run", || t.ok(["ps", "-q", "--filter", "health=healthy"]).lines().count() == 1);
+    compose(&["down", "-v", "-t", "0"]);
 }

@@ -474,3 +474,18 @@ fn a_blocked_output_keeps_no_signal_waiting() {
     drop(child.stdout.take());
     let _ = child.wait();
 }
+
+/// Where no log would have the rest, the program waits for who has started it, however long that takes.
+#[test]
+fn nothing_is_lost_that_no_log_has() {
+    let Some(t) = Test::start() else { return };
+    for flags in [&["--rm"][..], &["--log-driver", "none", "--name", &t.name("c")]] {
+        let args = [&["run", "--network", "none"], flags, &[BUSYBOX, "seq", "600000"]].concat();
+        let mut child = t.cmd(args).spawn_on(Stdio::null(), Stdio::piped(), Stdio::piped());
+        std::thread::sleep(Duration::from_secs(7));
+        let mut text = String::new();
+        child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+        assert_eq!((text.lines().count(), text.lines().last()), (600_000, Some("600000")), "{flags:?}");
+    }
+}

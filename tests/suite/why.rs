@@ -116,6 +116,30 @@ fn how_it_ended() {
     let memory = ended(&t, &memory);
     assert_eq!(memory.cause("out-of-memory")["Limit"], 32 << 20);
     assert!(memory.causes()[0]["Try"][0].as_str().unwrap().contains("--memory 64m"));
+    // What is told also where the program makes nothing of it, and where it goes on.
+    let eats = "python3 -c 'x = b\"x\" * (200 << 20)'";
+    let ignored = ended(&t, &["-m", "32m", PYTHON, "sh", "-c", &format!("{eats}; exit 0")]);
+    assert_eq!(ignored.kinds(), ["out-of-memory", "finished"]);
+    let name = t.name("goes-on");
+    t.ok([
+        "run",
+        "-d",
+        "-m",
+        "32m",
+        "--name",
+        &name,
+        PYTHON,
+        "sh",
+        "-c",
+        &format!("{eats}; exec sleep 1000"),
+    ]);
+    wait_until("memory runs out", || Told::of(&t, &name).kinds().contains(&"lost-to-memory"));
+    t.ok(["rm", "-f", &name]);
+    // A code like that of a signal is no signal.
+    for code in ["137", "143"] {
+        let told = ended(&t, &[BUSYBOX, "sh", "-c", &format!("exit {code}")]);
+        assert_eq!(told.kinds(), ["failed"], "{code}");
+    }
     assert_eq!(ended(&t, &["--timeout", "1", BUSYBOX, "sleep", "1000"]).kinds(), ["time-limit"]);
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = format!("127.0.0.1:{}:80", taken.local_addr().unwrap().port());
@@ -293,4 +317,47 @@ fn restarts_and_forms() {
     t.rbox(["why", "nosuch"]).refused(1, &["No such container: nosuch"]);
     t.rbox(["why", "--format", "{{", &name]).refused(1, &["template"]);
     t.rbox(["why"]).refused(125, &["CONTAINER"]);
+}
+
+/// What the user is on the host, where that is another one there.
+#[test]
+fn a_bind_that_a_user_namespace_shuts_out() {
+    let Some(t) = Test::start() else { return };
+    let dir = t.dir("d");
+    fs::create_dir_all(&dir).unwrap();
+    let bind = format!("{}:/d", dir.display());
+    let told = ended(&t, &["--uidmap", "0:500000:65536", "-v", &bind, BUSYBOX, "touch", "/d/file"]);
+    let cause = told.cause("mount-denied");
+    assert_eq!((&cause["Uid"], &cause["Outside"][0]), (&0.into(), &500_000.into()));
+    assert!(
+        cause["Text"].as_str().unwrap().contains("user 0:0 (500000:500000 of the host) may not write /d")
+    );
+}
+
+/// Its shared memory, its monitor, and a program that only others may execute.
+#[test]
+fn what_a_container_that_runs_has_lost() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    t.sleeper(&name, ["--shm-size", "1m"]);
+    assert!(!Told::of(&t, &name).kinds().contains(&"full-disk"));
+    t.rbox(["exec", &name, "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=64k 2>/dev/null"]);
+    assert_eq!(Told::of(&t, &name).cause("full-disk")["Path"], "/dev/shm");
+    let monitor = t.inspect(&name)["State"]["Pid"].as_i64().unwrap();
+    let status = fs::read_to_string(format!("/proc/{monitor}/status")).unwrap();
+    let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
+    t.program("kill", ["-9", &parent]).run().ok();
+    wait_until("it is known", || Told::of(&t, &name).kinds().contains(&"unwatched"));
+    let found = t.rbox(["system", "check"]).code(1).stdout;
+    assert!(found.contains(&format!("container {name}: its monitor is gone")), "{found}");
+    t.ok(["restart", "-t", "0", &name]);
+    assert!(!Told::of(&t, &name).kinds().contains(&"unwatched"));
+    let (image, dir) = (t.name("image"), t.dir("x"));
+    fs::create_dir_all(&dir).unwrap();
+    let file = format!("FROM {BUSYBOX}\nRUN cp /bin/busybox /x && chmod 700 /x\nUSER 1000\nCMD [\"/x\"]\n");
+    put(&dir, "Dockerfile", file, 0o644);
+    t.ok(["build", "-q", "-t", &image, dir.to_str().unwrap()]);
+    let told = ended(&t, &[&image]);
+    assert_eq!(told.cause("not-executable")["Mode"], "0700");
+    t.ok(["rmi", &image]);
 }

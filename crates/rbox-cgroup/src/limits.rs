@@ -58,6 +58,7 @@ pub(crate) fn controllers_needed(resources: &Resources) -> Vec<(Controller, &'st
     let cpuset = [(text(&r.cpuset_cpus), "cpuset-cpus"), (text(&r.cpuset_mems), "cpuset-mems")];
     let blkio = [
         (r.blkio_weight.is_some_and(|weight| weight != 0), "blkio-weight"),
+        (!r.device_weights.is_empty(), "blkio-weight-device"),
         (!r.device_read_bps.is_empty(), "device-read-bps"),
         (!r.device_write_bps.is_empty(), "device-write-bps"),
         (!r.device_read_iops.is_empty(), "device-read-iops"),
@@ -360,6 +361,12 @@ fn blkio_v1(group: &Path, r: &Resources) -> Result<()> {
         let file = if group.join("blkio.weight").exists() { "blkio.weight" } else { "blkio.bfq.weight" };
         set("blkio-weight", group, file, &weight.to_string())?;
     }
+    for one in &r.device_weights {
+        let limit = "blkio-weight-device";
+        let old = group.join("blkio.weight_device").exists();
+        let file = if old { "blkio.weight_device" } else { "blkio.bfq.weight_device" };
+        set(limit, group, file, &format!("{} {}", device_number(limit, &one.path)?, one.weight))?;
+    }
     for (limit, file, _, list) in rates(r) {
         for rate in list {
             set(limit, group, file, &format!("{} {}", device_number(limit, &rate.path)?, rate.rate))?;
@@ -374,6 +381,17 @@ fn io_v2(group: &Path, r: &Resources) -> Result<()> {
             set("blkio-weight", group, "io.bfq.weight", &weight.to_string())?;
         } else {
             set("blkio-weight", group, "io.weight", &io_weight(weight).to_string())?;
+        }
+    }
+    for one in &r.device_weights {
+        let limit = "blkio-weight-device";
+        let device = device_number(limit, &one.path)?;
+        if group.join("io.bfq.weight").exists() {
+            set(limit, group, "io.bfq.weight", &format!("{device} {}", one.weight))?;
+        } else {
+            let weight =
+                if one.weight == 0 { "default".to_owned() } else { io_weight(one.weight).to_string() };
+            set(limit, group, "io.weight", &format!("{device} {weight}"))?;
         }
     }
     for (limit, _, key, list) in rates(r) {

@@ -1,7 +1,7 @@
 //! The embedded image: `hello`, made from rbox's own executable, so that a first run needs no registry.
 //!
 //! Its one layer holds a copy of this static binary under the name `/hello`; started by that name, it prints
-//! what it sees from inside (`crates/rbox/guest/hello.rs`).
+//! what it sees from inside (`crates/rbox/guest/hello.rs`). Under the name `/sh` it is a small shell (`tools.rs` there).
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -110,6 +110,12 @@ fn layer() -> Result<impl Read + Send, EngineError> {
     )?;
     add("etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\nnobody:x:65534:\n")?;
     add("hello", tar::EntryType::Regular, 0o755, &bytes)?;
+    let mut link = tar::Header::new_gnu();
+    link.set_entry_type(tar::EntryType::Link);
+    link.set_mode(0o755);
+    link.set_size(0);
+    // The shell is the same executable.
+    tar.append_link(&mut link, "sh", "hello").map_err(EngineError::file("pack", "sh"))?;
     let packed = tar.into_inner().map_err(EngineError::file("pack", exe))?;
     Ok(std::io::Cursor::new(packed))
 }

@@ -32,6 +32,22 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize
         .map_err(|e| io::Error::from_raw_os_error(e.errno as i32))
 }
 
+/// Sends a signal to a process.
+///
+/// # Errors
+/// Of kill(2).
+pub fn send_signal(pid: i32, signal: i32) -> io::Result<()> {
+    let signal = Signal::try_from(signal).map_err(|errno| io::Error::from_raw_os_error(errno as i32))?;
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal)
+        .map_err(|errno| io::Error::from_raw_os_error(errno as i32))
+}
+
+/// The sockets that listen in this process's network namespace: `80/tcp on 0.0.0.0`.
+pub fn listening() -> Vec<String> {
+    let all = crate::networks::sockets::sockets("self");
+    all.iter().map(|one| format!("{}/{} on {}", one.port, one.protocol, one.address)).collect()
+}
+
 /// Reads some bytes.
 pub fn read_fd(fd: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::io::read(fd, buffer)?)

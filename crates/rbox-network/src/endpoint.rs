@@ -36,6 +36,9 @@ pub struct Endpoint {
     pub ip6: Option<Endpoint6>,
     /// The Ethernet address of the container's end.
     pub mac: Mac,
+    /// Further addresses, which no network allots.
+    #[serde(default)]
+    pub link_local: Vec<IpAddr>,
     /// The largest packet, in bytes; none for the kernel's default.
     #[serde(default)]
     pub mtu: Option<u32>,

@@ -68,7 +68,7 @@ pub use files::{
 pub use link::{configure_inside, loopback_up, route_inside, route_socket};
 pub use look::{Seen, SeenLink, Way};
 pub use names::{NameStore, dns_name};
-pub use network::{Network, NewNetwork};
+pub use network::{Network, NewNetwork, is_link_name};
 pub use nft::{BetweenRules, GuardRules, OtherChain, OtherHook, PublishedElement, Rules, redirect_dns};
 pub use place::Wish;
 pub use relay::Relay;

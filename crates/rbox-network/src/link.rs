@@ -518,6 +518,11 @@ fn await_carrier(socket: &mut Netlink, name: &str, begin: Instant) -> Result<()>
     Ok(())
 }
 
+/// The length of the prefix of link-local addresses (RFC 3927), in bits.
+const LINK_LOCAL_PREFIX: u8 = 16;
+/// The same of IPv6 (RFC 4291).
+const LINK_LOCAL_PREFIX6: u8 = 64;
+
 /// Configures the inside of a container: loopback and the endpoints' links up, addresses, default route; returns when
 /// the bridges forward to it. `socket` is a `NETLINK_ROUTE` socket that was opened in the container's network
 /// namespace; the caller is in the host's.
@@ -541,6 +546,10 @@ pub fn configure_inside(socket: OwnedFd, endpoints: &[Endpoint]) -> Result<()> {
             requests.push(add_address6(found.index, name, link_local(endpoint.mac), 64));
             requests.push(add_address6(found.index, name, six.ip, six.prefix));
         }
+        requests.extend(endpoint.link_local.iter().map(|ip| match ip {
+            IpAddr::V4(ip) => add_address(found.index, name, *ip, LINK_LOCAL_PREFIX),
+            IpAddr::V6(ip) => add_address6(found.index, name, *ip, LINK_LOCAL_PREFIX6),
+        }));
         if endpoint.default_route {
             requests.push(default_route(found.index, name, endpoint.gateway.into()));
             requests.extend(endpoint.ip6.map(|six| default_route(found.index, name, six.gateway.into())));

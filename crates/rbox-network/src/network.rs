@@ -372,7 +372,8 @@ pub(crate) fn names_files(network: &Network) -> bool {
         && (network.is_builtin() || network.name.parse::<NetworkName>().is_ok())
 }
 
-fn is_link_name(name: &str) -> bool {
+/// Whether a link can have this name, and no path leads out of where it is a part of one.
+pub fn is_link_name(name: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     (1..=15).contains(&name.len()) && name.bytes().all(plain) && name != "." && name != ".."
 }

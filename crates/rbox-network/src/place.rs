@@ -41,6 +41,8 @@ pub struct Wish {
     pub before: Vec<IpAddr>,
     /// The Ethernet address; one that goes with the address when none.
     pub mac: Option<Mac>,
+    /// Further addresses of its link, which are nobody else's concern.
+    pub link_local: Vec<IpAddr>,
     /// What it is called, in lower case: its name first.
     pub names: Vec<String>,
     /// Its default route leads through this network, unless that is internal.
@@ -121,6 +123,7 @@ impl NetworkStore {
             default_route: wish.default_route && !network.internal,
             ip6,
             mac: wish.mac.unwrap_or_else(|| Mac::of(ip)),
+            link_local: wish.link_local.clone(),
             mtu: network.mtu(),
             names: wish.names.clone(),
             guarded: network.is_guarded(),

@@ -112,7 +112,7 @@ impl NetworkStore {
             ContainerRule::Port(_) => ("", Mac([0; 6]), false),
             ContainerRule::Guest(link, mac, _) => (link.as_str(), *mac, true),
         };
-        let member = Member { host_link, mac, ip, ip6: six, guarded, ports: &ports };
+        let member = Member { host_link, mac, ip, ip6: six, link_local: &[], guarded, ports: &ports };
         Table::with(&self.names().table, |table| table.dismiss(&member))
     }
 

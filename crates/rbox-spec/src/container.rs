@@ -1,7 +1,7 @@
 //! A container as the user asked for it: what `create` writes down and `start` carries out.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -435,13 +435,13 @@ impl HostConfig {
             "VolumeDriver": "",
             "VolumesFrom": list(&self.volumes_from),
             "ConsoleSize": [0, 0],
-            "CapAdd": list(&self.cap_add),
-            "CapDrop": list(&self.cap_drop),
+            "CapAdd": list(&capabilities(&self.cap_add)),
+            "CapDrop": list(&capabilities(&self.cap_drop)),
             "CgroupnsMode": if self.cgroupns_host { "host" } else { "private" },
             "Dns": self.dns,
             "DnsOptions": self.dns_options,
             "DnsSearch": self.dns_search,
-            "ExtraHosts": list(&self.extra_hosts),
+            "ExtraHosts": list(&self.extra_hosts.iter().map(|line| extra_host(line)).collect::<Vec<_>>()),
             "GroupAdd": list(&self.group_add),
             "IpcMode": self.ipc.to_string(),
             "Cgroup": "",
@@ -517,6 +517,24 @@ impl HostConfig {
     }
 }
 
+/// Capabilities as Docker writes them: `net_raw` is `CAP_NET_RAW`.
+fn capabilities(given: &[String]) -> Vec<String> {
+    let name = |text: &String| {
+        let upper = text.to_ascii_uppercase();
+        if upper == "ALL" || upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") }
+    };
+    given.iter().map(name).collect()
+}
+
+/// A line of `--add-host` as Docker writes it: `db=[::1]` is `db:::1`.
+fn extra_host(line: &str) -> String {
+    let Some((name, address)) = line.split_once('=').or_else(|| line.split_once(':')) else {
+        return line.to_owned();
+    };
+    let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(address);
+    format!("{name}:{bare}")
+}
+
 /// A network that a container is on, and what it wants there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -533,13 +551,36 @@ pub struct Attachment {
     pub ip6: Option<Ipv6Addr>,
     /// The Ethernet address it wants.
     pub mac: Option<Mac>,
+    /// Further addresses of its link, which nobody allots: those of `link-local-ip`.
+    pub link_local: Vec<IpAddr>,
+    /// What Docker calls options of the driver: see [`LINK_NAME`] and [`LINK_SYSCTLS`].
+    pub driver_opts: BTreeMap<String, String>,
     /// The default route leads through the network with the highest.
     pub priority: i32,
     /// Which of the container's links it has: the 2 of `eth2`. None before the first start.
     pub number: Option<usize>,
 }
 
+/// The option of an [`Attachment`] with the name of the link in the container.
+pub const LINK_NAME: &str = "com.docker.network.endpoint.ifname";
+/// The one with settings of that link: `net.ipv4.conf.IFNAME.forwarding=1,…`.
+pub const LINK_SYSCTLS: &str = "com.docker.network.endpoint.sysctls";
+
+/// What stands for the link's name there.
+pub const ANY_LINK: &str = "IFNAME";
+
 impl Attachment {
+    /// What the link in the container is to be called, if that was said.
+    pub fn link_name(&self) -> Option<&str> {
+        self.driver_opts.get(LINK_NAME).map(String::as_str)
+    }
+
+    /// The settings of its link: the keys, with [`ANY_LINK`] in them, and the values.
+    pub fn link_sysctls(&self) -> impl Iterator<Item = (&str, &str)> {
+        let all = self.driver_opts.get(LINK_SYSCTLS).map_or("", String::as_str);
+        all.split(',').filter_map(|one| one.trim().split_once('='))
+    }
+
     /// The default network, with nothing asked of it.
     pub fn to(network: &str) -> Self {
         Self { network: network.to_owned(), ..Self::default() }

@@ -152,7 +152,7 @@ fn fields(text: &str) -> Result<Vec<String>, String> {
     if text.is_empty() {
         return Err("EOF".to_owned());
     }
-    csv::fields(text).map_err(|(column, what)| format!("parse error on line 1, column {column}: {what}"))
+    csv::fields(text).map_err(|error| error.to_string())
 }
 
 /// A field of it.

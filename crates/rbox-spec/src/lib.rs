@@ -3,7 +3,7 @@
 
 pub mod capability;
 pub mod container;
-mod csv;
+pub mod csv;
 pub mod device_request;
 pub mod digest;
 pub mod docker;

@@ -76,6 +76,8 @@ pub enum ResourcesError {
          positive integer. Unit is optional and can be kb, mb, or gb"
     )]
     DeviceRate(String),
+    #[error("invalid weight for device: {0}")]
+    DeviceWeight(String),
     #[error("invalid device cgroup format '{0}'")]
     DeviceRule(String),
     #[error("invalid hugetlb-limit: {0}")]
@@ -118,6 +120,9 @@ pub struct Resources {
     pub pids_limit: Option<i64>,
     /// Block I/O weight, 10 to 1000 (`--blkio-weight`).
     pub blkio_weight: Option<u16>,
+    /// The same for single devices (`--blkio-weight-device`).
+    #[serde(rename = "BlkioWeightDevice")]
+    pub device_weights: Vec<DeviceWeight>,
     /// Bytes read a second.
     #[serde(rename = "BlkioDeviceReadBps")]
     pub device_read_bps: Vec<DeviceRate>,
@@ -175,7 +180,7 @@ impl Resources {
             "NanoCpus": self.nano_cpus.unwrap_or(0),
             "CgroupParent": "",
             "BlkioWeight": self.blkio_weight.unwrap_or(0),
-            "BlkioWeightDevice": [],
+            "BlkioWeightDevice": self.device_weights,
             "BlkioDeviceReadBps": rates(&self.device_read_bps),
             "BlkioDeviceWriteBps": rates(&self.device_write_bps),
             "BlkioDeviceReadIOps": rates(&self.device_read_iops),
@@ -243,7 +248,7 @@ impl Resources {
         if self.pids_limit.is_some_and(|limit| limit < -1) {
             return Err(ResourcesError::Pids(self.pids_limit.unwrap_or_default()));
         }
-        if self.blkio_weight.is_some_and(|weight| weight != 0 && !(10..=1000).contains(&weight)) {
+        if self.blkio_weight.is_some_and(|weight| weight != 0 && !BLKIO_WEIGHTS.contains(&weight)) {
             return Err(ResourcesError::BlkioWeight);
         }
         Ok(self.hugetlb_limits.iter().try_for_each(|limit| limit.validate(&host.huge_pages))?)
@@ -410,6 +415,39 @@ pub fn parse_cpus(text: &str) -> Result<u64, ResourcesError> {
     let nano: u64 = format!("{fraction:0<9}").parse().map_err(|_| bad())?;
     whole.checked_mul(1_000_000_000).and_then(|whole| whole.checked_add(nano)).ok_or_else(bad)
 }
+
+/// The weight that a group has at one block device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeviceWeight {
+    /// Its node on the host.
+    pub path: String,
+    /// From 10 to 1000; 0 is none of its own.
+    pub weight: u16,
+}
+
+impl std::str::FromStr for DeviceWeight {
+    type Err = ResourcesError;
+
+    /// `/dev/sda:200`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let one = DeviceRate::parse(text, |weight| {
+            weight
+                .parse::<u16>()
+                .ok()
+                .filter(|weight| *weight == 0 || BLKIO_WEIGHTS.contains(weight))
+                .map(u64::from)
+        });
+        let one = one.map_err(|error| match error {
+            ResourcesError::DeviceRate(shown) => ResourcesError::DeviceWeight(shown),
+            other => other,
+        })?;
+        Ok(Self { path: one.path, weight: u16::try_from(one.rate).unwrap_or_default() })
+    }
+}
+
+/// The weights of block I/O that there are.
+const BLKIO_WEIGHTS: std::ops::RangeInclusive<u16> = 10..=1000;
 
 /// A rate limit of one block device.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

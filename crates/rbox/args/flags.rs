@@ -10,7 +10,7 @@ use rbox_engine::spec::container::{
 };
 use rbox_engine::spec::device_request::{DeviceRequest, is_qualified};
 use rbox_engine::spec::mount::MountSpec;
-use rbox_engine::spec::resources::{DeviceRate, DeviceRule, Resources, ResourcesError};
+use rbox_engine::spec::resources::{DeviceRate, DeviceRule, DeviceWeight, Resources, ResourcesError};
 use rbox_engine::spec::storage;
 use rbox_engine::spec::ulimit::Ulimit;
 use rbox_engine::spec::userns::{IdFlags, UsernsMode};
@@ -60,6 +60,9 @@ pub(crate) struct ContainerFlags {
     /// Add a rule to the device filter, such as 'c 42:* rmw'
     #[arg(long, value_name = "RULE")]
     device_cgroup_rule: Vec<String>,
+    /// Weight against others at one block device (DEVICE:10 to DEVICE:1000)
+    #[arg(long, value_name = "WEIGHT")]
+    blkio_weight_device: Vec<String>,
     /// Limit how fast a device is read (DEVICE:SIZE a second)
     #[arg(long, value_name = "LIMIT")]
     device_read_bps: Vec<String>,
@@ -187,7 +190,7 @@ pub(crate) struct ContainerFlags {
     #[arg(long, value_name = "KEY=VALUE")]
     sysctl: Vec<String>,
     /// Kill the container after this many seconds
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", value_parser = whole_seconds, allow_negative_numbers = true)]
     timeout: Option<u64>,
     /// Mount a tmpfs (PATH[:size=64m,mode=755,…])
     #[arg(long, value_name = "PATH")]
@@ -410,6 +413,7 @@ impl ContainerFlags {
             pids_limit: given.pids_limit.or(Resources::defaults().pids_limit),
             oom_kill_disable: self.oom_kill_disable,
             blkio_weight: given.blkio_weight.filter(|weight| *weight > 0),
+            device_weights: parse_all::<DeviceWeight>(&self.blkio_weight_device)?,
             device_read_bps: rates(&self.device_read_bps, DeviceRate::parse_bps)?,
             device_read_iops: rates(&self.device_read_iops, DeviceRate::parse_iops)?,
             device_write_bps: rates(&self.device_write_bps, DeviceRate::parse_bps)?,
@@ -474,6 +478,11 @@ fn umask(text: &str) -> anyhow::Result<u32> {
         .ok()
         .filter(|mask| *mask <= 0o777)
         .ok_or_else(|| bad_input(format!("invalid umask \"{text}\": expected octal digits, at most 777")))
+}
+
+/// `--timeout`.
+fn whole_seconds(text: &str) -> Result<u64, &'static str> {
+    text.parse().map_err(|_| "expected whole seconds, or 0 for no limit")
 }
 
 fn rates(

@@ -1,8 +1,9 @@
 //! The options of `run` and `create` that are about the network.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rbox_engine::spec::container::{Attachment, HostConfig, Link, NetworkMode};
+use rbox_engine::spec::csv;
 use rbox_engine::spec::mac::Mac;
 use rbox_engine::spec::port::PortMapping;
 
@@ -30,13 +31,17 @@ pub(crate) struct NetworkFlags {
     /// IPv6 address on the first network
     #[arg(long, value_name = "IP")]
     ip6: Option<String>,
+    /// Further, link-local address on the first network
+    #[arg(long, value_name = "IP")]
+    link_local_ip: Vec<String>,
     /// Give this container another name for that one (CONTAINER[:ALIAS])
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
     /// Ethernet address on the first network (such as 02:42:ac:11:00:02)
     #[arg(long, value_name = "MAC")]
     mac_address: Option<String>,
-    /// Network to be on: its name, host, none, container:NAME, or name=NET,alias=A,ip=IP,ip6=IP,mac-address=MAC,gw-priority=N
+    /// Network to be on: its name, host, none, container:NAME, or
+    /// name=NET,alias=A,ip=IP,ip6=IP,mac-address=MAC,link-local-ip=IP,driver-opt=KEY=VALUE,gw-priority=N
     #[arg(long, visible_alias = "net", value_name = "NETWORK")]
     network: Vec<String>,
     /// Further name on the first network
@@ -58,6 +63,12 @@ impl NetworkFlags {
         }
         host.publish_all = self.publish_all;
         host.extra_hosts.clone_from(&self.add_host);
+        if let Some(bad) = self.dns.iter().find(|text| text.parse::<IpAddr>().is_err()) {
+            // In Docker's words.
+            return Err(bad_input(format!(
+                "invalid argument {bad:?} for \"--dns\" flag: IP address is not correctly formatted: {bad}"
+            )));
+        }
         host.dns.clone_from(&self.dns);
         // Each is a word, or words, of one line of /etc/resolv.conf.
         let in_line = |c: char| !c.is_control();
@@ -105,6 +116,7 @@ impl NetworkFlags {
             ("--ip", self.ip.is_some()),
             ("--ip6", self.ip6.is_some()),
             ("--mac-address", self.mac_address.is_some()),
+            ("--link-local-ip", !self.link_local_ip.is_empty()),
             ("--network-alias", !self.network_alias.is_empty()),
         ]
         .into_iter()
@@ -137,6 +149,13 @@ impl NetworkFlags {
         {
             return Err(twice("--mac-address", "MAC address"));
         }
+        if !self.link_local_ip.is_empty() {
+            if !first.link_local.is_empty() {
+                return Err(twice("--link-local-ip", "link-local IP addresses"));
+            }
+            first.link_local =
+                self.link_local_ip.iter().map(|text| address(text)).collect::<anyhow::Result<_>>()?;
+        }
         Ok(())
     }
 }
@@ -163,7 +182,9 @@ fn attachment(text: &str) -> anyhow::Result<Attachment> {
         return named(text);
     }
     let mut wanted = Attachment::default();
-    for field in text.split(',') {
+    // A value with commas stands in quotes.
+    let fields = csv::fields(text).map_err(|why| bad_input(format!("invalid --network {text}: {why}")))?;
+    for field in &fields {
         let (key, value) = field.split_once('=').ok_or_else(|| {
             bad_input(format!("invalid field \"{field}\" of --network {text}: write KEY=VALUE"))
         })?;
@@ -173,6 +194,11 @@ fn attachment(text: &str) -> anyhow::Result<Attachment> {
             "ip" => wanted.ip = Some(ipv4(value)?),
             "ip6" => wanted.ip6 = Some(ipv6(value)?),
             "mac-address" => wanted.mac = Some(value.parse().map_err(bad_input)?),
+            "link-local-ip" => wanted.link_local.push(address(value)?),
+            "driver-opt" => {
+                let (key, value) = driver_opt(value)?;
+                wanted.driver_opts.insert(key, value);
+            }
             "gw-priority" => {
                 wanted.priority = value.parse().map_err(|_| {
                     bad_input(format!("invalid gw-priority \"{value}\": it is a whole number"))
@@ -180,7 +206,7 @@ fn attachment(text: &str) -> anyhow::Result<Attachment> {
             }
             _ => {
                 return Err(bad_input(format!(
-                    "invalid field key {key} of --network: it knows name, alias, ip, ip6, mac-address and gw-priority"
+                    "invalid field key {key} of --network: it knows name, alias, ip, ip6, mac-address, link-local-ip, driver-opt and gw-priority"
                 )));
             }
         }
@@ -202,6 +228,20 @@ pub(crate) fn link(text: &str) -> anyhow::Result<Link> {
         return Err(bad_input(format!("bad format for links: {text:?}: write CONTAINER[:ALIAS]")));
     }
     Ok(Link { container: plain(name), name: plain(name), alias: plain(alias) })
+}
+
+/// `KEY=VALUE`.
+pub(crate) fn driver_opt(text: &str) -> anyhow::Result<(String, String)> {
+    let (key, value) = text
+        .split_once('=')
+        .filter(|(key, _)| !key.is_empty())
+        .ok_or_else(|| bad_input(format!("invalid key value pair format in driver options: {text:?}")))?;
+    Ok((key.trim().to_ascii_lowercase(), value.to_owned()))
+}
+
+/// An address of either family.
+pub(crate) fn address(text: &str) -> anyhow::Result<IpAddr> {
+    text.parse().map_err(|_| bad_input(format!("invalid IP address: {text:?}")))
 }
 
 /// An IPv4 address a container could have.

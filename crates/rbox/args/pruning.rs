@@ -9,7 +9,7 @@ use crate::output::lines::say;
 /// The options of every `prune`.
 #[derive(Debug, Args)]
 pub(crate) struct Pruning {
-    /// Provide filter values (e.g. "until=24h", "label=app", "label!=keep")
+    /// Provide filter values (e.g. "until=24h", "label=app", "label!=keep", "last-used=24h": what was used since then stays)
     #[arg(long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
     /// Do not prompt for confirmation
@@ -21,6 +21,15 @@ impl Pruning {
     /// What is to go, chosen by filters of these keys.
     pub(crate) fn filters(&self, keys: &[&str]) -> anyhow::Result<Filters> {
         Ok(Filters::parse(&self.filter, keys)?)
+    }
+
+    /// The filters, as Docker's warning lists them; empty without any.
+    pub(crate) fn told(&self) -> String {
+        if self.filter.is_empty() {
+            return String::new();
+        }
+        let lines: String = self.filter.iter().map(|filter| format!("  - {filter}\n")).collect();
+        format!("\n  Items to be pruned will be filtered with:\n{lines}")
     }
 
     /// Whether the user wants it, by `--force` or by an answer.

@@ -158,6 +158,10 @@ fn by_short(command: &Command, letter: char) -> Option<&Arg> {
 fn cluster_takes_next(command: &Command, shorts: &str) -> bool {
     let mut letters = shorts.chars();
     while let Some(letter) = letters.next() {
+        // What follows is the value of the switch before it.
+        if letter == '=' {
+            return false;
+        }
         let found = by_short(command, letter);
         if found.is_some_and(|arg| takes_value(arg.get_action()) && !arg.is_require_equals_set()) {
             return letters.as_str().is_empty();
@@ -213,6 +217,14 @@ mod tests {
             Ok("-qn -t --name --rm img -t")
         );
         assert_eq!(read("-tnt -t=false img", true).as_deref(), Ok("-nt img"));
+        // The last letter of the value is an option of its own elsewhere.
+        assert_eq!(
+            read("-t=n img", true),
+            Err("invalid argument \"n\" for \"-t\": it takes true or false".into())
+        );
+        let other = command().arg(Arg::new("env").short('e'));
+        let read_other = booleans(&other, &words("-t=false -q=true img a"), true).map(|words| joined(&words));
+        assert_eq!(read_other.as_deref(), Ok("-q img a"));
         // The value of another option, and what is the program's, are left alone.
         assert_eq!(
             read("--name --rm=true -n -t=true img", true).as_deref(),

@@ -5,14 +5,15 @@ use std::io::Write;
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Parser;
 use rbox_engine::caller::require_descriptors;
 use rbox_engine::engine::{ContainerRecord, RemoveRequest, StartOptions, Started};
 use rbox_engine::error::EngineError;
-use rbox_engine::spec::ContainerName;
 use rbox_engine::spec::container::Attached;
+use rbox_engine::spec::{ContainerName, Kind};
 
 use crate::args::flags::ContainerFlags;
 use crate::command::entry::Execute;
@@ -238,18 +239,46 @@ fn make(
     let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
     let obtained = if flags.rootfs { None } else { Some(engine.obtain_image(&flags.image_request(image)?)?) };
     request.embedded = obtained.as_ref().is_some_and(|obtained| obtained.is_embedded);
-    if let Some(name) = request.name.as_ref().filter(|_| flags.replace) {
-        make_room(global, name)?;
-    }
-    let record = match &obtained {
-        Some(obtained) => engine.create(request, &obtained.image)?,
-        None => engine.create_on(request, Path::new(image))?,
+    let create = |request| match &obtained {
+        Some(obtained) => engine.create(request, &obtained.image),
+        None => engine.create_on(request, Path::new(image)),
+    };
+    let record = match request.name.clone().filter(|_| flags.replace) {
+        Some(name) => replacing(global, &name, || create(request.clone()))?,
+        None => create(request)?,
     };
     if let Some(Err(error)) = cid_file.map(|file| file.write(record.id.as_str())) {
         let _ = engine.give_up(&record);
         return Err(error);
     }
     Ok(record)
+}
+
+/// How long `--replace` tries to get a name that others replace as well.
+const REPLACING: Duration = Duration::from_secs(20);
+
+/// Makes a container in place of the one of this name. Of several that do this at once the last one stays.
+fn replacing(
+    global: &Global,
+    name: &ContainerName,
+    create: impl Fn() -> Result<ContainerRecord, EngineError>,
+) -> anyhow::Result<ContainerRecord> {
+    let begin = Instant::now();
+    loop {
+        match make_room(global, name).map(|()| create()) {
+            Ok(Err(EngineError::NameTaken { .. })) if begin.elapsed() < REPLACING => {}
+            // Somebody else removes it.
+            Err(error) if is_busy(&error) && begin.elapsed() < REPLACING => {
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            done => return Ok(done??),
+        }
+    }
+}
+
+fn is_busy(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<EngineError>().map(EngineError::kind);
+    matches!(kind, Some(Kind::NotFound | Kind::Conflict))
 }
 
 /// Removes the container of this name, for `--replace`.

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use clap::Parser;
+use rbox_engine::embedded;
 use rbox_engine::spec::container::{NetworkMode, PidMode};
 
 use crate::command::entry::Execute;
@@ -11,8 +12,9 @@ use crate::container::run::Run;
 
 /// Open a shell in a container whose image may have none
 ///
-/// The tools are those of another image, busybox when none is named. They see the container's processes and are on its network; its files are
-/// at /proc/1/root, where the shell begins. Nothing is copied into the container, and it goes on when the shell ends.
+/// The tools are those of another image: busybox if it is here, and else a small shell that rbox brings along. They see the container's
+/// processes and are on its network; its files are at /proc/1/root, where the shell begins. Nothing is copied into the container, and it goes on
+/// when the shell ends.
 #[derive(Debug, Parser)]
 #[command(
     name = "shell",
@@ -24,8 +26,8 @@ use crate::container::run::Run;
 )]
 pub(crate) struct Shell {
     /// The image that the tools are from
-    #[arg(long, value_name = "IMAGE", default_value = "busybox")]
-    image: String,
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
     /// Its name or id
     container: String,
     /// A command to run instead of the shell
@@ -33,7 +35,10 @@ pub(crate) struct Shell {
     command: Vec<String>,
 }
 
-/// Begins where the container's files are, if these may be seen.
+/// The image whose tools are used when none is named and it is here.
+const TOOLS: &str = "busybox";
+/// Where the container's files are, if these may be seen.
+const FILES: &str = "/proc/1/root";
 const BEGIN: &str = "cd /proc/1/root 2>/dev/null; exec \"$@\"";
 
 impl Execute for Shell {
@@ -64,16 +69,20 @@ impl Execute for Shell {
             format!("--network={network}"),
         ]);
         words.push(format!("--label=rbox.shell={id}"));
-        words.extend([
-            "--entrypoint=sh".into(),
-            "--".into(),
-            self.image,
-            "-c".into(),
-            BEGIN.into(),
-            "sh".into(),
-        ]);
-        let command = if self.command.is_empty() { vec!["sh".into()] } else { self.command };
-        words.extend(command);
+        let here = || -> anyhow::Result<bool> { Ok(global.engine.images()?.find(TOOLS)?.is_some()) };
+        let image = match self.image {
+            Some(image) => Some(image),
+            None => here()?.then(|| TOOLS.to_owned()),
+        };
+        if let Some(image) = image {
+            words.extend(["--entrypoint=sh", "--", &image, "-c", BEGIN, "sh"].map(str::to_owned));
+            if self.command.is_empty() {
+                words.push("sh".to_owned());
+            }
+        } else {
+            words.extend(["--entrypoint=/sh", "--", embedded::NAME, "--at", FILES].map(str::to_owned));
+        }
+        words.extend(self.command);
         Run::try_parse_from(words)?.execute(global)
     }
 }

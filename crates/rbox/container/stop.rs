@@ -1,7 +1,9 @@
 //! `rbox stop`, `kill`, `restart`, `wait`, `pause` and `unpause`: what is done to a running container.
 
+use std::cell::Cell;
+
 use clap::Parser;
-use rbox_engine::engine::{Container, StopRequest};
+use rbox_engine::engine::{Container, SignalAction, StopRequest, Stopped};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::signal::Signal;
 
@@ -11,6 +13,7 @@ use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, report};
 use crate::command::global::Global;
 use crate::output::lines::say;
+use crate::output::table::write_all;
 
 /// Stop one or more running containers
 #[derive(Debug, Parser)]
@@ -51,11 +54,11 @@ fn signal(text: &str) -> anyhow::Result<Signal> {
 impl Execute for Stop {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let with = self.signal.as_deref().map(signal).transpose()?;
-        let stop = |name: &String| -> anyhow::Result<()> {
+        let stop = |name: &String| -> anyhow::Result<Option<String>> {
             let container = global.engine.container(name)?;
-            Ok(global
-                .engine
-                .stop(&container, StopRequest { signal: with, timeout: self.patience.timeout })?)
+            let request = StopRequest { signal: with, timeout: self.patience.timeout };
+            let stopped = global.engine.stop_and_tell(&container, request, &|| ())?;
+            Ok(why_killed(&container, stopped))
         };
         let containers = chosen(global, self.all, &self.containers)?;
         // Each may take its ten seconds: all are asked at once. Nothing is cloned from here on.
@@ -66,13 +69,39 @@ impl Execute for Stop {
         let mut code = 0;
         for (name, result) in containers.iter().zip(results) {
             match result {
-                Ok(Ok(())) => say(name)?,
+                Ok(Ok(told)) => {
+                    told.iter().try_for_each(|line| complain(line))?;
+                    say(name)?;
+                }
                 Ok(Err(error)) => code = code.max(report(&error).min(NOT_DONE)),
                 Err(panic) => std::panic::resume_unwind(panic),
             }
         }
         Ok(code)
     }
+}
+
+/// What is said of a container that did not end in time: why `stop` has taken so long.
+fn why_killed(container: &Container, stopped: Stopped) -> Option<String> {
+    let Stopped::Killed { signal, waited: waited @ 1.., action } = stopped else { return None };
+    let name = &container.record.name;
+    let why = match action {
+        SignalAction::Default => format!(
+            "its first process has no handler for {signal}, and without one the kernel gives PID 1 of a container no signal: 'rbox run --init' has one"
+        ),
+        SignalAction::Ignored => format!("its first process ignores {signal}"),
+        SignalAction::Handled => {
+            format!(
+                "its first process has a handler for {signal}, which takes longer: --stop-timeout gives more time"
+            )
+        }
+        SignalAction::Unknown => format!("see 'rbox why {name}'"),
+    };
+    Some(format!("{name} did not end within {waited} s of {signal}, and was killed: {why}"))
+}
+
+fn complain(line: &str) -> anyhow::Result<()> {
+    Ok(write_all(&mut std::io::stderr(), &format!("rbox: {line}\n"))?)
 }
 
 /// Kill one or more running containers
@@ -128,9 +157,9 @@ impl Execute for Restart {
         let with = self.signal.as_deref().map(signal).transpose()?;
         Ok(each(&self.containers, |name| {
             let container = global.engine.container(name)?;
-            global
-                .engine
-                .restart(&container, StopRequest { signal: with, timeout: self.patience.timeout })?;
+            let request = StopRequest { signal: with, timeout: self.patience.timeout };
+            let stopped = global.engine.restart(&container, request)?;
+            why_killed(&container, stopped).iter().try_for_each(|line| complain(line))?;
             say(name)
         }))
     }
@@ -140,9 +169,15 @@ impl Execute for Restart {
 #[derive(Debug, Parser)]
 #[command(
     name = "wait",
-    after_help = "Examples:\n  rbox wait job          # prints the exit code when it ends\n  rbox wait a b          # one code a line, in this order"
+    after_help = "Examples:
+  rbox wait job                # prints the exit code when it ends
+  rbox wait a b                # one code a line, in this order
+  rbox wait --exit-code job    # and ends with that code itself (moby#46870)"
 )]
 pub(crate) struct Wait {
+    /// End with the exit code of the containers too: the first one that is not 0
+    #[arg(long)]
+    exit_code: bool,
     /// Names or ids
     #[arg(required = true, value_name = "CONTAINER")]
     containers: Vec<String>,
@@ -150,10 +185,17 @@ pub(crate) struct Wait {
 
 impl Execute for Wait {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        Ok(each(&self.containers, |name| {
+        let first = Cell::new(0);
+        let code = each(&self.containers, |name| {
             let container = global.engine.container(name)?;
-            say(&global.engine.wait(&container)?.to_string())
-        }))
+            let code = global.engine.wait(&container)?;
+            if first.get() == 0 {
+                // As the kernel hands it on.
+                first.set(u8::try_from(code & 0xff).unwrap_or(u8::MAX));
+            }
+            say(&code.to_string())
+        });
+        Ok(if code == 0 && self.exit_code { first.get() } else { code })
     }
 }
 

@@ -80,7 +80,7 @@ fn namespace(kind: &str) -> String {
 
 /// The address that would be used to talk to the world. Nothing is sent: connecting a datagram socket asks the
 /// routing table only.
-fn address() -> String {
+pub(super) fn address() -> String {
     let found = UdpSocket::bind("0.0.0.0:0").and_then(|socket| {
         socket.connect("192.0.2.1:9")?;
         socket.local_addr()
@@ -88,7 +88,7 @@ fn address() -> String {
     found.map_or_else(|_| "none".to_owned(), |address| address.ip().to_string())
 }
 
-fn links() -> String {
+pub(super) fn links() -> String {
     let text = fs::read_to_string("/proc/net/dev").unwrap_or_default();
     let mut names: Vec<&str> =
         text.lines().skip(2).filter_map(|l| l.split(':').next()).map(str::trim).collect();

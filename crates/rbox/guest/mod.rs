@@ -1,4 +1,5 @@
-//! What this executable is inside containers: the embedded image's program, and the small init.
+//! What this executable is inside containers: the embedded image's program and its shell, and the small init.
 
 pub(crate) mod hello;
 pub(crate) mod small_init;
+pub(crate) mod tools;

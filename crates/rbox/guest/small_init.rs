@@ -16,9 +16,8 @@ pub(crate) fn main() -> ExitCode {
         return ExitCode::from(125);
     }
     // Blocked before the program starts, so that no signal is lost.
-    let started = Reaper::new().and_then(|reaper| reaper.spawn(&args).map(|child| (reaper, child)));
-    let (reaper, child) = match started {
-        Ok(started) => started,
+    let child = match Reaper::new().and_then(|reaper| reaper.spawn(&args)) {
+        Ok(child) => child,
         Err(error) => {
             eprintln!("docker-init: start {:?}: {}", args[0].to_string_lossy(), rbox_engine::plain(error));
             return ExitCode::from(125);
@@ -26,12 +25,12 @@ pub(crate) fn main() -> ExitCode {
     };
     loop {
         // SIGCHLD is among the signals, so this wakes for every end.
-        let signal = reaper.next_signal();
+        let signal = child.next_signal();
         while let Some((pid, code)) = wait_any() {
-            if pid == child {
+            if pid == child.pid {
                 return ExitCode::from(u8::try_from(code).unwrap_or(255));
             }
         }
-        reaper.pass_on(signal, child);
+        child.pass_on(signal);
     }
 }

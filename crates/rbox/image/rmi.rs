@@ -89,7 +89,7 @@ impl Execute for Tag {
 #[derive(Debug, Parser)]
 #[command(
     name = "prune",
-    after_help = "Examples:\n  rbox image prune -f              # images without a tag\n  rbox image prune -a -f           # all that no container uses\n  rbox image prune -a --filter until=168h"
+    after_help = "Examples:\n  rbox image prune -f              # images without a tag\n  rbox image prune -a -f           # all that no container uses\n  rbox image prune -a --filter until=168h\n  rbox image prune -a --filter last-used=168h   # no container was made of them for a week"
 )]
 pub(crate) struct Prune {
     /// Remove all unused images, not just dangling ones

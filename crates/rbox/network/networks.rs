@@ -13,7 +13,7 @@ use rbox_engine::spec::container::Attachment;
 use serde_json::{Value, json};
 
 use crate::args::accepted::only;
-use crate::args::network_flags::{ipv4, ipv6, link};
+use crate::args::network_flags::{address, driver_opt, ipv4, ipv6, link};
 use crate::args::pruning::{Pruning, say_deleted};
 use crate::command::each::each;
 use crate::command::entry::Execute;
@@ -171,6 +171,12 @@ pub(crate) struct Connect {
     /// IPv6 address
     #[arg(long, value_name = "IP")]
     ip6: Option<String>,
+    /// Option for the network's driver (KEY=VALUE), such as com.docker.network.endpoint.ifname=NAME: what the link is called inside
+    #[arg(long, value_name = "OPTION")]
+    driver_opt: Vec<String>,
+    /// Further, link-local address
+    #[arg(long, value_name = "IP")]
+    link_local_ip: Vec<String>,
     /// Another name for a container, known to this one only
     #[arg(long, value_name = "CONTAINER[:ALIAS]")]
     link: Vec<String>,
@@ -190,6 +196,17 @@ impl Execute for Connect {
             ip: self.ip.as_deref().map(ipv4).transpose().map_err(refused)?,
             ip6: self.ip6.as_deref().map(ipv6).transpose().map_err(refused)?,
             priority: self.gw_priority,
+            link_local: self
+                .link_local_ip
+                .iter()
+                .map(|text| address(text))
+                .collect::<anyhow::Result<_>>()
+                .map_err(refused)?,
+            driver_opts: self
+                .driver_opt
+                .iter()
+                .map(|text| driver_opt(text))
+                .collect::<anyhow::Result<_>>()?,
             ..Attachment::default()
         };
         let links = self.link.iter().map(|text| link(text)).collect::<anyhow::Result<_>>()?;
@@ -267,7 +284,7 @@ pub(crate) struct Prune {
 
 impl Execute for Prune {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let filters = self.pruning.filters(&["until", "label", "label!"])?;
+        let filters = self.pruning.filters(&["until", "label", "label!", "last-used"])?;
         let warning = "WARNING! This will remove all custom networks not used by at least one container.";
         if self.pruning.agreed(warning)? {
             prune(global, &filters)?;

@@ -394,13 +394,16 @@ fn text<'a>(args: &'a [Value], at: usize, function: &str) -> Result<&'a str, Tem
     }
 }
 
+/// No width is larger: it is also the most that a format string of Rust's takes.
+const LONGEST: usize = u16::MAX as usize;
+
 fn length(args: &[Value], at: usize, function: &str) -> Result<usize, TemplateError> {
     argument(args, at, function)?
         .as_int()
         .and_then(|n| usize::try_from(n).ok())
         // A width is typed by a person; a million is a slip, and would only fill memory.
-        .filter(|n| *n <= 65_536)
-        .ok_or_else(|| failed(format!("{function} takes a length of 0 to 65536")))
+        .filter(|n| *n <= LONGEST)
+        .ok_or_else(|| failed(format!("{function} takes a length of 0 to {LONGEST}")))
 }
 
 fn json(args: &[Value]) -> Outcome {

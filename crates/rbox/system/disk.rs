@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 
 use clap::Parser;
 use jiff::Timestamp;
+use rbox_build::CacheEntry;
 use rbox_engine::image::Image;
 use rbox_engine::listing::filter::PRUNE_KEYS;
 use rbox_engine::spec::{Digest, Reference};
@@ -21,7 +22,7 @@ use crate::output::escape;
 use crate::output::lines::say;
 use crate::output::table::{self, Format};
 use crate::output::template::{Headers, Template};
-use crate::output::units::human_sum;
+use crate::output::units::{ago, human_sum};
 use crate::volume::volumes;
 
 /// Show disk usage
@@ -191,20 +192,32 @@ struct Usage {
     images: Vec<Value>,
     containers: Vec<Value>,
     volumes: Vec<Value>,
+    cache: Vec<Value>,
+    /// What Docker does not tell: each layer once, and what containers have written to their logs.
+    layers: Vec<Value>,
+    logs: Vec<Value>,
+    /// Bytes of what builds keep.
+    cached: u64,
 }
 
 impl Usage {
     /// Ids and commands are whole with `full`.
     fn read(global: &Global, full: bool) -> anyhow::Result<Self> {
         let now = Timestamp::now();
-        let images = image_usage(global)?.0.iter().map(|one| image_row(one, full, now)).collect();
+        let (usage, _) = image_usage(global)?;
+        let layers = layer_rows(global, &usage, full)?;
+        let images = usage.iter().map(|one| image_row(one, full, now)).collect();
+        let cache = rbox_build::cache_entries(&global.engine.build_dir())?;
+        let cached = cache.iter().map(|entry| entry.size).sum();
+        let cache = cache.iter().map(|entry| cache_row(entry, full, now)).collect();
         let view = ps::View { full, sizes: ps::Sizes::Own(global), now };
-        let containers =
-            global.engine.containers()?.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
+        let all = global.engine.containers()?;
+        let containers = all.iter().map(|one| view.row(one)).collect::<Result<_, _>>()?;
+        let logs = all.iter().map(|one| log_row(global, one)).collect();
         let users = global.engine.volume_users()?;
         let volumes = local_volumes(global)?;
         let volumes = volumes.iter().map(|one| volumes::row(one, users.of(&one.name).len(), true)).collect();
-        Ok(Self { images, containers, volumes })
+        Ok(Self { images, containers, volumes, cache, layers, logs, cached })
     }
 
     /// What a template is given, which is run once.
@@ -213,11 +226,14 @@ impl Usage {
             "Images": self.images,
             "Containers": self.containers,
             "Volumes": self.volumes,
-            "BuildCache": [],
+            "BuildCache": self.cache,
+            "Layers": self.layers,
+            "Logs": self.logs,
         })
     }
 
     fn print_tables(&self, out: &mut impl table::Stream) -> anyhow::Result<u8> {
+        let cache_title = format!("Build cache usage: {}", human_sum(self.cached));
         let sections = [
             (
                 "Images space usage:",
@@ -238,11 +254,13 @@ impl Usage {
                 &self.volumes[..],
             ),
             (
-                "Build cache usage: 0B",
+                &cache_title,
                 "{{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
                 cache_headers(),
-                &[],
+                &self.cache[..],
             ),
+            ("Layers space usage:", "{{.ID}}\t{{.Size}}\t{{.Images}}", layer_headers(), &self.layers[..]),
+            ("Logs space usage:", "{{.Names}}\t{{.Driver}}\t{{.Size}}", log_headers(), &self.logs[..]),
         ];
         for (at, (title, columns, headers, rows)) in sections.iter().enumerate() {
             let gap = if at > 0 { "\n" } else { "" };
@@ -251,6 +269,65 @@ impl Usage {
         }
         Ok(0)
     }
+}
+
+/// One row a layer, the largest first: those of images, each once.
+fn layer_rows(global: &Global, usage: &[ImageUsage], full: bool) -> anyhow::Result<Vec<Value>> {
+    let store = global.engine.images()?;
+    let mut layers: HashMap<Digest, (u64, Vec<String>)> = HashMap::new();
+    for one in usage {
+        let name = one.image.references.iter().find(|name| name.tag().is_some());
+        let name = name.map_or_else(|| one.image.id.short(), Reference::familiar);
+        for layer in &one.image.layers {
+            let (_, names) =
+                layers.entry(layer.diff_id).or_insert_with(|| (store.layer_size(layer), Vec::new()));
+            if !names.contains(&name) {
+                names.push(name.clone());
+            }
+        }
+    }
+    let mut layers: Vec<_> = layers.into_iter().collect();
+    layers.sort_by(|(a, (size_a, _)), (b, (size_b, _))| size_b.cmp(size_a).then_with(|| a.cmp(b)));
+    let row = |(id, (size, mut names)): (Digest, (u64, Vec<String>))| {
+        names.sort();
+        let id = if full { id.to_string() } else { id.short() };
+        json!({ "ID": id, "Size": human_sum(size), "Images": names.join(", ") })
+    };
+    Ok(layers.into_iter().map(row).collect())
+}
+
+fn layer_headers() -> Headers {
+    Headers::from([("ID", "LAYER ID"), ("Images", "IMAGES"), ("Size", "SIZE")])
+}
+
+fn log_row(global: &Global, container: &Container) -> Value {
+    let record = &container.record;
+    json!({
+        "Names": record.name.as_str(),
+        "Driver": record.host.log_driver.as_str(),
+        "Size": human_sum(global.engine.log_size(record)),
+    })
+}
+
+fn log_headers() -> Headers {
+    Headers::from([("Driver", "LOG DRIVER"), ("Names", "NAMES"), ("Size", "SIZE")])
+}
+
+fn cache_row(entry: &CacheEntry, full: bool, now: Timestamp) -> Value {
+    let used = Timestamp::try_from(entry.used).unwrap_or(Timestamp::UNIX_EPOCH);
+    let id: String = if full { entry.id.clone() } else { entry.id.chars().take(12).collect() };
+    json!({
+        "ID": id,
+        "CacheType": entry.kind,
+        "Size": human_sum(entry.size),
+        // Nobody notes when it was made, and how often it was used.
+        "CreatedSince": "",
+        "LastUsedSince": ago(used, now),
+        "UsageCount": "",
+        "Shared": "false",
+        "InUse": entry.is_in_use.to_string(),
+        "Description": entry.description,
+    })
 }
 
 /// One row an image, with its first name only.
@@ -320,7 +397,8 @@ impl Execute for Prune {
             (true, false) => "\n  - unused build cache",
         };
         let warning = format!(
-            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container{volumes}\n  - {images}{kept}\n"
+            "WARNING! This will remove:\n  - all stopped containers\n  - all networks not used by at least one container{volumes}\n  - {images}{kept}\n{}",
+            self.pruning.told()
         );
         if !self.pruning.agreed(&warning)? {
             return Ok(0);

@@ -110,7 +110,11 @@ pub fn prune_cache(
             continue;
         }
         if entry.layer.is_some() {
-            std::fs::remove_file(&entry.path).map_err(io_error("remove", &entry.path))?;
+            match std::fs::remove_file(&entry.path) {
+                // Another prune was faster.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                removed => removed.map_err(io_error("remove", &entry.path))?,
+            }
         } else {
             // Held until it is gone: a build that begins now makes another one.
             let open = || Ok(File::from(open_dir(&entry.path)?));

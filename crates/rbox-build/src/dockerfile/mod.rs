@@ -6,7 +6,6 @@
 //! Source: the Dockerfile reference, and the packages parser and instructions of `github.com/moby/buildkit/frontend/dockerfile`.
 
 mod chmod;
-mod csv;
 mod directive;
 mod duration;
 mod error;

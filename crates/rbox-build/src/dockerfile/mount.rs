@@ -1,8 +1,7 @@
 //! `RUN --mount` and `RUN --device`.
 
-use rbox_spec::{Kind, Size};
+use rbox_spec::{Kind, Size, csv};
 
-use super::csv;
 use super::instruction::{Device, MountFlag};
 use super::suggestion::suggest;
 use crate::expand::ExpandError;
@@ -134,7 +133,7 @@ const KEYS: [&str; 19] = [
 impl MountFlag {
     /// Reads what can be read without an environment.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let fields = csv::fields(text).map_err(|why| format!("failed to parse csv mounts: {why}"))?;
+        let fields = fields_of(text).map_err(|why| format!("failed to parse csv mounts: {why}"))?;
         let mut from = None;
         for field in &fields {
             if let Some((key, value)) = field.split_once('=')
@@ -157,7 +156,7 @@ impl MountFlag {
         mut expand: impl FnMut(&str) -> Result<String, ExpandError>,
     ) -> Result<Mount, MountError> {
         let fields =
-            csv::fields(&self.text).map_err(|why| invalid(format!("failed to parse csv mounts: {why}")))?;
+            fields_of(&self.text).map_err(|why| invalid(format!("failed to parse csv mounts: {why}")))?;
         let mut mount = Mount::default();
         let mut read_only = None;
         for field in &fields {
@@ -290,7 +289,7 @@ impl Mount {
 impl Device {
     /// Reads a `--device`.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let fields = csv::fields(text).map_err(|why| format!("failed to parse csv devices: {why}"))?;
+        let fields = fields_of(text).map_err(|why| format!("failed to parse csv devices: {why}"))?;
         let mut device = Self::default();
         for field in fields {
             let (key, value) = match field.split_once('=') {
@@ -337,4 +336,11 @@ fn number(key: &str, value: &str, radix: u32) -> Result<u32, MountError> {
         .ok()
         .filter(|_| digits)
         .ok_or_else(|| invalid(format!("invalid value {} for {key}", shown(value))))
+}
+/// The fields of a flag, or what is wrong in Go's words.
+fn fields_of(text: &str) -> Result<Vec<String>, String> {
+    if text.is_empty() {
+        return Err("EOF".to_owned());
+    }
+    csv::fields(text).map_err(|error| error.to_string())
 }

@@ -33,10 +33,11 @@ impl Making<'_> {
             let rates = |all: &[BlkioRate]| {
                 all.iter().map(|one| DeviceRate { path: one.path.clone(), rate: one.rate }).collect()
             };
-            if !blkio.weight_device.is_empty() {
-                let why = "weights of single devices are not supported: take the key out";
-                return Err(self.refused("blkio_config.weight_device", why));
-            }
+            let weights = blkio.weight_device.iter();
+            resources.device_weights = weights
+                .map(|one| format!("{}:{}", one.path, one.weight).parse())
+                .collect::<Result<_, _>>()
+                .map_err(|error| self.refused("blkio_config.weight_device", error))?;
             resources.blkio_weight = Some(blkio.weight).filter(|weight| *weight > 0);
             resources.device_read_bps = rates(&blkio.device_read_bps);
             resources.device_write_bps = rates(&blkio.device_write_bps);

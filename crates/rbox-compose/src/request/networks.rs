@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use rbox_spec::container::{Attachment, HostConfig, Link, NetworkMode};
+use rbox_spec::container::{Attachment, HostConfig, LINK_NAME, Link, NetworkMode};
 use rbox_spec::mac::Mac;
 use rbox_spec::port::PortMapping;
 
@@ -87,13 +87,11 @@ impl Making<'_> {
                 return Err(self.refused(&path("ipv6_address"), format_args!("{other} is no IPv6 address")));
             }
         };
-        let unsupported = [
-            ("interface_name", !wanted.interface_name.is_empty()),
-            ("link_local_ips", !wanted.link_local_ips.is_empty()),
-            ("driver_opts", !wanted.driver_opts.is_empty()),
-        ];
-        if let Some((part, _)) = unsupported.into_iter().find(|(_, given)| *given) {
-            return Err(self.refused(&path(part), "rbox does not support this yet: take the key out"));
+        let link_local = wanted.link_local_ips.iter().map(|text| address("link_local_ips", text));
+        let link_local = link_local.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+        let mut driver_opts = wanted.driver_opts.clone();
+        if !wanted.interface_name.is_empty() {
+            driver_opts.insert(LINK_NAME.to_owned(), wanted.interface_name.clone());
         }
         Ok(Attachment {
             aliases,
@@ -102,6 +100,8 @@ impl Making<'_> {
             mac: self.mac(&path("mac_address"), &wanted.mac_address)?,
             priority: i32::try_from(wanted.gw_priority)
                 .map_err(|_| self.refused(&path("gw_priority"), "out of range"))?,
+            link_local,
+            driver_opts,
             ..Attachment::to(network)
         })
     }

@@ -63,7 +63,7 @@ impl Ending<'_> {
         match self.engine.stop_and_tell(&one.container, request, &ended) {
             // Somebody else has removed it meanwhile.
             Err(EngineError::NoContainer(_)) => Ok(()),
-            done => done.map_err(|source| failed(self.narrator, one.name(), source)),
+            done => done.map(drop).map_err(|source| failed(self.narrator, one.name(), source)),
         }
     }
 

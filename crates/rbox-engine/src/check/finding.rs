@@ -58,6 +58,12 @@ pub struct Finding {
 pub(super) enum Fix {
     /// The control group of a container: ended and removed.
     Group(ContainerId),
+    /// A container that runs, of which nothing is noted any more: ended.
+    Unnoted(ContainerId),
+    /// A container's own layer: made again, with nothing in it.
+    OwnLayer(ContainerId),
+    /// A volume's directory: made again, with nothing in it.
+    Data(VolumeName),
     /// A bridge's link: deleted.
     Link(String, String),
     /// What the rules have for a container: taken out.

@@ -5,12 +5,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use rbox_network::{ContainerRule, Network, NetworkStore};
+use rbox_spec::id::ContainerId;
 use rbox_sys::mount::is_mount_root;
 
 use crate::check::finding::{Finding, Fix, Trouble};
 use crate::error::EngineError;
 use crate::networks::store::{Live, is_live, networks};
 use crate::oci::cgroup::group_ids;
+use crate::record::lock::Lock;
 use crate::record::paths::Paths;
 use crate::volume::holders;
 use crate::volume::store::VolumeStore;
@@ -27,6 +29,10 @@ pub(super) fn look(paths: &Paths) -> Result<Vec<Finding>, EngineError> {
                 why,
                 Fix::Group(id),
             ));
+        } else if is_unnoted(paths, &id) {
+            let what = format!("container {id}");
+            let why = "it runs, and what was noted of that is gone";
+            found.push(Finding::repairable(Trouble::Damaged, what, why, Fix::Unnoted(id)));
         }
     }
     found.extend(of_networks(paths, &networks(paths))?);
@@ -41,6 +47,11 @@ pub(super) fn look(paths: &Paths) -> Result<Vec<Finding>, EngineError> {
         }
     }
     Ok(found)
+}
+
+/// Whether a monitor looks after a container of which no live state is there. One that is starting has it by the second look.
+pub(super) fn is_unnoted(paths: &Paths, id: &ContainerId) -> bool {
+    Lock::is_held(&paths.live_of(id)) && !paths.live_state(id).exists()
 }
 
 /// What there is of containers on networks, and who has it.

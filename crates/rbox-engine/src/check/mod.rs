@@ -19,14 +19,19 @@ use crate::cleanup::free;
 use crate::containers::down::Down;
 use crate::error::EngineError;
 use crate::networks::store::{Live, networks};
+use crate::record::lock::Lock;
 use crate::record::paths::Paths;
 use crate::volume::holders;
+use crate::volume::store::VolumeStore;
 use finding::Fix;
 
 pub use finding::{Finding, Outcome, Trouble};
 
 /// What belongs to a container that ends just now is gone after this.
 const SETTLING: Duration = Duration::from_millis(500);
+
+/// How long a monitor may take to clean up.
+const ENDING: Duration = Duration::from_secs(10);
 
 /// Looks at what the kernel has for containers.
 pub(crate) fn look_at_host(paths: &Paths) -> Result<Vec<Finding>, EngineError> {
@@ -46,6 +51,12 @@ pub(crate) fn look_at_files(
     contents: bool,
 ) -> Result<Vec<Finding>, EngineError> {
     let mut found = records::look(paths)?;
+    if !found.is_empty() {
+        // What is made or removed just now is whole, or gone.
+        std::thread::sleep(SETTLING);
+        let again = records::look(paths)?;
+        found.retain(|one| is_among(&again, one));
+    }
     found.extend(images::look(paths, store, contents)?);
     Ok(found)
 }
@@ -89,6 +100,24 @@ pub(crate) fn repair<'a>(paths: &Paths, one: &'a Finding) -> Result<Repair<'a>, 
             free::free_group_of(paths, id, &mut failures);
             if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
         })?,
+        Some(Fix::Unnoted(id)) => {
+            if !host::is_unnoted(paths, id) {
+                return Ok(Repair::InUse);
+            }
+            // Its monitor sees the end, and cleans up.
+            free::kill_unrecorded(paths, id);
+            let lock = Lock::take_within(&paths.live_of(id), ENDING).map_err(|error| error.to_string())?;
+            lock.map(|_| true).ok_or_else(|| "its monitor does not let go of it".to_owned())?
+        }
+        // Somebody has removed it.
+        Some(Fix::OwnLayer(id)) if !paths.config(id).exists() => false,
+        Some(Fix::OwnLayer(id)) => while_down(paths, id, || {
+            crate::create::make_own_layer(&paths.container(id)).map_err(|error| error.to_string())
+        })?,
+        Some(Fix::Data(name)) => {
+            VolumeStore::of(paths).make_data(name).map_err(|error| error.to_string())?;
+            true
+        }
         Some(Fix::Link(bridge, link)) => host::remove_link(paths, bridge, link).map_err(text)?,
         Some(Fix::Rule(rule)) => host::remove_rule(paths, rule).map_err(text)?,
         Some(Fix::Networks) => {

@@ -92,17 +92,16 @@ pub(crate) fn live_root_alone(pidfd: OwnedFd) -> Result<OwnedFd, EngineError> {
 
 /// Waits for the process and gives its exit code: its own, or 128+n after signal n.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> i32 {
-    reap_child(pidfd).unwrap_or(container::UNSEEN_EXIT)
+    reap_child(pidfd).map_or(container::UNSEEN_EXIT, |(code, _)| code)
 }
 
-/// The same; nothing if there is no such child to wait for.
-pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<i32> {
+/// The same, and whether it was a signal; nothing if there is no such child to wait for.
+pub(crate) fn reap_child(pidfd: BorrowedFd<'_>) -> Option<(i32, bool)> {
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Ok(Some(status)) => {
-                return status
-                    .exit_status()
-                    .or_else(|| status.terminating_signal().map(|signal| 128 + signal));
+                let by_itself = status.exit_status().map(|code| (code, false));
+                return by_itself.or_else(|| status.terminating_signal().map(|signal| (128 + signal, true)));
             }
             Err(Errno::INTR) | Ok(None) => {}
             Err(_) => return None,

@@ -14,6 +14,8 @@ pub(crate) enum Why {
     User,
     /// The host goes down, and the container comes back with it.
     Shutdown,
+    /// Whoever asks starts it again at once: one of `--rm` is not removed.
+    Restart,
 }
 
 pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
@@ -24,7 +26,12 @@ pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
     // What a user said outlasts what a shutdown says.
     if asked_to_end(paths, id) != Some(Why::User) {
-        let _ = rbox_sys::own::write(&mark(paths, id), if why == Why::User { "user" } else { "shutdown" });
+        let word = match why {
+            Why::User => "user",
+            Why::Shutdown => SHUTDOWN,
+            Why::Restart => RESTART,
+        };
+        let _ = rbox_sys::own::write(&mark(paths, id), word);
     }
     // A monitor that waits looks for the file when somebody connects.
     drop(protocol::connect(&paths.live_of(id)));
@@ -33,7 +40,11 @@ pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
 /// Whether somebody asked for its end since it was started.
 pub(crate) fn asked_to_end(paths: &Paths, id: &ContainerId) -> Option<Why> {
     let text = rbox_sys::own::read(&mark(paths, id), 1 << 10).ok()?;
-    Some(if text == b"shutdown" { Why::Shutdown } else { Why::User })
+    Some(match text {
+        _ if text == SHUTDOWN.as_bytes() => Why::Shutdown,
+        _ if text == RESTART.as_bytes() => Why::Restart,
+        _ => Why::User,
+    })
 }
 
 /// Notes that it was sent SIGKILL by one who does not wait for it.
@@ -45,6 +56,9 @@ pub(crate) fn mark_killed(paths: &Paths, id: &ContainerId) {
 pub(crate) fn is_killed(paths: &Paths, id: &ContainerId) -> bool {
     rbox_sys::own::read(&mark(paths, id), 1 << 10).is_ok_and(|text| text == KILLED)
 }
+
+const SHUTDOWN: &str = "shutdown";
+const RESTART: &str = "restart";
 
 /// In the mark: a user wants its end, and it was sent SIGKILL.
 const KILLED: &[u8] = b"killed";

@@ -157,8 +157,9 @@ pub(crate) fn shutdown(
     tell: &mut dyn FnMut(&ContainerRecord, Result<(), EngineError>),
 ) -> Result<(), EngineError> {
     let all = find::list_running(paths)?;
+    let request = signal::StopRequest { timeout, ..signal::StopRequest::default() };
     let results: Vec<_> = std::thread::scope(|scope| {
-        let stop = |one| signal::stop(paths, one, None, timeout, Why::Shutdown, &|| ());
+        let stop = |one| signal::stop(paths, one, request, Why::Shutdown, &|| ()).map(drop);
         let threads: Vec<_> = all.iter().map(|one| scope.spawn(move || stop(one))).collect();
         threads.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });

@@ -110,7 +110,8 @@ impl ExecProcess {
     /// Waits for its end: its exit code, or 128+n after signal n.
     pub fn wait(&self) -> i32 {
         let pidfd = self.pidfd();
-        let exit_code = running::reap_child(pidfd).unwrap_or_else(|| running::exit_of_orphan(pidfd));
+        let exit_code =
+            running::reap_child(pidfd).map_or_else(|| running::exit_of_orphan(pidfd), |(code, _)| code);
         if self.status_stays {
             // What this process starts next is waited for as ever.
             process::keep_zombies();

@@ -23,8 +23,14 @@ use crate::volume::store::VolumeStore;
 
 /// Mounts these, in this order. What was mounted before one that fails stays.
 pub(crate) fn add(paths: &Paths, container: &Container, wanted: &[MountSpec]) -> Result<(), EngineError> {
-    for spec in wanted {
-        add_one(paths, container, spec.clone())?;
+    for (place, spec) in wanted.iter().enumerate() {
+        if let Err(error) = add_one(paths, container, spec.clone()) {
+            // All or none: who tries it again begins where this began.
+            for added in wanted.iter().take(place).rev() {
+                let _ = remove(paths, container, &added.target);
+            }
+            return Err(error);
+        }
     }
     Ok(())
 }
@@ -115,12 +121,15 @@ pub(crate) fn remove(paths: &Paths, container: &Container, target: &str) -> Resu
         return Err(EngineError::Conflict(format!("container {name} has no mount on {target}")));
     };
     let gone = record.host.mounts.remove(at);
+    // What a kill leaves between the two is in the record, and can be taken away again.
+    if now.is_running() {
+        let own_user = record.host.id_maps.is_some();
+        rbox_runtime::remove_mount(running::pidfd(&now)?.as_fd(), Path::new(target), own_user)?;
+    }
     keep(paths, &paths.config(id), &record, lasting(&record.host))?;
     if !now.is_running() {
         return Ok(());
     }
-    let own_user = record.host.id_maps.is_some();
-    rbox_runtime::remove_mount(running::pidfd(&now)?.as_fd(), Path::new(target), own_user)?;
     if let MountKind::Volume { name: Some(name), .. } = &gone.kind {
         journal::note(paths, &[Happening::Volume(name, VolumeAction::Unmount(id))]);
     }

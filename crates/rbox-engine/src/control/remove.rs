@@ -33,6 +33,10 @@ pub(crate) fn take_from_monitor(
             }
             crate::control::signal::begin_kill(paths, &now);
         }
+        // Nothing is noted of its life: its group is all that leads to it.
+        if force && !paths.live_state(&record.id).exists() && begin.elapsed() > Duration::from_secs(1) {
+            kill_unrecorded(paths, &record.id);
+        }
         if begin.elapsed() > Duration::from_secs(20) {
             return Err(EngineError::Conflict(format!(
                 "container {} is busy: its monitor did not let go of it within 20 s",

@@ -107,52 +107,108 @@ pub(crate) fn kill_now(paths: &Paths, container: &Container) -> Result<(), Engin
     settle(paths, container)
 }
 
-/// The container's stop signal, then SIGKILL after `timeout` seconds; a negative one waits without end. `ended` is called once its
-/// program has ended, before its monitor has cleaned up.
+/// How a container is stopped.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StopRequest {
+    /// The signal that asks it to; else the container's own, else SIGTERM.
+    pub signal: Option<Signal>,
+    /// Seconds until SIGKILL; else the container's own, else ten. A negative one waits without end.
+    pub timeout: Option<i64>,
+}
+
+/// How a container did that was to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stopped {
+    /// It ran no more, or it ended when it was asked to.
+    Ended,
+    /// It was killed, as it had not ended in time.
+    Killed {
+        /// The signal that asked it to end.
+        signal: Signal,
+        /// The time that it was given, in seconds.
+        waited: u64,
+        /// What its first process does on that signal.
+        action: SignalAction,
+    },
+}
+
+/// What a process does on a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignalAction {
+    /// It has a handler for it.
+    Handled,
+    /// It ignores it.
+    Ignored,
+    /// It has said nothing of it: the kernel then does not give it to PID 1 of a namespace.
+    Default,
+    /// Not known.
+    Unknown,
+}
+
+impl SignalAction {
+    /// Of the process `pid`.
+    ///
+    /// Source: `SigIgn` and `SigCgt` in proc(5).
+    fn of(pid: i32, signal: Signal) -> Self {
+        let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return Self::Unknown };
+        let has = |field: &str| {
+            let mask = status.lines().find_map(|line| line.strip_prefix(field))?;
+            let mask = u64::from_str_radix(mask.trim(), 16).ok()?;
+            let bit = u32::try_from(signal.number()).ok()?.checked_sub(1)?;
+            Some(mask.checked_shr(bit)? & 1 == 1)
+        };
+        match (has("SigIgn:"), has("SigCgt:")) {
+            (Some(true), _) => Self::Ignored,
+            (_, Some(true)) => Self::Handled,
+            (Some(false), Some(false)) => Self::Default,
+            _ => Self::Unknown,
+        }
+    }
+}
+
+/// The container's stop signal, then SIGKILL when the time is over. `ended` is called once its program has ended, before its
+/// monitor has cleaned up.
 pub(crate) fn stop(
     paths: &Paths,
     container: &Container,
-    with: Option<Signal>,
-    timeout: Option<i64>,
+    request: StopRequest,
     why: Why,
     ended: &dyn Fn(),
-) -> Result<(), EngineError> {
+) -> Result<Stopped, EngineError> {
     if !container.is_active() {
         ended();
-        return Ok(());
+        return Ok(Stopped::Ended);
     }
     stop_mark::ask_to_end(paths, &container.record.id, why);
     let between = await_life(paths, container)?;
     let container = between.as_ref().unwrap_or(container);
-    end(paths, container, with, timeout)?;
+    let stopped = end(paths, container, request)?;
     ended();
     settle(paths, container)?;
     note_container(paths, &container.record, ContainerAction::Stop);
-    Ok(())
+    Ok(stopped)
 }
 
 /// Makes the program end, if it runs.
-fn end(
-    paths: &Paths,
-    container: &Container,
-    with: Option<Signal>,
-    timeout: Option<i64>,
-) -> Result<(), EngineError> {
-    let Ok(pidfd) = pidfd(container) else { return Ok(()) };
+fn end(paths: &Paths, container: &Container, request: StopRequest) -> Result<Stopped, EngineError> {
+    let Ok(pidfd) = pidfd(container) else { return Ok(Stopped::Ended) };
     let record = &container.record;
     let own = record.config.stop_signal.as_deref().and_then(|s| s.parse().ok());
-    let wait = timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    let wait = request.timeout.or(record.config.stop_timeout).unwrap_or(STOP_TIMEOUT);
     thaw(paths, container)?;
-    let first = with.or(own).unwrap_or(Signal::TERM);
+    let first = request.signal.or(own).unwrap_or(Signal::TERM);
     tell_kill(paths, container, first);
     let _ = process::pidfd_send_signal(&pidfd, first.number());
     let patience = u64::try_from(wait).ok().map(Duration::from_secs);
-    if !wait_ended(&pidfd, patience) {
-        tell_kill(paths, container, Signal::KILL);
-        let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
-        await_killed(container, &pidfd)?;
+    if wait_ended(&pidfd, patience) {
+        return Ok(Stopped::Ended);
     }
-    Ok(())
+    let pid = container.live.as_ref().map(|live| live.pid);
+    let action = pid.map_or(SignalAction::Unknown, |pid| SignalAction::of(pid, first));
+    tell_kill(paths, container, Signal::KILL);
+    let _ = process::pidfd_send_signal(&pidfd, Signal::KILL.number());
+    await_killed(container, &pidfd)?;
+    Ok(Stopped::Killed { signal: first, waited: patience.map_or(0, |time| time.as_secs()), action })
 }
 
 /// How long PID 1 may take to end after SIGKILL: every process of its namespace ends before it does.

@@ -84,6 +84,15 @@ pub(crate) fn start(
     begin(paths, record, options)?.wait()
 }
 
+/// Has the overlay of a container of `--rm` be mounted once more: one that is never synced is for one life. What it has written is there as
+/// long as the host runs, and the overlay's next life is not longer.
+///
+/// Source: "Volatile mount" in the kernel's overlayfs.rst.
+pub(crate) fn forget_volatile(paths: &Paths, record: &ContainerRecord) -> Result<(), EngineError> {
+    let mark = record.work(paths).join("work/incompat");
+    rbox_sys::removal::remove_tree(&mark).map_err(EngineError::file("remove", mark))
+}
+
 /// Removes what a failed start has left of a container of `--rm`. The error to tell.
 fn failed(paths: &Paths, record: &ContainerRecord, error: EngineError) -> EngineError {
     if record.host.auto_remove {

@@ -285,6 +285,15 @@ pub(crate) fn write_record(
     settle(paths, record)
 }
 
+/// Makes the directories of a container's own layer again, those that are gone. `dir`: the container's.
+pub(crate) fn make_own_layer(dir: &Path) -> Result<(), EngineError> {
+    for (name, mode) in [(WORK, 0o700), (UPPER, 0o755)] {
+        let path = dir.join(name);
+        rbox_sys::own::make_directory(&path, mode).map_err(EngineError::file("make directory", path))?;
+    }
+    Ok(())
+}
+
 /// Writes the record, then takes the name that it has: should this be killed, the record says which name to give up.
 fn take_some_name(
     paths: &Paths,

@@ -28,8 +28,12 @@ impl SecurityOptions {
             let (key, value) =
                 option.split_once(['=', ':']).map_or((option.as_str(), None), |(k, v)| (k, Some(v)));
             match (key, value) {
-                ("no-new-privileges", None | Some("true")) => out.no_new_privileges = true,
-                ("no-new-privileges", Some("false")) => out.no_new_privileges = false,
+                ("no-new-privileges", None | Some("true" | "TRUE" | "True" | "t" | "T" | "1")) => {
+                    out.no_new_privileges = true;
+                }
+                ("no-new-privileges", Some("false" | "FALSE" | "False" | "f" | "F" | "0")) => {
+                    out.no_new_privileges = false;
+                }
                 ("seccomp", Some("unconfined")) => out.seccomp = SeccompMode::Unconfined,
                 ("seccomp", Some("builtin")) => out.seccomp = SeccompMode::Default,
                 // As `inspect` has it: the profile itself.

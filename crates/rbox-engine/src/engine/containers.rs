@@ -15,8 +15,10 @@ use crate::changes::commit::{CommitRequest, Committed};
 use crate::changes::{commit, diff};
 use crate::cleanup::tidy::tidy;
 use crate::containers::running::{as_asked, not_running, refuse_unreadable};
+use crate::containers::stop_mark::Why;
 use crate::containers::volumes::volume_users;
 use crate::containers::{find, name, pause_lease};
+use crate::control::signal::{StopRequest, Stopped};
 use crate::control::update::UpdateRequest;
 use crate::control::{mounts, remove, rename, signal, start, update};
 use crate::copy::fill;
@@ -24,21 +26,12 @@ use crate::create::request::CreateRequest;
 use crate::create::{Base, create};
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
-use crate::inspect::create_command::{MadeOf, words};
+use crate::inspect::create_command::{CreateCommand, MadeOf, create_command};
 use crate::journal::{ContainerAction, ImageAction, note_container};
 use crate::monitor::StartOptions;
 use crate::record::container::{Container, ContainerRecord, Status};
 use crate::record::file::RecordError;
 use crate::volume::store::{VolumeUsers, disk_usage};
-
-/// How a container is stopped.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct StopRequest {
-    /// The signal that asks it to; else the container's own, else SIGTERM.
-    pub signal: Option<Signal>,
-    /// Seconds until SIGKILL; else the container's own, else ten. A negative one waits without end.
-    pub timeout: Option<i64>,
-}
 
 /// How a container is removed.
 #[derive(Debug, Clone, Copy, Default)]
@@ -133,6 +126,17 @@ impl Engine {
         disk_usage(&record.upper(&self.paths))
     }
 
+    /// The bytes of a container's log, with the files that were full.
+    pub fn log_size(&self, record: &ContainerRecord) -> u64 {
+        let log = self.paths.log(&record.id);
+        let (Some(dir), Some(name)) = (log.parent(), log.file_name()) else { return 0 };
+        let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+        let is_part = |entry: &std::fs::DirEntry| {
+            entry.file_name().as_encoded_bytes().starts_with(name.as_encoded_bytes())
+        };
+        entries.filter(is_part).filter_map(|entry| entry.metadata().ok()).map(|meta| meta.len()).sum()
+    }
+
     /// Tells `tell` what a container has changed in its file system, in Docker's order. It may run meanwhile.
     ///
     /// # Errors
@@ -174,7 +178,7 @@ impl Engine {
     ///
     /// # Errors
     /// The image store cannot be read.
-    pub fn create_command(&self, container: &Container) -> Result<Vec<String>, EngineError> {
+    pub fn create_command(&self, container: &Container) -> Result<CreateCommand, EngineError> {
         let (store, record) = (self.images()?, &container.record);
         let of_image = !record.image_id.is_empty();
         let named = of_image
@@ -184,7 +188,7 @@ impl Engine {
             config: of_id.map(|image| image.config.config.clone()),
             is_named: named || record.embedded,
         };
-        Ok(words(&self.paths, container, made_of))
+        Ok(create_command(&self.paths, container, made_of))
     }
 
     /// Which containers mount which volume.
@@ -312,7 +316,7 @@ impl Engine {
     /// # Errors
     /// It does not end, its monitor does not clean up after it, or its record cannot be read.
     pub fn stop(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
-        self.stop_and_tell(container, request, &|| ())
+        self.stop_and_tell(container, request, &|| ()).map(drop)
     }
 
     /// The same; `ended` is called once its program has ended, while it is still cleaned up: what only waits for the program can go on.
@@ -324,21 +328,26 @@ impl Engine {
         container: &Container,
         request: StopRequest,
         ended: &dyn Fn(),
-    ) -> Result<(), EngineError> {
+    ) -> Result<Stopped, EngineError> {
         refuse_unreadable(container)?;
-        let why = crate::containers::stop_mark::Why::User;
-        signal::stop(&self.paths, container, request.signal, request.timeout, why, ended)
+        signal::stop(&self.paths, container, request, Why::User, ended)
     }
 
-    /// Stops a container if it runs, and starts it.
+    /// Stops a container if it runs, and starts it. One of `--rm` stays for its next life.
     ///
     /// # Errors
     /// As [`Engine::stop`] and [`Engine::start`].
-    pub fn restart(&self, container: &Container, request: StopRequest) -> Result<(), EngineError> {
-        self.stop(container, request)?;
+    pub fn restart(&self, container: &Container, request: StopRequest) -> Result<Stopped, EngineError> {
+        refuse_unreadable(container)?;
+        let record = &container.record;
+        let why = if record.host.auto_remove { Why::Restart } else { Why::User };
+        let stopped = signal::stop(&self.paths, container, request, why, &|| ())?;
+        if record.host.auto_remove {
+            start::forget_volatile(&self.paths, record)?;
+        }
         self.start(container, StartOptions::default())?;
-        note_container(&self.paths, &container.record, ContainerAction::Restart);
-        Ok(())
+        note_container(&self.paths, record, ContainerAction::Restart);
+        Ok(stopped)
     }
 
     /// Sends a signal to a container's first process. After SIGKILL it has ended when this comes back.

@@ -1,13 +1,17 @@
 //! Removing what nobody uses. Volumes and images have it in their stores.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use rbox_image::Pruned;
 use rbox_spec::id::ContainerId;
+use rbox_spec::{Digest, VolumeName};
 
 use crate::engine::{Engine, RemoveRequest};
 use crate::error::EngineError;
-use crate::journal::{ActorType, Happening, note};
+use crate::journal::{ActorType, Happening, Used, note};
 use crate::listing::filter::Filters;
+use crate::record::container::Container;
 use crate::volume::store::{self, disk_usage};
 
 /// Containers that were removed.
@@ -33,13 +37,19 @@ impl Engine {
     /// A filter is none, or the records cannot be read. One container that cannot be removed keeps no other from it.
     pub fn prune_containers(&self, filters: &Filters) -> Result<PrunedContainers, EngineError> {
         let until = filters.until(Timestamp::now())?;
+        let used = filters.last_used(Timestamp::now())?;
         let mut pruned = PrunedContainers::default();
         for container in self.containers()? {
             let record = &container.record;
             let wanted = !container.is_active()
                 && filters.labels(&record.config.labels)
-                && until.is_none_or(|until| record.created < until);
+                && until.is_none_or(|until| record.created < until)
+                && used.is_none_or(|used| last_use(&container) < used);
             if !wanted {
+                continue;
+            }
+            // Another prune at the same moment may have been faster.
+            if !self.paths.container(&record.id).exists() {
                 continue;
             }
             let size = disk_usage(&record.upper(&self.paths));
@@ -60,12 +70,14 @@ impl Engine {
     pub fn prune_networks(&self, filters: &Filters) -> Result<PrunedNetworks, EngineError> {
         let until = filters.until(Timestamp::now())?;
         let used = self.networks_in_use()?;
+        let lately = self.used_since(filters)?;
         let mut pruned = PrunedNetworks::default();
         for network in self.networks().records()? {
             let created = Timestamp::try_from(network.created).unwrap_or(Timestamp::UNIX_EPOCH);
             let wanted = !used.contains(&network.id)
                 && filters.labels(&network.labels)
-                && until.is_none_or(|until| created < until);
+                && until.is_none_or(|until| created < until)
+                && !lately.as_ref().is_some_and(|lately| lately.may_have(&network.id));
             // One that is taken since it was listed is refused, and stays.
             if wanted && self.remove_network(&network).is_ok() {
                 pruned.names.push(network.name);
@@ -80,7 +92,10 @@ impl Engine {
     /// # Errors
     /// The volumes or the records cannot be read. One that cannot be removed is part of the answer.
     pub fn prune_volumes(&self, filters: &Filters, all: bool) -> Result<store::Pruned, EngineError> {
-        let pruned = self.volumes().prune(filters, all, &|| self.volume_users())?;
+        let lately = self.used_since(filters)?;
+        let is_old =
+            |name: &VolumeName| !lately.as_ref().is_some_and(|lately| lately.may_have(name.as_str()));
+        let pruned = self.volumes().prune(filters, all, &is_old, &|| self.volume_users())?;
         note(&self.paths, &[Happening::Pruned(ActorType::Volume, pruned.reclaimed)]);
         Ok(pruned)
     }
@@ -93,12 +108,31 @@ impl Engine {
         let until = filters.until(Timestamp::now())?;
         let store = self.images()?;
         let before = store.list()?;
+        let lately = self.used_since(filters)?;
+        // Containers and pulls name the image by one of its names, which is looked up as it is now.
+        let names = lately.iter().flat_map(Used::names);
+        let kept: HashSet<Digest> =
+            names.filter_map(|name| store.find(name).ok().flatten()).map(|image| image.id).collect();
+        let is_known = lately.as_ref().is_none_or(Used::is_whole);
         let pruned = store.prune(all, |image| {
-            filters.labels(&image.config.config.labels)
+            is_known
+                && !kept.contains(&image.id)
+                && filters.labels(&image.config.config.labels)
                 && until.is_none_or(|until| image.created.is_none_or(|created| created < until))
         })?;
         self.tell_removed(&before, &pruned.removed);
         note(&self.paths, &[Happening::Pruned(ActorType::Image, pruned.freed)]);
         Ok(pruned)
     }
+
+    /// What was used since the moment of the filter `last-used`, if that was given.
+    fn used_since(&self, filters: &Filters) -> Result<Option<Used>, EngineError> {
+        let since = filters.last_used(Timestamp::now())?;
+        Ok(since.map(|since| Used::since(&self.paths, since)))
+    }
+}
+
+/// When a container that does not run was used last.
+fn last_use(container: &Container) -> Timestamp {
+    container.exit.as_ref().map_or(container.record.created, |exit| exit.finished)
 }

@@ -1,5 +1,7 @@
 //! `inspect` of a container.
 
+use std::collections::BTreeMap;
+
 use rbox_runtime::cgroup::Cgroup;
 use rbox_spec::container::{HostConfig, LogDriver, NetworkMode};
 use rbox_spec::mount::{GivenBy, MountKind, MountSpec};
@@ -47,6 +49,17 @@ pub fn container(paths: &Paths, container: &Container, size: Option<u64>) -> Val
         "Config": record.as_docker_config(),
         "NetworkSettings": crate::inspect::endpoint::network_settings(container, &ports(container)),
     });
+    let given = record.host.mounts.iter().filter(|mount| mount.given_by == GivenBy::Volume);
+    let anonymous = given.filter(|mount| matches!(mount.kind, MountKind::Volume { anonymous: true, .. }));
+    let targets = anonymous.map(|mount| &mount.target).chain(&record.config.volumes);
+    let targets: BTreeMap<_, _> = targets.map(|target| (target.clone(), json!({}))).collect();
+    if let (false, Some(config)) = (targets.is_empty(), out["Config"].as_object_mut()) {
+        config.insert("Volumes".into(), json!(targets));
+    }
+    // As podman has it: Docker knows no limit of time.
+    if let (Some(timeout), Some(config)) = (record.host.timeout, out["Config"].as_object_mut()) {
+        config.insert("Timeout".into(), timeout.into());
+    }
     if let (Some(image_size), Some(fields)) = (size, out.as_object_mut()) {
         let own = disk_usage(&dir.join(UPPER));
         fields.insert("SizeRw".into(), own.into());

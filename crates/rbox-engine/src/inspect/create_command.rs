@@ -1,6 +1,7 @@
 //! `inspect --create-command`: the words that make a container again. It is worked out from the record, whoever made that, and has what the
 //! image does not say by itself.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use rbox_spec::Platform;
 use rbox_spec::container::{
     Attached, Attachment, ContainerConfig, HostConfig, IpcMode, LogDriver, NetworkMode, PidMode, SeccompMode,
 };
+use rbox_spec::csv;
 use rbox_spec::health::{Healthcheck, OnUnhealthy, go_text};
 use rbox_spec::mount::{GivenBy, MountKind, MountSpec, Recursive};
 use rbox_spec::resources::{DeviceRate, Resources};
@@ -29,8 +31,33 @@ pub(crate) struct MadeOf {
     pub(crate) is_named: bool,
 }
 
-/// The words of the command line, without quotes.
-pub(crate) fn words(paths: &Paths, container: &Container, made_of: MadeOf) -> Vec<String> {
+/// A command line that makes a container again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CreateCommand {
+    /// Its words, without quotes.
+    pub words: Vec<String>,
+    /// What of the container no word says, a sentence for each.
+    pub left_out: Vec<String>,
+}
+
+/// The command line for a container.
+pub(crate) fn create_command(paths: &Paths, container: &Container, made_of: MadeOf) -> CreateCommand {
+    CreateCommand { words: words(paths, container, made_of), left_out: left_out(&container.record.host) }
+}
+
+fn left_out(host: &HostConfig) -> Vec<String> {
+    let files = host.files.iter().filter(|file| file.flag.is_empty());
+    let files: Vec<&str> = files.map(|file| file.target.as_str()).collect();
+    if files.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the line does not give it {}, whose content nothing has noted: give a file with --secret id=NAME,src=FILE,target=PATH",
+        files.join(", ")
+    )]
+}
+
+fn words(paths: &Paths, container: &Container, made_of: MadeOf) -> Vec<String> {
     let record = &container.record;
     let image = made_of.config.unwrap_or_default();
     let mut words = Words(vec!["rbox".into()]);
@@ -44,7 +71,7 @@ pub(crate) fn words(paths: &Paths, container: &Container, made_of: MadeOf) -> Ve
     health(&mut words, &record.config, &image);
     network(&mut words, paths, record, &image);
     namespaces(&mut words, paths, &record.host);
-    storage(&mut words, record);
+    storage(&mut words, paths, record);
     limits(&mut words, &record.host);
     security(&mut words, &record.host);
     life(&mut words, &record.host);
@@ -145,6 +172,12 @@ fn health(words: &mut Words, config: &ContainerConfig, image: &RunConfig) {
     match check.test.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["NONE"] => return words.word("--no-healthcheck"),
         ["CMD-SHELL", line] if check.test != before.test => words.value("--health-cmd", line),
+        // The flag is for a shell, which makes these words of it again.
+        ["CMD", ref all @ ..] if check.test != before.test => {
+            let quoted: Vec<_> =
+                all.iter().map(|word| shlex::try_quote(word).unwrap_or(Cow::Borrowed(*word))).collect();
+            words.value("--health-cmd", &quoted.join(" "));
+        }
         _ => {}
     }
     let time = |of: fn(&Healthcheck) -> i64| {
@@ -206,6 +239,10 @@ fn attachment(wanted: &Attachment) -> String {
     fields.extend(wanted.ip.map(|ip| format!("ip={ip}")));
     fields.extend(wanted.ip6.map(|ip| format!("ip6={ip}")));
     fields.extend(wanted.mac.map(|mac| format!("mac-address={mac}")));
+    fields.extend(wanted.link_local.iter().map(|ip| format!("link-local-ip={ip}")));
+    fields.extend(
+        wanted.driver_opts.iter().map(|(key, value)| csv::field(&format!("driver-opt={key}={value}"))),
+    );
     fields.extend((wanted.priority != 0).then(|| format!("gw-priority={}", wanted.priority)));
     if fields.len() == 1 { wanted.network.clone() } else { fields.join(",") }
 }
@@ -240,7 +277,7 @@ fn namespaces(words: &mut Words, paths: &Paths, host: &HostConfig) {
     words.some("--cgroup-parent", host.cgroup_parent.as_ref());
 }
 
-fn storage(words: &mut Words, record: &ContainerRecord) {
+fn storage(words: &mut Words, paths: &Paths, record: &ContainerRecord) {
     let host = &record.host;
     for mount in &host.mounts {
         let is_anonymous = matches!(mount.kind, MountKind::Volume { anonymous: true, .. });
@@ -258,7 +295,14 @@ fn storage(words: &mut Words, record: &ContainerRecord) {
             }
         }
     }
-    words.all("--volumes-from", &host.volumes_from);
+    words.all(
+        "--volumes-from",
+        host.volumes_from.iter().map(|from| {
+            let (other, mode) =
+                from.split_once(':').map_or((from.as_str(), ""), |(other, _)| (other, &from[other.len()..]));
+            format!("{}{mode}", name_of(paths, other))
+        }),
+    );
     words.all("--secret", host.files.iter().map(|file| &file.flag).filter(|flag| !flag.is_empty()));
     words.switch("--read-only", host.read_only);
     words.some("--shm-size", host.shm_size);
@@ -352,6 +396,10 @@ fn limits(words: &mut Words, host: &HostConfig) {
         words.value("--pids-limit", &limits.pids_limit.unwrap_or(-1).to_string());
     }
     words.some("--blkio-weight", limits.blkio_weight);
+    words.all(
+        "--blkio-weight-device",
+        limits.device_weights.iter().map(|one| format!("{}:{}", one.path, one.weight)),
+    );
     let rates = |rates: &[DeviceRate]| {
         rates.iter().map(|one| format!("{}:{}", one.path, one.rate)).collect::<Vec<_>>()
     };

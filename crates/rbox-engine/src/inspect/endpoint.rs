@@ -70,20 +70,24 @@ fn network(container: &Container, wanted: &Attachment, endpoint: Option<&Endpoin
     let host = &container.record.host;
     let place = place(endpoint);
     let links: Vec<String> = host.links.iter().map(|link| format!("{}:{}", link.name, link.alias)).collect();
-    let ipam = if wanted.ip.is_none() && wanted.ip6.is_none() {
+    let ipam = if wanted.ip.is_none() && wanted.ip6.is_none() && wanted.link_local.is_empty() {
         Value::Null
     } else {
         let mut ipam = Map::new();
         ipam.extend(wanted.ip.map(|ip| ("IPv4Address".to_owned(), ip.to_string().into())));
         ipam.extend(wanted.ip6.map(|ip| ("IPv6Address".to_owned(), ip.to_string().into())));
+        if !wanted.link_local.is_empty() {
+            ipam.insert("LinkLocalIPs".to_owned(), json!(wanted.link_local));
+        }
         ipam.into()
     };
+    let driver_opts = if wanted.driver_opts.is_empty() { Value::Null } else { json!(wanted.driver_opts) };
     json!({
         "IPAMConfig": ipam,
         "Links": list(&links),
         "Aliases": list(&wanted.aliases),
         "MacAddress": place.mac,
-        "DriverOpts": null,
+        "DriverOpts": driver_opts,
         "GwPriority": wanted.priority,
         "NetworkID": endpoint.map_or(wanted.network_id.as_str(), |endpoint| endpoint.network_id.as_str()),
         "EndpointID": place.id,

@@ -23,6 +23,7 @@ mod happening;
 mod message;
 mod missing;
 mod reader;
+mod used;
 mod writer;
 
 pub use filter::{EVENT_KEYS, EventFilter};
@@ -34,6 +35,7 @@ pub use message::{ActorType, Message};
 pub(crate) use missing::{destroy_if_missing, die_if_missing, died, history};
 pub use reader::EventQuery;
 pub(crate) use reader::{Entry, read};
+pub(crate) use used::Used;
 
 use crate::record::container::ContainerRecord;
 use crate::record::paths::Paths;

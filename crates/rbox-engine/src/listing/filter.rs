@@ -50,9 +50,9 @@ pub const VOLUME_KEYS: &[&str] = &["dangling", "name", "label", "driver"];
 /// Keys of `network ls`.
 pub const NETWORK_KEYS: &[&str] = &["dangling", "driver", "id", "label", "name", "scope", "type"];
 /// Keys of `volume prune`.
-pub const VOLUME_PRUNE_KEYS: &[&str] = &["label", "label!", "all"];
+pub const VOLUME_PRUNE_KEYS: &[&str] = &["label", "label!", "all", "last-used"];
 /// Keys of every other `prune`.
-pub const PRUNE_KEYS: &[&str] = &["until", "label", "label!", "dangling", "all"];
+pub const PRUNE_KEYS: &[&str] = &["until", "label", "label!", "dangling", "all", "last-used"];
 
 /// What was given by `--filter`, by key.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -136,10 +136,19 @@ impl Filters {
 
     /// The moment of an `until` key; none when it was not given.
     pub fn until(&self, now: Timestamp) -> Result<Option<Timestamp>, FilterError> {
-        match self.values("until") {
+        self.moment("until", now)
+    }
+
+    /// The moment of a `last-used` key: what was used since then is left.
+    pub fn last_used(&self, now: Timestamp) -> Result<Option<Timestamp>, FilterError> {
+        self.moment("last-used", now)
+    }
+
+    fn moment(&self, key: &str, now: Timestamp) -> Result<Option<Timestamp>, FilterError> {
+        match self.values(key) {
             [] => Ok(None),
-            [value] => moment::parse(value, now).map(Some).map_err(|e| bad("until", value, &e.to_string())),
-            more => Err(bad("until", &more.join(","), "more than one until filter")),
+            [value] => moment::parse(value, now).map(Some).map_err(|e| bad(key, value, &e.to_string())),
+            more => Err(bad(key, &more.join(","), &format!("more than one {key} filter"))),
         }
     }
 }

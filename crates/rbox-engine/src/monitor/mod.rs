@@ -36,7 +36,7 @@ use rustix::io::Errno;
 use crate::caller;
 use crate::cleanup::{free, tidy};
 use crate::containers::pause_lease;
-use crate::containers::running::reap;
+use crate::containers::running::reap_child;
 use crate::containers::stop_mark::{self, Why};
 use crate::containers::trash::{self, Told};
 use crate::containers::volumes::{remove_anonymous, volumes_of};
@@ -53,7 +53,7 @@ use crate::monitor::restart::{Backoff, timespec};
 use crate::monitor::streams::{Ends, detach_from_caller, fork_aside, unblock};
 use crate::networks::serve::Served;
 use crate::networks::store::builtin;
-use crate::record::container::{ContainerRecord, ExitRecord, LiveState, keep, settle_exit};
+use crate::record::container::{ContainerRecord, ExitRecord, LiveState, UNSEEN_EXIT, keep, settle_exit};
 use crate::record::file::{read_json, write_json};
 use crate::record::lock::{Editing, Lock};
 use crate::record::paths::Paths;
@@ -132,7 +132,8 @@ fn run(paths: &Paths, record: &ContainerRecord, client: OwnedFd, options: StartO
             let _ = channel::send(&client, &FromMonitor::Started.encode(), None);
             if options.attach {
                 let mut client = Client::new(client, true);
-                client.is_waited_for = record.build_step.is_some();
+                // What it does not get, nobody could get: as with Docker, the program waits then.
+                client.is_waited_for = record.host.auto_remove || record.host.log_driver == LogDriver::None;
                 monitor.post.clients.add(client);
             } else {
                 drop(client);
@@ -638,7 +639,8 @@ impl<'a> Monitor<'a> {
         served: Served<'a>,
         begin: Instant,
     ) -> Next {
-        let exit_code = reap(running.pidfd.as_fd());
+        let ended = reap_child(running.pidfd.as_fd());
+        let exit_code = ended.map_or(UNSEEN_EXIT, |(code, _)| code);
         self.tell_oom();
         self.drain();
         if let Some(log) = &mut self.log {
@@ -653,8 +655,10 @@ impl<'a> Monitor<'a> {
         let editing = Editing::begin_within(paths, &record.id, PATIENCE).ok().flatten();
         let live = current_live(paths, &record.id).unwrap_or(live);
         let again = restart::is_due(paths, record, exit_code, live.restart_count);
-        let exit = exit_of(paths, record, &live, exit_code, again);
-        let auto_remove = record.host.auto_remove;
+        let exit = exit_of(paths, record, &live, ended, again);
+        // Whoever restarts it starts it once this is done.
+        let auto_remove =
+            record.host.auto_remove && stop_mark::asked_to_end(paths, &record.id) != Some(Why::Restart);
         let mut on_disk = true;
         if again {
             // Said first: from its exit on it is restarting, and at no moment exited.
@@ -671,7 +675,7 @@ impl<'a> Monitor<'a> {
             }
             on_disk = tidy::write_exit(paths, &record.id, &exit).unwrap_or(true);
         }
-        let told = tell_end(paths, record, &live, &exit, self.oom_told);
+        let told = tell_end(paths, record, &live, &exit, (auto_remove, self.oom_told));
         if !again {
             self.post.close();
         }
@@ -730,12 +734,13 @@ fn exit_of(
     paths: &Paths,
     record: &ContainerRecord,
     live: &LiveState,
-    exit_code: i32,
+    ended: Option<(i32, bool)>,
     again: bool,
 ) -> ExitRecord {
     let oom_killed = Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
     ExitRecord {
-        exit_code,
+        exit_code: ended.map_or(UNSEEN_EXIT, |(code, _)| code),
+        by_signal: ended.map(|(_, by_signal)| by_signal),
         oom_killed,
         error: oom_killed.then(|| oom::told(&record.id)).flatten().unwrap_or_default(),
         started: Some(live.started),
@@ -745,18 +750,18 @@ fn exit_of(
     }
 }
 
-/// Writes the end of a container into the journal, before anybody hears of it: whoever waited for it finds it there. With `--rm` that it
-/// is gone, too, unless volumes go before that.
+/// Writes the end of a container into the journal, before anybody hears of it: whoever waited for it finds it there. If it is `removed` that
+/// it is gone, too, unless volumes go before that.
 fn tell_end(
     paths: &Paths,
     record: &ContainerRecord,
     live: &LiveState,
     exit: &ExitRecord,
-    oom_told: bool,
+    (removed, oom_told): (bool, bool),
 ) -> Told {
     let builtin = builtin(paths, record);
     let mut all = journal::died(record, &live.endpoints, builtin.as_ref(), exit, oom_told);
-    let is_gone = record.host.auto_remove && !volumes_of(record).any(|(_, anonymous)| anonymous);
+    let is_gone = removed && !volumes_of(record).any(|(_, anonymous)| anonymous);
     if is_gone {
         all.push(Happening::Container(record, ContainerAction::Destroy));
     }

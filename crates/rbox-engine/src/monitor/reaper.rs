@@ -2,11 +2,12 @@
 
 use std::ffi::CString;
 use std::io;
+use std::os::fd::OwnedFd;
 
-use nix::sys::signal::{SigSet, Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rbox_sys::process::{self, Side};
+use rustix::process::WaitOptions;
 
 /// What a process gets for its own fault: blocked, they would end it all the same.
 pub(crate) const FAULTS: [Signal; 7] = [
@@ -37,10 +38,17 @@ impl Reaper {
     }
 
     /// Starts the program with an empty signal mask and every signal at its default, in the foreground of the
-    /// terminal when there is one. Its pid. A program that cannot be executed ends with 126 or 127.
-    pub fn spawn(&self, args: &[CString]) -> io::Result<i32> {
+    /// terminal when there is one. A program that cannot be executed ends with 126 or 127.
+    pub fn spawn(self, args: &[CString]) -> io::Result<Child> {
         match process::fork().map_err(|e| io::Error::from_raw_os_error(e.errno as i32))? {
-            Side::Parent(pid) => Ok(pid),
+            Side::Parent(pid) => {
+                // The program alone has what was passed on to it: whoever reads from the other end of a pipe waits for its end.
+                process::close_inherited(Vec::new());
+                let signals = SignalFd::with_flags(&self.set, SfdFlags::SFD_CLOEXEC)?;
+                let pidfd =
+                    process::pidfd_open(pid).map_err(|e| io::Error::from_raw_os_error(e.errno as i32))?;
+                Ok(Child { pid, pidfd, signals })
+            }
             Side::Child => {
                 let _ = rustix::process::setpgid(None, None);
                 // The program's group must be the terminal's foreground, or its first read stops it. SIGTTOU is
@@ -54,25 +62,36 @@ impl Reaper {
             }
         }
     }
+}
 
-    /// Waits for the next signal.
-    pub fn next_signal(&self) -> Option<Signal> {
-        self.set.wait().ok()
+/// The program that a small init looks after, and the signals that come meanwhile.
+#[derive(Debug)]
+pub struct Child {
+    /// Its pid.
+    pub pid: i32,
+    pidfd: OwnedFd,
+    signals: SignalFd,
+}
+
+impl Child {
+    /// Waits for the next signal: its number, as there are more than those that have names.
+    pub fn next_signal(&self) -> Option<i32> {
+        let taken = self.signals.read_signal().ok().flatten()?;
+        i32::try_from(taken.ssi_signo).ok()
     }
 
-    /// Passes a signal on to the child; SIGCHLD is ours.
-    pub fn pass_on(&self, signal: Option<Signal>, child: i32) {
-        if let Some(signal) = signal.filter(|s| *s != Signal::SIGCHLD) {
-            let _ = kill(Pid::from_raw(child), signal);
+    /// Passes a signal on to it; SIGCHLD is ours.
+    pub fn pass_on(&self, signal: Option<i32>) {
+        if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD as i32) {
+            let _ = process::pidfd_send_signal(&self.pidfd, signal);
         }
     }
 }
 
 /// A child that has ended, by pid and exit code (128+n after signal n); none when none has.
 pub fn wait_any() -> Option<(i32, i32)> {
-    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(pid, code)) => Some((pid.as_raw(), code)),
-        Ok(WaitStatus::Signaled(pid, signal, _)) => Some((pid.as_raw(), 128 + signal as i32)),
-        _ => None,
-    }
+    // Not nix: it knows no signal of real time, and loses whoever was ended by one.
+    let (pid, status) = rustix::process::wait(WaitOptions::NOHANG).ok().flatten()?;
+    let code = status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal))?;
+    Some((pid.as_raw_nonzero().get(), code))
 }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rbox_network::{Dns, Endpoint, Network, Wish};
 use rbox_runtime::Created;
-use rbox_spec::container::{Attachment, NetworkMode};
+use rbox_spec::container::{ANY_LINK, Attachment, LINK_SYSCTLS, NetworkMode};
 use rbox_spec::port::PublishedPort;
 use rbox_sys::trace;
 
@@ -124,6 +124,7 @@ impl Attach for Bridged {
                 ports,
                 ..wish(record, wanted)
             };
+            check_link_name(&live.endpoints, network, &wish)?;
             live.endpoints.push(plan(paths, &store, network, &wish)?);
             store.ensure(network, &|| live_endpoints(paths))?;
         }
@@ -148,6 +149,12 @@ impl Attach for Bridged {
                 let store = networks(paths);
                 live.endpoints.iter().try_for_each(|endpoint| store.attach(endpoint, netns.as_fd()))?;
                 set_of_links(record, netns.as_fd())?;
+                for endpoint in &live.endpoints {
+                    let attachments = &mut record.host.attachments.iter();
+                    if let Some(wanted) = attachments.find(|one| one.network_id == endpoint.network_id) {
+                        set_of_link(wanted, endpoint, netns.as_fd())?;
+                    }
+                }
                 rbox_network::configure_inside(socket, &live.endpoints)?;
                 Ok::<_, EngineError>(())
             },
@@ -178,9 +185,41 @@ pub(crate) fn wish(record: &ContainerRecord, wanted: &Attachment) -> Wish {
         ip: wanted.ip,
         ip6: wanted.ip6,
         mac: wanted.mac,
+        link: wanted.link_name().map(str::to_owned),
+        link_local: wanted.link_local.clone(),
         names: names(record, wanted),
         ..Wish::default()
     }
+}
+
+/// Refuses a name for a link that another link of the container has.
+pub(crate) fn check_link_name(
+    others: &[Endpoint],
+    network: &Network,
+    wish: &Wish,
+) -> Result<(), EngineError> {
+    let name = wish.link.clone().unwrap_or_else(|| format!("{}{}", network.link_prefix(), wish.number));
+    match others.iter().find(|other| other.link == name) {
+        Some(other) => Err(EngineError::Conflict(format!(
+            "the link to network {} cannot be called {name}: that to network {} is",
+            network.name, other.network
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// Writes the settings that came with the attachment of one link.
+pub(crate) fn set_of_link(
+    wanted: &Attachment,
+    endpoint: &Endpoint,
+    netns: BorrowedFd<'_>,
+) -> Result<(), EngineError> {
+    for (key, value) in wanted.link_sysctls() {
+        let Some(path) = of_link(&key.replace(ANY_LINK, &endpoint.link)) else { continue };
+        rbox_network::set_inside(netns, [(path.as_str(), value)].into_iter(), false)
+            .map_err(|error| EngineError::Invalid(format!("{LINK_SYSCTLS} {key}={value}: {error}")))?;
+    }
+    Ok(())
 }
 
 /// Writes the settings of `--sysctl` that its links have.

@@ -271,8 +271,11 @@ fn enter(
         ports: held.iter().map(|(port, _)| *port).collect(),
         ..attach::wish(&change.record, wanted)
     };
+    attach::check_link_name(change.live.as_ref().map_or(&[], |live| &live.endpoints), network, &wish)?;
     let endpoint = store::plan(paths, &change.store, network, &wish)?;
-    if let Err(error) = join(change, network, &endpoint, netns, socket) {
+    let joined = join(change, network, &endpoint, netns, socket)
+        .and_then(|()| attach::set_of_link(wanted, &endpoint, netns.as_fd()));
+    if let Err(error) = joined {
         let _ = change.mend();
         return Err(error);
     }

@@ -1,11 +1,12 @@
 //! The networks a container is to be on: from the user's words to what its record holds.
 
 use rbox_network::{MOST_NETWORKS, Network, NetworkStore};
-use rbox_spec::container::{Attachment, Link, NetworkMode};
+use rbox_spec::container::{ANY_LINK, Attachment, LINK_NAME, LINK_SYSCTLS, Link, NetworkMode};
 
 use crate::containers::find;
 use crate::error::EngineError;
 use crate::networks::store::networks;
+use crate::oci::config::of_link;
 use crate::record::container::ContainerRecord;
 use crate::record::paths::Paths;
 
@@ -74,10 +75,32 @@ pub(crate) fn resolve_one(store: &NetworkStore, wanted: &mut Attachment) -> Resu
     if let Some(ip) = wanted.ip6 {
         network.check_address(ip.into()).map_err(|error| EngineError::Invalid(error.to_string()))?;
     }
+    check_link(wanted)?;
     wanted.aliases.iter().try_for_each(|name| alias(name).map(drop))?;
     wanted.network.clone_from(&network.name);
     wanted.network_id.clone_from(&network.id);
     Ok(network)
+}
+
+/// Refuses what no link can be called or have.
+fn check_link(wanted: &Attachment) -> Result<(), EngineError> {
+    if let Some(name) = wanted.link_name()
+        && (!rbox_network::is_link_name(name) || name == "lo")
+    {
+        return refuse(format!(
+            "invalid driver option {LINK_NAME}: {name:?} is no name of a link: 1 to 15 letters, digits, '-', '_' and '.'"
+        ));
+    }
+    for text in wanted.driver_opts.get(LINK_SYSCTLS).into_iter().flat_map(|all| all.split(',')) {
+        let key = text.trim().split_once('=').map(|(key, _)| key);
+        if key.and_then(|key| of_link(&key.replace(ANY_LINK, "eth0"))).is_none_or(|path| path.contains(".."))
+        {
+            return refuse(format!(
+                "invalid driver option {LINK_SYSCTLS}: {text:?} is not of the form net.X.Y.{ANY_LINK}.Z=VALUE (X ipv4 or ipv6, Y conf or neigh)"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A further name as the name server has it.

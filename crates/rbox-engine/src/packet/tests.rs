@@ -65,6 +65,7 @@ fn endpoint(container: &str, net: &Net, number: usize, last: u8) -> Endpoint {
         gateway: net.network.gateway.unwrap(),
         default_route: !net.network.internal,
         ip6: None,
+        link_local: Vec::new(),
         mac: Mac::of(ip),
         mtu: None,
         names: vec![container.into()],

@@ -129,6 +129,8 @@ pub struct LiveState {
 pub struct ExitRecord {
     /// The process's own code, or 128+n after signal n.
     pub exit_code: i32,
+    /// A signal ended it: 137 may be a program's own code too. None if that is not known.
+    pub by_signal: Option<bool>,
     /// A process of it was killed because memory ran out.
     pub oom_killed: bool,
     /// Why it could not be started, or empty.
@@ -176,6 +178,7 @@ impl ExitRecord {
     pub(crate) fn untold(exit_code: i32, error: String, started: Option<Timestamp>) -> Self {
         Self {
             exit_code,
+            by_signal: None,
             oom_killed: false,
             error,
             started,

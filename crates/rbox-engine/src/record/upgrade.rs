@@ -13,11 +13,11 @@ impl Record for ContainerRecord {
 }
 
 impl Record for LiveState {
-    const STEPS: &'static [Step] = &[live_1];
+    const STEPS: &'static [Step] = &[live_1, live_2];
 }
 
 impl Record for ExitRecord {
-    const STEPS: &'static [Step] = &[exit_1];
+    const STEPS: &'static [Step] = &[exit_1, exit_2];
 }
 
 impl Record for Health {
@@ -68,6 +68,17 @@ fn live_1(record: &mut Map<String, Value>) {
     if let Some(Value::Object(between)) = record.get_mut("between") {
         exit_1(between);
     }
+}
+
+/// How it ended became more than a code.
+fn live_2(record: &mut Map<String, Value>) {
+    if let Some(Value::Object(between)) = record.get_mut("between") {
+        exit_2(between);
+    }
+}
+
+fn exit_2(record: &mut Map<String, Value>) {
+    fill(record, "by_signal", Value::Null);
 }
 
 fn exit_1(record: &mut Map<String, Value>) {

@@ -141,6 +141,12 @@ impl VolumeStore {
         Err(VolumeError::Foreign { name: name.clone(), path: self.place(name) })
     }
 
+    /// Makes the directory of a volume's files again, if it is gone. There is nothing in it.
+    pub(crate) fn make_data(&self, name: &VolumeName) -> Result<(), VolumeError> {
+        let data = self.mountpoint(name);
+        own::make_directory(&data, 0o755).map_err(io_error("create", &data))
+    }
+
     /// Writes the record of a volume whose own is damaged.
     pub(crate) fn mend(
         &self,
@@ -410,11 +416,18 @@ impl VolumeStore {
 
     /// Removes the volumes that no container mounts: anonymous ones, with `all` named ones too. One that cannot be
     /// removed does not keep the others from it.
-    pub fn prune(&self, filters: &Filters, all: bool, users: UsersNow<'_>) -> Result<Pruned, VolumeError> {
+    pub fn prune(
+        &self,
+        filters: &Filters,
+        all: bool,
+        is_old: &dyn Fn(&VolumeName) -> bool,
+        users: UsersNow<'_>,
+    ) -> Result<Pruned, VolumeError> {
         let mut pruned = Pruned::default();
         let before = users()?;
         for volume in self.list()? {
-            let wanted = (all || volume.anonymous) && filters.labels(&volume.all_labels());
+            let wanted =
+                (all || volume.anonymous) && filters.labels(&volume.all_labels()) && is_old(&volume.name);
             // What has a file system of its own stays: nothing would be gained, as Docker has it.
             if !wanted || !volume.options.is_empty() || !before.of(&volume.name).is_empty() {
                 continue;

@@ -61,6 +61,13 @@ impl Cause {
                 });
                 more.into_iter().chain([format!("see what it uses: rbox stats {name}")]).collect()
             }
+            Self::LostToMemory { limit, .. } => {
+                let more = limit.map(|bytes| {
+                    let twice = bytes.saturating_mul(2) >> 20;
+                    format!("rbox update --memory {twice}m --memory-swap {twice}m {name}")
+                });
+                more.into_iter().chain([format!("see what it uses: rbox stats {name}"), format!("rbox restart {name}")]).collect()
+            }
             Self::StopTimeout { signal, has_init, .. } => {
                 let init = (!has_init).then(|| "rbox run --init: a small init passes signals on".to_owned());
                 let own = [
@@ -104,6 +111,7 @@ impl Cause {
         let logs = || format!("rbox logs --tail 50 {name}");
         Some(match self {
             Self::Paused => vec![format!("rbox unpause {name}")],
+            Self::Unwatched => vec![format!("rbox restart {name}, which gives it another one")],
             Self::HealthStarting => {
                 vec![format!("wait: rbox events --filter container={name} --filter event=health_status")]
             }

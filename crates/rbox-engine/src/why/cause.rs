@@ -89,6 +89,13 @@ pub enum Cause {
         /// Bytes that it may have.
         limit: Option<u64>,
     },
+    /// Memory ran out, and it goes on without the process that was killed.
+    LostToMemory {
+        /// What the kernel said of it; may be empty.
+        told: String,
+        /// Bytes that it may have.
+        limit: Option<u64>,
+    },
     /// Somebody stopped it, and it ended.
     Stopped {
         /// The signal that asked it to.
@@ -158,6 +165,8 @@ pub enum Cause {
     },
     /// It is frozen.
     Paused,
+    /// Its monitor is gone.
+    Unwatched,
     /// Its health checks fail.
     Unhealthy {
         /// What is run.
@@ -234,6 +243,8 @@ pub enum Cause {
         uid: u32,
         /// And the group.
         gid: u32,
+        /// What they are on the host, where they are others there.
+        outside: Option<(u32, u32)>,
         /// Whose it is.
         owner: u32,
         /// And its group.
@@ -270,6 +281,10 @@ impl Cause {
             Self::StartFailed { error } => format!("it could not be started: {error}"),
             Self::Failed { exit_code, .. } => match meaning_of(*exit_code) {
                 Some(meaning) => format!("its program ended by itself with {exit_code}: {meaning}"),
+                None if (129..=192).contains(exit_code) => format!(
+                    "its program ended by itself with {exit_code}: what a shell says of a program of its own that signal {} ended, most often",
+                    exit_code - 128
+                ),
                 None => format!("its program ended by itself with {exit_code}"),
             },
             Self::Finished => "its program has done its work: it ended by itself with 0".into(),
@@ -280,6 +295,7 @@ impl Cause {
             ),
             Self::RestartsUsedUp { policy } => format!("its restart policy ({policy}) starts it no more"),
             Self::Paused => "it is paused: its processes are frozen".into(),
+            Self::Unwatched => "its monitor is gone (was it killed?): what it writes is kept nowhere, its health is not looked at, and nothing starts it again".into(),
             Self::HealthStarting => "none of its health checks has ended yet".into(),
             Self::Unhealthy { .. } => self.health_text(),
             Self::FullDisk { .. }
@@ -336,11 +352,13 @@ impl Cause {
 
     fn signal_text(&self) -> String {
         match self {
-            Self::OutOfMemory { told, limit } => {
+            Self::OutOfMemory { told, limit } | Self::LostToMemory { told, limit } => {
                 let limit = limit.map_or(String::new(), |bytes| format!("; it may have {} MiB", bytes >> 20));
                 let told =
                     if told.is_empty() { "out of memory: the kernel killed a process in it" } else { told };
-                format!("{told}{limit}")
+                let goes_on =
+                    if matches!(self, Self::LostToMemory { .. }) { "; it goes on without that" } else { "" };
+                format!("{told}{limit}{goes_on}")
             }
             Self::Stopped { signal, exit_code } => {
                 format!("it was stopped: sent {signal} by rbox stop, it ended with {exit_code}")
@@ -411,9 +429,13 @@ impl Cause {
                 Size(*limit)
             ),
             Self::NoSpaceTold { line } => format!("it wrote that there was no space: {line}"),
-            Self::MountDenied { target, source, uid, gid, owner, group, mode, wanted } => format!(
-                "user {uid}:{gid} may not {wanted} {target}: {source} belongs to {owner}:{group} and has mode {mode}"
-            ),
+            Self::MountDenied { target, source, uid, gid, outside, owner, group, mode, wanted } => {
+                let host =
+                    outside.map_or_else(String::new, |(uid, gid)| format!(" ({uid}:{gid} of the host)"));
+                format!(
+                    "user {uid}:{gid}{host} may not {wanted} {target}: {source} belongs to {owner}:{group} and has mode {mode}"
+                )
+            }
             _ => String::new(),
         }
     }

@@ -4,12 +4,16 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use rbox_spec::Capability;
+use rbox_spec::container::IpcMode;
+use rbox_spec::idmap::IdRange;
 use rbox_spec::mount::{MountKind, MountSpec};
 use rbox_spec::user::ResolvedUser;
+use rbox_spec::userns::IdMaps;
 use rbox_sys::file::open_in_root;
 use rustix::fs::{OFlags, StatVfs, StatVfsMountFlags};
 
 use crate::containers::quota;
+use crate::containers::running::live_root;
 use crate::copy::view::View;
 use crate::oci::security::capabilities;
 use crate::record::container::ContainerRecord;
@@ -33,7 +37,7 @@ pub(super) fn full(paths: &Paths, record: &ContainerRecord, view: Option<&View<'
     }
     let memory = |mount: &&MountSpec| matches!(mount.kind, MountKind::Tmpfs { .. }) && !mount.read_only;
     let targets = record.host.mounts.iter().filter(memory).map(|mount| mount.target.as_str());
-    for target in targets.chain(["/dev/shm"]) {
+    for target in targets {
         let Some(view) = view else { continue };
         let Ok(place) = open_in_root(&view.root, Path::new(target), OFlags::PATH, 0) else { continue };
         let Ok(stat) = rustix::fs::fstatvfs(&place) else { continue };
@@ -52,6 +56,18 @@ fn own_limit(paths: &Paths, record: &ContainerRecord) -> Option<Cause> {
 /// With so few bytes free of so many there are none to speak of.
 fn almost_none(total: u64) -> u64 {
     (total / 200).min(1 << 20)
+}
+
+/// The shared memory of a container that runs, if that is full: its view has what its record names only.
+pub(super) fn full_shm(record: &ContainerRecord, pid: i32) -> Option<Cause> {
+    const SHM: &str = "/dev/shm";
+    // That of the host, or of another container, is not its own.
+    if record.host.ipc == IpcMode::Host || matches!(record.host.ipc, IpcMode::Container(_)) {
+        return None;
+    }
+    let root = live_root(pid).ok()?;
+    let place = open_in_root(&root, Path::new(SHM), OFlags::PATH, 0).ok()?;
+    fault(&rustix::fs::fstatvfs(&place).ok()?, SHM, true)
 }
 
 fn fault(stat: &StatVfs, path: &str, is_inside: bool) -> Option<Cause> {
@@ -84,20 +100,34 @@ fn source(paths: &Paths, mount: &MountSpec) -> Option<PathBuf> {
 
 /// The mounts that a user may not read, or not write although they are writable.
 pub(super) fn denied(paths: &Paths, record: &ContainerRecord, user: &ResolvedUser) -> Vec<Cause> {
-    if user.uid == 0 && passes_over_modes(record) {
-        return Vec::new();
-    }
-    record.host.mounts.iter().filter_map(|mount| denied_in(paths, mount, user)).collect()
+    let is_free = user.uid == 0 && passes_over_modes(record);
+    let maps = record.host.id_maps.as_ref();
+    let all = record.host.mounts.iter().filter_map(|mount| {
+        // A bind has the host's ids, and of a user namespace root may what it likes with those only that are in it.
+        let maps = maps.filter(|_| matches!(mount.kind, MountKind::Bind { idmap: None, .. }));
+        denied_in(paths, mount, (user, is_free), maps)
+    });
+    all.collect()
 }
 
 fn passes_over_modes(record: &ContainerRecord) -> bool {
     capabilities(record).is_ok_and(|set| set.contains(Capability::DacOverride))
 }
 
-fn denied_in(paths: &Paths, mount: &MountSpec, user: &ResolvedUser) -> Option<Cause> {
+fn denied_in(
+    paths: &Paths,
+    mount: &MountSpec,
+    (user, is_free): (&ResolvedUser, bool),
+    maps: Option<&IdMaps>,
+) -> Option<Cause> {
     let path = source(paths, mount)?;
     let meta = std::fs::metadata(&path).ok()?;
-    let may = permitted(meta.mode(), (meta.uid(), meta.gid()), user);
+    let outside = maps.map(|maps| seen_by_host(user, maps));
+    let is_theirs = maps.is_none_or(|maps| is_in(&maps.uids, meta.uid()) && is_in(&maps.gids, meta.gid()));
+    if is_free && is_theirs {
+        return None;
+    }
+    let may = permitted(meta.mode(), (meta.uid(), meta.gid()), outside.as_ref().unwrap_or(user));
     let reads = if meta.is_dir() { 0o5 } else { 0o4 };
     let wanted = if may & reads != reads {
         "read"
@@ -111,11 +141,32 @@ fn denied_in(paths: &Paths, mount: &MountSpec, user: &ResolvedUser) -> Option<Ca
         source: path.display().to_string(),
         uid: user.uid,
         gid: user.gid,
+        outside: outside.map(|user| (user.uid, user.gid)),
         owner: meta.uid(),
         group: meta.gid(),
         mode: format!("{:04o}", meta.mode() & 0o7777),
         wanted,
     })
+}
+
+/// A user of a container with a user namespace, by the host's ids.
+fn seen_by_host(user: &ResolvedUser, maps: &IdMaps) -> ResolvedUser {
+    let of = |ranges: &[IdRange], id: u32| {
+        let range = ranges.iter().find(|range| id >= range.disk && id - range.disk < range.count);
+        // Nobody: the container has no such user, and could not be started with it.
+        range.map_or(65534, |range| range.seen + (id - range.disk))
+    };
+    ResolvedUser {
+        uid: of(&maps.uids, user.uid),
+        gid: of(&maps.gids, user.gid),
+        supplementary: user.supplementary.iter().map(|id| of(&maps.gids, *id)).collect(),
+        ..user.clone()
+    }
+}
+
+/// Whether an id of the host's is one of these.
+fn is_in(ranges: &[IdRange], id: u32) -> bool {
+    ranges.iter().any(|range| id >= range.seen && id - range.seen < range.count)
 }
 
 /// The three bits of a mode that hold for a user without capabilities.

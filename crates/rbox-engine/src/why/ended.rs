@@ -43,9 +43,11 @@ pub(super) fn causes(record: &ContainerRecord, exit: &ExitRecord, seen: &Seen) -
         return not_started(exit, seen);
     }
     let mut all = Vec::new();
+    let out_of_memory = Cause::OutOfMemory { told: exit.error.clone(), limit: record.host.resources.memory };
     if exit.oom_killed && exit.exit_code != 0 {
-        all.push(Cause::OutOfMemory { told: exit.error.clone(), limit: record.host.resources.memory });
+        all.push(out_of_memory);
     } else {
+        all.extend(exit.oom_killed.then_some(out_of_memory));
         all.extend(by_code(record, exit, seen));
     }
     let policy = record.host.restart;
@@ -76,7 +78,7 @@ fn by_code(record: &ContainerRecord, exit: &ExitRecord, seen: &Seen) -> Vec<Caus
     }
     match exit.exit_code {
         0 => vec![Cause::Finished],
-        code @ 129..=192 => vec![by_signal(code - 128)],
+        code @ 129..=192 if exit.by_signal != Some(false) => vec![by_signal(code - 128)],
         code => failed(code, seen),
     }
 }

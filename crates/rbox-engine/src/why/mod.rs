@@ -15,16 +15,19 @@ mod tests;
 
 use std::os::fd::AsFd as _;
 
+use rbox_runtime::cgroup::Cgroup;
 use rbox_spec::container::{LogDriver, NetworkMode};
 use rbox_spec::user::ResolvedUser;
 
 use crate::copy::view::View;
 use crate::journal::{self, Message};
 use crate::logs::{LogEntry, LogQuery, LogReader};
+use crate::monitor::oom;
 use crate::networks::sockets;
 use crate::oci::config::environment;
 use crate::oci::user;
-use crate::record::container::{Container, ContainerRecord, ExitRecord, Status};
+use crate::record::container::{Container, ContainerRecord, ExitRecord, LiveState, Status};
+use crate::record::lock::Lock;
 use crate::record::paths::Paths;
 use crate::why::cause::Cause;
 use crate::why::ended::{Seen, Sent};
@@ -61,6 +64,14 @@ fn of_running(paths: &Paths, container: &Container) -> Vec<Cause> {
     if container.status == Status::Paused {
         all.push(Cause::Paused);
     }
+    if !Lock::is_held(&paths.live_of(&record.id)) {
+        all.push(Cause::Unwatched);
+    }
+    let is_short = |live: &LiveState| Cgroup::open(&live.cgroup).is_ok_and(|group| group.oom_kills() > 0);
+    if container.live.as_ref().is_some_and(is_short) {
+        let told = oom::told(&record.id).unwrap_or_default();
+        all.push(Cause::LostToMemory { told, limit: record.host.resources.memory });
+    }
     if let (Some(health), Some(command)) = (&container.health, record.config.health_command()) {
         all.extend(running::health(&command, health));
     }
@@ -71,6 +82,7 @@ fn of_running(paths: &Paths, container: &Container) -> Vec<Cause> {
     }
     let view = View::open(paths, container).ok();
     all.extend(disks::full(paths, record, view.as_ref()));
+    all.extend(container.live.as_ref().and_then(|live| disks::full_shm(record, live.pid)));
     if let Some(user) = view.as_ref().and_then(|view| user_of(view, record))
         && last_lines(paths, record, None).iter().any(|line| ended::was_denied(line))
     {
@@ -110,8 +122,7 @@ fn fault_of_program(view: &View<'_>, record: &ContainerRecord, user: &ResolvedUs
     let env = environment(record, user);
     let path = env.iter().rev().find_map(|variable| variable.strip_prefix("PATH=")).unwrap_or_default();
     let path = path.split(':').filter(|dir| dir.starts_with('/')).map(str::to_owned).collect();
-    Program { root: view.root.as_fd(), args: &args, path, cwd: &record.config.working_dir, uid: user.uid }
-        .fault()
+    Program { root: view.root.as_fd(), args: &args, path, cwd: &record.config.working_dir, user }.fault()
 }
 
 fn failed_check(container: &Container) -> Option<String> {

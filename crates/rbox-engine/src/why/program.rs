@@ -4,12 +4,14 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
+use rbox_spec::user::ResolvedUser;
 use rbox_sys::file::open_in_root;
 use rbox_sys::reading::read_start_in_root;
 use rustix::fs::{FileType, OFlags};
 
 use crate::why::binary::{Beginning, Script, beginning, executes, machine_name};
 use crate::why::cause::Cause;
+use crate::why::disks::permitted;
 
 /// So much of a program is read: its loader's name is near the beginning, but for what patchelf has changed.
 const MOST: u64 = 4 << 20;
@@ -29,8 +31,8 @@ pub(super) struct Program<'a> {
     pub(super) path: Vec<String>,
     /// The working directory.
     pub(super) cwd: &'a str,
-    /// Whose program it is: user and groups.
-    pub(super) uid: u32,
+    /// Whose program it is.
+    pub(super) user: &'a ResolvedUser,
 }
 
 /// A file that was found.
@@ -38,6 +40,8 @@ struct Found {
     path: String,
     kind: FileType,
     mode: u32,
+    /// User and group.
+    owner: (u32, u32),
 }
 
 impl Program<'_> {
@@ -81,7 +85,17 @@ impl Program<'_> {
         let fd = open_in_root(self.root, Path::new(path), OFlags::PATH, 0).ok()?;
         let stat = rustix::fs::fstat(&fd).ok()?;
         let kind = FileType::from_raw_mode(stat.st_mode);
-        Some(Found { path: path.to_owned(), kind, mode: stat.st_mode & 0o7777 })
+        Some(Found {
+            path: path.to_owned(),
+            kind,
+            mode: stat.st_mode & 0o7777,
+            owner: (stat.st_uid, stat.st_gid),
+        })
+    }
+
+    /// Whether its user may, by the file's bits: root may what anybody may.
+    fn may_execute(&self, found: &Found) -> bool {
+        self.user.uid == 0 || permitted(found.mode, found.owner, self.user) & 0o1 != 0
     }
 
     fn read(&self, path: &str) -> Option<Vec<u8>> {
@@ -93,8 +107,12 @@ impl Program<'_> {
         if found.kind.is_dir() {
             return Some(Cause::Directory { path });
         }
-        if !found.kind.is_file() || found.mode & 0o111 == 0 {
-            return Some(Cause::NotExecutable { path, mode: format!("{:04o}", found.mode), uid: self.uid });
+        if !found.kind.is_file() || found.mode & 0o111 == 0 || !self.may_execute(found) {
+            return Some(Cause::NotExecutable {
+                path,
+                mode: format!("{:04o}", found.mode),
+                uid: self.user.uid,
+            });
         }
         match beginning(&self.read(&path)?) {
             Beginning::Empty => Some(Cause::NoFormat { path, is_empty: true }),

@@ -133,6 +133,7 @@ fn what_its_output_says() {
         source: "/srv".into(),
         uid: 1000,
         gid: 1000,
+        outside: None,
         owner: 0,
         group: 0,
         mode: "0755".into(),

@@ -28,6 +28,8 @@ pub(crate) struct Member<'a> {
     pub(crate) mac: Mac,
     pub(crate) ip: Ipv4Addr,
     pub(crate) ip6: Option<Ipv6Addr>,
+    /// Further addresses that it may have.
+    pub(crate) link_local: &'a [IpAddr],
     pub(crate) guarded: bool,
     pub(crate) ports: &'a [PublishedPort],
 }
@@ -126,6 +128,7 @@ impl<'a> Member<'a> {
             mac: endpoint.mac,
             ip: endpoint.ip,
             ip6: endpoint.ip6.map(|six| six.ip),
+            link_local: &endpoint.link_local,
             guarded: endpoint.guarded,
             ports: &endpoint.ports,
         }
@@ -145,7 +148,7 @@ impl<'a> Member<'a> {
     pub(super) fn elements(&self) -> Vec<Element> {
         let mut all = Vec::with_capacity(8);
         if self.guarded {
-            let guests = guard::elements(self.host_link, self.mac, self.ip, self.ip6);
+            let guests = guard::elements(self.host_link, self.mac, self.ip, self.ip6, self.link_local);
             all.extend(guests.into_iter().map(|(set, key)| Element::new(Family::Bridge, set, key)));
         }
         all.extend(self.published().iter().map(published));

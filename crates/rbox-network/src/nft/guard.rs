@@ -20,7 +20,7 @@
 //! The last rule is for everything else, frames with a VLAN tag included. It is also before the bridge learns where an
 //! address is, so a forged one takes nobody's frames away.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rbox_spec::mac::Mac;
 
@@ -103,6 +103,7 @@ pub(super) fn elements(
     mac: Mac,
     ip: Ipv4Addr,
     ip6: Option<Ipv6Addr>,
+    more: &[IpAddr],
 ) -> Vec<(&'static str, Vec<u8>)> {
     let port = ifname(link);
     let guest = |address: &[u8]| [&port[..], &mac.0, &[0, 0], address].concat();
@@ -111,5 +112,9 @@ pub(super) fn elements(
         let addresses = [ip6, link_local(mac), Ipv6Addr::UNSPECIFIED];
         all.extend(addresses.map(|address| (GUESTS6, guest(&address.octets()))));
     }
+    all.extend(more.iter().map(|address| match address {
+        IpAddr::V4(ip) => (GUESTS, guest(&ip.octets())),
+        IpAddr::V6(ip) => (GUESTS6, guest(&ip.octets())),
+    }));
     all
 }

@@ -74,6 +74,7 @@ mod tests {
                 mac: Mac::of(ip),
                 ip,
                 ip6,
+                link_local: &[],
                 guarded: true,
                 ports: &ports[n][..count],
             }

@@ -87,11 +87,11 @@ fn filters_and_prune() {
     assert!(names(&["driver=nfs"]).is_empty());
 
     let plain = Filters::default();
-    let pruned = store.prune(&plain, false, &used).unwrap();
+    let pruned = store.prune(&plain, false, &|_| true, &used).unwrap();
     assert_eq!((pruned.names, pruned.reclaimed), (vec![anonymous.name], 5000));
     let kept = Filters::parse(&["label!=keep"], PRUNE_KEYS).unwrap();
-    assert!(store.prune(&kept, true, &used).unwrap().names.is_empty());
-    assert_eq!(store.prune(&plain, true, &used).unwrap().names, ["old"]);
+    assert!(store.prune(&kept, true, &|_| true, &used).unwrap().names.is_empty());
+    assert_eq!(store.prune(&plain, true, &|_| true, &used).unwrap().names, ["old"]);
 }
 
 #[test]
