@@ -147,3 +147,37 @@ fn the_terminal_is_the_console() {
         t.ok(["run", "--rm", "--network", "none", "-v", mount, BUSYBOX, "true"]);
     }
 }
+
+/// A build is drawn over itself on a terminal: each step once, with its last lines as long as it goes on.
+#[test]
+fn a_build_is_a_list() {
+    let t = terminal!();
+    let (dir, image) = (t.dir("context"), t.name("image"));
+    std::fs::create_dir_all(&dir).unwrap();
+    let file = format!(
+        "FROM {BUSYBOX}\nRUN for n in 1 2 3 4 5 6 7 8; do echo line $n; done; while ! test -e /go/go; do sleep 0.1; done\nRUN echo last && exit ${{CODE:-0}}\n"
+    );
+    std::fs::write(dir.join("Dockerfile"), file).unwrap();
+    let go = t.dir("go");
+    std::fs::create_dir_all(&go).unwrap();
+    let build = format!("build -v {}:/go -t {image} {}", go.display(), dir.display());
+    let tmux = Tmux::start(t.suite, &build);
+    tmux.expect("=> => # ");
+    tmux.expect("line 8");
+    let screen = tmux.screen();
+    assert!(!screen.contains("line 1\n") && screen.contains("[+] Building "), "{screen}");
+    assert!(!screen.contains("FINISHED"), "{screen}");
+    // Its time goes on though nothing is written.
+    let head = || tmux.screen().lines().find(|line| line.starts_with("[+]")).map(str::to_owned);
+    let before = head();
+    wait_until("the time goes on", || head() != before);
+    std::fs::write(go.join("go"), "").unwrap();
+    tmux.expect("ended 0");
+    let screen = tmux.screen();
+    assert!(screen.contains("(4/4) FINISHED") && !screen.contains("=> => # "), "{screen}");
+    assert_eq!(screen.matches("[2/3] RUN").count(), 1, "{screen}");
+    t.ok(["rmi", &image]);
+    t.rbox(["build", "--progress", "tty", dir.to_str().unwrap()]).refused(125, &["failed to get console"]);
+    let out = t.cmd(["build", dir.to_str().unwrap()]).env("BUILDKIT_PROGRESS", "loud").run();
+    out.refused(125, &["BUILDKIT_PROGRESS", "loud"]);
+}

@@ -67,7 +67,7 @@ pub enum BuildEvent<'a> {
     },
     /// Something that may be wrong.
     Warning(&'a str),
-    /// Nothing but that some time is over, while steps are carried out side by side.
+    /// Nothing but that some time is over, while steps are carried out side by side or a program is silent.
     Tick,
 }
 

@@ -3,7 +3,9 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
@@ -33,6 +35,16 @@ pub fn send(socket: impl AsFd, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> Resu
             Err(e) => return Err(SysError::new("sendmsg", format!("{} bytes", bytes.len()), e)),
         }
     }
+}
+
+/// Whether a message is there, or the end, within this time. Interruptions are no message.
+pub fn is_heard_within(socket: impl AsFd, time: Duration) -> bool {
+    let time = Timespec { tv_sec: time.as_secs() as i64, tv_nsec: i64::from(time.subsec_nanos()) };
+    // What is wrong with it is told by whoever receives.
+    !matches!(
+        rustix::event::poll(&mut [PollFd::new(&socket, PollFlags::IN)], Some(&time)),
+        Ok(0) | Err(rustix::io::Errno::INTR)
+    )
 }
 
 /// Receives one message into `buffer`: its length and the descriptor that came along. Length 0 is the end.

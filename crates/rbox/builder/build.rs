@@ -7,15 +7,18 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::{Parser, ValueEnum};
 use rbox_build::{BuildError, BuildRequest, OnError, Output, Reasons, Until};
+use rbox_engine::engine::Observer;
 use rbox_engine::image::Image;
 use rbox_engine::spec::Digest;
 
 use crate::builder::call::{Call, show_outline, show_targets};
 use crate::builder::elsewhere::Elsewhere;
 use crate::builder::flags::{BuildFlags, name};
+use crate::builder::live::Live;
 use crate::builder::output::Outputs;
 use crate::builder::plain::Plain;
 use crate::builder::rawjson::RawJson;
+use crate::builder::show::{Failed, Show};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, bad_input, message};
 use crate::command::global::Global;
@@ -42,6 +45,21 @@ enum How {
     Quiet,
     #[value(name = "rawjson")]
     RawJson,
+}
+
+impl How {
+    /// What BUILDKIT_PROGRESS says when no flag does.
+    fn or_variable(self) -> anyhow::Result<Self> {
+        let given = std::env::var("BUILDKIT_PROGRESS").ok().filter(|text| !text.is_empty());
+        match given {
+            Some(text) if self == Self::Auto => Self::from_str(&text, false).map_err(|_| {
+                bad_input(format!(
+                    "invalid BUILDKIT_PROGRESS {text:?}: it is auto, plain, tty, quiet or rawjson"
+                ))
+            }),
+            _ => Ok(self),
+        }
+    }
 }
 
 /// Build an image from a Dockerfile
@@ -106,7 +124,7 @@ pub(crate) struct Build {
     /// Print only the image's id
     #[arg(short, long)]
     quiet: bool,
-    /// How it is shown: auto, plain, quiet, or rawjson: a line of JSON for each event (tty is taken as plain)
+    /// How it is shown: auto (a list on a terminal, lines elsewhere), tty, plain, quiet, or rawjson: a line of JSON for each event
     #[arg(long, value_name = "HOW", value_enum, default_value_t)]
     progress: How,
     /// Push the image to its registry once it is built
@@ -146,6 +164,29 @@ impl Build {
         request.until =
             self.until.map(|line| Until { line, shell: request.names.is_empty() && self.output.is_empty() });
         Ok(request)
+    }
+
+    /// How it is shown, and what shows what is pulled meanwhile.
+    fn how_shown(&self, quiet: bool) -> anyhow::Result<(Box<dyn Show>, Arc<dyn Observer>)> {
+        let how = self.progress.or_variable()?;
+        if how == How::Tty && !Out::Stderr.has_cursor() {
+            return Err(bad_input(
+                "failed to get console: --progress tty wants a terminal on standard error",
+            ));
+        }
+        let is_drawn = how == How::Tty || (how == How::Auto && Out::Stderr.has_cursor());
+        let pulls = |quiet| Arc::new(Progress::on(Out::Stderr, quiet));
+        Ok(if quiet || how == How::Quiet {
+            (Box::new(Plain::new(true)), pulls(true))
+        } else if how == How::RawJson {
+            (Box::new(RawJson::default()), pulls(true))
+        } else if is_drawn {
+            let live = Live::new();
+            let watcher = Arc::new(live.pulls());
+            (Box::new(live), watcher)
+        } else {
+            (Box::new(Plain::new(false)), pulls(false))
+        })
     }
 
     fn pushes(&self, outputs: &Outputs) -> bool {
@@ -227,21 +268,16 @@ impl Execute for Build {
             Call::Build => self.check_pairs(&request, &outputs)?,
         }
         let quiet = self.quiet || self.progress == How::Quiet;
-        let is_raw = self.progress == How::RawJson;
-        let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, quiet || is_raw)));
+        let (mut shown, watcher) = self.how_shown(quiet)?;
+        let engine = global.engine.watched_by(watcher);
         for warning in self.elsewhere.warnings()? {
             write_all(&mut std::io::stderr(), &format!("WARNING: {warning}\n"))?;
         }
-        let mut plain = Plain::new(quiet);
-        let built = if is_raw && !self.quiet {
-            rbox_build::build(&engine, &request, &mut RawJson::default())
-        } else {
-            rbox_build::build(&engine, &request, &mut plain)
-        };
-        plain.finish();
+        let built = rbox_build::build(&engine, &request, &mut *shown);
+        shown.finish();
         let built = match built {
             Ok(built) => built,
-            Err(error) => return Err(failed(&request, &plain, error)),
+            Err(error) => return Err(failed(&request, shown.failed().as_ref(), error)),
         };
         let Some(image) = built.images.first() else { return Ok(0) };
         let id = built.index.unwrap_or(image.id).to_string();
@@ -292,9 +328,9 @@ fn write(file: &str, text: &str) -> anyhow::Result<()> {
 }
 
 /// Shows the step that failed and the lines of the Dockerfile, and makes the one line of the error.
-fn failed(request: &BuildRequest, plain: &Plain, error: BuildError) -> anyhow::Error {
+fn failed(request: &BuildRequest, failed: Option<&Failed>, error: BuildError) -> anyhow::Error {
     let mut text = String::new();
-    if let Some(failed) = &plain.failed {
+    if let Some(failed) = failed {
         let _ = writeln!(text, "------\n > {}:", escape::text(&failed.name));
         for line in &failed.tail {
             text.push_str(line);

@@ -8,6 +8,8 @@ pub(crate) mod carried;
 pub(crate) mod elsewhere;
 mod flags;
 mod held;
+mod live;
 pub(crate) mod output;
 mod plain;
 mod rawjson;
+mod show;

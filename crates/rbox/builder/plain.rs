@@ -2,18 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rbox_build::{BuildEvent, BuildProgress, Number, Seat};
 
 use crate::builder::held::Held;
-use crate::command::error::message;
+use crate::builder::show::{self, Failed, Lines, Show};
 use crate::output::escape;
 use crate::output::table::write_all;
-use crate::session::client::{self, Attachment};
-use crate::session::peers::MonitorPeer;
 
 /// Prints a build on standard error.
 #[derive(Debug, Default)]
@@ -27,36 +24,21 @@ pub(crate) struct Plain {
     /// Lines of other steps that go on beside it.
     held: Held,
     /// The step that failed first, for the end.
-    pub(crate) failed: Option<Failed>,
+    failed: Option<Failed>,
 }
 
 /// One step on the screen.
 #[derive(Debug)]
 struct Shown {
     name: String,
-    begun: Instant,
     /// Its name was shown.
     is_known: bool,
     has_ended: bool,
-    /// The beginning of a line.
-    line: Vec<u8>,
-    /// The last lines, for when it fails.
-    tail: Vec<String>,
-}
-
-/// A step that failed.
-#[derive(Debug)]
-pub(crate) struct Failed {
-    pub(crate) name: String,
-    pub(crate) tail: Vec<String>,
+    lines: Lines,
 }
 
 /// How long a step is silent before another one that goes on beside it is shown.
 const SILENCE: Duration = Duration::from_millis(500);
-/// A line that is longer is shown as several.
-const LONGEST: usize = 64 << 10;
-/// How many of its last lines are shown again when a step fails.
-const TAIL: usize = 10;
 
 impl Plain {
     pub(crate) fn new(quiet: bool) -> Self {
@@ -95,8 +77,7 @@ impl Plain {
         }
     }
 
-    /// Shows all that was held back: the build is over.
-    pub(crate) fn finish(&mut self) {
+    fn write_held(&mut self) {
         while let Some((number, lines)) = self.held.take_first() {
             self.write(number, &lines);
         }
@@ -141,59 +122,25 @@ impl Plain {
 
     fn output(&mut self, number: Number, bytes: &[u8]) {
         let Some(shown) = self.steps.get_mut(&number) else { return };
-        shown.line.extend_from_slice(bytes);
-        let end = shown.line.iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
-        let rest = shown.line.split_off(end);
-        let whole = std::mem::replace(&mut shown.line, rest);
-        let is_long = shown.line.len() > LONGEST;
-        self.lines(number, whole.split_inclusive(|byte| *byte == b'\n').map(text_of).collect());
-        if is_long {
-            self.flush(number);
-        }
-    }
-
-    fn lines(&mut self, number: Number, lines: Vec<String>) {
-        for line in lines {
-            let Some(shown) = self.steps.get_mut(&number) else { return };
-            let text = format!("{:.3} {line}", shown.begun.elapsed().as_secs_f64());
-            if shown.tail.len() == TAIL {
-                shown.tail.remove(0);
-            }
-            shown.tail.push(text.clone());
+        for line in shown.lines.take(bytes) {
             // As the program wrote it, tabs and colours included: it is the user's own.
-            self.raw(number, &text);
+            self.raw(number, &line);
         }
     }
 
     /// What was written without an end of line.
     fn flush(&mut self, number: Number) {
-        let Some(shown) = self.steps.get_mut(&number) else { return };
-        if !shown.line.is_empty() {
-            let line = text_of(&std::mem::take(&mut shown.line));
-            self.lines(number, vec![line]);
-        }
+        let Some(line) = self.steps.get_mut(&number).and_then(|shown| shown.lines.rest()) else { return };
+        self.raw(number, &line);
     }
-}
-
-/// A line without its end; of one that was written over with carriage returns, the last.
-fn text_of(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\n', '\r']);
-    text.rsplit('\r').next().unwrap_or(text).to_owned()
 }
 
 impl BuildProgress for Plain {
     fn event(&mut self, event: BuildEvent<'_>) {
         match event {
             BuildEvent::Begun { number, name } => {
-                let shown = Shown {
-                    name: name.to_owned(),
-                    begun: Instant::now(),
-                    is_known: false,
-                    has_ended: false,
-                    line: Vec::new(),
-                    tail: Vec::new(),
-                };
+                let shown =
+                    Shown { name: name.to_owned(), is_known: false, has_ended: false, lines: Lines::new() };
                 self.steps.insert(number, shown);
                 self.line(number, name);
             }
@@ -206,8 +153,8 @@ impl BuildProgress for Plain {
             }
             BuildEvent::Failed { number, why } => {
                 self.end(number, &format!("ERROR: {why}"));
-                if let (Some(shown), None) = (self.steps.get_mut(&number), &self.failed) {
-                    let tail = std::mem::take(&mut shown.tail);
+                if let (Some(shown), None) = (self.steps.get(&number), &self.failed) {
+                    let tail = shown.lines.tail().map(str::to_owned).collect();
                     self.failed = Some(Failed { name: shown.name.clone(), tail });
                 }
             }
@@ -223,20 +170,21 @@ impl BuildProgress for Plain {
     }
 
     fn seat(&self) -> Option<Seat> {
-        let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
-        Some(Seat { is_terminal, size: client::size().filter(|_| is_terminal) })
+        Some(show::seat())
     }
 
     fn attach(&mut self, socket: OwnedFd, seat: Seat) -> Result<(), String> {
-        self.finish();
-        let attachment = Attachment {
-            input: true,
-            shown: crate::session::output::Shown::ALL,
-            tty: seat.is_terminal,
-            detach_keys: &[],
-            proxy: None,
-        };
-        let mut peer = MonitorPeer::new(socket).map_err(|error| error.to_string())?;
-        client::run(&mut peer, attachment).map(drop).map_err(|error| message(&error))
+        self.write_held();
+        show::attach(socket, seat)
+    }
+}
+
+impl Show for Plain {
+    fn finish(&mut self) {
+        self.write_held();
+    }
+
+    fn failed(&mut self) -> Option<Failed> {
+        self.failed.take()
     }
 }

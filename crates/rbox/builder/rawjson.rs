@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use rbox_build::{BuildEvent, BuildProgress, Number};
 use serde_json::{Value, json};
 
+use crate::builder::show::Show;
 use crate::output::table::write_all;
 
 /// Prints a build on standard error.
@@ -86,3 +87,5 @@ impl BuildProgress for RawJson {
         let _ = write_all(&mut std::io::stderr(), &format!("{told}\n"));
     }
 }
+
+impl Show for RawJson {}

@@ -1,23 +1,20 @@
 //! What is being done to a project, on standard error: a line for each step, or on a terminal one line for each thing.
 
-use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rbox_engine::session::terminal_size;
 use serde_json::{Map, Value};
 
 use crate::args::project::ProjectFlags;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::output::escape;
+use crate::output::live::{self, Screen, cut};
 use crate::output::table::write_all;
 
 /// What stands before each line when nothing is really done.
 const DRY_RUN: &str = "DRY-RUN MODE - ";
-/// A live list is drawn anew no more often than this by [`Progress::tick`].
-const BETWEEN_DRAWINGS: Duration = Duration::from_millis(100);
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,9 +40,7 @@ pub(crate) struct Progress {
 #[derive(Debug, Default)]
 struct List {
     rows: Vec<Row>,
-    /// How many lines are on the screen.
-    drawn: usize,
-    last: Option<Instant>,
+    screen: Screen,
 }
 
 /// One thing that something is done to.
@@ -151,8 +146,7 @@ impl Progress {
     /// Draws a live list anew, so that its times go on: for those who wait.
     pub(crate) fn tick(&self) {
         let mut list = self.list();
-        let due = list.last.is_some_and(|last| last.elapsed() >= BETWEEN_DRAWINGS);
-        if due && list.rows.iter().any(|row| row.state == State::Working) {
+        if list.screen.is_due() && list.rows.iter().any(|row| row.state == State::Working) {
             self.draw(&mut list, false);
         }
     }
@@ -175,7 +169,7 @@ impl Progress {
     pub(crate) fn leave(&self) {
         let mut list = self.list();
         // Rows that the screen had no place for.
-        if list.drawn > 0 && list.drawn <= list.rows.len() {
+        if list.screen.has_left_out(list.rows.len() + 1) {
             self.draw(&mut list, true);
         }
         *list = List::default();
@@ -197,26 +191,8 @@ impl Progress {
     /// Draws the list over what was drawn before; `whole` also those rows that the screen has no place for.
     fn draw(&self, list: &mut List, whole: bool) {
         let Form::Terminal { colours } = self.form else { return };
-        let (height, width) = terminal_size(io::stderr())
-            // A serial console may not know.
-            .filter(|(rows, columns)| *rows > 0 && *columns > 0)
-            .map_or((24, 80), |(rows, columns)| (usize::from(rows), usize::from(columns)));
-        let lines = list.lines(self.title, self.dry_run, width, colours);
-        let fits = if whole { lines.len() } else { height.saturating_sub(1).max(2) };
-        let left_out = lines.len().saturating_sub(fits);
-        let mut text = String::from("\x1b[?25l\r");
-        if list.drawn > 0 {
-            let _ = write!(text, "\x1b[{}A", list.drawn);
-        }
-        // The head line stays; of too many rows the last ones are shown.
-        let shown = lines.iter().take(1).chain(lines.iter().skip(1 + left_out));
-        for line in shown {
-            let _ = writeln!(text, "{line}\x1b[K");
-        }
-        text.push_str("\x1b[J\x1b[?25h");
-        list.drawn = lines.len() - left_out;
-        list.last = Some(Instant::now());
-        tell(&text);
+        let lines = list.lines(self.title, self.dry_run, live::size().1, colours);
+        list.screen.draw(&lines, whole);
     }
 }
 
@@ -241,29 +217,24 @@ impl List {
 
     /// The head line, and one line a row: mark, thing, word, and at the right the time it took.
     fn lines(&self, title: &str, dry_run: bool, width: usize, colours: bool) -> Vec<String> {
-        let paint = |text: &str, colour: &str| {
-            if colours && !colour.is_empty() {
-                format!("\x1b[{colour}m{text}\x1b[0m")
-            } else {
-                text.to_owned()
-            }
-        };
+        let paint = |text: &str, colour: &str| live::paint(text, colour, colours);
         let done = self.rows.iter().filter(|row| row.state != State::Working).count();
         let head = cut(&format!("[+] {title} {done}/{}", self.rows.len()), width);
         let mut lines = vec![paint(&head, if done == self.rows.len() { "34" } else { "" })];
         let prefix = if dry_run { DRY_RUN } else { "" };
-        let longest = self.rows.iter().map(|row| row.subject.chars().count()).max().unwrap_or(0);
+        let longest = self.rows.iter().map(|row| live::width(&row.subject)).max().unwrap_or(0);
         for row in &self.rows {
             let (mark, colour) = row.state.mark();
             let took = row.ended.unwrap_or_else(Instant::now).duration_since(row.since);
             let time = format!("{:.1}s ", took.as_secs_f64());
-            let subject = format!("{prefix}{:longest$}", row.subject);
+            let fill = " ".repeat(longest.saturating_sub(live::width(&row.subject)));
+            let subject = format!("{prefix}{}{fill}", row.subject);
             // Each line is one line of the screen, so that it can be found again.
-            let room = width.saturating_sub(time.chars().count() + 1);
+            let room = width.saturating_sub(live::width(&time) + 1);
             let subject = cut(&subject, room.saturating_sub(3));
-            let before = format!(" {mark} {subject} ").chars().count();
+            let before = live::width(&format!(" {mark} {subject} "));
             let word = cut(&row.word, room.saturating_sub(before));
-            let gap = " ".repeat((room + 1).saturating_sub(before + word.chars().count()));
+            let gap = " ".repeat((room + 1).saturating_sub(before + live::width(&word)));
             let word = paint(&word, if row.state == State::Working { "" } else { colour });
             let mark = paint(mark, colour);
             lines.push(format!(" {mark} {subject} {word}{gap}{}", paint(&time, "34")));
@@ -300,7 +271,7 @@ impl Asked {
         Self {
             progress: given(flags.progress.as_deref(), "COMPOSE_PROGRESS"),
             ansi: given(flags.ansi.as_deref(), "COMPOSE_ANSI"),
-            no_colour: std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()),
+            no_colour: live::no_colours(),
             terminal,
         }
     }
@@ -330,10 +301,6 @@ impl Asked {
 fn given(option: Option<&str>, variable: &str) -> Option<String> {
     let option = option.map(str::to_owned);
     option.or_else(|| std::env::var(variable).ok()).filter(|value| !value.is_empty())
-}
-
-fn cut(text: &str, most: usize) -> String {
-    text.chars().take(most).collect()
 }
 
 fn tell(text: &str) {

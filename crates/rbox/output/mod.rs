@@ -2,6 +2,7 @@
 
 pub(crate) mod escape;
 pub(crate) mod lines;
+pub(crate) mod live;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod typed;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use rbox_engine::engine::{StepRequest, Stream};
+use rbox_engine::engine::{StepNews, StepRequest};
 use rbox_engine::error::EngineError;
 use rbox_image::store::StoredLayer;
 use rbox_spec::Platform;
@@ -119,10 +119,13 @@ impl Builder<'_> {
         let shell = (self.request.on_error == OnError::Shell).then(|| shell_of(stage, &request));
         let engine = self.engine;
         let progress = self.progress();
-        let mut output = |stream: Stream, bytes: &[u8]| {
-            progress.event(BuildEvent::Output { number, stream, bytes });
+        let mut news = |news: StepNews<'_>| {
+            progress.event(match news {
+                StepNews::Output(stream, bytes) => BuildEvent::Output { number, stream, bytes },
+                StepNews::Silence => BuildEvent::Tick,
+            });
         };
-        let ended = engine.run_step(request, &mut output).map_err(|error| not_run(stage, error))?;
+        let ended = engine.run_step(request, &mut news).map_err(|error| not_run(stage, error))?;
         let code = ended.exit_code;
         if code != 0 {
             if let Some(shell) = shell {

@@ -12,11 +12,10 @@ use rbox_runtime::rootfs::put::{Owners, Place, put, put_with_top};
 use crate::changes::adopt::adopt;
 use crate::engine::Engine;
 use crate::error::EngineError;
-use crate::logs::Stream;
 use crate::monitor::launch::mount_layers;
 use crate::oci::user;
 use crate::record::paths::STAGE;
-use crate::steps::{self, StepRequest, StepRun};
+use crate::steps::{self, StepNews, StepRequest, StepRun};
 
 /// Layers stacked into one tree that can be written to: what is written becomes a layer.
 #[derive(Debug)]
@@ -106,16 +105,16 @@ impl Engine {
         Ok(LayerTree { root, upper })
     }
 
-    /// Runs a program of a build to its end. `output` gets what it writes, as it writes it. Only a process of one thread can do this.
+    /// Runs a program of a build to its end. `news` gets what it writes, as it writes it. Only a process of one thread can do this.
     ///
     /// # Errors
     /// What it needs is not there, or it cannot be executed.
     pub fn run_step(
         &self,
         request: StepRequest,
-        output: &mut dyn FnMut(Stream, &[u8]),
+        news: &mut dyn FnMut(StepNews<'_>),
     ) -> Result<StepRun, EngineError> {
-        steps::run(&self.paths, request, output)
+        steps::run(&self.paths, request, news)
     }
 
     /// Starts a program of a build that the caller attaches to: the socket of its monitor. It is not kept what such a program changes.

@@ -29,11 +29,13 @@ pub use crate::check::{Finding, Outcome, Trouble};
 pub use crate::containers::image_mounts::ImageMount;
 pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
+pub use crate::control::signal::{SignalAction, StopRequest, Stopped};
 pub use crate::control::start::{Begun, Started};
 pub use crate::control::stats::Stats;
 pub use crate::control::update::UpdateRequest;
 pub use crate::create::request::CreateRequest;
 pub use crate::create::security::SecurityOptions;
+pub use crate::inspect::create_command::CreateCommand;
 pub use crate::journal::{ActorType, EVENT_KEYS, EventFilter, EventQuery, Message};
 pub use crate::logs::Stream;
 pub use crate::logs::{LogEntry, LogGap, LogQuery, LogSink, MAX_ENTRY};
@@ -42,15 +44,14 @@ pub use crate::networks::hand_over::Reached;
 pub use crate::record::container::{Container, ContainerRecord, Status};
 pub use crate::record::health::{CheckResult, Health, HealthStatus};
 pub use crate::record::paths::{DEFAULT_ROOT, DEFAULT_STATE, Paths};
-pub use crate::steps::{StepRequest, StepRun};
+pub use crate::steps::{StepNews, StepRequest, StepRun};
 pub use crate::volume::store::{NewVolume, Volume, VolumeError, VolumeStore};
 pub use crate::why::cause::Cause;
 pub use building::{
     LayerTree, pack_archive, pack_directory, unpack_archive, unpack_directory, unpack_on_host,
 };
 pub use checking::CheckRequest;
-pub use containers::{RemoveRequest, StopRequest};
-
+pub use containers::RemoveRequest;
 pub use copying::{Copied, Packed, Progress};
 pub use host::NamedDevices;
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};

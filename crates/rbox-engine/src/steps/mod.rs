@@ -95,16 +95,28 @@ pub(crate) fn make_dir(dir: &Path, mode: u32) -> Result<PathBuf, EngineError> {
     Ok(dir.to_owned())
 }
 
+/// Something about a step that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepNews<'a> {
+    /// Its program wrote something.
+    Output(Stream, &'a [u8]),
+    /// Nothing was heard of it for a moment.
+    Silence,
+}
+
+/// How long a step is silent until that is said: whoever shows its time shows it anew.
+pub(crate) const SILENCE: Duration = Duration::from_millis(200);
+
 /// Runs a step to its end, and hands on what it writes.
 pub(crate) fn run(
     paths: &Paths,
     request: StepRequest,
-    output: &mut dyn FnMut(Stream, &[u8]),
+    news: &mut dyn FnMut(StepNews<'_>),
 ) -> Result<StepRun, EngineError> {
     let record = make(paths, request)?;
     let started = start::start(paths, &record, StartOptions { attach: true, ..StartOptions::default() })?;
     let socket = started.socket().ok_or_else(|| lost(&record))?;
-    let exit_code = follow(&record, &socket, output)?;
+    let exit_code = follow(&record, &socket, news)?;
     Ok(StepRun { exit_code, record, paths: paths.clone() })
 }
 
@@ -169,13 +181,17 @@ fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineEr
 fn follow(
     record: &ContainerRecord,
     socket: &OwnedFd,
-    output: &mut dyn FnMut(Stream, &[u8]),
+    news: &mut dyn FnMut(StepNews<'_>),
 ) -> Result<i32, EngineError> {
     let mut packet = vec![0_u8; CHUNK + 1];
     loop {
+        if !channel::is_heard_within(socket, SILENCE) {
+            news(StepNews::Silence);
+            continue;
+        }
         let (length, _) = channel::receive(socket, &mut packet)?;
         match FromMonitor::decode(packet.get(..length).unwrap_or_default()) {
-            Some(FromMonitor::Output(stream, bytes)) => output(stream, bytes),
+            Some(FromMonitor::Output(stream, bytes)) => news(StepNews::Output(stream, bytes)),
             Some(FromMonitor::Exited(code)) => return Ok(code),
             _ => return Err(lost(record)),
         }
