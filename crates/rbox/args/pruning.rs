@@ -28,8 +28,8 @@ impl Pruning {
         if self.filter.is_empty() {
             return String::new();
         }
-        let lines: String = self.filter.iter().map(|filter| format!("  - {filter}\n")).collect();
-        format!("\n  Items to be pruned will be filtered with:\n{lines}")
+        let lines: Vec<String> = self.filter.iter().map(|filter| format!("  - {filter}")).collect();
+        format!("\n  Items to be pruned will be filtered with:\n{}\n", lines.join("\n"))
     }
 
     /// Whether the user wants it, by `--force` or by an answer.

@@ -48,7 +48,7 @@ enum How {
 }
 
 impl How {
-    /// What BUILDKIT_PROGRESS says when no flag does.
+    /// What `BUILDKIT_PROGRESS` says when no flag does.
     fn or_variable(self) -> anyhow::Result<Self> {
         let given = std::env::var("BUILDKIT_PROGRESS").ok().filter(|text| !text.is_empty());
         match given {

@@ -1,6 +1,7 @@
 //! A build as a list on a terminal: a line for each step, and below those that go on what their programs wrote last.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -223,8 +224,10 @@ impl Show for Live {
         list.draw(true);
         let warnings = std::mem::take(&mut list.warnings);
         list.screen = Screen::default();
-        let text: String =
-            warnings.iter().map(|text| format!("\n[Warning] {}\n", escape::text(text))).collect();
+        let mut text = String::new();
+        for warning in &warnings {
+            let _ = writeln!(text, "\n[Warning] {}", escape::text(warning));
+        }
         list.screen.write_above(&text);
     }
 

@@ -110,6 +110,7 @@ fn execute(name: &str, rest: &[String]) -> u8 {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form of all tools")]
 fn help(_: &[String]) -> io::Result<()> {
     for (name, takes, what, _) in TOOLS {
         println!("{:22}{what}", format!("{name} {takes}"));
@@ -247,6 +248,7 @@ fn mounts(_: &[String]) -> io::Result<()> {
     Ok(())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the form of all tools")]
 fn net(_: &[String]) -> io::Result<()> {
     println!("links      {}", super::hello::links());
     println!("address    {}", super::hello::address());
