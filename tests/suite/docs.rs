@@ -381,6 +381,9 @@ const RUN: &[&str] = &[
     "docs/devices.md",
     "docs/why.md",
     "docs/check.md",
+    "docs/scripts.md",
+    "docs/system.md",
+    "docs/format.md",
     "docs/security.md",
 ];
 

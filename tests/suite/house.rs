@@ -245,10 +245,12 @@ fn polls_have_an_end() {
         ("rbox-engine/src/control/exec.rs", "the output of a program that was left"),
         ("rbox-engine/src/control/signal.rs", "the end of a container, for `wait`"),
     ];
-    const FOR_A_CHILD: [(&str, &str); 3] = [
+    const FOR_A_CHILD: [(&str, &str); 5] = [
         ("rbox-sys/src/waiting.rs", "one whose end was waited for"),
         ("rbox-engine/src/containers/running.rs", "one whose end was seen"),
         ("rbox-engine/src/control/boot.rs", "monitors, and this is all that it is for"),
+        ("rbox-engine/src/monitor/reaper.rs", "one that has ended: it does not wait"),
+        ("rbox/guest/tools.rs", "the program that the user has typed"),
     ];
     for (path, line, code) in code() {
         let child =

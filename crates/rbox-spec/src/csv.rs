@@ -1,5 +1,7 @@
 //! One line of comma-separated values, as Go's encoding/csv reads it: a field in quotes may have commas, and quotes doubled.
 
+use crate::kind::Kind;
+
 /// What is wrong with a line, in Go's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("parse error on line 1, column {column}: {why}")]
@@ -8,6 +10,13 @@ pub struct CsvError {
     pub column: usize,
     /// What.
     pub why: &'static str,
+}
+
+impl CsvError {
+    /// What it means to the caller.
+    pub const fn kind(&self) -> Kind {
+        Kind::Invalid
+    }
 }
 
 const BARE: &str = "bare \" in non-quoted field";
