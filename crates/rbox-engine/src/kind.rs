@@ -57,6 +57,7 @@ pub fn kind_of(error: &(dyn Error + 'static)) -> Option<Kind> {
         spec::capability::UnknownCapability,
         spec::container::InvalidDevice,
         spec::container::InvalidLogDriver,
+        spec::csv::CsvError,
         spec::device_request::InvalidGpus,
         spec::given::InvalidFile,
         spec::health::InvalidHealthcheck,

@@ -71,6 +71,7 @@ impl Execute for Shell {
         words.push(format!("--label=rbox.shell={id}"));
         let here = || -> anyhow::Result<bool> { Ok(global.engine.images()?.find(TOOLS)?.is_some()) };
         let image = match self.image {
+            Some(image) if embedded::is_name(&image) => None,
             Some(image) => Some(image),
             None => here()?.then(|| TOOLS.to_owned()),
         };
