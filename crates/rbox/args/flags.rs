@@ -1,6 +1,6 @@
 //! The options of `run` and `create`, and what they mean to the engine.
 
-use crate::args::platform::parse_platform;
+use crate::args::platform::default_platform;
 use rbox_engine::engine::{CreateRequest, ImageRequest, PullPolicy, SecurityOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -247,7 +247,7 @@ impl ContainerFlags {
             "never" => PullPolicy::Never,
             _ => PullPolicy::Missing,
         };
-        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        let platform = default_platform(self.platform.as_deref())?;
         Ok(ImageRequest { name: image.to_owned(), pull, platform })
     }
 
@@ -305,7 +305,8 @@ impl ContainerFlags {
     fn labels(&self) -> anyhow::Result<BTreeMap<String, String>> {
         let mut labels = BTreeMap::new();
         let from_files = lines_of(&self.label_file)?;
-        for label in from_files.iter().chain(&self.label) {
+        // As with Docker, a line of a file without a value is none.
+        for label in from_files.iter().filter(|line| line.contains('=')).chain(&self.label) {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));
             if key.is_empty() {
                 return Err(bad_input(format!("invalid label format: \"{label}\": expected KEY=VALUE")));

@@ -13,7 +13,7 @@ use rbox_engine::spec::ulimit::Ulimit;
 use rbox_engine::spec::{Platform, Reference};
 
 use crate::args::limits::size;
-use crate::args::platform::parse_platform;
+use crate::args::platform::{default_platform, parse_platform};
 use crate::args::secret;
 use crate::command::error::bad_input;
 
@@ -142,6 +142,9 @@ impl BuildFlags {
 
     fn platforms(&self) -> anyhow::Result<Vec<Platform>> {
         let mut all = Vec::new();
+        if self.platform.is_empty() {
+            return Ok(default_platform(None)?.into_iter().collect());
+        }
         for text in self.platform.iter().filter(|text| !text.is_empty()) {
             let platform = if text == "local" { Platform::host() } else { parse_platform(text)? };
             if !all.contains(&platform) {

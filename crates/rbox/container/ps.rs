@@ -84,7 +84,12 @@ impl Ps {
             (false, true) => format!("{COLUMNS}\t{{{{.Size}}}}"),
             (false, false) => COLUMNS.to_owned(),
         };
-        let format = if self.quiet && self.format.is_none() {
+        let given = self.format.as_deref().is_some_and(|format| !matches!(format.trim(), "" | "table"));
+        if self.quiet && given {
+            let words = "WARNING: Ignoring custom format, because both --format and --quiet are set.\n";
+            table::write_all(&mut std::io::stderr(), words)?;
+        }
+        let format = if self.quiet {
             Format::Template(default)
         } else {
             Format::parse(self.format.as_deref(), &default)

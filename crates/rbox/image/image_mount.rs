@@ -11,7 +11,8 @@ use crate::command::error::bad_input;
 use crate::command::global::Global;
 use crate::output::escape;
 use crate::output::lines::say;
-use crate::output::table::{align, write_all};
+use crate::output::table::{self, Format, align, write_all};
+use crate::output::template::Headers;
 
 const NOT_BOTH: &str = "when using the --all switch, you may not pass any image names or IDs";
 
@@ -25,8 +26,8 @@ pub(crate) struct Mount {
     /// Mount all images
     #[arg(short, long)]
     all: bool,
-    /// Print the mounted images in specified format (json)
-    #[arg(long, value_parser = ["json"])]
+    /// Format output: 'json', as podman has it, 'table', 'table TEMPLATE' or a Go template for each
+    #[arg(long)]
     format: Option<String>,
     /// Names or ids
     #[arg(value_name = "IMAGE")]
@@ -61,7 +62,7 @@ impl Execute for Mount {
 
 impl Mount {
     fn print(&self, global: &Global, mounts: &[ImageMount]) -> anyhow::Result<()> {
-        if self.format.is_some() {
+        if let Some(format) = &self.format {
             let store = global.engine.images()?;
             let shown = |mount: &ImageMount| -> Value {
                 // One that is damaged, or gone, is mounted all the same.
@@ -76,7 +77,18 @@ impl Mount {
                 })
             };
             let all: Vec<Value> = mounts.iter().map(shown).collect();
-            return say(&escape::json(&serde_json::to_string_pretty(&all)?));
+            return match Format::parse(Some(format), "{{.id}}\t{{.mountpoint}}") {
+                Format::Json => say(&escape::json(&serde_json::to_string_pretty(&all)?)),
+                other => {
+                    let headers = Headers::from([
+                        ("Names", "NAMES"),
+                        ("Repositories", "REPOSITORIES"),
+                        ("id", "IMAGE ID"),
+                        ("mountpoint", "MOUNTPOINT"),
+                    ]);
+                    table::print(&other, &headers, &all, &mut std::io::stdout())
+                }
+            };
         }
         if let (1, false, [only]) = (self.images.len(), self.all, mounts) {
             return say(&only.path.display().to_string());

@@ -13,8 +13,7 @@ use crate::command::entry::Execute;
 use crate::command::global::Global;
 use crate::image::history::image_for;
 use crate::output::escape;
-use crate::output::lines::say;
-use crate::output::table::write_all;
+use crate::output::table::{document, write_all};
 use crate::output::units::{ellipsis, human_size};
 
 /// Letters of a step that are shown where it is not shown whole.
@@ -27,8 +26,8 @@ const STEP: usize = 60;
     after_help = "Examples:\n  rbox image tree python:3.11-slim\n  rbox image tree --no-trunc --platform linux/arm64 debian:12\n  rbox image tree --format json app | jq '.Layers[] | select(.Size > 10000000) | .CreatedBy'"
 )]
 pub(crate) struct Tree {
-    /// Format output: json
-    #[arg(long, value_parser = ["json"])]
+    /// Format output: 'json', or a Go template
+    #[arg(long)]
     format: Option<String>,
     /// Don't truncate output
     #[arg(long)]
@@ -80,7 +79,7 @@ impl Execute for Tree {
         let users = users(&store, &image)?;
         let shared = |layer: &Layer| users.get(&layer.diff_id).cloned().unwrap_or_default();
         let steps = steps(&image);
-        if self.format.is_some() {
+        if let Some(format) = &self.format {
             let shown = |step: &Step<'_>| {
                 json!({
                     "DiffID": step.layer.map(|layer| layer.diff_id.to_string()),
@@ -96,7 +95,7 @@ impl Execute for Tree {
                 "Size": image.size,
                 "Layers": steps.iter().map(shown).collect::<Vec<Value>>(),
             });
-            say(&escape::json(&serde_json::to_string_pretty(&whole)?))?;
+            write_all(&mut std::io::stdout(), &document(format, &whole)?)?;
             return Ok(0);
         }
         let name = image.references.first().map_or_else(|| image.id.short(), Reference::familiar);
@@ -151,8 +150,8 @@ fn few(names: &[String]) -> String {
     after_help = "Examples:\n  rbox image diff app:1 app:2\n  rbox image diff --format json app:1 app:2 | jq '.Files[].Path'\n\nA added, C changed, D deleted; the numbers are bytes in the first and in the second image. Times do not count."
 )]
 pub(crate) struct Diff {
-    /// Format output: json
-    #[arg(long, value_parser = ["json"])]
+    /// Format output: 'json', or a Go template
+    #[arg(long)]
     format: Option<String>,
     /// Don't truncate output
     #[arg(long)]
@@ -169,11 +168,11 @@ impl Execute for Diff {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let store = global.engine.images()?;
         let found = global.engine.compare_images(&self.first, &self.second)?;
-        if self.format.is_some() {
-            say(&escape::json(&serde_json::to_string_pretty(&as_json(&store, &found))?))?;
-        } else {
-            write_all(&mut std::io::stdout(), &self.shown(&store, &found))?;
-        }
+        let text = match &self.format {
+            Some(format) => document(format, &as_json(&store, &found))?,
+            None => self.shown(&store, &found),
+        };
+        write_all(&mut std::io::stdout(), &text)?;
         Ok(0)
     }
 }

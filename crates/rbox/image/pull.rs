@@ -6,7 +6,7 @@ use rbox_engine::spec::Reference;
 use std::sync::Arc;
 
 use crate::args::accepted::ContentTrust;
-use crate::args::platform::parse_platform;
+use crate::args::platform::default_platform;
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
@@ -39,7 +39,7 @@ pub(crate) struct Pull {
 impl Execute for Pull {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let reference = Reference::parse(&self.image).map_err(bad_input)?;
-        let platform = self.platform.as_deref().map(parse_platform).transpose()?;
+        let platform = default_platform(self.platform.as_deref())?;
         // Who asks for an image that is there wants it whole.
         let options = PullOptions { platform, verify: true, ..PullOptions::default() };
         if self.all_tags && !reference.is_name_only() {

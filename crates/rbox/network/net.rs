@@ -3,10 +3,9 @@
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use rbox_engine::packet::{self, Place, Probe, Step, Target, Trace, World};
 use rbox_engine::spec::port::Protocol;
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::command::entry::Execute;
@@ -14,21 +13,6 @@ use crate::command::error::{NOT_DONE, bad_input};
 use crate::command::global::Global;
 use crate::network::{net_mermaid, net_tree};
 use crate::output::{escape, table};
-
-/// How a drawing is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum DrawnAs {
-    Text,
-    Mermaid,
-    Json,
-}
-
-/// How a trace is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum TracedAs {
-    Text,
-    Json,
-}
 
 /// Draw the way of packets between the outside, the networks and their containers
 #[derive(Debug, Parser)]
@@ -45,9 +29,9 @@ enum TracedAs {
 To draw a container called trace: rbox net -- trace"
 )]
 pub(crate) struct Net {
-    /// How it is drawn
-    #[arg(long, value_enum, default_value = "text")]
-    format: DrawnAs,
+    /// How it is drawn: 'text', 'mermaid', 'json', or a Go template
+    #[arg(long, default_value = "text")]
+    format: String,
     /// A container or a network; all networks when none is named
     name: Option<String>,
 }
@@ -60,20 +44,14 @@ impl Execute for Net {
             let name = self.name.unwrap_or_default();
             anyhow::bail!("No such container or network: {name}");
         };
-        let text = match self.format {
-            DrawnAs::Text => net_tree::draw(&drawing, self.name.is_some()),
-            DrawnAs::Mermaid => net_mermaid::draw(&drawing),
-            DrawnAs::Json => document(&drawing)?,
+        let text = match self.format.as_str() {
+            "text" | "" => net_tree::draw(&drawing, self.name.is_some()),
+            "mermaid" => net_mermaid::draw(&drawing),
+            format => table::document(format, &serde_json::to_value(&drawing)?)?,
         };
         table::write_all(&mut std::io::stdout(), &text)?;
         Ok(0)
     }
-}
-
-/// A JSON document for people and programs.
-fn document(value: &impl Serialize) -> anyhow::Result<String> {
-    let text = serde_json::to_string_pretty(value)?;
-    Ok(format!("{}\n", escape::json(&text)))
 }
 
 /// Tell step by step how a connection would go, and where it would be stopped
@@ -93,9 +71,9 @@ Exit code: 0 when it reaches, 1 when it is stopped, 125 for bad input. With --pr
 happened counts."
 )]
 pub(crate) struct NetTrace {
-    /// How it is printed
-    #[arg(long, value_enum, default_value = "text")]
-    format: TracedAs,
+    /// How it is printed: 'text', 'json', or a Go template
+    #[arg(long, default_value = "text")]
+    format: String,
     /// Also make the connection (TCP, for 2 seconds at most)
     #[arg(long)]
     probe: bool,
@@ -131,14 +109,14 @@ impl Execute for NetTrace {
             Some(ip) => Some(packet::probe(pid, SocketAddr::new(ip, target.port), trace.reaches)?),
             None => None,
         };
-        let text = match self.format {
-            TracedAs::Text => told(&trace, probe.as_ref(), self.probe),
-            TracedAs::Json => {
+        let text = match self.format.as_str() {
+            "text" | "" => told(&trace, probe.as_ref(), self.probe),
+            format => {
                 let mut value = serde_json::to_value(&trace)?;
                 if let (Value::Object(fields), true) = (&mut value, self.probe) {
                     fields.insert("Probe".into(), serde_json::to_value(&probe)?);
                 }
-                document(&value)?
+                table::document(format, &value)?
             }
         };
         table::write_all(&mut std::io::stdout(), &text)?;

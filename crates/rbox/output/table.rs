@@ -58,6 +58,16 @@ pub(crate) fn print(
     Ok(())
 }
 
+/// One document as `--format` has it: `json`, or a template that is carried out for it.
+pub(crate) fn document(format: &str, value: &Value) -> anyhow::Result<String> {
+    Ok(match Format::parse(Some(format), "{{json .}}") {
+        Format::Json => format!("{}\n", escape::json(&serde_json::to_string_pretty(value)?)),
+        Format::Table(source) | Format::Template(source) => {
+            format!("{}\n", Template::parse(&source)?.render(value)?)
+        }
+    })
+}
+
 fn render(format: &Format, headers: &Headers, rows: &[Value]) -> Result<String, template::Error> {
     let mut text = String::new();
     match format {

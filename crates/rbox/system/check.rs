@@ -8,6 +8,8 @@ use crate::command::entry::Execute;
 use crate::command::global::Global;
 use crate::output::escape;
 use crate::output::lines::say;
+use crate::output::table::{self, Format};
+use crate::output::template::Headers;
 
 /// Find what belongs to nobody or is damaged, and repair it
 #[derive(Debug, Parser)]
@@ -20,8 +22,8 @@ use crate::output::lines::say;
   rbox system check --format json"
 )]
 pub(crate) struct Check {
-    /// Format: 'json', a line for each
-    #[arg(short, long, value_name = "FORMAT", value_parser = ["json"])]
+    /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template, for each
+    #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
     /// Read all layers and compare them with their digests
     #[arg(long)]
@@ -36,14 +38,21 @@ impl Execute for Check {
         let request = CheckRequest { contents: self.layers, repair: self.repair };
         let found = global.engine.check(request)?;
         let left = found.iter().filter(|one| one.outcome != Outcome::Repaired).count();
-        for one in &found {
-            if self.format.is_some() {
-                say(&escape::json(&as_json(one).to_string()))?;
-            } else {
-                say(&escape::text(&line(one)))?;
-            }
-        }
-        if self.format.is_none() {
+        if let Some(format) = &self.format {
+            let format = Format::parse(Some(format), "{{.Kind}}\t{{.What}}\t{{.Why}}\t{{.Outcome}}");
+            let headers = Headers::from([
+                ("ByHand", "BY HAND"),
+                ("Error", "ERROR"),
+                ("Kind", "KIND"),
+                ("Outcome", "OUTCOME"),
+                ("Repairable", "REPAIRABLE"),
+                ("What", "WHAT"),
+                ("Why", "WHY"),
+            ]);
+            let rows: Vec<Value> = found.iter().map(as_json).collect();
+            table::print(&format, &headers, &rows, &mut std::io::stdout())?;
+        } else {
+            found.iter().try_for_each(|one| say(&escape::text(&line(one))))?;
             say(&sum(&found, left))?;
         }
         Ok(u8::from(left > 0))

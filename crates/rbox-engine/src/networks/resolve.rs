@@ -31,12 +31,11 @@ pub(crate) fn resolve_links(paths: &Paths, links: &mut [Link]) -> Result<(), Eng
 /// Finds the networks and containers that the record names, and puts their ids in.
 pub(crate) fn resolve(paths: &Paths, record: &mut ContainerRecord) -> Result<(), EngineError> {
     if let NetworkMode::Container(named) = &record.host.network {
-        let other = find::find(paths, named)?.record;
-        if matches!(other.host.network, NetworkMode::Container(_)) {
-            return Err(EngineError::Conflict(format!(
-                "cannot share the network of container {}: it shares that of another container itself",
-                other.name
-            )));
+        let mut other = find::find(paths, named)?.record;
+        // One that shares the network of another leads to that: as a start sees to it, none of them leads to itself.
+        for _ in 0..MOST_NETWORKS {
+            let NetworkMode::Container(next) = &other.host.network else { break };
+            other = find::find(paths, next)?.record;
         }
         record.config.hostname = other.config.hostname;
         record.host.network = NetworkMode::Container(other.id.to_string());

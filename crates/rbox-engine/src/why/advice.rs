@@ -89,6 +89,9 @@ impl Cause {
                 vec![logs(), start()]
             }
             Self::Crashed { signal } => crashed(signal, name),
+            Self::Failed { unlogged: true, .. } => {
+                vec!["what it has written is kept nowhere (--log-driver none): run it attached, or with another driver".into()]
+            }
             Self::Failed { last_words, .. } => {
                 let first = if last_words.is_empty() {
                     "it has written nothing; look around with a shell: rbox run -it --entrypoint sh IMAGE".to_owned()

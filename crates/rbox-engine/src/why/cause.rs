@@ -126,6 +126,8 @@ pub enum Cause {
     KilledUnhealthy {
         /// What its last check said.
         output: String,
+        /// What is done then: `kill` or `stop`.
+        action: String,
     },
     /// A signal ended it that no command of rbox has sent.
     Signalled {
@@ -143,6 +145,8 @@ pub enum Cause {
         exit_code: i32,
         /// The last it has written.
         last_words: Vec<String>,
+        /// What it writes is kept nowhere.
+        unlogged: bool,
     },
     /// It has done what it was to do.
     Finished,
@@ -374,11 +378,10 @@ impl Cause {
             }
             Self::Killed { signal } => format!("it was sent {signal} by a command of rbox"),
             Self::TimeLimit { seconds } => format!("it was killed after {seconds} s, as --timeout says"),
-            Self::KilledUnhealthy { output } if output.is_empty() => {
-                "it turned unhealthy, and was killed for that (--health-on-failure=kill)".into()
-            }
-            Self::KilledUnhealthy { output } => {
-                format!("it turned unhealthy, and was killed for that (--health-on-failure=kill): {output}")
+            Self::KilledUnhealthy { output, action } => {
+                let done = if action == "stop" { "stopped" } else { "killed" };
+                let output = if output.is_empty() { String::new() } else { format!(": {output}") };
+                format!("it turned unhealthy, and was {done} for that (--health-on-failure={action}){output}")
             }
             Self::Signalled { signal } => format!(
                 "{signal} ended it, which no command of rbox sent: a process in it did, or one of the host"

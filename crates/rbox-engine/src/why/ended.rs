@@ -1,6 +1,7 @@
 //! Why a container does not run: from what was seen of its last life. Nothing is read here.
 
 use jiff::Timestamp;
+use rbox_spec::container::LogDriver;
 use rbox_spec::health::OnUnhealthy;
 use rbox_spec::restart::RestartPolicy;
 use rbox_spec::signal::Signal;
@@ -79,7 +80,7 @@ fn by_code(record: &ContainerRecord, exit: &ExitRecord, seen: &Seen) -> Vec<Caus
     match exit.exit_code {
         0 => vec![Cause::Finished],
         code @ 129..=192 if exit.by_signal != Some(false) => vec![by_signal(code - 128)],
-        code => failed(code, seen),
+        code => failed(code, seen, record.host.log_driver == LogDriver::None),
     }
 }
 
@@ -88,6 +89,15 @@ fn asked_for(record: &ContainerRecord, exit: &ExitRecord, seen: &Seen) -> Option
     let last = seen.sent.last()?;
     let first = seen.sent.iter().find(|sent| sent.signal != Signal::KILL.number());
     let is_killed = last.signal == Signal::KILL.number();
+    let unhealthy = |output: &String, action: &str| Cause::KilledUnhealthy {
+        output: output.trim_end().to_owned(),
+        action: action.to_owned(),
+    };
+    if let (true, OnUnhealthy::Stop, Some(output)) =
+        (seen.was_stopped, record.config.on_unhealthy, &seen.failed_check)
+    {
+        return Some(unhealthy(output, "stop"));
+    }
     if seen.was_stopped {
         return Some(match first {
             Some(first) if is_killed => Cause::StopTimeout {
@@ -109,7 +119,7 @@ fn asked_for(record: &ContainerRecord, exit: &ExitRecord, seen: &Seen) -> Option
             return Some(Cause::TimeLimit { seconds });
         }
         if let (OnUnhealthy::Kill, Some(output)) = (record.config.on_unhealthy, &seen.failed_check) {
-            return Some(Cause::KilledUnhealthy { output: output.trim_end().to_owned() });
+            return Some(unhealthy(output, "kill"));
         }
     }
     Some(Cause::Killed { signal: name(last.signal) })
@@ -125,7 +135,7 @@ fn by_signal(number: i32) -> Cause {
 }
 
 /// The program has ended with a code of its own.
-fn failed(exit_code: i32, seen: &Seen) -> Vec<Cause> {
+fn failed(exit_code: i32, seen: &Seen, unlogged: bool) -> Vec<Cause> {
     let mut all: Vec<Cause> = library(&seen.log).into_iter().collect();
     // A program that was executed has no other fault of these.
     let of_script =
@@ -142,7 +152,7 @@ fn failed(exit_code: i32, seen: &Seen) -> Vec<Cause> {
     }
     let from = seen.log.len().saturating_sub(LAST_WORDS);
     let last_words = seen.log.get(from..).unwrap_or_default().to_vec();
-    all.push(Cause::Failed { exit_code, last_words });
+    all.push(Cause::Failed { exit_code, last_words, unlogged });
     all
 }
 
@@ -174,6 +184,13 @@ fn library(log: &[String]) -> Option<Cause> {
 }
 
 fn name(signal: i32) -> String {
+    // The first of real time, as the C library has them.
+    const FIRST: i32 = 34;
+    match signal {
+        FIRST => return "SIGRTMIN".to_owned(),
+        35..=64 => return format!("SIGRTMIN+{}", signal - FIRST),
+        _ => {}
+    }
     let known = signal.to_string().parse::<Signal>();
     known.map_or_else(|_| format!("signal {signal}"), |signal| signal.to_string())
 }

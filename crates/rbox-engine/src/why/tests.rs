@@ -98,7 +98,7 @@ fn limits_of_rbox() {
     assert_eq!(kinds(&causes(&limited, &exit(137), &seen)), ["killed"], "it had more time");
     let mut checked = record();
     checked.config.on_unhealthy = OnUnhealthy::Kill;
-    let cause = Cause::KilledUnhealthy { output: "no answer".into() };
+    let cause = Cause::KilledUnhealthy { output: "no answer".into(), action: "kill".into() };
     assert_eq!(causes(&checked, &exit(137), &seen), [cause]);
     let memory =
         ExitRecord { oom_killed: true, error: "out of memory: the kernel killed x".into(), ..exit(137) };
