@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use gotmpl::{MissingKey, Template as Engine, TemplateError, Value};
 
+use crate::output::printf::printf;
 use crate::output::{escape, typed};
 
 /// A template that is of no use, in Docker's words.
@@ -358,6 +359,7 @@ fn functions(mode: Mode) -> Vec<(&'static str, Function)> {
         ("pad", pad),
         ("truncate", truncate),
         ("label", label),
+        ("printf", printf),
         ("index", index),
         ("_shown", |args| Ok(typed::shown(argument(args, 0, "print")?))),
     ];
@@ -543,6 +545,8 @@ mod tests {
             ("{{if or .Zero .Name}}y{{end}}{{if not .Zero}}z{{end}}", "yz"),
             ("{{len .List}} {{len .Name}}", "2 3"),
             ("{{printf \"%s-%05d-%v-%q\" .Name .N .List .Name}}", "web-00003-[a b]-\"web\""),
+            ("{{printf \"%s|%q|%-9v|\" .List .List .List}}", "[a b]|[\"a\" \"b\"]|[a b]    |"),
+            ("{{printf \"%T %T %T %%\" .N .Name .List}}", "int string []string %"),
             ("{{print .N .N}} {{println .Name}}", "3 3 web\n"),
             ("{{json .Config}}", r#"{"Labels":{"a":"b","com.x":"1"},"Env":["A=1","B=2"]}"#),
             ("{{.List | json}}", r#"["a","b"]"#),
