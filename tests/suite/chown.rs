@@ -115,7 +115,17 @@ fn a_volume_is_given_to_the_user() {
 #[test]
 fn what_nobody_gives_away() {
     let Some(t) = Test::start() else { return };
-    for path in ["/", "/etc", "/proc/sys", "/var/lib", "/var/../tmp"] {
+    for path in [
+        "/",
+        "/etc",
+        "/proc/sys",
+        "/var/lib",
+        "/usr/lib",
+        "/bin",
+        "/usr/share/doc",
+        "/etc/passwd",
+        "/var/../tmp",
+    ] {
         let before = owner(Path::new(path));
         t.rbox(["run", "--rm", "-u", "33:44", "-v", &format!("{path}:/d:U"), BUSYBOX, "true"])
             .refused(125, &[path, "U: its owner is the host's to choose"]);

@@ -431,8 +431,7 @@ fn pause_and_unpause_at_once_come_one_after_the_other() {
 fn restart_keeps_what_removes_itself() {
     let Some(t) = Test::start() else { return };
     let (name, volume) = (t.name("c"), t.name("v"));
-    let trap =
-        "trap 'exit 0' TERM; echo life >> /data/lives; echo life >> /lives; while :; do sleep 0.1; done";
+    let trap = "trap 'exit 0' TERM; trap : QUIT; echo life >> /data/lives; echo life >> /lives; while :; do sleep 0.1; done";
     t.ok([
         "run",
         "-d",
@@ -452,6 +451,8 @@ fn restart_keeps_what_removes_itself() {
     wait_until("it writes", || lives() == 2);
     for _ in 0..3 {
         let before = lives();
+        // A signal that it has a handler for is no wish for its end.
+        t.ok(["kill", "-s", "QUIT", &name]);
         t.ok(["restart", &name]);
         wait_until("it writes again", || lives() == before + 2);
     }

@@ -95,10 +95,11 @@ const STEPS: [(&str, &str, Run); 18] = [
         init.open_cwd()
     }),
     ("seal the root", "With --read-only nothing below / can be changed any more.", |init| init.seal_root()),
+    (RUN_HOOKS, "Programs of the config, while the host's files are in reach.", |init| init.run_hooks()),
+    // After the hooks: each program that is executed from here on is in the profile.
     (CHANGE_PROFILE, credentials::WHY_PROFILE, |init| {
         init.launch.spec.process().as_ref().map_or(Ok(()), credentials::change_profile)
     }),
-    (RUN_HOOKS, "Programs of the config, while the host's files are in reach.", |init| init.run_hooks()),
     ("pivot root", "The container's tree is / now and the host's is gone from here.", |init| {
         init.pivot_root()
     }),

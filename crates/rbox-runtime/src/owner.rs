@@ -12,18 +12,65 @@ use crate::error::RuntimeError;
 /// An option of a bind that the OCI specification does not have, with the user and the group as they are on disk: `owner=33:33`.
 pub const OWNER: &str = "owner=";
 
-/// Directories of the host whose owner its own programs count on: those of podman's list.
-const OF_HOST: [&str; 24] = [
-    "/", "/bin", "/boot", "/dev", "/etc", "/home", "/lib", "/lib32", "/lib64", "/libx32", "/media", "/mnt",
-    "/opt", "/proc", "/root", "/run", "/sbin", "/srv", "/sys", "/tmp", "/usr", "/var", "/var/lib",
+/// What the host's own programs count on the owner of.
+const OF_HOST: [&str; 20] = [
+    "/",
+    "/boot",
+    "/etc",
+    "/home",
+    "/media",
+    "/mnt",
+    "/opt",
+    "/root",
+    "/run",
+    "/srv",
+    "/tmp",
+    "/usr",
+    "/var",
+    "/var/cache",
+    "/var/lib",
     "/var/log",
+    "/var/run",
+    "/var/spool",
+    "/var/tmp",
+    "/usr/local",
 ];
-/// Below these nothing has an owner of ours.
-const OF_KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// And of all that is below.
+const OF_HOST_WHOLE: [&str; 21] = [
+    "/bin",
+    "/dev",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/sbin",
+    "/usr/share",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/shadow",
+    "/etc/gshadow",
+    "/etc/pki",
+];
 
-/// Whether a directory, links resolved, is the host's own.
-fn is_of_host(path: &Path) -> bool {
-    OF_HOST.iter().any(|own| path == Path::new(own)) || OF_KERNEL.iter().any(|own| path.starts_with(own))
+/// Whether what was opened, or what it lies in, is the host's own. `real`: its path, links resolved.
+fn is_of_host(real: &Path, tree: BorrowedFd<'_>) -> bool {
+    let same = |own: &&str| {
+        let (Ok(one), Ok(other)) = (rustix::fs::fstat(tree), rustix::fs::stat(*own)) else { return false };
+        (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino)
+    };
+    // By what it is, too: a path may lead elsewhere since it was opened.
+    OF_HOST.iter().chain(&OF_HOST_WHOLE).any(|own| real == Path::new(own) || same(own))
+        || OF_HOST_WHOLE.iter().any(|own| {
+            real.starts_with(own) || std::fs::canonicalize(own).is_ok_and(|own| real.starts_with(own))
+        })
 }
 
 /// Gives what was opened for a mount to whom its options say.
@@ -36,7 +83,7 @@ pub(crate) fn give(mount: &Mount, tree: BorrowedFd<'_>) -> Result<(), RuntimeErr
         |why: String| RuntimeError::Config(format!("bind source path {}: U: {why}", path.display()));
     let ids = text.split_once(':').and_then(|(uid, gid)| Some((uid.parse().ok()?, gid.parse().ok()?)));
     let (uid, gid) = ids.ok_or_else(|| refused(format!("{text:?} is no UID:GID")))?;
-    if std::fs::canonicalize(path).is_ok_and(|real| is_of_host(&real)) {
+    if std::fs::canonicalize(path).is_ok_and(|real| is_of_host(&real, tree)) {
         return Err(refused(
             "its owner is the host's to choose: take U out, or bind a directory of its own".to_owned(),
         ));

@@ -42,6 +42,19 @@ const LONGEST: Duration = Duration::from_millis(20);
 /// # Errors
 /// When it was not available in time (`TimedOut`; the text says who holds it), and what the kernel refused.
 pub fn take(file: impl AsFd, how: How, patience: Patience) -> io::Result<()> {
+    take_while(file, how, patience, &|| true)
+}
+
+/// The same, as long as that is still wanted.
+///
+/// # Errors
+/// As [`take`]; `Interrupted` when it is not wanted any more.
+pub fn take_while(
+    file: impl AsFd,
+    how: How,
+    patience: Patience,
+    is_wanted: &dyn Fn() -> bool,
+) -> io::Result<()> {
     let begin = Instant::now();
     let mut stopped: Option<Instant> = None;
     let mut looked = begin;
@@ -49,6 +62,9 @@ pub fn take(file: impl AsFd, how: How, patience: Patience) -> io::Result<()> {
     loop {
         if try_take(&file, how)? {
             return Ok(());
+        }
+        if !is_wanted() {
+            return Err(io::ErrorKind::Interrupted.into());
         }
         let waited = begin.elapsed();
         let given_up = stopped.is_some_and(|since| since.elapsed() >= patience.stopped);

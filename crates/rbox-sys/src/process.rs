@@ -320,6 +320,15 @@ pub fn pidfd_getfd(pidfd: impl AsFd, number: i32) -> Result<OwnedFd, SysError> {
     )
 }
 
+/// Sends a signal, also one without a name, to a child of this process that it has not reaped (kill(2)). Best effort.
+pub fn kill(pid: i32, signal: i32) {
+    // A number that is not positive means groups.
+    if pid > 0 {
+        // SAFETY: takes two numbers.
+        unsafe { libc::kill(pid, signal) };
+    }
+}
+
 /// Sends any signal, realtime ones too, to exactly the process behind `pidfd` (`pidfd_send_signal(2)`).
 pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> Result<(), SysError> {
     let pidfd = pidfd.as_fd();

@@ -100,9 +100,10 @@ pub(crate) fn prune(
     keep: Option<u64>,
 ) -> anyhow::Result<(Vec<CacheEntry>, u64)> {
     let until = filters.until(Timestamp::now())?;
+    let last_used = filters.last_used(Timestamp::now())?;
     let mut kept = 0_u64;
     let mut wanted = |entry: &CacheEntry| {
-        if !passes(entry, filters, until) {
+        if !passes(entry, filters, until) || last_used.is_some_and(|since| used(entry) >= since) {
             return false;
         }
         kept = kept.saturating_add(entry.size);

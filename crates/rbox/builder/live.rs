@@ -154,7 +154,8 @@ impl List {
         let time = took.map_or_else(String::new, |took| format!("{:.1}s", took.as_secs_f64()));
         let room = columns.saturating_sub(width(&time) + 3);
         let text = cut(&escape::text(text), room);
-        let gap = if time.is_empty() { String::new() } else { " ".repeat(room + 1 - width(&text)) };
+        let gap =
+            if time.is_empty() { String::new() } else { " ".repeat((room + 1).saturating_sub(width(&text))) };
         paint(&format!(" {text}{gap}{time}"), colour, self.colours)
     }
 }

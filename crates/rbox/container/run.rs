@@ -268,11 +268,10 @@ fn replacing(
         match make_room(global, name).map(|()| create()) {
             Ok(Err(EngineError::NameTaken { .. })) if begin.elapsed() < REPLACING => {}
             // Somebody else removes it.
-            Err(error) if is_busy(&error) && begin.elapsed() < REPLACING => {
-                std::thread::sleep(Duration::from_millis(10));
-            }
+            Err(error) if is_busy(&error) && begin.elapsed() < REPLACING => {}
             done => return Ok(done??),
         }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

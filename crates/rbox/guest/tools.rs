@@ -223,7 +223,7 @@ fn id(words: &[String]) -> io::Result<()> {
     let status = fs::read_to_string(format!("/proc/{}/status", pid_of(words)?))?;
     let wanted = ["Name:", "Uid:", "Gid:", "Groups:", "CapEff:", "NoNewPrivs:", "Seccomp:"];
     for line in status.lines().filter(|line| wanted.iter().any(|field| line.starts_with(field))) {
-        println!("{}", line.replace('\t', " "));
+        println!("{}", escape::text(&line.replace('\t', " ")));
     }
     Ok(())
 }
@@ -242,7 +242,7 @@ fn mounts(_: &[String]) -> io::Result<()> {
     for line in fs::read_to_string("/proc/1/mounts")?.lines() {
         let fields: Vec<&str> = line.split(' ').collect();
         if let [source, target, kind, options, ..] = fields[..] {
-            println!("{target}  {kind}  {source}  {}", escape::text(options));
+            println!("{}", escape::text(&format!("{target}  {kind}  {source}  {options}")));
         }
     }
     Ok(())

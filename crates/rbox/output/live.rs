@@ -5,7 +5,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use rbox_engine::session::terminal_size;
-use unicode_width::{UnicodeWidthChar as _, UnicodeWidthStr as _};
+use unicode_width::UnicodeWidthStr as _;
 
 use crate::output::table::write_all;
 
@@ -79,12 +79,16 @@ pub(crate) fn width(text: &str) -> usize {
 
 /// As much of a text as has room in so many columns.
 pub(crate) fn cut(text: &str, most: usize) -> String {
-    let mut used = 0;
-    let fits = |char: &char| {
-        used += char.width().unwrap_or(0);
-        used <= most
-    };
-    text.chars().take_while(fits).collect()
+    // Some letters are wider together than each by itself, so that the whole is measured. Some have no width at all.
+    let mut out = String::new();
+    for char in text.chars().take(most.saturating_mul(4)) {
+        out.push(char);
+        if out.width() > most {
+            out.pop();
+            break;
+        }
+    }
+    out
 }
 
 /// A text in a colour, or as it is.
@@ -113,5 +117,6 @@ mod tests {
             (cut("日本語", 5).as_str(), cut("abc", 2).as_str(), cut("abc", 9).as_str()),
             ("日本", "ab", "abc")
         );
+        assert!(width(&cut(&"⚠️".repeat(9), 7)) <= 7);
     }
 }

@@ -57,6 +57,9 @@ fn check_groups(record: &ContainerRecord, config: &Spec) -> Result<(), EngineErr
         .map_err(|error| CdiError::Inject(format!("additionalGids: {error}")).into())
 }
 
+/// How long each of them may take, in seconds.
+const LONGEST: i64 = 10;
+
 /// Runs the `poststop` hooks of a container that has been freed, if its devices brought some: once.
 pub(crate) fn run_poststop(paths: &Paths, id: &ContainerId, failures: &mut Vec<String>) {
     let bundle = paths.live_of(id).join(BUNDLE);
@@ -64,7 +67,18 @@ pub(crate) fn run_poststop(paths: &Paths, id: &ContainerId, failures: &mut Vec<S
     let Ok(text) = own::read(&file, MOST_BYTES) else { return };
     let Ok(config) = rbox_spec::json::from_slice::<Spec>(&text) else { return };
     let hooks = config.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref()).unwrap_or_default();
-    failures.extend(rbox_runtime::run_poststop(hooks, &state(paths, id, &config)));
+    // Any command may be the one that frees it: none waits for long.
+    let hooks: Vec<_> = hooks
+        .iter()
+        .cloned()
+        .map(|mut hook| {
+            hook.set_timeout(Some(
+                hook.timeout().filter(|seconds| (1..LONGEST).contains(seconds)).unwrap_or(LONGEST),
+            ));
+            hook
+        })
+        .collect();
+    failures.extend(rbox_runtime::run_poststop(&hooks, &state(paths, id, &config)));
     // Whoever frees it again finds none; the rest goes with the live directory.
     let _ = std::fs::remove_file(&file);
 }

@@ -9,6 +9,7 @@ use rbox_spec::id::ContainerId;
 use rbox_sys::mount::is_mount_root;
 
 use crate::check::finding::{Finding, Fix, Trouble};
+use crate::cleanup::free;
 use crate::error::EngineError;
 use crate::networks::store::{Live, is_live, networks};
 use crate::oci::cgroup::group_ids;
@@ -51,7 +52,7 @@ pub(super) fn look(paths: &Paths) -> Result<Vec<Finding>, EngineError> {
 
 /// Whether a monitor looks after a container of which no live state is there. One that is starting has it by the second look.
 pub(super) fn is_unnoted(paths: &Paths, id: &ContainerId) -> bool {
-    Lock::is_held(&paths.live_of(id)) && !paths.live_state(id).exists()
+    Lock::is_held(&paths.live_of(id)) && !paths.live_state(id).exists() && free::has_processes(paths, id)
 }
 
 /// What there is of containers on networks, and who has it.

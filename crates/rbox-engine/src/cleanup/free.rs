@@ -43,6 +43,12 @@ pub(crate) fn free_group_of(paths: &Paths, id: &ContainerId, failures: &mut Vec<
     }
 }
 
+/// Whether something runs in the group of a container.
+pub(crate) fn has_processes(paths: &Paths, id: &ContainerId) -> bool {
+    let group = group_by_id(paths, id).and_then(|group| Cgroup::open(&group).ok());
+    group.is_some_and(|group| group.is_populated())
+}
+
 /// Kills what runs in the group of a container whose live record cannot be read.
 pub(crate) fn kill_unrecorded(paths: &Paths, id: &ContainerId) {
     if let Some(group) = group_by_id(paths, id).and_then(|group| Cgroup::open(&group).ok()) {

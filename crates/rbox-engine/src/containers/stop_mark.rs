@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use rbox_spec::id::ContainerId;
 
 use crate::monitor::protocol;
+use crate::record::container::{process_is, process_start};
 use crate::record::paths::{Paths, STOP};
 
 /// Who wants a container to end.
@@ -24,12 +25,16 @@ pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 
 /// Tells the monitor of `id` not to start it again. Best effort: a container whose live directory is gone has ended.
 pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
-    // What a user said outlasts what a shutdown says.
-    if asked_to_end(paths, id) != Some(Why::User) {
+    // What a user said outlasts what a shutdown says. Whoever restarts it wants it back, whatever signals it was sent before.
+    if why != Why::Shutdown || asked_to_end(paths, id) != Some(Why::User) {
         let word = match why {
-            Why::User => "user",
-            Why::Shutdown => SHUTDOWN,
-            Why::Restart => RESTART,
+            Why::User => "user".to_owned(),
+            Why::Shutdown => SHUTDOWN.to_owned(),
+            Why::Restart => {
+                let own = rustix::process::getpid().as_raw_nonzero().get();
+                let ticks = process_start(own).map_or(0, |(ticks, _)| ticks);
+                format!("{RESTART} {own} {ticks}")
+            }
         };
         let _ = rbox_sys::own::write(&mark(paths, id), word);
     }
@@ -42,7 +47,7 @@ pub(crate) fn asked_to_end(paths: &Paths, id: &ContainerId) -> Option<Why> {
     let text = rbox_sys::own::read(&mark(paths, id), 1 << 10).ok()?;
     Some(match text {
         _ if text == SHUTDOWN.as_bytes() => Why::Shutdown,
-        _ if text == RESTART.as_bytes() => Why::Restart,
+        _ if text.starts_with(RESTART.as_bytes()) && is_restarting(&text) => Why::Restart,
         _ => Why::User,
     })
 }
@@ -55,6 +60,15 @@ pub(crate) fn mark_killed(paths: &Paths, id: &ContainerId) {
 /// Whether that was noted since it was started.
 pub(crate) fn is_killed(paths: &Paths, id: &ContainerId) -> bool {
     rbox_sys::own::read(&mark(paths, id), 1 << 10).is_ok_and(|text| text == KILLED)
+}
+
+/// Whether the one who said so is still there to start it again.
+fn is_restarting(mark: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(mark);
+    let mut words = text.split(' ').skip(1);
+    let pid = words.next().and_then(|pid| pid.parse().ok());
+    let ticks = words.next().and_then(|ticks| ticks.parse().ok());
+    pid.zip(ticks).is_some_and(|(pid, ticks)| process_is(pid, ticks))
 }
 
 const SHUTDOWN: &str = "shutdown";

@@ -33,6 +33,10 @@ pub(crate) fn take_from_monitor(
             }
             crate::control::signal::begin_kill(paths, &now);
         }
+        if force {
+            // One that is starting may wait for others.
+            stop_mark::ask_to_end(paths, &record.id, Why::User);
+        }
         // Nothing is noted of its life: its group is all that leads to it.
         if force && !paths.live_state(&record.id).exists() && begin.elapsed() > Duration::from_secs(1) {
             kill_unrecorded(paths, &record.id);

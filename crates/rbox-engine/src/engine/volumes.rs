@@ -27,7 +27,7 @@ impl Engine {
         let mut alone = None;
         if pause && self.volumes().get(name)?.is_some() {
             // Who starts a container of it from here on waits; who is just doing so is waited for, and found.
-            alone = Some(self.volumes().turn(name, How::Exclusive)?);
+            alone = Some(self.volumes().turn(name, How::Exclusive, &|| true)?);
             let users = self.volume_users()?.of(name);
             let mut running = find::list_running(self.paths())?;
             running.retain(|container| users.iter().any(|id| id == container.record.id.as_str()));

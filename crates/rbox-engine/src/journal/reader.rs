@@ -69,11 +69,18 @@ pub(crate) fn read(
 
 /// Gives all that is in the journal, for those who look whether something is in it.
 pub(super) fn read_past(path: &Path, each: &mut dyn FnMut(&Message)) -> io::Result<()> {
-    let query = EventQuery::default();
-    let mut sink = |entry: Entry<'_>| {
+    read_whole(path, &mut |entry| {
         if let Entry::Event(message) = entry {
             each(message);
         }
+    })
+}
+
+/// The same, with what is damaged or lost.
+pub(super) fn read_whole(path: &Path, each: &mut dyn FnMut(Entry<'_>)) -> io::Result<()> {
+    let query = EventQuery::default();
+    let mut sink = |entry: Entry<'_>| {
+        each(entry);
         Ok(())
     };
     Reader { path, query: &query, since: None, sink: &mut sink, at: None }.drain()

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use jiff::Timestamp;
 
-use crate::journal::reader;
+use crate::journal::reader::{self, Entry};
 use crate::record::paths::Paths;
 
 /// What was used since a moment.
@@ -19,7 +19,15 @@ impl Used {
     /// Reads the journal.
     pub(crate) fn since(paths: &Paths, since: Timestamp) -> Self {
         let mut used = Self::default();
-        let _ = reader::read_past(&paths.journal(), &mut |message| {
+        let read = reader::read_whole(&paths.journal(), &mut |entry| {
+            let message = match entry {
+                Entry::Event(message) => message,
+                // What is missing there may be the use of anything.
+                Entry::Damaged(_) | Entry::Lost(_) => {
+                    used.is_whole = false;
+                    return;
+                }
+            };
             if message.timestamp() < since {
                 used.is_whole = true;
                 return;
@@ -29,6 +37,7 @@ impl Used {
             used.names
                 .extend(["name", "image"].iter().filter_map(|key| message.attributes.get(*key)).cloned());
         });
+        used.is_whole &= read.is_ok();
         used
     }
 

@@ -26,13 +26,18 @@ use crate::logs::{LogOptions, Stream};
 
 /// How long what waits may take when the container has ended. Its end is written to the same disk.
 const PATIENCE: Duration = Duration::from_mins(1);
+/// How long after one writer was begun the next one is.
+const BETWEEN: Duration = Duration::from_secs(1);
 /// No entry is like this: none comes after it. Closing the pipe may not tell: a health check may have a copy of it.
 const END: &[u8] = b"\n";
 
 /// The monitor's side.
 #[derive(Debug)]
 pub(super) struct Aside {
-    writer: Writer,
+    /// None between one that was ended and the next one.
+    writer: Option<Writer>,
+    /// When that was begun.
+    begun: Instant,
     path: PathBuf,
     options: LogOptions,
     encoder: Encoder,
@@ -74,7 +79,8 @@ impl Aside {
         let writer = Writer::fork(path, &options, &encoder)?;
         let path = path.to_owned();
         Ok(Self {
-            writer,
+            writer: Some(writer),
+            begun: Instant::now(),
             path,
             options,
             encoder,
@@ -105,7 +111,8 @@ impl Aside {
 
     /// Writable when more of what waits can go.
     pub(super) fn poll_fd(&self) -> Option<PollFd<'_>> {
-        (!self.waiting.is_empty()).then(|| PollFd::new(&self.writer.pipe, PollFlags::OUT))
+        let writer = self.writer.as_ref().filter(|_| !self.waiting.is_empty())?;
+        Some(PollFd::new(&writer.pipe, PollFlags::OUT))
     }
 
     /// Lets go what can go now.
@@ -118,7 +125,13 @@ impl Aside {
             if first.is_empty() {
                 break;
             }
-            match rustix::io::write(&self.writer.pipe, first) {
+            let Some(writer) = &self.writer else {
+                if self.begin_again() {
+                    continue;
+                }
+                return;
+            };
+            match rustix::io::write(&writer.pipe, first) {
                 Ok(length) => drop(self.waiting.drain(..length)),
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return,
@@ -128,14 +141,23 @@ impl Aside {
                     self.waiting.drain(..first);
                     self.dropped += 1;
                     self.dropped_at = Timestamp::now();
-                    match Writer::fork(&self.path, &self.options, &self.encoder) {
-                        Ok(writer) => self.writer = writer,
-                        Err(_) => return,
+                    if let Some(ended) = self.writer.take() {
+                        let _ = waiting::reap(ended.pidfd.as_fd(), waiting::GONE);
                     }
                 }
             }
         }
         self.waiting.shrink_to(BATCH);
+    }
+
+    /// Has another one write; not at once, if the last one was ended as soon as it was there.
+    fn begin_again(&mut self) -> bool {
+        if self.begun.elapsed() < BETWEEN {
+            return false;
+        }
+        self.begun = Instant::now();
+        self.writer = Writer::fork(&self.path, &self.options, &self.encoder).ok();
+        self.writer.is_some()
     }
 
     fn tell(&mut self) {
@@ -157,16 +179,23 @@ impl Aside {
         // What says that it is over goes by itself, after the rest: who writes may have been ended, and begun again, before that.
         loop {
             self.turn();
-            let is_told =
-                self.waiting.is_empty() && rustix::io::write(&self.writer.pipe, END) != Err(Errno::AGAIN);
+            let is_told = self.waiting.is_empty()
+                && self
+                    .writer
+                    .as_ref()
+                    .is_none_or(|one| rustix::io::write(&one.pipe, END) != Err(Errno::AGAIN));
             if is_told || Instant::now() >= end {
                 break;
             }
             let pause = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
-            let _ = rustix::event::poll(&mut [PollFd::new(&self.writer.pipe, PollFlags::OUT)], Some(&pause));
+            let mut fds: Vec<PollFd<'_>> =
+                self.writer.iter().map(|one| PollFd::new(&one.pipe, PollFlags::OUT)).collect();
+            let _ = rustix::event::poll(&mut fds, Some(&pause));
         }
         let left = end.saturating_duration_since(Instant::now());
-        let _ = waiting::reap(self.writer.pidfd.as_fd(), Patience::of(left));
+        if let Some(writer) = &self.writer {
+            let _ = waiting::reap(writer.pidfd.as_fd(), Patience::of(left));
+        }
     }
 }
 
@@ -210,7 +239,8 @@ mod tests {
         let encoder = Encoder::new(Form::Plain, &std::collections::BTreeMap::new()).unwrap();
         let pidfd = process::pidfd_open(std::process::id() as i32).unwrap();
         let mut aside = Aside {
-            writer: Writer { pidfd, pipe },
+            writer: Some(Writer { pidfd, pipe }),
+            begun: Instant::now(),
             path: PathBuf::new(),
             options: LogOptions::default(),
             waiting: VecDeque::new(),

@@ -172,6 +172,8 @@ impl<'a> Checks<'a> {
     fn run_command(&self, word: &str) {
         // By its path, where the file of today's rbox is. What runs here is attached nowhere, and no container could have it as `--init`.
         let _ = Command::new(own_file::today())
+            // Whatever name it goes by here: Compose's has commands of its own.
+            .arg0("rbox")
             .arg("--root")
             .arg(&self.paths.root)
             .arg("--state")

@@ -25,7 +25,7 @@ use rustix::fs::OFlags;
 use crate::cdi::edits::Edits;
 use crate::cdi::{bundle, requests};
 use crate::containers::sharing::{self, SHM};
-use crate::containers::{base, image_trees, quota, volumes};
+use crate::containers::{base, image_trees, quota, stop_mark, volumes};
 use crate::create::userns;
 use crate::error::EngineError;
 use crate::journal::{self, ContainerAction};
@@ -465,7 +465,9 @@ pub(crate) fn ready_volumes(
 fn wait_for_exports(paths: &Paths, record: &ContainerRecord) -> Result<Vec<Turn>, EngineError> {
     let store = VolumeStore::of(paths);
     let names = volumes::volumes_of(record).map(|(name, _)| name);
-    names.map(|name| Ok(store.turn(name, How::Shared)?)).collect()
+    // Whoever wants its end meanwhile need not wait for that.
+    let is_wanted = || stop_mark::asked_to_end(paths, &record.id).is_none();
+    names.map(|name| Ok(store.turn(name, How::Shared, &is_wanted)?)).collect()
 }
 
 /// hosts, hostname and resolv.conf, and the small init. What the container can write stands in its own directory on disk, with

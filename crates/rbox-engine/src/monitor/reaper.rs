@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::OwnedFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -45,9 +44,7 @@ impl Reaper {
                 // The program alone has what was passed on to it: whoever reads from the other end of a pipe waits for its end.
                 process::close_inherited(Vec::new());
                 let signals = SignalFd::with_flags(&self.set, SfdFlags::SFD_CLOEXEC)?;
-                let pidfd =
-                    process::pidfd_open(pid).map_err(|e| io::Error::from_raw_os_error(e.errno as i32))?;
-                Ok(Child { pid, pidfd, signals })
+                Ok(Child { pid, signals })
             }
             Side::Child => {
                 let _ = rustix::process::setpgid(None, None);
@@ -69,7 +66,6 @@ impl Reaper {
 pub struct Child {
     /// Its pid.
     pub pid: i32,
-    pidfd: OwnedFd,
     signals: SignalFd,
 }
 
@@ -83,7 +79,8 @@ impl Child {
     /// Passes a signal on to it; SIGCHLD is ours.
     pub fn pass_on(&self, signal: Option<i32>) {
         if let Some(signal) = signal.filter(|signal| *signal != Signal::SIGCHLD as i32) {
-            let _ = process::pidfd_send_signal(&self.pidfd, signal);
+            // By its number, which is its own until this process takes its end: profiles of seccomp may know no pidfd.
+            process::kill(self.pid, signal);
         }
     }
 }

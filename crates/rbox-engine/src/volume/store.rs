@@ -282,13 +282,19 @@ impl VolumeStore {
             .map_err(io_error("open", &path))
     }
 
-    /// Takes a lock of a volume: shared, who starts a container that has it; alone, who wants all of them to stand still.
-    pub(crate) fn turn(&self, name: &VolumeName, how: How) -> Result<Turn, VolumeError> {
+    /// Takes a lock of a volume, as long as that is wanted: shared, who starts a container that has it; alone, who wants all of them to stand
+    /// still.
+    pub(crate) fn turn(
+        &self,
+        name: &VolumeName,
+        how: How,
+        is_wanted: &dyn Fn() -> bool,
+    ) -> Result<Turn, VolumeError> {
         let path = self.place(name).join(TURN_TO_START);
         let file =
             rbox_sys::own::open(&path, OpenOptions::new().read(true).append(true).create(true).mode(0o600))
                 .map_err(io_error("open", &path))?;
-        lock::take(&file, how, Patience::WORK).map_err(io_error("lock", &path))?;
+        lock::take_while(&file, how, Patience::WORK, is_wanted).map_err(io_error("lock", &path))?;
         Ok(Turn(file))
     }
 
