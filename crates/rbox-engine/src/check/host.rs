@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use rbox_network::{ContainerRule, Network, NetworkStore};
 use rbox_spec::id::ContainerId;
@@ -50,9 +51,16 @@ pub(super) fn look(paths: &Paths) -> Result<Vec<Finding>, EngineError> {
     Ok(found)
 }
 
-/// Whether a monitor looks after a container of which no live state is there. One that is starting has it by the second look.
+/// How long a start may take from its lock to its live state.
+const STARTING: Duration = Duration::from_mins(1);
+
+/// Whether a monitor looks after a container of which no live state is there. One that is being started has none either, for a while.
 pub(super) fn is_unnoted(paths: &Paths, id: &ContainerId) -> bool {
-    Lock::is_held(&paths.live_of(id)) && !paths.live_state(id).exists() && free::has_processes(paths, id)
+    let dir = paths.live_of(id);
+    Lock::age(&dir).is_some_and(|age| age > STARTING)
+        && Lock::is_held(&dir)
+        && !paths.live_state(id).exists()
+        && free::has_processes(paths, id)
 }
 
 /// What there is of containers on networks, and who has it.

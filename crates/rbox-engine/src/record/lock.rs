@@ -65,6 +65,11 @@ impl Lock {
         }
     }
 
+    /// How long ago the lock of `dir` came to be: with the life of the container that it is of.
+    pub(crate) fn age(dir: &Path) -> Option<Duration> {
+        std::fs::metadata(dir.join(LOCK)).ok()?.modified().ok()?.elapsed().ok()
+    }
+
     /// Whether somebody holds the lock of `dir`; a directory that is not there is held by nobody.
     pub(crate) fn is_held(dir: &Path) -> bool {
         let Ok(file) = own::open_to_read(&dir.join(LOCK)) else { return false };
