@@ -484,8 +484,13 @@ fn what_a_cleaner_took_away() {
     fs::remove_dir_all(own.root.join("volumes/data/_data")).unwrap();
     is_repaired(&own, &[], "damaged", &["volume data", "_data"]);
     own.run(&["start", "-a", "one"]).ok();
-    let forget =
-        |id: &str| fs::remove_file(own.state.join("containers").join(id).join("state.json")).unwrap();
+    let forget = |id: &str| {
+        let live = own.state.join("containers").join(id);
+        fs::remove_file(live.join("state.json")).unwrap();
+        // One that is being started has none either: it is told by its age.
+        let lock = live.join("lock");
+        Cmd::new("touch", ["-d", "2 minutes ago", lock.to_str().unwrap()]).run().ok();
+    };
     let run = ["run", "-d", "--name", "two", BUSYBOX, "sleep", "1000"];
     let running = own.run(&run).ok();
     let upper = own.root.join("containers").join(&running).join("upper");
