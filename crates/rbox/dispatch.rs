@@ -511,12 +511,12 @@ mod tests {
             ),
             ("bogus", "'bogus' is not an rbox command; see 'rbox --help'"),
             (
-                "run --gpus all x",
-                "docker's flag --gpus is not supported by rbox run; give each device node with --device, and the driver's libraries with -v",
+                "run --cpu-count 1 x",
+                "docker's flag --cpu-count is not supported by rbox run; it is for containers of Windows: --cpus and --cpuset-cpus limit processors",
             ),
             (
-                "run --link-local-ip 1.2.3.4 x",
-                "docker's flag --link-local-ip is not supported by rbox run; see 'rbox run --help'",
+                "volume ls --cluster",
+                "docker's flag --cluster is not supported by rbox volume ls; it is for the volumes of a swarm, and rbox has none",
             ),
             (
                 "ps --al",

@@ -276,7 +276,7 @@ fn the_tree_is_the_one_umoci_unpacks() {
         "umoci",
         &["unpack", "--image", &format!("{}:x", dir.join("layout").display()), bundle.to_str().unwrap()],
     );
-    let list = r"cd $0 && find . -xdev -path ./proc -prune -o -path ./sys -prune -o -path ./dev -prune -o -path ./etc/hosts -prune -o -path ./etc/hostname -prune -o -path ./etc/resolv.conf -prune -o \( -type f -printf '%P %y %m %U:%G %s %n %T@\n' -o -type d -printf '%P d %m %U:%G\n' -o -printf '%P %y %m %U:%G %l %T@\n' \) | sort; cd $0 && find usr etc var bin sbin lib root home opt srv -xdev -type f ! -path etc/hosts ! -path etc/hostname ! -path etc/resolv.conf -print0 | sort -z | xargs -0 sha256sum";
+    let list = r"cd $0 && find . -xdev -path ./proc -prune -o -path ./sys -prune -o -path ./dev -prune -o -path ./etc/hosts -prune -o -path ./etc/hostname -prune -o -path ./etc/resolv.conf -prune -o -path ./etc/mtab -prune -o \( -type f -printf '%P %y %m %U:%G %s %n %T@\n' -o -type d -printf '%P d %m %U:%G\n' -o -printf '%P %y %m %U:%G %l %T@\n' \) | sort; cd $0 && find usr etc var bin sbin lib root home opt srv -xdev -type f ! -path etc/hosts ! -path etc/hostname ! -path etc/resolv.conf -print0 | sort -z | xargs -0 sha256sum";
     let theirs = run("sh", &["-c", list, bundle.join("rootfs").to_str().unwrap()]);
     let ours = t.ok(["run", "--rm", "--network", "none", PYTHON, "sh", "-c", list, "/"]);
     let (theirs, ours): (Vec<_>, Vec<_>) =

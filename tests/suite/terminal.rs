@@ -162,10 +162,10 @@ fn a_build_is_a_list() {
     std::fs::create_dir_all(&go).unwrap();
     let build = format!("build -v {}:/go -t {image} {}", go.display(), dir.display());
     let tmux = Tmux::start(t.suite, &build);
-    tmux.expect("=> => # ");
     tmux.expect("line 8");
     let screen = tmux.screen();
-    assert!(!screen.contains("line 1\n") && screen.contains("[+] Building "), "{screen}");
+    assert!(screen.contains(" => => # ") && screen.contains("[+] Building "), "{screen}");
+    assert!(!screen.contains("line 2\n"), "{screen}");
     assert!(!screen.contains("FINISHED"), "{screen}");
     // Its time goes on though nothing is written.
     let head = || tmux.screen().lines().find(|line| line.starts_with("[+]")).map(str::to_owned);

@@ -338,7 +338,7 @@ fn a_bind_that_a_user_namespace_shuts_out() {
 #[test]
 fn what_a_container_that_runs_has_lost() {
     let Some(t) = Test::start() else { return };
-    let name = t.name("c");
+    let name = t.name("runs");
     t.sleeper(&name, ["--shm-size", "1m"]);
     assert!(!Told::of(&t, &name).kinds().contains(&"full-disk"));
     t.rbox(["exec", &name, "sh", "-c", "dd if=/dev/zero of=/dev/shm/x bs=64k 2>/dev/null"]);

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use oci_spec::runtime::Mount;
 use rbox_namespace::handshake::Told;
 use rbox_rootfs::tree::mount_target;
@@ -74,8 +75,11 @@ fn place(root: BorrowedFd<'_>, target: &Path, is_dir: bool) -> Result<OwnedFd, S
 pub fn remove_mount(pidfd: BorrowedFd<'_>, target: &Path, own_user: bool) -> Result<(), RuntimeError> {
     inside(pidfd, own_user, "unmount in the container", |root, descriptors| {
         // Links that the image has on the way are followed, as they were when it was mounted.
-        let place = open_in_root(root, target, OFlags::PATH, 0)?;
         // It is as it is to be: one who added or removed it was killed half way.
+        let place = match open_in_root(root, target, OFlags::PATH, 0) {
+            Err(error) if error.errno == Errno::ENOENT => return Ok(()),
+            opened => opened?,
+        };
         if id_of(&place)? == id_of(root)? || !is_mount_root(&place)? {
             return Ok(());
         }

@@ -33,7 +33,7 @@ pub fn fields(line: &str) -> Result<Vec<String>, CsvError> {
         let column = |rest: &str| line.len() - rest.len() + 1;
         let unclosed = |column| CsvError { column, why: UNCLOSED };
         let (field, behind) = if let Some(quoted) = rest.strip_prefix('"') {
-            let (field, behind) = quoted_field(quoted).map_err(|rest| unclosed(column(rest)))?;
+            let (field, behind) = quoted_field(quoted).ok_or_else(|| unclosed(line.len() + 1))?;
             if !behind.is_empty() && !behind.starts_with(',') {
                 return Err(unclosed(column(behind) - 1));
             }
@@ -58,18 +58,18 @@ pub fn field(text: &str) -> String {
     if text.contains([',', '"']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
-/// What stands up to the closing quote, two of which are one, and what follows; without a closing one, what was not read.
-fn quoted_field(text: &str) -> Result<(String, &str), &str> {
+/// What stands up to the closing quote, two of which are one, and what follows; none without a closing one.
+fn quoted_field(text: &str) -> Option<(String, &str)> {
     let (mut field, mut rest) = (String::new(), text);
     loop {
-        let (part, behind) = rest.split_once('"').ok_or(rest)?;
+        let (part, behind) = rest.split_once('"')?;
         field.push_str(part);
         match behind.strip_prefix('"') {
             Some(behind) => {
                 field.push('"');
                 rest = behind;
             }
-            None => return Ok((field, behind)),
+            None => return Some((field, behind)),
         }
     }
 }
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(fields("ä,\"ö,ü\"").unwrap(), ["ä", "ö,ü"]);
         for (line, want) in [
             ("a\"b", "column 2: bare \" in non-quoted field"),
-            ("\"a", "column 2: extraneous or missing \" in quoted-field"),
+            ("\"a", "column 3: extraneous or missing \" in quoted-field"),
             ("\"a\"b", "column 3: extraneous or missing \" in quoted-field"),
             ("\"a\"\"", "column 5: extraneous or missing \" in quoted-field"),
             ("a,\"", "column 4: extraneous or missing \" in quoted-field"),

@@ -72,9 +72,9 @@ pub enum InvalidUserns {
     NoMap,
     /// podman has these for those who run without root.
     #[error(
-        "invalid --userns \"keep-id:…\": uid= and gid= are for those who run containers without root, and rbox needs root; --uidmap and --gidmap say which id is which"
+        "invalid --userns \"{0}\": uid= and gid= are for those who run containers without root, and rbox needs root; --uidmap and --gidmap say which id is which"
     )]
-    KeepIdOptions,
+    KeepIdOptions(String),
     /// A line of a map.
     #[error("invalid {flag} \"{text}\": {why}: expected INSIDE:HOST[:COUNT]")]
     Map {
@@ -134,7 +134,7 @@ impl UsernsMode {
             ("" | "host", None) => Ok(Self::Host),
             ("nomap", _) => Err(InvalidUserns::NoMap),
             ("keep-id", None) => Ok(Self::KeepId),
-            ("keep-id", Some(_)) => Err(InvalidUserns::KeepIdOptions),
+            ("keep-id", Some(_)) => Err(InvalidUserns::KeepIdOptions(mode.chars().take(200).collect())),
             ("auto", None) => Ok(Self::Auto { size: AUTO }),
             ("auto", Some(options)) => {
                 let size = options.strip_prefix("size=").and_then(|size| size.parse().ok());

@@ -6,8 +6,9 @@
 use std::fs::{self, Metadata};
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-use std::path::Path;
+use std::path::{Component, Path, PathBuf};
 use std::process::{Command, ExitCode};
+use std::sync::Mutex;
 
 use rbox_engine::session;
 
@@ -21,7 +22,7 @@ pub(crate) fn main() -> ExitCode {
         let rest = words.split_off(2.min(words.len()));
         if let Some(dir) = words.get(1) {
             // What cannot be seen is left: there is more to look at.
-            let _ = std::env::set_current_dir(dir);
+            let _ = go_to(dir);
         }
         words = rest;
     }
@@ -39,8 +40,7 @@ fn converse() -> u8 {
     let mut line = String::new();
     loop {
         if asks {
-            let place = std::env::current_dir().unwrap_or_default();
-            print!("{} # ", escape::text(&place.to_string_lossy()));
+            print!("{} # ", escape::text(&here().to_string_lossy()));
             let _ = io::stdout().flush();
         }
         line.clear();
@@ -128,11 +128,36 @@ fn cat(files: &[String]) -> io::Result<()> {
 }
 
 fn cd(words: &[String]) -> io::Result<()> {
-    std::env::set_current_dir(words.first().map_or("/proc/1/root", String::as_str))
+    go_to(words.first().map_or("/proc/1/root", String::as_str))
 }
 
+/// Where this is, as it was asked for. The kernel has no path to what is in another mount namespace.
+static HERE: Mutex<Option<PathBuf>> = Mutex::new(None);
+
+fn here() -> PathBuf {
+    let known = HERE.lock().ok().and_then(|known| known.clone());
+    known.or_else(|| std::env::current_dir().ok()).unwrap_or_else(|| PathBuf::from("/"))
+}
+
+fn go_to(dir: &str) -> io::Result<()> {
+    std::env::set_current_dir(dir)?;
+    let mut path = PathBuf::new();
+    for part in here().join(dir).components() {
+        match part {
+            Component::ParentDir => drop(path.pop()),
+            Component::CurDir => {}
+            other => path.push(other),
+        }
+    }
+    if let Ok(mut known) = HERE.lock() {
+        *known = Some(path);
+    }
+    Ok(())
+}
+
+#[allow(clippy::unnecessary_wraps, reason = "the form of all tools")]
 fn pwd(_: &[String]) -> io::Result<()> {
-    println!("{}", escape::text(&std::env::current_dir()?.to_string_lossy()));
+    println!("{}", escape::text(&here().to_string_lossy()));
     Ok(())
 }
 

@@ -174,9 +174,24 @@ mod tests {
             ),
             ("0.8.0", KIND, edits(r#""mounts":[{"hostPath":"x","containerPath":"/a"}]"#), "hostPath"),
             ("0.8.0", KIND, edits(r#""mounts":[{"hostPath":"/x","containerPath":"/proc/sys"}]"#), "/proc"),
-            ("0.8.0", KIND, edits(r#""mounts":[{"hostPath":"/x","containerPath":"/dev"}]"#), "its own"),
-            ("0.8.0", KIND, edits(r#""mounts":[{"hostPath":"/x","containerPath":"/"}]"#), "its own"),
-            ("0.8.0", KIND, edits(r#""mounts":[{"hostPath":"/x","containerPath":"/sys/fs"}]"#), "its own"),
+            (
+                "0.8.0",
+                KIND,
+                edits(r#""mounts":[{"hostPath":"/x","containerPath":"/dev"}]"#),
+                "the container's own",
+            ),
+            (
+                "0.8.0",
+                KIND,
+                edits(r#""mounts":[{"hostPath":"/x","containerPath":"/"}]"#),
+                "the container's own",
+            ),
+            (
+                "0.8.0",
+                KIND,
+                edits(r#""mounts":[{"hostPath":"/x","containerPath":"/sys/fs"}]"#),
+                "the container's own",
+            ),
             (
                 "0.8.0",
                 KIND,

@@ -159,7 +159,7 @@ mod tests {
             ("d.json", "EOF"),
             ("f.json", "too large"),
             ("h.json", "regular file"),
-            ("i.json", "no such file"),
+            ("i.json", "No such file"),
         ] {
             assert!(broken.lines().any(|line| line.contains(file) && line.contains(why)), "{file}: {broken}");
         }
