@@ -309,6 +309,11 @@ fn verbose_lists_are_dockers(run: &dyn Fn(&[&str]) -> String, below: u64) {
             vec!["VOLUME NAME", "LINKS", "SIZE"],
             vec!["Build cache usage: 0B"],
             vec!["CACHE ID", "CACHE TYPE", "SIZE", "CREATED", "LAST USED", "USAGE", "SHARED"],
+            // What Docker does not tell.
+            vec!["Layers space usage:"],
+            vec!["LAYER ID", "SIZE", "IMAGES"],
+            vec!["Logs space usage:"],
+            vec!["NAMES", "LOG DRIVER", "SIZE"],
         ]
     );
     let used = tables.lines().find(|line| line.ends_with(" used")).unwrap_or_default();

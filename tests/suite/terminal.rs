@@ -174,7 +174,7 @@ fn a_build_is_a_list() {
     std::fs::write(go.join("go"), "").unwrap();
     tmux.expect("ended 0");
     let screen = tmux.screen();
-    assert!(screen.contains("(4/4) FINISHED") && !screen.contains("=> => # "), "{screen}");
+    assert!(screen.contains(") FINISHED") && !screen.contains("=> => # "), "{screen}");
     assert_eq!(screen.matches("[2/3] RUN").count(), 1, "{screen}");
     t.ok(["rmi", &image]);
     t.rbox(["build", "--progress", "tty", dir.to_str().unwrap()]).refused(125, &["failed to get console"]);

@@ -721,7 +721,7 @@ fn what_excludes_it_is_refused() {
         t.suite.rbox(words).run().refused(125, &[why]);
     }
     for (mode, why) in
-        [("nomap", "without root"), ("keep-id:uid=5", "it takes host"), ("auto:size=5", "it takes host")]
+        [("nomap", "without root"), ("keep-id:uid=5", "without root"), ("auto:size=5", "it takes host")]
     {
         t.rbox(["run", "--rm", "--userns", mode, BUSYBOX, "true"]).refused(125, &[mode, why]);
     }
