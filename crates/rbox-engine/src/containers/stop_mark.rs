@@ -26,7 +26,12 @@ pub(crate) fn mark(paths: &Paths, id: &ContainerId) -> PathBuf {
 /// Tells the monitor of `id` not to start it again. Best effort: a container whose live directory is gone has ended.
 pub(crate) fn ask_to_end(paths: &Paths, id: &ContainerId, why: Why) {
     // What a user said outlasts what a shutdown says. Whoever restarts it wants it back, whatever signals it was sent before.
-    if why != Why::Shutdown || asked_to_end(paths, id) != Some(Why::User) {
+    let outlasts = match why {
+        Why::User | Why::Shutdown => asked_to_end(paths, id) == Some(Why::User),
+        // But not who was sent SIGKILL already.
+        Why::Restart => is_killed(paths, id),
+    };
+    if !outlasts {
         let word = match why {
             Why::User => "user".to_owned(),
             Why::Shutdown => SHUTDOWN.to_owned(),
