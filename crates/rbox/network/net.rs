@@ -30,7 +30,11 @@ To draw a container called trace: rbox net -- trace"
 )]
 pub(crate) struct Net {
     /// How it is drawn: 'text', 'mermaid', 'json', or a Go template
-    #[arg(long, default_value = "text")]
+    #[arg(
+        long,
+        default_value = "text",
+        value_parser = |given: &str| table::word_or_template(given, &["text", "mermaid", "json"]),
+    )]
     format: String,
     /// A container or a network; all networks when none is named
     name: Option<String>,
@@ -72,7 +76,11 @@ happened counts."
 )]
 pub(crate) struct NetTrace {
     /// How it is printed: 'text', 'json', or a Go template
-    #[arg(long, default_value = "text")]
+    #[arg(
+        long,
+        default_value = "text",
+        value_parser = |given: &str| table::word_or_template(given, &["text", "json"]),
+    )]
     format: String,
     /// Also make the connection (TCP, for 2 seconds at most)
     #[arg(long)]

@@ -58,6 +58,18 @@ pub(crate) fn print(
     Ok(())
 }
 
+/// For `--format` of a command that draws: one of `words`, or a Go template.
+///
+/// # Errors
+///
+/// Any other word: Docker's own commands print it as a template without actions, and here it is a slip of the pen.
+pub(crate) fn word_or_template(given: &str, words: &[&str]) -> Result<String, String> {
+    if given.is_empty() || words.contains(&given) || given.contains("{{") {
+        return Ok(given.to_owned());
+    }
+    Err(format!("neither {} nor a template with {{{{…}}}}", words.join(", ")))
+}
+
 /// One document as `--format` has it: `json`, or a template that is carried out for it.
 pub(crate) fn document(format: &str, value: &Value) -> anyhow::Result<String> {
     Ok(match Format::parse(Some(format), "{{json .}}") {
