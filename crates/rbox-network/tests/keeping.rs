@@ -78,6 +78,7 @@ fn nft_reads_the_table_as_it_is_documented() {
         let ip = web.endpoint.ip;
         for expected in [
             "type filter hook prerouting priority raw; policy accept;",
+            "iifname @bridges ip saddr 169.254.0.0/16 ip daddr 169.254.0.0/16 accept",
             "iifname @bridges fib saddr . iif oif 0 drop",
             "iifname != \"lo\" ip daddr 127.0.0.0/8 drop",
             "iifname != \"lo\" iifname != @bridges ip daddr @subnets drop",

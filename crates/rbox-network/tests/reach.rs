@@ -136,6 +136,7 @@ fn spoofed_sources_are_dropped() {
             "in the subnet"
         );
         assert!(!heard("203.0.113.9"));
+        assert!(!heard("169.254.169.253"), "link-local ones may only be sent to each other");
         assert!(!heard(PEER));
         run(&format!("nft flush chain ip {} guard", world.store.names().table));
         assert!(is_let_in("203.0.113.9"), "so the test can fail");

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! chain guard { type filter hook prerouting priority raw
+//!   iifname @bridges ip saddr 169.254.0.0/16 ip daddr 169.254.0.0/16 accept   # neighbours, where bridges ask here
 //!   iifname @bridges fib saddr . iif oif 0 drop            # spoofed source
 //!   iifname != "lo" ip daddr 127.0.0.0/8 drop              # CVE-2020-8558
 //!   iifname != "lo" iifname != @bridges ip daddr @subnets drop   # not published
@@ -67,7 +68,7 @@ pub(super) fn counts(family: Family, loopback: bool) -> Vec<(&'static str, u32)>
         return vec![(super::guard::CHAIN, 11)];
     }
     vec![
-        ("guard", if family == Family::Ip6 { 2 } else { 3 }),
+        ("guard", if family == Family::Ip6 { 2 } else { 4 }),
         ("local", 1),
         ("publish", 2),
         ("publish_local", if loopback { 2 } else { 3 }),
@@ -111,11 +112,20 @@ fn guard(family: Family) -> Vec<Rule> {
             vec![routed.if_source_is_foreign().drop(), others]
         }
         _ => vec![
+            neighbours(family).accept(),
             from_bridge.if_source_is_foreign().drop(),
             not_loopback().daddr(R0).if_loopback().drop(),
             others,
         ],
     }
+}
+
+/// Goes on with what is sent from one IPv4 link-local address to another, on a bridge. No route leads back to the first, and none is
+/// needed: they are neighbours, and only a bridge that asks these rules (`br_netfilter`) shows them such a packet.
+fn neighbours(family: Family) -> Rule {
+    let link_local = |rule: Rule| rule.mask(&[255, 255, 0, 0]).compare(R0, false, &[169, 254, 0, 0]);
+    let from_bridge = Rule::new(family).iifname(R0).lookup(BRIDGES, false);
+    link_local(link_local(from_bridge.saddr(R0)).daddr(R0))
 }
 
 fn published(family: Family) -> Vec<Rule> {
