@@ -267,8 +267,24 @@ pub fn pid_of(pidfd: impl AsFd) -> Option<i32> {
 /// The status (as wait(2) has it) of an ended process that need not be this one's child: from /proc while it is a zombie, and from
 /// its pidfd after that (`PIDFD_GET_INFO`, Linux 6.15). The inner one is none while the kernel has none to show, the outer one where it
 /// never will.
-#[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
 pub fn status_of(pidfd: impl AsFd) -> Option<Option<i32>> {
+    if let Some(Some(status)) = kept_status(&pidfd) {
+        return Some(Some(status));
+    }
+    let Some(pid) = pid_of(&pidfd) else {
+        // Gone by now, and perhaps only since it was asked for: the kernel keeps the status before it takes the process away.
+        return kept_status(&pidfd);
+    };
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let is_zombie = text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
+    let status = text.split_ascii_whitespace().next_back().filter(|_| is_zombie);
+    Some(status.and_then(|status| status.parse().ok()))
+}
+
+/// What a pidfd keeps of the status of a process that was reaped. The inner one is none before that, the outer one where the process
+/// is gone and nothing was kept, or the kernel does not know the request.
+#[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
+fn kept_status(pidfd: impl AsFd) -> Option<Option<i32>> {
     /// `struct pidfd_info` as of Linux 6.13, 64 bytes: in 32-bit words, the first two being the mask.
     type Info = [u32; 16];
     const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
@@ -277,19 +293,7 @@ pub fn status_of(pidfd: impl AsFd) -> Option<Option<i32>> {
     info[0] = PIDFD_INFO_EXIT;
     // SAFETY: the request's number says that the kernel reads and writes these 64 bytes.
     let asked = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
-    if asked == 0 && info[0] & PIDFD_INFO_EXIT != 0 {
-        return Some(Some(info[15].cast_signed()));
-    }
-    match pid_of(&pidfd) {
-        Some(pid) => {
-            let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            let is_zombie = text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
-            let status = text.split_ascii_whitespace().next_back().filter(|_| is_zombie);
-            Some(status.and_then(|status| status.parse().ok()))
-        }
-        None if asked == 0 => Some(None),
-        None => None,
-    }
+    (asked == 0).then(|| (info[0] & PIDFD_INFO_EXIT != 0).then(|| info[15].cast_signed()))
 }
 
 /// The namespace type behind a descriptor of nsfs, as its clone flag (`NS_GET_NSTYPE` of `ioctl_nsfs(2)`).
@@ -587,5 +591,31 @@ mod tests {
         let begin = Instant::now();
         assert!(!is_alone(|| 2));
         assert!(begin.elapsed() >= LEAVING);
+    }
+
+    /// One thread reaps a child while another asks how it ended.
+    #[test]
+    fn a_status_is_never_lost_between_the_end_and_the_reaping() {
+        for round in 0..400 {
+            let mut child = std::process::Command::new("sh").args(["-c", "exit 7"]).spawn().unwrap();
+            let pidfd = pidfd_open(child.id().cast_signed()).unwrap();
+            let told = std::thread::scope(|scope| {
+                let reaper = scope.spawn(move || child.wait().unwrap());
+                let told = loop {
+                    match status_of(&pidfd) {
+                        Some(None) => std::hint::spin_loop(),
+                        told => break told,
+                    }
+                };
+                assert_eq!(reaper.join().unwrap().code(), Some(7));
+                told
+            });
+            // Before Linux 6.15 nothing is kept of one that was reaped.
+            if kept_status(&pidfd).is_none() {
+                println!("skipped: needs Linux 6.15, which keeps the status of what was reaped");
+                return;
+            }
+            assert_eq!(told, Some(Some(7 << 8)), "round {round}");
+        }
     }
 }
