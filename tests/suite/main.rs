@@ -76,6 +76,7 @@ mod network_live;
 mod network_ports;
 mod network_safe;
 mod network_user;
+mod nfs;
 mod passed;
 mod platforms;
 mod powercut;

@@ -9,12 +9,12 @@ use crate::crash::kill9;
 use crate::harness::{BUSYBOX, OwnRoots, Test, wait_until};
 
 /// How often something is mounted at a path.
-fn mounts_at(path: &Path) -> usize {
+pub(crate) fn mounts_at(path: &Path) -> usize {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter(|line| line.split(' ').nth(4) == path.to_str()).count()
 }
 
-fn mountpoint(t: &Test, volume: &str) -> PathBuf {
+pub(crate) fn mountpoint(t: &Test, volume: &str) -> PathBuf {
     t.ok(["volume", "inspect", "-f", "{{.Mountpoint}}", volume]).into()
 }
 

@@ -177,6 +177,10 @@ fn hide_secret(word: &str) -> String {
 /// The kernel takes addresses only: the name of a server, in `addr=` or in the share of CIFS, becomes one.
 fn resolve(kind: &str, device: &str, words: &[&str]) -> Result<(String, Vec<String>), String> {
     let mut words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    // mount(2) takes it for granted, fsopen(2) does not.
+    if kind == "nfs4" && !words.iter().any(|word| is_version(word)) {
+        words.insert(0, "vers=4".to_owned());
+    }
     if !matches!(kind, "nfs" | "nfs4" | "cifs") {
         return Ok((device.to_owned(), words));
     }
@@ -192,13 +196,21 @@ fn resolve(kind: &str, device: &str, words: &[&str]) -> Result<(String, Vec<Stri
     Ok((format!("//{}/{rest}", address_of(host)?), words))
 }
 
+/// Whether a word of NFS asks for a version of it: `vers=4.2`, `nfsvers=4`, `v4.1`.
+fn is_version(word: &str) -> bool {
+    let number = |rest: &str| rest.starts_with(|first: char| first.is_ascii_digit());
+    word.starts_with("vers=") || word.starts_with("nfsvers=") || word.strip_prefix('v').is_some_and(number)
+}
+
+/// The first address of a server, one of IPv4 if there is any, as Docker chooses it.
 fn address_of(name: &str) -> Result<IpAddr, String> {
     if let Ok(address) = name.parse() {
         return Ok(address);
     }
-    let mut found = (name, 0).to_socket_addrs().map_err(rbox_sys::plain)?;
-    let first = found.next().map(|address| address.ip());
-    first.ok_or_else(|| format!("lookup {name}: no such host"))
+    let found: Vec<IpAddr> =
+        (name, 0).to_socket_addrs().map_err(rbox_sys::plain)?.map(|at| at.ip()).collect();
+    let preferred = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    preferred.copied().ok_or_else(|| format!("lookup {name}: no such host"))
 }
 
 #[cfg(test)]
@@ -230,6 +242,12 @@ mod tests {
         let words = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
         let kept = Ok((":/x".to_owned(), words(&["addr=192.0.2.7", "ro"])));
         assert_eq!(resolved("nfs", ":/x", &["addr=192.0.2.7", "ro"]), kept);
+        let newer = Ok((":/x".to_owned(), words(&["vers=4", "addr=192.0.2.7"])));
+        assert_eq!(resolved("nfs4", ":/x", &["addr=192.0.2.7"]), newer);
+        for version in ["vers=4.1", "nfsvers=4", "v4.2"] {
+            let kept = Ok((":/x".to_owned(), words(&[version])));
+            assert_eq!(resolved("nfs4", ":/x", &[version]), kept);
+        }
         let named = Ok((":/x".to_owned(), words(&["addr=127.0.0.1"])));
         assert_eq!(resolved("nfs", ":/x", &["addr=localhost"]), named);
         assert_eq!(resolved("cifs", "//192.0.2.7/share", &[]), Ok(("//192.0.2.7/share".to_owned(), vec![])));
