@@ -13,6 +13,7 @@ mod guest;
 mod image;
 mod inspect;
 mod lacking;
+mod look;
 mod network;
 mod output;
 mod session;

@@ -370,6 +370,7 @@ const RUN: &[&str] = &[
     "docs/logs.md",
     "docs/events.md",
     "docs/explain.md",
+    "docs/look.md",
     "docs/crash-safety.md",
     "docs/networking.md",
     "docs/build.md",

@@ -61,6 +61,7 @@ mod log_collect;
 mod log_files;
 mod login;
 mod logs;
+mod look;
 mod looking;
 mod many;
 mod measured;

@@ -23,6 +23,8 @@ pub struct CpuStats {
     pub throttled_periods: u64,
     /// How long it was held back.
     pub throttled_usec: u64,
+    /// What it may use in each period, when there is a limit: microseconds of all processors together, and of the clock.
+    pub quota: Option<(u64, u64)>,
 }
 
 /// Memory, bytes.
@@ -38,6 +40,8 @@ pub struct MemoryStats {
     pub limit: Option<u64>,
     /// Swap in use, when it is counted.
     pub swap: Option<u64>,
+    /// Processes that the kernel killed because it ran out.
+    pub oom_kills: u64,
 }
 
 impl MemoryStats {
@@ -95,7 +99,10 @@ impl Cgroup {
                     None => cpu,
                 },
             ),
-            memory: v1(Controller::Memory).and_then(memory_v1).or_else(|| unified.and_then(memory_v2)),
+            memory: v1(Controller::Memory)
+                .and_then(memory_v1)
+                .or_else(|| unified.and_then(memory_v2))
+                .map(|memory| MemoryStats { oom_kills: self.oom_kills(), ..memory }),
             pids: v1(Controller::Pids).or(unified).and_then(pids),
             io: v1(Controller::Blkio).and_then(blkio_v1).or_else(|| unified.and_then(io_v2)),
         }
@@ -116,7 +123,14 @@ fn cpu_v2(group: &Path) -> Option<CpuStats> {
         periods: value("nr_periods").unwrap_or(0),
         throttled_periods: value("nr_throttled").unwrap_or(0),
         throttled_usec: value("throttled_usec").unwrap_or(0),
+        quota: dir::read(group, "cpu.max").ok().and_then(|text| quota_v2(&text)),
     })
+}
+
+/// `150000 100000`, or `max 100000` without a limit.
+fn quota_v2(text: &str) -> Option<(u64, u64)> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    Some((quota.parse().ok()?, period.parse().ok().filter(|period| *period > 0)?))
 }
 
 fn cpuacct_v1(group: &Path) -> Option<CpuStats> {
@@ -137,6 +151,9 @@ fn throttling_v1(group: &Path, cpu: &CpuStats) -> CpuStats {
         periods: value("nr_periods"),
         throttled_periods: value("nr_throttled"),
         throttled_usec: value("throttled_time") / 1000,
+        // Without a limit the first is -1.
+        quota: number(group, "cpu.cfs_quota_us")
+            .zip(number(group, "cpu.cfs_period_us").filter(|period| *period > 0)),
         ..cpu.clone()
     }
 }
@@ -155,6 +172,7 @@ fn memory_v1(group: &Path) -> Option<MemoryStats> {
         max_usage: number(group, "memory.max_usage_in_bytes"),
         limit: number(group, "memory.limit_in_bytes").and_then(limited),
         swap: dir::keyed(&stat, "total_swap"),
+        oom_kills: 0,
     })
 }
 
@@ -166,6 +184,7 @@ fn memory_v2(group: &Path) -> Option<MemoryStats> {
         max_usage: number(group, "memory.peak"),
         limit: number(group, "memory.max"),
         swap: number(group, "memory.swap.current"),
+        oom_kills: 0,
     })
 }
 

@@ -24,7 +24,6 @@ pub(crate) mod pull;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stop;
-mod svg;
 pub(crate) mod top;
 pub(crate) mod up;
 pub(crate) mod version;

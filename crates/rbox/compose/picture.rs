@@ -11,9 +11,9 @@ use crate::command::global::Global;
 use crate::compose::chosen::not_done;
 use crate::compose::graph::{Graph, Until};
 use crate::compose::project::{load, options};
-use crate::compose::svg;
 use crate::network::net_mermaid::label;
 use crate::output::escape;
+use crate::output::svg;
 use crate::output::table::write_all;
 
 /// Draw the services of a project, what they wait for, and what they share
@@ -231,7 +231,12 @@ impl<'a> Picture<'a> {
         for (name, edges) in &self.graph.0 {
             for (other, edge) in edges {
                 if let (Some(from), Some(to)) = (place(name), place(other)) {
-                    arrows.push(svg::Arrow { from, to, text: short(edge.until), dashed: !edge.required });
+                    arrows.push(svg::Arrow {
+                        from,
+                        to,
+                        text: short(edge.until).to_owned(),
+                        dashed: !edge.required,
+                    });
                 }
             }
         }

@@ -4,6 +4,7 @@ pub(crate) mod escape;
 pub(crate) mod lines;
 pub(crate) mod live;
 mod printf;
+pub(crate) mod svg;
 pub(crate) mod table;
 pub(crate) mod template;
 pub(crate) mod typed;

@@ -1,7 +1,7 @@
 //! Which processes a container has, and what they use.
 
 use rbox_runtime::cgroup::Cgroup;
-pub use rbox_runtime::cgroup::Stats;
+pub use rbox_runtime::cgroup::{CpuStats, MemoryStats, Stats};
 
 use crate::error::EngineError;
 use crate::record::container::{Container, LiveState};

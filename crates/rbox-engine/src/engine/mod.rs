@@ -31,7 +31,7 @@ pub use crate::control::boot::stay;
 pub use crate::control::exec::{ExecProcess, ExecRequest, ExecStdio};
 pub use crate::control::signal::{SignalAction, StopRequest, Stopped};
 pub use crate::control::start::{Begun, Started};
-pub use crate::control::stats::Stats;
+pub use crate::control::stats::{CpuStats, MemoryStats, Stats};
 pub use crate::control::update::UpdateRequest;
 pub use crate::create::request::CreateRequest;
 pub use crate::create::security::SecurityOptions;

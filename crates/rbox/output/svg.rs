@@ -14,7 +14,7 @@ pub(crate) struct Box {
 pub(crate) struct Arrow {
     pub(crate) from: usize,
     pub(crate) to: usize,
-    pub(crate) text: &'static str,
+    pub(crate) text: String,
     pub(crate) dashed: bool,
 }
 
@@ -95,7 +95,7 @@ fn draw_arrow(out: &mut String, [(x1, y1), (x2, y2)]: [(usize, usize); 2], arrow
     let _ = writeln!(
         out,
         "<text x=\"{x}\" y=\"{y}\" font-size=\"11\" text-anchor=\"end\" fill=\"#555\">{}</text>",
-        text(arrow.text)
+        text(&arrow.text)
     );
 }
 
@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn what_is_pointed_at_stands_to_the_right() {
         let boxes = ["db", "tool", "web"].map(|name| Box { title: name.into(), lines: vec!["<x>".into()] });
-        let arrow = |from, to| Arrow { from, to, text: "healthy", dashed: false };
+        let arrow = |from, to| Arrow { from, to, text: "healthy".into(), dashed: false };
         let placed = places(&boxes, &[arrow(2, 0), arrow(2, 1), arrow(1, 0)]);
         assert!(placed[2].x < placed[1].x && placed[1].x < placed[0].x);
         let drawn = draw("a & b", &boxes, &[arrow(2, 0)]);

@@ -1,0 +1,103 @@
+//! `rbox ns` and `rbox cgroup`: what the kernel has of a container, beside what they say.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{PYTHON, Test, wait_until};
+
+/// The number of one of a process's namespaces, from the kernel.
+fn inode(pid: i32, kind: &str) -> u64 {
+    let link = fs::read_link(format!("/proc/{pid}/ns/{kind}")).unwrap();
+    link.to_str().unwrap().split(['[', ']']).nth(1).unwrap().parse().unwrap()
+}
+
+fn rows(text: &str) -> Vec<Value> {
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// A diagram is XML, and says what it is of.
+fn is_diagram(t: &Test, svg: &str, words: &[&str]) {
+    let file = t.dir("drawn").join("d.svg");
+    fs::write(&file, svg).unwrap();
+    let parse = "import sys, xml.dom.minidom; xml.dom.minidom.parse(sys.argv[1])";
+    let parsed = std::process::Command::new("python3").args(["-c", parse]).arg(&file).status().unwrap();
+    assert!(parsed.success(), "{svg}");
+    for word in words {
+        assert!(svg.contains(word), "no {word:?} in {svg}");
+    }
+}
+
+#[test]
+fn namespaces_are_those_of_the_kernel() {
+    let Some(t) = Test::start() else { return };
+    let (web, side) = (t.name("web"), t.name("side"));
+    t.sleeper(&web, ["--privileged"]);
+    t.sleeper(&side, ["--network", &format!("container:{web}"), "--uts", "host"]);
+    t.ok(["exec", "-d", &web, "unshare", "-u", "sleep", "1000"]);
+    let both = || rows(&t.ok(["ns", "--format", "json", &web, &side]));
+    wait_until("the third process is in a namespace of its own", || both().len() == 4);
+    let all = both();
+    let names: Vec<&str> = all.iter().map(|row| row["Name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["host", &web, &web, &side]);
+    let (pid, other) = (t.pid(&web), t.pid(&side));
+    for (kind, row, of) in
+        [("net", &all[1], pid), ("mnt", &all[1], pid), ("pid", &all[3], other), ("user", &all[1], pid)]
+    {
+        assert_eq!(row["Namespaces"][kind]["Inode"], inode(of, kind), "{kind}");
+    }
+    assert_eq!(all[3]["Net"], format!("={web}"));
+    assert_eq!(all[3]["Namespaces"]["net"]["SharedWith"], json!([web, web]));
+    assert_eq!((&all[3]["Uts"], &all[1]["User"]), (&json!("host"), &json!("host")));
+    assert_eq!((&all[2]["Net"], &all[2]["Command"]), (&json!(format!("={web}")), &json!("sleep 1000")));
+    assert_ne!(all[2]["Uts"], all[1]["Uts"]);
+    let table = t.ok(["ns", &web]);
+    assert!(table.starts_with("NAME ") && table.contains(&inode(pid, "net").to_string()), "{table}");
+    is_diagram(&t, &t.ok(["ns", "--svg", "-", &web, &side]), &["net, ", &format!("PID {pid}: sh -c")]);
+    t.ok(["stop", "-t", "0", &side]);
+    t.rbox(["ns", &side]).refused(1, &[&side, "is not running", "rbox start"]);
+    t.rbox(["ns", "no-such"]).refused(1, &["no-such"]);
+    t.rbox(["ns", "--svg", "/no/such/dir/f", &web]).refused(1, &["/no/such/dir/f", "No such file"]);
+}
+
+#[test]
+fn groups_say_what_is_used_and_what_was_held_back() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("c");
+    let limits = ["-m", "64m", "--memory-swap", "64m", "--cpus", "0.2", "--pids-limit", "50"];
+    let burn = "import time\nwhile True: pass";
+    let run = [&["run", "-d", "--name", &name][..], &limits, &[PYTHON, "python3", "-c", burn]].concat();
+    t.cmd(run).run().ok();
+    let hog = "b = bytearray(200 << 20)";
+    t.rbox(["exec", &name, "python3", "-c", hog]).code(137);
+    let read = || -> Value { serde_json::from_str(&t.ok(["cgroup", "--format", "json", &name])).unwrap() };
+    wait_until("it was held back", || read()["Cpu"]["ThrottledPeriods"].as_u64() > Some(0));
+    let all = read();
+    assert_eq!((&all["Memory"]["Limit"], &all["Pids"]["Limit"]), (&json!(64 << 20), &json!(50)));
+    assert_eq!(all["Memory"]["OomKills"], 1, "{all}");
+    assert_eq!((&all["Cpu"]["QuotaUsec"], &all["Cpu"]["PeriodUsec"]), (&json!(20000), &json!(100_000)));
+    let cpus = all["Cpu"]["Cpus"].as_f64().unwrap();
+    assert!((0.02..0.6).contains(&cpus), "{cpus}");
+    let group = all["Groups"][0].as_str().unwrap();
+    assert!(fs::read_to_string(format!("{group}/cgroup.procs")).unwrap().contains(&t.pid(&name).to_string()));
+    let text = t.ok(["cgroup", &name]);
+    for words in
+        ["of 64MiB", "1 process was killed (OOM)", "of 0.20 CPUs", "held back in", "of 50 processes", "█"]
+    {
+        assert!(text.contains(words), "no {words:?} in {text}");
+    }
+    assert_eq!(t.ok(["cgroup", "--format", "{{.Memory.OomKills}}", &name]), "1");
+    is_diagram(&t, &t.ok(["cgroup", "--svg", "-", &name]), &["of 64MiB", "held back in"]);
+    let watching = t.cmd(["cgroup", "--watch", &name]).spawn();
+    std::thread::sleep(Duration::from_millis(3500));
+    watching.signal("INT");
+    let seen = watching.finish(Duration::from_secs(10)).stdout;
+    assert!(seen.matches("of 64MiB").count() >= 2, "{seen}");
+    t.rbox(["cgroup", "--format", "svg", &name]).refused(125, &["svg", "--format"]);
+    // Without limits there is no bar.
+    let free = t.name("free");
+    t.sleeper(&free, []);
+    let text = t.ok(["cgroup", &free]);
+    assert!(text.contains("no limit") && !text.contains('█'), "{text}");
+}
