@@ -11,14 +11,14 @@ use serde_json::{Value, json};
 use crate::harness::{BUSYBOX, Cmd, Project, Test};
 
 /// A test's own directories of specs, the second of which wins.
-struct Specs {
-    config: PathBuf,
-    first: PathBuf,
-    second: PathBuf,
+pub(crate) struct Specs {
+    pub(crate) config: PathBuf,
+    pub(crate) first: PathBuf,
+    pub(crate) second: PathBuf,
 }
 
 impl Specs {
-    fn new(t: &Test) -> Self {
+    pub(crate) fn new(t: &Test) -> Self {
         let dir = t.dir("cdi");
         let [first, second] = ["etc", "run"].map(|name| dir.join(name));
         fs::create_dir(&first).unwrap();
@@ -29,7 +29,7 @@ impl Specs {
     }
 
     /// A file with devices of `vendor.example/part`.
-    fn write(&self, file: &str, devices: &Value, all: &Value) {
+    pub(crate) fn write(&self, file: &str, devices: &Value, all: &Value) {
         self.write_kind(file, "vendor.example/part", devices, all);
     }
 

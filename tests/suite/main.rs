@@ -14,6 +14,7 @@ mod binary;
 mod boot;
 mod build;
 mod build_carried;
+mod build_devices;
 mod build_elsewhere;
 mod build_platforms;
 mod build_together;

@@ -89,7 +89,7 @@ impl Builder<'_> {
             self.tell(
                 number,
                 &format!(
-                    "{left} steps are this host's alone, for what -v or --network has given them: not written"
+                    "{left} steps are this host's alone, for what -v, --device or --network has given them: not written"
                 ),
             );
         }

@@ -2,6 +2,7 @@
 //! leaves out ([`ignore`]), the checks of `build --check` ([`checks`]); and carrying it out ([`build()`]).
 #![forbid(unsafe_code)]
 
+mod allowed;
 mod base;
 mod build;
 mod builder;
@@ -27,6 +28,7 @@ mod text;
 mod together;
 mod tree;
 
+pub use allowed::{Allowed, AllowedError};
 pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, export_mount, import_mount, prune_cache};
 pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};

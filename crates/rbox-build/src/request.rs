@@ -1,12 +1,13 @@
 //! What is asked of a build.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use rbox_image::media::Compression;
 use rbox_spec::container::HostConfig;
 use rbox_spec::{Digest, Platform, Reference};
 
+use crate::allowed::Allowed;
 use crate::context::{Context, NamedContext};
 
 /// Where a build's result goes.
@@ -131,8 +132,8 @@ pub struct BuildRequest {
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// Sockets of SSH agents by id.
     pub agents: BTreeMap<String, PathBuf>,
-    /// RUN --security=insecure and --network=host are allowed: `security.insecure`, `network.host`.
-    pub allowed: HashSet<String>,
+    /// What the Dockerfile may ask of the host.
+    pub allowed: Allowed,
     /// What is done when a RUN fails.
     pub on_error: OnError,
     /// How much is told of why a step is not cached.

@@ -1,11 +1,13 @@
 //! The options of `build`, and what they mean.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use rbox_build::{Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, is_remote};
+use rbox_build::{
+    Allowed, Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, is_remote,
+};
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
 use rbox_engine::spec::resources::Resources;
@@ -23,7 +25,7 @@ pub(crate) struct BuildFlags {
     /// Add a host's name to /etc/hosts of RUN (NAME:IP, or NAME:host-gateway)
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Allow what a Dockerfile may ask for (network.host, security.insecure)
+    /// Allow what a Dockerfile may ask for: network.host, security.insecure, device (all), or device=NAME[,alias=NAME IN THE DOCKERFILE]
     #[arg(long, value_name = "WHAT")]
     allow: Vec<String>,
     /// Set a variable of ARG (NAME=VALUE, or NAME for the environment's)
@@ -133,7 +135,7 @@ impl BuildFlags {
             host: self.host()?,
             secrets: self.secrets()?,
             agents: self.agents()?,
-            allowed: self.allow.iter().cloned().collect::<HashSet<_>>(),
+            allowed: Allowed::parse(self.allow.iter().map(String::as_str)).map_err(bad_input)?,
             on_error: OnError::End,
             reasons: Reasons::First,
             until: None,

@@ -2,6 +2,7 @@
 
 mod carry;
 mod copy;
+mod devices;
 mod mounts;
 mod run;
 

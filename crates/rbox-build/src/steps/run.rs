@@ -38,7 +38,9 @@ impl Builder<'_> {
         run: &Run,
     ) -> Result<(), BuildError> {
         let command = command_of(stage, run);
-        let host = self.host_of(run)?;
+        let mut host = self.host_of(run)?;
+        let devices = self.devices(run)?;
+        host.device_requests.extend(devices.request());
         let mut key = KeyBuilder::new("run");
         key.add(Part::Base, stage.key.hex());
         key.add(Part::Instruction, &serde_json::json!([command.words, command.script]).to_string());
@@ -56,12 +58,18 @@ impl Builder<'_> {
             key.other(&format!("volume {}", mount.target), &volume_line(mount));
         }
         key.other("the security mode", &format!("{:?}", run.security));
+        for name in &devices.names {
+            key.other(&format!("device {name}"), "");
+        }
         add_host_parts(&mut key, &host);
         let mut mounted = self.mounts(stage, run, &mut key)?;
         let files = std::mem::take(&mut mounted.files);
         let line = format!("RUN {}{} # buildkit", args_line(stage), command.words.join(" "));
         let prepared = Prepared { instruction, line, key, is_of_host: is_of_host(&host), files };
         self.carry_out(stage, prepared, &mut |builder, stage, number, dir| {
+            for name in &devices.missing {
+                builder.tell(number, &format!("without device {name}: it is not registered"));
+            }
             builder.run_program(stage, number, dir, &command, host.clone(), &mut mounted)
         })
     }
@@ -73,32 +81,19 @@ impl Builder<'_> {
             RunNetwork::Default => {}
             RunNetwork::None => (host.network, host.attachments) = (NetworkMode::None, Vec::new()),
             RunNetwork::Host => {
-                self.is_allowed("network.host")?;
+                is_allowed(self.request.allowed.network_host, "network.host")?;
                 (host.network, host.attachments) = (NetworkMode::Host, Vec::new());
             }
         }
         if run.security == RunSecurity::Insecure {
-            self.is_allowed("security.insecure")?;
+            is_allowed(self.request.allowed.insecure, "security.insecure")?;
             host.privileged = true;
             host.resources.all_devices = true;
-        }
-        if let Some(device) = run.devices.iter().find(|device| device.required) {
-            let name = &device.name;
-            return Err(BuildError::Invalid(format!(
-                "RUN --device={name}: devices of the Container Device Interface are not supported; leave out \"required\" to run without it"
-            )));
         }
         if matches!(host.network, NetworkMode::Bridge) && host.attachments.is_empty() {
             host.attachments = vec![Attachment::to("bridge")];
         }
         Ok(host)
-    }
-
-    fn is_allowed(&self, what: &str) -> Result<(), BuildError> {
-        if self.request.allowed.contains(what) {
-            return Ok(());
-        }
-        Err(BuildError::Invalid(format!("{what} is not allowed: give --allow {what} to the build")))
     }
 
     fn run_program(
@@ -187,6 +182,7 @@ impl Builder<'_> {
             self.tell(number, &format!("next: {}", self.shown(stage, instruction)));
             if let InstructionKind::Run(run) = &instruction.kind {
                 request.host = self.host_of(run)?;
+                request.host.device_requests.extend(self.devices(run)?.request());
                 let mounted = mounted.insert(self.mounts(stage, run, &mut KeyBuilder::new("run"))?);
                 request.host.mounts.extend(self.make_mounts(stage, mounted)?);
                 request.config.env.append(&mut mounted.env);
@@ -210,6 +206,13 @@ impl Builder<'_> {
             self.event(BuildEvent::Warning(&format!("no shell could be opened: {why}")));
         }
     }
+}
+
+fn is_allowed(is_allowed: bool, what: &str) -> Result<(), BuildError> {
+    if is_allowed {
+        return Ok(());
+    }
+    Err(BuildError::Invalid(format!("{what} is not allowed: give --allow {what} to the build")))
 }
 
 /// Why a program was not run, with what to do about one that is not this machine's.
@@ -261,10 +264,11 @@ fn add_host_parts(key: &mut KeyBuilder, host: &HostConfig) {
     }
 }
 
-/// Whether a RUN sees a directory of the host's, or the containers of a network of its own.
+/// Whether a RUN sees a directory or a device of the host's, or the containers of a network of its own.
 fn is_of_host(host: &HostConfig) -> bool {
     let has_name = |one: &Attachment| one.network != "bridge";
     !host.mounts.is_empty()
+        || !host.device_requests.is_empty()
         || matches!(host.network, NetworkMode::Container(_))
         || host.attachments.iter().any(has_name)
 }

@@ -30,7 +30,7 @@ pub(crate) struct Document {
     /// `vendor.com/class`.
     pub(crate) kind: String,
     #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     /// The devices.
     pub(crate) devices: Vec<Device>,
     /// What goes with each of them.
@@ -44,7 +44,7 @@ pub(crate) struct Document {
 pub(crate) struct Device {
     pub(crate) name: String,
     #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
     pub(crate) container_edits: Edits,
 }
 

@@ -90,6 +90,11 @@ impl Edits {
             && self.intel_rdt.is_none()
     }
 
+    /// Where something is mounted.
+    pub(crate) fn mount_targets(&self) -> impl Iterator<Item = String> {
+        self.mounts.iter().map(|mount| mount.target().to_string_lossy().into_owned())
+    }
+
     /// Refuses what no container can have.
     pub(super) fn check(&self) -> Result<(), String> {
         check_env(&self.env)?;
@@ -362,16 +367,19 @@ impl Bind {
         Ok(())
     }
 
+    /// Where it is mounted, without `//` and `/` at the end, so that what is there already is found.
+    fn target(&self) -> PathBuf {
+        Path::new(&self.container_path).components().collect()
+    }
+
     fn mount(&self) -> Result<Mount, OciSpecError> {
         let mut options = self.options.clone();
         let is_bind = self.kind != "tmpfs";
         if is_bind && !options.iter().any(|option| option == "bind" || option == "rbind") {
             options.push("rbind".to_owned());
         }
-        // Without `//` and `/` at the end, so that what is there already is found.
-        let target: PathBuf = Path::new(&self.container_path).components().collect();
         MountBuilder::default()
-            .destination(target)
+            .destination(self.target())
             .typ(if is_bind { "bind" } else { "tmpfs" })
             .source(&self.host_path)
             .options(options)

@@ -6,6 +6,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod edits;
+pub(crate) mod find;
 pub(crate) mod requests;
 pub(crate) mod specs;
 
@@ -18,6 +19,9 @@ pub enum CdiError {
     /// A name, or what its file says.
     #[error("CDI device injection failed: {0}")]
     Inject(String),
+    /// A name that no device can have.
+    #[error("invalid device {0:?}")]
+    Name(String),
     /// Nobody has what was asked for.
     #[error("could not select device driver \"{driver}\" with capabilities: {capabilities}{hint}")]
     NoDriver {
@@ -34,7 +38,7 @@ impl CdiError {
     /// What it means to the caller.
     pub const fn kind(&self) -> rbox_spec::Kind {
         match self {
-            Self::Inject(_) | Self::NoDriver { .. } => rbox_spec::Kind::Invalid,
+            Self::Inject(_) | Self::Name(_) | Self::NoDriver { .. } => rbox_spec::Kind::Invalid,
         }
     }
 }

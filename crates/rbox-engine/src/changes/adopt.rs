@@ -20,17 +20,19 @@ use crate::record::paths::Paths;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
-/// Moves a step's own layer into the store, which may be an empty one. Nothing of the step may run any more.
+/// Moves a step's own layer into the store, which may be an empty one. Nothing of the step may run any more. `device_mounts`: where its
+/// devices mounted something.
 pub(crate) fn layer_of_step(
     paths: &Paths,
     transaction: &Transaction<'_>,
     record: &ContainerRecord,
+    device_mounts: &[String],
     newest: Option<i64>,
 ) -> Result<StoredLayer, EngineError> {
     let upper = record.upper(paths);
     // What is in a directory is told of before the directory is.
     let mut unused: Vec<PathBuf> = Vec::new();
-    diff::walk(paths, record, &mut |seen| {
+    diff::walk(paths, record, device_mounts, &mut |seen| {
         if let Seen::Unused(path) = seen {
             unused.push(path.strip_prefix("/").unwrap_or(path).to_owned());
         }

@@ -194,7 +194,7 @@ impl<'a> Upper<'a> {
     /// What of it is no change of the container's, in the order of the bytes of their paths; and whether anything is one.
     fn unused(&self) -> Result<(Vec<Vec<u8>>, bool), EngineError> {
         let mut unused = Vec::new();
-        let is_changed = diff::walk(self.paths, self.record, &mut |seen| {
+        let is_changed = diff::walk(self.paths, self.record, &[], &mut |seen| {
             if let Seen::Unused(path) = seen {
                 unused.push(path.as_os_str().as_bytes().get(1..).unwrap_or_default().to_vec());
             }

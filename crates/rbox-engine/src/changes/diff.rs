@@ -29,10 +29,11 @@ const OWN_OF_EMBEDDED: Own<'static> = Own::File(HOST_VIEW_INSIDE);
 const OWN_OF_INIT: [Own<'static>; 3] =
     [Own::Directory("/sbin"), Own::File("/sbin/docker-init"), Own::File("/usr/sbin/docker-init")];
 
-/// Walks through what a container has written. Whether any of it is its own.
+/// Walks through what a container has written. Whether any of it is its own. `device_mounts`: where devices of a step mounted something.
 pub(crate) fn walk(
     paths: &Paths,
     record: &ContainerRecord,
+    device_mounts: &[String],
     tell: &mut dyn FnMut(Seen<'_>) -> io::Result<()>,
 ) -> Result<bool, ChangesError> {
     let mut own = OWN.to_vec();
@@ -44,10 +45,10 @@ pub(crate) fn walk(
     }
     // What is mounted for a step of a build is no part of what it makes, and neither is the place.
     if record.build_step.is_some() {
-        for mount in &record.host.mounts {
-            own.extend([Own::File(&mount.target), Own::Directory(&mount.target)]);
-            let above = mount.target.match_indices('/').filter(|(at, _)| *at > 0);
-            own.extend(above.map(|(at, _)| Own::Directory(&mount.target[..at])));
+        for target in record.host.mounts.iter().map(|mount| &mount.target).chain(device_mounts) {
+            own.extend([Own::File(target), Own::Directory(target)]);
+            let above = target.match_indices('/').filter(|(at, _)| *at > 0);
+            own.extend(above.map(|(at, _)| Own::Directory(&target[..at])));
         }
     }
     let upper = record.upper(paths);
@@ -63,7 +64,7 @@ pub(crate) fn diff(
     if container.status == Status::Dead {
         return Err(not_running(container));
     }
-    walk(paths, &container.record, &mut |seen| match seen {
+    walk(paths, &container.record, &[], &mut |seen| match seen {
         Seen::Change(kind, path) => tell(kind, path),
         Seen::Unused(_) => Ok(()),
     })?;

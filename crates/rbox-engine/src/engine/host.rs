@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::cdi::find::{self, FoundDevices};
 use crate::cdi::specs::Specs;
 use crate::containers::{image_mounts, trash};
 use crate::control::boot;
@@ -57,6 +58,14 @@ impl Engine {
         let directories = settings.cdi_directories();
         let (names, wrong) = Specs::load(&directories).all();
         NamedDevices { directories, names, wrong }
+    }
+
+    /// The devices that a step of a build means by a name.
+    ///
+    /// # Errors
+    /// The name is none of a device, or the configuration file cannot be read.
+    pub fn find_devices(&self, wanted: &str) -> Result<FoundDevices, EngineError> {
+        Ok(find::find(wanted, &Specs::load(&Settings::load()?.cdi_directories()))?)
     }
 
     /// Removes all that rbox keeps in its directories: containers, images, volumes, networks.

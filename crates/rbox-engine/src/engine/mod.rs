@@ -24,6 +24,7 @@ use rbox_spec::{Platform, Reference};
 use crate::containers::images::image_store;
 use crate::error::EngineError;
 
+pub use crate::cdi::find::{FoundDevice, FoundDevices};
 pub use crate::changes::commit::{CommitRequest, Committed};
 pub use crate::check::{Finding, Outcome, Trouble};
 pub use crate::containers::image_mounts::ImageMount;

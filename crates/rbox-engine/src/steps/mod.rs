@@ -14,6 +14,8 @@ use rbox_spec::Kind;
 use rbox_spec::container::{ContainerConfig, HostConfig, LogDriver, NetworkMode};
 use rbox_sys::channel;
 
+use crate::cdi::edits::Edits;
+use crate::cdi::requests;
 use crate::changes::adopt;
 use crate::containers::{find, random_name};
 use crate::control::start;
@@ -26,6 +28,7 @@ use crate::monitor::protocol::{CHUNK, FromMonitor};
 use crate::record::container::ContainerRecord;
 use crate::record::lock::Lock;
 use crate::record::paths::{Paths, UPPER, WORK};
+use crate::settings::Settings;
 
 /// A program of a build, and the tree that it runs in.
 #[derive(Debug, Clone)]
@@ -47,6 +50,8 @@ pub struct StepRequest {
 pub struct StepRun {
     /// How it ended: 128 and the signal's number after a signal.
     pub exit_code: i32,
+    /// Where devices mounted something.
+    device_mounts: Vec<String>,
     record: ContainerRecord,
     paths: Paths,
 }
@@ -61,7 +66,7 @@ impl StepRun {
         transaction: &Transaction<'_>,
         newest: Option<i64>,
     ) -> Result<StoredLayer, EngineError> {
-        adopt::layer_of_step(&self.paths, transaction, &self.record, newest)
+        adopt::layer_of_step(&self.paths, transaction, &self.record, &self.device_mounts, newest)
     }
 }
 
@@ -114,10 +119,11 @@ pub(crate) fn run(
     news: &mut dyn FnMut(StepNews<'_>),
 ) -> Result<StepRun, EngineError> {
     let record = make(paths, request)?;
+    let device_mounts = device_mounts(&record)?;
     let started = start::start(paths, &record, StartOptions { attach: true, ..StartOptions::default() })?;
     let socket = started.socket().ok_or_else(|| lost(&record))?;
     let exit_code = follow(&record, &socket, news)?;
-    Ok(StepRun { exit_code, record, paths: paths.clone() })
+    Ok(StepRun { exit_code, device_mounts, record, paths: paths.clone() })
 }
 
 /// Starts a step that the caller attaches to: the socket of its monitor. `size`: rows and columns of the caller's terminal.
@@ -175,6 +181,15 @@ fn make(paths: &Paths, request: StepRequest) -> Result<ContainerRecord, EngineEr
     check(&record)?;
     write_record(paths, &mut record, false, &[])?;
     Ok(record)
+}
+
+/// Where the devices of a step mount something: what is there is no part of what it makes.
+fn device_mounts(record: &ContainerRecord) -> Result<Vec<String>, EngineError> {
+    if record.host.device_requests.is_empty() {
+        return Ok(Vec::new());
+    }
+    let edits = requests::edits(&record.host, &Settings::load()?.cdi_directories())?;
+    Ok(edits.iter().flat_map(Edits::mount_targets).collect())
 }
 
 /// Reads what the program writes until it has ended.
