@@ -16,6 +16,7 @@ mod build;
 mod build_carried;
 mod build_devices;
 mod build_elsewhere;
+mod build_host_cache;
 mod build_platforms;
 mod build_together;
 mod build_told;

@@ -9,6 +9,7 @@ use rbox_engine::engine::{Engine, StepRequest};
 use rbox_image::{ImageStore, Transaction};
 use rbox_spec::Platform;
 
+use crate::allowed::HostCache;
 use crate::cache::{Elsewhere, KnownFiles, Last, StepCache};
 use crate::context::{OpenContext, Work};
 use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
@@ -47,6 +48,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) base_images: HashMap<(String, Option<Platform>), Stage>,
     /// Trees of stages that are read, by the stages' keys.
     pub(crate) trees: HashMap<String, Rc<Source>>,
+    /// Directories of the host's that are caches, by what the Dockerfile calls them.
+    pub(crate) host_caches: HashMap<String, HostCache>,
     pub(crate) work: Work,
     /// Where secrets are, once there are some: in memory.
     pub(crate) secrets: Option<Work>,
@@ -100,6 +103,7 @@ impl<'b> Builder<'b> {
             from_images: HashMap::new(),
             base_images: HashMap::new(),
             trees: HashMap::new(),
+            host_caches: HashMap::new(),
             work,
             secrets: None,
             progress,

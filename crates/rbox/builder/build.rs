@@ -79,6 +79,7 @@ impl How {
   rbox build --network shop -t app .                # RUN is on the network of this name
   rbox build --call outline .                       # the arguments and secrets that it takes; targets: its stages
   rbox build --allow device=vendor.com/class=name . # RUN --device gets this device
+  rbox build --allow cache.host=/var/cache/npm .    # RUN --mount=type=cache,source=host:/var/cache/npm has this directory
   rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
   rbox build --cache-from type=local,src=c --cache-to type=local,dest=c,mode=max .   # a cache that CI keeps
   rbox build --on-error shell .                     # a shell in the RUN that failed, as it was

@@ -25,7 +25,8 @@ pub(crate) struct BuildFlags {
     /// Add a host's name to /etc/hosts of RUN (NAME:IP, or NAME:host-gateway)
     #[arg(long, value_name = "NAME:IP")]
     add_host: Vec<String>,
-    /// Allow what a Dockerfile may ask for: network.host, security.insecure, device (all), or device=NAME[,alias=NAME IN THE DOCKERFILE]
+    /// Allow what a Dockerfile may ask for: network.host, security.insecure, device (all), device=NAME[,alias=NAME IN THE
+    /// DOCKERFILE], cache.host=DIRECTORY (for RUN --mount=type=cache,source=host:DIRECTORY)
     #[arg(long, value_name = "WHAT")]
     allow: Vec<String>,
     /// Set a variable of ARG (NAME=VALUE, or NAME for the environment's)

@@ -30,7 +30,7 @@ pub(crate) use files::{FileMarks, KnownFiles};
 pub(crate) use key::{Key, KeyBuilder, Part};
 pub(crate) use last::{Last, StepTrace};
 pub(crate) use layout::{Elsewhere, write as write_layout};
-pub(crate) use locked::{STEP, lock_filled};
+pub(crate) use locked::{STEP, lock_at, lock_filled};
 pub(crate) use prune::remove_locks;
 pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};
 pub(crate) use store::{StepCache, StepResult};

@@ -1,5 +1,7 @@
 //! `RUN --mount` and `RUN --device`.
 
+use std::path::{Component, Path};
+
 use rbox_spec::{Kind, Size, csv};
 
 use super::instruction::{Device, MountFlag};
@@ -279,10 +281,43 @@ impl Mount {
                 return Err(invalid(wrong));
             }
         }
+        if let Some(path) = self.host_dir() {
+            self.check_host_dir(path).map_err(invalid)?;
+        }
         if self.sharing.is_some() && self.kind != MountKind::Cache {
             return Err(invalid(format!("invalid cache sharing set for {kind} mount")));
         }
         Ok(())
+    }
+}
+
+impl Mount {
+    /// The directory of the host's that a cache is: `source=host:/DIR`, which is of rbox alone.
+    pub fn host_dir(&self) -> Option<&str> {
+        self.source.strip_prefix("host:").filter(|_| self.kind == MountKind::Cache)
+    }
+
+    /// Refuses what makes no sense for such a directory: it is there already, and is one.
+    fn check_host_dir(&self, path: &str) -> Result<(), String> {
+        let has_owner = self.mode.is_some() || self.uid.is_some() || self.gid.is_some();
+        let is_plain = path.starts_with('/')
+            && Path::new(path)
+                .components()
+                .all(|part| matches!(part, Component::RootDir | Component::Normal(_)));
+        let why = if !is_plain || path.contains('\0') {
+            "the path has to be absolute, without '..'"
+        } else if !self.from.is_empty() {
+            "it cannot have a from"
+        } else if !self.id.is_empty() {
+            "it cannot have an id: the directory says which cache it is"
+        } else if self.sharing == Some(Sharing::Private) {
+            "sharing=private would need another directory: use locked or shared"
+        } else if has_owner {
+            "mode, uid and gid are for new directories: this one stays as it is"
+        } else {
+            return Ok(());
+        };
+        Err(format!("cache mount of source {}: {why}", crate::text::quoted(&self.source)))
     }
 }
 
@@ -343,4 +378,38 @@ fn fields_of(text: &str) -> Result<Vec<String>, String> {
         return Err("EOF".to_owned());
     }
     csv::fields(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn caches_of_the_host() {
+        let read = |text: &str| MountFlag::parse(text).unwrap().mount(|text| Ok(text.to_owned()));
+        for (text, dir) in [
+            ("type=cache,target=/x,source=host:/var/cache/x", Some("/var/cache/x")),
+            ("type=cache,target=/x,src=host:/a,sharing=locked,ro", Some("/a")),
+            ("type=cache,target=/x,source=hosts", None),
+            ("type=bind,target=/x,source=host:/a", None),
+        ] {
+            assert_eq!(read(text).unwrap().host_dir(), dir, "{text}");
+        }
+        for (more, why) in [
+            ("source=host:a", "absolute"),
+            ("source=host:", "absolute"),
+            ("source=host:/a/../b", "absolute"),
+            ("source=host:/a,from=x", "cannot have a from"),
+            ("source=host:/a,id=x", "cannot have an id"),
+            ("source=host:/a,sharing=private", "use locked or shared"),
+            ("source=host:/a,uid=5", "mode, uid and gid"),
+        ] {
+            let said = read(&format!("type=cache,target=/x,{more}")).unwrap_err().to_string();
+            assert!(
+                said.starts_with("cache mount of source \"host:") && said.contains(why),
+                "{more}: {said}"
+            );
+        }
+    }
 }

@@ -3,6 +3,7 @@
 mod carry;
 mod copy;
 mod devices;
+mod host_cache;
 mod mounts;
 mod run;
 

@@ -26,7 +26,7 @@ pub(super) struct Mounted {
     pub(super) files: BTreeMap<PathBuf, Digest>,
     /// Variables that they bring.
     pub(super) env: Vec<String>,
-    /// Caches that it has locked, by their directories.
+    /// Caches that it has locked, by their directories or by their locks.
     held: BTreeMap<PathBuf, File>,
 }
 
@@ -45,6 +45,8 @@ impl Builder<'_> {
             let place = [&mount.target, &mount.id].into_iter().find(|text| !text.is_empty());
             let place = place.map_or_else(|| mount.kind.as_str().to_owned(), Clone::clone);
             key.other(&format!("mount {place}"), &mount_line(&mount));
+            // What is not allowed is not to be had from the cache either.
+            self.host_cache(&mount)?;
             let reads =
                 mount.kind == MountKind::Bind || (mount.kind == MountKind::Cache && !mount.from.is_empty());
             let origin = if reads { Some(self.origin(stage, Some(&mount.from))?) } else { None };
@@ -68,15 +70,24 @@ impl Builder<'_> {
         let mut specs = Vec::new();
         let wanted = std::mem::take(&mut mounted.wanted);
         // In one order by all who lock several, or two steps could wait for each other.
-        let mut caches: Vec<usize> = (0..wanted.len()).collect();
-        caches.sort_by_key(|place| wanted.get(*place).map(|(mount, _)| id_of(mount)));
-        let mut dirs = BTreeMap::new();
-        for place in caches {
-            if let Some((mount, origin)) =
-                wanted.get(place).filter(|(mount, _)| mount.kind == MountKind::Cache)
-            {
-                dirs.insert(place, self.cache_dir(mount, origin.as_ref(), &mut mounted.held)?);
+        let mut caches = Vec::new();
+        for (place, (mount, origin)) in wanted.iter().enumerate() {
+            if mount.kind == MountKind::Cache {
+                let of_host = self.host_cache(mount)?;
+                let order = (of_host.as_ref().map(|cache| cache.identity), id_of(mount));
+                caches.push((order, place, mount, origin, of_host));
             }
+        }
+        caches.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+        let mut dirs = BTreeMap::new();
+        for (_, place, mount, origin, of_host) in caches {
+            dirs.insert(
+                place,
+                match of_host {
+                    Some(cache) => self.lock_host_cache(mount, &cache, &mut mounted.held)?,
+                    None => self.cache_dir(mount, origin.as_ref(), &mut mounted.held)?,
+                },
+            );
         }
         for (place, (mount, origin)) in wanted.iter().enumerate() {
             let target = |default: &str| {
