@@ -18,6 +18,7 @@ mod build_devices;
 mod build_elsewhere;
 mod build_host_cache;
 mod build_platforms;
+mod build_squash;
 mod build_together;
 mod build_told;
 mod build_trees;

@@ -173,8 +173,10 @@ impl Builder<'_> {
             last.unwrap_or_else(|| jiff::Timestamp::now().to_string())
         });
         config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
+        let squashed = self.squash(number, stage, &mut config)?;
         let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
-        let layers: Vec<Descriptor> = stage.layers.iter().map(StageLayer::descriptor).collect();
+        let layers: Vec<Descriptor> =
+            squashed.unwrap_or_else(|| stage.layers.iter().map(StageLayer::descriptor).collect());
         let image = assemble(self.transaction, &bytes, &layers, names, &self.request.annotations)?;
         if self.targets.are_several() {
             self.tell(number, &format!("exporting manifest {} done", image.manifest_digest));

@@ -21,6 +21,7 @@ mod predefined;
 mod progress;
 mod request;
 mod shares;
+mod squash;
 mod stage;
 mod steps;
 mod targets;

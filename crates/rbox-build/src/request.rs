@@ -106,6 +106,8 @@ pub struct BuildRequest {
     pub outputs: Vec<Output>,
     /// What a step makes gets no younger time than `SOURCE_DATE_EPOCH`, when that is given.
     pub rewrite_timestamps: bool,
+    /// All layers that are made become one.
+    pub squash: bool,
     /// `--label`.
     pub labels: BTreeMap<String, String>,
     /// `--annotation`.

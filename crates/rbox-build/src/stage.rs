@@ -42,6 +42,8 @@ pub(crate) struct Stage {
     pub(crate) layers: Vec<StageLayer>,
     /// How many of the lowest layers are hidden as a whole.
     pub(crate) hidden: usize,
+    /// The image that it stands on in the end, and how many lines of history that has; none from scratch.
+    pub(crate) base_image: Option<(Digest, usize)>,
     /// The configuration, without layers and history.
     pub(crate) image: ImageConfig,
     pub(crate) history: Vec<History>,
@@ -103,6 +105,7 @@ impl Stage {
         stage.key = Key::of_layers(image::chain_of(&diff_ids(&layers)).as_ref());
         stage.layers = layers;
         stage.hidden = image.hidden;
+        stage.base_image = Some((image.id, image.history().len()));
         stage.history = image.history().to_vec();
         stage.image = inherited(&image.config);
         stage.env = pairs(&image.config.config.env);
@@ -127,6 +130,7 @@ impl Stage {
             trace: None,
             layers: Vec::new(),
             hidden: 0,
+            base_image: None,
             env: pairs(&image.config.env),
             image,
             history: Vec::new(),

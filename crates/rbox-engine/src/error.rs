@@ -127,6 +127,9 @@ pub enum EngineError {
     /// A tree could not be written as an archive.
     #[error(transparent)]
     Pack(#[from] rbox_runtime::rootfs::layer::PackError),
+    /// A layer could not be unpacked.
+    #[error(transparent)]
+    Unpack(#[from] rbox_runtime::rootfs::layer::UnpackError),
     /// The image is not available.
     #[error(transparent)]
     Image(#[from] rbox_image::StoreError),
@@ -204,6 +207,7 @@ impl EngineError {
             Self::Volume(error) => error.kind(),
             Self::Populate(error) => error.kind(),
             Self::Pack(error) => error.kind(),
+            Self::Unpack(error) => error.kind(),
             Self::Put(error) => error.kind(),
             Self::Image(error) => error.kind(),
             Self::Pull(error) => error.kind(),

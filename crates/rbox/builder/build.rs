@@ -81,6 +81,7 @@ impl How {
   rbox build --allow device=vendor.com/class=name . # RUN --device gets this device
   rbox build --allow cache.host=/var/cache/npm .    # RUN --mount=type=cache,source=host:/var/cache/npm has this directory
   rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
+  rbox build --squash -t app .                      # one layer on top of the base image's
   rbox build --cache-from type=local,src=c --cache-to type=local,dest=c,mode=max .   # a cache that CI keeps
   rbox build --on-error shell .                     # a shell in the RUN that failed, as it was
   rbox build --until 12 .                           # a shell before line 12; with -t, an image of what is there
@@ -150,6 +151,7 @@ impl Build {
         let names = outputs.names.iter().map(|text| name(text)).collect::<anyhow::Result<Vec<_>>>()?;
         request.names.extend(names);
         request.rewrite_timestamps = outputs.rewrite_timestamps;
+        request.squash = self.elsewhere.squash;
         (request.annotations, request.index_annotations) =
             self.elsewhere.annotations(request.platforms.len() > 1)?;
         (request.cache_from, request.cache_to) = self.elsewhere.caches()?;

@@ -119,6 +119,7 @@ impl BuildFlags {
             file_in_context,
             context,
             rewrite_timestamps: false,
+            squash: false,
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
             outputs: vec![Output::Store],

@@ -1,12 +1,14 @@
 //! What a build needs of the engine: trees of layers, programs that run in them, layers of what they changed.
 
+use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rbox_image::Transaction;
 use rbox_image::store::StoredLayer;
-use rbox_runtime::rootfs::layer::{PackOptions, pack};
+use rbox_runtime::rootfs::changes::{Squashed, squash};
+use rbox_runtime::rootfs::layer::{Limits, PackOptions, TreeKind, pack, unpack};
 use rbox_runtime::rootfs::put::{Owners, Place, put, put_with_top};
 
 use crate::changes::adopt::adopt;
@@ -103,6 +105,43 @@ impl Engine {
         let stage = steps::make_dir(&dir.join(STAGE), 0o700)?;
         let root = mount_layers(layers, &upper, &work, dir, &stage, true)?;
         Ok(LayerTree { root, upper })
+    }
+
+    /// Makes one layer of all above the first `base` of these, base first, and moves it into the store. It is made in `dir`.
+    ///
+    /// # Errors
+    /// A layer cannot be read, or the store cannot be written.
+    pub fn squash_layers(
+        &self,
+        transaction: &Transaction<'_>,
+        layers: &[PathBuf],
+        base: usize,
+        dir: &Path,
+    ) -> Result<StoredLayer, EngineError> {
+        let (linked, copied) = steps::make_layer_dirs(dir)?;
+        squash(Squashed { layers, base }, &linked)?;
+        // A file with more names than its tree has would be a strange one to programs that count them: all is copied.
+        steps::make_dir(&copied, 0o755)?;
+        let [from, to] =
+            [&linked, &copied].map(|dir| File::open(dir).map_err(EngineError::file("open", dir)));
+        let (from, to) = (from?, to?);
+        let (tar, into) = std::io::pipe().map_err(EngineError::file("make a pipe for", dir))?;
+        std::thread::scope(|scope| {
+            let packing = std::thread::Builder::new()
+                .name("pack".to_owned())
+                .spawn_scoped(scope, || {
+                    pack(from.as_fd(), into, &PackOptions { tree: TreeKind::Upper, ..PackOptions::default() })
+                })
+                .map_err(EngineError::file("start a thread for", dir))?;
+            let unpacked = unpack(tar, to.as_fd(), &Limits::default());
+            let packed = packing.join();
+            // A reader that stopped is why the writer could not go on.
+            unpacked?;
+            packed
+                .map_err(|_| EngineError::Invalid("the thread that reads the layers failed".to_owned()))??;
+            Ok::<(), EngineError>(())
+        })?;
+        adopt(transaction, &copied, None)
     }
 
     /// Runs a program of a build to its end. `news` gets what it writes, as it writes it. Only a process of one thread can do this.

@@ -86,7 +86,7 @@ impl Lowers<'_> {
     }
 
     /// The directory `path` of one layer.
-    fn open(&self, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, ChangesError> {
+    pub(super) fn open(&self, layer: usize, path: &[u8]) -> Result<Option<OwnedFd>, ChangesError> {
         let Some(root) = self.dirs.get(layer) else { return Ok(None) };
         let mut at = open_root(root)?;
         for stretch in stretches(path) {

@@ -15,6 +15,7 @@
 
 mod change;
 mod lower;
+mod squash;
 mod walk;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ mod tests;
 use std::io;
 
 pub use change::{ChangeKind, ChangesError, Layers, Own, Seen};
+pub use squash::{Squashed, squash};
 
 /// Tells `tell` of everything that the container has changed. Whether the upper directory has anything that is not
 /// [`Seen::Unused`], be it a file that was copied up and may be as it was.
