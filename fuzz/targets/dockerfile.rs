@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
 use rbox_build::checks::{self, BaseImage, Given};
-use rbox_build::dockerfile::{Dockerfile, Heredoc, Instruction, InstructionKind, MAX_INSTRUCTIONS};
+use rbox_build::dockerfile::{
+    Dockerfile, Heredoc, Included, Instruction, InstructionKind, MAX_INSTRUCTIONS, Sources,
+};
 use rbox_build::expand::{Lexer, MAX_GROWTH};
 use rbox_build::ignore::{Directory, Glob, Ignore};
 
@@ -55,9 +57,27 @@ fuzz_target!(|input: &[u8]| {
         }
     }
     expand(text, '\\');
+    include(text);
     let ignore = ignored(list, text);
     check(text, error.is_some(), ignore.as_ref());
 });
+
+/// What a file includes, each of which is like it, stands in it line by line.
+fn include(text: &str) {
+    let mut read = |_: &Included| Ok(text.as_bytes().to_vec());
+    match Sources::read("Dockerfile", text.to_owned(), None, &mut read) {
+        Ok(sources) => {
+            let last = sources.text().split_inclusive('\n').count();
+            assert!((1..=last).all(|line| sources.place(line).1 > 0));
+            if let Err(error) = Dockerfile::parse(sources.text()) {
+                let shown = error.lines.and_then(|lines| sources.excerpt(lines)).map(|shown| shown.to_string());
+                assert!(shown.is_none_or(|shown| !shown.contains(['\x1b', '\r'])));
+                assert!(!sources.told(error).message.contains('\x1b'));
+            }
+        }
+        Err(error) => assert!(!error.excerpt.contains(['\x1b', '\r']) && error.to_string().len() < 20_000),
+    }
+}
 
 /// The same instruction, its lines joined, in a file of its own.
 fn alone(instruction: &Instruction, escape: char) {

@@ -17,6 +17,7 @@ mod build_carried;
 mod build_devices;
 mod build_elsewhere;
 mod build_host_cache;
+mod build_include;
 mod build_platforms;
 mod build_squash;
 mod build_together;

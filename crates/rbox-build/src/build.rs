@@ -66,7 +66,9 @@ pub fn check(request: &BuildRequest) -> Result<Report, BuildError> {
         base_image: &|_| None,
         options: None,
     };
-    Ok(checks::check(&request.file, &given))
+    let mut report = checks::check(request.file.text(), &given);
+    report.error = report.error.map(|error| request.file.told(error));
+    Ok(report)
 }
 
 impl Builder<'_> {

@@ -71,10 +71,10 @@ impl<'b> Builder<'b> {
         images: &ImageStore,
         transaction: &'b Transaction<'b>,
     ) -> Result<Self, BuildError> {
-        if let Some(frontend) = Dockerfile::frontend(&request.file) {
+        if let Some(frontend) = Dockerfile::frontend(request.file.text()) {
             check_frontend(&frontend.value).map_err(|error| error.at(Lines::one(frontend.line)))?;
         }
-        let file = Dockerfile::parse(&request.file)?;
+        let file = request.dockerfile()?;
         let dir = engine.build_dir();
         let work = Work::begin(&dir)?;
         let context = Rc::new(request.context.open(request.file_in_context.as_deref(), &work.empty()?)?);

@@ -30,6 +30,9 @@ pub struct Target {
     pub platform: String,
     /// The line of FROM.
     pub line: usize,
+    /// The file that the line is in, if the Dockerfile includes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// An ARG that a target uses.
@@ -45,6 +48,9 @@ pub struct OutlineArg {
     pub value: String,
     /// Its line.
     pub line: usize,
+    /// The file that the line is in, if the Dockerfile includes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// A secret or an agent that a target asks for.
@@ -57,6 +63,9 @@ pub struct OutlineNeed {
     pub required: bool,
     /// The line that asks.
     pub line: usize,
+    /// The file that the line is in, if the Dockerfile includes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
 }
 
 /// What a target takes.
@@ -84,7 +93,7 @@ pub struct Outline {
 /// # Errors
 /// It is none.
 pub fn targets(request: &BuildRequest) -> Result<Vec<Target>, BuildError> {
-    let file = Dockerfile::parse(&request.file)?;
+    let file = request.dockerfile()?;
     let last = file.stages.len().saturating_sub(1);
     let of = |(number, stage): (usize, &Stage)| Target {
         name: stage.name.clone().unwrap_or_default(),
@@ -92,7 +101,8 @@ pub fn targets(request: &BuildRequest) -> Result<Vec<Target>, BuildError> {
         default: number == last,
         base: stage.base.0.clone(),
         platform: stage.platform.as_ref().map(|word| word.0.clone()).unwrap_or_default(),
-        line: stage.lines.start,
+        line: request.file.place(stage.lines.start).1,
+        file: request.file.place(stage.lines.start).0.map(str::to_owned),
     };
     Ok(file.stages.iter().enumerate().map(of).collect())
 }
@@ -102,7 +112,7 @@ pub fn targets(request: &BuildRequest) -> Result<Vec<Target>, BuildError> {
 /// # Errors
 /// The file is no Dockerfile, there is no such target, or words cannot be expanded.
 pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
-    let file = Dockerfile::parse(&request.file)?;
+    let file = request.dockerfile()?;
     let words = Words::new(file.escape);
     let mut reader = Reader { request, file: &file, words: &words, outline: Outline::default() };
     let global = reader.global_args()?;
@@ -129,6 +139,12 @@ pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
         needs.sort_by_key(|need| need.line);
         let mut known = BTreeSet::new();
         needs.retain(|need| known.insert(need.name.clone()));
+    }
+    let places = outline.args.iter_mut().map(|arg| (&mut arg.line, &mut arg.file));
+    let needs = outline.secrets.iter_mut().chain(&mut outline.ssh);
+    for (line, file) in places.chain(needs.map(|need| (&mut need.line, &mut need.file))) {
+        let (of, there) = request.file.place(*line);
+        (*line, *file) = (there, of.map(str::to_owned));
     }
     Ok(outline)
 }
@@ -185,6 +201,7 @@ impl Reader<'_> {
             description: definition.description.clone().unwrap_or_default(),
             value: value.unwrap_or_default(),
             line: instruction.lines.start,
+            file: None,
         });
     }
 
@@ -231,6 +248,7 @@ impl Reader<'_> {
                             name: if mount.id.is_empty() { usual.to_owned() } else { mount.id.clone() },
                             required: mount.required,
                             line: instruction.lines.start,
+                            file: None,
                         };
                         match mount.kind {
                             MountKind::Secret => {

@@ -9,6 +9,7 @@ use rbox_spec::{Digest, Platform, Reference};
 
 use crate::allowed::Allowed;
 use crate::context::{Context, NamedContext};
+use crate::dockerfile::{Dockerfile, DockerfileError, Sources};
 
 /// Where a build's result goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,8 +91,8 @@ pub struct Until {
 pub struct BuildRequest {
     /// What the Dockerfile is called.
     pub file_name: String,
-    /// The Dockerfile.
-    pub file: String,
+    /// The Dockerfile, with what it includes.
+    pub file: Sources,
     /// Its path below the context, when it is there.
     pub file_in_context: Option<String>,
     /// What COPY and ADD read.
@@ -145,6 +146,11 @@ pub struct BuildRequest {
 }
 
 impl BuildRequest {
+    /// Reads the Dockerfile.
+    pub(crate) fn dockerfile(&self) -> Result<Dockerfile, DockerfileError> {
+        Dockerfile::parse(self.file.text()).map_err(|error| self.file.told(error))
+    }
+
     /// The user may be asked to use a shell on the way: stages are carried out one after the other.
     pub(crate) fn is_watched(&self) -> bool {
         self.on_error == OnError::Shell || self.until.is_some()

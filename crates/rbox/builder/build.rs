@@ -73,6 +73,7 @@ impl How {
   rbox build -t app https://git.example.com/app.git#v1.2:service
   tar cz . | rbox build -t app -                    # an archive is the context
   printf 'FROM busybox\\nRUN date > /built\\n' | rbox build -t dated -
+  printf '# extend=rbox\\nINCLUDE base.inc\\nCMD run\\n' | rbox build -t app -f - .    # the lines of another file
   rbox build -o out --target binaries .             # the files of a stage, into the directory out
   rbox build -o type=oci,dest=app.tar -t app .
   rbox build --platform linux/amd64,linux/arm64 -t registry.lan/app --push .    # one name, an image for each platform
@@ -165,8 +166,10 @@ impl Build {
         if self.explain {
             request.reasons = Reasons::All;
         }
-        request.until =
-            self.until.map(|line| Until { line, shell: request.names.is_empty() && self.output.is_empty() });
+        request.until = self.until.map(|line| Until {
+            line: request.file.line_of(line),
+            shell: request.names.is_empty() && self.output.is_empty(),
+        });
         Ok(request)
     }
 
@@ -317,8 +320,7 @@ fn check(request: &BuildRequest) -> anyhow::Result<u8> {
         let url = rule.url();
         let url = if url.is_empty() { url } else { format!(" - {url}") };
         let _ = write!(text, "\nWARNING: {}{url}\n{detail}\n", rule.name());
-        let excerpt = rbox_build::dockerfile::Excerpt::of(&request.file_name, &request.file, warning.lines);
-        text.extend(excerpt.map(|excerpt| excerpt.to_string()));
+        text.extend(request.file.excerpt(warning.lines).map(|excerpt| excerpt.to_string()));
     }
     write_all(&mut std::io::stdout(), &escape_lines(&text))?;
     if let Some(error) = report.error {
@@ -343,7 +345,7 @@ fn failed(request: &BuildRequest, failed: Option<&Failed>, error: BuildError) ->
         text.push_str("------\n");
     }
     if let Some(lines) = error.lines()
-        && let Some(excerpt) = rbox_build::dockerfile::Excerpt::of(&request.file_name, &request.file, lines)
+        && let Some(excerpt) = request.file.excerpt(lines)
     {
         text.push_str(&excerpt.to_string());
     }

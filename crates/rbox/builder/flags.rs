@@ -5,8 +5,9 @@ use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use rbox_build::dockerfile::IncludeError;
 use rbox_build::{
-    Allowed, Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, is_remote,
+    Allowed, Arrived, BuildRequest, Context, NamedContext, OnError, Output, Reasons, include, is_remote,
 };
 use rbox_engine::spec::container::{Attachment, HostConfig, NetworkMode};
 use rbox_engine::spec::mount::{MountKind, MountSpec};
@@ -17,7 +18,8 @@ use rbox_engine::spec::{Platform, Reference};
 use crate::args::limits::size;
 use crate::args::platform::{default_platform, parse_platform};
 use crate::args::secret;
-use crate::command::error::bad_input;
+use crate::command::error::{Coded, bad_input};
+use crate::output::table::write_all;
 
 /// What is built, and with what.
 #[derive(Debug, clap::Args)]
@@ -112,7 +114,10 @@ impl BuildFlags {
     pub(crate) fn request(&self, build_dir: &Path) -> anyhow::Result<BuildRequest> {
         let names = self.tag.iter().map(|tag| name(tag)).collect::<anyhow::Result<Vec<_>>>()?;
         let build_args = self.build_args()?;
-        let (context, file_name, file, file_in_context) = self.files(build_dir)?;
+        let (context, file_name, text, file_in_context) = self.files(build_dir)?;
+        let contexts = self.contexts(build_dir)?;
+        let file = include(&file_name, text, file_in_context.as_deref(), &context, &contexts);
+        let file = file.map_err(|error| not_included(&error))?;
         Ok(BuildRequest {
             file_name,
             file,
@@ -123,7 +128,7 @@ impl BuildFlags {
             annotations: BTreeMap::new(),
             index_annotations: BTreeMap::new(),
             outputs: vec![Output::Store],
-            contexts: self.contexts(build_dir)?,
+            contexts,
             target: self.target.clone().filter(|target| !target.is_empty()),
             build_args,
             labels: pairs(&self.label, "label")?,
@@ -380,6 +385,12 @@ fn pairs(texts: &[String], what: &str) -> anyhow::Result<BTreeMap<String, String
         None => Ok((text.clone(), String::new())),
     };
     texts.iter().map(pair).collect()
+}
+
+/// Shows the lines that name a file which cannot be included, and makes the one line of the error.
+fn not_included(error: &IncludeError) -> anyhow::Error {
+    let _ = write_all(&mut std::io::stderr(), &error.excerpt);
+    Coded { message: format!("failed to solve: {error}"), code: 1 }.into()
 }
 
 fn standard_input() -> anyhow::Result<String> {

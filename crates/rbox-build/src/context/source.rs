@@ -47,6 +47,15 @@ impl Context {
         }
     }
 
+    /// Reads a file of it, whatever is left out of it; none when it is not there.
+    pub(crate) fn read(&self, name: &str) -> Result<Option<Vec<u8>>, ContextError> {
+        match self {
+            Self::Directory(dir) => read_file(&open_dir(dir)?, name),
+            Self::Fetched(fetched) => read_file(&open_dir(fetched.dir())?, name),
+            Self::Empty => Ok(None),
+        }
+    }
+
     /// Opens it. `dockerfile`: the Dockerfile's path below it, whose own ignore file comes before the common one.
     pub(crate) fn open(&self, dockerfile: Option<&str>, empty: &Path) -> Result<OpenContext, ContextError> {
         let dir = match self {

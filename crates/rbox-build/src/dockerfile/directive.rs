@@ -11,19 +11,25 @@ pub(crate) enum Name {
     Syntax,
     Escape,
     Check,
+    /// rbox's own: `extend=rbox`.
+    Extend,
 }
 
 impl Name {
-    const ALL: [Self; 3] = [Self::Syntax, Self::Escape, Self::Check];
+    const ALL: [Self; 4] = [Self::Syntax, Self::Escape, Self::Check, Self::Extend];
 
     const fn as_str(self) -> &'static str {
         match self {
             Self::Syntax => "syntax",
             Self::Escape => "escape",
             Self::Check => "check",
+            Self::Extend => "extend",
         }
     }
 }
+
+/// The value of `extend` with which a file has instructions that are of rbox alone.
+pub(super) const RBOX: &str = "rbox";
 
 /// The name and value of `name=value`, if the name is one of a directive.
 pub(crate) fn name_and_value(text: &str) -> Option<(Name, &str)> {
@@ -42,23 +48,33 @@ pub(super) struct Directives {
     prefix: &'static str,
     seen: Vec<Name>,
     over: bool,
+    /// The last one was `extend=rbox`.
+    extends: bool,
 }
 
 impl Directives {
     pub(super) const fn new() -> Self {
-        Self { prefix: "#", seen: Vec::new(), over: false }
+        Self { prefix: "#", seen: Vec::new(), over: false, extends: false }
     }
 
     /// The directive on this line, if there is one. An error for one that was there before.
     pub(super) fn line<'a>(&mut self, line: &'a str) -> Result<Option<(Name, &'a str)>, String> {
-        if self.over {
+        if self.over && !self.extends {
             return Ok(None);
         }
         let found = line.strip_prefix(self.prefix).and_then(|line| name_and_value(line.trim_start()));
         let Some((name, value)) = found else {
-            self.over = true;
+            (self.over, self.extends) = (true, false);
             return Ok(None);
         };
+        // BuildKit takes it for a comment, after which there are no directives: what comes next would be one here and none there.
+        if self.extends {
+            return Err(format!("the {} parser directive has to come before extend={RBOX}", name.as_str()));
+        }
+        if name == Name::Extend {
+            (self.over, self.extends) = (true, value == RBOX);
+            return Ok(self.extends.then_some((name, value)));
+        }
         if self.seen.contains(&name) {
             return Err(format!("only one {} parser directive can be used", name.as_str()));
         }

@@ -33,10 +33,24 @@ pub(super) struct Nodes {
     pub(super) escape: char,
     /// The last lines of instructions with an empty line inside.
     pub(super) empty_continuations: Vec<usize>,
+    /// The directive `extend=rbox` is there.
+    pub(super) extends: bool,
+    /// The last instruction goes on where the text ends.
+    pub(super) is_open: bool,
 }
 
 /// The first pass.
 pub(super) fn nodes(text: &str) -> Result<Nodes, DockerfileError> {
+    let found = found(text, '\\')?;
+    if found.all.is_empty() {
+        let last = text.split_inclusive('\n').count();
+        return Err(DockerfileError::at(Lines::one(last), "file with no instructions"));
+    }
+    Ok(found)
+}
+
+/// The same, of a text that need not have instructions. `escape`: what it has unless it says otherwise.
+pub(super) fn found(text: &str, escape: char) -> Result<Nodes, DockerfileError> {
     if text.len() > MAX_BYTES {
         let bytes = text.len();
         return Err(DockerfileError::of_all(format!(
@@ -47,7 +61,13 @@ pub(super) fn nodes(text: &str) -> Result<Nodes, DockerfileError> {
         rest: text.strip_prefix('\u{feff}').unwrap_or(text),
         number: 0,
         directives: Directives::new(),
-        found: Nodes { all: Vec::new(), escape: '\\', empty_continuations: Vec::new() },
+        found: Nodes {
+            all: Vec::new(),
+            escape,
+            empty_continuations: Vec::new(),
+            extends: false,
+            is_open: false,
+        },
     };
     let mut comments = Vec::new();
     while let Some(line) = reader.next_line() {
@@ -64,9 +84,6 @@ pub(super) fn nodes(text: &str) -> Result<Nodes, DockerfileError> {
         if !line.is_empty() {
             reader.instruction(line, std::mem::take(&mut comments))?;
         }
-    }
-    if reader.found.all.is_empty() {
-        return Err(DockerfileError::at(Lines::one(reader.number), "file with no instructions"));
     }
     Ok(reader.found)
 }
@@ -109,7 +126,10 @@ impl<'a> Reader<'a> {
                 };
                 Ok(true)
             }
-            Some(_) => Ok(true),
+            Some((name, _)) => {
+                self.found.extends |= name == Name::Extend;
+                Ok(true)
+            }
         }
     }
 
@@ -138,6 +158,7 @@ impl<'a> Reader<'a> {
             line.push_str(part);
             continued = more;
         }
+        self.found.is_open = continued;
         if empty {
             self.found.empty_continuations.push(self.number);
         }

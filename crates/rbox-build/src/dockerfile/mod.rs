@@ -12,6 +12,7 @@ mod error;
 mod file;
 mod flags;
 mod heredoc;
+mod include;
 mod instruction;
 mod keyword;
 mod lines;
@@ -29,6 +30,7 @@ pub use chmod::{Change, Chmod, ChmodError};
 pub(crate) use directive::{Name as DirectiveName, name_and_value};
 pub use error::{DockerfileError, Excerpt};
 pub use file::{Directive, Dockerfile, Instruction, Stage};
+pub use include::{IncludeError, Included, MAX_DEPTH, MAX_INCLUDES, ReadIncluded, Sources};
 pub use instruction::{
     Add, ArgDefinition, CommandLine, Copy, Device, Form, Heredoc, Inline, InstructionKind, KeyValue,
     MountFlag, Onbuild, Run, RunNetwork, RunSecurity, Transfer,

@@ -3,6 +3,7 @@
 use super::directive::{self, Name};
 use super::error::DockerfileError;
 use super::file::{Directive, Dockerfile, Instruction};
+use super::include::parse_error;
 use super::instruction::InstructionKind;
 use super::lines::{self, Node};
 use super::read::{self, Read};
@@ -71,9 +72,8 @@ impl Dockerfile {
     /// Adds an instruction to where it belongs.
     fn add(&mut self, node: Node) -> Result<(), DockerfileError> {
         let lines = node.lines;
-        let read = read::read(node).map_err(|why| {
-            DockerfileError::at(lines, format!("dockerfile parse error on line {}: {why}", lines.start))
-        })?;
+        let read = read::read(node)
+            .map_err(|why| DockerfileError::at(lines, parse_error(lines.start, None) + &why))?;
         match (read, self.stages.last_mut()) {
             (Read::Stage(stage), _) => self.stages.push(stage),
             (Read::Instruction(instruction), Some(stage)) => stage.instructions.push(instruction),

@@ -64,6 +64,11 @@ pub(super) fn read(node: Node) -> Result<Read, String> {
 fn unknown(word: &str) -> String {
     let names = Keyword::ALL.map(|(name, _)| name);
     let message = format!("unknown instruction: {}", shown(word));
+    if word.eq_ignore_ascii_case("INCLUDE") {
+        return format!(
+            "{message} (it is of rbox alone, and needs the directive # extend=rbox on top of its file)"
+        );
+    }
     let lower = word.to_lowercase();
     match closest(&word.to_uppercase(), names) {
         Some(name) if word == lower => format!("{message} (did you mean {}?)", name.to_lowercase()),

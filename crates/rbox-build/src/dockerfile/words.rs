@@ -86,6 +86,13 @@ pub(super) fn split(line: &str, escape: char) -> Result<Split<'_>, String> {
     Ok(Split { keyword, flags, arguments })
 }
 
+/// The flags and words of an instruction that is none of a Dockerfile's own.
+pub(super) fn of_unknown(line: &str, escape: char) -> (Vec<String>, Vec<String>) {
+    let (_, rest) = first_word(line.trim());
+    let (flags, rest) = flags(rest, escape);
+    (flags, plain_words(rest))
+}
+
 fn first_word(line: &str) -> (&str, &str) {
     match line.find(BLANK) {
         Some(at) => (&line[..at], line[at..].trim_start_matches(BLANK)),

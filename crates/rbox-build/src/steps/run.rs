@@ -173,7 +173,7 @@ impl Builder<'_> {
         let next = self.place_of(line).and_then(|(number, place)| {
             self.file.stages.get(number).and_then(|stage| stage.instructions.get(place)).cloned()
         });
-        let number = self.begin(&format!("[shell before line {line}]"));
+        let number = self.begin(&format!("[shell before line {}]", self.request.file.place(line).1));
         let dir = self.work.fresh();
         let mut request = self.step_request(stage, &dir, Vec::new(), Vec::new(), self.request.host.clone());
         // It holds what the mounts need as long as the shell runs.
