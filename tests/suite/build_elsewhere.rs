@@ -159,9 +159,9 @@ fn what_is_built_goes_where_it_is_wanted() {
         assert!(out.code == code && out.stderr.contains(why), "{flags:?}: {} {}", out.code, out.stderr);
     }
     // What scripts give to BuildKit.
-    let said =
-        b.built(&text, &["--annotation", "org.example.a=b", "--provenance=false", "--cache-from", "other"]);
-    assert!(said.contains("WARNING: --cache-from other is not used"), "{said}");
+    let said = b
+        .built(&text, &["--annotation", "org.example.a=b", "--provenance=false", "--cache-from", "type=gha"]);
+    assert!(said.contains("WARNING: --cache-from type=gha is not used"), "{said}");
     b.own.run(&["save", "-o", &path("noted"), "made"]).ok();
     let manifest =
         t.program("skopeo", ["inspect", "--raw", &format!("oci-archive:{}", path("noted"))]).run().ok();

@@ -13,6 +13,7 @@ mod beyond;
 mod binary;
 mod boot;
 mod build;
+mod build_cached;
 mod build_carried;
 mod build_devices;
 mod build_elsewhere;

@@ -10,6 +10,7 @@ use rbox_image::media::Descriptor;
 use rbox_spec::{Digest, Platform, Reference};
 
 use crate::builder::Builder;
+use crate::cache::inline;
 use crate::checks::{self, Given, Report};
 use crate::error::BuildError;
 use crate::image;
@@ -176,7 +177,11 @@ impl Builder<'_> {
         });
         config.rootfs.diff_ids = stage.layers.iter().map(|layer| layer.diff_id).collect();
         let squashed = self.squash(number, stage, &mut config)?;
-        let bytes = image::document(&config).map_err(|error| BuildError::Internal(error.to_string()))?;
+        // The layers that it would name are in no image of one layer.
+        let inline = || inline(stage.layers.len(), &stage.made, &stage.of_host);
+        let more = (self.request.inline_cache && squashed.is_none()).then(inline).transpose()?;
+        let bytes =
+            image::document(&config, more).map_err(|error| BuildError::Internal(error.to_string()))?;
         let layers: Vec<Descriptor> =
             squashed.unwrap_or_else(|| stage.layers.iter().map(StageLayer::descriptor).collect());
         let image = assemble(self.transaction, &bytes, &layers, names, &self.request.annotations)?;

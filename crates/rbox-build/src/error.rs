@@ -4,9 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use rbox_engine::error::EngineError;
-use rbox_image::StoreError;
 use rbox_image::archive::ArchiveError;
 use rbox_image::registry::RegistryError;
+use rbox_image::remote::RemoteError;
+use rbox_image::{PushError, StoreError};
 use rbox_spec::{Kind, Platform};
 
 use crate::context::ContextError;
@@ -41,6 +42,12 @@ pub enum BuildError {
     /// A file cannot be fetched.
     #[error(transparent)]
     Fetch(#[from] RegistryError),
+    /// A cache cannot be read from a registry.
+    #[error(transparent)]
+    Remote(#[from] RemoteError),
+    /// Nor be pushed to one.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// The image cannot be made.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -169,6 +176,8 @@ impl BuildError {
             Self::Foreign(foreign) => foreign.kind(),
             Self::Store(error) => error.kind(),
             Self::Fetch(error) => error.kind(),
+            Self::Remote(error) => error.kind(),
+            Self::Push(error) => error.kind(),
             Self::Archive(error) => error.kind(),
             Self::Io { source, .. } => Kind::of_io(source),
             Self::Exited { .. } | Self::Internal(_) => Kind::Internal,

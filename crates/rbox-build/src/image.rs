@@ -80,13 +80,14 @@ pub(crate) fn set_platform(config: &mut ImageConfig, wanted: &Platform) {
     }
 }
 
-/// The document of an image, its fields in the order of their names as BuildKit has them.
-pub(crate) fn document(config: &ImageConfig) -> serde_json::Result<Vec<u8>> {
+/// The document of an image, its fields and these `more` in the order of their names as BuildKit has them.
+pub(crate) fn document(config: &ImageConfig, more: Option<(String, Value)>) -> serde_json::Result<Vec<u8>> {
     let value = serde_json::to_value(config)?;
-    let fields: BTreeMap<String, Value> = match value {
+    let mut fields: BTreeMap<String, Value> = match value {
         Value::Object(fields) => fields.into_iter().collect(),
         _ => BTreeMap::new(),
     };
+    fields.extend(more);
     serde_json::to_vec(&fields)
 }
 

@@ -37,5 +37,7 @@ pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remo
 pub use error::{At, BuildError, Foreign};
 pub use include::include;
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};
-pub use request::{BuildRequest, CacheSource, CacheTarget, OnError, Output, Reasons, Until, Which};
+pub use request::{
+    BuildRequest, CachePlace, CacheSource, CacheTarget, OnError, Output, Reasons, Until, Which,
+};
 pub use tree::TreeError;

@@ -44,13 +44,18 @@ pub enum Reasons {
     All,
 }
 
-/// A cache elsewhere that is read: a directory that a [`CacheTarget`] was written to.
+/// A cache elsewhere that is read: where a [`CacheTarget`] was written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CacheSource {
-    /// The directory.
-    pub dir: PathBuf,
-    /// What of it.
-    pub which: Which,
+pub enum CacheSource {
+    /// A directory.
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// What of it.
+        which: Which,
+    },
+    /// What a registry has under a name: a cache, or an image that brings one.
+    Registry(Reference),
 }
 
 /// One of several caches in a directory.
@@ -62,19 +67,31 @@ pub enum Which {
     Digest(Digest),
 }
 
-/// Where the results of steps are written to.
+/// Where the results of steps are written to, and how.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheTarget {
-    /// The directory, which is made if it is not there.
-    pub dir: PathBuf,
-    /// What they are called there.
-    pub tag: String,
+    /// Where.
+    pub place: CachePlace,
     /// Those of all stages, not only those whose layers the result has.
     pub all: bool,
     /// How layers are compressed.
     pub compression: Compression,
     /// That they cannot be written is only a warning.
     pub ignore_error: bool,
+}
+
+/// A place for results of steps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CachePlace {
+    /// A directory, which is made if it is not there.
+    Directory {
+        /// Which.
+        dir: PathBuf,
+        /// What they are called there.
+        tag: String,
+    },
+    /// A registry, under this name.
+    Registry(Reference),
 }
 
 /// Where a build stops.
@@ -125,6 +142,8 @@ pub struct BuildRequest {
     pub cache_from: Vec<CacheSource>,
     /// And written, once the build is done.
     pub cache_to: Vec<CacheTarget>,
+    /// The image itself says which step made which of its layers, so that it is a cache as well.
+    pub inline_cache: bool,
     /// Images are pulled also when they are there.
     pub pull: bool,
     /// The platforms that images are made for, all under one name; without any, this machine's.

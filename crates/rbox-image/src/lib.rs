@@ -43,7 +43,9 @@ pub use fetch::{FetchedFile, fetch};
 pub use pull::{
     LayerState, NoProgress, PullError, PullEvent, PullOptions, PullProgress, Pulled, digest, pull, tags,
 };
-pub use push::{PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push};
+pub use push::{
+    Artifact, PushError, PushEvent, PushOptions, PushProgress, PushState, Pushed, push, push_artifact,
+};
 pub use registry::{Registries, RegistriesError, docker_config_dir, docker_config_in};
 pub use store::{
     Image, ImageStore, ImageUser, IndexMadeAgain, Layer, LayerDamage, ListUsers, Listing, Notices, Pin,

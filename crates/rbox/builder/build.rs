@@ -84,6 +84,8 @@ impl How {
   rbox build -v ~/.m2:/root/.m2 -t app .            # RUN sees a directory of the host
   rbox build --squash -t app .                      # one layer on top of the base image's
   rbox build --cache-from type=local,src=c --cache-to type=local,dest=c,mode=max .   # a cache that CI keeps
+  rbox build --cache-from registry.lan/app:cache --cache-to type=registry,ref=registry.lan/app:cache,mode=max .
+  rbox build --cache-from registry.lan/app --cache-to type=inline -t registry.lan/app --push .   # the image is the cache
   rbox build --on-error shell .                     # a shell in the RUN that failed, as it was
   rbox build --until 12 .                           # a shell before line 12; with -t, an image of what is there
 
@@ -155,7 +157,7 @@ impl Build {
         request.squash = self.elsewhere.squash;
         (request.annotations, request.index_annotations) =
             self.elsewhere.annotations(request.platforms.len() > 1)?;
-        (request.cache_from, request.cache_to) = self.elsewhere.caches()?;
+        self.elsewhere.caches(&mut request)?;
         request.outputs.clone_from(&outputs.build);
         if self.pushes(outputs) && !request.outputs.contains(&Output::Store) {
             request.outputs.insert(0, Output::Store);

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use rbox_build::{CacheSource, CacheTarget};
+use rbox_build::BuildRequest;
 
-use crate::builder::cache_place;
+use crate::builder::cache_place::{self, Sources, Targets};
 use crate::command::error::bad_input;
 
 /// Keys and values.
@@ -22,10 +22,12 @@ pub(crate) struct Elsewhere {
     /// The builder; there is one
     #[arg(long, value_name = "NAME")]
     builder: Option<String>,
-    /// Read the results of steps from a cache elsewhere (type=local,src=DIR[,tag=NAME]); other types are accepted, and not read
+    /// Read the results of steps from a cache elsewhere (type=local,src=DIR[,tag=NAME], type=registry,ref=NAME, or the NAME of a cache or an image
+    /// that brings one); other types are accepted, and not read
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Write the results of steps to a cache elsewhere (type=local,dest=DIR[,mode=max]); other types are accepted, and not written
+    /// Write the results of steps to a cache elsewhere (type=local,dest=DIR or type=registry,ref=NAME, with mode=max those of all stages;
+    /// type=inline: the image itself); other types are accepted, and not written
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Compress the context, which goes nowhere
@@ -78,28 +80,48 @@ impl Elsewhere {
         Ok((all, of_index))
     }
 
-    /// The caches elsewhere that are read, and those that are written.
-    pub(crate) fn caches(&self) -> anyhow::Result<(Vec<CacheSource>, Vec<CacheTarget>)> {
-        let local = |given: &[String]| -> Vec<String> {
-            given.iter().filter(|text| cache_place::is_local(text)).cloned().collect()
-        };
-        let from: Result<Vec<_>, String> =
-            local(&self.cache_from).iter().map(|text| cache_place::source(text)).collect();
-        let to: Result<Vec<_>, String> =
-            local(&self.cache_to).iter().map(|text| cache_place::target(text)).collect();
+    /// Reads what is said of caches into a request.
+    pub(crate) fn caches(&self, request: &mut BuildRequest) -> anyhow::Result<()> {
         let refuse = |flag: &str, error: String| bad_input(format!("invalid --{flag}: {error}"));
-        Ok((
-            from.map_err(|error| refuse("cache-from", error))?,
-            to.map_err(|error| refuse("cache-to", error))?,
-        ))
+        for text in &self.cache_from {
+            match cache_place::sources(text).map_err(|error| refuse("cache-from", error))? {
+                Sources::Caches(caches) => request.cache_from.extend(caches),
+                Sources::Unused => {}
+            }
+        }
+        for text in &self.cache_to {
+            match cache_place::targets(text).map_err(|error| refuse("cache-to", error))? {
+                Targets::Caches(caches) => request.cache_to.extend(caches),
+                Targets::Inline { .. } => request.inline_cache = true,
+                Targets::Unused => {}
+            }
+        }
+        // As buildx has it.
+        let given = request.build_args.get("BUILDKIT_INLINE_CACHE").map(String::as_str);
+        request.inline_cache |= matches!(given, Some("1" | "t" | "T" | "true" | "TRUE" | "True"));
+        Ok(())
     }
 
     /// What is said of what is not done.
     pub(crate) fn warnings(&self) -> anyhow::Result<Vec<String>> {
         let mut warnings = Vec::new();
-        for (flag, given) in [("cache-from", &self.cache_from), ("cache-to", &self.cache_to)] {
-            for text in given.iter().filter(|text| !cache_place::is_local(text)) {
-                warnings.push(format!("--{flag} {text} is not used: only type=local is"));
+        let unused = |flag: &str, text: &str, types: &str| {
+            format!("--{flag} {text} is not used: there are only {types}")
+        };
+        for text in &self.cache_from {
+            if cache_place::sources(text) == Ok(Sources::Unused) {
+                warnings.push(unused("cache-from", text, "type=local and type=registry"));
+            }
+        }
+        for text in &self.cache_to {
+            match cache_place::targets(text) {
+                Ok(Targets::Unused) => {
+                    warnings.push(unused("cache-to", text, "type=local, type=registry and type=inline"));
+                }
+                Ok(Targets::Inline { is_whole: true }) => warnings.push(format!(
+                    "--cache-to {text} is as without mode=max: an image has no layers but its own"
+                )),
+                _ => {}
             }
         }
         if let Some(option) = self.security_opt.first() {
@@ -152,8 +174,11 @@ mod tests {
             ..Elsewhere::default()
         };
         assert_eq!(off.warnings().unwrap(), Vec::<String>::new());
-        let on =
-            Elsewhere { provenance: Some("mode=max".into()), cache_to: of(&["x"]), ..Elsewhere::default() };
+        let on = Elsewhere {
+            provenance: Some("mode=max".into()),
+            cache_to: of(&["type=gha"]),
+            ..Elsewhere::default()
+        };
         assert_eq!(on.warnings().unwrap().len(), 2);
         assert!(Elsewhere { attest: of(&["type=sbom"]), ..Elsewhere::default() }.warnings().is_err());
     }

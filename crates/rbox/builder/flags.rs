@@ -137,6 +137,7 @@ impl BuildFlags {
             no_cache_stages: self.no_cache_filter.clone(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
+            inline_cache: false,
             pull: self.pull,
             platforms: self.platforms()?,
             host: self.host()?,

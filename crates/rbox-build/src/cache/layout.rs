@@ -17,19 +17,18 @@ use rbox_image::archive::uncompressed_up_to;
 use rbox_image::compress::write_layer;
 use rbox_image::hash::{HashingReader, sha256};
 use rbox_image::media::{Compression, Descriptor, Index, MAX_DOCUMENT, Manifest, OCI_INDEX, OCI_MANIFEST};
-use rbox_image::store::{CopyError, Expected, Layer, Transaction};
+use rbox_image::store::CopyError;
 use rbox_spec::Digest;
 use rbox_spec::digest::Algorithm;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::key::Key;
 use super::place::{Left, New, Place};
-use super::store::{StepResult, Turn};
+use super::steps::{Carried, Known, MOST_STEPS, STEPS_TYPE, Steps, json, known, layer_of, most_packed};
+use super::store::StepResult;
 use crate::error::{BuildError, io_error};
-use crate::request::{CacheSource, CacheTarget, Which};
+use crate::request::Which;
 
-/// The type of the configuration.
-const STEPS_TYPE: &str = "application/vnd.rbox.buildcache.v1+json";
 /// Where an index says what a manifest is called.
 const TAG: &str = "org.opencontainers.image.ref.name";
 /// What marks an entry of an index.
@@ -38,127 +37,40 @@ const INDEX: &str = "index.json";
 const LAYOUT: &str = "oci-layout";
 /// Where blobs are: all that is written has a SHA-256 digest.
 const BLOBS: &str = "blobs/sha256";
-/// No list of steps is larger.
-const MOST_STEPS: u64 = 64 << 20;
-/// Nor are all that are read of one directory.
+/// No lists of steps that are read of one directory are larger.
 const MOST_READ: u64 = 256 << 20;
 /// A file of zeros that takes less of the disk than this part of its length is not read: it would fill the disk.
 const MOST_SPARSE: u64 = 16;
 /// Shorter ones may be as they like.
 const SHORT: u64 = 16 << 20;
 
-/// A layer that needs no more than this part of the room is taken beside others: no build does more steps at once.
-const MOST_TOGETHER: u64 = 32;
-
-/// What is there of one step.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Carried {
-    key: Key,
-    /// The layer's blob.
-    blob: Digest,
-    /// The digest of its uncompressed tar.
-    diff_id: Digest,
-    /// The length of that.
-    size: u64,
-    /// When the step was carried out.
-    created: String,
-    /// The step, for those who look.
-    what: String,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Steps {
-    steps: Vec<Carried>,
-}
-
-/// Results of steps that are elsewhere.
-#[derive(Debug)]
-pub(crate) struct Elsewhere {
-    place: Place,
-    /// With the lengths of their blobs. More is not kept: it may be as long as somebody likes, and one blob is that of many steps.
-    steps: HashMap<Key, (u64, Carried)>,
-}
-
-impl Elsewhere {
-    /// Reads which steps a directory has.
-    pub(crate) fn read(source: &CacheSource) -> Result<Self, BuildError> {
-        let missing = || {
-            let what = match &source.which {
-                Which::Tag(tag) => tag.clone(),
-                Which::Digest(digest) => digest.to_string(),
-            };
-            BuildError::NotFound(format!("no cache {what} in {}", source.dir.display()))
+/// Reads which steps a directory has.
+pub(super) fn read(dir: &Path, which: &Which) -> Result<(Place, Known), BuildError> {
+    let missing = || {
+        let what = match which {
+            Which::Tag(tag) => tag.clone(),
+            Which::Digest(digest) => digest.to_string(),
         };
-        let place = Place::open(&source.dir)?;
-        let index = read_index(&place)?.ok_or_else(missing)?;
-        let wanted = |one: &&Descriptor| match &source.which {
-            Which::Tag(tag) => tag_of(one) == Some(tag),
-            Which::Digest(digest) => one.digest == *digest,
-        };
-        let found = index.manifests.iter().find(wanted).ok_or_else(missing)?;
-        let (manifest, steps) = read_steps(&place, found, &mut { MOST_READ })?;
-        let blobs: HashMap<Digest, u64> =
-            manifest.layers.into_iter().map(|layer| (layer.digest, layer.size)).collect();
-        let known = steps.steps.into_iter().filter_map(|mut one| {
-            // It goes into the image: as a time, whatever it was written like.
-            one.created = year_of_four_digits(&one.created)?.to_string();
-            Some((one.key.clone(), (*blobs.get(&one.blob)?, one)))
-        });
-        let steps = known.collect();
-        Ok(Self { place, steps })
-    }
-
-    pub(crate) fn dir(&self) -> &Path {
-        self.place.path()
-    }
-
-    pub(crate) fn has(&self, key: &Key) -> bool {
-        self.steps.contains_key(key)
-    }
-
-    /// Takes the layer of a step into the store, if there is one. `what`: the step. `turn`: waits until no other takes one that needs much
-    /// of the room there is.
-    pub(crate) fn fetch(
-        &self,
-        key: &Key,
-        what: &str,
-        transaction: &Transaction<'_>,
-        turn: &dyn Fn() -> Result<Turn, BuildError>,
-    ) -> Result<Option<StepResult>, BuildError> {
-        let Some((blob_size, step)) = self.steps.get(key) else { return Ok(None) };
-        let store = transaction.store();
-        let media_type = Compression::None.layer_type();
-        let layer = layer_of(store, step.diff_id, step.size);
-        let size = if store.has_whole_layer(&layer.diff_id, &layer.digest, layer.blob_size) {
-            store.layer_size(&layer)
-        } else {
-            let path = blob_name(&step.blob);
-            let named = || self.place.path().join(&path);
-            let (file, length) = self.place.file(&path).map_err(|error| io_error("open", &named())(error))?;
-            check_length(&file, length, *blob_size, step)
-                .map_err(|error| io_error("read", &named())(error))?;
-            let _turn = room_for(step.size, &|| free(store), turn)?;
-            let tar = uncompressed_up_to(step.size, file.take(*blob_size))
-                .map_err(|error| io_error("read", &named())(error))?;
-            let (digest, diff_id) = (Some(step.diff_id), Some(step.diff_id));
-            transaction.add_layer(tar, &Expected { digest, size: Some(step.size), diff_id })?.size
-        };
-        Ok(Some(StepResult {
-            diff_id: step.diff_id,
-            digest: step.diff_id,
-            blob_size: step.size,
-            media_type: media_type.to_owned(),
-            size,
-            created: step.created.clone(),
-            what: what.to_owned(),
-        }))
-    }
+        BuildError::NotFound(format!("no cache {what} in {}", dir.display()))
+    };
+    let place = Place::open(dir)?;
+    let index = read_index(&place)?.ok_or_else(missing)?;
+    let wanted = |one: &&Descriptor| match which {
+        Which::Tag(tag) => tag_of(one) == Some(tag),
+        Which::Digest(digest) => one.digest == *digest,
+    };
+    let found = index.manifests.iter().find(wanted).ok_or_else(missing)?;
+    let (manifest, steps) = read_steps(&place, found, &mut { MOST_READ })?;
+    Ok((place, known(manifest, steps)))
 }
 
-/// A time that RFC 3339 can say: others are in no image that is read again.
-fn year_of_four_digits(text: &str) -> Option<jiff::Timestamp> {
-    let time: jiff::Timestamp = text.parse().ok()?;
-    (0..=9999).contains(&time.to_zoned(jiff::tz::TimeZone::UTC).year()).then_some(time)
+/// Opens a step's blob, which is as long as was said.
+pub(super) fn open(place: &Place, step: &Carried, blob_size: u64) -> Result<File, BuildError> {
+    let path = blob_name(&step.blob);
+    let named = || place.path().join(&path);
+    let (file, length) = place.file(&path).map_err(|error| io_error("open", &named())(error))?;
+    check_length(&file, length, blob_size, step).map_err(|error| io_error("read", &named())(error))?;
+    Ok(file)
 }
 
 /// Refuses a blob that is not as long as was said, and what it would not be wise to write: its digest is known only at its end.
@@ -176,45 +88,18 @@ fn check_length(file: &File, length: u64, blob_size: u64, step: &Carried) -> io:
     Ok(())
 }
 
-fn free(store: &ImageStore) -> Result<u64, BuildError> {
-    let found = rustix::fs::statvfs(store.dir())
-        .map_err(|errno| io_error("ask for the free space of", store.dir())(errno.into()))?;
-    Ok(found.f_bavail.saturating_mul(found.f_frsize))
-}
-
-/// Refuses a layer that there is no room for. The steps of a build are taken side by side, and each would see the same room: those that
-/// need much of it are taken in `turn`.
-fn room_for<T>(
-    size: u64,
-    free: &dyn Fn() -> Result<u64, BuildError>,
-    turn: &dyn Fn() -> Result<T, BuildError>,
-) -> Result<Option<T>, BuildError> {
-    // It is kept as it is and unpacked.
-    let needed = size.saturating_mul(2);
-    if needed <= free()? / MOST_TOGETHER {
-        return Ok(None);
-    }
-    let turn = turn()?;
-    let free = free()?;
-    if needed > free {
-        return Err(BuildError::Invalid(format!(
-            "a layer of {size} bytes is more than there is room for ({free} bytes are free)"
-        )));
-    }
-    Ok(Some(turn))
-}
-
 /// Writes steps and their layers into a directory, in place of what it has of this tag. `tell` hears of each layer.
 ///
 /// Nothing is in its place before all is written and on the disk: what was killed has left files that the next one knows, and what fails
 /// removes what it wrote.
 pub(crate) fn write(
-    target: &CacheTarget,
+    (dir, tag): (&Path, &str),
+    compression: Compression,
     steps: &[(Key, StepResult)],
     images: &ImageStore,
     tell: &mut dyn FnMut(&str),
 ) -> Result<(), BuildError> {
-    let place = Place::make(&target.dir)?;
+    let place = Place::make(dir)?;
     place.lock()?;
     let mut index = read_index(&place)?.unwrap_or_else(|| Index {
         schema_version: 2,
@@ -222,14 +107,15 @@ pub(crate) fn write(
         manifests: Vec::new(),
         annotations: None,
     });
-    let is_replaced = |one: &Descriptor| tag_of(one) == Some(&target.tag);
+    let is_replaced = |one: &Descriptor| tag_of(one) == Some(tag);
     if let Some(one) = index.manifests.iter().find(|one| is_replaced(one) && !is_marked(one)) {
         return Err(other(&place, &one.media_type));
     }
     place.make_dirs(Path::new(BLOBS))?;
     remove_unfinished(&place);
-    let known = known_layers(&place, &index, target.compression.layer_type());
-    let layers = Layers { place: &place, known, images, target, written: HashSet::new(), files: Vec::new() };
+    let known = known_layers(&place, &index, compression.layer_type());
+    let (written, files) = (HashSet::new(), Vec::new());
+    let layers = Layers { place: &place, known, images, tag, compression, written, files };
     let result = write_all(layers, steps, tell).and_then(|(files, manifest)| {
         let (before, mut kept): (Vec<_>, Vec<_>) =
             std::mem::take(&mut index.manifests).into_iter().partition(is_replaced);
@@ -257,16 +143,9 @@ fn write_all(
     tell: &mut dyn FnMut(&str),
 ) -> Result<(Vec<Left>, Descriptor), BuildError> {
     let (mut blobs, mut all) = (BTreeMap::new(), Steps::default());
-    for (key, result) in steps {
-        let blob = layers.blob(result, tell)?;
-        all.steps.push(Carried {
-            key: key.clone(),
-            blob: blob.digest,
-            diff_id: result.diff_id,
-            size: result.blob_size,
-            created: result.created.clone(),
-            what: result.what.clone(),
-        });
+    for step in steps {
+        let blob = layers.blob(&step.1, tell)?;
+        all.steps.push(Carried::of(step, blob.digest));
         blobs.insert(blob.digest, blob);
     }
     let config = layers.write_document(STEPS_TYPE, &all)?;
@@ -279,7 +158,7 @@ fn write_all(
     };
     let mut manifest = layers.write_document(OCI_MANIFEST, &manifest)?;
     tell(&format!("writing cache manifest {} done", manifest.digest));
-    let notes = [(TAG, layers.target.tag.as_str()), (MARK, "1")];
+    let notes = [(TAG, layers.tag), (MARK, "1")];
     manifest.annotations = Some(notes.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
     Ok((layers.files, manifest))
 }
@@ -311,7 +190,8 @@ struct Layers<'l> {
     /// What it is said to have, by diff IDs.
     known: HashMap<Digest, Descriptor>,
     images: &'l ImageStore,
-    target: &'l CacheTarget,
+    tag: &'l str,
+    compression: Compression,
     /// Of these layers, what was written just now.
     written: HashSet<Digest>,
     /// All files that were.
@@ -336,13 +216,13 @@ impl Layers<'_> {
     fn write(&mut self, result: &StepResult) -> Result<Descriptor, BuildError> {
         let layer = layer_of(self.images, result.diff_id, result.blob_size);
         let new = self.place.create(Path::new(BLOBS))?;
-        let written = write_layer(self.images, &layer, self.target.compression, &new);
+        let written = write_layer(self.images, &layer, self.compression, &new);
         let (digest, size) = written.map_err(|error| match error {
             CopyError::Write(source) => io_error("write a layer to", self.place.path())(source),
             CopyError::Store(error) => error.into(),
         })?;
         self.files.push(new.leave(&digest.hex()));
-        Ok(Descriptor::new(self.target.compression.layer_type(), digest, size))
+        Ok(Descriptor::new(self.compression.layer_type(), digest, size))
     }
 
     fn write_document(
@@ -430,21 +310,6 @@ fn remove_replaced(place: &Place, before: &[Descriptor], index: &Index) {
     }
 }
 
-/// No blob of a layer of this length is longer, however badly it packs.
-const fn most_packed(size: u64) -> u64 {
-    size.saturating_add(size / 8).saturating_add(1 << 20)
-}
-
-fn layer_of(images: &ImageStore, diff_id: Digest, size: u64) -> Layer {
-    Layer {
-        diff_id,
-        digest: diff_id,
-        blob_size: size,
-        media_type: Compression::None.layer_type().to_owned(),
-        dir: images.layer_path(&diff_id).join("fs"),
-    }
-}
-
 fn tag_of(manifest: &Descriptor) -> Option<&str> {
     manifest.annotations.as_ref()?.get(TAG).map(String::as_str)
 }
@@ -500,46 +365,4 @@ fn read_blob(place: &Place, blob: &Descriptor, most: u64, left: &mut u64) -> Res
         return Ok(bytes);
     }
     Err(BuildError::Invalid(format!("{} is damaged: it has another digest", named().display())))
-}
-
-fn json(document: &impl Serialize) -> Result<Vec<u8>, BuildError> {
-    serde_json::to_vec(document).map_err(|error| BuildError::Internal(error.to_string()))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn years_are_those_of_rfc_3339() {
-        for (text, is_one) in [
-            ("2026-11-30T12:00:00Z", true),
-            ("9999-12-30T12:00:00Z", true),
-            ("0000-01-02T12:00:00Z", true),
-            ("-000001-12-30T12:00:00Z", false),
-            ("-009000-01-01T12:00:00Z", false),
-            ("yesterday", false),
-        ] {
-            assert_eq!(year_of_four_digits(text).is_some(), is_one, "{text}");
-        }
-    }
-
-    #[test]
-    fn the_room_is_looked_at_again_when_it_is_ones_turn() {
-        let left = std::cell::Cell::new(6400_u64);
-        let ask = |size| {
-            let turn = || {
-                // Who was before has taken most of it.
-                left.set(1000);
-                Ok(())
-            };
-            room_for(size, &|| Ok(left.get()), &turn)
-        };
-        assert!(ask(100).unwrap().is_none(), "many have room for it");
-        assert!(ask(101).unwrap().is_some());
-        left.set(6400);
-        let error = ask(3000).unwrap_err().to_string();
-        assert!(error.contains("more than there is room for (1000 bytes are free)"), "{error}");
-    }
 }

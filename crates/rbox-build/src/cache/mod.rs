@@ -15,6 +15,7 @@
 //! the store, which keeps it there without an image.
 
 mod carried;
+mod elsewhere;
 mod files;
 mod key;
 mod last;
@@ -22,15 +23,19 @@ mod layout;
 mod locked;
 mod place;
 mod prune;
+mod registry;
+mod steps;
 mod store;
 
 pub(crate) use carried::{cache_id, clean_target, mount_dir};
 pub use carried::{export_mount, import_mount};
+pub(crate) use elsewhere::Elsewhere;
 pub(crate) use files::{FileMarks, KnownFiles};
 pub(crate) use key::{Key, KeyBuilder, Part};
 pub(crate) use last::{Last, StepTrace};
-pub(crate) use layout::{Elsewhere, write as write_layout};
+pub(crate) use layout::write as write_layout;
 pub(crate) use locked::{STEP, lock_at, lock_filled};
 pub(crate) use prune::remove_locks;
 pub use prune::{CacheEntry, PrunedCache, cache_entries, prune_cache};
+pub(crate) use registry::{inline, look_at_target, write as write_registry};
 pub(crate) use store::{StepCache, StepResult};

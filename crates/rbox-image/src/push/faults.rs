@@ -337,3 +337,64 @@ fn an_uncompressed_layer_is_compressed() {
         assert_eq!(std::fs::read_dir(fixture.store.tmp()).unwrap().count(), 0, "files are left");
     }
 }
+
+/// Pushes two layers of a store with what they are, under `cache`.
+fn push_two(fixture: &Fixture, registry: &FakeRegistry) -> Result<Pushed, PushError> {
+    let transaction = fixture.store.transaction().unwrap();
+    let add = |name: &str| {
+        let tar = tar_of(&[(name, b"1")]);
+        let stored = transaction.add_layer(&*tar, &Expected::default()).unwrap();
+        crate::store::Layer {
+            diff_id: stored.diff_id,
+            digest: stored.descriptor.digest,
+            blob_size: stored.descriptor.size,
+            media_type: stored.descriptor.media_type,
+            dir: fixture.store.layer_path(&stored.diff_id).join("fs"),
+        }
+    };
+    // One of them is that of two steps.
+    let layers = [add("a"), add("b"), add("a")];
+    let artifact = Artifact {
+        layers: &layers,
+        config_type: "application/x",
+        config: &|blobs| serde_json::to_vec(&blobs.keys().map(ToString::to_string).collect::<Vec<_>>()),
+    };
+    let name = format!("{}/app:cache", registry.name()).parse().unwrap();
+    push_artifact(&fixture.store, &Registries::default(), &name, &artifact, &fixture.options, &fixture.seen)
+}
+
+#[test]
+fn layers_that_are_no_image_go_out_before_their_manifest() {
+    let fixture = Fixture::new();
+    let (registry, has) = registry(Box::new(|_, _, _| None));
+    let pushed = push_two(&fixture, &registry).unwrap();
+    let manifest = has.lock().unwrap().manifests["cache"].clone();
+    assert_eq!(sha256(&manifest), pushed.digest);
+    let manifest: crate::media::Manifest = serde_json::from_slice(&manifest).unwrap();
+    assert_eq!((manifest.config.media_type.as_str(), manifest.layers.len()), ("application/x", 2));
+    assert!(manifest.layers.iter().all(|layer| layer.media_type == Compression::Gzip.layer_type()));
+    assert_eq!(has.lock().unwrap().blobs.len(), 3);
+    let last = registry.seen().pop().unwrap();
+    assert_eq!(last, "PUT /v2/app/manifests/cache");
+    // Of what is there nothing is sent again.
+    let before = registry.seen().len();
+    push_two(&fixture, &registry).unwrap();
+    let seen = registry.seen();
+    assert!(
+        seen[before..].iter().all(|line| line.starts_with("HEAD") || line.contains("manifests")),
+        "{seen:?}"
+    );
+}
+
+#[test]
+fn what_a_registry_does_not_take_leaves_the_old_manifest() {
+    let fixture = Fixture::new();
+    let (registry, has) = registry(Box::new(|r, _, _| {
+        (r.method == "PUT" && r.path.contains("/blobs/")).then(|| Reply::status(403))
+    }));
+    has.lock().unwrap().manifests.insert("cache".to_owned(), b"old".to_vec());
+    push_two(&fixture, &registry).unwrap_err();
+    assert_eq!(has.lock().unwrap().manifests["cache"], b"old");
+    let left: Vec<_> = std::fs::read_dir(fixture.store.dir().join("tmp")).unwrap().collect();
+    assert!(left.is_empty(), "{left:?}");
+}

@@ -1,4 +1,4 @@
-//! What the steps of one push share: what is pushed, from where, who hears of it, and how often to try.
+//! What the steps of one push share: from where it comes, who hears of it, and how often to try.
 
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
@@ -8,19 +8,26 @@ use rbox_spec::Digest;
 use super::error::PushError;
 use super::options::PushOptions;
 use super::progress::{PushEvent, PushProgress, PushState};
-use crate::store::{Image, ImageStore};
+use crate::store::ImageStore;
 use crate::transfer::{Transfer, TransferError};
 
 /// All that the steps of one push share.
 pub(super) struct Job<'a> {
     pub(super) store: &'a ImageStore,
-    pub(super) image: &'a Image,
     pub(super) options: &'a PushOptions,
     pub(super) progress: &'a dyn PushProgress,
     pub(super) abandoned: AtomicBool,
 }
 
-impl Job<'_> {
+impl<'a> Job<'a> {
+    pub(super) fn new(
+        store: &'a ImageStore,
+        options: &'a PushOptions,
+        progress: &'a dyn PushProgress,
+    ) -> Self {
+        Self { store, options, progress, abandoned: AtomicBool::new(false) }
+    }
+
     pub(super) fn tell(&self, diff_id: &Digest, state: PushState<'_>) {
         self.progress.event(PushEvent::Layer { diff_id, state });
     }

@@ -3,6 +3,7 @@
 //! An image goes out as the bytes that it came in: manifest, configuration and compressed layers. Only a layer that is kept
 //! uncompressed is compressed on its way, into a file without a name, and the manifest then names that. All threads are joined before
 //! [`push`] returns, so that only a single-threaded process makes containers.
+mod artifact;
 mod blob;
 mod error;
 #[cfg(test)]
@@ -11,8 +12,6 @@ mod job;
 mod layers;
 mod options;
 mod progress;
-
-use std::sync::atomic::AtomicBool;
 
 use rbox_spec::{Digest, Reference};
 
@@ -23,6 +22,7 @@ use crate::registry::{Client, Registries, RegistryError, Session};
 use crate::store::{Image, ImageStore, Pin};
 use crate::transfer::Transfer as _;
 
+pub use artifact::{Artifact, push_artifact};
 use blob::{Blob, Content};
 pub use error::PushError;
 use job::Job;
@@ -58,16 +58,14 @@ pub fn push(
     let endpoint = endpoint.ok_or_else(|| RegistryError::NotFound(reference.familiar()))?;
     let client = Client::new(options.timeouts, options.credentials.clone());
     let to = Target { client: &client, endpoint: &endpoint, reference };
-    let jobs =
-        images.iter().map(|image| Job { store, image, options, progress, abandoned: AtomicBool::new(false) });
-    let jobs: Vec<Job<'_>> = jobs.collect();
-    let pushed = match jobs.as_slice() {
-        [job] => {
-            let one = job.one(&to, Some(tag))?;
-            job.tell_of_others(&one)?;
+    let job = Job::new(store, options, progress);
+    let pushed = match images.as_slice() {
+        [image] => {
+            let one = job.one(&to, image, Some(tag))?;
+            job.tell_of_others(image, &one)?;
             one.pushed()
         }
-        _ => several(&to, tag, &jobs)?,
+        all => several(&to, tag, &job, all)?,
     };
     for image in &images {
         store.pushed(image, reference, pushed.digest)?;
@@ -113,19 +111,19 @@ struct Target<'c> {
 
 /// Pushes an image of several platforms: each by its digest, then the index. That is the one they came out of, if the registry has or gets
 /// all that it names; else one of those that are here, or that were built here and are packed only now.
-fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushError> {
+fn several(to: &Target<'_>, tag: &str, job: &Job<'_>, images: &[Image]) -> Result<Pushed, PushError> {
     let mut parts = Vec::new();
-    for job in jobs {
-        parts.push(job.one(to, None)?);
+    for image in images {
+        parts.push(job.one(to, image, None)?);
     }
-    let Some(first) = jobs.first() else { return Err(PushError::NoImage(to.reference.familiar_name())) };
+    let Some(first) = images.first() else { return Err(PushError::NoImage(to.reference.familiar_name())) };
     let session = to.client.session(to.endpoint, to.reference);
-    let kept = match first.image.index {
-        Some(digest) => first.store.index_document(&digest)?.map(|kept| (digest, kept)),
+    let kept = match first.index {
+        Some(digest) => job.store.index_document(&digest)?.map(|kept| (digest, kept)),
         None => None,
     };
     let (media_type, bytes, digest) = match kept {
-        Some((digest, (bytes, kind, index))) if first.has_all(&session, &index, &parts)? => {
+        Some((digest, (bytes, kind, index))) if job.has_all(&session, &index, &parts)? => {
             (kind, bytes, digest)
         }
         kept => {
@@ -135,15 +133,15 @@ fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushE
                     let digest = part.descriptor.digest;
                     index.manifests.iter().any(|one| one.digest == digest)
                 };
-                let here: Vec<String> = jobs.iter().map(|job| job.image.platform.to_string()).collect();
+                let here: Vec<String> = images.iter().map(|image| image.platform.to_string()).collect();
                 let here = here.join(", ");
                 let all = index.manifests.iter().filter(|one| is_for_a_platform(one)).count();
                 let line = format!(
                     "Info: {} of {all} platforms are here: pushed an index of {here}, whose digest is its own",
-                    jobs.len()
+                    images.len()
                 );
-                if jobs.len() < all || parts.iter().all(is_named) {
-                    first.say(&line);
+                if images.len() < all || parts.iter().all(is_named) {
+                    job.say(&line);
                 }
                 annotations = index.annotations;
             }
@@ -159,7 +157,7 @@ fn several(to: &Target<'_>, tag: &str, jobs: &[Job<'_>]) -> Result<Pushed, PushE
         }
     };
     let session = to.client.push_session(to.endpoint, to.reference, std::iter::empty());
-    first.retry(tag, || session.put_manifest(tag, media_type, &bytes, &digest))?;
+    job.retry(tag, || session.put_manifest(tag, media_type, &bytes, &digest))?;
     Ok(Pushed { digest, size: bytes.len() as u64 })
 }
 
@@ -181,28 +179,28 @@ impl Part {
 
 impl Job<'_> {
     /// Pushes one image, under a tag or its digest alone.
-    fn one(&self, to: &Target<'_>, tag: Option<&str>) -> Result<Part, PushError> {
-        let outgoing = self.outgoing()?;
-        let origins = self.origins(to.reference)?;
+    fn one(&self, to: &Target<'_>, image: &Image, tag: Option<&str>) -> Result<Part, PushError> {
+        let outgoing = self.outgoing(image)?;
+        let origins = self.origins(to.reference, &image.layers)?;
         let session = to.client.push_session(to.endpoint, to.reference, origins.values().flatten());
         self.layers(&session, &outgoing, &origins)?;
-        let config = Content::Bytes(self.store.config_bytes(self.image)?);
+        let config = Content::Bytes(self.store.config_bytes(image)?);
         let size = config.len();
-        self.blob(&session, &Blob { digest: self.image.id, size, content: &config, diff_id: None }, &[])?;
-        let bytes = self.manifest(&outgoing)?;
-        let kind = &self.image.manifest_type;
-        let digest = digest_of(self.image.manifest_digest.algorithm(), &bytes);
+        self.blob(&session, &Blob { digest: image.id, size, content: &config, diff_id: None }, &[])?;
+        let bytes = self.manifest(image, &outgoing)?;
+        let kind = &image.manifest_type;
+        let digest = digest_of(image.manifest_digest.algorithm(), &bytes);
         let by_digest = digest.to_string();
         let tag = tag.unwrap_or(&by_digest);
         self.retry(tag, || session.put_manifest(tag, kind, &bytes, &digest))?;
         let mut descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
-        descriptor.platform = Some(DescriptorPlatform::from(&self.image.platform));
+        descriptor.platform = Some(DescriptorPlatform::from(&image.platform));
         Ok(Part { descriptor })
     }
 
     /// In Docker's words: one platform of several is a whole image there.
-    fn tell_of_others(&self, pushed: &Part) -> Result<(), PushError> {
-        let Some(of) = self.image.index.filter(|_| self.options.platform.is_none()) else { return Ok(()) };
+    fn tell_of_others(&self, image: &Image, pushed: &Part) -> Result<(), PushError> {
+        let Some(of) = image.index.filter(|_| self.options.platform.is_none()) else { return Ok(()) };
         let Some((_, _, index)) = self.store.index_document(&of)? else { return Ok(()) };
         if index.manifests.iter().filter(|one| is_for_a_platform(one)).count() > 1 {
             self.say(&format!(

@@ -228,3 +228,64 @@ fn more_than_any_image_has_is_refused() {
         assert!(!has.lock().unwrap().manifests.contains_key("new"), "{said}");
     }
 }
+
+/// Reads the large layer of an image from a source that answers so. What came, and the parts that were asked for.
+fn streamed(bend: Box<Bend>) -> (std::io::Result<Vec<u8>>, Vec<u8>, Vec<Option<String>>) {
+    let big = noise(2 << 20, 3);
+    let image = TestImage::new(&[(tar_of(&[("big", &big)]), "")], host_architecture());
+    let (served, large) = (image.clone(), image.layers[0]);
+    let count = AtomicU32::new(0);
+    let source = FakeRegistry::start(move |request| {
+        let reply = served.serve(request);
+        if request.path.ends_with(&large.to_string()) {
+            return bend(request, reply, count.fetch_add(1, Ordering::Relaxed) + 1);
+        }
+        reply
+    });
+    let remote = Remote::new(Registries::default(), Arc::new(|_: &str| {}));
+    let name: Reference = format!("{}/library/app:t", source.name()).parse().unwrap();
+    let whole = image.blobs[&large].clone();
+    let blob = crate::media::Descriptor::new("", large, whole.len() as u64);
+    let mut bytes = Vec::new();
+    let read = std::io::Read::read_to_end(&mut remote.blob_stream(&name, &blob), &mut bytes);
+    let asked = source.requests.lock().unwrap();
+    let asked = asked.iter().filter(|one| one.path.ends_with(&large.to_string()));
+    let asked = asked.map(|one| one.header("range").map(str::to_owned)).collect();
+    (read.map(|_| bytes), whole, asked)
+}
+
+#[test]
+fn a_blob_that_is_cut_off_is_read_on() {
+    let cut = |mut reply: Reply| {
+        reply.cut = Some(1 << 20);
+        reply
+    };
+    let (read, whole, asked) =
+        streamed(Box::new(move |_, reply, count| if count == 1 { cut(reply) } else { reply }));
+    assert!(read.unwrap() == whole);
+    assert_eq!(asked, [None, Some("bytes=1048576-".to_owned())]);
+    // From the start where no part is to be had.
+    let deaf = move |request: &Request, reply: Reply, count| match (request.header("range"), count) {
+        (Some(_), _) => Reply::status(416),
+        (None, 1) => cut(reply),
+        (None, _) => reply,
+    };
+    assert!(streamed(Box::new(deaf)).0.unwrap() == whole);
+    // No more than was promised, and an error where there is less.
+    let longer = |_: &Request, mut reply: Reply, _| {
+        reply.body.extend_from_slice(b"more");
+        reply
+    };
+    assert!(streamed(Box::new(longer)).0.unwrap() == whole);
+    let short = |request: &Request, mut reply: Reply, _| {
+        let most = if request.header("range").is_some() { 0 } else { 1 << 20 };
+        reply.body.truncate(most);
+        reply
+    };
+    let (read, _, asked) = streamed(Box::new(short));
+    let error = read.unwrap_err().to_string();
+    assert!(error.contains("it ended after 1048576 of "), "{error}");
+    assert_eq!(asked.len(), 5);
+    let (read, ..) = streamed(Box::new(|_, _, _| Reply::status(404)));
+    read.unwrap_err();
+}

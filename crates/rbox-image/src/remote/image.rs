@@ -116,6 +116,11 @@ impl Remote {
         Ok(patiently_telling(&*self.say, || question(&session))?)
     }
 
+    /// The keys that something of this registry has to be signed by.
+    pub(super) fn verify_key(&self, registry: &str) -> Option<std::path::PathBuf> {
+        self.registries.verify_key(registry).map(std::path::Path::to_path_buf)
+    }
+
     /// Where to write: the registry itself.
     pub(super) fn target(&self, name: &Reference) -> Result<Endpoint, RemoteError> {
         let endpoint = self.registries.endpoints(name.domain())?.pop();

@@ -5,9 +5,11 @@ mod error;
 mod faults;
 mod image;
 mod list;
+mod reading;
 mod tools;
 
 pub use error::RemoteError;
 pub use image::{Remote, RemoteImage, Say};
 pub use list::{Annotation, ListedImage, ManifestLists};
+pub use reading::RemoteBlob;
 pub use tools::{Combined, ImageTools, Source};
