@@ -10,6 +10,7 @@ use crate::builder::Builder;
 use crate::context::NamedContext;
 use crate::dockerfile::{Dockerfile, Instruction, InstructionKind, Lines};
 use crate::error::BuildError;
+use crate::material::Material;
 use crate::progress::BuildEvent;
 use crate::stage::Stage;
 
@@ -154,7 +155,7 @@ impl Builder<'_> {
     pub(crate) fn triggers_of(&self, place: usize, base: &Base) -> Vec<String> {
         let of_image = |name: &str, platform: &Option<Platform>| {
             let known = self.base_images.get(&self.known_as(place, name, platform.clone()));
-            known.map(|stage| stage.image.config.on_build.clone()).unwrap_or_default()
+            known.map(|(stage, _)| stage.image.config.on_build.clone()).unwrap_or_default()
         };
         let before = match base {
             Base::Scratch(_) => return Vec::new(),
@@ -199,8 +200,10 @@ impl Builder<'_> {
     ) -> Result<Stage, BuildError> {
         let known_as = self.known_as(self.targets.place(), name, platform);
         let (name, wanted) = known_as.clone();
-        if let Some(stage) = self.base_images.get(&known_as) {
-            return Ok(stage.clone());
+        if let Some((stage, material)) = self.base_images.get(&known_as) {
+            let (stage, material) = (stage.clone(), material.clone());
+            self.note_material(material);
+            return Ok(stage);
         }
         let told = match &wanted {
             Some(platform) if self.targets.are_several() => format!("{platform} "),
@@ -213,7 +216,9 @@ impl Builder<'_> {
         let obtained = self.engine.obtain_image(&request)?;
         self.done(number, begun);
         let stage = Stage::of_image(&obtained.image);
-        self.base_images.insert(known_as, stage.clone());
+        let material = Material::image(&name, &obtained.image);
+        self.base_images.insert(known_as, (stage.clone(), material.clone()));
+        self.note_material(material);
         Ok(stage)
     }
 

@@ -132,12 +132,16 @@ impl Builder<'_> {
         let begun = Instant::now();
         let names = &self.request.names;
         let mut built = Built::default();
-        if self.targets.are_several() {
+        if self.targets.are_several() || self.request.provenance.is_some() {
             for (place, stage) in stages.iter().enumerate() {
                 built.images.push(self.assemble(number, (place, stage), &[])?);
             }
-            let index =
-                self.transaction.put_together(&built.images, names, &self.request.index_annotations)?;
+            let stated = self.attestations(&built.images, stages)?;
+            for one in &stated {
+                self.tell(number, &format!("exporting attestation manifest {} done", one.digest()));
+            }
+            let annotations = &self.request.index_annotations;
+            let index = self.transaction.put_together(&built.images, names, annotations, &stated)?;
             self.tell(number, &format!("exporting manifest list {index} done"));
             built.index = Some(index);
         } else {

@@ -15,6 +15,7 @@ use crate::context::{OpenContext, Work};
 use crate::dockerfile::{Dockerfile, InstructionKind, Lines};
 use crate::error::BuildError;
 use crate::expand::Words;
+use crate::material::{Material, Used};
 use crate::predefined;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::BuildRequest;
@@ -44,8 +45,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) stages: Vec<Option<Rc<Stage>>>,
     /// Images that COPY --from reads, by name and platform.
     pub(crate) from_images: HashMap<(String, Option<Platform>), Rc<Stage>>,
-    /// Images that were looked for, by name and platform.
-    pub(crate) base_images: HashMap<(String, Option<Platform>), Stage>,
+    /// Images that were looked for, by name and platform, and what a statement says of them.
+    pub(crate) base_images: HashMap<(String, Option<Platform>), (Stage, Option<Material>)>,
     /// Trees of stages that are read, by the stages' keys.
     pub(crate) trees: HashMap<String, Rc<Source>>,
     /// Directories of the host's that are caches, by what the Dockerfile calls them.
@@ -59,6 +60,10 @@ pub(crate) struct Builder<'b> {
     pub(crate) failed_step: Option<StepRequest>,
     /// A step was carried out, or begun.
     pub(crate) has_made_layers: bool,
+    /// When it began.
+    pub(crate) begun: jiff::Timestamp,
+    /// What it has used, for those who ask later.
+    pub(crate) used: Used,
     /// Build arguments that some ARG has asked for.
     pub(crate) consumed: HashSet<String>,
 }
@@ -110,6 +115,8 @@ impl<'b> Builder<'b> {
             number: 0,
             failed_step: None,
             has_made_layers: false,
+            begun: jiff::Timestamp::now(),
+            used: Used::default(),
             consumed: HashSet::new(),
         };
         builder.read_global_args()?;

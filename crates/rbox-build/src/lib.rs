@@ -17,9 +17,11 @@ mod export;
 pub mod ignore;
 mod image;
 mod include;
+mod material;
 pub mod outline;
 mod predefined;
 mod progress;
+mod provenance;
 mod request;
 mod shares;
 mod squash;
@@ -38,6 +40,7 @@ pub use error::{At, BuildError, Foreign};
 pub use include::include;
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};
 pub use request::{
-    BuildRequest, CachePlace, CacheSource, CacheTarget, OnError, Output, Reasons, Until, Which,
+    BuildRequest, CachePlace, CacheSource, CacheTarget, OnError, Output, Provenance, Reasons, SlsaVersion,
+    Until, Which,
 };
 pub use tree::TreeError;

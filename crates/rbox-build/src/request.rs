@@ -94,6 +94,29 @@ pub enum CachePlace {
     Registry(Reference),
 }
 
+/// What is stated of how images were made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Provenance {
+    /// With build arguments, labels and the Dockerfile.
+    pub is_whole: bool,
+    /// The version of the format.
+    pub version: SlsaVersion,
+    /// Who builds, as a URL; empty for nobody that is known.
+    pub builder_id: String,
+    /// The user says that the same comes out each time.
+    pub is_reproducible: bool,
+}
+
+/// A version of SLSA's provenance.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SlsaVersion {
+    /// 0.2.
+    #[default]
+    V02,
+    /// 1.
+    V1,
+}
+
 /// Where a build stops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Until {
@@ -144,6 +167,8 @@ pub struct BuildRequest {
     pub cache_to: Vec<CacheTarget>,
     /// The image itself says which step made which of its layers, so that it is a cache as well.
     pub inline_cache: bool,
+    /// Statements of where images come from, beside them.
+    pub provenance: Option<Provenance>,
     /// Images are pulled also when they are there.
     pub pull: bool,
     /// The platforms that images are made for, all under one name; without any, this machine's.

@@ -8,6 +8,7 @@
 #![allow(clippy::result_large_err)]
 
 pub mod archive;
+mod attestation;
 mod bomb;
 pub mod compress;
 pub mod config;
@@ -38,6 +39,7 @@ pub mod fuzzing {
     pub use crate::signature::fuzzing as signature;
 }
 
+pub use attestation::{Attestation, Statement};
 pub use config::{History, ImageConfig, RunConfig};
 pub use fetch::{FetchedFile, fetch};
 pub use pull::{

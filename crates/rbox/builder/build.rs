@@ -86,6 +86,7 @@ impl How {
   rbox build --cache-from type=local,src=c --cache-to type=local,dest=c,mode=max .   # a cache that CI keeps
   rbox build --cache-from registry.lan/app:cache --cache-to type=registry,ref=registry.lan/app:cache,mode=max .
   rbox build --cache-from registry.lan/app --cache-to type=inline -t registry.lan/app --push .   # the image is the cache
+  rbox build --provenance mode=max -t registry.lan/app --push .   # with a statement of how it was made
   rbox build --on-error shell .                     # a shell in the RUN that failed, as it was
   rbox build --until 12 .                           # a shell before line 12; with -t, an image of what is there
 
@@ -155,8 +156,9 @@ impl Build {
         request.names.extend(names);
         request.rewrite_timestamps = outputs.rewrite_timestamps;
         request.squash = self.elsewhere.squash;
-        (request.annotations, request.index_annotations) =
-            self.elsewhere.annotations(request.platforms.len() > 1)?;
+        request.provenance = self.elsewhere.provenance()?;
+        let is_index = request.platforms.len() > 1 || request.provenance.is_some();
+        (request.annotations, request.index_annotations) = self.elsewhere.annotations(is_index)?;
         self.elsewhere.caches(&mut request)?;
         request.outputs.clone_from(&outputs.build);
         if self.pushes(outputs) && !request.outputs.contains(&Output::Store) {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use rbox_build::BuildRequest;
+use rbox_build::{BuildRequest, Provenance};
 
 use crate::builder::cache_place::{self, Sources, Targets};
+use crate::builder::statement;
 use crate::command::error::bad_input;
 
 /// Keys and values.
@@ -16,7 +17,8 @@ pub(crate) struct Elsewhere {
     /// Add an annotation to the image's manifest (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
-    /// Statements about the build (only type=provenance,disabled=true and type=sbom,disabled=true)
+    /// Statements about the build, beside the image: type=provenance[,mode=min|max][,version=v0.2|v1][,builder-id=URL][,disabled=true]; type=sbom only
+    /// with disabled=true
     #[arg(long, value_name = "STATEMENT")]
     attest: Vec<String>,
     /// The builder; there is one
@@ -39,8 +41,8 @@ pub(crate) struct Elsewhere {
     /// The isolation technology (only default)
     #[arg(long, value_name = "WHAT", value_parser = ["default", ""])]
     isolation: Option<String>,
-    /// A statement of where the image comes from (only false)
-    #[arg(long, value_name = "BOOL")]
+    /// A statement of how the image was made, beside it: true, false, or mode=max and the other fields of --attest type=provenance
+    #[arg(long, value_name = "BOOL | FIELDS")]
     provenance: Option<String>,
     /// A list of what is in the image (only false)
     #[arg(long, value_name = "BOOL")]
@@ -102,6 +104,18 @@ impl Elsewhere {
         Ok(())
     }
 
+    /// What is to be stated of how images are made. Nothing is unless the user asks.
+    pub(crate) fn provenance(&self) -> anyhow::Result<Option<Provenance>> {
+        let attested = statement::of_attest(&self.attest).map_err(bad_input)?;
+        match (&self.provenance, attested.provenance) {
+            (Some(_), Some(_)) => {
+                Err(bad_input("--provenance and --attest type=provenance say the same: give one of them"))
+            }
+            (Some(text), None) => statement::of_provenance(text).map_err(bad_input),
+            (None, attested) => Ok(attested.flatten()),
+        }
+    }
+
     /// What is said of what is not done.
     pub(crate) fn warnings(&self) -> anyhow::Result<Vec<String>> {
         let mut warnings = Vec::new();
@@ -130,20 +144,11 @@ impl Elsewhere {
             )));
         }
         let wants = |text: &String| !matches!(text.as_str(), "false" | "0");
-        let attests = |kind: &str| {
-            let named = format!("type={kind}");
-            self.attest.iter().any(|text| {
-                text.split(',').any(|field| field == named)
-                    && !text.split(',').any(|field| field == "disabled=true")
-            })
-        };
-        if self.sbom.as_ref().is_some_and(wants) || attests("sbom") {
+        let attested = statement::of_attest(&self.attest).map_err(bad_input)?;
+        if self.sbom.as_ref().is_some_and(wants) || attested.sbom {
             return Err(bad_input(
                 "--sbom: a list of an image's packages is not made here: scan the image once it is built",
             ));
-        }
-        if self.provenance.as_ref().is_some_and(wants) || attests("provenance") {
-            warnings.push("no provenance is written: --provenance is not supported yet".to_owned());
         }
         Ok(warnings)
     }
@@ -174,11 +179,7 @@ mod tests {
             ..Elsewhere::default()
         };
         assert_eq!(off.warnings().unwrap(), Vec::<String>::new());
-        let on = Elsewhere {
-            provenance: Some("mode=max".into()),
-            cache_to: of(&["type=gha"]),
-            ..Elsewhere::default()
-        };
+        let on = Elsewhere { cache_to: of(&["type=gha", "type=inline,mode=max"]), ..Elsewhere::default() };
         assert_eq!(on.warnings().unwrap().len(), 2);
         assert!(Elsewhere { attest: of(&["type=sbom"]), ..Elsewhere::default() }.warnings().is_err());
     }

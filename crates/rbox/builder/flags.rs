@@ -138,6 +138,7 @@ impl BuildFlags {
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             inline_cache: false,
+            provenance: None,
             pull: self.pull,
             platforms: self.platforms()?,
             host: self.host()?,

@@ -13,3 +13,4 @@ pub(crate) mod output;
 mod plain;
 mod rawjson;
 mod show;
+mod statement;

@@ -216,6 +216,7 @@ fn words(
     words.add("--label", own.map(|(key, value)| format!("{key}={value}")));
     words.add("--cache-from", build.cache_from.iter().cloned());
     words.add("--cache-to", build.cache_to.iter().cloned());
+    words.add("--provenance", Some(build.provenance.clone()).filter(|text| !text.is_empty()));
     words.add("--no-cache-filter", build.no_cache_filter.iter().cloned());
     words.add("--add-host", build.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)));
     words.add("--network", Some(build.network.clone()).filter(|network| !network.is_empty()));

@@ -8,12 +8,15 @@ use std::sync::Arc;
 
 use rbox_engine::engine::unpack_archive;
 use rbox_image::archive::uncompressed;
+use rbox_image::hash::HashingReader;
+use rbox_spec::digest::Algorithm;
 use rbox_sys::own;
 
 use super::dir::{MOST_BYTES, open_dir, read_file};
 use super::error::{ContextError, io_error};
 use super::git::{Repository, hidden};
 use super::work::Work;
+use crate::material::Material;
 
 /// A block of a tar archive: enough to tell one.
 const BLOCK: usize = 512;
@@ -23,6 +26,8 @@ const BLOCK: usize = 512;
 pub struct Fetched {
     dir: PathBuf,
     origin: String,
+    /// What a statement says of it; nothing of what came by standard input.
+    material: Option<Material>,
     _work: Work,
 }
 
@@ -46,10 +51,14 @@ impl Arrived {
     /// # Errors
     /// It is damaged, leads out of its directory, or the disk is full.
     pub fn read(from: impl Read + Send, build_dir: &Path) -> Result<Self, ContextError> {
-        Self::of(from, "an archive", build_dir)
+        Self::of(from, ("an archive", None), build_dir)
     }
 
-    fn of(mut from: impl Read + Send, origin: &str, build_dir: &Path) -> Result<Self, ContextError> {
+    fn of(
+        mut from: impl Read + Send,
+        origin: (&str, Option<Material>),
+        build_dir: &Path,
+    ) -> Result<Self, ContextError> {
         let mut start = vec![0; BLOCK];
         let mut length = 0;
         while let Some(rest) = start.get_mut(length..).filter(|rest| !rest.is_empty()) {
@@ -85,8 +94,14 @@ impl Arrived {
             let repository = repository.map_err(wrong)?;
             let keeps = std::env::var("BUILDKIT_CONTEXT_KEEP_GIT_DIR").ok().map(|text| text == "1");
             let work = Work::begin(build_dir)?;
-            let (dir, _) = repository.keeping_git(keeps).get(&work.fresh())?;
-            return Ok(Self::Context(Arc::new(Fetched { dir, origin: url.to_owned(), _work: work })));
+            let (dir, commit) = repository.keeping_git(keeps).get(&work.fresh())?;
+            let material = Some(Material::commit(url, &commit));
+            return Ok(Self::Context(Arc::new(Fetched {
+                dir,
+                origin: url.to_owned(),
+                material,
+                _work: work,
+            })));
         }
         let work = Work::begin(build_dir)?;
         let path = work.fresh();
@@ -95,12 +110,20 @@ impl Arrived {
             .map_err(io_error("create", &path))?;
         rbox_image::fetch(url, &file)?;
         (&file).rewind().map_err(io_error("read", &path))?;
-        Self::of(&file, url, build_dir)
+        let mut reader = HashingReader::new(&file, Algorithm::Sha256);
+        io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
+        let material = Material::new(url.to_owned(), &reader.finish().0);
+        (&file).rewind().map_err(io_error("read", &path))?;
+        Self::of(&file, (url, Some(material)), build_dir)
     }
 }
 
 impl Fetched {
-    fn unpack(archive: impl Read + Send, origin: &str, build_dir: &Path) -> Result<Self, ContextError> {
+    fn unpack(
+        archive: impl Read + Send,
+        (origin, material): (&str, Option<Material>),
+        build_dir: &Path,
+    ) -> Result<Self, ContextError> {
         let work = Work::begin(build_dir)?;
         let dir = work.fresh();
         own::make_private(&dir).map_err(io_error("make directory", &dir))?;
@@ -109,7 +132,7 @@ impl Fetched {
         // What it is copied to says whose it becomes.
         unpack_archive(tar, root.as_fd(), Path::new("."), Some((0, 0)))
             .map_err(|error| ContextError::Archive(Box::new(error)))?;
-        Ok(Self { dir, origin: origin.to_owned(), _work: work })
+        Ok(Self { dir, origin: origin.to_owned(), material, _work: work })
     }
 
     /// Where it is.
@@ -120,6 +143,11 @@ impl Fetched {
     /// Where it came from: what is remembered of it is found by this.
     pub(crate) fn origin(&self) -> &str {
         &self.origin
+    }
+
+    /// What it is in a statement of what an image was made of.
+    pub(crate) fn material(&self) -> Option<&Material> {
+        self.material.as_ref()
     }
 
     /// A file of it; none when it is not there. Links lead nowhere but into the context.

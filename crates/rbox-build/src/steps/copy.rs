@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use rbox_image::store::StoredLayer;
 use rbox_spec::Digest;
+use rbox_spec::digest::Algorithm;
 use rbox_sys::own;
 
 use super::absolute;
@@ -19,6 +20,7 @@ use crate::context::{NamedContext, Repository};
 use crate::dockerfile::{Add, Chmod, Copy, Instruction, Transfer, Word};
 use crate::error::{BuildError, io_error};
 use crate::ignore::Ignore;
+use crate::material::Material;
 use crate::stage::Stage;
 use crate::tree::{Content, Copier, CopyOptions, NoMemory, Owner, Selected, Source, TreeError, clean};
 
@@ -184,10 +186,11 @@ impl Builder<'_> {
             }
             Some(NamedContext::Image(_)) | None => {
                 let known_as = (from.to_owned(), self.targets.current().wanted.clone());
+                let image = self.image_stage(from, None)?;
                 let done = if let Some(done) = self.from_images.get(&known_as) {
                     Rc::clone(done)
                 } else {
-                    let done = Rc::new(self.image_stage(from, None)?);
+                    let done = Rc::new(image);
                     self.from_images.insert(known_as, Rc::clone(&done));
                     done
                 };
@@ -383,6 +386,7 @@ impl Builder<'_> {
         if let Some(repository) = Repository::parse(source) {
             let repository = repository.map_err(BuildError::Invalid)?.at(checksum);
             let (dir, commit) = repository.keeping_git(add.keep_git_dir).get(&self.work.fresh())?;
+            self.note_material(Some(Material::commit(source, &commit)));
             let source = Rc::new(Source { root: open(Some(&dir))?, ignore: None, is_context: true });
             return Ok(Some(Item::Repository { source, commit }));
         }
@@ -398,6 +402,10 @@ impl Builder<'_> {
         let file = File::create(&path).map_err(io_error("create", &path))?;
         let found = rbox_image::fetch(source, file)?;
         check_digest(&path, checksum)?;
+        if self.request.provenance.is_some() {
+            let digest = digest_of(&path, Algorithm::Sha256)?;
+            self.note_material(Some(Material::new(source.to_owned(), &digest)));
+        }
         if add.unpack == Some(true) {
             let source = Rc::new(Source { root: open(Some(&dir))?, ignore: None, is_context: true });
             return Ok(Some(Item::FetchedArchive { source }));
@@ -409,6 +417,13 @@ impl Builder<'_> {
     }
 }
 
+fn digest_of(path: &Path, algorithm: Algorithm) -> Result<Digest, BuildError> {
+    let mut file = File::open(path).map_err(io_error("open", path))?;
+    let mut reader = rbox_image::hash::HashingReader::new(&mut file, algorithm);
+    std::io::copy(&mut reader, &mut std::io::sink()).map_err(io_error("read", path))?;
+    Ok(reader.finish().0)
+}
+
 /// Compares a file with the digest of `--checksum`.
 fn check_digest(path: &Path, wanted: &str) -> Result<(), BuildError> {
     if wanted.is_empty() {
@@ -416,10 +431,7 @@ fn check_digest(path: &Path, wanted: &str) -> Result<(), BuildError> {
     }
     let wanted: Digest =
         wanted.parse().map_err(|error| BuildError::Invalid(format!("--checksum={wanted}: {error}")))?;
-    let mut file = File::open(path).map_err(io_error("open", path))?;
-    let mut reader = rbox_image::hash::HashingReader::new(&mut file, wanted.algorithm());
-    std::io::copy(&mut reader, &mut std::io::sink()).map_err(io_error("read", path))?;
-    let found = reader.finish().0;
+    let found = digest_of(path, wanted.algorithm())?;
     if found == wanted {
         return Ok(());
     }

@@ -56,6 +56,7 @@ impl Builder<'_> {
                 key.add(Part::Files(mount.target.clone()), &content.digest.to_string());
                 mounted.files.extend(content.entries);
             }
+            self.note_secret(&mount);
             mounted.wanted.push((mount, origin));
         }
         Ok(mounted)
@@ -204,19 +205,24 @@ impl Builder<'_> {
         Ok(())
     }
 
+    /// Notes which secret or agent a step asks for, for statements: never what it is.
+    fn note_secret(&mut self, mount: &Mount) {
+        let place = self.targets.place();
+        if mount.kind == MountKind::Secret {
+            self.used.secrets.insert((place, secret_id(mount), !mount.required));
+        }
+        if mount.kind == MountKind::Ssh {
+            self.used.agents.insert((place, agent_id(mount).to_owned(), !mount.required));
+        }
+    }
+
     fn secret(
         &mut self,
         mount: &Mount,
         target: &dyn Fn(&str) -> String,
         env: &mut Vec<String>,
     ) -> Result<Option<MountSpec>, BuildError> {
-        let id = match (mount.id.as_str(), mount.source.as_str(), mount.target.as_str()) {
-            ("", "", target) => {
-                Path::new(target).file_name().unwrap_or_default().to_string_lossy().into_owned()
-            }
-            ("", source, _) => source.to_owned(),
-            (id, _, _) => id.to_owned(),
-        };
+        let id = secret_id(mount);
         let Some(secret) = self.request.secrets.get(&id).cloned() else {
             if mount.required {
                 return Err(BuildError::Invalid(format!("secret {id}: not found")));
@@ -244,7 +250,7 @@ impl Builder<'_> {
         number: usize,
         env: &mut Vec<String>,
     ) -> Result<Option<MountSpec>, BuildError> {
-        let id = if mount.id.is_empty() { "default" } else { &mount.id };
+        let id = agent_id(mount);
         let Some(socket) = self.request.agents.get(id) else {
             if mount.required {
                 return Err(BuildError::Invalid(format!("unset ssh forward key {id}")));
@@ -255,6 +261,18 @@ impl Builder<'_> {
         env.push(format!("SSH_AUTH_SOCK={place}"));
         Ok(Some(bind(socket, place, false)))
     }
+}
+
+fn secret_id(mount: &Mount) -> String {
+    match (mount.id.as_str(), mount.source.as_str(), mount.target.as_str()) {
+        ("", "", target) => Path::new(target).file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        ("", source, _) => source.to_owned(),
+        (id, _, _) => id.to_owned(),
+    }
+}
+
+fn agent_id(mount: &Mount) -> &str {
+    if mount.id.is_empty() { "default" } else { &mount.id }
 }
 
 /// A file with this content, in a new directory.

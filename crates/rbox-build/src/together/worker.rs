@@ -21,6 +21,7 @@ use crate::cache::{FileMarks, StepTrace, remove_locks};
 use crate::context::Work;
 use crate::dockerfile::Lines;
 use crate::error::{BuildError, io_error};
+use crate::material::Used;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::stage::Stage;
 
@@ -45,6 +46,7 @@ struct Report {
     /// All stages that were carried out: there may be more than the one, which only its steps have named.
     made: Vec<(usize, Stage)>,
     consumed: HashSet<String>,
+    used: Used,
     has_made_layers: bool,
     traces: BTreeMap<String, StepTrace>,
     files: FileMarks,
@@ -243,6 +245,7 @@ impl Builder<'_> {
             stage: done.map(drop).map_err(|error| Failure::of(&error)),
             made: made.collect(),
             consumed: self.consumed.clone(),
+            used: self.used.clone(),
             has_made_layers: self.has_made_layers,
             traces: self.last.take_now(),
             files: self.known.borrow_mut().take_marks(),
@@ -359,6 +362,7 @@ impl Builder<'_> {
             });
         };
         self.consumed.extend(report.consumed);
+        self.used.extend(report.used);
         self.has_made_layers |= report.has_made_layers;
         self.last.take_in(report.traces);
         self.known.borrow_mut().take_in(report.files);

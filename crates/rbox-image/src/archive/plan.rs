@@ -12,6 +12,7 @@ use super::planned::{
 };
 use super::spool::Spool;
 use super::{INDEX, LAYOUT, MANIFEST, REPOSITORIES};
+use crate::attestation::is_attestation;
 use crate::config::ImageConfig;
 use crate::media::{
     Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED, Manifest, OCI_CONFIG,
@@ -276,12 +277,6 @@ fn what_for(spool: &Spool, entry: &Descriptor) -> Result<For, ArchiveError> {
 /// Whether a document is of another kind, such as a signature or a chart, and not a damaged image.
 fn is_no_image(error: &DocumentError) -> bool {
     matches!(error, DocumentError::Artifact(_) | DocumentError::Type(_))
-}
-
-/// Provenance that builders put beside images.
-fn is_attestation(descriptor: &Descriptor) -> bool {
-    let kind = descriptor.annotations.as_ref().and_then(|notes| notes.get("vnd.docker.reference.type"));
-    kind.is_some_and(|kind| kind == "attestation-manifest")
 }
 
 /// The name of an image: Docker's annotation has it in full; OCI's has a tag, or by some tools' habit a name.

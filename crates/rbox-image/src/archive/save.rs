@@ -58,7 +58,7 @@ pub fn save<S: AsRef<str>>(
     format: SaveFormat,
 ) -> Result<(), ArchiveError> {
     let chosen = choose(store, names, platforms)?;
-    let mut archive = Archive { tar: tar::Builder::new(writer), store, written: BTreeSet::new() };
+    let mut archive = Archive { tar: tar::Builder::new(writer), store, format, written: BTreeSet::new() };
     archive.directory("blobs/")?;
     archive.directory("blobs/sha256/")?;
     let mut index = index_of(Vec::new());
@@ -198,6 +198,7 @@ fn blob_name(digest: &Digest) -> String {
 struct Archive<'s, W: Write> {
     tar: tar::Builder<W>,
     store: &'s ImageStore,
+    format: SaveFormat,
     written: BTreeSet<Digest>,
 }
 
@@ -209,9 +210,11 @@ impl<W: Write> Archive<'_, W> {
         for image in images {
             written.push(self.image(image)?);
         }
-        if let ([_], Some(only)) = (images, written.first()) {
+        let stated = self.attestations(images, &written)?;
+        if let ([_], Some(only), []) = (images, written.first(), stated.as_slice()) {
             return Ok(only.clone());
         }
+        written.extend(stated);
         let of = images.first().and_then(|image| image.index);
         let kept = of.map(|digest| self.store.index_document(&digest)).transpose()?.flatten();
         let is_whole = |index: &Index| {
@@ -224,6 +227,32 @@ impl<W: Write> Archive<'_, W> {
         let digest = crate::hash::sha256(&bytes);
         self.bytes(&digest, &bytes)?;
         Ok(Descriptor::new(OCI_INDEX, digest, bytes.len() as u64))
+    }
+
+    /// Writes what is stated of images that are `written`, and returns the descriptors. Docker's archives have none.
+    fn attestations(
+        &mut self,
+        images: &[Image],
+        written: &[Descriptor],
+    ) -> Result<Vec<Descriptor>, ArchiveError> {
+        let mut stated = Vec::new();
+        if self.format == SaveFormat::DockerArchive {
+            return Ok(stated);
+        }
+        for (image, there) in images.iter().zip(written) {
+            let Some(index) = &image.index else { continue };
+            for one in self.store.attestations(index, &image.manifest_digest)? {
+                let made = |source| ArchiveError::Json { name: "the attestation".to_owned(), source };
+                let is_same = image.manifest_digest == there.digest;
+                let moved = || one.moved(&image.manifest_digest, &there.digest);
+                let one = if is_same { one } else { moved().map_err(made)? };
+                for bytes in one.blobs() {
+                    self.bytes(&crate::hash::sha256(bytes), bytes)?;
+                }
+                stated.push(one.descriptor);
+            }
+        }
+        Ok(stated)
     }
 
     /// Writes an image's blobs, and returns the descriptor of its manifest: as it came, or, for one of Docker's types,

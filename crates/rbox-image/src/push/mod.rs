@@ -15,6 +15,7 @@ mod progress;
 
 use rbox_spec::{Digest, Reference};
 
+use crate::attestation::Attestation;
 use crate::hash::{digest_of, sha256};
 use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
 use crate::registry::registries::Endpoint;
@@ -59,13 +60,17 @@ pub fn push(
     let client = Client::new(options.timeouts, options.credentials.clone());
     let to = Target { client: &client, endpoint: &endpoint, reference };
     let job = Job::new(store, options, progress);
+    let attested = match &options.platform {
+        None => attestations(store, &images)?,
+        Some(_) => Vec::new(),
+    };
     let pushed = match images.as_slice() {
-        [image] => {
+        [image] if attested.is_empty() => {
             let one = job.one(&to, image, Some(tag))?;
             job.tell_of_others(image, &one)?;
             one.pushed()
         }
-        all => several(&to, tag, &job, all)?,
+        all => several(&to, tag, &job, (all, &attested))?,
     };
     for image in &images {
         store.pushed(image, reference, pushed.digest)?;
@@ -111,11 +116,22 @@ struct Target<'c> {
 
 /// Pushes an image of several platforms: each by its digest, then the index. That is the one they came out of, if the registry has or gets
 /// all that it names; else one of those that are here, or that were built here and are packed only now.
-fn several(to: &Target<'_>, tag: &str, job: &Job<'_>, images: &[Image]) -> Result<Pushed, PushError> {
-    let mut parts = Vec::new();
+fn several(
+    to: &Target<'_>,
+    tag: &str,
+    job: &Job<'_>,
+    (images, attested): (&[Image], &[(Digest, Attestation)]),
+) -> Result<Pushed, PushError> {
+    let (mut parts, mut stated) = (Vec::new(), Vec::new());
     for image in images {
-        parts.push(job.one(to, image, None)?);
+        let part = job.one(to, image, None)?;
+        let of_image = attested.iter().filter(|(of, _)| *of == image.manifest_digest);
+        for (of, attestation) in of_image {
+            stated.push(job.attestation(to, attestation, of, &part.descriptor.digest)?);
+        }
+        parts.push(part);
     }
+    parts.extend(stated);
     let Some(first) = images.first() else { return Err(PushError::NoImage(to.reference.familiar_name())) };
     let session = to.client.session(to.endpoint, to.reference);
     let kept = match first.index {
@@ -161,6 +177,17 @@ fn several(to: &Target<'_>, tag: &str, job: &Job<'_>, images: &[Image]) -> Resul
     Ok(Pushed { digest, size: bytes.len() as u64 })
 }
 
+/// What is stated of images that are kept, by the digests of their manifests.
+fn attestations(store: &ImageStore, images: &[Image]) -> Result<Vec<(Digest, Attestation)>, PushError> {
+    let mut all = Vec::new();
+    for image in images {
+        let Some(index) = &image.index else { continue };
+        let of = image.manifest_digest;
+        all.extend(store.attestations(index, &of)?.into_iter().map(|one| (of, one)));
+    }
+    Ok(all)
+}
+
 /// Whether an index's entry is an image, and no provenance beside one.
 fn is_for_a_platform(descriptor: &Descriptor) -> bool {
     descriptor.platform.as_ref().is_none_or(|platform| platform.os != "unknown")
@@ -196,6 +223,30 @@ impl Job<'_> {
         let mut descriptor = Descriptor::new(kind, digest, bytes.len() as u64);
         descriptor.platform = Some(DescriptorPlatform::from(&image.platform));
         Ok(Part { descriptor })
+    }
+
+    /// Pushes what is stated of an image, which is `of` here and has another manifest there if its layers were packed.
+    fn attestation(
+        &self,
+        to: &Target<'_>,
+        attestation: &Attestation,
+        of: &Digest,
+        there: &Digest,
+    ) -> Result<Part, PushError> {
+        let moved = if of == there { attestation.clone() } else { attestation.moved(of, there)? };
+        let session = to.client.push_session(to.endpoint, to.reference, std::iter::empty());
+        for bytes in moved.statements.iter().map(|(_, bytes)| bytes).chain([&moved.config]) {
+            let (digest, content) = (sha256(bytes), Content::Bytes(bytes.clone()));
+            self.blob(
+                &session,
+                &Blob { digest, size: content.len(), content: &content, diff_id: None },
+                &[],
+            )?;
+        }
+        let Descriptor { digest, media_type, .. } = &moved.descriptor;
+        let name = digest.to_string();
+        self.retry(&name, || session.put_manifest(&name, media_type, &moved.manifest, digest))?;
+        Ok(Part { descriptor: moved.descriptor })
     }
 
     /// In Docker's words: one platform of several is a whole image there.

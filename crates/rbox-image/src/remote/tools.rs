@@ -8,11 +8,9 @@ use super::copying::{Brought, MOST_PARTS, Part};
 use super::error::RemoteError;
 use super::image::{Remote, RemoteImage, shown};
 use super::list::indented;
+use crate::attestation::SUBJECT;
 use crate::hash::sha256;
 use crate::media::{DOCKER_LIST, Descriptor, DescriptorPlatform, Document, Index, MOST_NESTED, OCI_INDEX};
-
-/// Beside an image: what it is the provenance of.
-const SUBJECT: &str = "vnd.docker.reference.digest";
 
 /// What an image is made of.
 #[derive(Debug, Clone)]

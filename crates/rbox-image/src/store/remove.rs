@@ -166,13 +166,14 @@ impl ImageStore {
         let (tags, repo_digests) = names_of(index, &entry.digest, id);
         let same = index.entries.iter().filter(|other| other.digest == entry.digest);
         let indexes: BTreeSet<Digest> = same.filter_map(index_of).collect();
+        let attested = self.attested_blobs(&indexes, &entry.digest);
         let of_layers = manifest.iter().flat_map(|manifest| &manifest.layers).map(|layer| layer.digest);
         Doomed {
             id: id.unwrap_or(entry.digest),
             manifest: entry.digest,
             tags,
             repo_digests,
-            blobs: of_layers.chain([entry.digest]).chain(id).chain(indexes).collect(),
+            blobs: of_layers.chain([entry.digest]).chain(id).chain(indexes).chain(attested).collect(),
             whole: manifest.is_some() && config.is_some(),
             layers: config.map(|config| config.rootfs.diff_ids).unwrap_or_default(),
         }

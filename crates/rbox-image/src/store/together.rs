@@ -1,19 +1,24 @@
 //! Images for several platforms under one name.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rbox_spec::{Digest, Reference};
 
 use super::add::{OfIndex, Transaction};
 use super::index::{carry_over, put};
-use super::{Image, StoreError};
+use super::{Image, ImageStore, StoreError};
+use crate::attestation::{Attestation, is_of};
 use crate::hash::sha256;
-use crate::media::{Descriptor, DescriptorPlatform, Index, OCI_INDEX};
+use crate::media::{Descriptor, DescriptorPlatform, Document, Index, MAX_CONFIG, MAX_DOCUMENT, OCI_INDEX};
+
+/// No statement that is kept is longer: a Dockerfile may be in it.
+const MAX_STATEMENT: u64 = 32 << 20;
 
 impl Transaction<'_> {
     /// Names images that are in the store, each for another platform, as one image: of all of them or, where it fails, of none. What the names
     /// meant before loses them. The digest of the index, in which the images stand in this order.
     ///
-    /// Without a name they are found by the digest of the index, whatever else they are of. `annotations`: the index's.
+    /// Without a name they are found by the digest of the index, whatever else they are of. `annotations`: the index's. `attestations` are of these
+    /// images, and go with them.
     ///
     /// It is what a build for several platforms ends with: each platform is built and registered without a name, in whatever order, and then
     /// all are put together here. `push`, `save`, `rmi` and `images --tree` of the names mean all of them from then on.
@@ -25,6 +30,7 @@ impl Transaction<'_> {
         parts: &[Image],
         references: &[Reference],
         annotations: &BTreeMap<String, String>,
+        attestations: &[Attestation],
     ) -> Result<Digest, StoreError> {
         let (mut manifests, mut wholes) = (Vec::new(), Vec::new());
         for (at, part) in parts.iter().enumerate() {
@@ -38,6 +44,10 @@ impl Transaction<'_> {
                 Descriptor::new(&part.manifest_type, part.manifest_digest, bytes.len() as u64);
             descriptor.platform = Some(DescriptorPlatform::from(&part.platform));
             manifests.push(descriptor);
+        }
+        for one in attestations {
+            one.blobs().try_for_each(|bytes| self.add_blob(bytes).map(drop))?;
+            manifests.push(one.descriptor.clone());
         }
         let media_type = Some(OCI_INDEX.to_owned());
         let annotations = (!annotations.is_empty()).then(|| annotations.clone());
@@ -64,5 +74,50 @@ impl Transaction<'_> {
             Ok(())
         })?;
         Ok(digest)
+    }
+}
+
+impl ImageStore {
+    /// What is stated of an image that is of this index, as far as it was kept.
+    pub(crate) fn attestations(
+        &self,
+        index: &Digest,
+        image: &Digest,
+    ) -> Result<Vec<Attestation>, StoreError> {
+        let Some((_, _, index)) = self.index_document(index)? else { return Ok(Vec::new()) };
+        let mut found = Vec::new();
+        for entry in index.manifests.into_iter().filter(|entry| is_of(entry, image)) {
+            if !self.has_blob(&entry.digest) {
+                continue;
+            }
+            let what = "attestation manifest";
+            let bytes = self.read_blob(&entry.digest, what, MAX_DOCUMENT)?;
+            let Ok(Document::Manifest(manifest)) = Document::read(&bytes, &entry.media_type) else {
+                continue;
+            };
+            let config = self.read_blob(&manifest.config.digest, what, MAX_CONFIG)?;
+            let read = |layer: &Descriptor| self.read_blob(&layer.digest, "statement", MAX_STATEMENT);
+            let statements = manifest.layers.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+            found.push(Attestation::read(entry, (bytes, &manifest), config, statements));
+        }
+        Ok(found)
+    }
+
+    /// The blobs of all that is stated of an image in these indexes. What cannot be read has none.
+    pub(super) fn attested_blobs(&self, indexes: &BTreeSet<Digest>, image: &Digest) -> Vec<Digest> {
+        let documents = indexes.iter().filter_map(|index| self.index_document(index).ok().flatten());
+        let entries = documents.flat_map(|(_, _, index)| index.manifests);
+        let mut blobs = Vec::new();
+        for entry in entries.filter(|entry| is_of(entry, image)) {
+            blobs.push(entry.digest);
+            let Ok(bytes) = self.read_blob(&entry.digest, "attestation manifest", MAX_DOCUMENT) else {
+                continue;
+            };
+            if let Ok(Document::Manifest(manifest)) = Document::read(&bytes, &entry.media_type) {
+                blobs.push(manifest.config.digest);
+                blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
+            }
+        }
+        blobs
     }
 }

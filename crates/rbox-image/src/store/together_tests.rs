@@ -84,7 +84,7 @@ fn images_for_several_platforms_are_put_together() {
     });
     let names: Vec<Reference> = ["app:1", "other"].map(|name| name.parse().unwrap()).into();
     let together =
-        |parts: &[Image]| store.transaction().unwrap().put_together(parts, &names, &BTreeMap::new());
+        |parts: &[Image]| store.transaction().unwrap().put_together(parts, &names, &BTreeMap::new(), &[]);
     let ids =
         |name: &str| store.variants(name).unwrap().iter().map(|image| image.id).collect::<BTreeSet<_>>();
     let twice = [parts[0].clone(), parts[1].clone(), parts[1].clone()];
@@ -123,7 +123,7 @@ fn what_has_no_name_but_that_of_its_index_is_tagged_as_a_whole() {
     let [old, new, arm] = [part("amd64", "old"), part("amd64", "new"), part("arm64", "arm")];
     let together = |parts: &[&Image], names: &[Reference]| {
         let parts: Vec<Image> = parts.iter().map(|part| (*part).clone()).collect();
-        store.transaction().unwrap().put_together(&parts, names, &BTreeMap::new()).unwrap()
+        store.transaction().unwrap().put_together(&parts, names, &BTreeMap::new(), &[]).unwrap()
     };
     let index = together(&[&old, &arm], &[]);
     let tag = |text: &str, name: &str| store.tag_named(text, &name.parse().unwrap()).unwrap();
@@ -153,7 +153,11 @@ fn an_index_without_a_name_keeps_its_images() {
     let sources = [part("amd64", "old"), part("amd64", "new"), part("arm64", "arm")];
     let [old, new, arm] = [&sources[0], &sources[1], &sources[2]].map(|source| add(&store, source, &[]));
     let together = |parts: [&Image; 2]| {
-        store.transaction().unwrap().put_together(&parts.map(Clone::clone), &[], &BTreeMap::new()).unwrap()
+        store
+            .transaction()
+            .unwrap()
+            .put_together(&parts.map(Clone::clone), &[], &BTreeMap::new(), &[])
+            .unwrap()
     };
     let has = |index: &Digest| {
         let all = store.variants(&index.to_string()).unwrap();

@@ -1,0 +1,190 @@
+//! `build --provenance`: what is stated of how an image was made, here, in archives and in registries.
+
+use serde_json::{Value, json};
+
+use crate::build::Builds;
+use crate::harness::registry::PasswordRegistry;
+use crate::harness::{BUSYBOX, OwnRoots, Test};
+
+const TYPE: &str = "vnd.docker.reference.type";
+const OF: &str = "vnd.docker.reference.digest";
+
+fn text() -> String {
+    format!(
+        "FROM {BUSYBOX} AS tools\nARG WHO=nobody\nRUN --mount=type=secret,id=token cat /run/secrets/token > /dev/null; echo $WHO > /made\n\
+         FROM scratch\nCOPY --from=tools /made /\n"
+    )
+}
+
+/// The attestation of an index's image, and its statement.
+fn statement(registry: &PasswordRegistry, index: &Value, place: usize) -> Value {
+    let image = &index["manifests"][place]["digest"];
+    let all = index["manifests"].as_array().unwrap();
+    let entry = all.iter().find(|one| &one["annotations"][OF] == image).unwrap();
+    assert_eq!(entry["annotations"][TYPE], "attestation-manifest");
+    assert_eq!(entry["platform"], json!({ "architecture": "unknown", "os": "unknown" }));
+    let get = |path: String| -> Value { serde_json::from_str(&registry.get(&path)).unwrap() };
+    let manifest = get(format!("app/manifests/{}", entry["digest"].as_str().unwrap()));
+    assert_eq!(manifest["layers"][0]["mediaType"], "application/vnd.in-toto+json");
+    let statement = get(format!("app/blobs/{}", manifest["layers"][0]["digest"].as_str().unwrap()));
+    assert_eq!(statement["predicateType"], manifest["layers"][0]["annotations"]["in-toto.io/predicate-type"]);
+    let hex = image.as_str().unwrap().trim_start_matches("sha256:");
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], hex);
+    statement
+}
+
+#[test]
+fn an_image_goes_out_with_what_is_stated_of_it() {
+    let Some(t) = Test::start() else { return };
+    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
+    let b = Builds::new(&t);
+    let secret = b.own.dir.join("token");
+    std::fs::write(&secret, "hidden-word").unwrap();
+    let name = format!("{}/app:1", registry.name);
+    let secret = format!("id=token,src={}", secret.display());
+    let given = ["--secret", &secret, "--build-arg", "WHO=someone", "--label", "a=b"];
+    let push = |flags: &[&str]| {
+        b.file("Dockerfile", &text());
+        let flags =
+            [&["build", "-t", &name, "--push"], &given[..], flags, &[b.dir.to_str().unwrap()]].concat();
+        let out = b.own.run(&flags);
+        assert_eq!(out.code, 0, "{}", out.stderr);
+        let index: Value = serde_json::from_str(&registry.get("app/manifests/1")).unwrap();
+        index
+    };
+    // Without being asked, nothing is stated.
+    assert!(push(&[]).get("manifests").is_none());
+    let index = push(&["--provenance=true"]);
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
+    let least = statement(&registry, &index, 0);
+    let predicate = &least["predicate"];
+    assert_eq!(predicate["buildType"], "https://mobyproject.org/buildkit@v1");
+    let invocation = &predicate["invocation"];
+    assert_eq!(invocation["configSource"], json!({ "entryPoint": "Dockerfile" }));
+    assert_eq!(invocation["parameters"]["secrets"], json!([{ "id": "token", "optional": true }]));
+    assert_eq!(invocation["parameters"]["locals"], json!([{ "name": "context" }, { "name": "dockerfile" }]));
+    assert_eq!(predicate["metadata"]["reproducible"], false);
+    assert_eq!(
+        predicate["metadata"]["completeness"],
+        json!({ "parameters": false, "environment": true, "materials": false })
+    );
+    // The base, by the digest that its registry has for it.
+    let base = b.own.run(&["image", "inspect", "-f", "{{index .RepoDigests 0}}", BUSYBOX]).ok();
+    let material = &predicate["materials"][0];
+    assert_eq!(material["digest"]["sha256"], base.split_once("@sha256:").unwrap().1);
+    assert!(material["uri"].as_str().unwrap().starts_with("pkg:docker/"), "{material}");
+    let subject = least["subject"][0]["name"].as_str().unwrap();
+    let wanted = format!("pkg:docker/{}/app@1?platform=linux%2F", registry.name.replace(':', "%3A"));
+    assert!(subject.starts_with(&wanted), "{subject}");
+    let words = least.to_string();
+    assert!(!words.contains("someone") && !words.contains("hidden-word"), "{words}");
+    // All of what was asked for, but no secret.
+    let whole = statement(&registry, &push(&["--attest", "type=provenance,mode=max"]), 0);
+    let args = &whole["predicate"]["invocation"]["parameters"]["args"];
+    assert_eq!((&args["build-arg:WHO"], &args["label:a"]), (&json!("someone"), &json!("b")));
+    let metadata = &whole["predicate"]["metadata"];
+    assert_eq!(metadata["completeness"]["parameters"], true);
+    let source = &metadata["https://mobyproject.org/buildkit@v1#metadata"]["source"]["infos"][0];
+    assert_eq!((&source["filename"], &source["language"]), (&json!("Dockerfile"), &json!("Dockerfile")));
+    assert!(!whole.to_string().contains("hidden-word"));
+    let v1 = statement(
+        &registry,
+        &push(&["--provenance=mode=max,version=v1,builder-id=https://builder.lan/7"]),
+        0,
+    );
+    assert_eq!(v1["predicateType"], "https://slsa.dev/provenance/v1");
+    assert_eq!(v1["predicate"]["runDetails"]["builder"]["id"], "https://builder.lan/7");
+    let definition = &v1["predicate"]["buildDefinition"];
+    assert_eq!(definition["externalParameters"]["configSource"]["path"], "Dockerfile");
+    assert_eq!(definition["externalParameters"]["request"]["args"]["build-arg:WHO"], "someone");
+    assert_eq!(definition["resolvedDependencies"][0], *material);
+    // Others read it, and take the image.
+    let shown =
+        b.own.run(&["buildx", "imagetools", "inspect", "--format", "{{json .Provenance}}", &name]).ok();
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["SLSA"], v1["predicate"]);
+    let machine = t.program(
+        "skopeo",
+        ["inspect", "--tls-verify=false", "--format", "{{.Os}}", &format!("docker://{name}")],
+    );
+    assert_eq!(machine.run().ok(), "linux");
+    let other = OwnRoots::new(&t, "other", &t.suite.registry);
+    other.run(&["pull", "-q", &name]).ok();
+    let out = other.run(&["image", "inspect", "-f", "{{.Os}}", &name]).ok();
+    assert_eq!(out, "linux");
+    // Pushed again under another name it goes along; without that platform's index it does not.
+    let again = format!("{}/app:2", registry.name);
+    b.own.run(&["tag", &name, &again]).ok();
+    b.own.run(&["push", "-q", &again]).ok();
+    let index: Value = serde_json::from_str(&registry.get("app/manifests/2")).unwrap();
+    assert_eq!(statement(&registry, &index, 0)["predicate"], v1["predicate"]);
+    // Nothing of it is left when its image is gone.
+    b.own.run(&["rmi", "-f", &name, &again]).ok();
+    b.own.run(&["rmi", "-f", BUSYBOX]).ok();
+    b.own.run(&["builder", "prune", "-af"]).ok();
+    b.own.run(&["image", "prune", "-af"]).ok();
+    let left =
+        t.program("grep", ["-rl", "in-toto.io", b.own.root.join("image/blobs").to_str().unwrap()]).run();
+    assert_eq!(left.stdout, "", "{}", left.stdout);
+    for (flag, why) in [
+        ("--provenance=mode=most", "mode=most is not supported"),
+        ("--attest=type=slsa", "unknown type \"slsa\""),
+        ("--sbom=true", "scan the image"),
+        ("--attest=type=sbom", "scan the image"),
+    ] {
+        b.build(&text(), &[flag]).refused(125, &[why]);
+    }
+    b.build(&text(), &["--provenance=true", "--attest=type=provenance"]).refused(125, &["give one of them"]);
+}
+
+#[test]
+fn archives_and_several_platforms_have_their_statements() {
+    let Some(t) = Test::start() else { return };
+    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
+    let b = Builds::new(&t);
+    b.file("x", "1");
+    let name = format!("{}/app:1", registry.name);
+    let several = "FROM scratch\nARG TARGETARCH\nCOPY x /$TARGETARCH\n";
+    let path = b.own.dir.join("saved.tar");
+    let to = format!("type=oci,dest={}", path.display());
+    b.file("Dockerfile", several);
+    let platforms = ["--platform", "linux/amd64,linux/arm64", "--provenance=mode=max"];
+    let flags =
+        [&["build", "-t", &name, "--push", "-o", &to], &platforms[..], &[b.dir.to_str().unwrap()]].concat();
+    let out = b.own.run(&flags);
+    assert_eq!(out.code, 0, "{}", out.stderr);
+    let index: Value = serde_json::from_str(&registry.get("app/manifests/1")).unwrap();
+    let all = index["manifests"].as_array().unwrap();
+    assert_eq!(all.len(), 4, "{index}");
+    for (place, machine) in ["amd64", "arm64"].into_iter().enumerate() {
+        assert_eq!(all[place]["platform"]["architecture"], machine);
+        let subject = statement(&registry, &index, place)["subject"][0]["name"].as_str().unwrap().to_owned();
+        assert!(subject.ends_with(&format!("linux%2F{machine}")), "{subject}");
+    }
+    // The same is in the archive, whose images others find as well.
+    let archive = format!("oci-archive:{}:1", path.display());
+    let raw = t.program("skopeo", ["inspect", "--raw", &archive]).run().ok();
+    let saved: Value = serde_json::from_str(&raw).unwrap();
+    let stated = saved["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["annotations"][TYPE] == "attestation-manifest");
+    assert_eq!(stated.count(), 2, "{raw}");
+    let other = OwnRoots::new(&t, "other", &t.suite.registry);
+    other.run(&["load", "-i", path.to_str().unwrap()]).ok();
+    assert_eq!(other.run(&["image", "inspect", "-f", "{{.Os}}", &name]).ok(), "linux");
+    // One platform has an index for it, too, under which it runs.
+    let text = format!("FROM {BUSYBOX}\nRUN echo made > /made\n");
+    b.built(&text, &["--provenance=true", "-o", &to]);
+    assert_eq!(b.sh("cat /made"), "made");
+    let raw =
+        t.program("skopeo", ["inspect", "--raw", &format!("oci-archive:{}", path.display())]).run().ok();
+    assert!(raw.contains("attestation-manifest"), "{raw}");
+    // Docker's archive is that of an image alone.
+    b.own.run(&["save", "-o", path.to_str().unwrap(), "made"]).ok();
+    let listed = t.program("tar", ["-xOf", path.to_str().unwrap(), "index.json"]).run().ok();
+    assert!(!listed.contains("image.index"), "{listed}");
+    let left = t.program("grep", ["-c", "in-toto.io", path.to_str().unwrap()]).run();
+    assert_eq!(left.stdout.trim(), "0");
+}
