@@ -128,6 +128,7 @@ pub struct Until {
 
 /// What is to be built, and how.
 #[derive(Debug, Clone)]
+#[allow(clippy::struct_excessive_bools, reason = "each is asked for by itself")]
 pub struct BuildRequest {
     /// What the Dockerfile is called.
     pub file_name: String,

@@ -96,7 +96,7 @@ impl Sources {
             name: name.to_owned(),
         };
         let mut joiner = Joiner { sources: plain, read, bytes: 0, escape: None, chain: Vec::new() };
-        joiner.add(here, text)?;
+        joiner.add(here, &text)?;
         Ok(joiner.sources)
     }
 
@@ -173,12 +173,12 @@ struct Joiner<'a> {
 
 impl Joiner<'_> {
     /// Adds a file, with what it includes.
-    fn add(&mut self, here: Place, text: String) -> Result<(), IncludeError> {
+    fn add(&mut self, here: Place, text: &str) -> Result<(), IncludeError> {
         let number = self.sources.files.len();
         self.chain.push(here);
-        let found = self.look_at(&text, number);
+        let found = self.look_at(text, number);
         let name = self.chain.last().map(|place| place.name.clone()).unwrap_or_default();
-        self.sources.files.push(SourceFile { name, text: text.clone() });
+        self.sources.files.push(SourceFile { name, text: text.to_owned() });
         let found = found.map_err(|(lines, why)| self.fault(number, lines, &why))?;
         self.escape.get_or_insert(found.escape);
         let mut lines = (1..).zip(text.split_inclusive('\n')).peekable();
@@ -254,7 +254,7 @@ impl Joiner<'_> {
             text.push('\n');
         }
         let name = shown(&name_of(&included));
-        self.add(Place { file: included, name, line: 0 }, text)
+        self.add(Place { file: included, name, line: 0 }, &text)
     }
 
     /// The file that an INCLUDE means, seen from the one that it is in.
