@@ -113,7 +113,8 @@ fn of_image(remote: &Remote, found: &RemoteImage, manifest: &Manifest) -> Result
         });
     };
     let damaged = |why: String| BuildError::Invalid(format!("{} is damaged: {why}", found.name.full()));
-    let inline = Inline::deserialize(field).map_err(|error| damaged(error.to_string()))?;
+    let inline: Inline =
+        rbox_spec::json::from_value(field.clone()).map_err(|error| damaged(error.to_string()))?;
     let config: ImageConfig = read_json(found, &bytes)?;
     let diff_ids = &config.rootfs.diff_ids;
     if manifest.layers.len() != diff_ids.len() || diff_ids.len() > MAX_LAYERS {

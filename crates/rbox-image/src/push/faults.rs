@@ -370,7 +370,7 @@ fn layers_that_are_no_image_go_out_before_their_manifest() {
     let pushed = push_two(&fixture, &registry).unwrap();
     let manifest = has.lock().unwrap().manifests["cache"].clone();
     assert_eq!(sha256(&manifest), pushed.digest);
-    let manifest: crate::media::Manifest = serde_json::from_slice(&manifest).unwrap();
+    let manifest: crate::media::Manifest = rbox_spec::json::from_slice(&manifest).unwrap();
     assert_eq!((manifest.config.media_type.as_str(), manifest.layers.len()), ("application/x", 2));
     assert!(manifest.layers.iter().all(|layer| layer.media_type == Compression::Gzip.layer_type()));
     assert_eq!(has.lock().unwrap().blobs.len(), 3);
