@@ -95,11 +95,9 @@ impl Builder<'_> {
             "reproducible": wanted.is_reproducible,
         });
         if wanted.is_whole {
-            let source = json!({ "infos": [{
-                "filename": self.request.file_name,
-                "language": "Dockerfile",
-                "data": STANDARD.encode(&self.request.file),
-            }] });
+            let info = |(name, text): (&str, &str)| json!({ "filename": name, "language": "Dockerfile", "data": STANDARD.encode(text) });
+            let infos: Vec<Value> = self.request.file.files().map(info).collect();
+            let source = json!({ "infos": infos });
             metadata["https://mobyproject.org/buildkit@v1#metadata"] = json!({ "source": source });
         }
         json!({

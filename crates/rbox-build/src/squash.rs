@@ -27,7 +27,7 @@ impl Builder<'_> {
         if !self.request.squash || stage.made.is_empty() {
             return Ok(None);
         }
-        let whole = image::document(config).map_err(|error| BuildError::Internal(error.to_string()))?;
+        let whole = image::document(config, None).map_err(|error| BuildError::Internal(error.to_string()))?;
         let whole = rbox_image::hash::sha256(&whole);
         let result = self.one_layer(number, stage, base)?;
         let mut layers: Vec<Descriptor> =

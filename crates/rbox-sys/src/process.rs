@@ -268,12 +268,12 @@ pub fn pid_of(pidfd: impl AsFd) -> Option<i32> {
 /// its pidfd after that (`PIDFD_GET_INFO`, Linux 6.15). The inner one is none while the kernel has none to show, the outer one where it
 /// never will.
 pub fn status_of(pidfd: impl AsFd) -> Option<Option<i32>> {
-    if let Some(Some(status)) = kept_status(&pidfd) {
+    if let Ok(Some(status)) = kept_status(&pidfd) {
         return Some(Some(status));
     }
     let Some(pid) = pid_of(&pidfd) else {
         // Gone by now, and perhaps only since it was asked for: the kernel keeps the status before it takes the process away.
-        return kept_status(&pidfd);
+        return kept_status(&pidfd).ok();
     };
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let is_zombie = text.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'));
@@ -281,10 +281,10 @@ pub fn status_of(pidfd: impl AsFd) -> Option<Option<i32>> {
     Some(status.and_then(|status| status.parse().ok()))
 }
 
-/// What a pidfd keeps of the status of a process that was reaped. The inner one is none before that, the outer one where the process
-/// is gone and nothing was kept, or the kernel does not know the request.
+/// What a pidfd keeps of the status of a process that was reaped; none before that. An error where the process is gone and nothing was
+/// kept, or the kernel does not know the request.
 #[allow(clippy::cast_lossless, reason = "C libraries differ in the type of a request")]
-fn kept_status(pidfd: impl AsFd) -> Option<Option<i32>> {
+fn kept_status(pidfd: impl AsFd) -> Result<Option<i32>, Errno> {
     /// `struct pidfd_info` as of Linux 6.13, 64 bytes: in 32-bit words, the first two being the mask.
     type Info = [u32; 16];
     const PIDFD_GET_INFO: u32 = 0xc040_ff0b;
@@ -293,7 +293,8 @@ fn kept_status(pidfd: impl AsFd) -> Option<Option<i32>> {
     info[0] = PIDFD_INFO_EXIT;
     // SAFETY: the request's number says that the kernel reads and writes these 64 bytes.
     let asked = unsafe { libc::ioctl(pidfd.as_fd().as_raw_fd(), PIDFD_GET_INFO as _, &raw mut info) };
-    (asked == 0).then(|| (info[0] & PIDFD_INFO_EXIT != 0).then(|| info[15].cast_signed()))
+    Errno::result(asked)?;
+    Ok((info[0] & PIDFD_INFO_EXIT != 0).then(|| info[15].cast_signed()))
 }
 
 /// The namespace type behind a descriptor of nsfs, as its clone flag (`NS_GET_NSTYPE` of `ioctl_nsfs(2)`).
@@ -611,7 +612,7 @@ mod tests {
                 told
             });
             // Before Linux 6.15 nothing is kept of one that was reaped.
-            if kept_status(&pidfd).is_none() {
+            if kept_status(&pidfd).is_err() {
                 println!("skipped: needs Linux 6.15, which keeps the status of what was reaped");
                 return;
             }

@@ -105,6 +105,11 @@ impl Sources {
         &self.text
     }
 
+    /// The Dockerfile as it was written, and each file that it includes: name and text.
+    pub fn files(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.files.iter().map(|file| (file.name.as_str(), file.text.as_str()))
+    }
+
     /// The file that a line of the text is from, unless it is the Dockerfile itself, and its number there.
     pub fn place(&self, line: usize) -> (Option<&str>, usize) {
         match line.checked_sub(1).and_then(|at| self.places.get(at)) {
