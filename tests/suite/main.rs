@@ -38,6 +38,7 @@ mod compose_apps;
 mod compose_existing;
 mod compose_hooks;
 mod compose_stacks;
+mod compose_steps;
 mod compose_up;
 mod copy;
 mod cp;

@@ -22,6 +22,8 @@ pub const CONFIG_HASH: &str = "com.docker.compose.config-hash";
 pub const DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The id of its image.
 pub const IMAGE: &str = "com.docker.compose.image";
+/// What it runs for a service that is not started yet: `pre_start`.
+pub const HOOK: &str = "com.docker.compose.hook";
 /// The name of the container that it replaces.
 pub const REPLACE: &str = "com.docker.compose.replace";
 /// The network's name in the files.

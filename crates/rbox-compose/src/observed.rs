@@ -18,8 +18,10 @@ pub struct Instance {
     pub service: String,
     /// Which of the service's containers it is, from 1.
     pub number: u32,
-    /// It is of `run`.
+    /// It is none of the service's own: of `run`, or a [hook](Self::hook).
     pub one_off: bool,
+    /// It runs a step of `pre_start`.
+    pub hook: bool,
 }
 
 impl Instance {
@@ -27,11 +29,13 @@ impl Instance {
     pub fn of(container: Container) -> Option<Self> {
         let labels = &container.record.config.labels;
         let text = |key: &str| labels.get(key).cloned();
+        let hook = labels.contains_key(labels::HOOK);
         Some(Self {
             project: text(labels::PROJECT)?,
             service: text(labels::SERVICE).unwrap_or_default(),
             number: text(labels::NUMBER).and_then(|number| number.parse().ok()).unwrap_or(0),
-            one_off: text(labels::ONE_OFF).is_some_and(|flag| flag == "True"),
+            one_off: text(labels::ONE_OFF).is_some_and(|flag| flag == "True") || hook,
+            hook,
             container,
         })
     }

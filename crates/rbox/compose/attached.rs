@@ -46,7 +46,7 @@ pub(crate) struct Follower {
 /// How long that may take to say the rest once it is to end: whoever reads it may be slow.
 const SAYING_THE_REST: Duration = Duration::from_secs(10);
 /// Exit code after Ctrl-C.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// Begins to show what the services write from now on.
 pub(crate) fn follow(global: &Global, project: &Project, shown: &Attached) -> anyhow::Result<Follower> {

@@ -92,7 +92,9 @@ impl Chosen {
         fits: impl Fn(&Instance) -> bool,
     ) -> anyhow::Result<&Instance> {
         let index = index.filter(|index| *index > 0);
-        let own = |one: &&Instance| one.service == service && index.is_none_or(|index| one.number == index);
+        let own = |one: &&Instance| {
+            !one.hook && one.service == service && index.is_none_or(|index| one.number == index)
+        };
         self.observed.instances.iter().filter(own).find(|one| fits(one)).ok_or_else(|| {
             let message = match index {
                 Some(index) => format!("service {service:?} is not running container #{index}"),

@@ -62,7 +62,28 @@ impl Images<'_> {
             };
             self.obtain(name, pull, None)?;
         }
+        self.of_steps()?;
         Ok(images)
+    }
+
+    /// The images of `pre_start` are pulled as those of their services are; what can only be pulled is not built.
+    fn of_steps(&self) -> Result<(), RunError> {
+        let mut done = BTreeSet::new();
+        for service in self.project.services.values().filter(|service| !is_scaled_to_none(service)) {
+            let pull = match self.pull.as_deref().unwrap_or(&service.pull_policy) {
+                "always" => PullPolicy::Always,
+                "never" => PullPolicy::Never,
+                _ => PullPolicy::Missing,
+            };
+            let named = service.pre_start.iter().map(|step| &step.image).filter(|image| !image.is_empty());
+            for image in named {
+                let pull = if self.is_named(image) { pull } else { PullPolicy::Never };
+                if done.insert(image) {
+                    self.obtain(image.clone(), pull, None)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The image of one of them.

@@ -58,6 +58,17 @@ fn read(
     Ok((project, all))
 }
 
+/// A service, and the same with the image of each step before its start, which can only be pulled.
+fn with_steps(service: &Service) -> impl Iterator<Item = Service> {
+    let steps = service.pre_start.iter().filter(|step| !step.image.is_empty());
+    let steps = steps.map(|step| {
+        let mut with_step = service.clone();
+        (with_step.image, with_step.build) = (step.image.clone(), None);
+        with_step
+    });
+    std::iter::once(service.clone()).chain(steps)
+}
+
 impl Execute for Pull {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let (project, meant) = read(global, &self.services, self.include_deps)?;
@@ -67,11 +78,12 @@ impl Execute for Pull {
         }
         let progress = Progress::new(&flags, "Pulling", false)?;
         let (mut code, mut pulled) = (0, BTreeSet::new());
-        for service in project.services.values().filter(|service| meant.contains(&service.name)) {
+        let meant = project.services.values().filter(|service| meant.contains(&service.name));
+        for service in meant.flat_map(with_steps) {
             if !pulled.insert(service.image.clone()) {
                 continue;
             }
-            if let Err(error) = self.pull(global, service, &progress) {
+            if let Err(error) = self.pull(global, &service, &progress) {
                 if service.build.is_some() {
                     progress.line(
                         "Image",

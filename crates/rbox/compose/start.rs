@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 
 use clap::Parser;
-use rbox_compose::Instance;
-use rbox_compose::model::Hook;
-use rbox_compose::run::run_hooks;
+use rbox_compose::model::{Hook, Project};
+use rbox_compose::run::{self, run_hooks};
+use rbox_compose::{Instance, Options};
 use rbox_engine::engine::{StartOptions, StopRequest};
+use rbox_engine::session::{SignalFd, Taken};
 
 use crate::args::patience::Patience;
 use crate::command::entry::Execute;
@@ -14,8 +15,11 @@ use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::graph::Graph;
+use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
+use crate::compose::project::{options, refused};
 use crate::compose::stop::{CONTAINER, each};
+use crate::compose::up::interrupted;
 use crate::compose::waiting::Waiting;
 
 /// Start the stopped containers of services
@@ -45,9 +49,13 @@ impl Execute for Start {
                 let wanted = graph.with_dependencies(&self.services);
                 graph = graph.only(&wanted);
             }
+            let steps = steps(global, &chosen, &self.services)?;
             let progress = Progress::new(&global.project, "Running", false)?;
             in_order(global, &chosen, &graph, &progress, |ready| {
                 for service in ready {
+                    if let Some(project) = &steps {
+                        prepare(global, &chosen, project, service, &progress)?;
+                    }
                     start(global, &chosen, service, &progress)?;
                 }
                 Ok(())
@@ -55,6 +63,33 @@ impl Execute for Start {
             Ok(0)
         })())
     }
+}
+
+/// The project whole, if services of it have something run before they start: that has their variables.
+fn steps(global: &Global, chosen: &Chosen, words: &[String]) -> anyhow::Result<Option<Project>> {
+    let services = chosen.loaded.iter().flat_map(|files| files.project.services.values());
+    if services.into_iter().all(|service| service.pre_start.is_empty()) {
+        return Ok(None);
+    }
+    let options = Options { services: words.to_vec(), ..options(&global.project)? };
+    Ok(Some(rbox_compose::load(&options).map_err(refused)?.project))
+}
+
+/// Runs what a service has run before its first container starts.
+fn prepare(
+    global: &Global,
+    chosen: &Chosen,
+    project: &Project,
+    service: &str,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    let Some(service) = project.services.get(service).filter(|service| !service.pre_start.is_empty()) else {
+        return Ok(());
+    };
+    let own: Vec<&Instance> = chosen.own().filter(|one| one.service == service.name).collect();
+    let signals = SignalFd::new(Taken::Ending);
+    let done = run::prepare(&global.engine, project, service, &own, &Shown(progress), signals.as_ref());
+    done.map_err(interrupted)
 }
 
 /// Gives the services of a graph to `begin`, each as soon as those it depends on have begun and are far enough.

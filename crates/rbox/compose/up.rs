@@ -8,13 +8,14 @@ use rbox_compose::RunError;
 use rbox_compose::model::Project;
 use rbox_compose::plan::{Action, Plan, Recreate, Wanted};
 use rbox_compose::run::{self, Stage, Thing, UpRequest};
+use rbox_engine::session::{SignalFd, Taken};
 
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
-use crate::compose::attached::{Attached, Ending, follow};
+use crate::compose::attached::{Attached, Ending, INTERRUPTED, follow};
 use crate::compose::images::{Images, When};
-use crate::compose::narrator::Shown;
+use crate::compose::narrator::{Shown, ShownWithSteps};
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, no_service, options};
 use crate::compose::why::images;
@@ -165,13 +166,18 @@ impl Execute for Up {
         let progress = Progress::new(&global.project, "Running", false)?;
         let images = making.images(global, &project, &progress, self.quiet_build).all()?;
         if self.detach || self.wait || self.no_start {
-            run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
-            return Ok(0);
+            // Ctrl-C ends what runs before a start, too.
+            let has_steps = project.services.values().any(|service| !service.pre_start.is_empty());
+            let signals = has_steps.then(|| SignalFd::new(Taken::Ending)).flatten();
+            let request = UpRequest { interrupt: signals.as_ref(), ..request };
+            let done = run::up(&global.engine, &project, &images, &request, &Shown(&progress));
+            return done.map(|()| 0).map_err(interrupted);
         }
         progress.share();
         let follower = follow(global, &project, &self.shown(&project))?;
         let request = UpRequest { interrupt: follower.signals(), ..request };
-        match run::up(&global.engine, &project, &images, &request, &Shown(&progress)) {
+        let shown = ShownWithSteps { shown: Shown(&progress), prefix: !self.no_log_prefix };
+        match run::up(&global.engine, &project, &images, &request, &shown) {
             Ok(()) => follower.wait(global, &project, &self.ending()),
             Err(RunError::Interrupted) => follower.interrupted(global, &project, &self.ending()),
             Err(error) => Err(error.into()),
@@ -222,6 +228,14 @@ impl Up {
             no_prefix: self.no_log_prefix,
             timestamps: self.timestamps,
         }
+    }
+}
+
+/// What the user ended says no more.
+pub(crate) fn interrupted(error: RunError) -> anyhow::Error {
+    match error {
+        RunError::Interrupted => Coded { message: String::new(), code: INTERRUPTED }.into(),
+        error => error.into(),
     }
 }
 

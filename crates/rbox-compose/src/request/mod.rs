@@ -83,7 +83,6 @@ impl Making<'_> {
             ("models", !service.models.is_empty()),
             ("use_api_socket", service.use_api_socket),
             ("credential_spec", service.credential_spec.is_some()),
-            ("pre_start", !service.pre_start.is_empty()),
             ("cpu_rt_runtime", service.cpu_rt_runtime != 0 || service.cpu_rt_period != 0),
         ];
         match unsupported.into_iter().find(|(_, given)| *given) {

@@ -49,8 +49,8 @@ impl Converging<'_> {
                 Ok(Some(Made { id, name, is_kept: false }))
             }
             Action::Recreate { old, name, why } => {
-                converged.replaced.insert(service.name.clone());
-                self.replace(service, &old, name, &why, converged).map(Some)
+                let is_first = converged.replaced.insert(service.name.clone());
+                self.replace(service, &old, name, &why, is_first, converged).map(Some)
             }
             Action::Remove(instance) => {
                 remove(self.engine, self.narrator, &instance, self.timeout, false)?;
@@ -83,12 +83,13 @@ impl Converging<'_> {
         old: &Instance,
         name: String,
         why: &[Cause],
+        is_first: bool,
         converged: &mut Converged,
     ) -> Result<Made, RunError> {
         self.narrator.tell(Thing::Container, &name, Stage::Recreate);
         self.narrator.because(&name, why);
         if self.start && (self.rolling || rolling::is_wanted(service)) && rolling::is_possible(service, old) {
-            return match self.roll(service, old, &name, converged) {
+            return match self.roll(service, old, &name, is_first, converged) {
                 Ok(made) => {
                     self.narrator.tell(Thing::Container, &name, Stage::Recreated);
                     Ok(made)

@@ -54,7 +54,7 @@ pub fn down(
     let is_meant = |one: &&Instance| {
         let is_named = request.services.is_empty() || request.services.contains(&one.service);
         // Those of `run` and of services that are not meant are somebody's, and go only when everything is to.
-        is_named && (request.remove_orphans || (is_known(&one.service) && !one.one_off))
+        is_named && (request.remove_orphans || (is_known(&one.service) && (!one.one_off || one.hook)))
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
     let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();

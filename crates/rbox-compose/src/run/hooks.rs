@@ -60,7 +60,13 @@ pub fn hook_request(hook: &Hook) -> ExecRequest {
 
 /// `NAME=VALUE`; without a value it is this process's, if it has one.
 fn pairs(environment: &BTreeMap<String, Option<String>>) -> Vec<String> {
-    let value = |name: &String, value: &Option<String>| value.clone().or_else(|| std::env::var(name).ok());
-    let pair = |(name, given)| value(name, given).map(|value| format!("{name}={value}"));
+    let pair = |(name, given): (&String, &Option<String>)| {
+        value_of(name, given.as_ref()).map(|value| format!("{name}={value}"))
+    };
     environment.iter().filter_map(pair).collect()
+}
+
+/// A variable of a hook, or this process's of that name.
+pub(super) fn value_of(name: &str, given: Option<&String>) -> Option<String> {
+    given.cloned().or_else(|| std::env::var(name).ok())
 }

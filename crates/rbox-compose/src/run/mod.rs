@@ -7,6 +7,7 @@ mod ending;
 mod hooks;
 mod making;
 mod one_off;
+mod pre_start;
 mod rolling;
 mod start;
 mod things;
@@ -24,6 +25,7 @@ pub use down::{DownRequest, RemovedImages, down, stop};
 
 pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
+pub use pre_start::prepare;
 pub use up::{UpRequest, check, plan, up};
 pub use waiting::{Far, far, ready};
 pub use walk::{Visit, walk};
@@ -116,12 +118,20 @@ impl Stage {
 pub trait Narrator: Sync {
     /// Something has come so far.
     fn tell(&self, thing: Thing, name: &str, stage: Stage);
+    /// How far it is, in the words of who does it.
+    fn tell_word(&self, thing: Thing, name: &str, word: &str);
     /// A container is made again, for these causes.
     fn because(&self, container: &str, causes: &[Cause]);
     /// What a container that failed has said last.
     fn said(&self, container: &str, text: &str);
     /// What the user should know.
     fn warn(&self, text: &str);
+    /// Whether the output of what runs before a start is shown as it comes.
+    fn shows_steps(&self) -> bool {
+        false
+    }
+    /// A line of it.
+    fn step_wrote(&self, _source: &str, _line: &str) {}
 }
 
 /// The right to change a project. Who has to wait for another command is told so.

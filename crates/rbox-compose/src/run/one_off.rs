@@ -88,7 +88,7 @@ pub fn one_off(
 }
 
 /// 64 hex digits.
-fn random_slug() -> String {
+pub(super) fn random_slug() -> String {
     use std::fmt::Write as _;
     use std::hash::{BuildHasher as _, RandomState};
     let mut text = String::new();

@@ -7,6 +7,7 @@ use rbox_engine::engine::{CreateRequest, Reached, RemoveRequest, StartOptions, S
 use rbox_spec::container::NetworkMode;
 
 use super::making::{Converged, Converging, Made, Place};
+use super::pre_start::{self, Preparation};
 use super::waiting::{Far, ready, said};
 use super::{Stage, Thing};
 use crate::error::RunError;
@@ -43,6 +44,7 @@ impl Converging<'_> {
         service: &Service,
         old: &Instance,
         name: &str,
+        is_first: bool,
         converged: &Converged,
     ) -> Result<Made, RunError> {
         let failed = |source| RunError::of_container(name, source);
@@ -54,7 +56,8 @@ impl Converging<'_> {
         let reached = take_reached(&mut request, old);
         let made = self.engine.create(request, image).map_err(failed)?;
         let made = Made { id: made.id, name: meanwhile, is_kept: false };
-        if let Err(error) = self.start_and_wait(service, &made) {
+        let prepared = self.prepare(service, &made, is_first, converged);
+        if let Err(error) = prepared.and_then(|()| self.start_and_wait(service, &made)) {
             let half = self.engine.container(made.id.as_str()).map_err(failed)?;
             let _ = self.engine.remove(&half, RemoveRequest { force: true, volumes: false });
             return Err(error);
@@ -75,6 +78,20 @@ impl Converging<'_> {
         let target = name.parse().map_err(|error| RunError::Invalid(format!("{error}")))?;
         self.engine.rename(&next, &target).map_err(failed)?;
         Ok(Made { id: made.id, name: name.to_owned(), is_kept: false })
+    }
+
+    /// What is run before the first container of a service is run before the first one that is replaced.
+    fn prepare(
+        &self,
+        service: &Service,
+        made: &Made,
+        is_first: bool,
+        converged: &Converged,
+    ) -> Result<(), RunError> {
+        let earlier = converged.containers.get(&service.name).filter(|_| !is_first);
+        let all = earlier.into_iter().flatten().chain([made]);
+        let all = all.map(|made| (made.id.clone(), made.name.clone())).collect();
+        pre_start::wait(Preparation::new(self.engine, self.project, service, self.narrator, all), None)
     }
 
     fn start_and_wait(&self, service: &Service, made: &Made) -> Result<(), RunError> {

@@ -2,7 +2,7 @@
 //! forks; it waits for all conditions at once, woken by what happens.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use rbox_engine::session::SignalFd;
 
 use super::hooks::run_hook;
 use super::making::{Converged, Made};
+use super::pre_start::Preparation;
 use super::waiting::{Far, far, ready, said};
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
@@ -48,6 +49,7 @@ impl Starting<'_> {
         let mut left: Vec<&Service> = in_order(self.project);
         left.extend(self.until);
         let mut told = Told::new();
+        let mut preparing = BTreeMap::new();
         while !left.is_empty() {
             let mut still: Vec<&Service> = Vec::new();
             let mut next: Vec<&Service> = Vec::new();
@@ -55,7 +57,9 @@ impl Starting<'_> {
                 // What a service depends on is looked at once it was started: before, it is as an earlier life left it.
                 let others = || still.iter().chain(&next).chain(&left[at + 1..]);
                 let waits = |name: &String| others().any(|other| other.name == *name);
-                if !service.depends_on.keys().any(waits) && self.may_start(service, &mut told)? {
+                let may_start =
+                    !service.depends_on.keys().any(waits) && self.may_start(service, &mut told)?;
+                if may_start && self.is_prepared(service, &mut preparing)? {
                     next.push(service);
                 } else {
                     still.push(service);
@@ -177,6 +181,26 @@ impl Starting<'_> {
             }
         }
         Ok(true)
+    }
+
+    /// Whether the steps before a service's start are over. Those that are not go on beside each other.
+    fn is_prepared<'s>(
+        &'s self,
+        service: &'s Service,
+        preparing: &mut BTreeMap<&'s str, Preparation<'s>>,
+    ) -> Result<bool, RunError> {
+        let preparation = preparing.entry(&service.name).or_insert_with(|| {
+            let containers = self.converged.containers.get(&service.name).into_iter().flatten();
+            let containers = containers.filter(|made| !self.has_done_its_work(service, made));
+            let containers = containers.map(|made| (made.id.clone(), made.name.clone())).collect();
+            Preparation::new(self.engine, self.project, service, self.narrator, containers)
+        });
+        preparation.go_on()
+    }
+
+    fn has_done_its_work(&self, service: &Service, made: &Made) -> bool {
+        let current = self.engine.current(&made.id);
+        made.is_kept && current.is_some_and(|container| self.is_done(service, &container))
     }
 
     /// Starts the containers of services that do not depend on each other: all begin before one of them is waited for. When one cannot

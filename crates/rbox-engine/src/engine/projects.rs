@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rbox_spec::given::Content;
@@ -38,6 +39,19 @@ impl Happenings {
     }
 }
 
+/// No project's name has a plus sign.
+fn lock_name(project: &str, purpose: Option<&str>) -> String {
+    match purpose {
+        Some(purpose) => format!("{project}+{}", purpose.replace('/', "_")),
+        None => project.to_owned(),
+    }
+}
+
+/// Whether the lock was free, and is this process's now.
+fn is_taken(path: &Path, file: &File) -> Result<bool, EngineError> {
+    lock::try_take(file, How::Exclusive).map_err(|errno| EngineError::file("lock", path)(errno.into()))
+}
+
 impl Engine {
     /// Keeps others from changing the containers of a Compose project, as long as the answer is held. `waiting` is called when another
     /// command does so now.
@@ -45,20 +59,33 @@ impl Engine {
     /// # Errors
     /// Another command changes them for minutes, or was stopped meanwhile; or the lock's file cannot be made.
     pub fn lock_project(&self, project: &str, waiting: &dyn Fn()) -> Result<ProjectLock, EngineError> {
-        if project.is_empty() || project.contains('/') {
-            return Err(EngineError::Invalid(format!("invalid project name {project:?}")));
-        }
-        let path = self.paths.project_lock(project);
-        let mut options = File::options();
-        options.create(true).truncate(false).write(true).read(true);
-        let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
-        let is_free = lock::try_take(&file, How::Exclusive);
-        if is_free.map_err(|errno| EngineError::file("lock", &path)(errno.into()))? {
+        let (path, file) = self.project_file(project, None)?;
+        if is_taken(&path, &file)? {
             return Ok(ProjectLock { _file: file });
         }
         waiting();
         lock::take(&file, How::Exclusive, PATIENCE).map_err(EngineError::file("lock", &path))?;
         Ok(ProjectLock { _file: file })
+    }
+
+    /// Keeps others from doing one thing to a Compose project. None where another command does it now.
+    ///
+    /// # Errors
+    /// The lock's file cannot be made.
+    pub fn try_lock_project(&self, project: &str, purpose: &str) -> Result<Option<ProjectLock>, EngineError> {
+        let (path, file) = self.project_file(project, Some(purpose))?;
+        Ok(is_taken(&path, &file)?.then_some(ProjectLock { _file: file }))
+    }
+
+    fn project_file(&self, project: &str, purpose: Option<&str>) -> Result<(PathBuf, File), EngineError> {
+        if project.is_empty() || project.contains('/') {
+            return Err(EngineError::Invalid(format!("invalid project name {project:?}")));
+        }
+        let path = self.paths.project_lock(&lock_name(project, purpose));
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).read(true);
+        let file = own::open(&path, &mut options).map_err(EngineError::file("open", &path))?;
+        Ok((path, file))
     }
 
     /// Makes `next` be reached by `reached`, of which `former` has the ports and names until then. What is under way to `former` goes on;
