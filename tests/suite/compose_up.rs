@@ -571,7 +571,6 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         "services: {a: {image: busybox, deploy: {replicas: 4294967296}}}",
         &["cannot have 4294967296 containers"],
     );
-    refused("services: {a: {provider: {type: x}}}", &["\"a\": provider: rbox does not support this"]);
     refused(
         "services: {a: {image: busybox, runtime: nvidia}}",
         &["\"a\": runtime: rbox does not support this"],

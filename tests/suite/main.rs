@@ -37,6 +37,7 @@ mod compose;
 mod compose_apps;
 mod compose_existing;
 mod compose_hooks;
+mod compose_providers;
 mod compose_stacks;
 mod compose_steps;
 mod compose_up;

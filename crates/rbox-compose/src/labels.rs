@@ -30,6 +30,8 @@ pub const REPLACE: &str = "com.docker.compose.replace";
 pub const NETWORK: &str = "com.docker.compose.network";
 /// The volume's name in the files.
 pub const VOLUME: &str = "com.docker.compose.volume";
+/// Tells whether a container has the variables that providers give it now.
+pub const PROVIDED: &str = "rbox.compose.provided";
 /// The version of Compose that is spoken.
 pub const VERSION: &str = "com.docker.compose.version";
 /// The service as it was when its container was made, as `config --format json` shows it: to say what has changed.

@@ -143,6 +143,10 @@ impl Run {
         let progress = Progress::new(&flags, "Running", false)?;
         run::check(&project, &Wanted::default())?;
         if !self.no_deps {
+            // What others provide for it is among its variables.
+            project.services.insert(self.service.clone(), service);
+            run::provide(&global.engine, &mut project, &Shown(&progress))?;
+            service = project.services.remove(&self.service).unwrap_or_default();
             self.bring_up_dependencies(global, &project, &service, &progress)?;
         }
         project.services.insert(self.service.clone(), service);

@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use rbox_compose::Instance;
-use rbox_compose::run::{Visit, run_hooks, walk};
+use rbox_compose::run::{Visit, run_hooks, stop_provided, walk};
 use rbox_engine::engine::{RemoveRequest, StopRequest};
 use rbox_engine::error::EngineError;
 use rbox_engine::spec::signal::Signal;
@@ -14,6 +14,7 @@ use crate::command::error::{Coded, NOT_DONE, message, report};
 use crate::command::global::Global;
 use crate::compose::chosen::{Chosen, not_done};
 use crate::compose::graph::TICK;
+use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
 use crate::output::lines::say;
 
@@ -43,6 +44,11 @@ impl Execute for Stop {
             let chosen = Chosen::read(global, &self.services)?;
             let progress = Progress::new(&global.project, "Stopping", false)?;
             stop(global, &chosen, &self.services, self.patience.timeout, &progress)?;
+            if let Some(files) = &chosen.loaded {
+                let is_meant =
+                    |name: &str| self.services.is_empty() || self.services.iter().any(|word| word == name);
+                stop_provided(&files.project, &is_meant, &Shown(&progress))?;
+            }
             Ok(0)
         })())
     }

@@ -165,6 +165,7 @@ impl Execute for Up {
         run::check(&project, &request.wanted)?;
         let progress = Progress::new(&global.project, "Running", false)?;
         let images = making.images(global, &project, &progress, self.quiet_build).all()?;
+        run::provide(&global.engine, &mut project, &Shown(&progress))?;
         if self.detach || self.wait || self.no_start {
             // Ctrl-C ends what runs before a start, too.
             let has_steps = project.services.values().any(|service| !service.pre_start.is_empty());
@@ -382,7 +383,7 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let project = read(global, &self.services)?;
+        let mut project = read(global, &self.services)?;
         let request = UpRequest {
             start: false,
             remove_orphans: self.making.remove_orphans,
@@ -394,6 +395,7 @@ impl Execute for Create {
         run::check(&project, &request.wanted)?;
         let progress = Progress::new(&global.project, "Creating", false)?;
         let images = self.making.images(global, &project, &progress, false).all()?;
+        run::provide(&global.engine, &mut project, &Shown(&progress))?;
         run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
         Ok(0)
     }
@@ -437,6 +439,7 @@ impl Execute for Scale {
             quiet_build: false,
         };
         let images = images.all()?;
+        run::provide(&global.engine, &mut project, &Shown(&progress))?;
         run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
         Ok(0)
     }

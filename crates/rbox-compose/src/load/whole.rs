@@ -47,6 +47,8 @@ pub(crate) fn bound(whole: &Whole) -> Result<Project, ComposeError> {
     project.files.clone_from(&whole.files);
     project.env_files.clone_from(&whole.env_files);
     project.profiles.clone_from(&whole.profiles);
+    let added = whole.environment.added();
+    project.environment = added.map(|(name, variable)| (name.to_owned(), variable.value.clone())).collect();
     let none = Map::new();
     let services = services.as_ref().and_then(Node::as_map).unwrap_or(&none);
     for (name, node) in services {

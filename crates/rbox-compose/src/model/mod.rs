@@ -42,6 +42,9 @@ pub struct Project {
     /// The files of `--env-file`, as they were named. For the label `com.docker.compose.project.environment_file`.
     #[serde(skip)]
     pub env_files: Vec<String>,
+    /// The variables that are not the caller's, such as those of `.env`.
+    #[serde(skip)]
+    pub environment: BTreeMap<String, String>,
     /// The profiles that are on.
     #[serde(skip)]
     pub profiles: Vec<String>,

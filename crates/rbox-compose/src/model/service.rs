@@ -139,8 +139,11 @@ pub struct Service {
 }
 
 impl Service {
-    /// How many containers: `scale`, `deploy.replicas`, or 1.
+    /// How many containers: `scale`, `deploy.replicas`, or 1; none where somebody else provides it.
     pub fn replicas(&self) -> i64 {
+        if self.provider.is_some() {
+            return 0;
+        }
         self.scale.or_else(|| self.deploy.as_ref()?.replicas).unwrap_or(1)
     }
 

@@ -83,6 +83,8 @@ pub enum Cause {
     },
     /// A network of it was made again.
     Network(String),
+    /// Providers give it other variables.
+    Provided,
     /// A secret or a config of it, by its place in the container, has another content.
     Content(String),
     /// A command that was killed has left it half made.
@@ -103,6 +105,7 @@ impl fmt::Display for Cause {
                 write!(f, "mounted image {name}: {} is now {}", short(from), short(to))
             }
             Self::Network(name) => write!(f, "network {name} was made again"),
+            Self::Provided => f.write_str("its providers give it other variables"),
             Self::Content(target) => write!(f, "{target} has another content"),
             Self::Unfinished => f.write_str("it was left half made"),
             Self::Shared(service) => write!(f, "it shares something with {service}, which is made again"),
@@ -125,6 +128,11 @@ pub(super) fn of(
         if causes.is_empty() {
             causes.push(Cause::Unknown);
         }
+    }
+    if let Some(provided) = &outside.provided
+        && instance.label(labels::PROVIDED) != provided.get(&service.name).map(String::as_str)
+    {
+        causes.push(Cause::Provided);
     }
     if instance.label(labels::REPLACE).is_some() {
         causes.push(Cause::Unfinished);

@@ -53,6 +53,9 @@ impl Wanted {
 
     /// How many containers a service is to have.
     pub fn count(&self, service: &Service) -> u32 {
+        if service.provider.is_some() {
+            return 0;
+        }
         let of_files = u32::try_from(service.replicas()).unwrap_or(0);
         self.scale.get(&service.name).copied().unwrap_or(of_files)
     }

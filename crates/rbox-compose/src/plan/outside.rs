@@ -13,6 +13,8 @@ pub struct Outside {
     pub mounted: BTreeMap<String, String>,
     /// The ids of networks, by the names that the files give them.
     pub networks: BTreeMap<String, String>,
+    /// What [`crate::labels::PROVIDED`] is to say, by service; none where providers were not asked.
+    pub provided: Option<BTreeMap<String, String>>,
     /// Secrets and configs whose contents are others by now: by the container's id, their places in it.
     pub contents: BTreeMap<ContainerId, Vec<String>>,
 }

@@ -79,7 +79,6 @@ impl Making<'_> {
         let unsupported = [
             ("runtime", !matches!(service.runtime.as_str(), "" | "rbox" | "runc" | "io.containerd.runc.v2")),
             ("isolation", !matches!(service.isolation.as_str(), "" | "default")),
-            ("provider", service.provider.is_some()),
             ("models", !service.models.is_empty()),
             ("use_api_socket", service.use_api_socket),
             ("credential_spec", service.credential_spec.is_some()),
@@ -206,6 +205,10 @@ impl Making<'_> {
 /// # Errors
 /// As [`Making::request`].
 pub(crate) fn check(project: &Project, service: &Service) -> Result<(), RunError> {
+    // There is nothing to make of what somebody else provides.
+    if service.provider.is_some() {
+        return Ok(());
+    }
     // Whoever it shares something with will be there by then.
     let peer = |_: &str| Some("0".repeat(64));
     let making = Making {

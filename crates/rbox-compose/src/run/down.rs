@@ -7,6 +7,7 @@ use rbox_engine::image::store::RemoveOptions;
 use rbox_engine::network::Error as NetworkError;
 
 use super::ending::Ending;
+use super::providers::{self, Verb};
 use super::{Narrator, Stage, Thing};
 use crate::error::RunError;
 use crate::labels;
@@ -61,6 +62,10 @@ pub fn down(
     let is_nothing = meant.is_empty();
     let removed = Some(RemoveRequest { force: true, volumes: request.volumes });
     Ending { engine, project, narrator, timeout: request.timeout, removed, tick: &|| () }.end(&meant)?;
+    if let Some(project) = project {
+        let is_meant = |name: &str| request.services.is_empty() || request.services.contains(name);
+        providers::end(project, Verb::Down, &is_meant, narrator)?;
+    }
     if !request.services.is_empty() {
         return Ok(());
     }
@@ -92,7 +97,13 @@ pub fn stop(
         one.container.is_active() && !one.one_off && request.services.contains(&one.service)
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
-    Ending { engine, project, narrator, timeout: request.timeout, removed: None, tick }.end(&meant)
+    Ending { engine, project, narrator, timeout: request.timeout, removed: None, tick }.end(&meant)?;
+    match project {
+        Some(project) => {
+            providers::end(project, Verb::Stop, &|name| request.services.contains(name), narrator)
+        }
+        None => Ok(()),
+    }
 }
 
 fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {

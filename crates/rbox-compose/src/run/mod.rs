@@ -8,6 +8,7 @@ mod hooks;
 mod making;
 mod one_off;
 mod pre_start;
+mod providers;
 mod rolling;
 mod start;
 mod things;
@@ -26,6 +27,7 @@ pub use down::{DownRequest, RemovedImages, down, stop};
 pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
 pub use pre_start::prepare;
+pub use providers::{provide, stop_provided};
 pub use up::{UpRequest, check, plan, up};
 pub use waiting::{Far, far, ready};
 pub use walk::{Visit, walk};
@@ -41,6 +43,8 @@ pub enum Thing {
     Container,
     /// An image.
     Image,
+    /// A service that somebody else provides.
+    Service,
 }
 
 impl Thing {
@@ -51,6 +55,7 @@ impl Thing {
             Self::Volume => "Volume",
             Self::Container => "Container",
             Self::Image => "Image",
+            Self::Service => "Service",
         }
     }
 }

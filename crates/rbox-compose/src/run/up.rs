@@ -135,7 +135,11 @@ fn converge(
     let image_ids = images.iter().map(|(service, image)| (service.clone(), image.image.id.to_string()));
     let contents = changed_contents(engine, project, &observed);
     let mounted = mounted(engine, project)?;
-    let outside = Outside { images: image_ids.collect(), mounted, networks, contents };
+    let provided = project.services.values().filter_map(|service| {
+        Some((service.name.clone(), service.labels.get(crate::labels::PROVIDED)?.clone()))
+    });
+    let provided = Some(provided.collect());
+    let outside = Outside { images: image_ids.collect(), mounted, networks, provided, contents };
     let plan = Plan::of(project, &observed, &outside, &request.wanted);
     let converging = Converging {
         engine,
@@ -174,7 +178,7 @@ pub fn plan(
     let observed = Observed::of(engine, &project.name)?;
     let contents = changed_contents(engine, project, &observed);
     let mounted = mounted(engine, project)?;
-    Ok(Plan::of(project, &observed, &Outside { images, mounted, networks, contents }, wanted))
+    Ok(Plan::of(project, &observed, &Outside { images, mounted, networks, provided: None, contents }, wanted))
 }
 
 /// The ids of the images that services mount and that are here, by their names.
