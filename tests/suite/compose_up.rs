@@ -571,10 +571,20 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
         "services: {a: {image: busybox, deploy: {replicas: 4294967296}}}",
         &["cannot have 4294967296 containers"],
     );
-    refused(
-        "services: {a: {image: busybox, runtime: nvidia}}",
-        &["\"a\": runtime: rbox does not support this"],
-    );
+    for (key, why) in [
+        ("runtime: nvidia", "runtime: rbox runs its containers itself"),
+        ("isolation: hyperv", "isolation: it is for containers of Windows"),
+        ("credential_spec: {file: x}", "credential_spec: it is for containers of Windows"),
+        ("cpu_rt_runtime: 400", "cpu_rt_runtime: real-time shares"),
+        ("cpu_rt_period: 900", "cpu_rt_period: real-time shares"),
+        ("use_api_socket: true", "use_api_socket: rbox has no API socket"),
+        (
+            "models: [m]}}\nmodels: {m: {model: ai/x",
+            "models: what serves models is a part of Docker's engine",
+        ),
+    ] {
+        refused(&format!("services: {{a: {{image: busybox, {key}}}}}"), &[&format!("\"a\": {why}")]);
+    }
     refused("services: {a: {image: busybox, ulimits: {nosuch: 3}}}", &["\"a\": ulimits"]);
     refused("services: {}", &["no service selected"]);
     refused(

@@ -35,6 +35,7 @@ mod commit;
 mod compat;
 mod compose;
 mod compose_apps;
+mod compose_edges;
 mod compose_existing;
 mod compose_hooks;
 mod compose_providers;

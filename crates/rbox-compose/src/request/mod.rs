@@ -75,17 +75,34 @@ impl Making<'_> {
 
     /// Keys that mean a wall or a device are not passed over in silence.
     fn refuse_unsupported(&self) -> Result<(), RunError> {
+        const WINDOWS: &str = "it is for containers of Windows: take the key out";
+        const REAL_TIME: &str = "real-time shares of processors need control groups of version 1 and a kernel with CONFIG_RT_GROUP_SCHED, which hosts of today do not have: take the key out";
         let service = self.service;
-        let unsupported = [
-            ("runtime", !matches!(service.runtime.as_str(), "" | "rbox" | "runc" | "io.containerd.runc.v2")),
-            ("isolation", !matches!(service.isolation.as_str(), "" | "default")),
-            ("models", !service.models.is_empty()),
-            ("use_api_socket", service.use_api_socket),
-            ("credential_spec", service.credential_spec.is_some()),
-            ("cpu_rt_runtime", service.cpu_rt_runtime != 0 || service.cpu_rt_period != 0),
+        let is_own_runtime =
+            matches!(service.runtime.as_str(), "" | "rbox" | "runc" | "io.containerd.runc.v2");
+        let refused = [
+            (
+                "runtime",
+                !is_own_runtime,
+                "rbox runs its containers itself, and hands them to no other runtime: take the key out",
+            ),
+            ("isolation", !matches!(service.isolation.as_str(), "" | "default"), WINDOWS),
+            (
+                "models",
+                !service.models.is_empty(),
+                "what serves models is a part of Docker's engine: name a server in environment, or a service with a provider",
+            ),
+            (
+                "use_api_socket",
+                service.use_api_socket,
+                "rbox has no API socket that a container could be given: take the key out",
+            ),
+            ("credential_spec", service.credential_spec.is_some(), WINDOWS),
+            ("cpu_rt_runtime", service.cpu_rt_runtime != 0, REAL_TIME),
+            ("cpu_rt_period", service.cpu_rt_period != 0, REAL_TIME),
         ];
-        match unsupported.into_iter().find(|(_, given)| *given) {
-            Some((key, _)) => Err(self.refused(key, "rbox does not support this yet: take the key out")),
+        match refused.into_iter().find(|(_, given, _)| *given) {
+            Some((key, _, why)) => Err(self.refused(key, why)),
             None => Ok(()),
         }
     }

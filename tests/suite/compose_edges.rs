@@ -1,0 +1,38 @@
+//! Projects beside others: networks that somebody else uses, and what of networks and limits reaches containers.
+
+use crate::harness::{Project, Test};
+
+/// Ends at once when it is asked to.
+const OBEYS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
+
+fn file(more: &str) -> String {
+    format!("services:\n  web:\n    image: busybox\n    command: [sh, -c, \"{OBEYS}\"]\n{more}")
+}
+
+/// What a service wants of its networks and of block devices reaches its container.
+#[test]
+fn links_and_weights_are_as_the_files_say() {
+    let Some(t) = Test::start() else { return };
+    let more = "    networks:
+      default:
+        interface_name: inner
+        link_local_ips: [169.254.8.8, 169.254.8.9]
+        driver_opts: {com.docker.network.endpoint.sysctls: net.ipv4.conf.IFNAME.forwarding=1}
+";
+    let project = Project::new(&t, &file(more));
+    project.run(&["up", "-d"]).code(0);
+    let web = project.container("web");
+    let inside = t.ok(["exec", &web, "ip", "-4", "addr", "show", "inner"]);
+    assert!(inside.contains("169.254.8.8") && inside.contains("169.254.8.9"), "{inside}");
+    assert_eq!(t.ok(["exec", &web, "cat", "/proc/sys/net/ipv4/conf/inner/forwarding"]), "1");
+    project.done(&["down"]);
+    // Which devices a host has is its own business: this container is not started.
+    let more = "    blkio_config: {weight: 300, weight_device: [{path: /dev/vda, weight: 400}]}\n";
+    project.write("compose.yaml", &file(more));
+    project.done(&["create"]);
+    let shown = project.inspect("web");
+    assert_eq!(shown["HostConfig"]["BlkioWeight"], 300);
+    let weight = serde_json::json!([{"Path": "/dev/vda", "Weight": 400}]);
+    assert_eq!(shown["HostConfig"]["BlkioWeightDevice"], weight);
+    project.done(&["down"]);
+}
