@@ -9,6 +9,45 @@ fn file(more: &str) -> String {
     format!("services:\n  web:\n    image: busybox\n    command: [sh, -c, \"{OBEYS}\"]\n{more}")
 }
 
+/// A network that a container outside of the project is on stays, the rest goes, and the next `down` takes it. Docker Compose says and
+/// does the same.
+#[test]
+fn a_network_that_somebody_else_uses_stays() {
+    let Some(t) = Test::start() else { return };
+    let more =
+        "    networks: [default, own]\n    volumes: [data:/data]\nnetworks: {own: }\nvolumes: {data: }\n";
+    let project = Project::new(&t, &file(more));
+    project.done(&["up", "-d"]);
+    let (used, own) = (format!("{}_default", project.name), format!("{}_own", project.name));
+    let guest = t.name("guest");
+    t.sleeper(&guest, ["--network", &used]);
+    let told = project.done(&["down", "-v"]);
+    let line = |what: &str, word: &str| format!(" {what}  {word}\n");
+    for line in [
+        line(&format!("Container {}", project.container("web")), "Removed"),
+        line(&format!("Network {used}"), "Removing"),
+        line(&format!("Network {used}"), "Resource is still in use"),
+        line(&format!("Network {own}"), "Removed"),
+        line(&format!("Volume {}_data", project.name), "Removed"),
+    ] {
+        assert!(told.contains(&line), "{line:?} is missing in\n{told}");
+    }
+    assert!(!told.contains(&line(&format!("Network {used}"), "Removed")), "{told}");
+    let is_there =
+        |name: &str| t.ok(["network", "ls", "--format", "{{.Name}}"]).lines().any(|line| line == name);
+    assert!(is_there(&used) && !is_there(&own));
+    assert_eq!(project.names(), [""; 0]);
+    // What joined it goes on, and so does the project when it comes up again.
+    t.ok(["exec", &guest, "true"]);
+    project.done(&["up", "-d"]);
+    project.done(&["down", "-v"]);
+    assert!(is_there(&used));
+    t.ok(["rm", "-f", &guest]);
+    let told = project.done(&["down"]);
+    assert!(told.contains(&line(&format!("Network {used}"), "Removed")), "{told}");
+    assert!(!is_there(&used));
+}
+
 /// What a service wants of its networks and of block devices reaches its container.
 #[test]
 fn links_and_weights_are_as_the_files_say() {

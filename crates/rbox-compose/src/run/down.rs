@@ -69,12 +69,14 @@ pub fn down(
     if !request.services.is_empty() {
         return Ok(());
     }
-    let networks = remove_networks(engine, name, narrator)?;
-    let volumes = if request.volumes { remove_volumes(engine, name, narrator)? } else { 0 };
+    // What cannot be removed does not keep the rest.
+    let networks = remove_networks(engine, name, narrator);
+    let volumes = if request.volumes { remove_volumes(engine, name, narrator) } else { Ok(0) };
     if let Some(which) = request.images {
         remove_images(engine, name, project, images, which, narrator);
     }
-    if is_nothing && networks + volumes == 0 && project.is_none() {
+    let removed = networks? + volumes?;
+    if is_nothing && removed == 0 && project.is_none() {
         narrator.warn("No resource found to remove");
     }
     Ok(())
@@ -107,7 +109,7 @@ pub fn stop(
 }
 
 fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
-    let mut removed = 0;
+    let (mut removed, mut failed) = (0, None);
     for network in engine.networks().list()? {
         if network.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
             continue;
@@ -121,14 +123,17 @@ fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resu
             Err(NetworkError::NetworkInUse { .. }) => {
                 narrator.tell(Thing::Network, &network.name, Stage::StillInUse);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                narrator.tell(Thing::Network, &network.name, Stage::Error);
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), |error| Err(error.into()))
 }
 
 fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
-    let mut removed = 0;
+    let (mut removed, mut failed) = (0, None);
     for volume in engine.volumes().list()? {
         if volume.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
             continue;
@@ -140,10 +145,13 @@ fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resul
             Err(error) if error.kind() == rbox_spec::Kind::Conflict => {
                 narrator.tell(Thing::Volume, volume.name.as_str(), Stage::StillInUse);
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                narrator.tell(Thing::Volume, volume.name.as_str(), Stage::Error);
+                failed.get_or_insert(error);
+            }
         }
     }
-    Ok(removed)
+    failed.map_or(Ok(removed), |error| Err(error.into()))
 }
 
 fn remove_images(
