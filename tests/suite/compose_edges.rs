@@ -1,6 +1,9 @@
-//! Projects beside others: networks that somebody else uses, and what of networks and limits reaches containers.
+//! Projects beside others: networks that somebody else uses, what of networks and limits reaches containers, and one `watch` of a project.
 
-use crate::harness::{Project, Test};
+use std::fs;
+use std::time::Duration;
+
+use crate::harness::{Project, Test, patience, wait_until};
 
 /// Ends at once when it is asked to.
 const OBEYS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
@@ -73,5 +76,40 @@ fn links_and_weights_are_as_the_files_say() {
     assert_eq!(shown["HostConfig"]["BlkioWeight"], 300);
     let weight = serde_json::json!([{"Path": "/dev/vda", "Weight": 400}]);
     assert_eq!(shown["HostConfig"]["BlkioWeightDevice"], weight);
+    project.done(&["down"]);
+}
+
+/// Two of them would both build, and bring in the same files: a second one is refused, as by Docker Compose, and what killed the first
+/// one does not matter.
+#[test]
+fn a_project_is_watched_by_one_command() {
+    let Some(t) = Test::start() else { return };
+    let more = "    develop: {watch: [{action: sync, path: src, target: /app, initial_sync: true}]}\n";
+    let project = Project::new(&t, &file(more));
+    fs::create_dir_all(project.dir.join("src")).unwrap();
+    let begin = |name: &str| {
+        fs::write(project.dir.join("src").join(name), "x").unwrap();
+        let watch = project.cmd(&["watch"]).spawn();
+        let path = format!("/app/{name}");
+        let there = || t.rbox(["exec", &project.container("web"), "test", "-e", &path]).code == 0;
+        wait_until("it watches", there);
+        watch
+    };
+    let first = begin("first");
+    let name = &project.name;
+    let why = format!(
+        "cannot take exclusive lock for project {name:?}: process with PID {} is still running",
+        first.id()
+    );
+    for words in [vec!["watch"], vec!["watch", "--no-up"]] {
+        project.run(&words).refused(1, &[&why]);
+    }
+    // Others are in nobody's way.
+    project.done(&["up", "-d"]);
+    first.signal("KILL");
+    first.finish(patience(Duration::from_secs(10)));
+    let second = begin("second");
+    second.signal("TERM");
+    second.finish(patience(Duration::from_secs(10)));
     project.done(&["down"]);
 }

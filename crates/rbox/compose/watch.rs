@@ -12,7 +12,7 @@ use rbox_build::ignore::Ignore;
 use rbox_compose::model::{Hook, Project, Service, Watch as Trigger};
 use rbox_compose::run::hook_request;
 use rbox_compose::{Instance, Observed, labels};
-use rbox_engine::engine::{ExecRequest, ExecStdio};
+use rbox_engine::engine::{ExecRequest, ExecStdio, ProjectLock};
 use rbox_engine::file_watch::{FileWatch, small_text};
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
 use rbox_engine::session::{SignalFd, Taken};
@@ -92,6 +92,7 @@ impl Watch {
                 "none of the selected services is configured for watch, consider setting a 'develop' section",
             ));
         }
+        let _lock = lock(global, &loaded.project.name)?;
         if !self.no_up {
             let words = ["up", "--detach", "--build"].map(OsString::from);
             self.own(global, words.into_iter().chain(self.services.iter().map(OsString::from)))?;
@@ -128,6 +129,18 @@ impl Watch {
         };
         if status.success() { Ok(()) } else { Err(refused("it failed, as is said above")) }
     }
+}
+
+/// Two of them would both bring in what changes, and build at the same time. The lock goes with this process, however that ends.
+fn lock(global: &Global, project: &str) -> anyhow::Result<ProjectLock> {
+    let engine = &global.engine;
+    engine.try_lock_project(project, "watch")?.ok_or_else(|| {
+        let holder = match engine.project_lock_holder(project, "watch") {
+            Some(pid) => format!("process with PID {pid} is still running"),
+            None => "another process has it".to_owned(),
+        };
+        refused(format!("cannot take exclusive lock for project {project:?}: {holder}"))
+    })
 }
 
 fn refused(message: impl Into<String>) -> anyhow::Error {

@@ -1,14 +1,14 @@
 //! What those need who look after several containers at once.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rbox_spec::given::Content;
 use rbox_sys::lock::{self, How, Patience};
-use rbox_sys::own;
+use rbox_sys::{own, reading};
 
 use crate::engine::Engine;
 use crate::error::EngineError;
@@ -74,7 +74,18 @@ impl Engine {
     /// The lock's file cannot be made.
     pub fn try_lock_project(&self, project: &str, purpose: &str) -> Result<Option<ProjectLock>, EngineError> {
         let (path, file) = self.project_file(project, Some(purpose))?;
-        Ok(is_taken(&path, &file)?.then_some(ProjectLock { _file: file }))
+        if !is_taken(&path, &file)? {
+            return Ok(None);
+        }
+        // Who has it is only told: without it the lock is as good.
+        let _ = file.set_len(0).and_then(|()| (&file).write_all(std::process::id().to_string().as_bytes()));
+        Ok(Some(ProjectLock { _file: file }))
+    }
+
+    /// The process that has such a lock, or had it last.
+    pub fn project_lock_holder(&self, project: &str, purpose: &str) -> Option<u32> {
+        let path = self.paths.project_lock(&lock_name(project, Some(purpose)));
+        String::from_utf8(reading::read_file(&path, 32).ok()?).ok()?.parse().ok()
     }
 
     fn project_file(&self, project: &str, purpose: Option<&str>) -> Result<(PathBuf, File), EngineError> {
