@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::harness::{Project, Test, patience, wait_until};
+use crate::harness::{Project, Test, Tmux, binary, has, patience, wait_until};
 
 /// Ends at once when it is asked to.
 const OBEYS: &str = "trap 'exit 0' TERM; sleep 100000 & wait";
@@ -111,5 +111,67 @@ fn a_project_is_watched_by_one_command() {
     let second = begin("second");
     second.signal("TERM");
     second.finish(patience(Duration::from_secs(10)));
+    project.done(&["down"]);
+}
+
+/// `up` on a terminal tells its keys in the last line, below what services write: `w` watches and ends that, `d` leaves all running.
+#[test]
+fn an_up_on_a_terminal_has_keys() {
+    if !has("tmux") {
+        return;
+    }
+    let Some(t) = Test::start() else { return };
+    let more = "    develop: {watch: [{action: sync, path: src, target: /app}]}\n  count:
+    image: busybox
+    command: [sh, -c, 'i=0; while [ $$i -lt 60 ]; do i=$$((i+1)); echo number $$i; done; sleep 100000']
+    stop_signal: KILL\n";
+    let project = Project::new(&t, &file(more));
+    fs::create_dir_all(project.dir.join("src")).unwrap();
+    let compose = project.dir.join("compose.yaml");
+    // The shell outlives Ctrl-C, to say how `up` has ended.
+    let line = format!(
+        "--version; trap : INT; RBOX_ROOT={} RBOX_STATE={} RBOX_REGISTRIES={} {} compose -f {} -p {} up",
+        t.suite.root.display(),
+        t.suite.state.display(),
+        t.suite.registries.display(),
+        binary().display(),
+        compose.display(),
+        project.name
+    );
+    let tmux = Tmux::start(t.suite, &line);
+    let bottom = || tmux.screen().lines().last().unwrap_or_default().trim_end().to_owned();
+    let shows = |text: &str| wait_until(text, || bottom() == text);
+    tmux.expect("number 60");
+    shows("w Enable Watch   d Detach");
+    tmux.resize(70, 12);
+    shows("w Enable Watch   d Detach");
+    tmux.keys(&["w"]);
+    shows("w Disable Watch   d Detach");
+    tmux.expect("Watch enabled");
+    fs::write(project.dir.join("src/new"), "x").unwrap();
+    let web = project.container("web");
+    wait_until("it is brought in", || t.rbox(["exec", &web, "test", "-e", "/app/new"]).code == 0);
+    tmux.keys(&["w"]);
+    shows("w Enable Watch   d Detach");
+    let id = project.id("web");
+    tmux.keys(&["x", "d"]);
+    tmux.expect("ended 0");
+    // The terminal is as it was.
+    tmux.expect("icanon");
+    assert!(!tmux.screen().contains("-icanon") && !bottom().contains("Detach"), "{}", tmux.screen());
+    assert_eq!((t.status(&web), project.id("web")), ("running".into(), id));
+
+    // Ctrl-C stops all, and without the menu there is none.
+    let tmux = Tmux::start(t.suite, &format!("{line} --menu=false"));
+    tmux.expect(&format!("{web}  Running"));
+    assert!(!tmux.screen().contains("Detach"), "{}", tmux.screen());
+    tmux.keys(&["C-c"]);
+    tmux.expect("ended 130");
+    let tmux = Tmux::start(t.suite, &line);
+    wait_until("the menu", || tmux.screen().contains("d Detach"));
+    tmux.keys(&["C-c"]);
+    tmux.expect("ended 130");
+    assert_eq!(t.status(&web), "exited");
+    assert!(!tmux.screen().contains("d Detach"), "{}", tmux.screen());
     project.done(&["down"]);
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd as NixSignalFd};
 use rbox_sys::channel;
 use rustix::event::Timespec;
-use rustix::termios::{LocalModes, OptionalActions, Winsize};
+use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Winsize};
 
 use crate::monitor::reaper::FAULTS;
 
@@ -109,6 +109,28 @@ pub fn terminal_without_echo(fd: impl AsFd) -> Option<Termios> {
     silent.local_modes.remove(LocalModes::ECHO);
     rustix::termios::tcsetattr(&fd, OptionalActions::Drain, &silent).ok()?;
     Some(before)
+}
+
+/// Lets a terminal give each key at once, and show nothing of it; those that send signals do so. Gives the settings before; none for
+/// anything that is no terminal.
+pub fn terminal_by_key(fd: impl AsFd) -> Option<Termios> {
+    let before = rustix::termios::tcgetattr(&fd).ok()?;
+    let mut by_key = before.clone();
+    by_key.local_modes.remove(LocalModes::ECHO | LocalModes::ICANON);
+    by_key.special_codes[SpecialCodeIndex::VMIN] = 1;
+    by_key.special_codes[SpecialCodeIndex::VTIME] = 0;
+    rustix::termios::tcsetattr(&fd, OptionalActions::Drain, &by_key).ok()?;
+    Some(before)
+}
+
+/// Whether this process is one that a terminal listens to: another one is stopped when it changes the terminal's settings.
+pub fn is_in_foreground(fd: impl AsFd) -> bool {
+    rustix::termios::tcgetpgrp(fd).is_ok_and(|group| group == rustix::process::getpgrp())
+}
+
+/// The standard input, which is open as long as this process.
+pub fn stdin_fd() -> BorrowedFd<'static> {
+    rustix::stdio::stdin()
 }
 
 /// Puts a terminal's settings back.

@@ -52,8 +52,20 @@ impl Watch {
     /// # Errors
     /// Of poll(2) and read(2).
     pub(crate) fn wait(&self, other: Option<BorrowedFd<'_>>, at_most: Option<Duration>) -> io::Result<()> {
+        self.wait_for_any(other.as_slice(), at_most)
+    }
+
+    /// The same with several others.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub(crate) fn wait_for_any(
+        &self,
+        others: &[BorrowedFd<'_>],
+        at_most: Option<Duration>,
+    ) -> io::Result<()> {
         let mut fds = vec![PollFd::new(&self.0, PollFlags::IN)];
-        fds.extend(other.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)));
+        fds.extend(others.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)));
         let left = at_most.unwrap_or(LONGEST).min(LONGEST);
         let timeout = Timespec { tv_sec: 0, tv_nsec: i64::from(left.subsec_nanos()) };
         match poll(&mut fds, Some(&timeout)) {

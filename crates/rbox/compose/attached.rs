@@ -14,6 +14,7 @@ use rbox_engine::session::{SignalFd, Taken};
 
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
+use crate::compose::menu::Menu;
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
 use crate::output::table::write_all;
@@ -85,13 +86,25 @@ impl Follower {
     }
 
     /// Stays until all have ended, and ends the rest when it is to.
-    pub(crate) fn wait(mut self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<u8> {
-        let code = self.wait_for_end(global, project, ending);
+    pub(crate) fn wait(
+        mut self,
+        global: &Global,
+        project: &Project,
+        ending: &Ending,
+        menu: Option<Menu<'_>>,
+    ) -> anyhow::Result<u8> {
+        let code = self.wait_for_end(global, project, ending, menu);
         self.finish();
         code
     }
 
-    fn wait_for_end(&self, global: &Global, project: &Project, ending: &Ending) -> anyhow::Result<u8> {
+    fn wait_for_end(
+        &self,
+        global: &Global,
+        project: &Project,
+        ending: &Ending,
+        mut menu: Option<Menu<'_>>,
+    ) -> anyhow::Result<u8> {
         let engine = &global.engine;
         let happenings = engine.happenings()?;
         loop {
@@ -104,17 +117,26 @@ impl Follower {
                 .find(|one| ending.on_exit || (ending.on_failure && code(one) != 0));
             if let Some(first) = first {
                 let first = first.name().to_owned();
+                drop(menu);
                 self.stop_or_kill(global, project, ending)?;
                 return Ok(exit_code(&own(engine, project)?, &first, ending));
             }
-            if instances.iter().all(|one| !one.container.is_active()) {
+            // One that is watched may only be on its way to the next one.
+            let is_watched = menu.as_ref().is_some_and(Menu::watches);
+            if !is_watched && instances.iter().all(|one| !one.container.is_active()) {
+                return Ok(0);
+            }
+            if menu.as_mut().is_some_and(Menu::act) {
                 return Ok(0);
             }
             if self.signals().is_some_and(SignalFd::asks_to_end) {
+                drop(menu);
                 return self.interrupted(global, project, ending);
             }
             let signals = self.signals().map(AsFd::as_fd);
-            happenings.wait(signals, None).context("wait for what happens")?;
+            let keys = menu.as_ref().and_then(Menu::keys);
+            let others: Vec<_> = signals.into_iter().chain(keys).collect();
+            happenings.wait_for_any(&others, None).context("wait for what happens")?;
         }
     }
 

@@ -14,6 +14,7 @@ pub(crate) mod images;
 pub(crate) mod lines;
 pub(crate) mod logs;
 pub(crate) mod ls;
+pub(crate) mod menu;
 pub(crate) mod narrator;
 pub(crate) mod picture;
 pub(crate) mod port;

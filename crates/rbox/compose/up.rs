@@ -15,6 +15,7 @@ use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
 use crate::compose::attached::{Attached, Ending, INTERRUPTED, follow};
 use crate::compose::images::{Images, When};
+use crate::compose::menu::{self, Menu};
 use crate::compose::narrator::{Shown, ShownWithSteps};
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, no_service, options};
@@ -94,8 +95,8 @@ pub(crate) struct Up {
     /// End with the exit code of this service; stops all when it has ended
     #[arg(long, value_name = "SERVICE", conflicts_with = "detach")]
     exit_code_from: Option<String>,
-    /// Accepted: keys for an attached up
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    /// On a terminal: a line that tells the keys, w to watch and d to detach (`COMPOSE_MENU`; default: true)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     menu: Option<bool>,
     /// Show no output of these
     #[arg(long, value_name = "SERVICE")]
@@ -174,12 +175,17 @@ impl Execute for Up {
             let done = run::up(&global.engine, &project, &images, &request, &Shown(&progress));
             return done.map(|()| 0).map_err(interrupted);
         }
+        let is_drawn = progress.is_drawn();
         progress.share();
         let follower = follow(global, &project, &self.shown(&project))?;
         let request = UpRequest { interrupt: follower.signals(), ..request };
         let shown = ShownWithSteps { shown: Shown(&progress), prefix: !self.no_log_prefix };
         match run::up(&global.engine, &project, &images, &request, &shown) {
-            Ok(()) => follower.wait(global, &project, &self.ending()),
+            Ok(()) => {
+                let menu = menu::is_wanted(self.menu, is_drawn);
+                let menu = menu.then(|| Menu::open(global, &project, &self.services)).flatten();
+                follower.wait(global, &project, &self.ending(), menu)
+            }
             Err(RunError::Interrupted) => follower.interrupted(global, &project, &self.ending()),
             Err(error) => Err(error.into()),
         }

@@ -113,10 +113,8 @@ impl Watch {
 
     /// Runs another command of the project, in a process of its own.
     fn own(&self, global: &Global, words: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
-        let mut command = Command::new("/proc/self/exe");
-        let paths = global.engine.paths();
-        command.arg("--root").arg(&paths.root).arg("--state").arg(&paths.state).arg("compose");
-        command.args(global.project.words()).args(words).stdin(Stdio::null());
+        let mut command = project_command(global);
+        command.args(words).stdin(Stdio::null());
         if self.quiet {
             command.stdout(Stdio::null());
         }
@@ -129,6 +127,15 @@ impl Watch {
         };
         if status.success() { Ok(()) } else { Err(refused("it failed, as is said above")) }
     }
+}
+
+/// Another command of the same project.
+pub(crate) fn project_command(global: &Global) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    let paths = global.engine.paths();
+    command.arg("--root").arg(&paths.root).arg("--state").arg(&paths.state).arg("compose");
+    command.args(global.project.words());
+    command
 }
 
 /// Two of them would both bring in what changes, and build at the same time. The lock goes with this process, however that ends.

@@ -37,6 +37,14 @@ impl Happenings {
     pub fn wait(&self, other: Option<BorrowedFd<'_>>, at_most: Option<Duration>) -> io::Result<()> {
         self.0.wait(other, at_most)
     }
+
+    /// The same with several others.
+    ///
+    /// # Errors
+    /// As [`wait`](Self::wait).
+    pub fn wait_for_any(&self, others: &[BorrowedFd<'_>], at_most: Option<Duration>) -> io::Result<()> {
+        self.0.wait_for_any(others, at_most)
+    }
 }
 
 /// No project's name has a plus sign.
