@@ -112,11 +112,15 @@ fn names_and_places_that_lead_out_are_refused() {
     let secret = "services: {a: {image: busybox, secrets: [{source: s, target: ../../x}]}}\nsecrets: {s: {environment: PATH}}";
     refused(secret, &[], "the target must be a plain path");
     refused(&secret.replace("secrets", "configs"), &[], "plain path");
-    let elsewhere = ["oci://x.example/a:1", "https://x.example/c.yaml", "git@x.example:a/b.git"];
+    let elsewhere = ["oci://x.example/a:1", "https://x.example/c.yaml"];
     for place in elsewhere {
-        refused(&format!("include: ['{place}']\n{plain}"), &[], "compose files are read from this host only");
+        refused(
+            &format!("include: ['{place}']\n{plain}"),
+            &[],
+            "compose files are read from this host and from git repositories only",
+        );
         let extends = format!("services: {{a: {{extends: {{file: '{place}', service: a}}}}}}");
-        refused(&extends, &[], "compose files are read from this host only");
+        refused(&extends, &[], "compose files are read from this host and from git repositories only");
     }
     assert_eq!(fs::read_dir(&dir).unwrap().count(), 1);
 }

@@ -39,6 +39,7 @@ mod compose_edges;
 mod compose_existing;
 mod compose_hooks;
 mod compose_providers;
+mod compose_remote;
 mod compose_stacks;
 mod compose_steps;
 mod compose_up;

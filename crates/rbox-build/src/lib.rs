@@ -35,7 +35,10 @@ mod tree;
 pub use allowed::{Allowed, AllowedError};
 pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, export_mount, import_mount, prune_cache};
-pub use context::{Arrived, Context, ContextError, Fetched, NamedContext, is_remote};
+pub use context::{
+    Arrived, Context, ContextError, Fetched, NamedContext, file_within, is_remote, is_repository,
+    keep_repository,
+};
 pub use error::{At, BuildError, Foreign};
 pub use include::include;
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};

@@ -21,6 +21,8 @@ pub struct Loaded {
     pub environment: Environment,
     /// Those that they do name.
     pub variables: Vec<Use>,
+    /// The files that came from elsewhere, by their names in the command and in files.
+    pub remote: Vec<String>,
     interpolated: bool,
     whole: Whole,
 }
@@ -43,6 +45,7 @@ pub fn load(options: &Options) -> Result<Loaded, ComposeError> {
         warnings: whole.warnings.clone(),
         environment: whole.environment.clone(),
         variables: whole.uses.values().cloned().collect(),
+        remote: whole.remote.clone(),
         interpolated: options.interpolate,
         whole,
     })

@@ -231,7 +231,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         ),
         (
             "include: ['oci://x/y']",
-            "oci://x/y: compose files are read from this host only; fetch it first and name the local file",
+            "oci://x/y: compose files are read from this host and from git repositories only; fetch it first and name the local file",
         ),
         (
             "services: {web: {image: x, ports: ['x:80']}}",

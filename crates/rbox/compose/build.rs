@@ -13,6 +13,7 @@ use crate::command::error::bad_input;
 use crate::command::global::Global;
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, options};
+use crate::compose::remote::confirm;
 use crate::output::escape;
 
 /// Build or rebuild services
@@ -60,6 +61,9 @@ pub(crate) struct Build {
     /// Also the services that these depend on
     #[arg(long)]
     with_dependencies: bool,
+    /// Agree to all that is asked
+    #[arg(long)]
+    yes: bool,
     /// Services; all when left out
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -67,9 +71,11 @@ pub(crate) struct Build {
 
 impl Execute for Build {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut wanted = options(&global.project)?;
+        let mut wanted = options(global)?;
         wanted.services.clone_from(&self.services);
-        let project = load(&wanted)?.project;
+        let loaded = load(&wanted)?;
+        confirm(&loaded, self.yes || self.print)?;
+        let project = loaded.project;
         let named: BTreeSet<&String> = self.services.iter().collect();
         let is_meant =
             |service: &Service| named.is_empty() || self.with_dependencies || named.contains(&service.name);

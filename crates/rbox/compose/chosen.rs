@@ -28,7 +28,7 @@ impl Chosen {
         let flags = &global.project;
         let is_named = flags.project_name.as_ref().is_some_and(|name| !name.is_empty());
         let by_name = is_named && flags.files.is_empty();
-        let loaded = if by_name { None } else { loaded(flags, words)? };
+        let loaded = if by_name { None } else { loaded(global, words)? };
         let name = match &loaded {
             Some(loaded) => loaded.project.name.clone(),
             None => checked(given_name(flags).unwrap_or_default())?,
@@ -118,7 +118,7 @@ impl Chosen {
 pub(crate) fn name(global: &Global) -> anyhow::Result<String> {
     match given_name(&global.project) {
         Some(name) => checked(name),
-        None => Ok(load(&shallow(&global.project, &[])?)?.project.name),
+        None => Ok(load(&shallow(global, &[])?)?.project.name),
     }
 }
 
@@ -133,17 +133,17 @@ pub(crate) fn not_done<T>(result: anyhow::Result<T>) -> anyhow::Result<T> {
 }
 
 /// The files. None where they cannot be read, but a variable names the project.
-fn loaded(flags: &ProjectFlags, words: &[String]) -> anyhow::Result<Option<Loaded>> {
-    match load(&shallow(flags, words)?) {
+fn loaded(global: &Global, words: &[String]) -> anyhow::Result<Option<Loaded>> {
+    match load(&shallow(global, words)?) {
         Ok(loaded) => Ok(Some(loaded)),
-        Err(_) if given_name(flags).is_some() => Ok(None),
+        Err(_) if given_name(&global.project).is_some() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
 /// Enough of a project to know its services: files of variables may be missing.
-fn shallow(flags: &ProjectFlags, words: &[String]) -> anyhow::Result<rbox_compose::Options> {
-    let options = options(flags)?;
+fn shallow(global: &Global, words: &[String]) -> anyhow::Result<rbox_compose::Options> {
+    let options = options(global)?;
     Ok(rbox_compose::Options { services: words.to_vec(), resolve_environment: false, ..options })
 }
 

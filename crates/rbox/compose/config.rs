@@ -99,7 +99,7 @@ pub(crate) struct Config {
 
 impl Execute for Config {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut wanted = options(&global.project)?;
+        let mut wanted = options(global)?;
         wanted.interpolate = !self.no_interpolate && !self.variables;
         wanted.normalize = !self.no_normalize;
         wanted.resolve_paths = !self.no_path_resolution;

@@ -123,7 +123,7 @@ impl<'a> Menu<'a> {
                 return;
             }
             let mut command = project_command(self.global);
-            command.args(["watch", "--no-up"]).args(self.services).stdin(Stdio::null());
+            command.args(["watch", "--no-up", "--yes"]).args(self.services).stdin(Stdio::null());
             match command.spawn() {
                 Ok(child) => self.watch = Some(child),
                 Err(error) => put(&format!("Watch: it cannot be started: {error}\n")),

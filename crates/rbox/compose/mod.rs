@@ -22,6 +22,7 @@ pub(crate) mod progress;
 pub(crate) mod project;
 pub(crate) mod ps;
 pub(crate) mod pull;
+pub(crate) mod remote;
 pub(crate) mod run;
 pub(crate) mod start;
 pub(crate) mod stop;

@@ -45,7 +45,7 @@ enum Form {
 impl Execute for GraphCommand {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         not_done((|| {
-            let mut wanted = options(&global.project)?;
+            let mut wanted = options(global)?;
             wanted.services = self.services;
             wanted.resolve_environment = false;
             let loaded = load(&wanted)?;

@@ -4,14 +4,17 @@ use std::path::PathBuf;
 
 use rbox_compose::{ComposeError, Loaded, Options, Shell};
 
-use crate::args::project::ProjectFlags;
 use crate::command::error::{Coded, NOT_DONE, message};
+use crate::command::global::Global;
+use crate::compose::remote::fetching;
 use crate::output::escape;
 use crate::output::table::write_all;
 
 /// What a project is loaded from, by these options and this process.
-pub(crate) fn options(flags: &ProjectFlags) -> anyhow::Result<Options> {
+pub(crate) fn options(global: &Global) -> anyhow::Result<Options> {
+    let flags = &global.project;
     Ok(Options {
+        remote: Some(fetching(&global.engine)),
         directory: here()?,
         environment: Shell::of_process(),
         files: flags.files.clone(),

@@ -50,7 +50,7 @@ fn read(
     named: &[String],
     dependencies: bool,
 ) -> anyhow::Result<(Project, BTreeSet<String>)> {
-    let mut wanted = options(&global.project)?;
+    let mut wanted = options(global)?;
     wanted.services = named.to_vec();
     let project = load(&wanted)?.project;
     let all = project.services.keys().filter(|name| dependencies || named.is_empty() || named.contains(name));

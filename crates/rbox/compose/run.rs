@@ -18,6 +18,7 @@ use crate::compose::images::{Images, When};
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, no_service, options};
+use crate::compose::remote::confirm;
 use crate::container::run::start_and_stay;
 use crate::output::lines::say;
 
@@ -108,6 +109,9 @@ pub(crate) struct Run {
     /// The working directory
     #[arg(short, long, value_name = "DIR")]
     workdir: Option<String>,
+    /// Agree to all that is asked
+    #[arg(long)]
+    yes: bool,
     /// The service
     service: String,
     /// The command and its arguments; the service's own when left out
@@ -129,9 +133,11 @@ impl Execute for Run {
 
 impl Run {
     fn make(&self, global: &Global) -> anyhow::Result<ContainerRecord> {
-        let mut wanted = options(&global.project)?;
+        let mut wanted = options(global)?;
         wanted.services = vec![self.service.clone()];
-        let mut project = load(&wanted)?.project;
+        let loaded = load(&wanted)?;
+        confirm(&loaded, self.yes)?;
+        let mut project = loaded.project;
         let Some(mut service) = project.services.remove(&self.service) else {
             return Err(no_service(&self.service));
         };

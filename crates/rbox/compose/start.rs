@@ -18,6 +18,7 @@ use crate::compose::graph::Graph;
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
 use crate::compose::project::{options, refused};
+use crate::compose::remote::confirm;
 use crate::compose::stop::{CONTAINER, each};
 use crate::compose::up::interrupted;
 use crate::compose::waiting::Waiting;
@@ -71,8 +72,10 @@ fn steps(global: &Global, chosen: &Chosen, words: &[String]) -> anyhow::Result<O
     if services.into_iter().all(|service| service.pre_start.is_empty()) {
         return Ok(None);
     }
-    let options = Options { services: words.to_vec(), ..options(&global.project)? };
-    Ok(Some(rbox_compose::load(&options).map_err(refused)?.project))
+    let options = Options { services: words.to_vec(), ..options(global)? };
+    let loaded = rbox_compose::load(&options).map_err(refused)?;
+    confirm(&loaded, false)?;
+    Ok(Some(loaded.project))
 }
 
 /// Runs what a service has run before its first container starts.

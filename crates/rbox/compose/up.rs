@@ -19,6 +19,7 @@ use crate::compose::menu::{self, Menu};
 use crate::compose::narrator::{Shown, ShownWithSteps};
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, no_service, options};
+use crate::compose::remote::confirm;
 use crate::compose::why::images;
 
 /// What `up`, `create` and `scale` have in common.
@@ -141,7 +142,7 @@ pub(crate) struct Up {
 
 impl Execute for Up {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut project = read(global, &self.services)?;
+        let mut project = read(global, &self.services, self.making.yes || self.making.dry_run)?;
         self.check(&project)?;
         if self.no_deps {
             without_dependencies(&mut project, &self.services);
@@ -264,10 +265,12 @@ pub(crate) fn without_dependencies(project: &mut Project, named: &[String]) {
 }
 
 /// The project, with these services and what they depend on.
-fn read(global: &Global, services: &[String]) -> anyhow::Result<Project> {
-    let mut wanted = options(&global.project)?;
+fn read(global: &Global, services: &[String], yes: bool) -> anyhow::Result<Project> {
+    let mut wanted = options(global)?;
     wanted.services = services.to_vec();
-    Ok(load(&wanted)?.project)
+    let loaded = load(&wanted)?;
+    confirm(&loaded, yes)?;
+    Ok(loaded.project)
 }
 
 impl MakingFlags {
@@ -389,7 +392,7 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut project = read(global, &self.services)?;
+        let mut project = read(global, &self.services, self.making.yes || self.making.dry_run)?;
         let request = UpRequest {
             start: false,
             remove_orphans: self.making.remove_orphans,
@@ -417,6 +420,9 @@ pub(crate) struct Scale {
     /// Not what the services depend on
     #[arg(long)]
     no_deps: bool,
+    /// Agree to all that is asked
+    #[arg(short, long)]
+    yes: bool,
     /// SERVICE=NUMBER
     #[arg(required = true, value_name = "SERVICE=NUMBER")]
     scales: Vec<String>,
@@ -426,9 +432,11 @@ impl Execute for Scale {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let scale = scales(&self.scales)?;
         let named: Vec<String> = scale.keys().cloned().collect();
-        let mut wanted = options(&global.project)?;
+        let mut wanted = options(global)?;
         wanted.services.clone_from(&named);
-        let mut project = load(&wanted)?.project;
+        let loaded = load(&wanted)?;
+        confirm(&loaded, self.yes)?;
+        let mut project = loaded.project;
         if self.no_deps {
             without_dependencies(&mut project, &named);
         }

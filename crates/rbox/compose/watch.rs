@@ -22,6 +22,7 @@ use crate::command::error::{Coded, NOT_DONE, message};
 use crate::command::global::Global;
 use crate::compose::chosen::not_done;
 use crate::compose::project::{load, options};
+use crate::compose::remote::confirm;
 use crate::container::exec::{How, run_in};
 use crate::output::escape;
 use crate::output::lines::say;
@@ -35,6 +36,7 @@ use crate::output::table::write_all;
   rbox compose watch            # up first, then whenever files of develop.watch change
   rbox compose watch --no-up web"
 )]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
 pub(crate) struct Watch {
     /// Do not build and start services first
     #[arg(long)]
@@ -48,6 +50,9 @@ pub(crate) struct Watch {
     /// Build without output
     #[arg(long)]
     quiet: bool,
+    /// Agree to all that is asked
+    #[arg(long)]
+    yes: bool,
     /// Only these services
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -83,9 +88,10 @@ impl Execute for Watch {
 
 impl Watch {
     fn carry_out(&self, global: &Global) -> anyhow::Result<u8> {
-        let mut wanted = options(&global.project)?;
+        let mut wanted = options(global)?;
         wanted.services.clone_from(&self.services);
         let loaded = load(&wanted)?;
+        confirm(&loaded, self.yes)?;
         let rules = rules(&loaded.project)?;
         if rules.is_empty() {
             return Err(refused(
@@ -94,7 +100,7 @@ impl Watch {
         }
         let _lock = lock(global, &loaded.project.name)?;
         if !self.no_up {
-            let words = ["up", "--detach", "--build"].map(OsString::from);
+            let words = ["up", "--detach", "--build", "--yes"].map(OsString::from);
             self.own(global, words.into_iter().chain(self.services.iter().map(OsString::from)))?;
         }
         let roots: Vec<PathBuf> = rules.iter().map(|rule| rule.root.clone()).collect();
@@ -310,7 +316,8 @@ impl Watching<'_> {
 
     fn rebuild(&self, services: &BTreeSet<&str>) -> anyhow::Result<()> {
         say(&format!("Rebuilding service(s) {} after changes were detected...", quoted(services)))?;
-        let words = ["up", "--detach", "--build", "--no-deps", "--force-recreate"].map(OsString::from);
+        let words =
+            ["up", "--detach", "--build", "--yes", "--no-deps", "--force-recreate"].map(OsString::from);
         self.own.own(self.global, words.into_iter().chain(services.iter().map(OsString::from)))?;
         say(&format!("service(s) {} successfully built", quoted(services)))?;
         if self.own.prune {

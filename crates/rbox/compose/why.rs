@@ -29,7 +29,7 @@ pub(crate) struct Why {
 
 impl Execute for Why {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let project = load(&options(&global.project)?)?.project;
+        let project = load(&options(global)?)?.project;
         if let Some(unknown) = self.services.iter().find(|name| !project.services.contains_key(*name)) {
             return Err(no_service(unknown));
         }

@@ -159,6 +159,35 @@ impl Repository {
         Ok((self.subdir(into)?, commit))
     }
 
+    /// Which commit it is now, without fetching it. None where only fetching tells.
+    pub(crate) fn resolve(&self, dir: &Path) -> Result<Option<String>, ContextError> {
+        let reference = self.reference.as_deref().unwrap_or("HEAD");
+        if reference.starts_with('-') {
+            return Err(self.failed(&format!("{reference:?} is no ref")));
+        }
+        if is_whole_commit(reference) {
+            return Ok(Some(reference.to_owned()).filter(|commit| self.is_wanted(commit)));
+        }
+        let names = ["", "refs/", "refs/tags/", "refs/heads/"].map(|begin| format!("{begin}{reference}"));
+        let peeled = format!("refs/tags/{reference}^{{}}");
+        let mut words = vec!["ls-remote", "--quiet", "--", self.url.as_str()];
+        words.extend(names.iter().map(String::as_str).chain([peeled.as_str()]));
+        let said = self.git(dir, &words)?;
+        let commit = |name: &str| {
+            let mut lines = said.lines().filter_map(|line| line.split_once('\t'));
+            lines.find(|(_, found)| *found == name).map(|(commit, _)| commit)
+        };
+        let wanted =
+            [names[0].as_str(), names[1].as_str(), peeled.as_str(), names[2].as_str(), names[3].as_str()];
+        let found = wanted.into_iter().find_map(commit).filter(|commit| is_whole_commit(commit));
+        Ok(found.filter(|commit| self.is_wanted(commit)).map(str::to_owned))
+    }
+
+    /// Whether a commit is the one that the URL asks for, if it does.
+    fn is_wanted(&self, commit: &str) -> bool {
+        self.commit.as_ref().is_none_or(|wanted| commit.starts_with(wanted))
+    }
+
     /// Fetches what is wanted, and says which commit it is.
     fn fetch(&self, dir: &Path) -> Result<String, ContextError> {
         let reference = self.reference.as_deref().unwrap_or("HEAD");
@@ -184,7 +213,7 @@ impl Repository {
     }
 
     /// The directory of it that is wanted, which no link of the repository's leads out of.
-    fn subdir(&self, root: &Path) -> Result<PathBuf, ContextError> {
+    pub(super) fn subdir(&self, root: &Path) -> Result<PathBuf, ContextError> {
         let Some(subdir) = &self.subdir else { return Ok(root.to_owned()) };
         let whole = root.canonicalize().map_err(io_error("read", root))?;
         let path = whole.join(subdir.trim_start_matches('/'));
@@ -215,6 +244,11 @@ impl Repository {
     fn failed(&self, message: &str) -> ContextError {
         ContextError::Git { url: hidden(&self.url, &self.url), message: hidden(&self.url, message) }
     }
+}
+
+/// Whether it is a commit's whole name.
+fn is_whole_commit(text: &str) -> bool {
+    matches!(text.len(), 40 | 64) && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// A text in which the password of a URL does not stand, as URLs get into logs.

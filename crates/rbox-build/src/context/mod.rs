@@ -4,6 +4,7 @@ mod dir;
 mod error;
 mod fetched;
 mod git;
+mod kept;
 mod source;
 mod work;
 
@@ -11,6 +12,7 @@ pub(crate) use dir::open_dir;
 pub use error::ContextError;
 pub use fetched::{Arrived, Fetched, is_remote};
 pub(crate) use git::Repository;
+pub use kept::{file_within, is_repository, keep_repository};
 pub(crate) use source::OpenContext;
 pub use source::{Context, NamedContext};
 pub(crate) use work::Work;

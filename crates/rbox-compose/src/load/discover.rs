@@ -27,6 +27,8 @@ pub(crate) struct Found {
     pub(crate) profiles: Vec<String>,
     /// Those that were named.
     pub(crate) env_files: Vec<String>,
+    /// Those of the files that came from elsewhere, by their names.
+    pub(crate) remote: Vec<String>,
 }
 
 /// Finds a project.
@@ -50,7 +52,13 @@ pub(crate) fn discover(options: &Options, warnings: &mut Vec<String>) -> Result<
             )));
         }
     };
+    let mut remote = Vec::new();
     let mut files = options.files.clone();
+    for file in &mut files {
+        if let Some(fetched) = options.fetched(file, &mut remote)? {
+            *file = fetched;
+        }
+    }
     let project_directory = options.project_directory.as_ref().map(|directory| join_here(&here, directory));
     let directory = |files: &[String]| match &project_directory {
         Some(directory) => directory.clone(),
@@ -105,7 +113,7 @@ pub(crate) fn discover(options: &Options, warnings: &mut Vec<String>) -> Result<
     };
     let files =
         files.into_iter().map(|file| if file == "-" { file } else { absolute(&here, &file) }).collect();
-    Ok(Found { files, directory, environment, profiles, env_files: named })
+    Ok(Found { files, directory, environment, profiles, env_files: named, remote })
 }
 
 fn join_here(here: &str, directory: &Path) -> String {

@@ -114,8 +114,11 @@ impl Loader<'_> {
         path: &str,
         scope: &Scope,
     ) -> Result<(Map, Vec<Vec<String>>), ComposeError> {
-        super::include::refuse_remote(path)?;
-        let local = if path.starts_with('/') { path.to_owned() } else { join(&scope.resources, path) };
+        let local = match self.options.fetched(path, &mut self.remote)? {
+            Some(fetched) => fetched,
+            None if path.starts_with('/') => path.to_owned(),
+            None => join(&scope.resources, path),
+        };
         let mut merged: Node = Value::Map(Map::new()).into();
         let mut resets = Vec::new();
         for mut document in self.files.documents(&local)? {

@@ -12,23 +12,6 @@ const PARTS: &[&str] = &["services", "volumes", "networks", "secrets", "configs"
 /// How deep files may include each other.
 const MAX_DEPTH: usize = 100;
 
-/// What rbox does not fetch.
-pub(crate) fn refuse_remote(path: &str) -> Result<(), ComposeError> {
-    let remote = path.starts_with("oci://")
-        || path.starts_with("https://")
-        || path.starts_with("http://")
-        || path.starts_with("git@")
-        || path.starts_with("ssh://")
-        || path.starts_with("git://")
-        || path.starts_with("github.com/");
-    if remote {
-        return Err(ComposeError::Invalid(format!(
-            "{path}: compose files are read from this host only; fetch it first and name the local file"
-        )));
-    }
-    Ok(())
-}
-
 /// One entry of `include`.
 struct Entry {
     paths: Vec<String>,
@@ -97,8 +80,7 @@ impl Loader<'_> {
         let local =
             |path: &str| if path.starts_with('/') { join("", path) } else { join(&scope.resources, path) };
         for path in &mut entry.paths {
-            refuse_remote(path)?;
-            *path = local(path);
+            *path = self.options.fetched(path, &mut self.remote)?.unwrap_or_else(|| local(path));
         }
         let Some(main) = entry.paths.first().cloned() else {
             return Err(self.invalid((node.at, "include.path: at least one path is needed".into())));

@@ -18,6 +18,6 @@ mod tree;
 mod whole;
 
 pub use discover::check_name;
-pub use options::Options;
+pub use options::{Options, Remote};
 pub(crate) use project::whole;
 pub(crate) use whole::{Whole, bound};

@@ -1,8 +1,49 @@
 //! What a project is loaded from.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::environment::Shell;
+use crate::error::ComposeError;
+
+/// Gets compose files that are not on this host.
+#[derive(Clone)]
+pub struct Remote(Arc<Fetch>);
+
+type Fetch = dyn Fn(&str) -> Option<Result<PathBuf, String>> + Send + Sync;
+
+impl Remote {
+    /// One that asks a function for what a name in compose files means: none where it is nothing that it gets, or else the file on this
+    /// host, or why there is none.
+    pub fn new(fetch: impl Fn(&str) -> Option<Result<PathBuf, String>> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(fetch))
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Remote")
+    }
+}
+
+impl Options {
+    /// The file on this host that a name means which is no path; none for a path. What was fetched is added to `fetched`.
+    pub(crate) fn fetched(
+        &self,
+        name: &str,
+        fetched: &mut Vec<String>,
+    ) -> Result<Option<String>, ComposeError> {
+        let Some(found) = self.remote.as_ref().and_then(|remote| remote.0(name)) else {
+            return refuse_remote(name).map(|()| None);
+        };
+        let file = found.map_err(ComposeError::Invalid)?;
+        if !fetched.iter().any(|other| other == name) {
+            fetched.push(name.to_owned());
+        }
+        Ok(Some(file.to_string_lossy().into_owned()))
+    }
+}
 
 /// What a project is loaded from: the words of the command line, the environment, the current directory.
 #[derive(Clone, Debug)]
@@ -14,6 +55,8 @@ pub struct Options {
     pub environment: Shell,
     /// `-f`: compose files; `-` is the standard input. None: `COMPOSE_FILE`, or what is found here and in parents.
     pub files: Vec<String>,
+    /// Gets those that are not on this host; none: they are refused.
+    pub remote: Option<Remote>,
     /// `-p`: the project's name.
     pub name: Option<String>,
     /// `--profile`. None: `COMPOSE_PROFILES`.
@@ -45,6 +88,7 @@ impl Default for Options {
             directory: PathBuf::from("/"),
             environment: Shell::default(),
             files: Vec::new(),
+            remote: None,
             name: None,
             profiles: Vec::new(),
             env_files: Vec::new(),
@@ -58,4 +102,21 @@ impl Default for Options {
             resolve_environment: true,
         }
     }
+}
+
+/// What rbox does not fetch.
+fn refuse_remote(path: &str) -> Result<(), ComposeError> {
+    let remote = path.starts_with("oci://")
+        || path.starts_with("https://")
+        || path.starts_with("http://")
+        || path.starts_with("git@")
+        || path.starts_with("ssh://")
+        || path.starts_with("git://")
+        || path.starts_with("github.com/");
+    if remote {
+        return Err(ComposeError::Invalid(format!(
+            "{path}: compose files are read from this host and from git repositories only; fetch it first and name the local file"
+        )));
+    }
+    Ok(())
 }

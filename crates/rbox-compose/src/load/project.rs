@@ -36,6 +36,8 @@ pub(crate) struct Loader<'a> {
     pub(crate) files: Files,
     pub(crate) warnings: Vec<String>,
     pub(crate) uses: Uses,
+    /// What came from elsewhere, by its name.
+    pub(crate) remote: Vec<String>,
 }
 
 impl Loader<'_> {
@@ -181,9 +183,9 @@ fn name_of(files: &[(String, Vec<Document>)]) -> Option<Node> {
 /// Loads a project.
 pub(crate) fn whole(options: &Options) -> Result<Whole, ComposeError> {
     let mut warnings = Vec::new();
-    let Found { files: paths, directory, mut environment, profiles, env_files } =
+    let Found { files: paths, directory, mut environment, profiles, env_files, remote } =
         discover(options, &mut warnings)?;
-    let mut loader = Loader { options, files: Files::default(), warnings, uses: Uses::new() };
+    let mut loader = Loader { options, files: Files::default(), warnings, uses: Uses::new(), remote };
     let mut files = Vec::with_capacity(paths.len());
     for path in &paths {
         files.push((path.clone(), loader.files.documents(path)?));
@@ -220,6 +222,7 @@ pub(crate) fn whole(options: &Options) -> Result<Whole, ComposeError> {
         disabled: Map::new(),
         warnings: loader.warnings,
         uses: loader.uses,
+        remote: loader.remote,
         places: loader.files.names,
     };
     if options.interpolate {

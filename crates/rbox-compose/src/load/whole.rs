@@ -27,6 +27,7 @@ pub(crate) struct Whole {
     pub(crate) disabled: Map,
     pub(crate) warnings: Vec<String>,
     pub(crate) uses: Uses,
+    pub(crate) remote: Vec<String>,
     /// The names of files, by the numbers of places.
     pub(crate) places: Vec<String>,
 }

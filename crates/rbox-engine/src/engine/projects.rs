@@ -134,6 +134,11 @@ impl Engine {
         hand_over::hold(&self.paths, container)
     }
 
+    /// Where the files of projects are that came from elsewhere: containers may have them mounted.
+    pub fn projects_dir(&self) -> PathBuf {
+        self.paths.projects()
+    }
+
     /// What is in the files that a container is given, in their order: to tell whether it is still what it should be. One that cannot
     /// be read is empty.
     pub fn contents(&self, record: &ContainerRecord) -> Vec<Content> {

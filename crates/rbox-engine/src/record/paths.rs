@@ -101,8 +101,19 @@ pub(crate) const RESOLV_CONF: &str = "resolv.conf";
 
 /// What rbox makes below its root. All of it stands there before the first command does anything, so that removing needs no
 /// room on a full disk.
-const IN_ROOT: [&str; 10] =
-    ["base", "build", "containers", "events", "image", "names", "network", "tmp", "trash", "volumes"];
+const IN_ROOT: [&str; 11] = [
+    "base",
+    "build",
+    "containers",
+    "events",
+    "image",
+    "names",
+    "network",
+    "projects",
+    "tmp",
+    "trash",
+    "volumes",
+];
 /// What it makes below the state directory.
 const IN_STATE: [&str; 8] =
     ["build", "changing", "containers", "images", "links", "locks", "network", "volumes"];
@@ -118,6 +129,11 @@ impl Paths {
     /// What containers have where their images have nothing.
     pub(crate) fn base(&self) -> PathBuf {
         self.root.join("base")
+    }
+
+    /// The files of Compose projects that came from elsewhere.
+    pub(crate) fn projects(&self) -> PathBuf {
+        self.root.join("projects")
     }
 
     /// What builds keep.
