@@ -37,7 +37,7 @@ pub use build::{Built, build, check};
 pub use cache::{CacheEntry, PrunedCache, cache_entries, export_mount, import_mount, prune_cache};
 pub use context::{
     Arrived, Context, ContextError, Fetched, NamedContext, file_within, is_remote, is_repository,
-    keep_repository,
+    keep_repository, without_password,
 };
 pub use error::{At, BuildError, Foreign};
 pub use include::include;

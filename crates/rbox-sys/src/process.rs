@@ -576,6 +576,7 @@ pub fn execvp(args: &[CString]) -> Errno {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use std::cell::Cell;
 
     use super::*;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
-use rbox_build::{file_within, is_repository, keep_repository};
+use rbox_build::{file_within, is_repository, keep_repository, without_password};
 use rbox_compose::{Loaded, Remote};
 use rbox_engine::engine::Engine;
 
@@ -31,12 +31,13 @@ pub(crate) fn fetching(engine: &Engine) -> Remote {
 }
 
 fn file_of(url: &str, dir: &Path) -> Result<PathBuf, String> {
+    let shown = without_password(url, url);
     for name in NAMES {
-        if let Some(file) = file_within(dir, name).map_err(|error| format!("{url}: {error}"))? {
+        if let Some(file) = file_within(dir, name).map_err(|error| format!("{shown}: {error}"))? {
             return Ok(file);
         }
     }
-    Err(format!("{url}: it has no compose file there"))
+    Err(format!("{shown}: it has no compose file there"))
 }
 
 /// Asks whether a project is to be made of files that somebody else wrote, and of which variables of the caller.
@@ -50,7 +51,7 @@ pub(crate) fn confirm(loaded: &Loaded, yes: bool) -> anyhow::Result<()> {
     let refused = |message: &str| Err(Coded { message: message.to_owned(), code: NOT_DONE }.into());
     let mut text = String::from("Warning: This Compose project includes files from remote sources:\n");
     for url in &loaded.remote {
-        let _ = writeln!(text, "  - {}", escape::text(url));
+        let _ = writeln!(text, "  - {}", escape::text(&without_password(url, url)));
     }
     let rows: Vec<[String; 3]> = loaded
         .variables

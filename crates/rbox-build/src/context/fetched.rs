@@ -14,7 +14,7 @@ use rbox_sys::own;
 
 use super::dir::{MOST_BYTES, open_dir, read_file};
 use super::error::{ContextError, io_error};
-use super::git::{Repository, hidden};
+use super::git::{Repository, without_password};
 use super::work::Work;
 use crate::material::Material;
 
@@ -89,8 +89,10 @@ impl Arrived {
     /// It cannot be had, or is damaged.
     pub fn fetch(url: &str, build_dir: &Path) -> Result<Self, ContextError> {
         if let Some(repository) = Repository::parse(url) {
-            let wrong =
-                |message: String| ContextError::Git { url: hidden(url, url), message: hidden(url, &message) };
+            let wrong = |message: String| ContextError::Git {
+                url: without_password(url, url),
+                message: without_password(url, &message),
+            };
             let repository = repository.map_err(wrong)?;
             let keeps = std::env::var("BUILDKIT_CONTEXT_KEEP_GIT_DIR").ok().map(|text| text == "1");
             let work = Work::begin(build_dir)?;

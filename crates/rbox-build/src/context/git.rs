@@ -242,7 +242,10 @@ impl Repository {
     }
 
     fn failed(&self, message: &str) -> ContextError {
-        ContextError::Git { url: hidden(&self.url, &self.url), message: hidden(&self.url, message) }
+        ContextError::Git {
+            url: without_password(&self.url, &self.url),
+            message: without_password(&self.url, message),
+        }
     }
 }
 
@@ -252,7 +255,7 @@ fn is_whole_commit(text: &str) -> bool {
 }
 
 /// A text in which the password of a URL does not stand, as URLs get into logs.
-pub(super) fn hidden(url: &str, text: &str) -> String {
+pub fn without_password(url: &str, text: &str) -> String {
     let user = url.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
     match user.and_then(|(user, _)| user.split_once(':')).filter(|(_, password)| !password.is_empty()) {
         Some((_, password)) => text.replace(password, "xxxxx"),
@@ -312,8 +315,8 @@ mod tests {
         }
         assert!(Repository::parse("git://host/a?other=1").unwrap().is_err());
         let url = "https://me:s3cret@host/a.git";
-        assert_eq!(hidden(url, &format!("{url}: no")), "https://me:xxxxx@host/a.git: no");
-        assert_eq!(hidden("ssh://git@host/a", "git@host"), "git@host");
+        assert_eq!(without_password(url, &format!("{url}: no")), "https://me:xxxxx@host/a.git: no");
+        assert_eq!(without_password("ssh://git@host/a", "git@host"), "git@host");
         assert!(Repository::parse("git://host/a?tag=1#main").unwrap().is_err());
     }
 }

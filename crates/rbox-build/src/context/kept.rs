@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use rbox_sys::own;
 
 use super::error::{ContextError, io_error};
-use super::git::{Repository, hidden};
+use super::git::{Repository, without_password};
 use super::work::Work;
 
 /// Whether a name is of a repository.
@@ -20,7 +20,10 @@ pub fn is_repository(name: &str) -> bool {
 /// # Errors
 /// It cannot be had, or what it has there leads out of it.
 pub fn keep_repository(url: &str, kept: &Path, build_dir: &Path) -> Result<PathBuf, ContextError> {
-    let wrong = |message: &str| ContextError::Git { url: hidden(url, url), message: hidden(url, message) };
+    let wrong = |message: &str| ContextError::Git {
+        url: without_password(url, url),
+        message: without_password(url, message),
+    };
     let repository = match Repository::parse(url) {
         Some(repository) => repository.map_err(|message| wrong(&message))?,
         None => return Err(wrong("it is no URL of a git repository")),

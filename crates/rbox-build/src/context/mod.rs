@@ -12,6 +12,7 @@ pub(crate) use dir::open_dir;
 pub use error::ContextError;
 pub use fetched::{Arrived, Fetched, is_remote};
 pub(crate) use git::Repository;
+pub use git::without_password;
 pub use kept::{file_within, is_repository, keep_repository};
 pub(crate) use source::OpenContext;
 pub use source::{Context, NamedContext};
