@@ -2,6 +2,7 @@
 //!
 //! [`load`] is the door of the first half, which reads files and does nothing else; [`Observed`] says what there is. The words of errors are Compose's, where it has words for it, with the place in the file.
 
+pub mod bake;
 mod consistency;
 mod environment;
 mod error;

@@ -1,5 +1,6 @@
 //! Files, read to a limit, and their documents.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -17,6 +18,8 @@ const MAX_FILES: usize = 1000;
 pub(crate) struct Files {
     pub(crate) names: Vec<String>,
     read: usize,
+    /// Those that were read already.
+    contents: BTreeMap<String, String>,
 }
 
 /// Reads a text file.
@@ -51,6 +54,11 @@ fn text(path: &Path, reader: &mut dyn Read) -> Result<String, ComposeError> {
 }
 
 impl Files {
+    /// None is read yet but for these.
+    pub(crate) fn with(contents: BTreeMap<String, String>) -> Self {
+        Self { contents, ..Self::default() }
+    }
+
     /// Reads a compose file; `-` is the standard input.
     pub(crate) fn documents(&mut self, file: &str) -> Result<Vec<Document>, ComposeError> {
         self.read += 1;
@@ -58,7 +66,9 @@ impl Files {
             let message = format!("{file}: more than {MAX_FILES} files are extended or included");
             return Err(ComposeError::Invalid(message));
         }
-        let content = if file == "-" {
+        let content = if let Some(content) = self.contents.get(file) {
+            content.clone()
+        } else if file == "-" {
             text(Path::new("-"), &mut std::io::stdin().lock().take(MAX_FILE + 1))?
         } else {
             read_text(Path::new(file))?

@@ -1,5 +1,6 @@
 //! What a project is loaded from.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -57,6 +58,8 @@ pub struct Options {
     pub files: Vec<String>,
     /// Gets those that are not on this host; none: they are refused.
     pub remote: Option<Remote>,
+    /// Texts of files that were read already, by the names in `files`.
+    pub contents: BTreeMap<String, String>,
     /// `-p`: the project's name.
     pub name: Option<String>,
     /// `--profile`. None: `COMPOSE_PROFILES`.
@@ -89,6 +92,7 @@ impl Default for Options {
             environment: Shell::default(),
             files: Vec::new(),
             remote: None,
+            contents: BTreeMap::new(),
             name: None,
             profiles: Vec::new(),
             env_files: Vec::new(),

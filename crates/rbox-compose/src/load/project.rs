@@ -185,7 +185,8 @@ pub(crate) fn whole(options: &Options) -> Result<Whole, ComposeError> {
     let mut warnings = Vec::new();
     let Found { files: paths, directory, mut environment, profiles, env_files, remote } =
         discover(options, &mut warnings)?;
-    let mut loader = Loader { options, files: Files::default(), warnings, uses: Uses::new(), remote };
+    let files = Files::with(options.contents.clone());
+    let mut loader = Loader { options, files, warnings, uses: Uses::new(), remote };
     let mut files = Vec::with_capacity(paths.len());
     for path in &paths {
         files.push((path.clone(), loader.files.documents(path)?));
