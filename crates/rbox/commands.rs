@@ -1,6 +1,6 @@
 //! The table of all commands. A command is built only when it is asked for; see [`crate::cli`].
 
-use crate::builder::{build, cache, carried};
+use crate::builder::{bake, build, cache, carried};
 use crate::command::entry::Entry;
 use crate::compose;
 use crate::compose::config;
@@ -75,6 +75,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<login::Logout>(&["logout"]),
     Entry::of::<build::Build>(&["build", "image build", "builder build", "buildx build", "buildx b"])
         .entering(),
+    Entry::of::<bake::Bake>(&["bake", "buildx bake", "buildx f"]).entering(),
     Entry::of::<cache::Prune>(&["builder prune", "buildx prune"]),
     Entry::of::<cache::Du>(&["builder du", "buildx du"]),
     Entry::of::<carried::Cache>(&["builder cache"]),

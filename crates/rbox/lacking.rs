@@ -10,7 +10,6 @@ use crate::commands::{COMMANDS, GROUPS};
 /// Docker's commands that rbox has not.
 const COMMANDS_OF_DOCKER: &[&str] = &[
     "attest",
-    "bake",
     "checkpoint",
     "config",
     "model",

@@ -374,6 +374,7 @@ const RUN: &[&str] = &[
     "docs/crash-safety.md",
     "docs/networking.md",
     "docs/build.md",
+    "docs/bake.md",
     "docs/commit.md",
     "docs/compose.md",
     "docs/copy.md",

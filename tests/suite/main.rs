@@ -9,6 +9,7 @@ mod apparmor;
 mod archive;
 mod backup;
 mod bad_input;
+mod bake;
 mod beyond;
 mod binary;
 mod boot;

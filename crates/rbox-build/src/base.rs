@@ -211,7 +211,9 @@ impl Builder<'_> {
         };
         let number = self.begin(&format!("[{told}internal] load metadata for {}", full_name(&name)));
         let begun = Instant::now();
-        let policy = if self.request.pull { PullPolicy::Always } else { PullPolicy::Missing };
+        // An id is that of an image which is here: no registry has it by that.
+        let is_id = name.parse::<rbox_spec::Digest>().is_ok();
+        let policy = if self.request.pull && !is_id { PullPolicy::Always } else { PullPolicy::Missing };
         let request = ImageRequest { name: name.clone(), pull: policy, platform: wanted };
         let obtained = self.engine.obtain_image(&request)?;
         self.done(number, begun);

@@ -240,17 +240,12 @@ impl Build {
         Ok(())
     }
 
-    /// What the image is called, and what the build came to, in files. `pushed`: what the registry calls it.
-    fn write_files(
-        &self,
+    /// What the build came to, as `--metadata-file` has it. `pushed`: what the registry calls it.
+    fn metadata(
         request: &BuildRequest,
         (image, index): (&Image, Option<Digest>),
         pushed: Option<Digest>,
-    ) -> anyhow::Result<()> {
-        if let Some(file) = &self.iidfile {
-            write(file, &index.unwrap_or(image.id).to_string())?;
-        }
-        let Some(file) = &self.metadata_file else { return Ok(()) };
+    ) -> serde_json::Value {
         // What is pushed is packed, and so has another digest there.
         let digest = pushed.or(index).unwrap_or(image.manifest_digest);
         let mut told = serde_json::json!({ "containerimage.digest": digest.to_string() });
@@ -263,19 +258,18 @@ impl Build {
         {
             fields.insert("image.name".to_owned(), names.join(",").into());
         }
-        write(file, &format!("{}\n", serde_json::to_string_pretty(&told)?))
+        told
     }
-}
 
-impl Execute for Build {
-    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+    /// Carries it out. `tells_id`: with `--quiet` the id is printed.
+    pub(crate) fn carry_out(&self, global: &Global, tells_id: bool) -> anyhow::Result<Done> {
         let outputs = Outputs::parse(&self.output)?;
         let (call, is_json) = Call::parse(&self.call, self.check)?;
         let request = self.request(global, &outputs)?;
         match call {
-            Call::Outline => return show_outline(&request, is_json),
-            Call::Targets => return show_targets(&request, is_json),
-            Call::Check => return check(&request),
+            Call::Outline => return show_outline(&request, is_json).map(Done::told),
+            Call::Targets => return show_targets(&request, is_json).map(Done::told),
+            Call::Check => return check(&request).map(Done::told),
             Call::Build => self.check_pairs(&request, &outputs)?,
         }
         let quiet = self.quiet || self.progress == How::Quiet;
@@ -290,12 +284,12 @@ impl Execute for Build {
             Ok(built) => built,
             Err(error) => return Err(failed(&request, shown.failed().as_ref(), error)),
         };
-        let Some(image) = built.images.first() else { return Ok(0) };
+        let Some(image) = built.images.first() else { return Ok(Done::default()) };
         let id = built.index.unwrap_or(image.id).to_string();
         outputs.save(&global.engine, &id, &request.names)?;
         let is_taken = outputs.archives.iter().any(|(path, _)| path.is_none())
             || request.outputs.contains(&Output::Stdout);
-        if quiet && !is_taken {
+        if quiet && tells_id && !is_taken {
             say(&id)?;
         }
         let mut pushed = None;
@@ -305,9 +299,44 @@ impl Execute for Build {
                 pushed.get_or_insert(sent.digest);
             }
         }
-        self.write_files(&request, (image, built.index), pushed)?;
-        Ok(0)
+        let metadata = Self::metadata(&request, (image, built.index), pushed);
+        Ok(Done { code: 0, id: Some(id), metadata: Some(metadata) })
     }
+}
+
+/// What a build came to.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// The exit code.
+    pub(crate) code: u8,
+    /// The image's id, or the index's digest; none where no image was made.
+    pub(crate) id: Option<String>,
+    /// What `--metadata-file` has.
+    pub(crate) metadata: Option<serde_json::Value>,
+}
+
+impl Done {
+    fn told(code: u8) -> Self {
+        Self { code, ..Self::default() }
+    }
+}
+
+impl Execute for Build {
+    fn execute(self, global: &Global) -> anyhow::Result<u8> {
+        let done = self.carry_out(global, true)?;
+        if let (Some(file), Some(id)) = (&self.iidfile, &done.id) {
+            write(file, id)?;
+        }
+        if let (Some(file), Some(metadata)) = (&self.metadata_file, &done.metadata) {
+            write_json(file, metadata)?;
+        }
+        Ok(done.code)
+    }
+}
+
+/// Writes JSON into a file of the caller.
+pub(crate) fn write_json(file: &str, json: &serde_json::Value) -> anyhow::Result<()> {
+    write(file, &format!("{}\n", serde_json::to_string_pretty(json)?))
 }
 
 /// `--check`: what may be wrong with the Dockerfile. The exit code is 1 when there is anything.

@@ -210,7 +210,11 @@ impl BuildFlags {
             _ => path,
         };
         let text = read(&path)?;
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        // One that is in memory has the name that it would have.
+        let name = match path.strip_prefix("/proc/self/fd") {
+            Ok(_) => "Dockerfile".to_owned(),
+            Err(_) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        };
         let whole = std::path::absolute(&path).unwrap_or(path);
         let below = whole.strip_prefix(&dir).ok().map(|below| below.to_string_lossy().into_owned());
         Ok((context, name, text, below))

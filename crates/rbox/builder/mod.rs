@@ -1,5 +1,8 @@
 //! Commands about building images.
 
+pub(crate) mod bake;
+mod bake_list;
+mod bake_words;
 pub(crate) mod build;
 pub(crate) mod cache;
 mod cache_place;
@@ -14,3 +17,4 @@ mod plain;
 mod rawjson;
 mod show;
 mod statement;
+pub(crate) mod words;

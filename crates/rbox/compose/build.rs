@@ -1,13 +1,13 @@
 //! `rbox compose build`: a service's `build` section as the words of `rbox build`.
 
 use std::collections::BTreeSet;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 
-use anyhow::Context as _;
 use clap::Parser;
 use rbox_compose::labels;
 use rbox_compose::model::{self, Project, Service};
 
+use crate::builder::words::{Words, in_memory};
 use crate::command::entry::Execute;
 use crate::command::error::bad_input;
 use crate::command::global::Global;
@@ -256,15 +256,6 @@ fn words(
     Ok(words.0)
 }
 
-#[derive(Default)]
-struct Words(Vec<String>);
-
-impl Words {
-    fn add(&mut self, flag: &str, values: impl IntoIterator<Item = String>) {
-        self.0.extend(values.into_iter().map(|value| format!("{flag}={value}")));
-    }
-}
-
 fn pair((key, value): (&String, &String)) -> String {
     format!("{key}={value}")
 }
@@ -333,12 +324,4 @@ fn secret_word(
         }
     };
     Ok(format!("id={id},src={file}"))
-}
-
-/// A path below which a text can be read as long as `held` is.
-fn in_memory(text: &[u8], held: &mut Vec<OwnedFd>) -> anyhow::Result<String> {
-    let file = rbox_engine::caller::in_memory(text).context("write to memory")?;
-    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    held.push(file.into());
-    Ok(path)
 }
