@@ -41,7 +41,7 @@ impl Builder<'_> {
                     ("https://slsa.dev/provenance/v0.2", self.predicate(wanted, place, stage, &id))
                 }
                 SlsaVersion::V1 => {
-                    ("https://slsa.dev/provenance/v1", as_v1(self.predicate(wanted, place, stage, &id)))
+                    ("https://slsa.dev/provenance/v1", as_v1(&self.predicate(wanted, place, stage, &id)))
                 }
             };
             let name = |name: &Reference| purl(&name.clone().with_default_tag(), &image.platform);
@@ -179,7 +179,7 @@ fn arguments(request: &BuildRequest, all: bool) -> Value {
 }
 
 /// The same in the fields of version 1. Source: `ConvertSLSA02ToSLSA1` of BuildKit's provenance types.
-fn as_v1(predicate: Value) -> Value {
+fn as_v1(predicate: &Value) -> Value {
     let at = |path: &str| predicate.pointer(path).cloned().unwrap_or_default();
     let mut source = at("/invocation/configSource");
     if let Some(fields) = source.as_object_mut()

@@ -157,10 +157,10 @@ pub(crate) fn look_at_target(remote: &Remote, name: &Reference) -> Result<Option
     let found = match remote.fetch(name) {
         Ok(found) => found,
         Err(error) if error.kind() == Kind::NotFound => return Ok(None),
-        // A registry that lets one write may not let one read, and says at the push what it does not like.
-        Err(RemoteError::Registry(RegistryError::Denied { .. })) => return Ok(None),
-        // What cannot be read is no image either.
-        Err(RemoteError::Document { .. }) => return Ok(None),
+        // A registry that lets one write may not let one read, and says at the push what it does not like; what is no document is no image.
+        Err(RemoteError::Registry(RegistryError::Denied { .. }) | RemoteError::Document { .. }) => {
+            return Ok(None);
+        }
         Err(error) => return Err(error.into()),
     };
     let kind = match &found.document {
@@ -197,7 +197,7 @@ pub(crate) fn write(
         },
     };
     let options = PushOptions { compression, ..PushOptions::default() };
-    let (lines, told) = channel();
+    let (lines, told) = channel::<String>();
     let pushed = std::thread::scope(|scope| {
         let push = || {
             let progress = Lines(lines);
@@ -205,7 +205,9 @@ pub(crate) fn write(
         };
         let pushing = std::thread::Builder::new().name("cache".to_owned()).spawn_scoped(scope, push);
         let pushing = pushing.map_err(|error| BuildError::Internal(format!("start a thread: {error}")))?;
-        told.iter().for_each(|line: String| tell(&line));
+        for line in told {
+            tell(&line);
+        }
         let failed = |_| BuildError::Internal("the thread that pushes the cache failed".to_owned());
         Ok::<_, BuildError>(pushing.join().map_err(failed)??)
     })?;

@@ -16,14 +16,18 @@ use crate::registry::{Client, Registries, RegistryError};
 use crate::store::{ImageStore, Layer};
 use crate::transfer::Transfer as _;
 
+/// Makes a document of the blobs that layers became, by their diff IDs.
+pub type Describe<'a> =
+    dyn Fn(&BTreeMap<Digest, Descriptor>) -> Result<Vec<u8>, serde_json::Error> + Sync + 'a;
+
 /// What is pushed.
 pub struct Artifact<'a> {
     /// Layers of the store, compressed as [`PushOptions::compression`] says.
     pub layers: &'a [Layer],
     /// The type of the document that stands where an image has its configuration.
     pub config_type: &'a str,
-    /// Makes that document of the blobs that the layers became, by their diff IDs.
-    pub config: &'a (dyn Fn(&BTreeMap<Digest, Descriptor>) -> Result<Vec<u8>, serde_json::Error> + Sync),
+    /// That document.
+    pub config: &'a Describe<'a>,
 }
 
 /// Pushes layers, what they are, and last the manifest under the reference's tag: until then the registry has what it had under it.

@@ -23,7 +23,7 @@ use crate::registry::{Client, Registries, RegistryError, Session};
 use crate::store::{Image, ImageStore, Pin};
 use crate::transfer::Transfer as _;
 
-pub use artifact::{Artifact, push_artifact};
+pub use artifact::{Artifact, Describe, push_artifact};
 use blob::{Blob, Content};
 pub use error::PushError;
 use job::Job;
