@@ -266,7 +266,8 @@ fn what_cannot_be_is_refused() {
         "function \"f\" {\n  params = [x]\n  result = f(x)\n}\n",
         &["docker-bake.hcl:1:1: function cycle not allowed for f"],
     );
-    let doubled: String = (1..60).map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1)).collect();
+    let lines = (1..60).map(|n| format!("v{n} = \"${{v{}}}${{v{}}}\"\n", n - 1, n - 1));
+    let doubled = lines.collect::<Vec<_>>().concat();
     bad(&format!("v0 = \"xxxxxxxx\"\n{doubled}"), &["too"]);
     b.file("docker-bake.hcl", "target \"default\" {\n  typo = 1\n}\n");
     let out = b.run(&["--print"]).code(0);

@@ -185,6 +185,8 @@ fn documents_are_read_by_one_function() {
         "rbox-image/src/archive/change.rs",
         // Values as they were written, of a file that was read by it just before.
         "rbox-image/src/registry/keeping.rs",
+        // Nothing in it is read as a struct: values keep their places.
+        "rbox-compose/src/bake/json.rs",
         // A test.
         "rbox-image/src/pull/faults.rs",
     ];

@@ -27,7 +27,7 @@ fn say_yes_to_registrations() {
             let mut call = vec![0; (u32::from_be_bytes(mark) & 0x7fff_ffff) as usize];
             stream.read_exact(&mut call)?;
             // The last fragment of 28 bytes: the call's number, a reply, accepted, without a verifier, carried out, true.
-            let mut reply = (0x8000_0000_u32 | 28).to_be_bytes().to_vec();
+            let mut reply = (0x8000_0000_u32 + 28).to_be_bytes().to_vec();
             reply.extend(&call[..4]);
             reply.extend([1, 0, 0, 0, 0, 1_u32].iter().flat_map(|word| word.to_be_bytes()));
             stream.write_all(&reply)?;
@@ -103,10 +103,6 @@ impl Server {
         // Nobody has anything to reclaim; a kernel without a record of its clients waits all the same.
         let _ = fs::write(Path::new(CONTROL).join("v4_end_grace"), "Y");
     }
-
-    fn fall_silent(&self) {
-        tell("threads", "0");
-    }
 }
 
 impl Drop for Server {
@@ -165,7 +161,7 @@ fn a_server_that_has_it_not_or_is_gone() {
     t.sleeper(&name, ["-v", &format!("{real}:/v")]);
     t.ok(["exec", &name, "sh", "-c", "echo kept > /v/f"]);
     // Gone, with a program that waits for it: stop ends it all the same.
-    server.fall_silent();
+    tell("threads", "0");
     t.ok(["exec", "-d", &name, "sh", "-c", "while :; do cat /v/f; done"]);
     std::thread::sleep(Duration::from_secs(1));
     let begin = Instant::now();

@@ -310,9 +310,8 @@ fn order_needs(plan: &Plan, linked: &Target, is_told: impl Fn(&Target) -> bool) 
 }
 
 fn escape_lines(text: &str) -> String {
-    text.split_inclusive('\n')
-        .map(|line| format!("{}\n", escape::text(line.trim_end_matches('\n'))))
-        .collect()
+    let lines = text.split_inclusive('\n').map(|line| escape::text(line.trim_end_matches('\n')) + "\n");
+    lines.collect::<Vec<_>>().concat()
 }
 
 fn first_line(text: &str) -> String {
@@ -348,39 +347,36 @@ impl Run<'_> {
 
 /// The files of a repository; those that are named `cwd://…` are here.
 fn fetched(remote: &Remote, options: &BakeOptions, global: &Global) -> anyhow::Result<Vec<BakeFile>> {
-    let refused = |why: &str| bad_input(format!("{}: {why}", remote.url));
-    let address = remote.url.split(['#', '?']).next().unwrap_or_default();
-    let is_repository = address.ends_with(".git") || !address.starts_with("http");
-    if !is_repository {
-        return Err(refused(
+    let no_source = |why: &str| bad_input(format!("{}: {why}", remote.url));
+    if !rbox_build::is_repository(&remote.url) {
+        return Err(no_source(
             "a bake definition comes from a git repository (an address that ends with .git): of an archive there are no directories for its targets",
         ));
     }
     let found = Arrived::fetch(&remote.url, &global.engine.build_dir())
         .with_context(|| format!("fetch {}", remote.url))?;
-    let Arrived::Context(found) = found else { return Err(refused("there is no repository at it")) };
+    let Arrived::Context(found) = found else { return Err(no_source("there is no repository at it")) };
     let usual = BakeFile::usual_names().iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let is_usual = options.files.is_empty();
     let mut files = Vec::new();
     for name in if is_usual { &usual } else { &options.files } {
         if let Some(own) = name.strip_prefix("cwd://") {
-            let text = std::fs::read_to_string(own).with_context(|| format!("read {own}"))?;
-            files.push(BakeFile { name: own.to_owned(), text });
+            files.push(BakeFile::read(own, &options.directory).map_err(refused)?);
             continue;
         }
         match found.file(name)? {
             Some(text) => files.push(BakeFile { name: name.clone(), text }),
             None if is_usual => {}
-            None => return Err(refused(&format!("it has no file {name:?}"))),
+            None => return Err(no_source(&format!("it has no file {name:?}"))),
         }
     }
     if files.iter().any(BakeFile::is_compose) {
-        return Err(refused(
+        return Err(no_source(
             "a compose file of a repository is not read: what it extends and includes would be looked for here",
         ));
     }
     if files.is_empty() {
-        return Err(refused("couldn't find a bake definition in it"));
+        return Err(no_source("couldn't find a bake definition in it"));
     }
     Ok(files)
 }

@@ -107,12 +107,12 @@ impl Elsewhere {
     /// What is to be stated of how images are made. Nothing is unless the user asks.
     pub(crate) fn provenance(&self) -> anyhow::Result<Option<Provenance>> {
         let attested = statement::of_attest(&self.attest).map_err(bad_input)?;
-        match (&self.provenance, attested.provenance) {
-            (Some(_), Some(_)) => {
+        match &self.provenance {
+            Some(_) if attested.has_provenance => {
                 Err(bad_input("--provenance and --attest type=provenance say the same: give one of them"))
             }
-            (Some(text), None) => statement::of_provenance(text).map_err(bad_input),
-            (None, attested) => Ok(attested.flatten()),
+            Some(text) => statement::of_provenance(text).map_err(bad_input),
+            None => Ok(attested.provenance),
         }
     }
 

@@ -7,8 +7,10 @@ use crate::builder::output::{split, truth};
 /// What `--attest` asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Attested {
-    /// Whether anything was said of it, and what.
-    pub(crate) provenance: Option<Option<Provenance>>,
+    /// A statement of how it was made; none as well where that is said.
+    pub(crate) provenance: Option<Provenance>,
+    /// Whether anything was said of that.
+    pub(crate) has_provenance: bool,
     /// A list of packages.
     pub(crate) sbom: bool,
 }
@@ -21,10 +23,13 @@ pub(crate) fn of_attest(texts: &[String]) -> Result<Attested, String> {
         let fields = fields(text).map_err(refuse)?;
         let kind = fields.iter().find(|(key, _)| key == "type").map_or("", |(_, value)| value.as_str());
         match kind {
-            "provenance" if all.provenance.is_some() => {
+            "provenance" if all.has_provenance => {
                 return Err(refuse("type=provenance was given before".to_owned()));
             }
-            "provenance" => all.provenance = Some(provenance(fields).map_err(refuse)?),
+            "provenance" => {
+                all.provenance = provenance(fields).map_err(refuse)?;
+                all.has_provenance = true;
+            }
             "sbom" => {
                 let disabled = fields.iter().find(|(key, _)| key == "disabled");
                 let is_off = disabled.map_or(Ok(false), |(key, value)| truth(key, value)).map_err(refuse)?;
@@ -102,7 +107,8 @@ mod tests {
             assert_eq!(of_provenance(text).unwrap(), wanted, "{text}");
             if text.contains('=') {
                 let text = format!("type=provenance,{text}");
-                assert_eq!(attested(&[&text]).unwrap().provenance, Some(wanted), "{text}");
+                let all = attested(&[&text]).unwrap();
+                assert_eq!((all.provenance, all.has_provenance), (wanted, true), "{text}");
             }
         }
         assert_eq!(attested(&[]).unwrap(), Attested::default());

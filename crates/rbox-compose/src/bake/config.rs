@@ -50,6 +50,7 @@ impl Config {
             self.place(&program, place)?;
         }
         self.add_matrices(&program);
+        program.check_attributes()?;
         Ok(())
     }
 

@@ -47,6 +47,14 @@ impl BakeFile {
         NAMES
     }
 
+    /// Reads a file of a directory.
+    ///
+    /// # Errors
+    /// It is not there, too large, or no text.
+    pub fn read(name: &str, directory: &Path) -> Result<Self, BakeError> {
+        Ok(Self { name: name.to_owned(), text: read_file(name, directory)? })
+    }
+
     /// Whether its name is that of a compose file.
     pub fn is_compose(&self) -> bool {
         self.form() == Form::Compose

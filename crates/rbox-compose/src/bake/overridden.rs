@@ -17,7 +17,7 @@ pub(crate) fn overridden(
     default: Option<&Value>,
 ) -> Result<Value, String> {
     if is_json && let Some(of) = of {
-        let from_json = serde_json::from_str(text).map_err(|error| error.to_string());
+        let from_json = rbox_spec::json::from_slice(text.as_bytes()).map_err(|error| error.to_string());
         let value = from_json.and_then(|json| of.convert(&Value::of_json(&json)?));
         return value.map_err(|error| format!("failed to convert variable {name} from JSON: {error}"));
     }

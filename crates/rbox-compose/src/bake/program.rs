@@ -243,6 +243,16 @@ impl<'a> Program<'a> {
         }
     }
 
+    /// Works out attributes outside of blocks, also those that nothing names.
+    pub(crate) fn check_attributes(&self) -> Result<(), Fault> {
+        for (name, value) in &self.attributes {
+            if let Some(found) = self.variable(name, value.at) {
+                found?;
+            }
+        }
+        Ok(())
+    }
+
     /// Says what is wrong with a variable's value, by its own rules.
     pub(crate) fn validate(&self, name: &str) -> Result<(), Fault> {
         let Some(defined) = self.variables.get(name) else { return Ok(()) };

@@ -28,7 +28,8 @@ pub(super) const ALL: &[Entry] = &[
         Ok(Value::text(escape_html(&text)))
     }),
     Entry("jsondecode", 1, 1, false, |given| {
-        let json = serde_json::from_str(&Given(given).text(0)?).map_err(|error| error.to_string())?;
+        let json = rbox_spec::json::from_slice(Given(given).text(0)?.as_bytes())
+            .map_err(|error| error.to_string())?;
         Value::of_json(&json)
     }),
     Entry("urlencode", 1, 1, false, |given| {
