@@ -199,10 +199,41 @@ mod tests {
         }
     }
 
+    /// Each with the number of its layer in it. The first two layers are the base's.
+    const FILES: [(usize, &str); 27] = [
+        (0, "etc/passwd"),
+        (0, "gone"),
+        (1, "late"),
+        (0, "dir/a"),
+        (0, "dir/sub/b"),
+        (0, "swap/x"),
+        (0, "file"),
+        (0, "cut/old"),
+        (0, "back"),
+        (0, "kept/x"),
+        (1, "twice/x"),
+        (2, "made"),
+        (2, "tmp/away"),
+        (2, "etc/new"),
+        (2, "fresh/in"),
+        (3, "fresh/more"),
+        (3, "made"),
+        (2, "dir/c"),
+        (3, "cut/new"),
+        (3, "swap"),
+        (4, "swap2/y"),
+        (2, "back2/z"),
+        (3, "file/now"),
+        (4, "twice/y"),
+        (2, "tree/one"),
+        (4, "tree/two"),
+        (4, "back"),
+    ];
+
     #[test]
     fn layers_become_one() {
-        // Only root may make whiteouts.
         if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root may make whiteouts");
             return;
         }
         let dir = tempfile::tempdir().unwrap();
@@ -212,35 +243,7 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        for (layer, path) in [
-            (0, "etc/passwd"),
-            (0, "gone"),
-            (1, "late"),
-            (0, "dir/a"),
-            (0, "dir/sub/b"),
-            (0, "swap/x"),
-            (0, "file"),
-            (0, "cut/old"),
-            (0, "back"),
-            (0, "kept/x"),
-            (1, "twice/x"),
-            (2, "made"),
-            (2, "tmp/away"),
-            (2, "etc/new"),
-            (2, "fresh/in"),
-            (3, "fresh/more"),
-            (3, "made"),
-            (2, "dir/c"),
-            (3, "cut/new"),
-            (3, "swap"),
-            (4, "swap2/y"),
-            (2, "back2/z"),
-            (3, "file/now"),
-            (4, "twice/y"),
-            (2, "tree/one"),
-            (4, "tree/two"),
-            (4, "back"),
-        ] {
+        for (layer, path) in FILES {
             put(layer, path, &layer.to_string());
         }
         for layer in &layers {
