@@ -275,6 +275,7 @@ fn what_cannot_be_is_refused() {
         out.stderr.contains("warning: docker-bake.hcl:2:3: target \"default\" has no attribute \"typo\""),
         "{out:?}"
     );
+    b.file("docker-bake.hcl", "target \"default\" {\n}\n");
     for (args, words) in [
         (&["--set", "nope.tags=a"][..], &["could not find any target matching 'nope'"][..]),
         (&["--set", "default.nope=a"], &["unknown key: nope"]),

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use clap::Parser;
-use rbox_build::Arrived;
+use rbox_build::{Arrived, is_repository, without_password};
 use rbox_compose::Shell;
 use rbox_compose::bake::{BakeError, BakeFile, BakeOptions, Definition, Grants, Plan, Remote, Target};
 use rbox_engine::image::store::RemoveOptions;
@@ -347,14 +347,14 @@ impl Run<'_> {
 
 /// The files of a repository; those that are named `cwd://…` are here.
 fn fetched(remote: &Remote, options: &BakeOptions, global: &Global) -> anyhow::Result<Vec<BakeFile>> {
-    let no_source = |why: &str| bad_input(format!("{}: {why}", remote.url));
-    if !rbox_build::is_repository(&remote.url) {
+    let no_source = |why: &str| bad_input(format!("{}: {why}", without_password(&remote.url, &remote.url)));
+    if !is_repository(&remote.url) {
         return Err(no_source(
             "a bake definition comes from a git repository (an address that ends with .git): of an archive there are no directories for its targets",
         ));
     }
     let found = Arrived::fetch(&remote.url, &global.engine.build_dir())
-        .with_context(|| format!("fetch {}", remote.url))?;
+        .with_context(|| format!("fetch {}", without_password(&remote.url, &remote.url)))?;
     let Arrived::Context(found) = found else { return Err(no_source("there is no repository at it")) };
     let usual = BakeFile::usual_names().iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     let is_usual = options.files.is_empty();
