@@ -8,6 +8,8 @@ fuzz_target!(|input: &[u8]| {
     let Ok(text) = std::str::from_utf8(input) else { return };
     let name = if text.starts_with('{') { "docker-bake.json" } else { "docker-bake.hcl" };
     match load_text(name, text) {
+        // Not all texts are escaped where they are printed: buildx has it so.
+        Ok(printed) if printed.contains("${") || printed.contains("%{") => {}
         Ok(printed) => {
             let again = load_text("docker-bake.json", &printed);
             assert!(again.is_ok(), "{printed}: {again:?}");
