@@ -338,3 +338,82 @@ fn a_repository_has_the_files() {
     assert_eq!(b.cat("far", "/src/two"), "two");
     server.join().unwrap();
 }
+
+/// What a file asks for is not given because it asks: not by an entitlement, a spelling, a name that looks like an address, or a link
+/// that an earlier target of the same run has made.
+#[test]
+fn a_file_grants_itself_nothing() {
+    let Some(t) = Test::start() else { return };
+    let b = Bakery::new(&t);
+    let outside = b.own.dir.join("outside");
+    std::fs::create_dir(&outside).unwrap();
+    std::fs::write(outside.join("kept"), "of the host\n").unwrap();
+    let out = outside.display();
+    for name in ["docker-image:", "oci-layout:", "target:", "git@", "https:"] {
+        std::fs::create_dir(b.dir.join(name)).unwrap();
+    }
+    let copies = "dockerfile-inline = \"FROM scratch\\nCOPY kept /\"";
+    let asks = |rest: &str| format!("target \"default\" {{\n{rest}\n}}\n");
+    for (text, wanted) in [
+        (format!("{copies}\nentitlements = [\"cache.host={out}\"]"), "--allow=cache.host="),
+        (format!("{copies}\nentitlements = [\"device=vendor.com/a=b\"]"), "--allow=device=vendor.com/a=b"),
+        (format!("{copies}\nentitlements = [\"whatever\"]"), "--allow=whatever"),
+        (format!("{copies}\nnetwork = \"host\""), "--allow=network.host"),
+        (format!("{copies}\nnetwork = \"container:x\""), "--allow=network=container:x"),
+        (format!("{copies}\nsecret = [\"id={out}/kept\"]"), "--allow=fs.read="),
+        (format!("dockerfile = \"cwd://{out}/kept\""), "--allow=fs.read="),
+        (format!("{copies}\ncontext = \"docker-image:/../../outside\""), "--allow=fs.read="),
+        (format!("{copies}\ncontext = \"git@/../../outside\""), "--allow=fs.read="),
+        (format!("{copies}\ncontext = \"https:/../../outside\""), "--allow=fs.read="),
+        (format!("{copies}\ncontexts = {{ x = \"oci-layout:/../../outside\" }}"), "--allow=fs.read="),
+        (
+            format!("{copies}\noutput = [{{ type = \"local\", destination = \"{out}/new\" }}]"),
+            "--allow=fs.write=",
+        ),
+        (format!("{copies}\noutput = [{{ type = \"local\", \"dest \" = \"{out}/new\" }}]"), "invalid key"),
+        (format!("{copies}\ncache-to = [{{ type = \"local\", DEST = \"{out}/new\" }}]"), "invalid key"),
+        (format!("{copies}\ncache-from = [{{ type = \"local\", \"a=b,src\" = \"{out}\" }}]"), "invalid key"),
+    ] {
+        b.file("docker-bake.hcl", &asks(&text));
+        b.run(&[]).refused(1, &[wanted]);
+    }
+    std::fs::remove_file(b.dir.join("docker-bake.hcl")).unwrap();
+    b.file(
+        "compose.yaml",
+        "services:\n  a:\n    build:\n      dockerfile_inline: FROM scratch\n      entitlements: [\"cache.host=/\"]\n",
+    );
+    b.run(&[]).refused(1, &["--allow=cache.host=/"]);
+    std::fs::remove_file(b.dir.join("compose.yaml")).unwrap();
+    // A link that the first target puts on the way of the second.
+    let plants = format!(
+        "target \"a\" {{\n dockerfile-inline = \"FROM {BUSYBOX} AS x\\nRUN mkdir /o && ln -s {out} /o/ln\\nFROM scratch\\nCOPY --from=x /o /\\n\"\n output = [\"type=local,dest=o\"]\n}}\n"
+    );
+    for second in [
+        format!("context = \"o/ln\"\n{copies}\noutput = [\"type=local,dest=leak\"]"),
+        format!("{copies}\ncontext = \".\"\noutput = [\"type=local,dest=o/ln\"]"),
+        "dockerfile-inline = \"FROM scratch\"\nsecret = [\"id=s,src=o/ln/kept\"]".to_owned(),
+    ] {
+        let _ = std::fs::remove_dir_all(b.dir.join("o"));
+        b.file("docker-bake.hcl", &format!("{plants}target \"b\" {{\n{second}\n}}\n"));
+        let out = b.run(&["a", "b"]).code(1);
+        let last = out.stderr.trim_end().lines().last().unwrap_or_default();
+        assert!(last.starts_with("rbox: target b: ") && last.contains("--allow=fs."), "{out:?}");
+    }
+    let left: Vec<_> = std::fs::read_dir(&outside).unwrap().map(|one| one.unwrap().file_name()).collect();
+    assert_eq!(left, ["kept"]);
+    // Granted, it is carried out.
+    let run =
+        format!("FROM {BUSYBOX}\\nRUN --mount=type=cache,target=/x,source=host:{out} cat /x/kept > /seen");
+    b.file(
+        "docker-bake.hcl",
+        &asks(&format!(
+            "dockerfile-inline = \"{run}\"\nentitlements = [\"cache.host={out}\"]\ntags = [\"seen\"]\nnetwork = \"none\""
+        )),
+    );
+    b.run(&["--allow", &format!("cache.host={out}")]).code(0);
+    assert_eq!(b.cat("seen", "/seen"), "of the host");
+    // A context is no flag, however it begins.
+    b.file("docker-bake.hcl", &asks(&format!("{copies}\ncontext = \"--help\"")));
+    let out = b.run(&[]).code(125);
+    assert!(out.stderr.contains("unable to prepare context") && !out.stderr.contains("Usage"), "{out:?}");
+}

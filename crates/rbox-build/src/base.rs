@@ -213,7 +213,11 @@ impl Builder<'_> {
         let begun = Instant::now();
         // An id is that of an image which is here: no registry has it by that.
         let is_id = name.parse::<rbox_spec::Digest>().is_ok();
-        let policy = if self.request.pull && !is_id { PullPolicy::Always } else { PullPolicy::Missing };
+        let policy = match self.request.pull {
+            _ if is_id => PullPolicy::Never,
+            true => PullPolicy::Always,
+            false => PullPolicy::Missing,
+        };
         let request = ImageRequest { name: name.clone(), pull: policy, platform: wanted };
         let obtained = self.engine.obtain_image(&request)?;
         self.done(number, begun);

@@ -22,12 +22,20 @@ pub struct FetchedFile {
     pub modified: Option<i64>,
 }
 
+/// The same URL as it may be told: a user and a password in it are nobody's business.
+fn without_user(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let (authority, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    format!("{scheme}://{host}{path}")
+}
+
 /// Writes what `url` leads to into `to`.
 ///
 /// # Errors
 /// The server cannot be reached, or answers with anything but a whole file.
 pub fn fetch(url: &str, mut to: impl Write) -> Result<FetchedFile, RegistryError> {
-    let broken = |reason: String| RegistryError::Protocol { url: url.to_owned(), reason };
+    let broken = |reason: String| RegistryError::Protocol { url: without_user(url), reason };
     let (mut origin, mut path) =
         Origin::split(url).ok_or_else(|| broken("it is no http or https URL without a user".to_owned()))?;
     let transport = Transport::new(Timeouts::default());
@@ -54,4 +62,21 @@ pub fn fetch(url: &str, mut to: impl Write) -> Result<FetchedFile, RegistryError
         return Ok(FetchedFile { size, modified });
     }
     Err(broken("the server redirects too often".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn users_of_urls_are_not_told() {
+        for (url, told) in [
+            ("http://u:secret@a.lan/x", "http://a.lan/x"),
+            ("https://token@a.lan:8080?x=@y", "https://a.lan:8080?x=@y"),
+            ("http://a.lan/x@y", "http://a.lan/x@y"),
+            ("no-url", "no-url"),
+        ] {
+            assert_eq!(without_user(url), told);
+        }
+    }
 }

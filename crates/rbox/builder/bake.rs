@@ -1,6 +1,7 @@
 //! `rbox bake`: builds of the targets that a file defines.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -131,8 +132,11 @@ impl Execute for Bake {
             say(&plan.to_json())?;
             return Ok(0);
         }
-        check_grants(&grants, &plan, &options, remote.is_some())?;
-        self.carry_out(global, &plan)
+        let wall =
+            Wall { checks_paths: checks_paths(remote.is_some()), grants, directory: options.directory };
+        let missing = wall.grants.missing(&plan, &wall.directory, wall.checks_paths).map_err(refused)?;
+        ask_for(missing)?;
+        self.carry_out(global, &plan, &wall)
     }
 }
 
@@ -146,23 +150,31 @@ fn add_epoch(plan: &mut Plan) {
     }
 }
 
-/// Refuses what `--allow` does not grant.
-fn check_grants(grants: &Grants, plan: &Plan, options: &BakeOptions, is_remote: bool) -> anyhow::Result<()> {
+/// What `--allow` grants, and where paths are looked at from.
+struct Wall {
+    grants: Grants,
+    directory: PathBuf,
+    checks_paths: bool,
+}
+
+/// Whether the paths of targets are looked at: not so where a variable of buildx's says it.
+fn checks_paths(is_remote: bool) -> bool {
     let truth = |name: &str| {
         std::env::var(name)
             .ok()
             .and_then(|text| text.parse::<u8>().ok().map(|one| one > 0).or(text.parse().ok()))
     };
-    let mut checks_paths = true;
-    if is_remote && let Some(allows) = truth("BAKE_ALLOW_REMOTE_FS_ACCESS") {
-        checks_paths = !allows;
-    }
-    let checks_paths = truth("BUILDX_BAKE_ENTITLEMENTS_FS").unwrap_or(checks_paths);
-    let missing = grants.missing(plan, &options.directory, checks_paths).map_err(refused)?;
-    if missing.is_empty() {
+    let allows_all = is_remote && truth("BAKE_ALLOW_REMOTE_FS_ACCESS") == Some(true);
+    truth("BUILDX_BAKE_ENTITLEMENTS_FS").unwrap_or(!allows_all)
+}
+
+/// Refuses what `--allow` does not grant.
+fn ask_for(missing: impl IntoIterator<Item = String>) -> anyhow::Result<()> {
+    let flag = |one: String| escape::shell(&format!("--allow={one}"));
+    let flags: Vec<String> = missing.into_iter().map(flag).collect();
+    if flags.is_empty() {
         return Ok(());
     }
-    let flags: Vec<String> = missing.iter().map(|one| escape::shell(&format!("--allow={one}"))).collect();
     let message = format!(
         "additional privileges requested: the targets reach what they were not granted: pass {} to grant that",
         flags.join(" ")
@@ -239,7 +251,7 @@ impl Bake {
         all
     }
 
-    fn carry_out(&self, global: &Global, plan: &Plan) -> anyhow::Result<u8> {
+    fn carry_out(&self, global: &Global, plan: &Plan, wall: &Wall) -> anyhow::Result<u8> {
         let order = plan.order();
         let needed: BTreeSet<&str> =
             order.iter().flat_map(|target| target.links()).map(|(_, of)| of).collect();
@@ -254,7 +266,10 @@ impl Bake {
             if target.linked && !order_needs(plan, target, is_told) {
                 continue;
             }
-            match self.one(&run, target, needed.contains(target.name.as_str()), is_told(target)) {
+            // Once more: what was built meanwhile may have put links where paths lead through.
+            let missing = wall.grants.missing_of(target, plan, &wall.directory, wall.checks_paths);
+            let is_needed = needed.contains(target.name.as_str());
+            match ask_for(missing).and_then(|()| self.one(&run, target, is_needed, is_told(target))) {
                 Ok(done) => {
                     code = if code == 0 { done.code } else { code };
                     if let Some(id) = done.id {

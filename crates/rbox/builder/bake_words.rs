@@ -73,7 +73,8 @@ pub(crate) fn words(
     for (flag, given) in [("--no-cache", target.no_cache), ("--pull", target.pull)] {
         words.0.extend((given == Some(true)).then(|| flag.to_owned()));
     }
-    words.0.push(context.to_owned());
+    // Whatever it begins with, it is no flag.
+    words.0.extend(["--".to_owned(), context.to_owned()]);
     Ok(words.0)
 }
 

@@ -215,8 +215,11 @@ impl BuildFlags {
             Ok(_) => "Dockerfile".to_owned(),
             Err(_) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         };
-        let whole = std::path::absolute(&path).unwrap_or(path);
-        let below = whole.strip_prefix(&dir).ok().map(|below| below.to_string_lossy().into_owned());
+        // However both are spelled: what it includes is looked for beside it.
+        let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let whole = real(parent.unwrap_or(Path::new("."))).join(path.file_name().unwrap_or_default());
+        let below = whole.strip_prefix(real(&dir)).ok().map(|below| below.to_string_lossy().into_owned());
         Ok((context, name, text, below))
     }
 

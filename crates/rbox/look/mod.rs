@@ -25,7 +25,9 @@ fn running(global: &Global, names: &[String], has_none: &str) -> anyhow::Result<
         if container.live.is_none() {
             anyhow::bail!("container {name} is not running: {has_none} (rbox start {name})");
         }
-        chosen.push(container);
+        if !chosen.iter().any(|known: &Container| known.record.id == container.record.id) {
+            chosen.push(container);
+        }
     }
     Ok(chosen)
 }

@@ -26,8 +26,9 @@ impl Grants {
             let (key, value) =
                 text.split_once('=').map_or((text.as_str(), None), |(key, value)| (key, Some(value)));
             match (key, value) {
-                ("network.host" | "security.insecure" | "ssh", None) => {
-                    grants.plain.insert(key.to_owned());
+                ("network.host" | "security.insecure" | "ssh" | "device", None)
+                | ("device" | "cache.host" | "network", Some(_)) => {
+                    grants.plain.insert(text.clone());
                 }
                 ("fs.read", Some(path)) => grants.read.push(path.to_owned()),
                 ("fs.write", Some(path)) => grants.write.push(path.to_owned()),
@@ -41,7 +42,7 @@ impl Grants {
                     )));
                 }
                 // There is nothing that these are for.
-                ("device" | "image" | "image.push" | "image.load", _) => {}
+                ("image" | "image.push" | "image.load", _) => {}
                 _ => {
                     return Err(BakeError::Invalid(format!(
                         "--allow {text}: unknown entitlement key {key:?}"
@@ -64,66 +65,98 @@ impl Grants {
     ) -> Result<Vec<String>, BakeError> {
         let mut missing = BTreeSet::new();
         for target in plan.targets.values() {
-            for one in &target.entitlements {
-                let is_given = self.plain.contains(one) || plan.allowed.entitlements.contains(one);
-                if matches!(one.as_str(), "network.host" | "security.insecure") && !is_given {
-                    missing.insert(one.clone());
-                }
-            }
-            if !checks_paths {
-                continue;
-            }
-            if target.ssh.iter().any(|ssh| ssh.paths.is_empty()) && !self.plain.contains("ssh") {
-                missing.insert("ssh".to_owned());
-            }
-            let (reads, writes) = paths(target);
-            let given = |own: &[String], set: &[String]| [own, set, &[".".to_owned()]].concat();
-            for (kind, paths, given) in [
-                ("fs.read", reads, given(&self.read, &plan.allowed.read)),
-                ("fs.write", writes, given(&self.write, &plan.allowed.write)),
-            ] {
-                if given.iter().any(|one| one == "*") {
-                    continue;
-                }
-                let roots: Vec<PathBuf> =
-                    given.iter().filter(|one| !one.is_empty()).map(|one| real(directory, one)).collect();
-                let outside = paths.iter().map(|path| real(directory, path));
-                let outside = outside.filter(|path| !roots.iter().any(|root| path.starts_with(root)));
-                missing.extend(outside.map(|path| format!("{kind}={}", path.display())));
-            }
+            missing.extend(self.missing_of(target, plan, directory, checks_paths));
         }
         Ok(missing.into_iter().collect())
     }
-}
 
-/// Paths of this host that a target reads, and those that it writes.
-fn paths(target: &Target) -> (Vec<String>, Vec<String>) {
-    let mut reads = Vec::new();
-    let context = target.context.as_deref().unwrap_or(".");
-    if !is_elsewhere(context) {
-        reads.push(context.to_owned());
-        if target.dockerfile_inline.is_none()
-            && let Some(file) = &target.dockerfile
-        {
-            reads.push(format!("{context}/{file}"));
-            if file.starts_with('/') {
-                reads.pop();
-                reads.push(file.clone());
+    /// The same of one target, as the paths are now: what was built before it may have put links there.
+    pub fn missing_of(
+        &self,
+        target: &Target,
+        plan: &Plan,
+        directory: &Path,
+        checks_paths: bool,
+    ) -> BTreeSet<String> {
+        let mut missing: BTreeSet<String> = BTreeSet::new();
+        // Whatever `build --allow` may know: nothing is granted by the file that asks for it.
+        let is_given = |one: &String| {
+            let is_device = one.starts_with("device=") && self.plain.contains("device");
+            is_device || self.plain.contains(one) || plan.allowed.entitlements.contains(one)
+        };
+        missing.extend(target.entitlements.iter().filter(|one| !is_given(one)).cloned());
+        let network = match target.network.as_deref() {
+            None | Some("" | "default" | "none") => None,
+            Some("host") => Some("network.host".to_owned()),
+            Some(name) => Some(format!("network={name}")),
+        };
+        missing.extend(network.filter(|one| !is_given(one)));
+        if checks_paths {
+            self.add_paths(target, plan, directory, &mut missing);
+        }
+        missing
+    }
+
+    fn add_paths(&self, target: &Target, plan: &Plan, directory: &Path, missing: &mut BTreeSet<String>) {
+        if target.ssh.iter().any(|ssh| ssh.paths.is_empty()) && !self.plain.contains("ssh") {
+            missing.insert("ssh".to_owned());
+        }
+        let (reads, writes) = paths(target, directory);
+        let given = |own: &[String], set: &[String]| [own, set, &[".".to_owned()]].concat();
+        for (kind, paths, given) in [
+            ("fs.read", reads, given(&self.read, &plan.allowed.read)),
+            ("fs.write", writes, given(&self.write, &plan.allowed.write)),
+        ] {
+            if given.iter().any(|one| one == "*") {
+                continue;
             }
+            let roots: Vec<PathBuf> =
+                given.iter().filter(|one| !one.is_empty()).map(|one| real(directory, one)).collect();
+            let outside = paths.iter().map(|path| real(directory, path));
+            let outside = outside.filter(|path| !roots.iter().any(|root| path.starts_with(root)));
+            missing.extend(outside.map(|path| format!("{kind}={}", path.display())));
         }
     }
-    reads.extend(target.contexts.values().filter(|path| !is_elsewhere(path)).cloned());
-    reads.extend(target.secrets.iter().filter(|one| !one.source.is_empty()).map(|one| one.source.clone()));
+}
+
+/// Paths of this host that a target reads, and those that it writes, as `build` takes its words.
+fn paths(target: &Target, directory: &Path) -> (Vec<String>, Vec<String>) {
+    // For `build` a directory of such a name is a directory.
+    let is_here = |path: &str| !is_elsewhere(path) || directory.join(path).symlink_metadata().is_ok();
+    let stripped = |path: &str| path.strip_prefix("cwd://").unwrap_or(path).to_owned();
+    let mut reads = Vec::new();
+    let context = target.context.as_deref().unwrap_or(".");
+    if is_here(context) {
+        reads.push(stripped(context));
+    }
+    if target.dockerfile_inline.is_none()
+        && let Some(file) = &target.dockerfile
+    {
+        match file.strip_prefix("cwd://") {
+            Some(own) => reads.push(own.to_owned()),
+            None if is_here(context) => {
+                reads.push(Path::new(&stripped(context)).join(file).to_string_lossy().into_owned());
+            }
+            None => {}
+        }
+    }
+    reads.extend(target.contexts.values().filter(|path| is_here(path)).map(|path| stripped(path)));
+    for secret in &target.secrets {
+        // Without a file and without a variable its name is that of a file.
+        match (secret.source.as_str(), secret.variable.as_str()) {
+            ("", "") => reads.push(secret.id.clone()),
+            ("", _) => {}
+            (source, _) => reads.push(source.to_owned()),
+        }
+    }
     reads.extend(target.ssh.iter().flat_map(|one| one.paths.iter().cloned()));
-    let local = |key: &'static str| {
-        move |one: &super::entries::Entry| one.attributes.get(key).filter(|_| one.kind == "local").cloned()
+    let path = |key: &'static str| {
+        move |one: &super::entries::Entry| one.attributes.get(key).filter(|path| *path != "-").cloned()
     };
-    reads.extend(target.cache_from.iter().filter_map(local("src")));
-    let mut writes: Vec<String> = target.cache_to.iter().flatten().filter_map(local("dest")).collect();
-    let outputs = target.outputs.iter().flatten();
-    writes.extend(outputs.filter_map(|one| one.attributes.get("dest").filter(|dest| *dest != "-").cloned()));
-    let strip = |path: String| path.strip_prefix("cwd://").map(str::to_owned).unwrap_or(path);
-    (reads.into_iter().map(strip).collect(), writes)
+    reads.extend(target.cache_from.iter().filter_map(path("src")));
+    let mut writes: Vec<String> = target.cache_to.iter().flatten().filter_map(path("dest")).collect();
+    writes.extend(target.outputs.iter().flatten().filter_map(path("dest")));
+    (reads, writes)
 }
 
 /// Where a path really leads, as far as it is there.

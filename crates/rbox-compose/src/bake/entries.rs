@@ -196,6 +196,20 @@ impl Item for Entry {
     }
 
     fn of_fields(mut fields: BTreeMap<String, String>) -> Result<Self, String> {
+        // No other spelling of a key may pass by what looks at paths: `build` trims keys and takes capitals.
+        let is_plain = |key: &str| {
+            let read = key.trim().to_lowercase();
+            let is_path = ["dest", "destination", "src", "source", "type"].contains(&read.as_str());
+            !key.contains([',', '=', '"', '\n']) && (!is_path || read == key)
+        };
+        if let Some(key) = fields.keys().find(|key| !is_plain(key)) {
+            return Err(format!("invalid key {key:?}"));
+        }
+        for (long, short) in [("destination", "dest"), ("source", "src")] {
+            if let Some(value) = fields.remove(long) {
+                fields.insert(short.to_owned(), value);
+            }
+        }
         let kind = fields.remove("type").filter(|kind| !kind.is_empty());
         if fields.get("dest").is_some_and(String::is_empty) {
             fields.remove("dest");
