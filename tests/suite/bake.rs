@@ -316,18 +316,22 @@ fn dockerfiles_of_targets_are_checked_and_told() {
 fn a_repository_has_the_files() {
     let Some(t) = Test::start() else { return };
     let b = Bakery::new(&t);
-    let script = format!(
-        "git init -q -b main repo.git && cd repo.git && git config user.email a@b && git config user.name n && mkdir sub &&
-        printf 'FROM {BUSYBOX}\\nCOPY . /src\\n' > sub/Dockerfile && echo two > sub/two &&
-        printf 'target \"default\" {{\\n  context = \"sub\"\\n  tags = [\"far\"]\\n}}\\n' > docker-bake.hcl && git add -A && git commit -qm first"
-    );
+    let inline = format!("dockerfile-inline = \"FROM {BUSYBOX}\\nCOPY two /inline\\n\"");
+    let target = |name: &str, more: &str| {
+        format!("target \"{name}\" {{\n  context = \"sub\"\n  tags = [\"{name}-far\"]\n  {more}\n}}\n")
+    };
+    let all = [target("default", ""), target("inline", &inline), target("own", "dockerfile = \"cwd://Own\"")];
+    b.file("repo.git/docker-bake.hcl", &all.concat());
+    b.file("repo.git/sub/Dockerfile", &format!("FROM {BUSYBOX}\nCOPY . /src\n"));
+    b.file("repo.git/sub/two", "two\n");
+    let script = "git init -q -b main repo.git && cd repo.git && git config user.email a@b && git config user.name n && git add -A && git commit -qm first";
     t.program("sh", ["-ec", &format!("cd {} && {script}", b.dir.display())]).run().ok();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let base = format!("--base-path={}", b.dir.display());
-    let server = std::thread::spawn(move || {
-        for _ in 0..2 {
-            let (socket, _) = listener.accept().unwrap();
+    // As often as it is asked, until the program ends.
+    std::thread::spawn(move || {
+        for socket in listener.incoming().flatten() {
             let socket = std::os::fd::OwnedFd::from(socket);
             let mut git = std::process::Command::new("git");
             let git = git.args(["daemon", "--inetd", "--export-all", &base]);
@@ -335,8 +339,36 @@ fn a_repository_has_the_files() {
         }
     });
     b.run(&[&format!("git://127.0.0.1:{port}/repo.git")]).ok();
-    assert_eq!(b.cat("far", "/src/two"), "two");
-    server.join().unwrap();
+    assert_eq!(b.cat("default-far", "/src/two"), "two");
+    // A Dockerfile in the definition, and one of this host, for files of the repository.
+    b.file("Own", &format!("FROM {BUSYBOX}\nCOPY two /own\n"));
+    b.run(&[&format!("git://127.0.0.1:{port}/repo.git"), "inline", "own"]).ok();
+    assert_eq!(
+        (b.cat("inline-far", "/inline"), b.cat("own-far", "/own")),
+        ("two".to_owned(), "two".to_owned())
+    );
+}
+
+/// Two runs at one moment have one image without a name between them: nobody takes it from the other.
+#[test]
+fn runs_at_one_moment_leave_each_other_what_they_stand_on() {
+    let Some(t) = Test::start() else { return };
+    let b = Bakery::new(&t);
+    for round in 0..3 {
+        for (one, wait) in [("x", 0), ("y", 2)] {
+            let text = format!(
+                "target \"base\" {{\n dockerfile-inline = \"FROM {BUSYBOX}\\nRUN echo {round} > /of-base\\n\"\n}}\n\
+                 target \"wait\" {{\n dockerfile-inline = \"FROM base\\nRUN sleep {wait}; echo {one}{round} > /w\\n\"\n contexts = {{ base = \"target:base\" }}\n}}\n\
+                 target \"default\" {{\n dockerfile-inline = \"FROM base\\nCOPY --from=wait /w /{one}{round}\\n\"\n contexts = {{ base = \"target:base\", wait = \"target:wait\" }}\n tags = [\"{one}\"]\n}}\n"
+            );
+            b.file(&format!("{one}.hcl"), &text);
+        }
+        let running = ["x.hcl", "y.hcl"].map(|file| b.cmd(&["-f", file]).spawn());
+        for one in running {
+            one.finish(Duration::from_mins(2)).ok();
+        }
+        assert_eq!(b.cat("y", "/of-base"), round.to_string());
+    }
 }
 
 /// What a file asks for is not given because it asks: not by an entitlement, a spelling, a name that looks like an address, or a link

@@ -7,17 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::build::Builds;
+use crate::build_carried::text;
 use crate::harness::registry::{PasswordRegistry, sha256};
 use crate::harness::{BUSYBOX, Cmd, OwnRoots, Test};
-
-/// What is random would be seen to be made again. `part` is needed by no layer of the result.
-fn text() -> String {
-    format!(
-        "FROM {BUSYBOX} AS part\nRUN cat /proc/sys/kernel/random/uuid > /part\n\
-         FROM {BUSYBOX} AS other\nRUN cat /proc/sys/kernel/random/uuid > /other && mkdir /d && ln /other /d/o && chown 5:6 /d\n\
-         FROM other\nWORKDIR /w\nCOPY x .\nCOPY --from=part /part .\nRUN rm /d/o && cat /proc/sys/kernel/random/uuid > /last\n"
-    )
-}
 
 /// A context, a registry, and the name of a cache there.
 struct World<'t> {

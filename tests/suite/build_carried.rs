@@ -11,7 +11,7 @@ use crate::harness::registry::sha256;
 use crate::harness::{BUSYBOX, OwnRoots, Test};
 
 /// What is random would be seen to be made again. `part` is needed by no layer of the result.
-fn text() -> String {
+pub(crate) fn text() -> String {
     format!(
         "FROM {BUSYBOX} AS part\nRUN cat /proc/sys/kernel/random/uuid > /part\n\
          FROM {BUSYBOX} AS other\nRUN cat /proc/sys/kernel/random/uuid > /other && mkdir /d && ln /other /d/o && chown 5:6 /d\n\

@@ -100,7 +100,7 @@ fn targets_outline_and_lines() {
 }
 
 #[test]
-fn contexts_of_all_kinds_and_nothing_outside() {
+fn contexts_of_all_kinds() {
     let Some(t) = Test::start() else { return };
     let b = Builds::new(&t);
     b.file("common.inc", "RUN echo common > /common");
@@ -145,7 +145,25 @@ fn contexts_of_all_kinds_and_nothing_outside() {
         assert!(last(&out).contains(why), "{}", out.stderr);
         assert!(out.stderr.contains("Dockerfile:3\n"), "{}", out.stderr);
     }
-    // Nothing outside, by no way; and nothing that is no file.
+    // Without the directive it is what it is for BuildKit.
+    let out = b.build(&format!("FROM {BUSYBOX}\nINCLUDE common.inc"), &[]);
+    assert!(
+        last(&out).contains(
+            "unknown instruction: INCLUDE (it is of rbox alone, and needs the directive # extend=rbox"
+        ),
+        "{}",
+        out.stderr
+    );
+    b.is_tidy();
+}
+
+#[test]
+fn nothing_outside_of_the_context_and_nothing_that_is_no_file() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("common.inc", "RUN echo common > /common");
+    b.file("deep/common.inc", "RUN echo deep > /common");
+    let text = format!("# extend=rbox\nFROM {BUSYBOX}\nINCLUDE common.inc");
     let outside = t.dir("outside");
     std::fs::write(outside.join("secret.inc"), "RUN echo secret > /secret").unwrap();
     symlink(outside.join("secret.inc"), b.dir.join("link.inc")).unwrap();
@@ -172,14 +190,14 @@ fn contexts_of_all_kinds_and_nothing_outside() {
             out.stderr
         );
     }
-    // Without the directive it is what it is for BuildKit.
-    let out = b.build(&format!("FROM {BUSYBOX}\nINCLUDE common.inc"), &[]);
-    assert!(
-        last(&out).contains(
-            "unknown instruction: INCLUDE (it is of rbox alone, and needs the directive # extend=rbox"
-        ),
-        "{}",
-        out.stderr
-    );
+    // However the context and the Dockerfile are spelled, what is meant is beside it.
+    b.file("deep/Dockerfile", &text);
+    let dir = b.dir.to_str().unwrap();
+    let (file, around) = (format!("{dir}/deep/Dockerfile"), format!("{dir}/deep/../../context"));
+    let around = around.replace("context", b.dir.file_name().unwrap().to_str().unwrap());
+    for (file, context) in [(&file, dir), (&file, around.as_str())] {
+        b.own.run(&["build", "-t", "made", "-f", file, context]).ok();
+        assert_eq!(b.sh("cat /common"), "deep");
+    }
     b.is_tidy();
 }

@@ -33,30 +33,49 @@ fn statement(registry: &PasswordRegistry, index: &Value, place: usize) -> Value 
     statement
 }
 
-#[test]
-fn an_image_goes_out_with_what_is_stated_of_it() {
-    let Some(t) = Test::start() else { return };
-    let Some(registry) = PasswordRegistry::open(&t.dir("registry")) else { return };
-    let b = Builds::new(&t);
-    let secret = b.own.dir.join("token");
-    std::fs::write(&secret, "hidden-word").unwrap();
-    let name = format!("{}/app:1", registry.name);
-    let secret = format!("id=token,src={}", secret.display());
-    let given = ["--secret", &secret, "--build-arg", "WHO=someone", "--label", "a=b"];
-    let push = |flags: &[&str]| {
+/// Builds that are pushed to a registry, each with a secret, an argument and a label.
+struct Pushed {
+    b: Builds,
+    registry: PasswordRegistry,
+    name: String,
+}
+
+impl Pushed {
+    fn open(t: &Test) -> Option<Self> {
+        let registry = PasswordRegistry::open(&t.dir("registry"))?;
+        let b = Builds::new(t);
+        std::fs::write(b.own.dir.join("token"), "hidden-word").unwrap();
         b.file("Dockerfile", &text());
-        let flags =
-            [&["build", "-t", &name, "--push"], &given[..], flags, &[b.dir.to_str().unwrap()]].concat();
-        let out = b.own.run(&flags);
-        assert_eq!(out.code, 0, "{}", out.stderr);
-        let index: Value = serde_json::from_str(&registry.get("app/manifests/1")).unwrap();
-        index
-    };
+        let name = format!("{}/app:1", registry.name);
+        Some(Self { b, registry, name })
+    }
+
+    /// Builds and pushes; what the registry has then.
+    fn push(&self, flags: &[&str]) -> Value {
+        let secret = format!("id=token,src={}", self.b.own.dir.join("token").display());
+        let given = ["--secret", &secret, "--build-arg", "WHO=someone", "--label", "a=b"];
+        let dir = self.b.dir.to_str().unwrap();
+        let flags = [&["build", "-t", &self.name, "--push"], &given[..], flags, &[dir]].concat();
+        self.b.own.run(&flags).code(0);
+        serde_json::from_str(&self.registry.get("app/manifests/1")).unwrap()
+    }
+
+    fn statement(&self, flags: &[&str]) -> Value {
+        statement(&self.registry, &self.push(flags), 0)
+    }
+}
+
+#[test]
+fn how_an_image_was_made_is_stated() {
+    let Some(t) = Test::start() else { return };
+    let Some(pushed) = Pushed::open(&t) else { return };
+    let (b, registry) = (&pushed.b, &pushed.registry);
+    let push = |flags: &[&str]| pushed.push(flags);
     // Without being asked, nothing is stated.
     assert!(push(&[]).get("manifests").is_none());
     let index = push(&["--provenance=true"]);
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2, "{index}");
-    let least = statement(&registry, &index, 0);
+    let least = statement(registry, &index, 0);
     let predicate = &least["predicate"];
     assert_eq!(predicate["buildType"], "https://mobyproject.org/buildkit@v1");
     let invocation = &predicate["invocation"];
@@ -79,7 +98,7 @@ fn an_image_goes_out_with_what_is_stated_of_it() {
     let words = least.to_string();
     assert!(!words.contains("someone") && !words.contains("hidden-word"), "{words}");
     // All of what was asked for, but no secret.
-    let whole = statement(&registry, &push(&["--attest", "type=provenance,mode=max"]), 0);
+    let whole = pushed.statement(&["--attest", "type=provenance,mode=max"]);
     let args = &whole["predicate"]["invocation"]["parameters"]["args"];
     assert_eq!((&args["build-arg:WHO"], &args["label:a"]), (&json!("someone"), &json!("b")));
     let metadata = &whole["predicate"]["metadata"];
@@ -87,20 +106,24 @@ fn an_image_goes_out_with_what_is_stated_of_it() {
     let source = &metadata["https://mobyproject.org/buildkit@v1#metadata"]["source"]["infos"][0];
     assert_eq!((&source["filename"], &source["language"]), (&json!("Dockerfile"), &json!("Dockerfile")));
     assert!(!whole.to_string().contains("hidden-word"));
-    let v1 = statement(
-        &registry,
-        &push(&["--provenance=mode=max,version=v1,builder-id=https://builder.lan/7"]),
-        0,
-    );
+    let v1 = pushed.statement(&["--provenance=mode=max,version=v1,builder-id=https://builder.lan/7"]);
     assert_eq!(v1["predicateType"], "https://slsa.dev/provenance/v1");
     assert_eq!(v1["predicate"]["runDetails"]["builder"]["id"], "https://builder.lan/7");
     let definition = &v1["predicate"]["buildDefinition"];
     assert_eq!(definition["externalParameters"]["configSource"]["path"], "Dockerfile");
     assert_eq!(definition["externalParameters"]["request"]["args"]["build-arg:WHO"], "someone");
     assert_eq!(definition["resolvedDependencies"][0], *material);
+}
+
+#[test]
+fn others_read_it_and_nothing_is_left() {
+    let Some(t) = Test::start() else { return };
+    let Some(pushed) = Pushed::open(&t) else { return };
+    let (b, registry, name) = (&pushed.b, &pushed.registry, &pushed.name);
+    let v1 = pushed.statement(&["--provenance=mode=max,version=v1"]);
     // Others read it, and take the image.
     let shown =
-        b.own.run(&["buildx", "imagetools", "inspect", "--format", "{{json .Provenance}}", &name]).ok();
+        b.own.run(&["buildx", "imagetools", "inspect", "--format", "{{json .Provenance}}", name]).ok();
     let shown: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(shown["SLSA"], v1["predicate"]);
     let machine = t.program(
@@ -109,17 +132,17 @@ fn an_image_goes_out_with_what_is_stated_of_it() {
     );
     assert_eq!(machine.run().ok(), "linux");
     let other = OwnRoots::new(&t, "other", &t.suite.registry);
-    other.run(&["pull", "-q", &name]).ok();
-    let out = other.run(&["image", "inspect", "-f", "{{.Os}}", &name]).ok();
+    other.run(&["pull", "-q", name]).ok();
+    let out = other.run(&["image", "inspect", "-f", "{{.Os}}", name]).ok();
     assert_eq!(out, "linux");
     // Pushed again under another name it goes along; without that platform's index it does not.
     let again = format!("{}/app:2", registry.name);
-    b.own.run(&["tag", &name, &again]).ok();
+    b.own.run(&["tag", name, &again]).ok();
     b.own.run(&["push", "-q", &again]).ok();
     let index: Value = serde_json::from_str(&registry.get("app/manifests/2")).unwrap();
-    assert_eq!(statement(&registry, &index, 0)["predicate"], v1["predicate"]);
+    assert_eq!(statement(registry, &index, 0)["predicate"], v1["predicate"]);
     // Nothing of it is left when its image is gone.
-    b.own.run(&["rmi", "-f", &name, &again]).ok();
+    b.own.run(&["rmi", "-f", name, &again]).ok();
     b.own.run(&["rmi", "-f", BUSYBOX]).ok();
     b.own.run(&["builder", "prune", "-af"]).ok();
     b.own.run(&["image", "prune", "-af"]).ok();

@@ -18,6 +18,7 @@ pub mod ignore;
 mod image;
 mod include;
 mod material;
+mod neighbours;
 pub mod outline;
 mod predefined;
 mod progress;
@@ -41,6 +42,7 @@ pub use context::{
 };
 pub use error::{At, BuildError, Foreign};
 pub use include::include;
+pub use neighbours::Neighbours;
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};
 pub use request::{
     BuildRequest, CachePlace, CacheSource, CacheTarget, OnError, Output, Provenance, Reasons, SlsaVersion,

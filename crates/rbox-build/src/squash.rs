@@ -62,15 +62,7 @@ impl Builder<'_> {
         let layer = self.engine.squash_layers(self.transaction, &stage.dirs(), base, &dir);
         let _ = rbox_sys::removal::remove_tree(&dir);
         let layer = layer?;
-        let result = StepResult {
-            diff_id: layer.diff_id,
-            digest: layer.descriptor.digest,
-            blob_size: layer.descriptor.size,
-            media_type: layer.descriptor.media_type,
-            size: layer.size,
-            created: jiff::Timestamp::now().to_string(),
-            what: format!("squash {count} layers"),
-        };
+        let result = StepResult::of_layer(layer, format!("squash {count} layers"));
         self.cache.put(&key, &result, &self.work)?;
         self.tell(number, &format!("squashing {count} layers done"));
         Ok(result)

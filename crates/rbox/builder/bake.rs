@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use rbox_build::{Arrived, is_repository, without_password};
+use rbox_build::{Arrived, Neighbours, is_repository, without_password};
 use rbox_compose::Shell;
 use rbox_compose::bake::{BakeError, BakeFile, BakeOptions, Definition, Grants, Plan, Remote, Target};
 use rbox_engine::image::store::RemoveOptions;
@@ -258,6 +258,7 @@ impl Bake {
         // Nothing is built where all is told of a Dockerfile.
         let is_told =
             |target: &Target| target.call.as_deref().is_some_and(|call| !matches!(call, "" | "build"));
+        let neighbours = Neighbours::join(&global.engine.live_build_dir())?;
         let mut run = Run { global, built: BTreeMap::new(), made: Vec::new() };
         let (mut metadata, mut code) = (serde_json::Map::new(), 0);
         let before = if needed.is_empty() { BTreeSet::new() } else { run.ids()? };
@@ -287,7 +288,7 @@ impl Bake {
                 }
             }
         }
-        run.clean();
+        run.clean(&neighbours);
         result?;
         if let Some(file) = &self.metadata_file {
             write_json(file, &serde_json::Value::Object(metadata))?;
@@ -347,8 +348,12 @@ impl Run<'_> {
         Ok(self.global.engine.listed_images()?.iter().map(|image| image.id.to_string()).collect())
     }
 
-    /// Removes images that were only contexts. What cannot be removed is in use.
-    fn clean(&self) {
+    /// Removes images that were only contexts, unless somebody else may stand on them at this moment: then `image prune` finds them. What
+    /// cannot be removed is in use.
+    fn clean(&self, neighbours: &Neighbours) {
+        if self.made.is_empty() || !neighbours.is_alone() {
+            return;
+        }
         for id in &self.made {
             let names =
                 self.global.engine.images().and_then(|store| store.get(id)).map(|image| image.references);

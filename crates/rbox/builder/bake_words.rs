@@ -7,6 +7,7 @@ use std::path::Path;
 use rbox_build::is_remote;
 use rbox_compose::bake::Target;
 
+use crate::builder::flags;
 use crate::builder::words::{Words, in_memory};
 use crate::command::error::bad_input;
 
@@ -31,6 +32,12 @@ pub(crate) fn words(
     let context = target.context.as_deref().unwrap_or(".");
     if let Some(inline) = &target.dockerfile_inline {
         words.add("--file", [in_memory(inline.as_bytes(), held)?]);
+    } else if let Some(own) = target.dockerfile.as_deref().and_then(|file| file.strip_prefix("cwd://"))
+        && is_remote(context)
+    {
+        // `build` looks for it in the repository.
+        let text = flags::read(Path::new(own))?;
+        words.add("--file", [in_memory(text.as_bytes(), held)?]);
     } else {
         words.add("--file", dockerfile(context, target.dockerfile.as_deref()));
     }

@@ -18,6 +18,7 @@ use rbox_engine::spec::{Platform, Reference};
 use crate::args::limits::size;
 use crate::args::platform::{default_platform, parse_platform};
 use crate::args::secret;
+use crate::builder::words::is_descriptor;
 use crate::command::error::{Coded, bad_input};
 use crate::output::table::write_all;
 
@@ -211,10 +212,10 @@ impl BuildFlags {
         };
         let text = read(&path)?;
         // One that is in memory has the name that it would have.
-        let name = match path.strip_prefix("/proc/self/fd") {
-            Ok(_) => "Dockerfile".to_owned(),
-            Err(_) => path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-        };
+        if is_descriptor(&path) {
+            return Ok((context, "Dockerfile".to_owned(), text, None));
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         // However both are spelled: what it includes is looked for beside it.
         let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -234,6 +235,10 @@ impl BuildFlags {
             return Ok((Context::Fetched(context), "Dockerfile".to_owned(), text, None));
         }
         let name = self.file.as_deref().unwrap_or("Dockerfile");
+        if is_descriptor(Path::new(name)) {
+            let text = read(Path::new(name))?;
+            return Ok((Context::Fetched(context), "Dockerfile".to_owned(), text, None));
+        }
         let text = context.file(name)?.ok_or_else(|| {
             anyhow::anyhow!("failed to read dockerfile: open {name}: no such file or directory")
         })?;
@@ -411,7 +416,8 @@ fn standard_input() -> anyhow::Result<String> {
 /// No Dockerfile is larger.
 const MOST: u64 = 16 << 20;
 
-fn read(path: &Path) -> anyhow::Result<String> {
+/// A Dockerfile of this host.
+pub(crate) fn read(path: &Path) -> anyhow::Result<String> {
     let file = std::fs::File::open(path).map_err(|error| {
         if error.kind() == std::io::ErrorKind::NotFound {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

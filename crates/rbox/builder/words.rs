@@ -1,6 +1,7 @@
 //! The words of `rbox build`, for commands that carry out several builds.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::path::Path;
 
 use anyhow::Context as _;
 
@@ -13,6 +14,11 @@ impl Words {
     pub(crate) fn add(&mut self, flag: &str, values: impl IntoIterator<Item = String>) {
         self.0.extend(values.into_iter().map(|value| format!("{flag}={value}")));
     }
+}
+
+/// Whether it is the path of a descriptor of this process: a text [`in_memory`], or what a shell's `<(…)` gives.
+pub(crate) fn is_descriptor(path: &Path) -> bool {
+    path.starts_with("/proc/self/fd") || path.starts_with("/dev/fd")
 }
 
 /// A path below which a text can be read as long as `held` is.

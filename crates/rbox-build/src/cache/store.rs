@@ -4,6 +4,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use rbox_image::ImageStore;
+use rbox_image::store::StoredLayer;
 use rbox_spec::Digest;
 use rbox_spec::record::{Record, Step, decode, encode};
 use rbox_sys::lock::{How, Patience};
@@ -31,6 +32,21 @@ pub(crate) struct StepResult {
     pub(crate) created: String,
     /// The step, for those who list the cache.
     pub(crate) what: String,
+}
+
+impl StepResult {
+    /// A layer that was made now. `what`: the step.
+    pub(crate) fn of_layer(layer: StoredLayer, what: String) -> Self {
+        Self {
+            diff_id: layer.diff_id,
+            digest: layer.descriptor.digest,
+            blob_size: layer.descriptor.size,
+            media_type: layer.descriptor.media_type,
+            size: layer.size,
+            created: jiff::Timestamp::now().to_string(),
+            what,
+        }
+    }
 }
 
 impl Record for StepResult {

@@ -90,15 +90,7 @@ impl<'b> Builder<'b> {
             }
         }
         let layer = layer?;
-        let result = StepResult {
-            diff_id: layer.diff_id,
-            digest: layer.descriptor.digest,
-            blob_size: layer.descriptor.size,
-            media_type: layer.descriptor.media_type,
-            size: layer.size,
-            created: jiff::Timestamp::now().to_string(),
-            what: label,
-        };
+        let result = StepResult::of_layer(layer, label);
         self.cache.put(&key, &result, &self.work)?;
         drop(turn);
         self.done(number, begun);

@@ -86,7 +86,7 @@ pub(crate) fn read(names: &[String], directory: &Path) -> Result<Vec<BakeFile>, 
         files.push(BakeFile { name: name.clone(), text });
     }
     if names.is_empty() {
-        for name in NAMES.iter().filter(|name| directory.join(name).exists()) {
+        for name in NAMES.iter().filter(|name| directory.join(name).is_file()) {
             files.push(BakeFile { name: (*name).to_owned(), text: read_file(name, directory)? });
         }
     }

@@ -230,25 +230,8 @@ mod tests {
         (4, "back"),
     ];
 
-    #[test]
-    fn layers_become_one() {
-        if !rustix::process::geteuid().is_root() {
-            println!("skipped: only root may make whiteouts");
-            return;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let layers: Vec<PathBuf> = ["b0", "b1", "n0", "n1", "n2"].map(|name| dir.path().join(name)).into();
-        let put = |layer: usize, path: &str, text: &str| {
-            let path = layers[layer].join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
-        for (layer, path) in FILES {
-            put(layer, path, &layer.to_string());
-        }
-        for layer in &layers {
-            fs::create_dir_all(layer).unwrap();
-        }
+    /// What the layers take away, and what is special in them.
+    fn mark(layers: &[PathBuf]) {
         let at = |layer: usize, path: &str| layers[layer].join(path);
         white(&at(2, "gone"));
         white(&at(4, "late"));
@@ -271,6 +254,28 @@ mod tests {
         fs::hard_link(at(2, "link"), at(2, "same")).unwrap();
         fs::set_permissions(at(3, "fresh"), fs::Permissions::from_mode(0o2711)).unwrap();
         std::os::unix::fs::chown(at(3, "fresh"), Some(7), Some(8)).unwrap();
+    }
+
+    #[test]
+    fn layers_become_one() {
+        if !rustix::process::geteuid().is_root() {
+            println!("skipped: only root may make whiteouts");
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let layers: Vec<PathBuf> = ["b0", "b1", "n0", "n1", "n2"].map(|name| dir.path().join(name)).into();
+        let put = |layer: usize, path: &str, text: &str| {
+            let path = layers[layer].join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        for (layer, path) in FILES {
+            put(layer, path, &layer.to_string());
+        }
+        for layer in &layers {
+            fs::create_dir_all(layer).unwrap();
+        }
+        mark(&layers);
         let into = dir.path().join("into");
         fs::create_dir(&into).unwrap();
         squash(Squashed { layers: &layers, base: 2 }, &into).unwrap();
