@@ -281,7 +281,8 @@ fn what_cannot_be_is_refused() {
         (&["--set", "default.nope=a"], &["unknown key: nope"]),
         (&["--list", "nope"], &["invalid list type \"nope\""]),
         (&["--var", "A"], &["invalid variable \"A\", expected key=value"]),
-        (&["--call", "outline,format=json"], &["told as text"]),
+        (&["--call", "outline,format=yaml"], &["is no format"]),
+        (&["--call", "outline", "--check"], &["do not go together"]),
         (&["--print", "--list", "targets"], &["mutually exclusive"]),
         (&["http://127.0.0.1:1/x.tar"], &["comes from a git repository"]),
     ] {
@@ -309,6 +310,29 @@ fn dockerfiles_of_targets_are_checked_and_told() {
     );
     let out = b.run(&["--call", "outline"]).code(0);
     assert!(out.stdout.contains("VERSION"), "{}", out.stdout);
+    // As JSON all in one, with what each target is.
+    b.file("other/Dockerfile", "FROM scratch AS Other\nARG A\nENV B=$A\n");
+    b.file("more.hcl", "group \"all\" {\n  targets = [\"default\", \"other\"]\n}\ntarget \"other\" {\n  context = \"other\"\n  args = { A = \"<1>\" }\n}\n");
+    let files = ["-f", "docker-bake.hcl", "-f", "more.hcl", "all"];
+    let told = |what: &str, code: i32| -> Value {
+        let call = format!("--call={what},format=json");
+        let out = b.run(&[&[call.as_str()], &files[..]].concat()).code(code);
+        assert_eq!(out.stderr, "");
+        serde_json::from_str(&out.stdout).unwrap()
+    };
+    let all = told("outline", 0);
+    assert_eq!(all["group"]["all"]["targets"], serde_json::json!(["default", "other"]));
+    let other = &all["target"]["other"];
+    assert_eq!((&other["build"]["context"], &other["build"]["call"]), (&"other".into(), &"outline".into()));
+    assert_eq!(
+        (&other["outline"]["name"], &other["outline"]["args"][0]["value"]),
+        (&"other".into(), &"<1>".into())
+    );
+    assert_eq!(all["target"]["default"]["outline"]["args"][0]["name"], "VERSION");
+    assert_eq!(told("targets", 0)["target"]["default"]["targets"]["targets"][0]["name"], "build");
+    let checked = told("check", 1);
+    assert_eq!(checked["target"]["default"]["check"]["warnings"][0]["ruleName"], "FromAsCasing");
+    assert_eq!(checked["target"]["other"]["check"]["warnings"][0]["ruleName"], "StageNameCasing");
     assert_eq!(b.images(), Vec::<String>::new());
 }
 

@@ -60,7 +60,7 @@ impl Builds {
         lines
     }
 
-    fn has_running_step(&self) -> bool {
+    pub(crate) fn has_running_step(&self) -> bool {
         let live = self.own.state.join("containers");
         std::fs::read_dir(live).into_iter().flatten().flatten().any(|entry| {
             let state = std::fs::read(entry.path().join("state.json")).unwrap_or_default();

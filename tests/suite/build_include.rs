@@ -3,7 +3,7 @@
 use std::os::unix::fs::symlink;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::build::Builds;
 use crate::harness::{BUSYBOX, Cmd, Output, Test};
@@ -71,23 +71,24 @@ fn targets_outline_and_lines() {
     b.file("two.inc", "RUN --mount=type=secret,id=token,required true");
     b.file("Dockerfile", &format!("# extend=rbox\nINCLUDE one.inc\nFROM {BUSYBOX} AS second\nCOPY --from=first / /\nRUN touch /one\nINCLUDE two.inc\nRUN touch /two"));
     let dir = b.dir.to_str().unwrap();
-    let json = |what: &str| -> Value {
+    let told = |what: &str| -> Value {
         let call = format!("--call={what},format=json");
         serde_json::from_str(&b.own.run(&["build", &call, dir]).ok()).unwrap()
     };
-    let targets = json("targets");
+    let targets = told("targets");
     assert_eq!(targets["targets"][0]["description"], "a stage of the file");
-    assert_eq!(
-        (&targets["targets"][0]["file"], &targets["targets"][0]["line"]),
-        (&"one.inc".into(), &2.into())
-    );
-    assert_eq!((&targets["targets"][1]["file"], &targets["targets"][1]["line"]), (&Value::Null, &3.into()));
-    let outline = json("outline");
-    assert_eq!((&outline["args"][0]["file"], &outline["args"][0]["line"]), (&"one.inc".into(), &4.into()));
-    assert_eq!(
-        (&outline["secrets"][0]["file"], &outline["secrets"][0]["line"]),
-        (&"two.inc".into(), &1.into())
-    );
+    let at = |source: usize, file: &str, line: usize| {
+        let line = json!({ "line": line });
+        json!({ "sourceIndex": source, "file": file, "ranges": [{ "start": line, "end": line }] })
+    };
+    assert_eq!(targets["targets"][0]["location"], at(1, "one.inc", 2));
+    let line = json!({ "line": 3 });
+    let own = json!({ "ranges": [{ "start": line, "end": line }] });
+    assert_eq!(targets["targets"][1]["location"], own);
+    assert_eq!(targets["sources"].as_array().unwrap().len(), 3);
+    let outline = told("outline");
+    assert_eq!(outline["args"][0]["location"], at(1, "one.inc", 4));
+    assert_eq!(outline["secrets"][0]["location"], at(2, "two.inc", 1));
     assert!(b.own.run(&["build", "--call=outline", dir]).ok().contains("who it is for"));
     // A line is one of the Dockerfile.
     let until = |line: &str| b.own.run(&["build", "-q", "-t", "made", "--until", line, dir]).ok();

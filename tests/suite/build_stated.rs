@@ -1,5 +1,9 @@
 //! `build --provenance`: what is stated of how an image was made, here, in archives and in registries.
 
+use std::collections::BTreeSet;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use crate::build::Builds;
@@ -197,6 +201,15 @@ fn archives_and_several_platforms_have_their_statements() {
     let other = OwnRoots::new(&t, "other", &t.suite.registry);
     other.run(&["load", "-i", path.to_str().unwrap()]).ok();
     assert_eq!(other.run(&["image", "inspect", "-f", "{{.Os}}", &name]).ok(), "linux");
+    // What is loaded brings them along, and has them when it is saved again; nothing of them stays.
+    let again = b.own.dir.join("again.tar");
+    other.run(&["save", "--format", "oci-archive", "-o", again.to_str().unwrap(), &name]).ok();
+    let listed =
+        t.program("skopeo", ["inspect", "--raw", &format!("oci-archive:{}", again.display())]).run().ok();
+    assert_eq!(listed, raw);
+    assert!(has_statements(&other));
+    other.run(&["rmi", &name]).ok();
+    assert!(!has_statements(&other));
     // One platform has an index for it, too, under which it runs.
     let text = format!("FROM {BUSYBOX}\nRUN echo made > /made\n");
     b.built(&text, &["--provenance=true", "-o", &to]);
@@ -211,4 +224,82 @@ fn archives_and_several_platforms_have_their_statements() {
     assert_eq!(index["manifests"][0]["mediaType"], "application/vnd.oci.image.manifest.v1+json");
     let left = t.program("grep", ["-c", "in-toto.io", path.to_str().unwrap()]).run();
     assert_eq!(left.stdout.trim(), "0");
+}
+
+/// Whether anything stated is in the store.
+fn has_statements(own: &OwnRoots) -> bool {
+    let blobs = own.root.join("image/blobs");
+    let found =
+        own.other("grep", &["-rlE", "in-toto.io|attestation-manifest", blobs.to_str().unwrap()]).run();
+    !found.stdout.is_empty()
+}
+
+#[test]
+fn files_have_their_statement_among_them() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    b.file("x", "one");
+    std::os::unix::fs::symlink("/etc/passwd", b.dir.join("provenance.json")).unwrap();
+    // What a link of the image's leads to is not written to.
+    let text = "FROM scratch\nARG TARGETARCH\nCOPY x /d/$TARGETARCH\nCOPY x provenance.json /\n";
+    let read = |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };
+    let names = |statement: &Value| -> Vec<String> {
+        let subjects = statement["subject"].as_array().unwrap().iter();
+        subjects.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    };
+    let out = b.own.dir.join("files");
+    let to = out.to_str().unwrap();
+    b.build(text, &["-o", to, "--platform", "linux/amd64"]).ok();
+    assert!(std::fs::symlink_metadata(out.join("provenance.json")).unwrap().is_symlink());
+    b.build(text, &["-o", to, "--platform", "linux/amd64", "--provenance", "inline-only=true"]).ok();
+    assert!(std::fs::symlink_metadata(out.join("provenance.json")).unwrap().is_symlink());
+    let flags = ["--provenance", "mode=max,version=v1", "--build-arg", "TARGETARCH=amd64"];
+    b.build(text, &[&["-o", to, "--platform", "linux/amd64"][..], &flags].concat()).ok();
+    let path = out.join("provenance.json");
+    let meta = std::fs::symlink_metadata(&path).unwrap();
+    assert!(meta.is_file() && meta.permissions().mode() & 0o777 == 0o600, "{meta:?}");
+    let statement = read(&path);
+    assert_eq!(names(&statement), ["d/amd64", "x"]);
+    let sum = t.program("sha256sum", [b.dir.join("x").to_str().unwrap()]).run().ok();
+    assert_eq!(statement["subject"][0]["digest"]["sha256"], sum.split(' ').next().unwrap());
+    assert_eq!(statement["predicateType"], "https://slsa.dev/provenance/v1");
+    let request = &statement["predicate"]["buildDefinition"]["externalParameters"]["request"];
+    assert_eq!(request["args"]["build-arg:TARGETARCH"], "amd64");
+    // As a file of the caller; in an archive as root's.
+    let tar = b.own.dir.join("files.tar");
+    let to_tar = format!("type=tar,dest={}", tar.display());
+    b.build(text, &["-o", &to_tar, "--platform", "linux/arm64", "--provenance=true"]).ok();
+    let listed = t.program("tar", ["--numeric-owner", "-tvf", tar.to_str().unwrap()]).run().ok();
+    let line = listed.lines().find(|line| line.ends_with(" provenance.json")).unwrap();
+    assert!(line.starts_with("-rw------- 0/0 "), "{listed}");
+    // Each platform has its own.
+    let both = ["--platform", "linux/amd64,linux/arm64", "--provenance=true"];
+    b.build(text, &[&["-o", to][..], &both].concat()).ok();
+    for machine in ["amd64", "arm64"] {
+        let statement = read(&out.join(format!("linux_{machine}/provenance.json")));
+        assert_eq!(names(&statement), [format!("d/{machine}"), "x".to_owned()]);
+    }
+    b.is_tidy();
+}
+
+#[test]
+fn a_build_again_leaves_nothing_of_what_was_stated_before() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let text = "FROM scratch\nCOPY x /\n";
+    b.file("x", "one");
+    let blobs = || {
+        let dir = std::fs::read_dir(b.own.root.join("image/blobs/sha256")).unwrap();
+        dir.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+    };
+    b.built(text, &["--provenance=true"]);
+    let first = blobs();
+    b.built(text, &["--provenance=true"]);
+    let second = blobs();
+    assert_ne!(first, second);
+    assert_eq!(first.len(), second.len(), "{first:?} {second:?}");
+    // Without one it is an image alone again.
+    b.built(text, &[]);
+    assert!(!has_statements(&b.own), "{:?}", blobs());
+    b.is_tidy();
 }

@@ -37,7 +37,23 @@ fn targets_and_the_outline_are_those_of_docker() {
     b.build(DESCRIBED, &["--call", "outline", "--target", "no"])
         .refused(1, &["target stage \"no\" could not be found"]);
     b.build(DESCRIBED, &["--check", "--call", "outline"]).refused(125, &["--check and --call outline"]);
-    b.build(DESCRIBED, &["--call", "check,format=json"]).refused(125, &["only outline and targets"]);
+    b.build(DESCRIBED, &["--call", "build,format=json"]).refused(125, &["a build is not told as JSON"]);
+    let checked = |text: &str| -> serde_json::Value {
+        let out = b.build(text, &["--call", "check,format=json"]).code(1);
+        serde_json::from_str(&out.stdout).unwrap()
+    };
+    let found = checked("FROM scratch AS Big\nMAINTAINER \\\n me\n");
+    let line = |line: usize| serde_json::json!({ "line": line });
+    let one = &found["warnings"][1];
+    assert_eq!(
+        (&one["ruleName"], &found["warnings"][2]),
+        (&"MaintainerDeprecated".into(), &serde_json::Value::Null)
+    );
+    assert_eq!(one["location"], serde_json::json!({ "ranges": [{ "start": line(2), "end": line(3) }] }));
+    assert_eq!(found["sources"][0]["filename"], "Dockerfile");
+    let wrong = checked("RUN x\nFROM scratch\n");
+    assert_eq!(wrong["buildError"]["message"], "no build stage in current context");
+    assert_eq!(wrong["buildError"]["location"]["ranges"][0]["start"], line(1));
     // FROM has the platform's arguments, and no stage by its number.
     let platforms = "FROM scratch AS amd64-base\nARG OF_AMD=1\nRUN true\nFROM scratch AS arm64-base\nARG OF_ARM=1\nRUN true\nFROM ${TARGETARCH}-base\n";
     let outline = |text: &str, flags: &[&str]| b.build(text, &[&["--call", "outline"], flags].concat()).ok();

@@ -1,9 +1,13 @@
 //! `build`: the files that COPY, ADD and WORKDIR make, as `docker build` makes them of the same (compared in November 2026).
 
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 use crate::build::Builds;
-use crate::harness::{BUSYBOX, Test};
+use crate::crash::kill9;
+use crate::harness::{BUSYBOX, PYTHON, Test, binary, wait_until};
 
 #[test]
 fn what_leads_to_a_destination_is_as_with_buildkit() {
@@ -87,4 +91,71 @@ fn run_sees_what_buildkit_shows_it() {
     );
     let wanted = "A=1\nB=2\nHOME=/root\nPATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\nPWD=/\nSHLVL=1\nbuildkitsandbox\n1";
     assert_eq!(b.sh("cat /env /name /own"), wanted);
+    // A proxy by both its names, whichever was given.
+    let text =
+        format!("FROM {BUSYBOX}\nARG HTTP_PROXY\nENV no_proxy=own\nRUN env | grep -i _proxy | sort > /env\n");
+    let given = ["HTTP_PROXY=http://a", "https_proxy=http://b", "NO_PROXY=c", "ALL_PROXY=d", "all_proxy=e"];
+    let flags: Vec<&str> =
+        given.iter().flat_map(|one| ["--build-arg", one]).chain(["--network", "none"]).collect();
+    b.built(&text, &flags);
+    assert_eq!(
+        b.sh("cat /env"),
+        "ALL_PROXY=d\nHTTPS_PROXY=http://b\nHTTP_PROXY=http://a\nNO_PROXY=c\nall_proxy=e\nhttp_proxy=http://a\nhttps_proxy=http://b\nno_proxy=own"
+    );
+}
+
+#[test]
+fn an_agent_is_there_for_a_step_that_asks() {
+    let Some(t) = Test::start() else { return };
+    let b = Builds::new(&t);
+    let agent = UnixListener::bind(b.dir.join("agent")).unwrap();
+    let answering = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut asked, _) = agent.accept().unwrap();
+            let mut words = String::new();
+            asked.read_to_string(&mut words).unwrap();
+            asked.write_all(format!("answer to {words}").as_bytes()).unwrap();
+        }
+    });
+    let ask = "import os, socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(os.environ['SSH_AUTH_SOCK']); \
+               s.sendall(sys.argv[1].encode()); s.shutdown(socket.SHUT_WR); print(s.recv(100).decode(), os.getuid())";
+    let text = format!(
+        "FROM {PYTHON}\nRUN mkdir -m 777 /told\nRUN --mount=type=ssh stat -c '%F %a' $SSH_AUTH_SOCK > /told/1 && python3 -c \"{ask}\" one > /told/2\n\
+         USER 5:6\n\
+         RUN --mount=type=ssh,id=other,uid=5,gid=6,mode=0620,target=/agent stat -c '%F %u:%g %a' /agent > /told/3 && python3 -c \"{ask}\" two >> /told/4\n\
+         RUN --mount=type=ssh,id=none echo ${{SSH_AUTH_SOCK:-none}} > /told/5\n"
+    );
+    // A path is seen from where the command is given.
+    b.file("Dockerfile", &text);
+    let script = "cd \"$1\" && shift && exec \"$@\"";
+    let rbox = binary();
+    let words =
+        ["-c", script, "sh", b.dir.to_str().unwrap(), rbox.to_str().unwrap(), "build", "-q", "-t", "made"];
+    let more = ["--ssh", "default=agent", "--ssh", "other=./agent", "."];
+    b.own.other("sh", &[&words[..], &more].concat()).limit(Duration::from_mins(1)).run().ok();
+    answering.join().unwrap();
+    let seen = b.sh("cat /told/*; test -e /agent && stat -c '%F %a' /agent");
+    assert_eq!(
+        seen.trim_end(),
+        "socket 600\nanswer to one 0\nsocket 5:6 620\nanswer to two 5\nnone\nregular empty file 755"
+    );
+    for (given, why) in [("default=/no/agent", "No such file"), ("default=/etc/passwd", "it is no socket")] {
+        b.build(&text, &["--ssh", given]).refused(125, &["invalid ssh agent", why]);
+    }
+    let required = format!("FROM {BUSYBOX}\nRUN --mount=type=ssh,required true\n");
+    let out = b.build(&required, &[]);
+    assert!(out.code == 1 && out.stderr.contains("unset ssh forward key default"), "{}", out.stderr);
+    // The process behind the socket ends with the build, however that ends.
+    let _silent = UnixListener::bind(b.dir.join("silent")).unwrap();
+    let given = format!("default={}", b.dir.join("silent").display());
+    b.file("Dockerfile", &format!("FROM {BUSYBOX}\nRUN --mount=type=ssh sleep 1000\n"));
+    let running = b.own.cmd(&["build", "--ssh", &given, b.dir.to_str().unwrap()]).spawn();
+    let is_behind = || {
+        let all = t.program("ps", ["-eo", "comm=,args="]).run().ok();
+        all.lines().any(|line| line.starts_with("rbox-agent ") && line.contains(&given))
+    };
+    wait_until("the step runs", || is_behind() && b.has_running_step());
+    kill9(running.id());
+    running.finish(Duration::from_secs(30));
+    wait_until("the process ends", || !is_behind());
 }

@@ -21,6 +21,7 @@ mod build_elsewhere;
 mod build_host_cache;
 mod build_include;
 mod build_platforms;
+mod build_real;
 mod build_squash;
 mod build_stated;
 mod build_together;

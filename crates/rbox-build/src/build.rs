@@ -40,11 +40,12 @@ pub fn build(
     let transaction = images.transaction()?;
     let mut builder = Builder::new(engine, request, progress, &images, &transaction)?;
     let built = builder.build();
-    let has_made_layers = builder.has_made_layers;
+    // An index that another one took the place of is given up as well.
+    let may_leave = builder.has_made_layers || builder.makes_index();
     builder.end(built.is_ok() && request.until.is_none());
     drop(transaction);
-    if has_made_layers {
-        // What builds left that were killed.
+    if may_leave {
+        // What builds left that were killed, too.
         images.tidy();
     }
     built
@@ -101,7 +102,7 @@ impl Builder<'_> {
     /// Writes the files of a stage; of several platforms each into a directory of its own, as BuildKit does.
     fn export_all(&mut self, stages: &[Rc<Stage>], to: &Output) -> Result<(), BuildError> {
         if !self.targets.are_several() {
-            return stages.iter().try_for_each(|stage| self.export(stage, to));
+            return stages.iter().enumerate().try_for_each(|(place, stage)| self.export((place, stage), to));
         }
         let Output::Directory(dir) = to else {
             return Err(BuildError::Invalid(
@@ -110,7 +111,7 @@ impl Builder<'_> {
         };
         for (place, stage) in stages.iter().enumerate() {
             let name = self.targets.at_place(place).platform.to_string().replace('/', "_");
-            self.export(stage, &Output::Directory(dir.join(name)))?;
+            self.export((place, stage), &Output::Directory(dir.join(name)))?;
         }
         Ok(())
     }
@@ -126,13 +127,18 @@ impl Builder<'_> {
             .ok_or_else(|| BuildError::Invalid(format!("target stage {wanted:?} could not be found")))
     }
 
+    /// Whether the image is one of an index, which has all that was made of it.
+    fn makes_index(&self) -> bool {
+        self.targets.are_several() || self.request.provenance.is_some()
+    }
+
     /// Registers an image of each stage, and names them: of several platforms all as one.
     fn register(&mut self, stages: &[Rc<Stage>]) -> Result<Built, BuildError> {
         let number = self.begin("exporting to image");
         let begun = Instant::now();
         let names = &self.request.names;
         let mut built = Built::default();
-        if self.targets.are_several() || self.request.provenance.is_some() {
+        if self.makes_index() {
             for (place, stage) in stages.iter().enumerate() {
                 built.images.push(self.assemble(number, (place, stage), &[])?);
             }

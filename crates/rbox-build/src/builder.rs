@@ -20,6 +20,7 @@ use crate::predefined;
 use crate::progress::{BuildEvent, BuildProgress, Number};
 use crate::request::BuildRequest;
 use crate::stage::Stage;
+use crate::steps::Forward;
 use crate::targets::Targets;
 use crate::tree::Source;
 
@@ -54,6 +55,8 @@ pub(crate) struct Builder<'b> {
     pub(crate) work: Work,
     /// Where secrets are, once there are some: in memory.
     pub(crate) secrets: Option<Work>,
+    /// What leads a RUN to agents, and the shell after it.
+    pub(crate) agents: Vec<Forward>,
     pub(crate) progress: &'b mut dyn BuildProgress,
     pub(crate) number: Number,
     /// What a RUN was that failed, if the user wants a shell there.
@@ -111,6 +114,7 @@ impl<'b> Builder<'b> {
             host_caches: HashMap::new(),
             work,
             secrets: None,
+            agents: Vec::new(),
             progress,
             number: 0,
             failed_step: None,

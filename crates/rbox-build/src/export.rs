@@ -9,16 +9,23 @@ use std::time::Instant;
 use rbox_engine::caller;
 use rbox_engine::engine::{pack_archive, unpack_on_host};
 
+use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::io::Errno;
+
 use crate::builder::Builder;
 use crate::context::open_dir;
 use crate::error::{BuildError, io_error};
 use crate::progress::BuildEvent;
 use crate::request::Output;
 use crate::stage::Stage;
+use crate::tree::Source;
+
+/// The file beside others that says how they were made.
+const STATEMENT: &str = "provenance.json";
 
 impl Builder<'_> {
-    /// Writes the files of a stage.
-    pub(crate) fn export(&mut self, stage: &Stage, to: &Output) -> Result<(), BuildError> {
+    /// Writes the files of the stage at a place.
+    pub(crate) fn export(&mut self, (place, stage): (usize, &Stage), to: &Output) -> Result<(), BuildError> {
         let label = match to {
             Output::Directory(_) => "exporting to client directory",
             _ => "exporting to client tarball",
@@ -27,6 +34,9 @@ impl Builder<'_> {
         let begun = Instant::now();
         let tree = self.engine.layer_tree(&stage.dirs(), &self.work.fresh())?;
         let root = tree.root.as_fd();
+        if self.states_files() {
+            self.put_statement((place, stage), root)?;
+        }
         match to {
             Output::Store => {}
             Output::Directory(dir) => {
@@ -43,6 +53,23 @@ impl Builder<'_> {
         }
         self.done(number, begun);
         Ok(())
+    }
+
+    /// Puts what is stated of the files among them, in place of what is called so there, as BuildKit does.
+    fn put_statement(&mut self, stage: (usize, &Stage), root: BorrowedFd<'_>) -> Result<(), BuildError> {
+        let name = Path::new(STATEMENT);
+        let root = root.try_clone_to_owned().map_err(io_error("open", Path::new("the files")))?;
+        let source = Source { root, ignore: None, is_context: false };
+        let text = self.statement_of_files(stage, &source.files()?)?;
+        match rustix::fs::unlinkat(&source.root, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(io_error("replace", name)(error.into())),
+        }
+        let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&source.root, name, how, Mode::from_raw_mode(0o600))
+            .map_err(|error| io_error("create", name)(error.into()))?;
+        let mut file = File::from(file);
+        file.write_all(&text).map_err(io_error("write", name))
     }
 }
 

@@ -16,11 +16,16 @@ pub(crate) struct Material {
 }
 
 impl Material {
-    pub(crate) fn new(uri: String, digest: &Digest) -> Self {
+    fn new(uri: String, digest: &Digest) -> Self {
         Self { uri, digest: (digest.algorithm().name().to_owned(), digest.hex()) }
     }
 
-    /// A commit of a repository. A user or a token in its URL is nobody's business.
+    /// What a web server had. A user or a token before its host is nobody's business.
+    pub(crate) fn file(url: &str, digest: &Digest) -> Self {
+        Self::new(without_user(url), digest)
+    }
+
+    /// A commit of a repository, in the same way.
     pub(crate) fn commit(url: &str, commit: &str) -> Self {
         Self { uri: without_user(url), digest: ("sha1".to_owned(), commit.to_owned()) }
     }
@@ -94,6 +99,8 @@ mod tests {
             ("ssh://git@a.lan/b.git", "ssh://git@a.lan/b.git"),
         ] {
             assert_eq!(without_user(url), wanted);
+            assert_eq!(Material::commit(url, "c").uri, wanted);
+            assert_eq!(Material::file(url, &rbox_image::hash::sha256(b"")).uri, wanted);
         }
     }
 

@@ -5,11 +5,56 @@ use std::collections::BTreeSet;
 use rbox_spec::Platform;
 use serde::Serialize;
 
-use crate::dockerfile::{ArgDefinition, Dockerfile, Instruction, InstructionKind, MountKind, Stage};
+use crate::dockerfile::{
+    ArgDefinition, Dockerfile, Instruction, InstructionKind, Lines, MountKind, Sources, Stage,
+};
 use crate::error::BuildError;
 use crate::expand::Words;
 use crate::predefined;
 use crate::request::BuildRequest;
+
+/// Where something is, as BuildKit's JSON has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Location {
+    /// Which of the sources it is in: 0 is the Dockerfile itself.
+    #[serde(skip_serializing_if = "is_dockerfile")]
+    source_index: usize,
+    /// What that is called, if the Dockerfile includes it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    ranges: [Range; 1],
+    /// The line in the text with all that is included.
+    #[serde(skip)]
+    line: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Range {
+    start: Position,
+    end: Position,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+struct Position {
+    line: usize,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_dockerfile(source: &usize) -> bool {
+    *source == 0
+}
+
+impl Location {
+    /// Where these lines are.
+    pub fn of(sources: &Sources, lines: Lines) -> Self {
+        let (source_index, start) = sources.source_of(lines.start);
+        let (_, end) = sources.source_of(lines.end);
+        let file = sources.place(lines.start).0.map(str::to_owned);
+        let ranges = [Range { start: Position { line: start }, end: Position { line: end } }];
+        Self { source_index, file, ranges, line: lines.start }
+    }
+}
 
 /// A stage that can be built.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,11 +73,8 @@ pub struct Target {
     /// `--platform`, as it was written.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub platform: String,
-    /// The line of FROM.
-    pub line: usize,
-    /// The file that the line is in, if the Dockerfile includes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    /// Where FROM is.
+    pub location: Location,
 }
 
 /// An ARG that a target uses.
@@ -46,11 +88,8 @@ pub struct OutlineArg {
     /// What it has, if it has anything.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub value: String,
-    /// Its line.
-    pub line: usize,
-    /// The file that the line is in, if the Dockerfile includes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    /// Where it is.
+    pub location: Location,
 }
 
 /// A secret or an agent that a target asks for.
@@ -61,11 +100,8 @@ pub struct OutlineNeed {
     /// The build fails without it.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub required: bool,
-    /// The line that asks.
-    pub line: usize,
-    /// The file that the line is in, if the Dockerfile includes it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub file: Option<String>,
+    /// Where it is asked for.
+    pub location: Location,
 }
 
 /// What a target takes.
@@ -101,8 +137,7 @@ pub fn targets(request: &BuildRequest) -> Result<Vec<Target>, BuildError> {
         default: number == last,
         base: stage.base.0.clone(),
         platform: stage.platform.as_ref().map(|word| word.0.clone()).unwrap_or_default(),
-        line: request.file.place(stage.lines.start).1,
-        file: request.file.place(stage.lines.start).0.map(str::to_owned),
+        location: Location::of(&request.file, stage.lines),
     };
     Ok(file.stages.iter().enumerate().map(of).collect())
 }
@@ -134,17 +169,11 @@ pub fn outline(request: &BuildRequest) -> Result<Outline, BuildError> {
         outline.name = stage.name.clone().unwrap_or_default();
         outline.description = stage.description.clone().unwrap_or_default();
     }
-    outline.args.sort_by_key(|arg| arg.line);
+    outline.args.sort_by_key(|arg| arg.location.line);
     for needs in [&mut outline.secrets, &mut outline.ssh] {
-        needs.sort_by_key(|need| need.line);
+        needs.sort_by_key(|need| need.location.line);
         let mut known = BTreeSet::new();
         needs.retain(|need| known.insert(need.name.clone()));
-    }
-    let places = outline.args.iter_mut().map(|arg| (&mut arg.line, &mut arg.file));
-    let needs = outline.secrets.iter_mut().chain(&mut outline.ssh);
-    for (line, file) in places.chain(needs.map(|need| (&mut need.line, &mut need.file))) {
-        let (of, there) = request.file.place(*line);
-        (*line, *file) = (there, of.map(str::to_owned));
     }
     Ok(outline)
 }
@@ -200,8 +229,7 @@ impl Reader<'_> {
             name: definition.name.clone(),
             description: definition.description.clone().unwrap_or_default(),
             value: value.unwrap_or_default(),
-            line: instruction.lines.start,
-            file: None,
+            location: Location::of(&self.request.file, instruction.lines),
         });
     }
 
@@ -247,8 +275,7 @@ impl Reader<'_> {
                         let need = |usual: &str| OutlineNeed {
                             name: if mount.id.is_empty() { usual.to_owned() } else { mount.id.clone() },
                             required: mount.required,
-                            line: instruction.lines.start,
-                            file: None,
+                            location: Location::of(&self.request.file, instruction.lines),
                         };
                         match mount.kind {
                             MountKind::Secret => {

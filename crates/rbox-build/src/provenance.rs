@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rbox_image::{Attestation, Image, Statement};
-use rbox_spec::{Platform, Reference};
+use rbox_spec::{Digest, Platform, Reference};
 use serde_json::{Map, Value, json};
 
 use crate::builder::Builder;
@@ -33,17 +33,9 @@ impl Builder<'_> {
         stages: &[std::rc::Rc<Stage>],
     ) -> Result<Vec<Attestation>, BuildError> {
         let Some(wanted) = &self.request.provenance else { return Ok(Vec::new()) };
-        let id = rbox_image::hash::sha256(format!("{}{}", self.begun, std::process::id()).as_bytes()).hex();
         let mut all = Vec::new();
         for (place, (image, stage)) in images.iter().zip(stages).enumerate() {
-            let (predicate_type, predicate) = match wanted.version {
-                SlsaVersion::V02 => {
-                    ("https://slsa.dev/provenance/v0.2", self.predicate(wanted, place, stage, &id))
-                }
-                SlsaVersion::V1 => {
-                    ("https://slsa.dev/provenance/v1", as_v1(&self.predicate(wanted, place, stage, &id)))
-                }
-            };
+            let (predicate_type, predicate) = self.provenance_of(wanted, place, stage);
             let name = |name: &Reference| purl(&name.clone().with_default_tag(), &image.platform);
             let statement = Statement {
                 predicate_type: predicate_type.to_owned(),
@@ -56,8 +48,36 @@ impl Builder<'_> {
         Ok(all)
     }
 
+    /// Whether files that are written somewhere come with a statement.
+    pub(crate) fn states_files(&self) -> bool {
+        self.request.provenance.as_ref().is_some_and(|wanted| !wanted.is_inline_only)
+    }
+
+    /// What is stated of the files of a stage: a document that goes along with them.
+    pub(crate) fn statement_of_files(
+        &self,
+        (place, stage): (usize, &Stage),
+        files: &[(String, Digest)],
+    ) -> Result<Vec<u8>, BuildError> {
+        let wanted = self.request.provenance.clone().unwrap_or_default();
+        let (predicate_type, predicate) = self.provenance_of(&wanted, place, stage);
+        let subjects = files.iter().map(|(name, digest)| (name.as_str(), digest));
+        let statement = rbox_image::in_toto(predicate_type, &predicate, subjects);
+        serde_json::to_vec_pretty(&statement).map_err(|error| BuildError::Internal(error.to_string()))
+    }
+
+    /// The type of the predicate, and that.
+    fn provenance_of(&self, wanted: &Provenance, place: usize, stage: &Stage) -> (&'static str, Value) {
+        let predicate = self.predicate(wanted, place, stage);
+        match wanted.version {
+            SlsaVersion::V02 => ("https://slsa.dev/provenance/v0.2", predicate),
+            SlsaVersion::V1 => ("https://slsa.dev/provenance/v1", as_v1(&predicate)),
+        }
+    }
+
     /// The predicate of the image at a place.
-    fn predicate(&self, wanted: &Provenance, place: usize, stage: &Stage, id: &str) -> Value {
+    fn predicate(&self, wanted: &Provenance, place: usize, stage: &Stage) -> Value {
+        let id = rbox_image::hash::sha256(format!("{}{}", self.begun, std::process::id()).as_bytes()).hex();
         let is_for = |one: usize| one == place || self.targets.is_shared(one);
         let materials = self.used.materials.iter().filter(|(one, _)| is_for(*one)).map(|(_, one)| one);
         let materials: BTreeSet<&Material> = materials.chain(context_material(self.request)).collect();

@@ -105,6 +105,8 @@ pub struct Provenance {
     pub builder_id: String,
     /// The user says that the same comes out each time.
     pub is_reproducible: bool,
+    /// Only beside images: not among files that are written somewhere.
+    pub is_inline_only: bool,
 }
 
 /// A version of SLSA's provenance.

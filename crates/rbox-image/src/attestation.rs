@@ -46,16 +46,10 @@ impl Attestation {
     /// # Errors
     /// It cannot be written as JSON.
     pub fn new(image: &Digest, statements: &[Statement]) -> Result<Self, serde_json::Error> {
-        let digest = json!({ image.algorithm().name(): image.hex() });
         let mut all = Vec::new();
         for one in statements {
-            let subject = |name: &String| json!({ "name": name, "digest": digest });
-            let statement = json!({
-                "_type": "https://in-toto.io/Statement/v0.1",
-                "predicateType": one.predicate_type,
-                "subject": one.subjects.iter().map(subject).collect::<Vec<_>>(),
-                "predicate": one.predicate,
-            });
+            let subjects = one.subjects.iter().map(|name| (name.as_str(), image));
+            let statement = in_toto(&one.predicate_type, &one.predicate, subjects);
             all.push((one.predicate_type.clone(), serde_json::to_vec(&statement)?));
         }
         Self::of_statements(image, all)
@@ -135,6 +129,21 @@ impl Attestation {
         let kinds = manifest.1.layers.iter().map(|layer| kind(layer).unwrap_or_default());
         Self { descriptor, statements: kinds.zip(statements).collect(), manifest: manifest.0, config }
     }
+}
+
+/// What is stated of these, which have names and digests, as in-toto has it.
+pub fn in_toto<'s>(
+    predicate_type: &str,
+    predicate: &Value,
+    subjects: impl Iterator<Item = (&'s str, &'s Digest)>,
+) -> Value {
+    let subject = |(name, digest): (&str, &Digest)| json!({ "name": name, "digest": { digest.algorithm().name(): digest.hex() } });
+    json!({
+        "_type": "https://in-toto.io/Statement/v0.1",
+        "predicateType": predicate_type,
+        "subject": subjects.map(subject).collect::<Vec<_>>(),
+        "predicate": predicate,
+    })
 }
 
 /// Whether an entry of an index is beside an image, and none itself.

@@ -39,7 +39,7 @@ pub mod fuzzing {
     pub use crate::signature::fuzzing as signature;
 }
 
-pub use attestation::{Attestation, Statement};
+pub use attestation::{Attestation, Statement, in_toto};
 pub use config::{History, ImageConfig, RunConfig};
 pub use fetch::{FetchedFile, fetch};
 pub use pull::{

@@ -13,6 +13,7 @@ use rbox_engine::image::store::RemoveOptions;
 use crate::builder::bake_list::List;
 use crate::builder::bake_words::{Around, words};
 use crate::builder::build::{Build, Done, write_json};
+use crate::builder::call::{Call, show_json};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE, bad_input, message};
 use crate::command::global::Global;
@@ -103,12 +104,7 @@ impl Execute for Bake {
         if self.print && self.list.is_some() {
             return Err(bad_input("--print and --list are mutually exclusive"));
         }
-        if self.call.contains(',') {
-            return Err(bad_input(format!(
-                "invalid --call {:?}: of several targets it is told as text: rbox build --call has it as JSON",
-                self.call
-            )));
-        }
+        let (call, is_json) = Call::parse(&self.call, self.check)?;
         let list = self.list.as_deref().map(List::parse).transpose()?;
         let grants = Grants::parse(&self.allow).map_err(refused)?;
         let (remote, words) = self.remote();
@@ -126,7 +122,7 @@ impl Execute for Bake {
         if wanted.is_empty() {
             wanted.push("default".to_owned());
         }
-        let mut plan = definition.plan(&wanted, &self.said(), remote.as_ref()).map_err(refused)?;
+        let mut plan = definition.plan(&wanted, &self.said(call), remote.as_ref()).map_err(refused)?;
         add_epoch(&mut plan);
         if self.print {
             say(&plan.to_json())?;
@@ -136,7 +132,7 @@ impl Execute for Bake {
             Wall { checks_paths: checks_paths(remote.is_some()), grants, directory: options.directory };
         let missing = wall.grants.missing(&plan, &wall.directory, wall.checks_paths).map_err(refused)?;
         ask_for(missing)?;
-        self.carry_out(global, &plan, &wall)
+        self.carry_out(global, &plan, &wall, is_json)
     }
 }
 
@@ -229,14 +225,13 @@ impl Bake {
     }
 
     /// `--set`, and the flags that are short for it.
-    fn said(&self) -> Vec<String> {
+    fn said(&self, call: Call) -> Vec<String> {
         let mut all = self.set.clone();
         let mut add =
             |key: &str, value: Option<String>| all.extend(value.map(|value| format!("*.{key}={value}")));
         add("push", self.push.then(|| "true".to_owned()));
         add("load", self.load.then(|| "true".to_owned()));
-        let call = if self.check { "check" } else { self.call.as_str() };
-        add("call", Some(call.to_owned()).filter(|call| call != "build"));
+        add("call", (call != Call::Build).then(|| call.word().to_owned()));
         add("no-cache", self.no_cache.map(|given| given.to_string()));
         add("pull", self.pull.map(|given| given.to_string()));
         for (kind, given) in [("sbom", &self.sbom), ("provenance", &self.provenance)] {
@@ -251,7 +246,8 @@ impl Bake {
         all
     }
 
-    fn carry_out(&self, global: &Global, plan: &Plan, wall: &Wall) -> anyhow::Result<u8> {
+    /// `is_json`: what is told of the targets is JSON, all in one.
+    fn carry_out(&self, global: &Global, plan: &Plan, wall: &Wall, is_json: bool) -> anyhow::Result<u8> {
         let order = plan.order();
         let needed: BTreeSet<&str> =
             order.iter().flat_map(|target| target.links()).map(|(_, of)| of).collect();
@@ -260,7 +256,7 @@ impl Bake {
             |target: &Target| target.call.as_deref().is_some_and(|call| !matches!(call, "" | "build"));
         let neighbours = Neighbours::join(&global.engine.live_build_dir())?;
         let mut run = Run { global, built: BTreeMap::new(), made: Vec::new() };
-        let (mut metadata, mut code) = (serde_json::Map::new(), 0);
+        let (mut metadata, mut told, mut code) = (serde_json::Map::new(), BTreeMap::new(), 0);
         let before = if needed.is_empty() { BTreeSet::new() } else { run.ids()? };
         let mut result = Ok(());
         for target in order {
@@ -270,8 +266,10 @@ impl Bake {
             // Once more: what was built meanwhile may have put links where paths lead through.
             let missing = wall.grants.missing_of(target, plan, &wall.directory, wall.checks_paths);
             let is_needed = needed.contains(target.name.as_str());
-            match ask_for(missing).and_then(|()| self.one(&run, target, is_needed, is_told(target))) {
+            let how = (is_told(target), is_json);
+            match ask_for(missing).and_then(|()| self.one(&run, target, is_needed, how)) {
                 Ok(done) => {
+                    told.extend(done.json.map(|json| (target.name.as_str(), json)));
                     code = if code == 0 { done.code } else { code };
                     if let Some(id) = done.id {
                         if target.linked && !before.contains(&id) {
@@ -290,6 +288,9 @@ impl Bake {
         }
         run.clean(&neighbours);
         result?;
+        if is_json {
+            show_json(&plan.told(told))?;
+        }
         if let Some(file) = &self.metadata_file {
             write_json(file, &serde_json::Value::Object(metadata))?;
         }
@@ -297,21 +298,27 @@ impl Bake {
     }
 
     /// Builds a target, or tells what was asked for about it.
-    fn one(&self, run: &Run<'_>, target: &Target, is_needed: bool, is_told: bool) -> anyhow::Result<Done> {
+    fn one(
+        &self,
+        run: &Run<'_>,
+        target: &Target,
+        is_needed: bool,
+        (is_told, is_json): (bool, bool),
+    ) -> anyhow::Result<Done> {
         let progress = self.progress.as_deref().map(|how| if how == "none" { "quiet" } else { how });
         let is_quiet = matches!(progress, Some("quiet" | "rawjson"));
-        if is_told {
+        if is_told && !is_json {
             let about = if target.description.is_empty() {
                 String::new()
             } else {
                 format!("{}\n", target.description)
             };
             write_all(&mut std::io::stdout(), &format!("{}\n{}\n", target.name, escape_lines(&about)))?;
-        } else if !is_quiet {
+        } else if !is_told && !is_quiet {
             write_all(&mut std::io::stderr(), &format!("=> target {}\n", target.name))?;
         }
         let mut held = Vec::new();
-        let around = Around { built: &run.built, is_needed, is_told, progress };
+        let around = Around { built: &run.built, is_needed, is_told, is_json, progress };
         let words = words(target, &around, &mut held)?;
         let words = std::iter::once("build".to_owned()).chain(words);
         let build =

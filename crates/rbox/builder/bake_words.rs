@@ -19,6 +19,8 @@ pub(crate) struct Around<'a> {
     pub(crate) is_needed: bool,
     /// It is told about and not built: no image is looked at.
     pub(crate) is_told: bool,
+    /// As JSON.
+    pub(crate) is_json: bool,
     pub(crate) progress: Option<&'a str>,
 }
 
@@ -75,7 +77,11 @@ pub(crate) fn words(
     for (name, value) in target.resources.iter().flatten() {
         words.add(&format!("--{name}"), [value.clone()]);
     }
-    words.add("--call", target.call.clone().filter(|call| !call.is_empty()));
+    let format = if around.is_json { ",format=json" } else { "" };
+    words.add(
+        "--call",
+        target.call.as_ref().filter(|call| !call.is_empty()).map(|call| call.clone() + format),
+    );
     words.add("--progress", around.progress.map(str::to_owned));
     for (flag, given) in [("--no-cache", target.no_cache), ("--pull", target.pull)] {
         words.0.extend((given == Some(true)).then(|| flag.to_owned()));

@@ -11,7 +11,7 @@ use rbox_engine::engine::Observer;
 use rbox_engine::image::Image;
 use rbox_engine::spec::Digest;
 
-use crate::builder::call::{Call, show_outline, show_targets};
+use crate::builder::call::{Call, as_json, show_json, show_outline, show_targets};
 use crate::builder::elsewhere::Elsewhere;
 use crate::builder::flags::{BuildFlags, name};
 use crate::builder::live::Live;
@@ -267,8 +267,12 @@ impl Build {
         let (call, is_json) = Call::parse(&self.call, self.check)?;
         let request = self.request(global, &outputs)?;
         match call {
-            Call::Outline => return show_outline(&request, is_json).map(Done::told),
-            Call::Targets => return show_targets(&request, is_json).map(Done::told),
+            _ if is_json => {
+                let (code, json) = as_json(call, &request)?;
+                return Ok(Done { code, json: Some(json), ..Done::default() });
+            }
+            Call::Outline => return show_outline(&request).map(Done::told),
+            Call::Targets => return show_targets(&request).map(Done::told),
             Call::Check => return check(&request).map(Done::told),
             Call::Build => self.check_pairs(&request, &outputs)?,
         }
@@ -300,7 +304,7 @@ impl Build {
             }
         }
         let metadata = Self::metadata(&request, (image, built.index), pushed);
-        Ok(Done { code: 0, id: Some(id), metadata: Some(metadata) })
+        Ok(Done { id: Some(id), metadata: Some(metadata), ..Done::default() })
     }
 }
 
@@ -313,6 +317,8 @@ pub(crate) struct Done {
     pub(crate) id: Option<String>,
     /// What `--metadata-file` has.
     pub(crate) metadata: Option<serde_json::Value>,
+    /// What is to be told.
+    pub(crate) json: Option<serde_json::Value>,
 }
 
 impl Done {
@@ -324,6 +330,7 @@ impl Done {
 impl Execute for Build {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let done = self.carry_out(global, true)?;
+        done.json.as_ref().map_or(Ok(()), show_json)?;
         if let (Some(file), Some(id)) = (&self.iidfile, &done.id) {
             write(file, id)?;
         }

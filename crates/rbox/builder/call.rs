@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rbox_build::BuildRequest;
-use rbox_build::outline::{Outline, OutlineNeed, Target, outline, targets};
-use serde::Serialize;
+use rbox_build::outline::{Location, Outline, OutlineNeed, Target, outline, targets};
+use serde_json::{Map, Value, json};
 
 use crate::command::error::bad_input;
 use crate::output::escape;
@@ -20,6 +22,16 @@ pub(crate) enum Call {
 }
 
 impl Call {
+    /// As a bake file has it: the checks by their older name.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Build => "build",
+            Self::Check => "lint",
+            Self::Outline => "outline",
+            Self::Targets => "targets",
+        }
+    }
+
     /// Reads `WHAT[,format=json]`: what, and whether it is wanted as JSON. `check`: `--check` was given too.
     pub(crate) fn parse(text: &str, check: bool) -> anyhow::Result<(Self, bool)> {
         let (what, format) = match text.split_once(',') {
@@ -47,20 +59,62 @@ impl Call {
             Self::Outline | Self::Targets if check => {
                 Err(bad_input(format!("--check and --call {text} do not go together: give one of them")))
             }
-            Self::Build | Self::Check if is_json => {
-                Err(bad_input(format!("invalid --call {text:?}: only outline and targets are told as JSON")))
+            Self::Build if is_json => {
+                Err(bad_input(format!("invalid --call {text:?}: a build is not told as JSON")))
             }
             what => Ok((what, is_json)),
         }
     }
 }
 
-/// `--call targets`.
-pub(crate) fn show_targets(request: &BuildRequest, is_json: bool) -> anyhow::Result<u8> {
-    let all = targets(request)?;
-    if is_json {
-        return show_json(&serde_json::json!({ "targets": all }));
+/// What is told of a Dockerfile as JSON, in BuildKit's keys, and the exit code.
+pub(crate) fn as_json(call: Call, request: &BuildRequest) -> anyhow::Result<(u8, Value)> {
+    let (mut code, mut all) = (0, Map::new());
+    match call {
+        Call::Build => {}
+        Call::Targets => drop(all.insert("targets".to_owned(), json!(targets(request)?))),
+        Call::Outline => {
+            if let Value::Object(fields) = json!(outline(request)?) {
+                all = fields;
+            }
+        }
+        Call::Check => {
+            let report = rbox_build::check(request)?;
+            code = u8::from(report.error.is_some() || !report.warnings.is_empty());
+            let location = |lines| Location::of(&request.file, lines);
+            let warning = |one: &rbox_build::checks::Warning| {
+                json!({
+                    "ruleName": one.rule.name(),
+                    "description": one.rule.description(),
+                    "url": one.rule.url(),
+                    "detail": one.detail,
+                    "location": location(one.lines),
+                })
+            };
+            let warnings: Vec<Value> = report.warnings.iter().map(warning).collect();
+            all.insert("warnings".to_owned(), warnings.into());
+            if let Some(error) = report.error {
+                let told = json!({ "message": error.to_string(), "location": error.lines.map(location) });
+                all.insert("buildError".to_owned(), told);
+            }
+        }
     }
+    let file = |(name, text): (&str, &str)| {
+        let data = STANDARD.encode(text);
+        // The checks have more of their sources.
+        if call == Call::Check {
+            json!({ "filename": name, "data": data, "language": "Dockerfile" })
+        } else {
+            data.into()
+        }
+    };
+    all.insert("sources".to_owned(), request.file.files().map(file).collect());
+    Ok((code, all.into()))
+}
+
+/// `--call targets`.
+pub(crate) fn show_targets(request: &BuildRequest) -> anyhow::Result<u8> {
+    let all = targets(request)?;
     let name = |target: &Target| match (target.name.as_str(), target.default) {
         ("", true) => "(default)".to_owned(),
         (name, true) => format!("{name} (default)"),
@@ -71,12 +125,8 @@ pub(crate) fn show_targets(request: &BuildRequest, is_json: bool) -> anyhow::Res
 }
 
 /// `--call outline`.
-pub(crate) fn show_outline(request: &BuildRequest, is_json: bool) -> anyhow::Result<u8> {
-    let outline = outline(request)?;
-    if is_json {
-        return show_json(&outline);
-    }
-    show(&text_of(&outline))
+pub(crate) fn show_outline(request: &BuildRequest) -> anyhow::Result<u8> {
+    show(&text_of(&outline(request)?))
 }
 
 fn text_of(outline: &Outline) -> String {
@@ -149,8 +199,9 @@ fn show(text: &str) -> anyhow::Result<u8> {
     Ok(0)
 }
 
-fn show_json(value: &impl Serialize) -> anyhow::Result<u8> {
-    show(&format!("{}\n", serde_json::to_string_pretty(value)?))
+/// Prints JSON.
+pub(crate) fn show_json(value: &Value) -> anyhow::Result<()> {
+    show(&format!("{}\n", serde_json::to_string_pretty(value)?)).map(drop)
 }
 
 #[cfg(test)]
@@ -170,9 +221,10 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_refused() {
-        for (text, check) in [("check,format=json", false), ("build,format=json", false), ("outline", true)] {
+        for (text, check) in [("build,format=json", false), ("check,format=x", false), ("outline", true)] {
             Call::parse(text, check).unwrap_err();
         }
+        assert!(matches!(Call::parse("check,format=json", false), Ok((Call::Check, true))));
         assert!(matches!(Call::parse("build", true), Ok((Call::Check, false))));
         assert!(matches!(Call::parse("check", true), Ok((Call::Check, false))));
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -377,10 +378,23 @@ impl BuildFlags {
                 (text.as_str(), PathBuf::from(socket))
             };
             let id = if id.is_empty() { "default" } else { id };
-            all.insert(id.to_owned(), socket);
+            all.insert(id.to_owned(), agent(&socket)?);
         }
         Ok(all)
     }
+}
+
+/// The socket of an agent, as RUN is given it.
+fn agent(path: &Path) -> anyhow::Result<PathBuf> {
+    let shown = path.display();
+    let found =
+        std::fs::metadata(path).map_err(|error| bad_input(format!("invalid ssh agent {shown}: {error}")))?;
+    if !found.file_type().is_socket() {
+        return Err(bad_input(format!(
+            "invalid ssh agent {shown}: it is no socket: keys are held by no agent of this program: ssh-agent sh -c 'ssh-add KEY && rbox build --ssh default …' has one"
+        )));
+    }
+    Ok(std::path::absolute(path)?)
 }
 
 /// The name of an image: it has no digest.

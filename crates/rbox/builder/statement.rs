@@ -67,8 +67,7 @@ fn provenance(fields: Vec<(String, String)>) -> Result<Option<Provenance>, Strin
             ("builder-id", _) => made.builder_id = value,
             ("reproducible", _) => made.is_reproducible = truth(&key, &value)?,
             ("disabled", _) => is_off = truth(&key, &value)?,
-            // Files that go to a directory have none in any case.
-            ("inline-only", _) => drop(truth(&key, &value)?),
+            ("inline-only", _) => made.is_inline_only = truth(&key, &value)?,
             ("mode" | "version" | "type", _) => return Err(format!("{key}={value} is not supported")),
             _ => return Err(format!("unknown key {key:?}")),
         }
@@ -96,7 +95,12 @@ mod tests {
             of_attest(&texts)
         };
         let whole = Provenance { is_whole: true, ..Provenance::default() };
-        let v1 = Provenance { version: SlsaVersion::V1, builder_id: "https://a".to_owned(), ..whole.clone() };
+        let v1 = Provenance {
+            version: SlsaVersion::V1,
+            builder_id: "https://a".to_owned(),
+            is_inline_only: true,
+            ..whole.clone()
+        };
         for (text, wanted) in [
             ("true", Some(Provenance::default())),
             ("false", None),

@@ -114,7 +114,7 @@ impl Arrived {
         (&file).rewind().map_err(io_error("read", &path))?;
         let mut reader = HashingReader::new(&file, Algorithm::Sha256);
         io::copy(&mut reader, &mut io::sink()).map_err(io_error("read", &path))?;
-        let material = Material::new(url.to_owned(), &reader.finish().0);
+        let material = Material::file(url, &reader.finish().0);
         (&file).rewind().map_err(io_error("read", &path))?;
         Self::of(&file, (url, Some(material)), build_dir)
     }

@@ -110,6 +110,11 @@ impl Sources {
         self.files.iter().map(|file| (file.name.as_str(), file.text.as_str()))
     }
 
+    /// Which of [`files`](Self::files) a line of the text is from, and its number there.
+    pub fn source_of(&self, line: usize) -> (usize, usize) {
+        line.checked_sub(1).and_then(|at| self.places.get(at)).copied().unwrap_or((0, line))
+    }
+
     /// The file that a line of the text is from, unless it is the Dockerfile itself, and its number there.
     pub fn place(&self, line: usize) -> (Option<&str>, usize) {
         match line.checked_sub(1).and_then(|at| self.places.get(at)) {

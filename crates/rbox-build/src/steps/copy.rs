@@ -404,7 +404,7 @@ impl Builder<'_> {
         check_digest(&path, checksum)?;
         if self.request.provenance.is_some() {
             let digest = digest_of(&path, Algorithm::Sha256)?;
-            self.note_material(Some(Material::new(source.to_owned(), &digest)));
+            self.note_material(Some(Material::file(source, &digest)));
         }
         if add.unpack == Some(true) {
             let source = Rc::new(Source { root: open(Some(&dir))?, ignore: None, is_context: true });

@@ -1,11 +1,14 @@
 //! The instructions: what each changes in a stage.
 
+mod agent;
 mod carry;
 mod copy;
 mod devices;
 mod host_cache;
 mod mounts;
 mod run;
+
+pub(crate) use agent::Forward;
 
 use std::fmt::Write as _;
 use std::time::Duration;

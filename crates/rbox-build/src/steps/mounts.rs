@@ -10,6 +10,7 @@ use rbox_spec::mount::{GivenBy, MountKind as Kind, MountSpec, Recursive};
 use rbox_sys::lock::How;
 use rbox_sys::own;
 
+use super::agent::Forward;
 use super::copy::Origin;
 use crate::builder::Builder;
 use crate::cache::{KeyBuilder, Part, STEP, cache_id, clean_target, lock_filled, mount_dir};
@@ -244,7 +245,7 @@ impl Builder<'_> {
     }
 
     fn agent(
-        &self,
+        &mut self,
         mount: &Mount,
         target: &dyn Fn(&str) -> String,
         number: usize,
@@ -259,7 +260,10 @@ impl Builder<'_> {
         };
         let place = target(&format!("/run/buildkit/ssh_agent.{number}"));
         env.push(format!("SSH_AUTH_SOCK={place}"));
-        Ok(Some(bind(socket, place, false)))
+        let owner = Owner { uid: mount.uid.unwrap_or(0), gid: mount.gid.unwrap_or(0) };
+        let (forward, path) = Forward::begin(socket, &self.work.fresh(), mount.mode.unwrap_or(0o600), owner)?;
+        self.agents.push(forward);
+        Ok(Some(bind(&path, place, false)))
     }
 }
 

@@ -130,6 +130,7 @@ impl Builder<'_> {
             }
             return Err(BuildError::Exited { command: command.words.join(" "), code });
         }
+        self.agents.clear();
         Ok(ended.layer(self.transaction, self.newest()?)?)
     }
 
@@ -144,7 +145,10 @@ impl Builder<'_> {
     ) -> StepRequest {
         let mut env: Vec<String> = stage.env.iter().map(|(name, value)| format!("{name}={value}")).collect();
         for name in PROXIES {
-            if let Some(value) = self.request.build_args.get(name)
+            // Programs look for one case or the other: RUN has both, whichever was given.
+            let other = PROXIES.iter().find(|other| **other != name && other.eq_ignore_ascii_case(name));
+            let args = &self.request.build_args;
+            if let Some(value) = args.get(name).or_else(|| args.get(*other?))
                 && !stage.env.iter().any(|(one, _)| one == name)
             {
                 env.push(format!("{name}={value}"));

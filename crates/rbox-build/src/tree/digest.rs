@@ -74,6 +74,21 @@ impl Content {
     }
 }
 
+impl Source {
+    /// The regular files of the tree, with the digests of what they have.
+    pub(crate) fn files(&self) -> Result<Vec<(String, Digest)>, TreeError> {
+        let whole = Selected { path: PathBuf::new(), name: PathBuf::new(), is_dir: true };
+        let mut files = Vec::new();
+        self.walk(&whole, &mut |entry| {
+            if entry.kind == EntryKind::File {
+                files.push((entry.path.to_string_lossy().into_owned(), of_file(entry, &mut NoMemory)?));
+            }
+            Ok(())
+        })?;
+        Ok(files)
+    }
+}
+
 /// A field whose end is known by its length.
 pub(crate) fn field(hasher: &mut Hasher, bytes: &[u8]) {
     hasher.update(&(bytes.len() as u64).to_le_bytes());

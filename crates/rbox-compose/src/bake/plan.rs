@@ -66,6 +66,28 @@ impl Plan {
 
     /// As `--print` has it, without an end of line.
     pub fn to_json(&self) -> String {
+        let targets = self.targets.iter().map(|(name, one)| (name.clone(), one.to_json()));
+        let all = self.with_targets(targets.collect());
+        escape_html(&serde_json::to_string_pretty(&all).unwrap_or_default())
+    }
+
+    /// The targets, each with what was told of it by the name of what was asked for.
+    pub fn told(&self, mut told: BTreeMap<&str, Json>) -> Json {
+        let target = |(name, one): (&String, &Target)| {
+            let mut fields = Map::new();
+            fields.insert("build".to_owned(), one.to_json());
+            if let (Some(call), Some(told)) = (&one.call, told.remove(name.as_str())) {
+                // The checks' older name.
+                let call = if call == "lint" { "check" } else { call };
+                fields.insert(call.to_owned(), told);
+            }
+            (name.clone(), Json::Object(fields))
+        };
+        let targets = self.targets.iter().map(target).collect();
+        Json::Object(self.with_targets(targets))
+    }
+
+    fn with_targets(&self, targets: Map<String, Json>) -> Map<String, Json> {
         let mut all = Map::new();
         let group = |group: &Group| {
             let mut fields = Map::new();
@@ -79,9 +101,8 @@ impl Plan {
             let groups = self.groups.iter().map(|(name, one)| (name.clone(), group(one)));
             all.insert("group".to_owned(), Json::Object(groups.collect()));
         }
-        let targets = self.targets.iter().map(|(name, one)| (name.clone(), one.to_json()));
-        all.insert("target".to_owned(), Json::Object(targets.collect()));
-        escape_html(&serde_json::to_string_pretty(&all).unwrap_or_default())
+        all.insert("target".to_owned(), Json::Object(targets));
+        all
     }
 
     /// The targets such that one that is another's context comes before that, else by their names.

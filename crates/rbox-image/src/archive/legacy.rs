@@ -87,7 +87,7 @@ pub(super) fn legacy(
         let config = config(spool, id, &chain)?;
         check_platforms(platforms, &parse_config(&config, &path(id, CONFIG))?)?;
         let layers = chain.iter().map(|link| link.layer.clone()).collect();
-        plan.add(Planned { config, layers, references, manifest: None, of: None })?;
+        plan.add(Planned { config, layers, references, manifest: None, of: None, stated: Vec::new() })?;
     }
     // What neither has a name nor leads up to an image that nobody builds on goes round in a circle.
     if let Some(id) = links.keys().find(|id| !reached.contains(id.as_str())) {

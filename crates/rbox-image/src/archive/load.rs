@@ -13,7 +13,7 @@ use super::planned::{Planned, PlannedLayer};
 use super::spool::{Spool, io_error};
 use crate::layer::{LayerError, unpack_stream};
 use crate::media::{Descriptor, OCI_MANIFEST};
-use crate::store::{Image, ImageStore, Staging, Transaction};
+use crate::store::{Image, ImageStore, MAX_STATEMENT, Staging, Transaction};
 
 /// What `load` is doing.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +140,12 @@ fn add(
         let is_new = |id: &Digest| coming.get(reference).is_some_and(|ids| ids.contains(id));
         if let Some(before) = store.find(&reference.full())?.filter(|before| !is_new(&before.id)) {
             replaced.push((reference.clone(), before.id));
+        }
+    }
+    // What is there already may have been moved there from here.
+    for blob in image.stated.iter().filter(|blob| !store.has_blob(blob)) {
+        if let Some(bytes) = spool.bytes(blob, "a statement", MAX_STATEMENT)? {
+            transaction.add_blob_as(blob, &bytes)?;
         }
     }
     let digest = crate::hash::sha256(&manifest);

@@ -12,13 +12,13 @@ use super::planned::{
 };
 use super::spool::Spool;
 use super::{INDEX, LAYOUT, MANIFEST, REPOSITORIES};
-use crate::attestation::is_attestation;
+use crate::attestation::{is_attestation, is_of};
 use crate::config::ImageConfig;
 use crate::media::{
     Descriptor, Document, DocumentError, Index, MAX_CONFIG, MAX_DOCUMENT, MOST_NESTED, Manifest, OCI_CONFIG,
     OCI_MANIFEST, layer_compression,
 };
-use crate::store::{NAME_ANNOTATION, OfIndex, TAG_ANNOTATION};
+use crate::store::{MAX_STATEMENT, NAME_ANNOTATION, OfIndex, TAG_ANNOTATION};
 
 /// More platforms than any image is for.
 const MOST_PLATFORMS: usize = 100;
@@ -73,7 +73,7 @@ fn docker(spool: &Spool, bytes: &[u8], platforms: &[Platform]) -> Result<Vec<Pla
         }
         let tags = entry.repo_tags.unwrap_or_default();
         let references = tags.iter().map(|tag| parse_reference(tag)).collect::<Result<_, _>>()?;
-        plan.add(Planned { config, layers, references, manifest: None, of: None })?;
+        plan.add(Planned { config, layers, references, manifest: None, of: None, stated: Vec::new() })?;
     }
     plan.end()
 }
@@ -129,7 +129,7 @@ fn planned(
     references: Vec<Reference>,
     taken: &mut Vec<(Digest, Platform)>,
 ) -> Result<Option<Planned>, ArchiveError> {
-    let Found { digest, bytes, media_type, manifest, wanted, of } = image;
+    let Found { digest, bytes, media_type, manifest, wanted, of, stated } = image;
     let refuse = |source| ArchiveError::Document { digest, source };
     let id = manifest.config.digest;
     let absent = |digest: &Digest| ArchiveError::Absent { by: "a manifest", name: digest.to_string() };
@@ -157,7 +157,7 @@ fn planned(
         let compression = layer_compression(&layer.media_type).map_err(refuse)?;
         layers.push(PlannedLayer { blob: layer.digest, diff_id: *diff_id, compression });
     }
-    Ok(Some(Planned { config, layers, references, manifest: Some((bytes, media_type)), of }))
+    Ok(Some(Planned { config, layers, references, manifest: Some((bytes, media_type)), of, stated }))
 }
 
 /// A manifest of the archive.
@@ -169,6 +169,7 @@ struct Found {
     /// The platforms it was chosen for; none if nobody asked.
     wanted: Vec<Platform>,
     of: Option<OfIndex>,
+    stated: Vec<Digest>,
 }
 
 /// What an entry of an index is for.
@@ -193,7 +194,8 @@ fn resolve(
     let index = match Document::parse(&bytes, &descriptor.media_type).map_err(refuse)? {
         Document::Manifest(manifest) => {
             let (media_type, wanted) = (descriptor.media_type.clone(), platforms.to_vec());
-            return Ok(vec![Found { digest, bytes, media_type, manifest, wanted, of: None }]);
+            let stated = Vec::new();
+            return Ok(vec![Found { digest, bytes, media_type, manifest, wanted, of: None, stated }]);
         }
         Document::Index(_) if depth >= MOST_NESTED => return Err(refuse(DocumentError::Nested)),
         Document::Index(index) => index,
@@ -208,6 +210,7 @@ fn resolve(
         for mut image in resolve(spool, inner, &wanted, depth + 1)? {
             // The outermost is the one that has the name.
             image.of = Some(of.clone());
+            image.stated = stated(spool, &index, &image.digest)?;
             found.push(image);
         }
         if found.len() > MOST_PLATFORMS {
@@ -215,6 +218,31 @@ fn resolve(
         }
     }
     Ok(found)
+}
+
+/// Most statements of an image.
+const MOST_STATED: usize = 16;
+
+/// The blobs of what an index states of an image, as far as they are in the archive. They are looked at by nobody here, and go along with the
+/// image: what is damaged, too large or too much is left out.
+fn stated(spool: &Spool, index: &Index, image: &Digest) -> Result<Vec<Digest>, ArchiveError> {
+    let mut all = Vec::new();
+    for entry in index.manifests.iter().filter(|entry| is_of(entry, image)) {
+        if spool.get(&entry.digest).is_none_or(|spooled| spooled.size > MAX_DOCUMENT) {
+            continue;
+        }
+        let Some(bytes) = spool.bytes(&entry.digest, "a manifest", MAX_DOCUMENT)? else { continue };
+        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, &entry.media_type) else { continue };
+        let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest);
+        let blobs: Vec<Digest> = blobs.chain([entry.digest]).collect();
+        let sizes = blobs.iter().map(|blob| spool.get(blob).map(|spooled| spooled.size));
+        // Without one of them nothing could be read of it.
+        let Some(size) = sizes.sum::<Option<u64>>() else { continue };
+        if size <= MAX_STATEMENT && all.len() + blobs.len() <= MOST_STATED {
+            all.extend(blobs);
+        }
+    }
+    Ok(all)
 }
 
 /// The entries of an index that are loaded, each with the platforms that it was chosen for: the best for each of `platforms`, or all.

@@ -26,6 +26,8 @@ pub(super) struct Planned {
     pub(super) manifest: Option<(Vec<u8>, String)>,
     /// The index that it is one platform of.
     pub(super) of: Option<OfIndex>,
+    /// The blobs of what that states of it.
+    pub(super) stated: Vec<Digest>,
 }
 
 /// More than all configurations of an archive have together. They are in memory at once, and one file may be named by many

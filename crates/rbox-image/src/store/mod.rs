@@ -92,6 +92,7 @@ pub(crate) use add::{Finished, OfIndex, Staging};
 pub(crate) use error::io_error;
 use index::IndexFile;
 pub(crate) use made::nameless;
+pub(crate) use together::MAX_STATEMENT;
 
 /// An index of ten thousand images has some 10 MB.
 const MOST_INDEX_BYTES: u64 = 256 << 20;
@@ -287,6 +288,7 @@ impl ImageStore {
         let value = change(&mut index, &lock)?;
         if index.entries != before {
             self.write_index(&lock, &index)?;
+            self.give_up_indexes(&before, &index.entries);
         }
         Ok(value)
     }

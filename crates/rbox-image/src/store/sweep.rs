@@ -390,7 +390,7 @@ fn entries(dir: &Path) -> Result<Vec<(PathBuf, fs::Metadata)>, StoreError> {
 /// Lets the next sweep delete it, however young it is, unless something names it then. Best effort: without that it stays for a day.
 ///
 /// What says so is its time of modification. A layer's is that of the directory around its files, which is no part of any image.
-fn give_up(path: &Path) {
+pub(super) fn give_up(path: &Path) {
     let mark = Timespec { tv_sec: GIVEN_UP, tv_nsec: 0 };
     let as_it_is = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
     let times = Timestamps { last_access: as_it_is, last_modification: mark };

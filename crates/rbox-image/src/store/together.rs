@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use rbox_spec::{Digest, Reference};
 
 use super::add::{OfIndex, Transaction};
-use super::index::{carry_over, put};
+use super::index::{carry_over, index_of, put};
+use super::sweep::give_up;
 use super::{Image, ImageStore, StoreError};
-use crate::attestation::{Attestation, is_of};
+use crate::attestation::{Attestation, is_attestation, is_of};
 use crate::hash::sha256;
 use crate::media::{Descriptor, DescriptorPlatform, Document, Index, MAX_CONFIG, MAX_DOCUMENT, OCI_INDEX};
 
 /// No statement that is kept is longer: a Dockerfile may be in it.
-const MAX_STATEMENT: u64 = 32 << 20;
+pub(crate) const MAX_STATEMENT: u64 = 32 << 20;
 
 impl Transaction<'_> {
     /// Names images that are in the store, each for another platform, as one image: of all of them or, where it fails, of none. What the names
@@ -105,10 +106,24 @@ impl ImageStore {
 
     /// The blobs of all that is stated of an image in these indexes. What cannot be read has none.
     pub(super) fn attested_blobs(&self, indexes: &BTreeSet<Digest>, image: &Digest) -> Vec<Digest> {
+        self.stated_blobs(indexes, |entry| is_of(entry, image))
+    }
+
+    /// Lets the next sweep delete the indexes that no entry is of any more, with what they state. What else has it keeps it.
+    pub(super) fn give_up_indexes(&self, before: &[Descriptor], now: &[Descriptor]) {
+        let [before, now] =
+            [before, now].map(|entries| entries.iter().filter_map(index_of).collect::<BTreeSet<_>>());
+        let gone: BTreeSet<Digest> = before.difference(&now).copied().collect();
+        for blob in self.stated_blobs(&gone, is_attestation).iter().chain(&gone) {
+            give_up(&self.blob_path(blob));
+        }
+    }
+
+    fn stated_blobs(&self, indexes: &BTreeSet<Digest>, which: impl Fn(&Descriptor) -> bool) -> Vec<Digest> {
         let documents = indexes.iter().filter_map(|index| self.index_document(index).ok().flatten());
         let entries = documents.flat_map(|(_, _, index)| index.manifests);
         let mut blobs = Vec::new();
-        for entry in entries.filter(|entry| is_of(entry, image)) {
+        for entry in entries.filter(which) {
             blobs.push(entry.digest);
             let Ok(bytes) = self.read_blob(&entry.digest, "attestation manifest", MAX_DOCUMENT) else {
                 continue;

@@ -1,0 +1,1 @@
+module.exports = (text, n) => String(text).slice(0, n);

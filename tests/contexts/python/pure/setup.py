@@ -1,0 +1,2 @@
+from setuptools import setup
+setup(name="greeter", version="2.1", packages=["greeter"])
