@@ -88,7 +88,7 @@ fn python(_: &Test, b: &Builds) {
     std::fs::write(serve, text).unwrap();
     let said = build(b).stderr;
     assert_eq!(carried_out(&said), ["[stage-2 5/5] COPY --chown=app:app app/ ./"]);
-    assert!(said.contains(" not cached: serve.py changed\n"), "{said}");
+    assert!(said.contains(" not cached: app/serve.py changed\n"), "{said}");
     b.file("pure/greeter/__init__.py", "def greet(): return 'good day'");
     let said = build(b).stderr;
     let steps = carried_out(&said);

@@ -232,7 +232,7 @@ fn stated(spool: &Spool, index: &Index, image: &Digest) -> Result<Vec<Digest>, A
             continue;
         }
         let Some(bytes) = spool.bytes(&entry.digest, "a manifest", MAX_DOCUMENT)? else { continue };
-        let Ok(Document::Manifest(manifest)) = Document::parse(&bytes, &entry.media_type) else { continue };
+        let Ok(Document::Manifest(manifest)) = Document::read(&bytes, &entry.media_type) else { continue };
         let blobs = manifest.layers.iter().chain([&manifest.config]).map(|blob| blob.digest);
         let blobs: Vec<Digest> = blobs.chain([entry.digest]).collect();
         let sizes = blobs.iter().map(|blob| spool.get(blob).map(|spooled| spooled.size));
