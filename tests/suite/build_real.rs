@@ -43,6 +43,19 @@ fn becomes_healthy(b: &Builds, container: &str) {
     wait_until("it is healthy", || state() == "healthy");
 }
 
+/// A process that has the network of the machine: the nearest ancestor that has another one than this test, or else this one.
+fn on_the_machine() -> u32 {
+    let network = |pid: u32| std::fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+    let above = |pid: u32| {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    };
+    let own = std::process::id();
+    let ancestors = std::iter::successors(Some(own), |pid| above(*pid));
+    let mut seen = ancestors.map_while(|pid| Some((pid, network(pid)?)));
+    seen.find(|(_, of)| *of != network(own).unwrap_or_default()).map_or(own, |(pid, _)| pid)
+}
+
 /// The mirror that this machine installs from, if it is Debian's and there.
 fn mirror(t: &Test) -> String {
     let helper = project().join("vm-test/debian");
@@ -159,14 +172,15 @@ fn postgres_with_scripts_for_its_first_start() {
     b.is_tidy();
 }
 
-/// On the network of the machine itself (tests/own_host has none that leads anywhere), if a mirror is reached from there.
+/// On the network of the machine itself (`tests/own_host` has none that leads anywhere), if a mirror is reached from there.
 #[test]
 fn a_package_of_the_distributions_mirror() {
     let Some(t) = Test::start() else { return };
     if !has("nsenter") || !has("curl") {
         return skipped("a build with apt-get: no nsenter or no curl");
     }
-    let machine = ["-t", "1", "-m", "-n", "--"];
+    let there = on_the_machine().to_string();
+    let machine = ["-t", &there, "-m", "-n", "--"];
     let mirror = mirror(&t);
     let release = format!("{mirror}/dists/bookworm/Release");
     let ask = ["curl", "-sfIL", "--retry", "3", "--max-time", "60", "-o", "/dev/null", &release];
