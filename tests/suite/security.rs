@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::harness::{BUSYBOX, PYTHON, Test, fields, wait_until};
+use crate::harness::{BUSYBOX, PYTHON, Test, fields, has, skipped, wait_until};
 
 /// linux/capability.h.
 const NAMES: [&str; 41] = [
@@ -361,6 +361,42 @@ time.sleep(1000)
     wait_until("it was tried", || says("written") || says("refused"));
     assert!(before == std::fs::read(&copy).unwrap(), "the binary was overwritten");
     assert!(says("refused: Read-only file system"), "{}", t.ok(["logs", &name]));
+}
+
+/// Moving to the read-only mount costs no second start of the program, and what stays beside the container has moved too.
+#[test]
+fn rbox_is_executed_once_and_lies_on_a_read_only_mount() {
+    let Some(t) = Test::start() else { return };
+    if !has("strace") {
+        return skipped("strace is not installed");
+    }
+    let name = t.name("once");
+    let calls = t.dir("strace").join("calls");
+    let executed = |words: &[&str]| {
+        let out = std::process::Command::new("strace")
+            .args(["-f", "-qq", "-e", "trace=execve,execveat", "-e", "status=successful", "-o"])
+            .arg(&calls)
+            .arg(crate::harness::binary())
+            .args(words)
+            .env("RBOX_ROOT", &t.suite.root)
+            .env("RBOX_STATE", &t.suite.state)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let calls = std::fs::read_to_string(&calls).unwrap();
+        calls.lines().filter(|line| line.contains(" exec")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let run = executed(&["run", "--rm", BUSYBOX, "true"]);
+    assert_eq!(run.len(), 2, "rbox and true, each once: {run:#?}");
+    let id = t.sleeper(&name, []);
+    let exec = executed(&["exec", &name, "true"]);
+    assert_eq!(exec.len(), 2, "rbox and true, each once: {exec:#?}");
+    let state = std::fs::read(t.suite.state.join("containers").join(&id).join("state.json")).unwrap();
+    let state: serde_json::Value = serde_json::from_slice(&state).unwrap();
+    let monitor = format!("/proc/{}/exe", state["monitor"]);
+    let out = std::process::Command::new("sh").args(["-c", "exec 3>>\"$0\"", &monitor]).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(said.contains("Read-only file system"), "{monitor}: {said}");
 }
 
 /// What somebody tries who wants to speak to a monitor, or in its name: a line for each that is given to them.

@@ -5,20 +5,26 @@
 //! so it is made to lead nowhere: commands that start processes in containers run from a read-only mount of their own,
 //! attached nowhere. What is opened through it cannot be opened for writing, by whatever means and however much later.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use rbox_sys::mount::{Attr, clone_tree, set_attributes};
+use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountPropagationFlags;
 
 use crate::error::EngineError;
 
 const EXE: &str = "/proc/self/exe";
 
-/// Executes this command line again from a read-only mount; comes back when this process runs from one already. To be called
-/// before anything was opened or decided.
+/// Where this process was started from: the link no longer shows that.
+static STARTED_FROM: OnceLock<PathBuf> = OnceLock::new();
+
+/// Has this process run from a read-only mount, if it does not yet: in place, and where the kernel does not take that, by executing this
+/// command line again. To be called before anything was opened or decided.
 ///
 /// # Errors
 /// When no such mount can be made: rather no container than one that can write to rbox.
@@ -33,8 +39,11 @@ pub fn run_from_read_only_mount() -> Result<(), EngineError> {
     // The directory, not the file, so that the link in /proc and the process keep their names.
     let mount = clone_tree(rustix::fs::CWD, dir, false)?;
     set_attributes(&mount, Attr::MOUNT_ATTR_RDONLY, Attr::empty(), MountPropagationFlags::empty(), false)?;
+    if moved_to(&mount, name).is_some() {
+        let _ = STARTED_FROM.set(path);
+        return Ok(());
+    }
     let mut args: Vec<CString> = std::env::args_os().filter_map(text).collect();
-    // Where the file is: the link no longer shows that.
     if let (Some(first), Some(path)) = (args.first_mut(), text(path.clone().into_os_string())) {
         *first = path;
     }
@@ -50,14 +59,33 @@ pub fn run_from_read_only_mount() -> Result<(), EngineError> {
     Err(EngineError::File { action: "run", path, source: error.into() })
 }
 
+/// Goes on from the file of this name in `mount`, if that is what runs here and the kernel allows it.
+fn moved_to(mount: &OwnedFd, name: &OsStr) -> Option<()> {
+    let file =
+        rustix::fs::openat(mount, name, OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
+            .ok()?;
+    let (file_now, own) = (rustix::fs::fstat(&file).ok()?, rustix::fs::stat(EXE).ok()?);
+    // Somebody may have put a newer one there since.
+    let is_own = (file_now.st_dev, file_now.st_ino) == (own.st_dev, own.st_ino);
+    if !is_own {
+        return None;
+    }
+    rbox_sys::executable::move_to(file.as_fd()).ok()
+}
+
 fn text(words: OsString) -> Option<CString> {
     CString::new(words.into_vec()).ok()
 }
 
 /// What to execute to run rbox once more: the file that this process was started from, a newer one in its place, or else what runs here.
 pub(crate) fn today() -> PathBuf {
-    let given = std::env::args_os().next().map(PathBuf::from);
-    given.filter(|given| given.is_absolute() && given.is_file()).unwrap_or_else(|| EXE.into())
+    started_from().filter(|path| path.is_file()).unwrap_or_else(|| EXE.into())
+}
+
+/// The path of this process's file when it was started: what was kept, or what was executed again with.
+fn started_from() -> Option<PathBuf> {
+    let given = || std::env::args_os().next().map(PathBuf::from).filter(|given| given.is_absolute());
+    STARTED_FROM.get().cloned().or_else(given)
 }
 
 /// Where rbox's own file is on this host.
@@ -66,11 +94,10 @@ pub(crate) fn today() -> PathBuf {
 /// When /proc is not there.
 pub fn path() -> Result<PathBuf, EngineError> {
     let own = std::fs::metadata(EXE).map_err(EngineError::file("find", EXE))?;
-    let given = std::env::args_os().next().map(PathBuf::from).filter(|given| given.is_absolute());
     let is_own = |given: &PathBuf| {
         std::fs::metadata(given).is_ok_and(|meta| (meta.dev(), meta.ino()) == (own.dev(), own.ino()))
     };
-    match given.filter(is_own) {
+    match started_from().filter(is_own) {
         Some(given) => Ok(given),
         None => std::fs::read_link(EXE).map_err(EngineError::file("find", EXE)),
     }

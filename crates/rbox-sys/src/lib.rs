@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod channel;
 pub mod durable;
 pub mod error;
+pub mod executable;
 pub mod file;
 pub mod inode;
 pub mod lock;

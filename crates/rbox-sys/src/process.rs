@@ -178,6 +178,11 @@ fn is_alone(threads: impl Fn() -> u64) -> bool {
     true
 }
 
+/// Whether this process has one thread now.
+pub(crate) fn has_one_thread() -> bool {
+    thread_count() == 1
+}
+
 /// How many threads this process has (`st_nlink` of /proc/self/task less two; no listing is read).
 fn thread_count() -> u64 {
     std::fs::metadata("/proc/self/task").map_or(1, |meta| meta.nlink().saturating_sub(2))
