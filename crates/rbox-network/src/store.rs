@@ -276,21 +276,20 @@ impl NetworkStore {
     /// `bridge`, `host` and `none`, then those of users, oldest first.
     pub fn list(&self) -> Result<Vec<Network>> {
         let bridge = self.default_network()?;
-        let builtin = |name: &str, driver: &str| Network {
-            id: derived_id(&bridge.id, name),
-            name: name.into(),
-            driver: driver.into(),
-            subnet: None,
-            gateway: None,
-            bridge: String::new(),
-            labels: BTreeMap::new(),
-            options: BTreeMap::new(),
-            ..bridge.clone()
-        };
-        let (host, none) = (builtin("host", "host"), builtin("none", "null"));
+        let (host, none) = (without_places(&bridge, "host", "host"), without_places(&bridge, "none", "null"));
         let mut all = vec![bridge, host, none];
         all.extend(self.records()?);
         Ok(all)
+    }
+
+    /// The network `host`.
+    pub fn host(&self) -> Result<Network> {
+        Ok(without_places(&self.default_network()?, "host", "host"))
+    }
+
+    /// The network `none`.
+    pub fn none(&self) -> Result<Network> {
+        Ok(without_places(&self.default_network()?, "none", "null"))
     }
 
     /// The network of this name, id, or unique beginning of an id.
@@ -595,4 +594,18 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
+}
+/// A network that is there by itself and has no addresses. Its id comes from the default network's.
+fn without_places(bridge: &Network, name: &str, driver: &str) -> Network {
+    Network {
+        id: derived_id(&bridge.id, name),
+        name: name.into(),
+        driver: driver.into(),
+        subnet: None,
+        gateway: None,
+        bridge: String::new(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        ..bridge.clone()
+    }
 }

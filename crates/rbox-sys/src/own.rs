@@ -35,8 +35,11 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
 
 /// All of it, which is `most` bytes at most.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    open_to_read(path)?.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let file = open_to_read(path)?;
+    // Room for all of it and a byte more: it is read by one call, and the next one sees its end.
+    let length = file.metadata()?.len().min(most);
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0) + 1);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, "it is too large"));
     }

@@ -18,12 +18,11 @@ pub(crate) fn networks(paths: &Paths) -> NetworkStore {
 
 /// The network without places that a container is on: `host` or `none`.
 pub(crate) fn builtin(paths: &Paths, record: &ContainerRecord) -> Option<Network> {
-    let name = match record.host.network {
-        NetworkMode::Host => "host",
-        NetworkMode::None => "none",
-        NetworkMode::Bridge | NetworkMode::Container(_) => return None,
-    };
-    networks(paths).find(name).ok()
+    match record.host.network {
+        NetworkMode::Host => networks(paths).host().ok(),
+        NetworkMode::None => networks(paths).none().ok(),
+        NetworkMode::Bridge | NetworkMode::Container(_) => None,
+    }
 }
 
 /// The containers that somebody looks after, or may: with what is known of each.
