@@ -24,9 +24,9 @@ struct Attributes {
 }
 
 /// `_IOR('X', 31, struct fsxattr)`: the same number on x86 and aarch64.
-const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+const FS_IOC_FSGETXATTR: libc::Ioctl = 0x801c_581f;
 /// `_IOW('X', 32, struct fsxattr)`
-const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+const FS_IOC_FSSETXATTR: libc::Ioctl = 0x401c_5820;
 /// What is made in the directory belongs to its project.
 const FS_XFLAG_PROJINHERIT: u32 = 0x200;
 
@@ -69,7 +69,8 @@ pub fn of(dir: impl AsFd) -> Result<u32, SysError> {
 fn attributes(dir: BorrowedFd<'_>) -> Result<Attributes, SysError> {
     let mut attributes = Attributes::default();
     // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes, which `Attributes` is.
-    let result = unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR.into(), &raw mut attributes) };
+    let result =
+        unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) };
     checked(result.into())
         .map_err(|errno| SysError::new("ioctl", format!("{}, FS_IOC_FSGETXATTR", fd(dir)), errno))?;
     Ok(attributes)
@@ -95,8 +96,9 @@ pub fn assign(dir: impl AsFd, project: u32) -> Result<(), SysError> {
         },
         || {
             // SAFETY: the kernel reads one `struct fsxattr`, which `Attributes` is.
-            let result =
-                unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR.into(), &raw const attributes) };
+            let result = unsafe {
+                libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes)
+            };
             checked(result.into())
         },
     )
