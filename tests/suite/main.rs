@@ -109,6 +109,7 @@ mod security;
 mod sharing;
 mod signatures;
 mod stack;
+mod start_calls;
 mod storage;
 mod streams;
 mod streams_ways;
