@@ -69,8 +69,7 @@ pub fn of(dir: impl AsFd) -> Result<u32, SysError> {
 fn attributes(dir: BorrowedFd<'_>) -> Result<Attributes, SysError> {
     let mut attributes = Attributes::default();
     // SAFETY: the kernel writes one `struct fsxattr`, of 28 bytes, which `Attributes` is.
-    let result =
-        unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) };
+    let result = unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSGETXATTR, &raw mut attributes) };
     checked(result.into())
         .map_err(|errno| SysError::new("ioctl", format!("{}, FS_IOC_FSGETXATTR", fd(dir)), errno))?;
     Ok(attributes)
@@ -96,9 +95,7 @@ pub fn assign(dir: impl AsFd, project: u32) -> Result<(), SysError> {
         },
         || {
             // SAFETY: the kernel reads one `struct fsxattr`, which `Attributes` is.
-            let result = unsafe {
-                libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes)
-            };
+            let result = unsafe { libc::ioctl(dir.as_raw_fd(), FS_IOC_FSSETXATTR, &raw const attributes) };
             checked(result.into())
         },
     )
