@@ -15,7 +15,7 @@ use clap::error::ErrorKind;
 use clap::{ArgMatches, Args as _, Command, FromArgMatches as _};
 
 use crate::args::project::ProjectFlags;
-use crate::command::entry::Entry;
+use crate::command::entry::{Entry, REHEARSAL};
 use crate::command::error::bad_input;
 use crate::command::error::report;
 use crate::command::error::{coded, in_json, not_done};
@@ -23,6 +23,7 @@ pub(crate) use crate::command::global::Global;
 use crate::command::global::Warnings;
 use crate::command::interspersed::{booleans, end_options};
 use crate::commands::{COMMANDS, GROUPS};
+use crate::compose;
 use crate::compose::progress;
 use crate::lacking;
 use crate::output::table;
@@ -33,9 +34,12 @@ pub(crate) fn main() -> ExitCode {
     ExitCode::from(run(&words))
 }
 
-/// The same where `compose` is the first of its words.
+/// The same where `compose` is the first of its words. It stands there already when a file of such a name has executed itself.
 pub(crate) fn compose() -> ExitCode {
-    let words: Vec<OsString> = std::iter::once("compose".into()).chain(std::env::args_os().skip(1)).collect();
+    let mut words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if words.first().is_none_or(|word| word != "compose") {
+        words.insert(0, "compose".into());
+    }
     ExitCode::from(run(&words))
 }
 
@@ -47,10 +51,10 @@ fn run(words: &[OsString]) -> u8 {
     }
 }
 
-fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
-    let (mut global, words) = read_global(words)?;
+fn dispatch(all: &[OsString]) -> anyhow::Result<u8> {
+    let (mut global, words) = read_global(all)?;
     let words = if words.first().is_some_and(|word| word == "compose") {
-        let (project, words) = read_project(words)?;
+        let (project, words) = of_command("compose", read_project(words))?;
         global.project = project;
         words
     } else {
@@ -61,6 +65,13 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
         "" if words.is_empty() => return help(&[]),
         "-h" | "--help" => return help(&[]),
         "help" => return help(&words[1..]),
+        "compose" if matches!(word(1), "-v" | "--version") => {
+            return compose::version::tell();
+        }
+        "compose" if word(1) == "help" => {
+            let group = words[..1].iter().chain(&words[2..]).cloned().collect::<Vec<_>>();
+            return of_command("compose", help(&group));
+        }
         "-v" | "--version" => {
             let text = format!("rbox version {}\n", env!("CARGO_PKG_VERSION"));
             table::write_all(&mut std::io::stdout(), &text)?;
@@ -94,16 +105,19 @@ fn dispatch(words: &[OsString]) -> anyhow::Result<u8> {
             name
         };
         let name = if name.is_empty() { words[0].to_string_lossy().into_owned() } else { name };
-        return Err(bad_input(lacking::command(&name)));
+        return of_command(word(0), Err(bad_input(lacking::command(&name))));
     };
     let own = entry.paths[0];
     if entry.enters && rbox_engine::explain::is_root() {
-        let ready = rbox_engine::own_file::run_from_read_only_mount();
+        let ready = rbox_engine::own_file::run_from_read_only_mount(all);
         of_command(own, ready.map_err(Into::into))?;
     }
     rbox_engine::caller::put_aside();
-    let matches = parse(entry, &name, &words[used..])?;
+    let matches = of_command(own, parse(entry, &name, &words[used..]))?;
     let Some(matches) = matches else { return Ok(0) };
+    if own.starts_with("compose ") {
+        of_command(own, for_project(entry, &matches, &mut global.project))?;
+    }
     if !rbox_engine::explain::is_root() && !NO_ROOT.contains(&own) {
         // Nothing of rbox's may be read by others (its directories are 0700), so an empty list would be a lie.
         let needs_root = anyhow::anyhow!("rbox {own} needs root: run it with sudo");
@@ -122,9 +136,21 @@ fn of_command<T>(own: &str, result: anyhow::Result<T>) -> anyhow::Result<T> {
     match own {
         "run" | "create" | "exec" => coded(result),
         // Whatever is wrong with a project, Compose ends with 1.
-        own if own.starts_with("compose ") => not_done(result),
+        own if own == "compose" || own.starts_with("compose ") => not_done(result),
         _ => result,
     }
+}
+
+/// What the options of a project ask of a command, which may stand on both sides of its name.
+fn for_project(entry: &Entry, matches: &ArgMatches, project: &mut ProjectFlags) -> anyhow::Result<()> {
+    progress::check(project)?;
+    if entry.rehearses {
+        project.dry_run |= matches.get_flag(REHEARSAL);
+    } else if project.dry_run {
+        let name = entry.paths[0];
+        return Err(bad_input(format!("--dry-run: {name} cannot be shown without being done")));
+    }
+    Ok(())
 }
 
 /// Commands that touch nothing.
@@ -199,7 +225,8 @@ fn read_project(words: &[OsString]) -> anyhow::Result<(ProjectFlags, Vec<OsStrin
     let ended = end_options(&command, &own);
     let at = ended.iter().position(|word| word == "--").unwrap_or(ended.len());
     let is_help = |word: &&OsString| matches!(word.to_str(), Some("-h" | "--help"));
-    if let Some(word) = ended[..at].iter().find(is_help) {
+    let is_version = |word: &&OsString| matches!(word.to_str(), Some("-v" | "--version"));
+    if let Some(word) = ended[..at].iter().find(|word| is_help(word) || is_version(word)) {
         return Ok((ProjectFlags::default(), vec!["compose".into(), word.clone()]));
     }
     let matches = command.try_get_matches_from(&ended[..at]).map_err(|error| {
@@ -266,7 +293,7 @@ fn log_level(level: &str) -> anyhow::Result<()> {
 
 /// The arguments of one command; none when its help was asked for and printed.
 fn parse(entry: &Entry, name: &str, words: &[OsString]) -> anyhow::Result<Option<ArgMatches>> {
-    let command = values_of_any_form((entry.build)())
+    let command = values_of_any_form(entry.command())
         .bin_name(format!("rbox {name}"))
         .no_binary_name(true)
         .args_override_self(true);
@@ -331,19 +358,19 @@ pub(crate) fn tree() -> Command {
             ));
     for entry in COMMANDS {
         if let Some(name) = entry.paths.iter().find(|path| !path.contains(' ')) {
-            root = root.subcommand((entry.build)().name(*name));
+            root = root.subcommand(entry.command().name(*name));
         }
     }
     for (group, about) in GROUPS {
         let mut command =
             Command::new(*group).about(*about).subcommand_required(true).disable_help_subcommand(true);
         if *group == "compose" {
-            command = ProjectFlags::augment_args(command);
+            command = ProjectFlags::augment_args(command).about(*about);
         }
         for entry in COMMANDS {
             let mut own = entry.paths.iter().filter_map(|path| path.strip_prefix(group)?.strip_prefix(' '));
             let Some(name) = own.next() else { continue };
-            let built = |name| (entry.build)().name(name);
+            let built = |name| entry.command().name(name);
             command = match name.split_once(' ') {
                 None => command.subcommand(built(name).visible_aliases(own.collect::<Vec<_>>())),
                 // A group within the group.
@@ -366,7 +393,7 @@ pub(crate) fn tree() -> Command {
         let mut own = entry.paths.iter().filter_map(|path| path.split_once(' '));
         let Some((first, name)) = own.next().filter(|(first, _)| find(first).is_some()) else { continue };
         let aliases: Vec<&str> = own.filter(|(other, _)| *other == first).map(|(_, alias)| alias).collect();
-        let command = (entry.build)().name(name).visible_aliases(aliases);
+        let command = entry.command().name(name).visible_aliases(aliases);
         root = root.mut_subcommand(first, |alone| alone.subcommand(command).disable_help_subcommand(true));
     }
     root
@@ -407,7 +434,7 @@ mod tests {
     fn every_command_is_well_formed_and_has_examples() {
         tree().debug_assert();
         for entry in COMMANDS {
-            let command = (entry.build)();
+            let command = entry.command();
             let name = entry.paths[0];
             assert!(command.get_about().is_some(), "{name} has no about");
             let examples = command.get_after_help().map(ToString::to_string).unwrap_or_default();
@@ -488,7 +515,7 @@ mod tests {
     #[test]
     fn every_option_takes_a_value_that_begins_with_a_hyphen() {
         for entry in COMMANDS {
-            for arg in values_of_any_form((entry.build)()).get_arguments() {
+            for arg in values_of_any_form(entry.command()).get_arguments() {
                 let free =
                     arg.is_positional() || !arg.get_action().takes_values() || arg.is_require_equals_set();
                 assert!(free || arg.is_allow_hyphen_values_set(), "{} {}", entry.paths[0], arg.get_id());

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Test, binary};
+use crate::harness::{Cmd, Project, Test, binary};
 
 const SHOP: &str = "services:\n  web:\n    image: nginx:${TAG:-1}\n    depends_on: [db]\n  db: {image: postgres}\n  tool: {image: busybox, profiles: [debug]}\nvolumes: {data: }\n";
 
@@ -68,8 +68,8 @@ fn what_is_wrong_is_one_line_and_code_1() {
     );
     refused("services: {web: {image: [}", &["failed to parse -:1:"]);
     t.cmd(["compose", "-f", "/none.yaml", "config"]).run().refused(1, &["open /none.yaml", "o such file"]);
-    t.cmd(["compose", "--files", "x", "config"]).run().refused(125, &["--files"]);
-    t.cmd(["compose", "-f"]).run().refused(125, &["--file"]);
+    t.cmd(["compose", "--files", "x", "config"]).run().refused(1, &["--files"]);
+    t.cmd(["compose", "-f"]).run().refused(1, &["--file"]);
 }
 
 /// Programs look for these names.
@@ -80,6 +80,25 @@ fn it_goes_by_composes_own_names() {
         let script = format!("exec -a {name} \"$0\" -f - config --services");
         let command = t.program("bash", ["-c", &script, binary().to_str().unwrap()]);
         assert_eq!(command.input(SHOP).run().ok(), "db\nweb");
+    }
+    // A link or a copy, also for what executes itself again before it starts containers.
+    let file = "services: {a: {image: busybox, command: sleep 1000, init: true}}";
+    let project = Project::new(&t, file);
+    let compose = project.dir.join("compose.yaml").display().to_string();
+    for (name, link) in [("docker-compose", true), ("rbox-compose", true), ("docker-compose", false)] {
+        let own = t.dir("bin").join(name);
+        let _ = fs::remove_file(&own);
+        if link {
+            std::os::unix::fs::symlink(binary(), &own).unwrap();
+        } else {
+            fs::copy(binary(), &own).unwrap();
+        }
+        for words in [&["up", "-d"][..], &["exec", "-T", "a", "true"], &["down", "-t", "1"]] {
+            let words = [&["-f", &compose, "-p", &project.name], words].concat();
+            let command = t.suite.with_roots(Cmd::new(&own, &words));
+            let out = command.run();
+            assert_eq!(out.code, 0, "{name} {words:?}: {}", out.stderr);
+        }
     }
     let help = t.cmd(["compose", "--help"]).run().ok();
     assert!(help.contains("--project-name") && help.contains("config"), "{help}");

@@ -1,6 +1,7 @@
 //! `rbox compose` with applications that have work to do behind their pages, as people have them.
 
 use std::fs;
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -95,7 +96,12 @@ fn what_was_spent_survives_its_volume() {
     assert_eq!(told.stdout, "postgresql://postgres:pa$ss@db/finance\n/app\n");
     let stats = project.run(&["stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}"]).code(0);
     assert!(stats.stdout.contains("-web-1 ") && stats.stdout.contains("/ 192MiB"), "{}", stats.stdout);
-    let logs = project.run(&["logs", "--no-color", "web"]).code(0).stdout;
+    let (log, err) = (project.dir.join("web.log"), project.dir.join("web.err"));
+    let to = |path: &std::path::PathBuf| fs::File::create(path).unwrap().into();
+    let written =
+        project.cmd(&["logs", "--no-color", "web"]).spawn_on(Stdio::null(), to(&log), to(&err)).wait();
+    assert!(written.unwrap().success(), "{}", fs::read_to_string(&err).unwrap());
+    let logs = fs::read_to_string(&log).unwrap();
     assert!(logs.contains("web-1  | ") && logs.contains("GET /spend/tea/250") && !logs.contains('\u{1b}'));
 
     // Save, lose everything, bring back.
@@ -106,7 +112,11 @@ fn what_was_spent_survives_its_volume() {
         t.cmd(["run", "--rm", "-v", &volume, "-v", &backup, "busybox", "tar"]).args(words).run().code(0);
     };
     project.done(&["stop"]);
-    tar(&["-czf", "/backup/pg.tar.gz", "-C", "/data", "."]);
+    // By a container of the service itself, which has its volume; brought back by one of another image.
+    let words = ["run", "--rm", "--no-deps", "-T", "-v", &backup, "db"];
+    let saved = ["tar", "-czf", "/backup/pg.tar.gz", "-C", "/var/lib/postgresql/data", "."];
+    project.done(&[&words[..], &saved].concat());
+    assert!(!project.names().iter().any(|name| name.contains("run")), "{:?}", project.names());
     project.done(&["down", "-v"]);
     project.done(&["create"]);
     tar(&["-xzf", "/backup/pg.tar.gz", "-C", "/data"]);

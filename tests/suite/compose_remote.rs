@@ -61,7 +61,8 @@ impl Drop for GitServer {
 const MAKE: &str = "git init -q -b main shop && cd shop && git config user.email a@b && git config user.name n &&
 printf 'services: {web: {image: busybox, command: cat /src/word, volumes: [./data:/src], environment: {WHO: $WHO}}}' > compose.yaml &&
 mkdir data deep && echo one > data/word && ln -s /etc/hostname deep/compose.yaml && mkdir other &&
-printf 'services: {part: {image: busybox, command: echo part of it}}' > other/compose.yaml && git add -A && git commit -qm first && git tag -a -m x v1 &&
+printf 'services: {part: {image: busybox, command: echo part of it}}' > other/compose.yaml && mkdir steps &&
+printf 'services: {web: {image: busybox, command: sleep 1000, init: true, pre_start: [{command: touch /made/it}], volumes: [made:/made]}}\\nvolumes: {made: }' > steps/compose.yaml && git add -A && git commit -qm first && git tag -a -m x v1 &&
 echo two > data/word && git commit -qam second && git branch feature/main";
 
 fn compose(own: &OwnRoots, file: &str, args: &[&str]) -> Cmd {
@@ -122,6 +123,16 @@ fn a_repository_is_a_project() {
     let file = file.display().to_string();
     compose(&own, &file, &["run", "--rm", "top"]).run().code(1);
     assert_eq!(compose(&own, &file, &["run", "--rm", "--yes", "-T", "web"]).run().ok(), "one");
+    // What is run before a start is of there as well.
+    let steps = format!("{url}#:steps");
+    compose(&own, &steps, &["up", "-d", "--yes"]).run().code(0);
+    compose(&own, &steps, &["stop"]).run().code(0);
+    let out = compose(&own, &steps, &["start"]).run().code(1);
+    assert!(out.stderr.contains("includes files from remote sources"), "{}", out.stderr);
+    assert_eq!(own.cmd(&["ps", "-q"]).run().ok(), "");
+    compose(&own, &steps, &["start", "--yes"]).run().code(0);
+    assert_ne!(own.cmd(&["ps", "-q"]).run().ok(), "");
+    compose(&own, &steps, &["down", "-v"]).run().code(0);
     for project in ["shop", "other", "here"] {
         own.cmd(&["compose", "-p", project, "down", "--remove-orphans"]).run().code(0);
     }

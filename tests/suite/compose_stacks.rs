@@ -94,9 +94,11 @@ const VOTING: &str = "services:
     healthcheck: {test: [CMD, python3, -c, \"import urllib.request as u; u.urlopen('http://localhost:80/')\"], interval: 1s, timeout: 5s, retries: 30}
     networks: [front-tier, back-tier]
   result:
-    build: {context: ./vote}
-    entrypoint: [python3, /app/result.py]
-    ports: ['127.0.0.1::80']
+    build: {context: ./result, target: dev}
+    entrypoint: [node, '--inspect=0.0.0.0', server.js]
+    init: true
+    volumes: ['./result:/usr/local/app']
+    ports: ['127.0.0.1::80', '127.0.0.1:9229:9229']
     depends_on: {db: {condition: service_healthy}}
     secrets: [db_password]
     networks: [front-tier, back-tier]
@@ -132,7 +134,7 @@ networks: {front-tier: , back-tier: }
 ";
 
 /// What the images of the voting project have in /app.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 3] = [
     (
         "vote.py",
         "import flask, os, redis
@@ -157,19 +159,6 @@ while True:
 ",
     ),
     (
-        "result.py",
-        "import flask, psycopg2
-app = flask.Flask(__name__)
-@app.route('/')
-def result():
-    db = psycopg2.connect(host='db', user='postgres', password=open('/run/secrets/db_password').read().strip())
-    rows = db.cursor()
-    rows.execute('SELECT vote, count(*) FROM votes GROUP BY vote')
-    return dict(rows.fetchall())
-app.run(host='0.0.0.0', port=80)
-",
-    ),
-    (
         "seed.py",
         "import urllib.request
 for vote in ['cats', 'cats', 'dogs']:
@@ -178,6 +167,21 @@ print('seeded')
 ",
     ),
 ];
+
+/// The votes, counted by Node.
+const RESULT: &str = "const { Pool } = require('pg');
+const password = require('fs').readFileSync('/run/secrets/db_password', 'utf8').trim();
+const pool = new Pool({ host: 'db', user: 'postgres', password });
+require('http').createServer(async (_, answer) => {
+  try {
+    const { rows } = await pool.query('SELECT vote, count(*)::int AS votes FROM votes GROUP BY vote');
+    answer.end(JSON.stringify(Object.fromEntries(rows.map(row => [row.vote, row.votes]))));
+  } catch (error) {
+    answer.writeHead(503);
+    answer.end(String(error));
+  }
+}).listen(80);
+";
 
 /// The voting example that everybody knows: two tiers, a worker between a queue and a database, checks in mounted scripts, a stage of a
 /// build, a profile, a password in a file.
@@ -193,6 +197,11 @@ fn votes_go_from_one_tier_to_the_other() {
     for (name, text) in PROGRAMS {
         project.write(&format!("vote/{name}"), text);
     }
+    project.write(
+        "result/Dockerfile",
+        "FROM rbox/tools AS base\nWORKDIR /usr/local/app\nCOPY server.js .\nFROM base AS dev\nENV STAGE=dev\nFROM base AS final\nENV STAGE=final\n",
+    );
+    project.write("result/server.js", RESULT);
     project.write("healthchecks/redis.sh", "#!/bin/sh\nredis-cli ping | grep -q PONG\n");
     project.write("healthchecks/postgres.sh", "#!/bin/sh\npg_isready -h 127.0.0.1 -U postgres\n");
     for script in ["redis.sh", "postgres.sh"] {
@@ -203,7 +212,14 @@ fn votes_go_from_one_tier_to_the_other() {
     assert_eq!(project.names(), ["db-1", "redis-1", "result-1", "vote-1", "worker-1"]);
     let stage =
         |service: &str| t.ok(["exec", &project.container(service), "sh", "-c", "echo $STAGE $OPTIONS"]);
-    assert_eq!([stage("vote"), stage("result"), stage("worker")], ["dev cats,dogs", "final none", "none"]);
+    assert_eq!([stage("vote"), stage("result"), stage("worker")], ["dev cats,dogs", "dev", "none"]);
+    // Its debugger, where the file says; it answers only those who ask by address.
+    let debugger = "http://127.0.0.1:9229/json/version";
+    wait_until("the debugger answers", || {
+        t.program("curl", ["-fsS", debugger]).run().stdout.contains("\"Browser\": \"node.js/v18.")
+    });
+    let other_address = std::net::TcpStream::connect("127.0.0.2:9229");
+    assert!(other_address.is_err(), "the debugger is published on one address");
     let out = project.run(&["--profile", "seed", "run", "--rm", "-T", "seed"]).code(0);
     assert_eq!(out.stdout, "seeded\n");
     let published = t.ok(["port", &project.container("result"), "80/tcp"]);
@@ -218,5 +234,114 @@ fn votes_go_from_one_tier_to_the_other() {
     let reached = t.cmd(["run", "--rm", "--network", &front, "busybox", "nslookup", "db"]).run();
     assert_ne!(reached.code, 0, "{}", reached.stdout);
     project.done(&["--profile", "*", "down", "-v", "--rmi", "local"]);
+    assert!(project.names().is_empty());
+}
+
+const BOOKS: &str = "services:
+  api:
+    build: {context: ., target: run}
+    ports: ['127.0.0.1::8000']
+    environment: {DB_HOST: db, DB_NAME: books, DB_PASSWORD_FILE: /run/secrets/db_password}
+    secrets: [{source: db_password, uid: '10001', gid: '10001', mode: 0400}]
+    read_only: true
+    depends_on: {db: {condition: service_healthy}}
+    healthcheck:
+      test: [CMD, python3, -c, 'import urllib.request as u; u.urlopen(\"http://127.0.0.1:8000/health\")']
+      interval: 500ms
+      timeout: 10s
+      retries: 40
+  db:
+    image: postgres:15
+    entrypoint: [sh, -c, 'POSTGRES_PASSWORD=$$(cat /run/secrets/db_password) exec docker-entrypoint.sh postgres']
+    environment: {POSTGRES_DB: books}
+    secrets: [db_password]
+    volumes: ['books:/var/lib/postgresql/data']
+    healthcheck: {test: [CMD-SHELL, 'pg_isready -h 127.0.0.1 -U postgres -d books'], interval: 500ms, timeout: 10s, retries: 60}
+secrets: {db_password: {file: ./secrets/db_password.txt}}
+volumes: {books: }
+";
+
+/// Tools of the first stage are not in the second one, whose program is nobody in particular.
+const BOOKS_IMAGE: &str = "FROM rbox/flask AS build
+WORKDIR /build
+COPY app.py .
+RUN python3 -m compileall -q -b . && echo tools > tools
+FROM rbox/flask AS run
+RUN useradd --uid 10001 --user-group --no-create-home books
+COPY --from=build --chown=books /build/app.pyc /app/
+USER books
+ENV PYTHONDONTWRITEBYTECODE=1
+CMD [\"python3\", \"/app/app.pyc\"]
+";
+
+const BOOKS_API: &str = "import contextlib, flask, os, psycopg2
+app = flask.Flask(__name__)
+@contextlib.contextmanager
+def rows():
+    with open(os.environ['DB_PASSWORD_FILE']) as file:
+        password = file.read().strip()
+    with contextlib.closing(psycopg2.connect(host=os.environ['DB_HOST'], dbname=os.environ['DB_NAME'], user='postgres', password=password)) as db, db, db.cursor() as cursor:
+        cursor.execute('SELECT pg_advisory_xact_lock(1)')
+        cursor.execute('CREATE TABLE IF NOT EXISTS books (id serial PRIMARY KEY, title text UNIQUE)')
+        yield cursor
+@app.get('/health')
+def health():
+    with rows() as table:
+        return {'user': os.getuid()}
+@app.post('/books')
+def add():
+    with rows() as table:
+        table.execute('INSERT INTO books (title) VALUES (%s) RETURNING id', [flask.request.json['title']])
+        return {'id': table.fetchone()[0]}, 201
+@app.get('/books')
+def books():
+    with rows() as table:
+        table.execute('SELECT title FROM books ORDER BY id')
+        return {'books': [row[0] for row in table.fetchall()]}
+app.run(host='0.0.0.0', port=8000)
+";
+
+/// An API of books: its password is in a file that only its user can read, its image has nothing of what it was made with.
+#[test]
+fn books_are_kept_behind_a_password_in_a_file() {
+    let Some(t) = Test::start() else { return };
+    let project = Project::new(&t, BOOKS);
+    project.write("secrets/db_password.txt", "pa$s w0rd\n");
+    project.write("Dockerfile", BOOKS_IMAGE);
+    project.write("app.py", BOOKS_API);
+    project.done(&["up", "-d", "--wait"]);
+    for service in ["api", "db"] {
+        assert_eq!(project.inspect(service)["State"]["Health"]["Status"], "healthy", "{service}");
+    }
+    let site = || t.ok(["port", &project.container("api"), "8000/tcp"]);
+    let books = || page(&format!("{}/books", site())).unwrap_or_default()["books"].clone();
+    assert_eq!(page(&format!("{}/health", site())), Some(serde_json::json!({ "user": 10001 })));
+    for title in ["Kernel", "Network"] {
+        let body = format!("{{\"title\": \"{title}\"}}");
+        let url = format!("http://{}/books", site());
+        let words = ["-fsS", "-H", "Content-Type: application/json", "-d", &body, &url];
+        assert!(t.program("curl", words).run().ok().contains("\"id\""), "{title}");
+    }
+    assert_eq!(books(), serde_json::json!(["Kernel", "Network"]));
+
+    let inside = |command: &str| project.run(&["exec", "-T", "api", "sh", "-c", command]).code(0).stdout;
+    assert_eq!(inside("id -u; stat -c '%u:%g %a' /run/secrets/db_password"), "10001\n10001:10001 400\n");
+    assert_eq!(inside("ls /app; ls -d /build 2>/dev/null || echo none"), "app.pyc\nnone\n");
+    assert_eq!(inside("touch /app/x 2>/dev/null || echo kept"), "kept\n");
+    // Nobody but those who are given it has the password.
+    for shown in [project.inspect("api").to_string(), project.inspect("db").to_string()] {
+        assert!(!shown.contains("pa$s w0rd"), "{shown}");
+    }
+    let image = format!("{}-api", project.name);
+    assert!(!t.ok(["history", "--no-trunc", &image]).contains("pa$s w0rd"));
+    assert_eq!(t.ok(["image", "inspect", "-f", "{{.Config.User}}", &image]), "books");
+
+    // A new image of the API takes its place; the books and the database stay.
+    let database = project.id("db");
+    project.write("app.py", &BOOKS_API.replace("ORDER BY id", "ORDER BY id DESC"));
+    project.done(&["up", "-d", "--build", "--wait"]);
+    assert_eq!(books(), serde_json::json!(["Network", "Kernel"]));
+    assert_eq!(project.id("db"), database);
+    project.done(&["down", "-v", "--rmi", "local"]);
     assert!(project.names().is_empty());
 }

@@ -588,6 +588,10 @@ fn what_cannot_be_is_refused_before_anything_is_made() {
     refused("services: {a: {image: busybox, ulimits: {nosuch: 3}}}", &["\"a\": ulimits"]);
     refused("services: {}", &["no service selected"]);
     refused(
+        "services: {a: {image: busybox}}\nnetworks: {default: {enable_ipv4: false, enable_ipv6: true}}",
+        &["network default: enable_ipv4: false: every network of rbox has IPv4"],
+    );
+    refused(
         "services: {a: {image: busybox}}\nnetworks: {default: {ipam: {config: [{subnet: 10.1.0.0/24, aux_addresses: {h: banana}}]}}}",
         &["network default: invalid auxiliary address h: \"banana\""],
     );

@@ -41,6 +41,7 @@ mod compose_edges;
 mod compose_existing;
 mod compose_hooks;
 mod compose_providers;
+mod compose_rehearsed;
 mod compose_remote;
 mod compose_stacks;
 mod compose_steps;

@@ -22,6 +22,6 @@ mod yaml;
 pub use environment::{Environment, Origin, Shell, Use, Variable};
 pub use error::{ComposeError, Place, RunError};
 pub use load::{Options, Remote, check_name};
-pub use loaded::{Loaded, Named, load};
+pub use loaded::{Loaded, Named, load, load_telling};
 pub use observed::{Instance, Observed};
 pub use request::{container_name, image_name, mounted_images};

@@ -33,7 +33,25 @@ pub struct Loaded {
 ///
 /// The first thing that is wrong, with its place where it has one.
 pub fn load(options: &Options) -> Result<Loaded, ComposeError> {
-    let whole = whole(options)?;
+    load_telling(options, &mut |_| ())
+}
+
+/// The same. `tell` hears what there is to be known of it, also where it is refused: that may be why.
+///
+/// # Errors
+///
+/// The first thing that is wrong, with its place where it has one.
+pub fn load_telling(options: &Options, tell: &mut dyn FnMut(&str)) -> Result<Loaded, ComposeError> {
+    let mut warnings = Vec::new();
+    let loaded = loaded(options, &mut warnings);
+    for warning in &warnings {
+        tell(warning);
+    }
+    loaded
+}
+
+fn loaded(options: &Options, warnings: &mut Vec<String>) -> Result<Loaded, ComposeError> {
+    let whole = whole(options, warnings)?;
     // Without values of variables there are no types.
     let project = if options.interpolate {
         bound(&whole)?
@@ -42,7 +60,7 @@ pub fn load(options: &Options) -> Result<Loaded, ComposeError> {
     };
     Ok(Loaded {
         project,
-        warnings: whole.warnings.clone(),
+        warnings: warnings.clone(),
         environment: whole.environment.clone(),
         variables: whole.uses.values().cloned().collect(),
         remote: whole.remote.clone(),

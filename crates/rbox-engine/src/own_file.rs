@@ -9,7 +9,9 @@ use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStringExt as _;
 use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::OnceLock;
 
 use rbox_sys::mount::{Attr, clone_tree, set_attributes};
@@ -24,11 +26,12 @@ const EXE: &str = "/proc/self/exe";
 static STARTED_FROM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Has this process run from a read-only mount, if it does not yet: in place, and where the kernel does not take that, by executing this
-/// command line again. To be called before anything was opened or decided.
+/// program again with these words. The words, not those of this process: its name, which is lost with that, may stand for one of them
+/// (`docker-compose`). To be called before anything was opened or decided.
 ///
 /// # Errors
 /// When no such mount can be made: rather no container than one that can write to rbox.
-pub fn run_from_read_only_mount() -> Result<(), EngineError> {
+pub fn run_from_read_only_mount(words: &[OsString]) -> Result<(), EngineError> {
     let failed = |error: std::io::Error| EngineError::file("keep containers away from", EXE)(error);
     let file = rustix::fs::statvfs(EXE).map_err(|errno| failed(errno.into()))?;
     if file.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
@@ -43,10 +46,9 @@ pub fn run_from_read_only_mount() -> Result<(), EngineError> {
         let _ = STARTED_FROM.set(path);
         return Ok(());
     }
-    let mut args: Vec<CString> = std::env::args_os().filter_map(text).collect();
-    if let (Some(first), Some(path)) = (args.first_mut(), text(path.clone().into_os_string())) {
-        *first = path;
-    }
+    // The first is where the file is.
+    let args = std::iter::once(path.clone().into_os_string()).chain(words.iter().cloned());
+    let args: Vec<CString> = args.filter_map(text).collect();
     let env: Vec<CString> = std::env::vars_os()
         .filter_map(|(key, value)| {
             let mut line = key;
@@ -86,6 +88,17 @@ pub(crate) fn today() -> PathBuf {
 fn started_from() -> Option<PathBuf> {
     let given = || std::env::args_os().next().map(PathBuf::from).filter(|given| given.is_absolute());
     STARTED_FROM.get().cloned().or_else(given)
+}
+
+/// What runs here once more, for another command of rbox. Its first word says where the file is: what it mounts into containers is
+/// looked for there, and the link in /proc leads to a mount that is attached nowhere.
+///
+/// # Errors
+/// When /proc is not there.
+pub fn command() -> Result<Command, EngineError> {
+    let mut command = Command::new(EXE);
+    command.arg0(path()?);
+    Ok(command)
 }
 
 /// Where rbox's own file is on this host.

@@ -27,6 +27,12 @@ pub(crate) struct ProjectFlags {
     /// Also networks, volumes, secrets and configs that no service uses
     #[arg(long)]
     pub(crate) all_resources: bool,
+    /// Show what would be done, and do nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// How many things are pulled or built at once, at most; rbox does one after the other
+    #[arg(long, value_name = "NUMBER", allow_negative_numbers = true)]
+    pub(crate) parallel: Option<i64>,
     /// How progress is shown: auto, tty, plain, json or quiet [env: COMPOSE_PROGRESS]
     #[arg(long, value_name = "TYPE")]
     pub(crate) progress: Option<String>,
@@ -56,9 +62,8 @@ impl ProjectFlags {
         if let Some(value) = &self.project_directory {
             add("--project-directory", value.as_ref());
         }
-        if self.all_resources {
-            words.push("--all-resources".into());
-        }
+        let switches = [("--all-resources", self.all_resources), ("--dry-run", self.dry_run)];
+        words.extend(switches.into_iter().filter(|(_, on)| *on).map(|(switch, _)| switch.into()));
         words
     }
 }

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use rbox_compose::model::Project;
 use rbox_compose::run::{self, DownRequest};
 use rbox_compose::{Instance, Observed};
 use rbox_engine::engine::Engine;
+use rbox_engine::own_file;
 use rbox_engine::session::{SignalFd, Taken};
 
 use crate::command::error::{Coded, NOT_DONE};
@@ -17,6 +18,7 @@ use crate::command::global::Global;
 use crate::compose::menu::Menu;
 use crate::compose::narrator::Shown;
 use crate::compose::progress::Progress;
+use crate::compose::watcher::Watcher;
 use crate::output::table::write_all;
 
 /// What of the services' output is shown.
@@ -26,6 +28,12 @@ pub(crate) struct Attached {
     pub(crate) no_color: bool,
     pub(crate) no_prefix: bool,
     pub(crate) timestamps: bool,
+}
+
+/// What goes on beside the output of an attached `up`.
+pub(crate) struct Beside<'a> {
+    pub(crate) menu: Option<Menu<'a>>,
+    pub(crate) watcher: &'a Watcher<'a>,
 }
 
 /// What ends an attached `up` besides the user.
@@ -55,7 +63,7 @@ pub(crate) fn follow(global: &Global, project: &Project, shown: &Attached) -> an
         return Ok(Follower { child: None, signals: SignalFd::new(Taken::Ending) });
     }
     let paths = global.engine.paths();
-    let mut command = Command::new("/proc/self/exe");
+    let mut command = own_file::command()?;
     command.arg("--root").arg(&paths.root).arg("--state").arg(&paths.state);
     command.args(["compose", "--project-name", &project.name]);
     if let Some(ansi) = &global.project.ansi {
@@ -91,9 +99,9 @@ impl Follower {
         global: &Global,
         project: &Project,
         ending: &Ending,
-        menu: Option<Menu<'_>>,
+        beside: Beside<'_>,
     ) -> anyhow::Result<u8> {
-        let code = self.wait_for_end(global, project, ending, menu);
+        let code = self.wait_for_end(global, project, ending, beside);
         self.finish();
         code
     }
@@ -103,7 +111,7 @@ impl Follower {
         global: &Global,
         project: &Project,
         ending: &Ending,
-        mut menu: Option<Menu<'_>>,
+        Beside { mut menu, watcher }: Beside<'_>,
     ) -> anyhow::Result<u8> {
         let engine = &global.engine;
         let happenings = engine.happenings()?;
@@ -118,12 +126,12 @@ impl Follower {
             if let Some(first) = first {
                 let first = first.name().to_owned();
                 drop(menu);
+                watcher.end();
                 self.stop_or_kill(global, project, ending)?;
                 return Ok(exit_code(&own(engine, project)?, &first, ending));
             }
             // One that is watched may only be on its way to the next one.
-            let is_watched = menu.as_ref().is_some_and(Menu::watches);
-            if !is_watched && instances.iter().all(|one| !one.container.is_active()) {
+            if !watcher.is_on() && instances.iter().all(|one| !one.container.is_active()) {
                 return Ok(0);
             }
             if menu.as_mut().is_some_and(Menu::act) {
@@ -131,6 +139,7 @@ impl Follower {
             }
             if self.signals().is_some_and(SignalFd::asks_to_end) {
                 drop(menu);
+                watcher.end();
                 return self.interrupted(global, project, ending);
             }
             let signals = self.signals().map(AsFd::as_fd);
@@ -198,7 +207,7 @@ fn stop_all(
     ending: &Ending,
     tick: &(dyn Fn() + Sync),
 ) -> anyhow::Result<()> {
-    let progress = Progress::new(&global.project, "Stopping", false)?;
+    let progress = Progress::new(&global.project, "Stopping")?;
     progress.share();
     let request = DownRequest {
         services: project.services.keys().cloned().collect(),

@@ -52,6 +52,12 @@ pub(crate) struct Build {
     /// Push what was built
     #[arg(long)]
     push: bool,
+    /// A statement of how it was made goes with the image (as rbox build --provenance), whatever the files say
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    provenance: Option<String>,
+    /// A list of what is in the image; rbox makes none: false, or a refusal
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    sbom: Option<String>,
     /// Print only what was built
     #[arg(short, long)]
     quiet: bool,
@@ -74,7 +80,7 @@ impl Execute for Build {
         let mut wanted = options(global)?;
         wanted.services.clone_from(&self.services);
         let loaded = load(&wanted)?;
-        confirm(&loaded, self.yes || self.print)?;
+        confirm(&loaded, self.yes || self.print || global.project.dry_run)?;
         let project = loaded.project;
         let named: BTreeSet<&String> = self.services.iter().collect();
         let is_meant =
@@ -86,11 +92,13 @@ impl Execute for Build {
             quiet: self.quiet,
             check: self.check,
             memory: self.memory.clone(),
+            provenance: self.provenance.clone(),
+            sbom: self.sbom.clone(),
             ssh: self.ssh.clone(),
             push: self.push,
             every_platform: true,
         };
-        let progress = Progress::new(&global.project, "Building", false)?;
+        let progress = Progress::new(&global.project, "Building")?;
         let services = in_build_order(&project);
         let meant: Vec<&Service> = services.into_iter().filter(|service| is_meant(service)).collect();
         if !meant.iter().any(|service| service.build.is_some()) {
@@ -130,6 +138,8 @@ pub(crate) struct More {
     pub(crate) quiet: bool,
     pub(crate) check: bool,
     pub(crate) memory: Option<String>,
+    pub(crate) provenance: Option<String>,
+    pub(crate) sbom: Option<String>,
     pub(crate) ssh: Option<String>,
     /// To where the service's image comes from; one that has no name of its own goes nowhere.
     pub(crate) push: bool,
@@ -176,6 +186,10 @@ pub(crate) fn build(
     let mut held = Vec::new();
     let words = words(project, service, build, more, &mut held)?;
     progress.line("Image", &name, "Building");
+    if progress.is_rehearsal() {
+        progress.line("Image", &name, "Built");
+        return Ok(());
+    }
     progress.leave();
     let words = std::iter::once("build".to_owned()).chain(words);
     let command = crate::builder::build::Build::try_parse_from(words)
@@ -200,7 +214,7 @@ fn words(
     more: &More,
     held: &mut Vec<OwnedFd>,
 ) -> anyhow::Result<Vec<String>> {
-    refuse_unsupported(service, build)?;
+    refuse_unsupported(service, build, more.sbom.as_deref())?;
     let mut words = Words::default();
     words.add("--tag", [rbox_compose::image_name(project, service)]);
     words.add("--tag", build.tags.iter().cloned());
@@ -222,7 +236,8 @@ fn words(
     words.add("--label", own.map(|(key, value)| format!("{key}={value}")));
     words.add("--cache-from", build.cache_from.iter().cloned());
     words.add("--cache-to", build.cache_to.iter().cloned());
-    words.add("--provenance", Some(build.provenance.clone()).filter(|text| !text.is_empty()));
+    let provenance = more.provenance.clone().unwrap_or_else(|| build.provenance.clone());
+    words.add("--provenance", Some(provenance).filter(|text| !text.is_empty()));
     words.add("--no-cache-filter", build.no_cache_filter.iter().cloned());
     words.add("--add-host", build.extra_hosts.iter().map(|host| host.replacen('=', ":", 1)));
     words.add("--network", Some(build.network.clone()).filter(|network| !network.is_empty()));
@@ -260,9 +275,10 @@ fn pair((key, value): (&String, &String)) -> String {
     format!("{key}={value}")
 }
 
-fn refuse_unsupported(service: &Service, build: &model::Build) -> anyhow::Result<()> {
-    let unsupported =
-        [("privileged", build.privileged), ("sbom", !matches!(build.sbom.as_str(), "" | "false"))];
+/// `sbom` is the command line's, which goes before the file's.
+fn refuse_unsupported(service: &Service, build: &model::Build, sbom: Option<&str>) -> anyhow::Result<()> {
+    let has_sbom = !matches!(sbom.unwrap_or(&build.sbom), "" | "false");
+    let unsupported = [("privileged", build.privileged), ("sbom", has_sbom)];
     match unsupported.into_iter().find(|(_, given)| *given) {
         Some((key, _)) => Err(bad_input(format!(
             "service {:?}: build.{key}: rbox does not support this yet: take it out",

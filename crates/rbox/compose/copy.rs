@@ -102,7 +102,7 @@ impl Cp {
             warn_of_left_out(&global.engine.copy_out(&one.container, path, self.follow_link, out)?);
             return Ok(0);
         }
-        let progress = Progress::new(&global.project, "Copying", false)?;
+        let progress = Progress::new(&global.project, "Copying")?;
         let text = format!("copy {}:{} to {}", one.name(), path.display(), to.display());
         progress.step(one.name(), &text, "Copying");
         let target = Path::new(to);
@@ -125,7 +125,7 @@ impl Cp {
     ) -> anyhow::Result<u8> {
         let meant = self.meant(chosen, service)?;
         let path = Path::new(to);
-        let progress = Progress::new(&global.project, "Copying", false)?;
+        let progress = Progress::new(&global.project, "Copying")?;
         if from == "-" {
             let [one] = &meant[..] else {
                 return Err(refused(format!(
@@ -191,7 +191,7 @@ impl Execute for Export {
                 return Ok(0);
             };
             check_directory(path).map_err(|why| why.context("failed to export container"))?;
-            let progress = Progress::new(&global.project, "Exporting", false)?;
+            let progress = Progress::new(&global.project, "Exporting")?;
             let text = format!("export {} to {}", one.name(), path.display());
             progress.step(one.name(), &text, "Exporting");
             let packed = replace(path, PRIVATE, |file| global.engine.export(&one.container, file))?;
@@ -227,7 +227,7 @@ impl Execute for Commit {
         not_done((|| {
             let chosen = Chosen::named(global)?;
             let one = chosen.running(&self.service, self.index)?;
-            let progress = Progress::new(&global.project, "Committing", false)?;
+            let progress = Progress::new(&global.project, "Committing")?;
             let text = format!("Commit {}", one.name());
             progress.step(one.name(), &text, "Committing");
             let committed = self.flags.commit(global, &one.container, self.reference.as_deref())?;

@@ -57,8 +57,9 @@ impl Execute for Down {
             images: self
                 .rmi
                 .map(|which| if which == "all" { RemovedImages::All } else { RemovedImages::Local }),
+            rehearsal: global.project.dry_run,
         };
-        let progress = Progress::new(&global.project, "Running", false)?;
+        let progress = Progress::new(&global.project, "Running")?;
         run::down(&global.engine, &name, project.as_ref(), &request, &Shown(&progress))?;
         Ok(0)
     }

@@ -173,7 +173,7 @@ impl Execute for Wait {
 /// Takes a project down by its labels.
 fn down(global: &Global, name: &str) -> anyhow::Result<()> {
     let request = DownRequest { remove_orphans: true, ..DownRequest::default() };
-    let progress = Progress::new(&global.project, "Running", false)?;
+    let progress = Progress::new(&global.project, "Running")?;
     run::down(&global.engine, name, None, &request, &Shown(&progress))?;
     Ok(())
 }

@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use rbox_compose::RunError;
 use rbox_compose::model::{Project, Service};
 use rbox_engine::engine::{ImageRequest, ObtainedImage, PullPolicy};
-use rbox_engine::spec::Platform;
+use rbox_engine::spec::{Platform, Reference};
 
 use crate::args::platform::parse_platform;
 use crate::command::error::message;
@@ -102,6 +103,7 @@ impl Images<'_> {
             "always" if service.build.is_none() => PullPolicy::Always,
             "never" | "build" => PullPolicy::Never,
             _ if service.build.is_some() => PullPolicy::Never,
+            _ if self.pull.is_none() && is_due(self.global, service)? => PullPolicy::Always,
             _ => PullPolicy::Missing,
         };
         self.obtain(name, pull, platform)
@@ -133,6 +135,15 @@ impl Images<'_> {
             When::Missing => policy == "build" || self.global.engine.images()?.find(name)?.is_none(),
         })
     }
+}
+
+/// Whether `pull_policy` wants an image again that was pulled so long ago. One that nobody remembers to have pulled is old.
+pub(crate) fn is_due(global: &Global, service: &Service) -> Result<bool, RunError> {
+    let Some(span) = service.refresh_after() else { return Ok(false) };
+    let name = Reference::parse(&service.image).map(|name| name.with_default_tag().familiar());
+    let Ok(name) = name else { return Ok(false) };
+    let last = global.engine.last_pull(&name)?;
+    Ok(last.is_none_or(|last| Timestamp::now().duration_since(last).unsigned_abs() >= span))
 }
 
 /// A service of no container needs no image, and may name one that is nowhere.

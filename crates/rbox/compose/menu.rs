@@ -3,34 +3,27 @@
 
 use std::io::{self, IsTerminal as _};
 use std::os::fd::BorrowedFd;
-use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rbox_compose::model::Project;
 use rbox_engine::session::{
-    PollFd, PollFlags, Termios, is_in_foreground, poll, read_fd, send_signal, set_terminal, stdin_fd,
-    terminal_by_key, terminal_size,
+    PollFd, PollFlags, Termios, is_in_foreground, poll, read_fd, set_terminal, stdin_fd, terminal_by_key,
+    terminal_size,
 };
 
-use crate::command::global::Global;
-use crate::compose::watch::project_command;
+use crate::command::error::message;
+use crate::compose::watcher::Watcher;
 use crate::output::table::write_all;
 
 /// Fewer rows than this are left to the services.
 const FEWEST_ROWS: u16 = 4;
-/// How long `watch` may take to end: it may be building.
-const ENDING: Duration = Duration::from_secs(10);
-const SIGTERM: i32 = 15;
 
 /// The menu, as long as it is on the screen.
 pub(crate) struct Menu<'a> {
-    global: &'a Global,
-    project: &'a Project,
-    /// The services that `up` was given.
-    services: &'a [String],
+    watcher: &'a Watcher<'a>,
     before: Termios,
     size: (u16, u16),
-    watch: Option<Child>,
+    /// What the line tells of the watcher.
+    told: bool,
     /// Nobody can type any more.
     is_deaf: bool,
 }
@@ -52,10 +45,10 @@ fn is_yes(value: &str) -> bool {
 
 impl<'a> Menu<'a> {
     /// Takes the keys and the last line of the screen. None where there is no screen for it.
-    pub(crate) fn open(global: &'a Global, project: &'a Project, services: &'a [String]) -> Option<Self> {
+    pub(crate) fn open(watcher: &'a Watcher<'a>) -> Option<Self> {
         let size = terminal_size(io::stdout()).filter(|(rows, _)| *rows >= FEWEST_ROWS)?;
         let before = terminal_by_key(io::stdin())?;
-        let menu = Self { global, project, services, before, size, watch: None, is_deaf: false };
+        let menu = Self { watcher, before, size, told: watcher.is_on(), is_deaf: false };
         menu.take_last_line();
         Some(menu)
     }
@@ -63,11 +56,6 @@ impl<'a> Menu<'a> {
     /// What becomes readable when something is typed.
     pub(crate) fn keys(&self) -> Option<BorrowedFd<'static>> {
         (!self.is_deaf).then(stdin_fd)
-    }
-
-    /// Whether what files are changed to may make containers anew.
-    pub(crate) fn watches(&self) -> bool {
-        self.watch.is_some()
     }
 
     /// Does what was typed. True: detach.
@@ -100,9 +88,8 @@ impl<'a> Menu<'a> {
 
     /// Follows a screen that has another size by now, and a watch that has ended by itself.
     fn look(&mut self) {
-        let has_ended = |child: &mut Child| child.try_wait().is_ok_and(|ended| ended.is_some());
-        if self.watch.as_mut().is_some_and(has_ended) {
-            self.watch = None;
+        if self.told != self.watcher.is_on() {
+            self.told = !self.told;
             self.draw();
         }
         if let Some(size) = terminal_size(io::stdout()).filter(|size| *size != self.size) {
@@ -112,39 +99,16 @@ impl<'a> Menu<'a> {
     }
 
     fn toggle_watch(&mut self) {
-        if self.watch.is_some() {
-            self.end_watch();
-        } else {
-            let mut services = self.project.services.values();
-            if !services
-                .any(|service| service.develop.as_ref().is_some_and(|develop| !develop.watch.is_empty()))
-            {
-                put("Watch: no service has a section develop.watch that says what is watched\n");
-                return;
-            }
-            let mut command = project_command(self.global);
-            command.args(["watch", "--no-up", "--yes"]).args(self.services).stdin(Stdio::null());
-            match command.spawn() {
-                Ok(child) => self.watch = Some(child),
-                Err(error) => put(&format!("Watch: it cannot be started: {error}\n")),
-            }
+        if self.watcher.is_on() {
+            self.watcher.end();
+        } else if !self.watcher.has_rules() {
+            put("Watch: no service has a section develop.watch that says what is watched\n");
+            return;
+        } else if let Err(error) = self.watcher.begin() {
+            put(&format!("Watch: it cannot be started: {}\n", message(&error)));
         }
+        self.told = self.watcher.is_on();
         self.draw();
-    }
-
-    fn end_watch(&mut self) {
-        if let Some(mut child) = self.watch.take() {
-            if let Ok(pid) = i32::try_from(child.id()) {
-                let _ = send_signal(pid, SIGTERM);
-            }
-            let begin = Instant::now();
-            while child.try_wait().is_ok_and(|ended| ended.is_none()) {
-                if begin.elapsed() > ENDING {
-                    let _ = child.kill();
-                }
-                std::thread::sleep(Duration::from_millis(5));
-            }
-        }
     }
 
     /// Keeps the last line out of what scrolls. That moves the cursor, which is put back, and first off that line.
@@ -154,14 +118,14 @@ impl<'a> Menu<'a> {
     }
 
     fn draw(&self) {
-        let text = line(self.watches(), usize::from(self.size.1));
+        let text = line(self.told, usize::from(self.size.1));
         put(&format!("\x1b7\x1b[{};1H\x1b[2K{text}\x1b8", self.size.0));
     }
 }
 
 impl Drop for Menu<'_> {
     fn drop(&mut self) {
-        self.end_watch();
+        self.watcher.end();
         put(&format!("\x1b7\x1b[{};1H\x1b[2K\x1b[r\x1b8", self.size.0));
         set_terminal(io::stdin(), &self.before);
     }

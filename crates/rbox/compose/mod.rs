@@ -32,4 +32,5 @@ pub(crate) mod version;
 pub(crate) mod volumes;
 pub(crate) mod waiting;
 pub(crate) mod watch;
+pub(crate) mod watcher;
 pub(crate) mod why;

@@ -92,10 +92,16 @@ impl Progress {
     ///
     /// # Errors
     /// The options are not known, or do not go together.
-    pub(crate) fn new(flags: &ProjectFlags, title: &'static str, dry_run: bool) -> anyhow::Result<Self> {
+    pub(crate) fn new(flags: &ProjectFlags, title: &'static str) -> anyhow::Result<Self> {
         let asked = Asked::new(flags, io::stderr().is_terminal());
         let form = asked.form().map_err(|message| Coded { message, code: NOT_DONE })?;
-        Ok(Self { form, is_shared: AtomicBool::new(false), dry_run, title, list: Mutex::default() })
+        let list = Mutex::default();
+        Ok(Self { form, is_shared: AtomicBool::new(false), dry_run: flags.dry_run, title, list })
+    }
+
+    /// Whether what is told is not done.
+    pub(crate) fn is_rehearsal(&self) -> bool {
+        self.dry_run
     }
 
     /// Whether there is a live list, which [`Progress::tick`] keeps moving.
@@ -241,6 +247,15 @@ impl List {
         }
         lines
     }
+}
+
+/// Refuses options of progress that are none, also where nothing is told.
+///
+/// # Errors
+/// They are not known, or do not go together.
+pub(crate) fn check(flags: &ProjectFlags) -> anyhow::Result<()> {
+    let asked = Asked::new(flags, io::stderr().is_terminal());
+    asked.form().map(drop).map_err(|message| Coded { message, code: NOT_DONE }.into())
 }
 
 /// Whether a program is to read what is done.

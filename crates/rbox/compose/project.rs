@@ -29,12 +29,11 @@ pub(crate) fn options(global: &Global) -> anyhow::Result<Options> {
 
 /// Loads a project, and says what is to be known of it.
 pub(crate) fn load(options: &Options) -> anyhow::Result<Loaded> {
-    let loaded = rbox_compose::load(options).map_err(refused)?;
-    for warning in &loaded.warnings {
+    let mut tell = |warning: &str| {
         let line = format!("rbox: warning: {}\n", escape::text(warning));
         let _ = write_all(&mut std::io::stderr(), &line);
-    }
-    Ok(loaded)
+    };
+    rbox_compose::load_telling(options, &mut tell).map_err(refused)
 }
 
 /// A service that is not in the files.

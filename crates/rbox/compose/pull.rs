@@ -12,6 +12,7 @@ use crate::args::platform::parse_platform;
 use crate::command::entry::Execute;
 use crate::command::error::{bad_input, report};
 use crate::command::global::Global;
+use crate::compose::images::is_due;
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, options};
 use crate::image::progress::{Out, Progress as PullProgress};
@@ -76,7 +77,7 @@ impl Execute for Pull {
         if self.quiet {
             flags.progress = Some("quiet".into());
         }
-        let progress = Progress::new(&flags, "Pulling", false)?;
+        let progress = Progress::new(&flags, "Pulling")?;
         let (mut code, mut pulled) = (0, BTreeSet::new());
         let meant = project.services.values().filter(|service| meant.contains(&service.name));
         for service in meant.flat_map(with_steps) {
@@ -120,7 +121,8 @@ impl Pull {
         }
         let missing_only = self.policy.as_deref() == Some("missing")
             || (self.policy.is_none()
-                && matches!(service.pull_policy.as_str(), "missing" | "if_not_present"));
+                && matches!(service.pull_policy.as_str(), "missing" | "if_not_present"))
+            || (self.policy.is_none() && service.refresh_after().is_some() && !is_due(global, service)?);
         if missing_only && is_there {
             progress.line("Image", image, "Skipped - Image is already present locally");
             return Ok(());
@@ -133,6 +135,10 @@ impl Pull {
         let platform = Some(service.platform.as_str()).filter(|platform| !platform.is_empty());
         let platform = platform.map(parse_platform).transpose()?;
         progress.line("Image", image, "Pulling");
+        if progress.is_rehearsal() {
+            progress.line("Image", image, "Pulled");
+            return Ok(());
+        }
         progress.leave();
         let engine = global.engine.watched_by(Arc::new(PullProgress::on(Out::Stderr, self.quiet)));
         engine.pull(&reference, &PullOptions { platform, verify: true, ..PullOptions::default() })?;
@@ -166,6 +172,7 @@ impl Execute for Push {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         let (project, meant) = read(global, &self.services, self.include_deps)?;
         let mut code = 0;
+        let progress = Progress::new(&global.project, "Pushing")?;
         for service in project.services.values().filter(|service| meant.contains(&service.name)) {
             if service.build.is_none() || service.image.is_empty() {
                 continue;
@@ -173,7 +180,10 @@ impl Execute for Push {
             let mut names = vec![service.image.clone()];
             names.extend(service.build.iter().flat_map(|build| build.tags.iter().cloned()));
             for name in names {
-                if let Err(error) = push(global, &name, self.quiet) {
+                if progress.is_rehearsal() {
+                    progress.line("Image", &name, "Pushing");
+                    progress.line("Image", &name, "Pushed");
+                } else if let Err(error) = push(global, &name, self.quiet) {
                     let failed = report(&error).min(1);
                     code = code.max(if self.ignore_push_failures { 0 } else { failed });
                 }

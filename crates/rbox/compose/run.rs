@@ -146,7 +146,7 @@ impl Run {
         if self.quiet {
             flags.progress = Some("quiet".into());
         }
-        let progress = Progress::new(&flags, "Running", false)?;
+        let progress = Progress::new(&flags, "Running")?;
         run::check(&project, &Wanted::default())?;
         if !self.no_deps {
             // What others provide for it is among its variables.

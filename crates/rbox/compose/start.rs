@@ -32,6 +32,9 @@ use crate::compose::waiting::Waiting;
   rbox compose start web       # and first what it depends on"
 )]
 pub(crate) struct Start {
+    /// Agree to all that is asked
+    #[arg(long)]
+    yes: bool,
     /// Only these services, and those they depend on
     #[arg(value_name = "SERVICE")]
     services: Vec<String>,
@@ -50,8 +53,8 @@ impl Execute for Start {
                 let wanted = graph.with_dependencies(&self.services);
                 graph = graph.only(&wanted);
             }
-            let steps = steps(global, &chosen, &self.services)?;
-            let progress = Progress::new(&global.project, "Running", false)?;
+            let steps = steps(global, &chosen, &self.services, self.yes)?;
+            let progress = Progress::new(&global.project, "Running")?;
             in_order(global, &chosen, &graph, &progress, |ready| {
                 for service in ready {
                     if let Some(project) = &steps {
@@ -67,14 +70,17 @@ impl Execute for Start {
 }
 
 /// The project whole, if services of it have something run before they start: that has their variables.
-fn steps(global: &Global, chosen: &Chosen, words: &[String]) -> anyhow::Result<Option<Project>> {
+fn steps(global: &Global, chosen: &Chosen, words: &[String], yes: bool) -> anyhow::Result<Option<Project>> {
+    if global.project.dry_run {
+        return Ok(None);
+    }
     let services = chosen.loaded.iter().flat_map(|files| files.project.services.values());
     if services.into_iter().all(|service| service.pre_start.is_empty()) {
         return Ok(None);
     }
     let options = Options { services: words.to_vec(), ..options(global)? };
     let loaded = rbox_compose::load(&options).map_err(refused)?;
-    confirm(&loaded, false)?;
+    confirm(&loaded, yes)?;
     Ok(Some(loaded.project))
 }
 
@@ -110,7 +116,7 @@ fn in_order(
         for (name, edges) in graph.0.iter().filter(|(name, _)| left.contains(name.as_str())) {
             let in_turn = edges.keys().all(|other| !left.contains(other.as_str()));
             let known = edges.iter().filter(|(other, _)| graph.0.contains_key(*other));
-            if in_turn && waiting.is_over(name, known)? {
+            if in_turn && (progress.is_rehearsal() || waiting.is_over(name, known)?) {
                 ready.push(name.as_str());
             }
         }
@@ -134,8 +140,10 @@ fn start(global: &Global, chosen: &Chosen, service: &str, progress: &Progress) -
             continue;
         }
         progress.line(CONTAINER, one.name(), "Starting");
-        start_one(global, one, progress)?;
-        run_hooks(&global.engine, one, post_start(chosen, service), "post_start")?;
+        if !progress.is_rehearsal() {
+            start_one(global, one, progress)?;
+            run_hooks(&global.engine, one, post_start(chosen, service), "post_start")?;
+        }
         progress.line(CONTAINER, one.name(), "Started");
     }
     let wants = chosen.loaded.as_ref().and_then(|files| files.project.services.get(service));
@@ -196,7 +204,7 @@ impl Execute for Restart {
                 };
                 graph = graph.only(&wanted);
             }
-            let progress = Progress::new(&global.project, "Restarting", false)?;
+            let progress = Progress::new(&global.project, "Restarting")?;
             in_order(global, &chosen, &graph, &progress, |ready| {
                 self.restart(global, &chosen, ready, &progress)
             })?;
@@ -217,6 +225,14 @@ impl Restart {
     ) -> anyhow::Result<()> {
         let all: Vec<&Instance> =
             chosen.own().filter(|one| services.contains(&one.service.as_str())).collect();
+        if progress.is_rehearsal() {
+            for word in ["Restarting", "Started"] {
+                for one in &all {
+                    progress.line(CONTAINER, one.name(), word);
+                }
+            }
+            return Ok(());
+        }
         for one in &all {
             let files = chosen.loaded.as_ref();
             let service = files.and_then(|files| files.project.services.get(&one.service));

@@ -42,9 +42,9 @@ impl Execute for Stop {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
         not_done((|| {
             let chosen = Chosen::read(global, &self.services)?;
-            let progress = Progress::new(&global.project, "Stopping", false)?;
+            let progress = Progress::new(&global.project, "Stopping")?;
             stop(global, &chosen, &self.services, self.patience.timeout, &progress)?;
-            if let Some(files) = &chosen.loaded {
+            if let Some(files) = chosen.loaded.as_ref().filter(|_| !progress.is_rehearsal()) {
                 let is_meant =
                     |name: &str| self.services.is_empty() || self.services.iter().any(|word| word == name);
                 stop_provided(&files.project, &is_meant, &Shown(&progress))?;
@@ -92,7 +92,7 @@ impl<'a> Visit for Stopping<'a> {
     }
 
     fn begins(&self, service: &str) -> bool {
-        !self.hooks(service).is_empty()
+        !self.progress.is_rehearsal() && !self.hooks(service).is_empty()
     }
 
     fn begin(&self, service: &str) -> anyhow::Result<()> {
@@ -119,6 +119,10 @@ pub(crate) fn stop_one(
 ) -> anyhow::Result<()> {
     let name = instance.name();
     progress.line(CONTAINER, name, "Stopping");
+    if progress.is_rehearsal() {
+        progress.line(CONTAINER, name, "Stopped");
+        return Ok(());
+    }
     match global.engine.stop(&instance.container, StopRequest { signal: None, timeout }) {
         Ok(()) | Err(EngineError::NoContainer(_)) => {
             progress.line(CONTAINER, name, "Stopped");
@@ -164,14 +168,15 @@ impl Execute for Kill {
                 one.container.is_active() && own && named
             };
             let all: Vec<&Instance> = chosen.observed.instances.iter().filter(meant).collect();
-            let progress = Progress::new(&global.project, "Killing", false)?;
+            let progress = Progress::new(&global.project, "Killing")?;
             if all.is_empty() {
                 progress.message("no container to kill");
                 return Ok(0);
             }
             each(&all, &progress, |one| {
                 progress.line(CONTAINER, one.name(), "Killing");
-                let killed = global.engine.kill(&one.container, signal);
+                let kill = || global.engine.kill(&one.container, signal);
+                let killed = if progress.is_rehearsal() { Ok(()) } else { kill() };
                 let word = if killed.is_ok() { "Killed" } else { "Error while Killing" };
                 progress.line(CONTAINER, one.name(), word);
                 Ok(killed?)
@@ -224,27 +229,32 @@ impl Rm {
     fn carry_out(&self, global: &Global) -> anyhow::Result<u8> {
         let chosen = Chosen::read(global, &self.services)?;
         if self.stop {
-            let progress = Progress::new(&global.project, "Stopping", false)?;
+            let progress = Progress::new(&global.project, "Stopping")?;
             stop(global, &chosen, &self.services, None, &progress)?;
         }
         let mut stopped = chosen.instances(&chosen.selected(&self.services));
         stopped.retain(|one| {
-            global.engine.current(&one.container.record.id).is_some_and(|now| !now.is_active())
+            (self.stop && global.project.dry_run)
+                || global.engine.current(&one.container.record.id).is_some_and(|now| !now.is_active())
         });
-        let progress = Progress::new(&global.project, "Removing", false)?;
+        let progress = Progress::new(&global.project, "Removing")?;
         if stopped.is_empty() {
             progress.message("No stopped containers");
             return Ok(0);
         }
         let names: Vec<&str> = stopped.iter().map(|one| one.name()).collect();
         let question = format!("Going to remove {}", names.join(", "));
-        if self.force {
+        if self.force || progress.is_rehearsal() {
             say(&question)?;
         } else if !is_yes(&asking::line(&format!("{question} [yN] "))?) {
             return Ok(0);
         }
         each(&stopped, &progress, |one| {
             progress.line(CONTAINER, one.name(), "Removing");
+            if progress.is_rehearsal() {
+                progress.line(CONTAINER, one.name(), "Removed");
+                return Ok(());
+            }
             let Some(container) = global.engine.current(&one.container.record.id) else { return Ok(()) };
             let request = RemoveRequest { force: self.force, volumes: self.volumes };
             match global.engine.remove(&container, request) {
@@ -307,14 +317,15 @@ fn freeze(global: &Global, words: &[String], pause: bool) -> anyhow::Result<u8> 
         let chosen = Chosen::read(global, words)?;
         let mut all = chosen.instances(&chosen.selected(words));
         all.retain(|one| one.container.is_active());
-        let progress = Progress::new(&global.project, "Running", false)?;
+        let progress = Progress::new(&global.project, "Running")?;
         each(&all, &progress, |one| {
-            let (done, word) = if pause {
-                (global.engine.pause(&one.container), "Paused")
-            } else {
-                (global.engine.unpause(&one.container), "Unpaused")
-            };
-            done?;
+            let engine = &global.engine;
+            let word = if pause { "Paused" } else { "Unpaused" };
+            match pause {
+                _ if progress.is_rehearsal() => {}
+                true => engine.pause(&one.container)?,
+                false => engine.unpause(&one.container)?,
+            }
             progress.line(CONTAINER, one.name(), word);
             Ok(())
         })?;

@@ -13,13 +13,14 @@ use rbox_engine::session::{SignalFd, Taken};
 use crate::command::entry::Execute;
 use crate::command::error::{Coded, NOT_DONE};
 use crate::command::global::Global;
-use crate::compose::attached::{Attached, Ending, INTERRUPTED, follow};
+use crate::compose::attached::{Attached, Beside, Ending, INTERRUPTED, follow};
 use crate::compose::images::{Images, When};
 use crate::compose::menu::{self, Menu};
 use crate::compose::narrator::{Shown, ShownWithSteps};
 use crate::compose::progress::Progress;
 use crate::compose::project::{load, no_service, options};
 use crate::compose::remote::confirm;
+use crate::compose::watcher::Watcher;
 use crate::compose::why::images;
 
 /// What `up`, `create` and `scale` have in common.
@@ -53,9 +54,6 @@ pub(crate) struct MakingFlags {
     /// Agree to all that is asked
     #[arg(short, long)]
     yes: bool,
-    /// Show what would be done, and why, and do nothing
-    #[arg(long)]
-    dry_run: bool,
 }
 
 /// Create and start containers
@@ -69,6 +67,7 @@ pub(crate) struct MakingFlags {
   rbox compose up -d --wait             # back when all are healthy
   rbox compose up -d --scale worker=3
   rbox compose up -d --rolling          # the next container answers before the former one stops
+  rbox compose up --watch               # and what changes is brought in, or built again
   rbox compose up --dry-run             # what would be made again, and which field differs"
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is a flag of the command line")]
@@ -129,6 +128,9 @@ pub(crate) struct Up {
     /// Show the time of each line
     #[arg(long)]
     timestamps: bool,
+    /// Act on develop.watch when files change, as watch does, while this is attached
+    #[arg(short, long, conflicts_with_all = ["detach", "wait", "no_start"])]
+    watch: bool,
     /// Come back when all run, are healthy, or have ended with 0; implies -d
     #[arg(long)]
     wait: bool,
@@ -142,7 +144,7 @@ pub(crate) struct Up {
 
 impl Execute for Up {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut project = read(global, &self.services, self.making.yes || self.making.dry_run)?;
+        let mut project = read(global, &self.services, self.making.yes || global.project.dry_run)?;
         self.check(&project)?;
         if self.no_deps {
             without_dependencies(&mut project, &self.services);
@@ -161,11 +163,15 @@ impl Execute for Up {
             until: None,
             interrupt: None,
         };
-        if making.dry_run {
+        if global.project.dry_run {
             return tell_plan(global, &project, &request, "Running");
         }
         run::check(&project, &request.wanted)?;
-        let progress = Progress::new(&global.project, "Running", false)?;
+        let watcher = Watcher::new(global, &project, &self.services);
+        if self.watch {
+            watcher.check()?;
+        }
+        let progress = Progress::new(&global.project, "Running")?;
         let images = making.images(global, &project, &progress, self.quiet_build).all()?;
         run::provide(&global.engine, &mut project, &Shown(&progress))?;
         if self.detach || self.wait || self.no_start {
@@ -183,9 +189,11 @@ impl Execute for Up {
         let shown = ShownWithSteps { shown: Shown(&progress), prefix: !self.no_log_prefix };
         match run::up(&global.engine, &project, &images, &request, &shown) {
             Ok(()) => {
-                let menu = menu::is_wanted(self.menu, is_drawn);
-                let menu = menu.then(|| Menu::open(global, &project, &self.services)).flatten();
-                follower.wait(global, &project, &self.ending(), menu)
+                if self.watch {
+                    watcher.begin()?;
+                }
+                let menu = menu::is_wanted(self.menu, is_drawn).then(|| Menu::open(&watcher)).flatten();
+                follower.wait(global, &project, &self.ending(), Beside { menu, watcher: &watcher })
             }
             Err(RunError::Interrupted) => follower.interrupted(global, &project, &self.ending()),
             Err(error) => Err(error.into()),
@@ -323,9 +331,19 @@ fn tell_plan(
     request: &UpRequest<'_>,
     title: &'static str,
 ) -> anyhow::Result<u8> {
-    let progress = Progress::new(&global.project, title, true)?;
-    let plan = run::plan(&global.engine, project, images(global, project)?, &request.wanted)?;
-    tell(&plan, &Shown(&progress), request.start);
+    let progress = Progress::new(&global.project, title)?;
+    let shown = Shown(&progress);
+    let images = images(global, project)?;
+    let plan = run::plan(&global.engine, project, images.clone(), &request.wanted)?;
+    for service in project.services.values().filter(|service| !images.contains_key(&service.name)) {
+        let (begun, done) =
+            if service.build.is_some() { ("Building", "Built") } else { ("Pulling", "Pulled") };
+        let name = rbox_compose::image_name(project, service);
+        progress.line("Image", &name, begun);
+        progress.line("Image", &name, done);
+    }
+    run::tell_missing(&global.engine, project, &shown)?;
+    tell(&plan, &shown, request.start);
     Ok(0)
 }
 
@@ -392,17 +410,17 @@ pub(crate) struct Create {
 
 impl Execute for Create {
     fn execute(self, global: &Global) -> anyhow::Result<u8> {
-        let mut project = read(global, &self.services, self.making.yes || self.making.dry_run)?;
+        let mut project = read(global, &self.services, self.making.yes || global.project.dry_run)?;
         let request = UpRequest {
             start: false,
             remove_orphans: self.making.remove_orphans,
             ..UpRequest::started(self.making.wanted(&self.services, false)?)
         };
-        if self.making.dry_run {
+        if global.project.dry_run {
             return tell_plan(global, &project, &request, "Creating");
         }
         run::check(&project, &request.wanted)?;
-        let progress = Progress::new(&global.project, "Creating", false)?;
+        let progress = Progress::new(&global.project, "Creating")?;
         let images = self.making.images(global, &project, &progress, false).all()?;
         run::provide(&global.engine, &mut project, &Shown(&progress))?;
         run::up(&global.engine, &project, &images, &request, &Shown(&progress))?;
@@ -435,13 +453,16 @@ impl Execute for Scale {
         let mut wanted = options(global)?;
         wanted.services.clone_from(&named);
         let loaded = load(&wanted)?;
-        confirm(&loaded, self.yes)?;
+        confirm(&loaded, self.yes || global.project.dry_run)?;
         let mut project = loaded.project;
         if self.no_deps {
             without_dependencies(&mut project, &named);
         }
         let request = UpRequest::started(Wanted { scale, ..Wanted::default() });
-        let progress = Progress::new(&global.project, "Running", false)?;
+        if global.project.dry_run {
+            return tell_plan(global, &project, &request, "Running");
+        }
+        let progress = Progress::new(&global.project, "Running")?;
         run::check(&project, &request.wanted)?;
         let images = Images {
             global,

@@ -21,13 +21,19 @@ pub(crate) struct Version {
 
 impl Execute for Version {
     fn execute(self, _: &Global) -> anyhow::Result<u8> {
-        let own = env!("CARGO_PKG_VERSION");
         let line = match self.format.as_deref() {
             _ if self.short => COMPOSE_VERSION.to_owned(),
             Some("json") => format!("{{\"version\":\"v{COMPOSE_VERSION}\"}}"),
-            _ => format!("Docker Compose version v{COMPOSE_VERSION} (its commands, by rbox {own})"),
+            _ => return tell(),
         };
         say(&line)?;
         Ok(0)
     }
+}
+
+/// `compose version`, and `compose --version`.
+pub(crate) fn tell() -> anyhow::Result<u8> {
+    let own = env!("CARGO_PKG_VERSION");
+    say(&format!("Docker Compose version v{COMPOSE_VERSION} (its commands, by rbox {own})"))?;
+    Ok(0)
 }

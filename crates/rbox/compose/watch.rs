@@ -15,6 +15,7 @@ use rbox_compose::{Instance, Observed, labels};
 use rbox_engine::engine::{ExecRequest, ExecStdio, ProjectLock};
 use rbox_engine::file_watch::{FileWatch, small_text};
 use rbox_engine::listing::filter::{Filters, PRUNE_KEYS};
+use rbox_engine::own_file;
 use rbox_engine::session::{SignalFd, Taken};
 
 use crate::command::entry::Execute;
@@ -58,6 +59,9 @@ pub(crate) struct Watch {
     services: Vec<String>,
 }
 
+/// No service says what is watched.
+pub(crate) const NOTHING_TO_WATCH: &str =
+    "none of the selected services is configured for watch, consider setting a 'develop' section";
 /// Nothing has changed for so long: what changed together is handled together.
 const QUIET: Duration = Duration::from_millis(300);
 /// Between two looks whether a command of the project has ended.
@@ -94,9 +98,7 @@ impl Watch {
         confirm(&loaded, self.yes)?;
         let rules = rules(&loaded.project)?;
         if rules.is_empty() {
-            return Err(refused(
-                "none of the selected services is configured for watch, consider setting a 'develop' section",
-            ));
+            return Err(refused(NOTHING_TO_WATCH));
         }
         let _lock = lock(global, &loaded.project.name)?;
         if !self.no_up {
@@ -119,7 +121,7 @@ impl Watch {
 
     /// Runs another command of the project, in a process of its own.
     fn own(&self, global: &Global, words: impl IntoIterator<Item = OsString>) -> anyhow::Result<()> {
-        let mut command = project_command(global);
+        let mut command = project_command(global)?;
         command.args(words).stdin(Stdio::null());
         if self.quiet {
             command.stdout(Stdio::null());
@@ -136,12 +138,12 @@ impl Watch {
 }
 
 /// Another command of the same project.
-pub(crate) fn project_command(global: &Global) -> Command {
-    let mut command = Command::new("/proc/self/exe");
+pub(crate) fn project_command(global: &Global) -> anyhow::Result<Command> {
+    let mut command = own_file::command()?;
     let paths = global.engine.paths();
     command.arg("--root").arg(&paths.root).arg("--state").arg(&paths.state).arg("compose");
     command.args(global.project.words());
-    command
+    Ok(command)
 }
 
 /// Two of them would both bring in what changes, and build at the same time. The lock goes with this process, however that ends.

@@ -40,7 +40,8 @@ pub(crate) fn load(
         check_consistency: false,
         ..Options::default()
     };
-    let whole = whole(&options)?;
+    let mut warnings = Vec::new();
+    let whole = whole(&options, &mut warnings)?;
     let project = bound(&whole)?;
     let mut config = Config::default();
     let mut default = Group { name: "default".to_owned(), ..Group::default() };
@@ -64,7 +65,7 @@ pub(crate) fn load(
         config.targets.push(target);
     }
     config.groups.push(default);
-    Ok((config, whole.warnings))
+    Ok((config, warnings))
 }
 
 fn given(text: &str) -> Option<String> {

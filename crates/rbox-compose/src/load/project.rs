@@ -180,56 +180,66 @@ fn name_of(files: &[(String, Vec<Document>)]) -> Option<Node> {
     names.rfind(|name| name.as_text().is_some_and(|name| !name.is_empty()))
 }
 
-/// Loads a project.
-pub(crate) fn whole(options: &Options) -> Result<Whole, ComposeError> {
-    let mut warnings = Vec::new();
-    let Found { files: paths, directory, mut environment, profiles, env_files, remote } =
-        discover(options, &mut warnings)?;
+/// Loads a project. `warnings` has what there is to be told of it, also where it is refused.
+pub(crate) fn whole(options: &Options, warnings: &mut Vec<String>) -> Result<Whole, ComposeError> {
+    let mut found = discover(options, warnings)?;
     let files = Files::with(options.contents.clone());
-    let mut loader = Loader { options, files, warnings, uses: Uses::new(), remote };
-    let mut files = Vec::with_capacity(paths.len());
-    for path in &paths {
-        files.push((path.clone(), loader.files.documents(path)?));
-    }
-    let name = project_name(&mut loader, &files, &directory, &environment)?;
-    environment.set("COMPOSE_PROJECT_NAME", name.clone(), Origin::Project);
-    // Without interpolation nothing of the environment is in what is shown, as Compose has it.
-    let seen = if options.interpolate { environment.clone() } else { Environment::default() };
-    let scope = Scope {
-        environment: seen.clone(),
-        directory: directory.clone(),
-        resources: directory.clone(),
-        resolve: options.resolve_paths,
-        included: Vec::new(),
-    };
-    let mut root = loader.model(files, &scope)?;
-    if root.as_map().is_none_or(Map::is_empty) {
-        return Err(ComposeError::Invalid("empty compose file".into()));
-    }
-    if name.is_empty() {
-        return Err(ComposeError::Invalid("project name must not be empty".into()));
-    }
-    if options.normalize {
-        normalize(&mut root, &name, &seen);
-    }
-    let mut whole = Whole {
-        name,
-        directory,
-        files: paths,
-        env_files,
-        profiles,
-        environment,
-        root,
-        disabled: Map::new(),
-        warnings: loader.warnings,
-        uses: loader.uses,
-        remote: loader.remote,
-        places: loader.files.names,
-    };
+    let remote = std::mem::take(&mut found.remote);
+    let mut loader = Loader { options, files, warnings: std::mem::take(warnings), uses: Uses::new(), remote };
+    let whole = loader.whole(found);
+    warnings.append(&mut loader.warnings);
+    let mut whole = whole?;
     if options.interpolate {
         services::finish(&mut whole, options)?;
     }
     Ok(whole)
+}
+
+impl Loader<'_> {
+    fn whole(&mut self, found: Found) -> Result<Whole, ComposeError> {
+        let Found { files: paths, directory, mut environment, profiles, env_files, .. } = found;
+        let options = self.options;
+        let loader = self;
+        let mut files = Vec::with_capacity(paths.len());
+        for path in &paths {
+            files.push((path.clone(), loader.files.documents(path)?));
+        }
+        let name = project_name(loader, &files, &directory, &environment)?;
+        environment.set("COMPOSE_PROJECT_NAME", name.clone(), Origin::Project);
+        // Without interpolation nothing of the environment is in what is shown, as Compose has it.
+        let mut seen = if options.interpolate { environment.clone() } else { Environment::default() };
+        seen.set("COMPOSE_PROJECT_NAME", name.clone(), Origin::Project);
+        let scope = Scope {
+            environment: seen.clone(),
+            directory: directory.clone(),
+            resources: directory.clone(),
+            resolve: options.resolve_paths,
+            included: Vec::new(),
+        };
+        let mut root = loader.model(files, &scope)?;
+        if root.as_map().is_none_or(Map::is_empty) {
+            return Err(ComposeError::Invalid("empty compose file".into()));
+        }
+        if name.is_empty() {
+            return Err(ComposeError::Invalid("project name must not be empty".into()));
+        }
+        if options.normalize {
+            normalize(&mut root, &name, &seen);
+        }
+        Ok(Whole {
+            name,
+            directory,
+            files: paths,
+            env_files,
+            profiles,
+            environment,
+            root,
+            disabled: Map::new(),
+            uses: std::mem::take(&mut loader.uses),
+            remote: std::mem::take(&mut loader.remote),
+            places: std::mem::take(&mut loader.files.names),
+        })
+    }
 }
 
 fn project_name(

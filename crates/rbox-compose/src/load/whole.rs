@@ -25,7 +25,6 @@ pub(crate) struct Whole {
     /// Canonical, with the services that are enabled.
     pub(crate) root: Node,
     pub(crate) disabled: Map,
-    pub(crate) warnings: Vec<String>,
     pub(crate) uses: Uses,
     pub(crate) remote: Vec<String>,
     /// The names of files, by the numbers of places.

@@ -147,6 +147,18 @@ impl Service {
         self.scale.or_else(|| self.deploy.as_ref()?.replicas).unwrap_or(1)
     }
 
+    /// How long after it was pulled an image is pulled again, by `pull_policy`; none where that does not go by time.
+    pub fn refresh_after(&self) -> Option<std::time::Duration> {
+        let span = match self.pull_policy.as_str() {
+            "daily" => "1d",
+            "weekly" => "1w",
+            "refresh" => self.pull_refresh_after.as_str(),
+            policy => policy.strip_prefix("every_")?,
+        };
+        let nanos = crate::output::parse_duration(span).ok()?;
+        u64::try_from(nanos).ok().map(std::time::Duration::from_nanos)
+    }
+
     /// The hash by which Compose tells whether a container is of this configuration: SHA-256 in hexadecimal of the service's JSON
     /// without `build`, `pull_policy`, `scale`, `deploy.replicas`, `depends_on` and `profiles`. Of the service as it was loaded.
     pub fn config_hash(&self) -> &str {

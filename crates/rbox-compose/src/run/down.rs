@@ -36,6 +36,8 @@ pub struct DownRequest {
     pub volumes: bool,
     /// Images too.
     pub images: Option<RemovedImages>,
+    /// Only tell what would be done.
+    pub rehearsal: bool,
 }
 
 /// Takes a project down. `project` is none where its files are not at hand: then all that carries its name goes.
@@ -49,7 +51,7 @@ pub fn down(
     request: &DownRequest,
     narrator: &dyn Narrator,
 ) -> Result<(), RunError> {
-    let _alone = super::alone(engine, name, narrator)?;
+    let _alone = if request.rehearsal { None } else { Some(super::alone(engine, name, narrator)?) };
     let observed = Observed::of(engine, name)?;
     let is_known = |service: &str| project.is_none_or(|project| project.services.contains_key(service));
     let is_meant = |one: &&Instance| {
@@ -61,8 +63,10 @@ pub fn down(
     let images: BTreeSet<String> = meant.iter().map(|one| one.container.record.image.clone()).collect();
     let is_nothing = meant.is_empty();
     let removed = Some(RemoveRequest { force: true, volumes: request.volumes });
-    Ending { engine, project, narrator, timeout: request.timeout, removed, tick: &|| () }.end(&meant)?;
-    if let Some(project) = project {
+    let rehearsal = request.rehearsal;
+    let timeout = request.timeout;
+    Ending { engine, project, narrator, timeout, removed, rehearsal, tick: &|| () }.end(&meant)?;
+    if let Some(project) = project.filter(|_| !rehearsal) {
         let is_meant = |name: &str| request.services.is_empty() || request.services.contains(name);
         providers::end(project, Verb::Down, &is_meant, narrator)?;
     }
@@ -70,10 +74,12 @@ pub fn down(
         return Ok(());
     }
     // What cannot be removed does not keep the rest.
-    let networks = remove_networks(engine, name, narrator);
-    let volumes = if request.volumes { remove_volumes(engine, name, narrator) } else { Ok(0) };
+    let networks = remove_networks(engine, name, rehearsal, narrator);
+    let volumes = if request.volumes { remove_volumes(engine, name, rehearsal, narrator) } else { Ok(0) };
     if let Some(which) = request.images {
-        remove_images(engine, name, project, images, which, narrator);
+        for image in images_of(name, project, images, which) {
+            remove_image(engine, &image, rehearsal, narrator);
+        }
     }
     let removed = networks? + volumes?;
     if is_nothing && removed == 0 && project.is_none() {
@@ -99,16 +105,23 @@ pub fn stop(
         one.container.is_active() && !one.one_off && request.services.contains(&one.service)
     };
     let meant: Vec<&Instance> = observed.instances.iter().filter(is_meant).collect();
-    Ending { engine, project, narrator, timeout: request.timeout, removed: None, tick }.end(&meant)?;
+    let rehearsal = request.rehearsal;
+    let timeout = request.timeout;
+    Ending { engine, project, narrator, timeout, removed: None, rehearsal, tick }.end(&meant)?;
     match project {
-        Some(project) => {
+        Some(project) if !rehearsal => {
             providers::end(project, Verb::Stop, &|name| request.services.contains(name), narrator)
         }
-        None => Ok(()),
+        _ => Ok(()),
     }
 }
 
-fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
+fn remove_networks(
+    engine: &Engine,
+    name: &str,
+    rehearsal: bool,
+    narrator: &dyn Narrator,
+) -> Result<usize, RunError> {
     let (mut removed, mut failed) = (0, None);
     for network in engine.networks().list()? {
         if network.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
@@ -116,7 +129,8 @@ fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resu
         }
         narrator.tell(Thing::Network, &network.name, Stage::Removing);
         removed += 1;
-        match engine.remove_network(&network) {
+        let done = if rehearsal { Ok(()) } else { engine.remove_network(&network) };
+        match done {
             Ok(()) | Err(NetworkError::NoNetwork(_)) => {
                 narrator.tell(Thing::Network, &network.name, Stage::Removed);
             }
@@ -132,7 +146,12 @@ fn remove_networks(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resu
     failed.map_or(Ok(removed), |error| Err(error.into()))
 }
 
-fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Result<usize, RunError> {
+fn remove_volumes(
+    engine: &Engine,
+    name: &str,
+    rehearsal: bool,
+    narrator: &dyn Narrator,
+) -> Result<usize, RunError> {
     let (mut removed, mut failed) = (0, None);
     for volume in engine.volumes().list()? {
         if volume.labels.get(labels::PROJECT).is_none_or(|owner| owner != name) {
@@ -140,7 +159,9 @@ fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resul
         }
         narrator.tell(Thing::Volume, volume.name.as_str(), Stage::Removing);
         removed += 1;
-        match engine.volumes().remove(&volume.name, &|| engine.volume_users()) {
+        let remove = || engine.volumes().remove(&volume.name, &|| engine.volume_users());
+        let done = if rehearsal { Ok(()) } else { remove() };
+        match done {
             Ok(()) => narrator.tell(Thing::Volume, volume.name.as_str(), Stage::Removed),
             Err(error) if error.kind() == rbox_spec::Kind::Conflict => {
                 narrator.tell(Thing::Volume, volume.name.as_str(), Stage::StillInUse);
@@ -154,14 +175,13 @@ fn remove_volumes(engine: &Engine, name: &str, narrator: &dyn Narrator) -> Resul
     failed.map_or(Ok(removed), |error| Err(error.into()))
 }
 
-fn remove_images(
-    engine: &Engine,
+/// The names of the images that go: those of containers that were there, and of services.
+fn images_of(
     name: &str,
     project: Option<&Project>,
     mut images: BTreeSet<String>,
     which: RemovedImages,
-    narrator: &dyn Narrator,
-) {
+) -> BTreeSet<String> {
     let of_files = project.into_iter().flat_map(|project| {
         project.services.values().map(move |service| crate::request::image_name(project, service))
     });
@@ -171,14 +191,18 @@ fn remove_images(
             project.into_iter().flat_map(|project| project.services.values().map(|s| &s.image)).collect();
         images.retain(|image| !named.contains(image) && image.starts_with(&format!("{name}-")));
     }
-    for image in images {
-        if engine.images().and_then(|store| store.find(&image)).is_ok_and(|found| found.is_none()) {
-            continue;
-        }
-        narrator.tell(Thing::Image, &image, Stage::Removing);
-        match engine.remove_image(&image, RemoveOptions::default()) {
-            Ok(_) => narrator.tell(Thing::Image, &image, Stage::Removed),
-            Err(error) => narrator.warn(&format!("image {image}: {error}")),
-        }
+    images
+}
+
+fn remove_image(engine: &Engine, image: &str, rehearsal: bool, narrator: &dyn Narrator) {
+    if engine.images().and_then(|store| store.find(image)).is_ok_and(|found| found.is_none()) {
+        return;
+    }
+    narrator.tell(Thing::Image, image, Stage::Removing);
+    let remove = || engine.remove_image(image, RemoveOptions::default()).map(drop);
+    let done = if rehearsal { Ok(()) } else { remove() };
+    match done {
+        Ok(()) => narrator.tell(Thing::Image, image, Stage::Removed),
+        Err(error) => narrator.warn(&format!("image {image}: {error}")),
     }
 }

@@ -24,6 +24,8 @@ pub(super) struct Ending<'a> {
     pub(super) timeout: Option<i64>,
     /// How they are removed. None: they only stop.
     pub(super) removed: Option<RemoveRequest>,
+    /// Only tell it.
+    pub(super) rehearsal: bool,
     /// Called now and then meanwhile.
     pub(super) tick: &'a (dyn Fn() + Sync),
 }
@@ -60,6 +62,10 @@ impl Ending<'_> {
             tell(Stage::Stopped);
             ended();
         };
+        if self.rehearsal {
+            ended();
+            return Ok(());
+        }
         match self.engine.stop_and_tell(&one.container, request, &ended) {
             // Somebody else has removed it meanwhile.
             Err(EngineError::NoContainer(_)) => Ok(()),
@@ -89,7 +95,9 @@ impl<'a> Visit for Meant<'a> {
 
     fn begins(&self, service: &str) -> bool {
         let runs = |one: &Instance| one.container.is_running();
-        !self.ending.hooks(service).is_empty() && self.parts(service).into_iter().any(runs)
+        !self.ending.rehearsal
+            && !self.ending.hooks(service).is_empty()
+            && self.parts(service).into_iter().any(runs)
     }
 
     /// A hook that fails is told of, and its container is stopped all the same.
@@ -109,6 +117,13 @@ impl<'a> Visit for Meant<'a> {
     fn work(&self, one: &&'a Instance, enough: &dyn Fn()) -> Result<(), RunError> {
         let Ending { engine, narrator, removed, .. } = self.ending;
         self.ending.stop(one, enough)?;
+        if self.ending.rehearsal {
+            let stages = removed.map_or(&[][..], |_| &[Stage::Removing, Stage::Removed][..]);
+            for stage in stages {
+                narrator.tell(Thing::Container, one.name(), *stage);
+            }
+            return Ok(());
+        }
         removed.map_or(Ok(()), |request| remove_stopped(engine, *narrator, one, request))
     }
 

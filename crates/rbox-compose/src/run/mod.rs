@@ -28,6 +28,7 @@ pub use hooks::{hook_request, run_hooks};
 pub use one_off::{OneOff, one_off};
 pub use pre_start::prepare;
 pub use providers::{provide, stop_provided};
+pub use things::tell_missing;
 pub use up::{UpRequest, check, plan, up};
 pub use waiting::{Far, far, ready};
 pub use walk::{Visit, walk};

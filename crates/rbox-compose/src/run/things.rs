@@ -20,13 +20,61 @@ pub(super) fn networks(
     project: &Project,
     narrator: &dyn Narrator,
 ) -> Result<BTreeMap<String, String>, RunError> {
-    let used: BTreeSet<&String> =
-        project.services.values().flat_map(|service| service.networks.keys()).collect();
     let mut ids = BTreeMap::new();
-    for (key, network) in project.networks.iter().filter(|(key, _)| used.contains(key)) {
+    for (key, network) in used_networks(project) {
         ids.insert(key.clone(), one_network(engine, project, key, network, narrator)?);
     }
     Ok(ids)
+}
+
+/// Those that services are on.
+fn used_networks(project: &Project) -> impl Iterator<Item = (&String, &Network)> {
+    let used: BTreeSet<&String> =
+        project.services.values().flat_map(|service| service.networks.keys()).collect();
+    project.networks.iter().filter(move |(key, _)| used.contains(key))
+}
+
+/// Those that services have something of mounted.
+fn used_volumes(project: &Project) -> impl Iterator<Item = (&String, &Volume)> {
+    let mounts = project.services.values().flat_map(|service| &service.volumes);
+    let used: BTreeSet<&str> =
+        mounts.filter(|mount| mount.kind == "volume").map(|mount| mount.source.as_str()).collect();
+    project.volumes.iter().filter(move |(key, _)| used.contains(key.as_str()))
+}
+
+/// Tells which networks and volumes would be made, and makes none.
+///
+/// # Errors
+/// Records cannot be read.
+pub fn tell_missing(engine: &Engine, project: &Project, narrator: &dyn Narrator) -> Result<(), RunError> {
+    let tell = |thing: Thing, name: &str, stages: &[Stage]| {
+        for stage in stages {
+            narrator.tell(thing, name, *stage);
+        }
+    };
+    for (_, network) in used_networks(project).filter(|(_, network)| !network.external) {
+        match engine.networks().find(&network.name) {
+            Ok(there) => {
+                let before = there.labels.get(labels::CONFIG_HASH);
+                if before.is_some_and(|before| *before != network_hash(network)) {
+                    tell(Thing::Network, &network.name, &[Stage::Removing, Stage::Removed]);
+                    tell(Thing::Network, &network.name, &[Stage::Creating, Stage::Created]);
+                }
+            }
+            Err(NetworkError::NoNetwork(_)) => {
+                tell(Thing::Network, &network.name, &[Stage::Creating, Stage::Created]);
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    for (key, volume) in used_volumes(project).filter(|(_, volume)| !volume.external) {
+        let name: VolumeName =
+            volume.name.parse().map_err(|error| RunError::Invalid(format!("volume {key}: {error}")))?;
+        if engine.volumes().get(&name)?.is_none() {
+            tell(Thing::Volume, &volume.name, &[Stage::Creating, Stage::Created]);
+        }
+    }
+    Ok(())
 }
 
 fn one_network(
@@ -116,6 +164,9 @@ fn new_network(project: &Project, key: &str, network: &Network, hash: &str) -> R
     if !matches!(network.driver.as_str(), "" | "bridge" | "default") {
         return Err(refused(format!("driver {:?} is not supported: it is bridge", network.driver)));
     }
+    if network.enable_ipv4 == Some(false) {
+        return Err(refused("enable_ipv4: false: every network of rbox has IPv4: take it out".to_owned()));
+    }
     let mut made = NewNetwork {
         name: network.name.clone(),
         ipv6: network.enable_ipv6.unwrap_or(false),
@@ -177,14 +228,7 @@ fn hash(of: &serde_json::Value) -> String {
 
 /// Makes the volumes of the services that are missing.
 pub(super) fn volumes(engine: &Engine, project: &Project, narrator: &dyn Narrator) -> Result<(), RunError> {
-    let used: BTreeSet<&str> = project
-        .services
-        .values()
-        .flat_map(|service| &service.volumes)
-        .filter(|mount| mount.kind == "volume")
-        .map(|mount| mount.source.as_str())
-        .collect();
-    for (key, volume) in project.volumes.iter().filter(|(key, _)| used.contains(key.as_str())) {
+    for (key, volume) in used_volumes(project) {
         one_volume(engine, project, key, volume, narrator)?;
     }
     Ok(())

@@ -7,7 +7,7 @@ use rbox_sys::process::process_start;
 
 use crate::engine::{Engine, Event};
 use crate::error::EngineError;
-use crate::journal::{Entry, EventQuery, Message, read};
+use crate::journal::{Entry, EventFilter, EventQuery, Message, read};
 
 impl Engine {
     /// Gives the events of all kinds of things to `sink`, oldest first, until `query.until`, without it as long as the sink takes
@@ -36,6 +36,27 @@ impl Engine {
             }
         };
         read(&path, &query, &mut sink).map_err(EngineError::file("read", path))
+    }
+}
+
+impl Engine {
+    /// When an image was pulled last, by its familiar name, as far as the journal goes back.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn last_pull(&self, name: &str) -> Result<Option<Timestamp>, EngineError> {
+        let filter = EventFilter::parse(&["type=image", "event=pull"]);
+        let filter = filter.map_err(|error| EngineError::Invalid(error.to_string()))?;
+        let now = Timestamp::now();
+        let query = EventQuery { since: Some(Timestamp::UNIX_EPOCH), until: Some(now), filter };
+        let mut last = None;
+        self.events(&query, &mut |message| {
+            if message.id == name {
+                last = Some(message.timestamp());
+            }
+            Ok(())
+        })?;
+        Ok(last)
     }
 }
 
