@@ -178,8 +178,7 @@ fn an_attached_up_watches_files() {
     };
     holds("files", "/src/word", "one");
     holds("web", "/word", "one");
-    // It is watched from the first synchronisation on, or a moment later.
-    std::thread::sleep(Duration::from_millis(500));
+    // Files are watched before the first synchronisation, so nothing is missed from here on.
     project.write("src/word", "two\n");
     holds("files", "/src/word", "two");
     project.write("web/word", "two\n");

@@ -1,5 +1,5 @@
-//! How many system calls a start makes. It is what of its cost can be counted exactly: a change that adds some is seen here, in that change.
-//! Times are for `bench/run`.
+//! What of the cost of a start can be counted exactly: the system calls that it makes, and the files. A change that adds some is seen here,
+//! in that change. Times are for `bench/run`.
 
 use crate::harness::{BUSYBOX, OwnRoots, Test, has, skipped};
 
@@ -41,6 +41,22 @@ fn a_start_makes_as_many_calls_as_are_written_here() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The places of a container's own files are below its image: none of them is made again for each container.
+#[test]
+fn a_start_makes_no_file_in_the_containers_layer() {
+    let Some(t) = Test::start() else { return };
+    let name = t.name("clean");
+    let id = t.sleeper(&name, []);
+    let upper = t.suite.root.join("containers").join(&id).join("upper");
+    let made: Vec<_> = std::fs::read_dir(&upper).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(made.is_empty(), "{}: {made:?}", upper.display());
+    // They are mounted all the same, and what is below them has nothing.
+    let inside = ["exec", &name, "sh", "-c", "cat /etc/hostname; grep -c . /etc/hosts"];
+    assert!(t.ok(inside).starts_with(&id[..12]), "{}", t.ok(inside));
+    let below = std::fs::metadata(t.suite.root.join("base/etc/hosts")).unwrap();
+    assert_eq!(below.len(), 0);
 }
 
 /// Those in an output of `strace -f`: one that others came between is in two lines.

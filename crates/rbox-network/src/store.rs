@@ -576,6 +576,21 @@ fn random_id() -> Result<String> {
     Ok(hex(&random_bytes()?))
 }
 
+/// A network that is there by itself and has no addresses. Its id comes from the default network's.
+fn without_places(bridge: &Network, name: &str, driver: &str) -> Network {
+    Network {
+        id: derived_id(&bridge.id, name),
+        name: name.into(),
+        driver: driver.into(),
+        subnet: None,
+        gateway: None,
+        bridge: String::new(),
+        labels: BTreeMap::new(),
+        options: BTreeMap::new(),
+        ..bridge.clone()
+    }
+}
+
 /// A stable id for a network that has no record: the default network's, turned by the name.
 fn derived_id(id: &str, name: &str) -> String {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -594,18 +609,4 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(out, "{byte:02x}");
         out
     })
-}
-/// A network that is there by itself and has no addresses. Its id comes from the default network's.
-fn without_places(bridge: &Network, name: &str, driver: &str) -> Network {
-    Network {
-        id: derived_id(&bridge.id, name),
-        name: name.into(),
-        driver: driver.into(),
-        subnet: None,
-        gateway: None,
-        bridge: String::new(),
-        labels: BTreeMap::new(),
-        options: BTreeMap::new(),
-        ..bridge.clone()
-    }
 }

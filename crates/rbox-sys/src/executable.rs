@@ -34,7 +34,7 @@ pub fn move_to(file: BorrowedFd<'_>) -> Result<(), SysError> {
     let layout = Layout::now(file).ok_or_else(|| refused(Errno::ENODATA))?;
     let size = size_of::<Layout>();
     // SAFETY: `layout` is what the kernel reads, of this size, and what it says of this process is so already, but for its file.
-    let set = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const layout, size, 0) };
+    let set = unsafe { libc::prctl(libc::PR_SET_MM, libc::PR_SET_MM_MAP, &raw const layout, size, 0_usize) };
     check(set).map_err(refused)
 }
 

@@ -199,12 +199,11 @@ impl Loader<'_> {
     fn whole(&mut self, found: Found) -> Result<Whole, ComposeError> {
         let Found { files: paths, directory, mut environment, profiles, env_files, .. } = found;
         let options = self.options;
-        let loader = self;
         let mut files = Vec::with_capacity(paths.len());
         for path in &paths {
-            files.push((path.clone(), loader.files.documents(path)?));
+            files.push((path.clone(), self.files.documents(path)?));
         }
-        let name = project_name(loader, &files, &directory, &environment)?;
+        let name = project_name(self, &files, &directory, &environment)?;
         environment.set("COMPOSE_PROJECT_NAME", name.clone(), Origin::Project);
         // Without interpolation nothing of the environment is in what is shown, as Compose has it.
         let mut seen = if options.interpolate { environment.clone() } else { Environment::default() };
@@ -216,7 +215,7 @@ impl Loader<'_> {
             resolve: options.resolve_paths,
             included: Vec::new(),
         };
-        let mut root = loader.model(files, &scope)?;
+        let mut root = self.model(files, &scope)?;
         if root.as_map().is_none_or(Map::is_empty) {
             return Err(ComposeError::Invalid("empty compose file".into()));
         }
@@ -235,9 +234,9 @@ impl Loader<'_> {
             environment,
             root,
             disabled: Map::new(),
-            uses: std::mem::take(&mut loader.uses),
-            remote: std::mem::take(&mut loader.remote),
-            places: std::mem::take(&mut loader.files.names),
+            uses: std::mem::take(&mut self.uses),
+            remote: std::mem::take(&mut self.remote),
+            places: std::mem::take(&mut self.files.names),
         })
     }
 }

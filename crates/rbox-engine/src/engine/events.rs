@@ -37,9 +37,7 @@ impl Engine {
         };
         read(&path, &query, &mut sink).map_err(EngineError::file("read", path))
     }
-}
 
-impl Engine {
     /// When an image was pulled last, by its familiar name, as far as the journal goes back.
     ///
     /// # Errors
