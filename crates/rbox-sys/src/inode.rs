@@ -4,8 +4,9 @@
 //! its place, such as a link to a file of the host. So the thing is opened first, by a descriptor that follows no link
 //! and reads nothing (`O_PATH`), looked at, and changed through that.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
@@ -40,11 +41,7 @@ impl Inode {
 
     /// Opens it for reading, when it is a regular file: this very one, whatever has its name by now. Nothing else is opened.
     pub fn open_regular(&self) -> Result<OwnedFd, Errno> {
-        if FileType::from_raw_mode(self.stat()?.st_mode) != FileType::RegularFile {
-            return Err(Errno::INVAL);
-        }
-        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-        rustix::fs::openat(own_fds()?, self.0.as_raw_fd().to_string(), flags, Mode::empty())
+        OwnDescriptors::find()?.open_regular(self)
     }
 
     /// Opens it for reading, when it is a directory.
@@ -61,40 +58,18 @@ impl Inode {
     /// The names of its extended attributes. A file system without any is one that has none.
     pub fn xattr_names(&self) -> Result<Vec<CString>, Errno> {
         let path = self.own_path()?;
-        // The kernel's limit is XATTR_LIST_MAX; most files have none.
-        let mut list = vec![0_u8; 512];
-        let length = loop {
-            match rustix::fs::listxattr(&path, &mut list[..]) {
-                Ok(length) => break length,
-                Err(Errno::RANGE) if list.len() < XATTR_MOST => list.resize(XATTR_MOST, 0),
-                Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
-                Err(error) => return Err(error),
-            }
-        };
-        let names = list.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0);
-        Ok(names.filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
+        listed(|list| rustix::fs::listxattr(&path, list))
     }
 
     /// The value of an extended attribute; none when it has no such one (any more).
     pub fn xattr(&self, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
         let path = self.own_path()?;
-        let mut value = vec![0_u8; 512];
-        loop {
-            match rustix::fs::getxattr(&path, name, &mut value[..]) {
-                Ok(length) => {
-                    value.truncate(length);
-                    return Ok(Some(value));
-                }
-                Err(Errno::RANGE) if value.len() < XATTR_MOST => value.resize(XATTR_MOST, 0),
-                Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
-                Err(error) => return Err(error),
-            }
-        }
+        valued(|value| rustix::fs::getxattr(&path, name, value))
     }
 
     /// A path that leads to this very thing: calls that follow links go through the magic link and no further.
     fn own_path(&self) -> Result<String, Errno> {
-        own_fds()?;
+        OwnDescriptors::find()?;
         Ok(format!("{OWN_FDS}/{}", self.0.as_raw_fd()))
     }
 
@@ -143,7 +118,7 @@ impl Inode {
         if FileType::from_raw_mode(self.stat()?.st_mode) == FileType::Symlink {
             return Err(Errno::OPNOTSUPP);
         }
-        rustix::fs::chmodat(own_fds()?, self.0.as_raw_fd().to_string(), mode, AtFlags::empty())
+        rustix::fs::chmodat(OwnDescriptors::find()?.0, self.0.as_raw_fd().to_string(), mode, AtFlags::empty())
     }
 
     /// Sets an extended attribute. A link has its own, where its file system lets it have any.
@@ -164,15 +139,89 @@ const XATTR_MOST: usize = 65_536;
 /// Where this process's descriptors are files.
 const OWN_FDS: &str = "/proc/self/fd";
 
-/// That directory, when it is one of a procfs.
-fn own_fds() -> Result<OwnedFd, Errno> {
-    const PROC_SUPER_MAGIC: u64 = 0x9fa0;
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let own = rustix::fs::open(OWN_FDS, flags, Mode::empty())?;
-    if u64::try_from(rustix::fs::fstatfs(&own)?.f_type) != Ok(PROC_SUPER_MAGIC) {
-        return Err(Errno::NOSYS);
+/// This process's descriptors as files, found in a procfs and nowhere else. Whoever opens many things finds them once; a child
+/// has others, and must not use its parent's.
+#[derive(Debug)]
+pub struct OwnDescriptors(OwnedFd);
+
+impl OwnDescriptors {
+    /// Finds them; `ENOSYS` where `/proc` is no procfs.
+    pub fn find() -> Result<Self, Errno> {
+        const PROC_SUPER_MAGIC: u64 = 0x9fa0;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let own = rustix::fs::open(OWN_FDS, flags, Mode::empty())?;
+        if u64::try_from(rustix::fs::fstatfs(&own)?.f_type) != Ok(PROC_SUPER_MAGIC) {
+            return Err(Errno::NOSYS);
+        }
+        Ok(Self(own))
     }
-    Ok(own)
+
+    /// Opens a regular file for reading, as [`Inode::open_regular`].
+    pub fn open_regular(&self, thing: &Inode) -> Result<OwnedFd, Errno> {
+        if FileType::from_raw_mode(thing.stat()?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.0, thing.0.as_raw_fd().to_string(), flags, Mode::empty())
+    }
+}
+
+/// The names of the extended attributes of an open file. A file system without any is one that has none.
+pub fn xattr_names_of(file: impl AsFd) -> Result<Vec<CString>, Errno> {
+    listed(|list| rustix::fs::flistxattr(&file, list))
+}
+
+/// The value of an extended attribute of an open file; none when it has no such one (any more).
+pub fn xattr_of(file: impl AsFd, name: &CStr) -> Result<Option<Vec<u8>>, Errno> {
+    valued(|value| rustix::fs::fgetxattr(&file, name, value))
+}
+
+/// The names of the extended attributes of what `name` in a directory is, a link's own if it is one.
+pub fn xattr_names_at(dir: impl AsFd, name: &OsStr) -> Result<Vec<CString>, Errno> {
+    let path = path_at(dir, name);
+    listed(|list| rustix::fs::llistxattr(&path, list))
+}
+
+/// The value of one of these; none when it has no such one (any more).
+pub fn xattr_at(dir: impl AsFd, name: &OsStr, attribute: &CStr) -> Result<Option<Vec<u8>>, Errno> {
+    let path = path_at(dir, name);
+    valued(|value| rustix::fs::lgetxattr(&path, attribute, value))
+}
+
+/// There is no call for the attributes of a name below a descriptor (listxattrat(2) is there since Linux 6.13 only): the
+/// descriptor's own link is the way, and the name, which has no slash, is not followed.
+fn path_at(dir: impl AsFd, name: &OsStr) -> PathBuf {
+    Path::new(OWN_FDS).join(dir.as_fd().as_raw_fd().to_string()).join(name)
+}
+
+fn listed(list: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<CString>, Errno> {
+    // The kernel's limit is XATTR_LIST_MAX; most files have none.
+    let mut names = vec![0_u8; 512];
+    let length = loop {
+        match list(&mut names) {
+            Ok(length) => break length,
+            Err(Errno::RANGE) if names.len() < XATTR_MOST => names.resize(XATTR_MOST, 0),
+            Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+            Err(error) => return Err(error),
+        }
+    };
+    let names = names.get(..length).unwrap_or_default().split_inclusive(|byte| *byte == 0);
+    Ok(names.filter_map(|name| CStr::from_bytes_with_nul(name).ok()).map(CStr::to_owned).collect())
+}
+
+fn valued(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Option<Vec<u8>>, Errno> {
+    let mut value = vec![0_u8; 512];
+    loop {
+        match read(&mut value) {
+            Ok(length) => {
+                value.truncate(length);
+                return Ok(Some(value));
+            }
+            Err(Errno::RANGE) if value.len() < XATTR_MOST => value.resize(XATTR_MOST, 0),
+            Err(Errno::NODATA | Errno::OPNOTSUPP) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 /// Its number is the same on all architectures that rbox runs on; the C library's crate has no name for it on aarch64.

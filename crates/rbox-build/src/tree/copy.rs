@@ -1,13 +1,16 @@
 //! Writing what COPY and ADD bring into a tree.
 
 use std::collections::HashMap;
-use std::ffi::OsStr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 
 use rbox_engine::engine::unpack_archive;
 use rbox_sys::file::open_in_root;
+use rbox_sys::inode::{xattr_at, xattr_names_at, xattr_names_of, xattr_of};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
@@ -63,6 +66,9 @@ struct Times {
     seconds: i64,
     nanoseconds: i64,
 }
+
+/// Names and values.
+type Attributes = Vec<(String, Vec<u8>)>;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -293,7 +299,7 @@ impl<'a> Copier<'a> {
         let at = to.join(below);
         if entry.kind == EntryKind::Directory {
             let fd = make_dir(&parent.fd, name, &at)?;
-            write_attributes(&fd, entry, &at)?;
+            write_attributes(&fd, &attributes(entry)?, &at)?;
             let finish = self.finish_of(source, entry.stat);
             stack.push(Open { path: below.to_owned(), fd, finish: Some(finish) });
             return Ok(());
@@ -336,12 +342,12 @@ impl<'a> Copier<'a> {
                 }
                 let mut from = entry.open()?;
                 let mut file = create(parent, name, at)?;
-                std::io::copy(&mut from, &mut file).map_err(TreeError::system("write", at))?;
+                pour(&mut from, stat.st_size, &mut file).map_err(TreeError::system("write", at))?;
                 let file = file.into();
-                write_attributes(&file, entry, at)?;
                 give(&file, owner, self.mode_of(stat, false), at)?;
-                // An owner that changes takes them away.
-                write_attributes(&file, entry, at)?;
+                // After the owner, who takes capabilities away when he changes.
+                write_attributes(&file, &attributes_of(&from, entry.path)?, at)?;
+                return set_times(&file, self.times_of(stat), at);
             }
             EntryKind::Link => {
                 clear(parent, name, at)?;
@@ -457,7 +463,7 @@ fn clear(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<(), TreeError> {
     }
 }
 
-fn create(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<std::fs::File, TreeError> {
+fn create(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<File, TreeError> {
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let make = || rustix::fs::openat(parent, name, how, Mode::from_raw_mode(0o600));
     let file = match make() {
@@ -500,44 +506,60 @@ fn set_times_at(parent: &OwnedFd, name: &OsStr, times: Times, at: &Path) -> Resu
 }
 
 /// The extended attributes that images have, sorted: those of programs, and file capabilities.
-pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Vec<(String, Vec<u8>)>, TreeError> {
-    // There is no call for the attributes of a name below a descriptor without opening it: the descriptor's own link is the way, and
-    // the name, which has no slash, is not followed.
-    let at = Path::new("/proc/self/fd").join(entry.parent.as_raw_fd().to_string()).join(entry.name);
-    let mut names = vec![0_u8; 1024];
-    let names = loop {
-        match rustix::fs::llistxattr(&at, &mut names[..]) {
-            Ok(0) | Err(Errno::NOTSUP | Errno::NOENT) => return Ok(Vec::new()),
-            Ok(length) => break names.get(..length).unwrap_or_default().to_vec(),
-            Err(Errno::RANGE) if names.len() < 1 << 16 => names.resize(1 << 16, 0),
-            Err(error) => return Err(TreeError::system("list the attributes of", entry.path)(error)),
-        }
+pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Attributes, TreeError> {
+    let (dir, name) = (entry.parent, entry.name);
+    let names = match xattr_names_at(dir, name) {
+        Err(Errno::NOENT) => return Ok(Vec::new()),
+        names => names.map_err(TreeError::system("list the attributes of", entry.path))?,
     };
+    kept(names, |attribute| xattr_at(dir, name, attribute), entry.path)
+}
+
+/// The same of an open file.
+fn attributes_of(file: &File, path: &Path) -> Result<Attributes, TreeError> {
+    let names = xattr_names_of(file).map_err(TreeError::system("list the attributes of", path))?;
+    kept(names, |attribute| xattr_of(file, attribute), path)
+}
+
+fn kept(
+    names: Vec<CString>,
+    value: impl Fn(&CStr) -> Result<Option<Vec<u8>>, Errno>,
+    path: &Path,
+) -> Result<Attributes, TreeError> {
     let mut all = Vec::new();
-    for name in names.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()) {
-        if !name.starts_with("user.") && name != "security.capability" {
-            continue;
-        }
-        let mut value = vec![0_u8; 1 << 16];
-        match rustix::fs::lgetxattr(&at, name, &mut value[..]) {
-            Ok(length) => {
-                value.truncate(length);
-                all.push((name.to_owned(), value));
-            }
-            Err(Errno::NODATA | Errno::NOENT) => {}
-            Err(error) => return Err(TreeError::system("read the attributes of", entry.path)(error)),
+    for name in names {
+        let is_kept = name.to_bytes().starts_with(b"user.") || name.as_c_str() == c"security.capability";
+        let Some(text) = name.to_str().ok().filter(|_| is_kept) else { continue };
+        match value(&name) {
+            Ok(Some(value)) => all.push((text.to_owned(), value)),
+            Ok(None) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(TreeError::system("read the attributes of", path)(error)),
         }
     }
     all.sort();
     Ok(all)
 }
 
-fn write_attributes(to: &OwnedFd, entry: &Entry<'_>, at: &Path) -> Result<(), TreeError> {
-    for (name, value) in attributes(entry)? {
-        match rustix::fs::fsetxattr(to, name, &value, rustix::fs::XattrFlags::empty()) {
+fn write_attributes(to: &OwnedFd, attributes: &Attributes, at: &Path) -> Result<(), TreeError> {
+    for (name, value) in attributes {
+        match rustix::fs::fsetxattr(to, name, value, rustix::fs::XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP) => {}
             Err(error) => return Err(TreeError::system("write the attributes of", at)(error)),
         }
     }
     Ok(())
+}
+
+/// Copies what a file has. Most files are small, and are read and written in one piece: sendfile(2), which `io::copy` takes, makes a
+/// pipe for each and has the file system clear memory for more than there is.
+fn pour(from: &mut File, size: i64, to: &mut File) -> std::io::Result<()> {
+    const SMALL: usize = 64 << 10;
+    let Some(size) = usize::try_from(size).ok().filter(|size| *size < SMALL) else {
+        return std::io::copy(from, to).map(drop);
+    };
+    // One byte more than there was, to see that there is no more now.
+    let mut all = Vec::with_capacity(size + 1);
+    from.take(SMALL as u64).read_to_end(&mut all)?;
+    to.write_all(&all)?;
+    if all.len() == SMALL { std::io::copy(from, to).map(drop) } else { Ok(()) }
 }

@@ -53,7 +53,7 @@ impl Content {
         known: &mut dyn FileDigests,
     ) -> Result<Self, TreeError> {
         let mut whole = Hasher::new(Algorithm::Sha256);
-        let mut entries = BTreeMap::new();
+        let mut entries = Vec::new();
         for one in selected {
             field(&mut whole, one.name.as_os_str().as_bytes());
             source.walk(one, &mut |entry| {
@@ -65,12 +65,13 @@ impl Content {
                 field(&mut whole, below.as_os_str().as_bytes());
                 whole.update(digest.to_string().as_bytes());
                 if entries.len() < MOST_ENTRIES {
-                    entries.insert(entry.path.to_owned(), digest);
+                    entries.push((entry.path.to_owned(), digest));
                 }
                 Ok(())
             })?;
         }
-        Ok(Self { digest: whole.finish(), entries })
+        // Put in order once: one by one, each would be compared with many.
+        Ok(Self { digest: whole.finish(), entries: entries.into_iter().collect() })
     }
 }
 

@@ -55,9 +55,7 @@ impl Transaction<'_> {
     /// It has what no layer can have, or cannot be read; the disk is full.
     pub fn adopt_layer(&self, dir: &Path) -> Result<StoredLayer, StoreError> {
         let tree = File::open(dir).map_err(io_error("open", dir))?;
-        let mut sink = Hashing::new(io::sink(), Algorithm::Sha256);
-        let packed = pack(tree.as_fd(), &mut sink, &AS_LAYER).map_err(unpackable(dir))?;
-        let diff_id = sink.hasher.finish();
+        let (packed, diff_id) = read_and_sync(&tree, dir)?;
         let store = self.store();
         let size = packed.data_bytes;
         let descriptor = Descriptor::new(Compression::None.layer_type(), diff_id, packed.stream_bytes);
@@ -89,6 +87,55 @@ impl Transaction<'_> {
             return Err(io_error("rename", dir)(error));
         }
         Staging::of(path)
+    }
+}
+
+/// Packs a new tree for its digest. Meanwhile one of some size goes to the disk, so that little is left to be waited for in the end.
+fn read_and_sync(tree: &File, dir: &Path) -> Result<(Packed, Digest), StoreError> {
+    /// Of a stream with more than this, syncing takes a while.
+    const MUCH: u64 = 1 << 20;
+    std::thread::scope(|scope| {
+        let mut syncing = None;
+        let mut sink = Hashing::new(io::sink(), Algorithm::Sha256);
+        let noticing = Noticing {
+            to: &mut sink,
+            left: MUCH,
+            then: || {
+                let sync = || rustix::fs::syncfs(tree);
+                // Without a thread it is synced in the end only.
+                syncing = std::thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, sync).ok();
+            },
+        };
+        let packed = pack(tree.as_fd(), noticing, &AS_LAYER).map_err(unpackable(dir))?;
+        // An error is told once, to whoever syncs first.
+        if let Some(Ok(Err(errno))) = syncing.map(std::thread::ScopedJoinHandle::join) {
+            return Err(io_error("syncfs", dir)(errno));
+        }
+        Ok((packed, sink.hasher.finish()))
+    })
+}
+
+/// Does something once after so many bytes.
+struct Noticing<W, F> {
+    to: W,
+    left: u64,
+    then: F,
+}
+
+impl<W: Write, F: FnMut()> Write for Noticing<W, F> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.to.write(bytes)?;
+        if self.left > 0 {
+            self.left = self.left.saturating_sub(written as u64);
+            if self.left == 0 {
+                (self.then)();
+            }
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.to.flush()
     }
 }
 

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rbox_sys::inode::Inode;
+use rbox_sys::inode::{Inode, OwnDescriptors, xattr_names_of, xattr_of};
 use rustix::fs::{FileType, Mode, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
@@ -63,6 +63,8 @@ struct Attributes {
 pub(super) struct Packer<'o, W: Write> {
     out: Output<W>,
     options: &'o PackOptions<'o>,
+    /// Found when the first file is opened.
+    descriptors: Option<OwnDescriptors>,
     levels: Vec<Level>,
     path: Vec<u8>,
     links: HashMap<(u64, u64), Linked>,
@@ -75,6 +77,7 @@ impl<'o, W: Write> Packer<'o, W> {
         Self {
             out: Output::new(into),
             options,
+            descriptors: None,
             levels: Vec::new(),
             path: options.root.unwrap_or_default().to_vec(),
             links: HashMap::new(),
@@ -237,7 +240,7 @@ impl<'o, W: Write> Packer<'o, W> {
             Err(Errno::NOENT) if !self.levels.is_empty() => return Ok(()),
             fd => fd.map_err(|errno| self.failed("openat", errno))?,
         };
-        let attributes = self.attributes(thing)?;
+        let attributes = self.attributes(&fd)?;
         if !self.path.is_empty() {
             self.path.push(b'/');
             self.write(&Member { xattrs: attributes.kept, ..self.member(b'5', stat) })?;
@@ -257,14 +260,14 @@ impl<'o, W: Write> Packer<'o, W> {
     }
 
     fn file(&mut self, thing: &Inode, stat: &Stat) -> Result<(), PackError> {
-        let attributes = self.attributes(thing)?;
-        if attributes.whiteout && stat.st_size == 0 {
-            return self.whiteout(stat);
-        }
-        let file = match thing.open_regular() {
+        let file = match self.open(thing) {
             Err(Errno::NOENT) => return Ok(()),
             file => file.map_err(|errno| self.failed("openat", errno))?,
         };
+        let attributes = self.attributes(&file)?;
+        if attributes.whiteout && stat.st_size == 0 {
+            return self.whiteout(stat);
+        }
         if self.linked(stat)? {
             return Ok(());
         }
@@ -275,6 +278,14 @@ impl<'o, W: Write> Packer<'o, W> {
         self.out.data(file.as_fd(), size, failed)?;
         self.packed.data_bytes += size;
         Ok(())
+    }
+
+    fn open(&mut self, thing: &Inode) -> Result<OwnedFd, Errno> {
+        let descriptors = match self.descriptors.take() {
+            Some(found) => found,
+            None => OwnDescriptors::find()?,
+        };
+        self.descriptors.insert(descriptors).open_regular(thing)
     }
 
     /// Writes a link when the file was met by another name; true when it was.
@@ -315,12 +326,13 @@ impl<'o, W: Write> Packer<'o, W> {
         self.write(&Member { flag: b'0', mode: 0o600, mtime, ..Member::default() })
     }
 
-    fn attributes(&mut self, thing: &Inode) -> Result<Attributes, PackError> {
-        let names = thing.xattr_names().map_err(|errno| self.failed("listxattr", errno))?;
+    /// Those of an open file or directory.
+    fn attributes(&mut self, of: &OwnedFd) -> Result<Attributes, PackError> {
+        let names = xattr_names_of(of).map_err(|errno| self.failed("flistxattr", errno))?;
         let mut found = Attributes::default();
         let mut bytes = 0;
         for name in names {
-            let value = || thing.xattr(&name).map_err(|errno| self.failed("getxattr", errno));
+            let value = || xattr_of(of, &name).map_err(|errno| self.failed("fgetxattr", errno));
             match name.to_bytes() {
                 b"trusted.overlay.opaque" if self.is_upper() => {
                     found.opaque = value()?.is_some_and(|value| value == b"y");
