@@ -563,3 +563,28 @@ fn pour(from: &mut File, size: i64, to: &mut File) -> std::io::Result<()> {
     to.write_all(&all)?;
     if all.len() == SMALL { std::io::copy(from, to).map(drop) } else { Ok(()) }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Seek as _;
+
+    use super::*;
+
+    #[test]
+    fn all_of_a_file_is_copied_whatever_its_size_was_said_to_be() {
+        for length in [0, 1, 200, 65_534, 65_535, 65_536, 65_537, 300_000] {
+            let bytes: Vec<u8> = (0..length).map(|n: u32| (n % 251) as u8).collect();
+            for said in [0, i64::from(length), 65_535, 1 << 40] {
+                let (mut from, mut to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+                from.write_all(&bytes).unwrap();
+                from.rewind().unwrap();
+                pour(&mut from, said, &mut to).unwrap();
+                to.rewind().unwrap();
+                let mut copied = Vec::new();
+                to.read_to_end(&mut copied).unwrap();
+                assert!(copied == bytes, "{length} bytes, said to be {said}: {} came", copied.len());
+            }
+        }
+    }
+}
