@@ -273,6 +273,9 @@ fn files_have_their_statement_among_them() {
     let listed = t.program("tar", ["--numeric-owner", "-tvf", tar.to_str().unwrap()]).run().ok();
     let line = listed.lines().find(|line| line.ends_with(" provenance.json")).unwrap();
     assert!(line.starts_with("-rw------- 0/0 "), "{listed}");
+    let prefixed = format!("type=local,dest={to},attestation-prefix=of-");
+    b.build(text, &["-o", &prefixed, "--platform", "linux/amd64", "--provenance=true"]).ok();
+    assert_eq!(names(&read(&out.join("of-provenance.json"))), ["d/amd64", "x"]);
     // Each platform has its own.
     let both = ["--platform", "linux/amd64,linux/arm64", "--provenance=true"];
     b.build(text, &[&["-o", to][..], &both].concat()).ok();

@@ -240,6 +240,12 @@ fn a_tree_of_layers_with_the_lines_that_made_them() {
         serde_json::from_str(&own.run(&["image", "tree", "--format", "json", "app:1"]).ok()).unwrap();
     let copied = json["Layers"].as_array().unwrap().last().unwrap();
     assert_eq!(copied["Size"], 5000);
+    // It is headed by the name that was asked for.
+    own.run(&["tag", "app:1", "another:2"]).ok();
+    for name in ["app:1", "another:2"] {
+        let out = own.run(&["image", "tree", name]).ok();
+        assert!(out.starts_with(&format!("{name}  ")), "{out}");
+    }
     own.run(&["image", "tree", "none"]).refused(1, &["No such image"]);
     own.run(&["image", "tree", "--platform", "linux/s390x", "app:1"])
         .refused(1, &["does not provide the specified platform"]);

@@ -15,7 +15,7 @@ use crate::checks::{self, Given, Report};
 use crate::error::BuildError;
 use crate::image;
 use crate::progress::{BuildEvent, BuildProgress, Number};
-use crate::request::{BuildRequest, Output};
+use crate::request::{BuildRequest, Destination, Output};
 use crate::stage::{Stage, StageLayer, is_predefined};
 
 /// What a build came to.
@@ -88,7 +88,7 @@ impl Builder<'_> {
         for output in &self.request.outputs {
             match output {
                 Output::Store => built = self.register(&stages)?,
-                files => self.export_all(&stages, files)?,
+                Output::Files { to, prefix } => self.export_all(&stages, to, prefix)?,
             }
         }
         // What was carried out up to a line would replace what is there of the whole.
@@ -100,18 +100,19 @@ impl Builder<'_> {
     }
 
     /// Writes the files of a stage; of several platforms each into a directory of its own, as BuildKit does.
-    fn export_all(&mut self, stages: &[Rc<Stage>], to: &Output) -> Result<(), BuildError> {
+    fn export_all(&mut self, stages: &[Rc<Stage>], to: &Destination, prefix: &str) -> Result<(), BuildError> {
         if !self.targets.are_several() {
-            return stages.iter().enumerate().try_for_each(|(place, stage)| self.export((place, stage), to));
+            let mut all = stages.iter().enumerate();
+            return all.try_for_each(|(place, stage)| self.export((place, stage), to, prefix));
         }
-        let Output::Directory(dir) = to else {
+        let Destination::Directory(dir) = to else {
             return Err(BuildError::Invalid(
                 "an archive of the files is that of one platform: give one with --platform, or --output type=local,dest=DIRECTORY".to_owned(),
             ));
         };
         for (place, stage) in stages.iter().enumerate() {
             let name = self.targets.at_place(place).platform.to_string().replace('/', "_");
-            self.export((place, stage), &Output::Directory(dir.join(name)))?;
+            self.export((place, stage), &Destination::Directory(dir.join(name)), prefix)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::builder::Builder;
 use crate::context::open_dir;
 use crate::error::{BuildError, io_error};
 use crate::progress::BuildEvent;
-use crate::request::Output;
+use crate::request::Destination;
 use crate::stage::Stage;
 use crate::tree::Source;
 
@@ -24,10 +24,15 @@ use crate::tree::Source;
 const STATEMENT: &str = "provenance.json";
 
 impl Builder<'_> {
-    /// Writes the files of the stage at a place.
-    pub(crate) fn export(&mut self, (place, stage): (usize, &Stage), to: &Output) -> Result<(), BuildError> {
+    /// Writes the files of the stage at a place. `prefix`: how the name begins of what is stated of them.
+    pub(crate) fn export(
+        &mut self,
+        (place, stage): (usize, &Stage),
+        to: &Destination,
+        prefix: &str,
+    ) -> Result<(), BuildError> {
         let label = match to {
-            Output::Directory(_) => "exporting to client directory",
+            Destination::Directory(_) => "exporting to client directory",
             _ => "exporting to client tarball",
         };
         let number = self.begin(label);
@@ -35,29 +40,31 @@ impl Builder<'_> {
         let tree = self.engine.layer_tree(&stage.dirs(), &self.work.fresh())?;
         let root = tree.root.as_fd();
         if self.states_files() {
-            self.put_statement((place, stage), root)?;
+            self.put_statement((place, stage), root, &format!("{prefix}{STATEMENT}"))?;
         }
         match to {
-            Output::Store => {}
-            Output::Directory(dir) => {
+            Destination::Directory(dir) => {
                 let devices = copy_out(root, dir)?;
                 if devices > 0 {
                     let text = format!("{devices} device files were left out of {}", dir.display());
                     self.event(BuildEvent::Warning(&text));
                 }
             }
-            Output::Tar(path) => {
-                write_file(root, path)?;
-            }
-            Output::Stdout => write_tar(root, io::stdout())?,
+            Destination::Tar(path) => write_file(root, path)?,
+            Destination::Stdout => write_tar(root, io::stdout())?,
         }
         self.done(number, begun);
         Ok(())
     }
 
     /// Puts what is stated of the files among them, in place of what is called so there, as BuildKit does.
-    fn put_statement(&mut self, stage: (usize, &Stage), root: BorrowedFd<'_>) -> Result<(), BuildError> {
-        let name = Path::new(STATEMENT);
+    fn put_statement(
+        &mut self,
+        stage: (usize, &Stage),
+        root: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<(), BuildError> {
+        let name = Path::new(name);
         let root = root.try_clone_to_owned().map_err(io_error("open", Path::new("the files")))?;
         let source = Source { root, ignore: None, is_context: false };
         let text = self.statement_of_files(stage, &source.files()?)?;

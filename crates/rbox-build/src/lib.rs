@@ -45,7 +45,7 @@ pub use include::include;
 pub use neighbours::Neighbours;
 pub use progress::{BuildEvent, BuildProgress, Number, Seat};
 pub use request::{
-    BuildRequest, CachePlace, CacheSource, CacheTarget, OnError, Output, Provenance, Reasons, SlsaVersion,
-    Until, Which,
+    BuildRequest, CachePlace, CacheSource, CacheTarget, Destination, OnError, Output, Provenance, Reasons,
+    SlsaVersion, Until, Which,
 };
 pub use tree::TreeError;

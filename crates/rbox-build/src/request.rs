@@ -16,12 +16,36 @@ use crate::dockerfile::{Dockerfile, DockerfileError, Sources};
 pub enum Output {
     /// An image, into the store.
     Store,
-    /// The files, into a directory of the host's, which is made if it is not there.
+    /// Its files.
+    Files {
+        /// Where they go.
+        to: Destination,
+        /// How the name of the file begins that has what is stated of them: as it is called by itself, if empty.
+        prefix: String,
+    },
+}
+
+/// Where the files of what was built go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// A directory of the host's, which is made if it is not there.
     Directory(PathBuf),
-    /// The files, as a tar archive.
+    /// A tar archive.
     Tar(PathBuf),
     /// The same, to standard output.
     Stdout,
+}
+
+impl Output {
+    /// Files, and what is stated of them under its own name.
+    pub const fn files(to: Destination) -> Self {
+        Self::Files { to, prefix: String::new() }
+    }
+
+    /// Whether it goes to standard output.
+    pub const fn is_stdout(&self) -> bool {
+        matches!(self, Self::Files { to: Destination::Stdout, .. })
+    }
 }
 
 /// What is done when a RUN fails.

@@ -292,7 +292,7 @@ impl Build {
         let id = built.index.unwrap_or(image.id).to_string();
         outputs.save(&global.engine, &id, &request.names)?;
         let is_taken = outputs.archives.iter().any(|(path, _)| path.is_none())
-            || request.outputs.contains(&Output::Stdout);
+            || request.outputs.iter().any(Output::is_stdout);
         if quiet && tells_id && !is_taken {
             say(&id)?;
         }

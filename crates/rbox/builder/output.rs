@@ -3,7 +3,7 @@
 use std::io::{BufWriter, IsTerminal as _, Write as _};
 use std::path::PathBuf;
 
-use rbox_build::Output;
+use rbox_build::{Destination, Output};
 use rbox_engine::engine::Engine;
 use rbox_engine::image::archive::SaveFormat;
 use rbox_engine::spec::Reference;
@@ -37,7 +37,7 @@ impl Outputs {
         for text in texts {
             all.add(text).map_err(|error| bad_input(format!("invalid output {text:?}: {error}")))?;
         }
-        let to_stdout = all.build.iter().filter(|one| **one == Output::Stdout).count()
+        let to_stdout = all.build.iter().filter(|one| one.is_stdout()).count()
             + all.archives.iter().filter(|(path, _)| path.is_none()).count();
         if to_stdout > 1 {
             return Err(bad_input("only one output can go to standard output"));
@@ -56,11 +56,11 @@ impl Outputs {
 
     fn add(&mut self, text: &str) -> Result<(), String> {
         if text == "-" {
-            self.build.push(Output::Stdout);
+            self.build.push(Output::files(Destination::Stdout));
             return Ok(());
         }
         if !text.contains('=') {
-            self.build.push(Output::Directory(PathBuf::from(text)));
+            self.build.push(Output::files(Destination::Directory(PathBuf::from(text))));
             return Ok(());
         }
         let fields = Fields::parse(text)?;
@@ -68,9 +68,12 @@ impl Outputs {
         match fields.kind.as_str() {
             "local" => {
                 let dir = dest.ok_or("dest is required for local output")?;
-                self.build.push(Output::Directory(dir));
+                self.build.push(Output::Files { to: Destination::Directory(dir), prefix: fields.prefix });
             }
-            "tar" => self.build.push(dest.map_or(Output::Stdout, Output::Tar)),
+            "tar" => {
+                let to = dest.map_or(Destination::Stdout, Destination::Tar);
+                self.build.push(Output::Files { to, prefix: fields.prefix });
+            }
             "docker" if dest.is_none() => self.build.push(Output::Store),
             "docker" => self.archive(dest, SaveFormat::DockerArchive),
             "oci" => self.archive(dest, SaveFormat::OciArchive),
@@ -100,7 +103,11 @@ impl Outputs {
                 "docker exporter does not currently support exporting manifest lists: type=oci is an archive of several platforms",
             ));
         }
-        if self.build.iter().any(|one| matches!(one, Output::Tar(_) | Output::Stdout)) {
+        if self
+            .build
+            .iter()
+            .any(|one| matches!(one, Output::Files { to: Destination::Tar(_) | Destination::Stdout, .. }))
+        {
             return Err(bad_input(
                 "type=tar is an archive of one platform's files: give one with --platform, or type=local,dest=DIRECTORY for a directory of each",
             ));
@@ -135,6 +142,7 @@ struct Fields {
     names: Vec<String>,
     push: bool,
     rewrite_timestamps: bool,
+    prefix: String,
 }
 
 impl Fields {
@@ -149,6 +157,10 @@ impl Fields {
                 "dest" | "destination" => all.dest = Some(value.to_owned()),
                 "name" => all.names.extend(value.split(',').map(str::to_owned)),
                 "push" => all.push = truth(key, value)?,
+                "attestation-prefix" if value.contains('/') => {
+                    return Err(format!("{key}={value}: it begins a name, and a name has no slash"));
+                }
+                "attestation-prefix" => value.clone_into(&mut all.prefix),
                 "rewrite-timestamp" => all.rewrite_timestamps = truth(key, value)?,
                 // As it always is: the image goes into the store, unpacked; archives are archives.
                 "store" | "unpack" | "tar" | "load" | "oci-mediatypes" if truth(key, value)? => {}
@@ -205,11 +217,14 @@ mod tests {
 
     #[test]
     fn where_it_goes() {
+        use Destination::{Directory, Tar};
         let of = |text: &str| Outputs::parse(&[text.to_owned()]).map(|all| all.build);
         assert_eq!(Outputs::parse(&[]).unwrap().build, [Output::Store]);
-        assert_eq!(of("out").unwrap(), [Output::Directory("out".into())]);
-        assert_eq!(of("type=local,dest=a/b").unwrap(), [Output::Directory("a/b".into())]);
-        assert_eq!(of("type=tar,dest=x.tar").unwrap(), [Output::Tar("x.tar".into())]);
+        assert_eq!(of("out").unwrap(), [Output::files(Directory("out".into()))]);
+        assert_eq!(of("type=local,dest=a/b").unwrap(), [Output::files(Directory("a/b".into()))]);
+        let named = Output::Files { to: Directory("a".into()), prefix: "of-".to_owned() };
+        assert_eq!(of("type=local,dest=a,attestation-prefix=of-").unwrap(), [named]);
+        assert_eq!(of("type=tar,dest=x.tar").unwrap(), [Output::files(Tar("x.tar".into()))]);
         assert_eq!(of("type=cacheonly").unwrap(), []);
         assert_eq!(of("type=image,\"name=a,b\",push=true").unwrap(), [Output::Store]);
         let image = Outputs::parse(&["type=image,\"name=a,b\",push=true".to_owned()]).unwrap();
@@ -220,6 +235,7 @@ mod tests {
             ("dest=x", "type is required"),
             ("type=oci,dest=x,shape=round", "unknown key"),
             ("type=oci,dest=x,compression=zstd", "is not supported"),
+            ("type=local,dest=x,attestation-prefix=../a", "a name has no slash"),
             ("type=tar,\"dest=x", "a quote has no end"),
         ] {
             let error = of(text).unwrap_err().to_string();

@@ -98,7 +98,11 @@ impl Execute for Tree {
             write_all(&mut std::io::stdout(), &document(format, &whole)?)?;
             return Ok(0);
         }
-        let name = image.references.first().map_or_else(|| image.id.short(), Reference::familiar);
+        // By the name that was asked for, if it is one of the image's.
+        let asked = self.image.parse().ok().map(Reference::with_default_tag);
+        let asked = asked.as_ref().filter(|asked| image.references.contains(asked));
+        let name = asked.or(image.references.first());
+        let name = name.map_or_else(|| image.id.short(), Reference::familiar);
         let mut out = String::new();
         let count = image.layers.len();
         let layers = if count == 1 { "layer" } else { "layers" };
