@@ -11,7 +11,7 @@ use crate::container::{
 use crate::image::{
     archive, history, image_mount, images, imagetools, layers, login, manifest, pull, push, rmi, search, sign,
 };
-use crate::look::{cgroup, ns};
+use crate::look::{cgroup, fs, ns};
 use crate::network::{net, networks};
 use crate::system::{check, context, disk, events, info};
 use crate::volume::{transfer, volumes};
@@ -66,6 +66,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<pid::Pid>(&["pid", "container pid"]),
     Entry::of::<ns::Ns>(&["ns"]),
     Entry::of::<cgroup::Cgroup>(&["cgroup"]),
+    Entry::of::<fs::Fs>(&["fs"]),
     Entry::of::<why::Why>(&["why", "container why"]),
     Entry::of::<stats::Stats>(&["stats", "container stats"]),
     Entry::of::<rm::Prune>(&["container prune"]),

@@ -1,11 +1,11 @@
-//! `rbox ns` and `rbox cgroup`: what the kernel has of a container, beside what they say.
+//! `rbox ns`, `rbox cgroup` and `rbox fs`: what the kernel has of a container, beside what they say.
 
 use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{PYTHON, Test, wait_until};
+use crate::harness::{BUSYBOX, OwnRoots, PYTHON, Test, wait_until};
 
 /// The number of one of a process's namespaces, from the kernel.
 fn inode(pid: i32, kind: &str) -> u64 {
@@ -100,4 +100,75 @@ fn groups_say_what_is_used_and_what_was_held_back() {
     t.sleeper(&free, []);
     let text = t.ok(["cgroup", &free]);
     assert!(text.contains("no limit") && !text.contains('█'), "{text}");
+}
+
+#[test]
+fn files_come_from_the_layers_that_have_them() {
+    let Some(t) = Test::start() else { return };
+    let own = OwnRoots::new(&t, "own", &t.suite.registry);
+    let dir = t.dir("context");
+    fs::write(dir.join("file"), "one").unwrap();
+    let text = format!(
+        "FROM {BUSYBOX}\nCOPY file /srv/\nRUN echo two >> /srv/file && mkdir /d && ln -s srv /link\n"
+    );
+    fs::write(dir.join("Dockerfile"), text).unwrap();
+    own.run(&["build", "-q", "--network", "none", "-t", "app", dir.to_str().unwrap()]).ok();
+    let script = "echo three >> /srv/file; rm -r /d; echo x > /new; touch /ready; sleep 1000";
+    own.run(&[
+        "run",
+        "-d",
+        "--network",
+        "none",
+        "--name",
+        "web",
+        "-v",
+        "data:/data",
+        "app",
+        "sh",
+        "-c",
+        script,
+    ])
+    .ok();
+    wait_until("it has written", || own.run(&["exec", "web", "test", "-e", "/ready"]).code == Some(0));
+    let json = |args: &[&str]| -> Value {
+        let all = [&["fs", "--format", "json"][..], args].concat();
+        serde_json::from_str(&own.run(&all).ok()).unwrap()
+    };
+    let whole = json(&["web"]);
+    let names: Vec<&str> =
+        whole["Layers"].as_array().unwrap().iter().map(|one| one["Name"].as_str().unwrap()).collect();
+    assert_eq!((names[0], *names.last().unwrap()), ("upper", "base"), "{names:?}");
+    let inspected: Value = serde_json::from_str(&own.run(&["image", "inspect", "app"]).ok()).unwrap();
+    let mut diff_ids: Vec<&Value> = inspected[0]["RootFS"]["Layers"].as_array().unwrap().iter().collect();
+    diff_ids.reverse();
+    let layers = whole["Layers"].as_array().unwrap();
+    let of_image: Vec<&Value> = layers[1..layers.len() - 1].iter().map(|one| &one["DiffID"]).collect();
+    assert_eq!(of_image, diff_ids);
+    assert!(layers[1]["CreatedBy"].as_str().unwrap().contains("echo two"), "{}", layers[1]);
+    let changed = |path: &str| {
+        let change = whole["Changes"].as_array().unwrap().iter().find(|one| one["Path"] == path);
+        change.map(|one| (one["Kind"].clone(), one["From"].clone()))
+    };
+    assert_eq!(changed("/srv/file"), Some((json!("C"), json!(names[1]))));
+    assert_eq!(changed("/d"), Some((json!("D"), json!(names[1]))));
+    assert_eq!(changed("/new"), Some((json!("A"), Value::Null)));
+    // By a link, and in all three; what is seen is what the container reads.
+    let file = json(&["web", "/link/file"]);
+    assert_eq!(file["Path"], "/srv/file");
+    let places = file["Places"].as_array().unwrap();
+    let seen: Vec<&Value> = places.iter().map(|place| &place["Seen"]).collect();
+    assert_eq!(seen, [true, false, false]);
+    assert_eq!(places[0]["Size"], own.run(&["exec", "web", "cat", "/srv/file"]).ok().len());
+    assert_eq!(json(&["web", "/d"])["Places"][0]["Type"], "whiteout");
+    assert_eq!(json(&["web", "/data/x"])["MountedOver"]["At"], "/data");
+    let text = own.run(&["fs", "web"]).ok();
+    for line in ["C /srv/file  copied up from ", "D /d  a whiteout hides it in ", "A /new"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    let text = own.run(&["fs", "web", "/srv/file"]).ok();
+    assert!(text.contains("seen: copied up") && text.contains("COPY file /srv/"), "{text}");
+    is_diagram(&t, &own.run(&["fs", "--svg", "-", "web"]).ok(), &["upper", "base", "copied up from"]);
+    own.run(&["fs", "web", "/no/such"]).refused(1, &["no layer of container web has /no/such"]);
+    own.run(&["fs", "none"]).refused(1, &["No such container"]);
+    own.run(&["rm", "-f", "-v", "web"]).ok();
 }

@@ -1,6 +1,7 @@
-//! Commands that show what a container is made of while it runs: its namespaces and its group, as tables, JSON and diagrams.
+//! Commands that show what a container is made of while it runs: its namespaces, its group and its layers, as tables, JSON and diagrams.
 
 pub(crate) mod cgroup;
+pub(crate) mod fs;
 pub(crate) mod ns;
 
 use std::path::Path;

@@ -8,6 +8,7 @@ mod copying;
 mod events;
 mod host;
 mod images;
+mod layered;
 mod looking;
 mod networks;
 mod processes;
@@ -56,10 +57,11 @@ pub use containers::RemoveRequest;
 pub use copying::{Copied, Packed, Progress};
 pub use host::NamedDevices;
 pub use images::{ImageRequest, ObtainedImage, PullPolicy};
+pub use layered::{Covering, FileLayer, LayerKind};
 pub use looking::{FileDifference, ImageDifferences};
 pub use projects::{Happenings, ProjectLock};
 pub use prune::{PrunedContainers, PrunedNetworks};
-pub use rbox_runtime::rootfs::changes::ChangeKind;
+pub use rbox_runtime::rootfs::changes::{ChangeKind, Place, What};
 pub use rbox_runtime::rootfs::compare::{Difference, Differs};
 
 /// What happens while the engine works, for those who show it.

@@ -15,6 +15,7 @@
 
 mod change;
 mod lower;
+mod place;
 mod squash;
 mod walk;
 
@@ -24,6 +25,7 @@ mod tests;
 use std::io;
 
 pub use change::{ChangeKind, ChangesError, Layers, Own, Seen};
+pub use place::{Place, What, places, resolve};
 pub use squash::{Squashed, squash};
 
 /// Tells `tell` of everything that the container has changed. Whether the upper directory has anything that is not
