@@ -92,7 +92,7 @@ impl<'b> Builder<'b> {
             request.file_in_context.as_deref().unwrap_or(&request.file_name),
             request.target.as_deref().unwrap_or_default()
         );
-        let last = Last::read(&dir, &rbox_image::hash::sha256(identity.as_bytes()).hex());
+        let last = Last::of(&dir, &rbox_image::hash::sha256(identity.as_bytes()).hex());
         let targets = Targets::new(&request.platforms, file.stages.len());
         let mut builder = Self {
             engine,

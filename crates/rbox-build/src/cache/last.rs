@@ -1,5 +1,6 @@
 //! What the steps of a build read the last time, and why a step is not cached now.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -64,7 +65,7 @@ mod by_path {
 }
 
 /// The steps of a build, by stage and number.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Trace {
     steps: BTreeMap<String, StepTrace>,
 }
@@ -77,19 +78,24 @@ impl Record for Trace {
 #[derive(Debug)]
 pub(crate) struct Last {
     path: PathBuf,
-    before: Trace,
+    /// Read when somebody asks: a build whose steps are all cached, or never are, has nothing to compare.
+    before: OnceCell<Trace>,
     now: Trace,
 }
 
 impl Last {
-    /// Of the build with this name. What cannot be read was never built.
-    pub(crate) fn read(build_dir: &Path, name: &str) -> Self {
+    /// Of the build with this name.
+    pub(crate) fn of(build_dir: &Path, name: &str) -> Self {
         let dir = build_dir.join("last");
         let _ = own::make_private(&dir);
-        let path = dir.join(format!("{name}.json"));
-        let before =
-            own::read(&path, 64 << 20).ok().and_then(|bytes| decode(&bytes).ok()).unwrap_or_default();
-        Self { path, before, now: Trace::default() }
+        Self { path: dir.join(format!("{name}.json")), before: OnceCell::new(), now: Trace::default() }
+    }
+
+    /// What it was the last time. What cannot be read was never built.
+    fn before(&self) -> &Trace {
+        self.before.get_or_init(|| {
+            own::read(&self.path, 64 << 20).ok().and_then(|bytes| decode(&bytes).ok()).unwrap_or_default()
+        })
     }
 
     /// Notes what a step is made of now.
@@ -115,10 +121,10 @@ impl Last {
     /// Why the step is not cached: the first thing that is different from the last time. `what`: the step in a few words.
     pub(crate) fn why(&self, step: &str) -> Option<String> {
         let now = self.now.steps.get(step)?;
-        if self.before.steps.is_empty() {
+        if self.before().steps.is_empty() {
             return None;
         }
-        let Some(before) = self.before.steps.get(step) else { return Some("it is new".to_owned()) };
+        let Some(before) = self.before().steps.get(step) else { return Some("it is new".to_owned()) };
         if now.parts == before.parts {
             return Some("what it made is not in the cache any more".to_owned());
         }
@@ -141,7 +147,7 @@ impl Last {
 
     /// All that is different from the last time, part by part and file by file.
     pub(crate) fn all_reasons(&self, step: &str) -> Vec<String> {
-        let (Some(now), Some(before)) = (self.now.steps.get(step), self.before.steps.get(step)) else {
+        let (Some(now), Some(before)) = (self.now.steps.get(step), self.before().steps.get(step)) else {
             return self.why(step).into_iter().collect();
         };
         let mut all = Vec::new();
@@ -166,8 +172,9 @@ impl Last {
     /// it nothing can be said.
     pub(crate) fn save(mut self, work: &Work, is_whole: bool) {
         if !is_whole {
-            self.before.steps.append(&mut self.now.steps);
-            self.now = self.before;
+            let mut all = self.before().clone();
+            all.steps.append(&mut self.now.steps);
+            self.now = all;
         }
         let Ok(bytes) = encode(&self.now) else { return };
         let temporary = work.fresh();
