@@ -129,7 +129,7 @@ fn files_come_from_the_layers_that_have_them() {
         script,
     ])
     .ok();
-    wait_until("it has written", || own.run(&["exec", "web", "test", "-e", "/ready"]).code == Some(0));
+    wait_until("it has written", || own.run(&["exec", "web", "test", "-e", "/ready"]).code == 0);
     let json = |args: &[&str]| -> Value {
         let all = [&["fs", "--format", "json"][..], args].concat();
         serde_json::from_str(&own.run(&all).ok()).unwrap()
@@ -156,9 +156,10 @@ fn files_come_from_the_layers_that_have_them() {
     let file = json(&["web", "/link/file"]);
     assert_eq!(file["Path"], "/srv/file");
     let places = file["Places"].as_array().unwrap();
-    let seen: Vec<&Value> = places.iter().map(|place| &place["Seen"]).collect();
+    let seen: Vec<bool> = places.iter().map(|place| place["Seen"].as_bool().unwrap()).collect();
     assert_eq!(seen, [true, false, false]);
-    assert_eq!(places[0]["Size"], own.run(&["exec", "web", "cat", "/srv/file"]).ok().len());
+    assert_eq!(own.run(&["exec", "web", "cat", "/srv/file"]).ok(), "onetwo\nthree");
+    assert_eq!(places[0]["Size"], "onetwo\nthree\n".len());
     assert_eq!(json(&["web", "/d"])["Places"][0]["Type"], "whiteout");
     assert_eq!(json(&["web", "/data/x"])["MountedOver"]["At"], "/data");
     let text = own.run(&["fs", "web"]).ok();
