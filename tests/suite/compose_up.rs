@@ -84,7 +84,15 @@ fn a_project_comes_up_is_kept_and_goes() {
     assert_eq!(ids, [project.id("db"), project.id("migrate"), project.id("web")]);
     assert_eq!(project.inspect("migrate")["State"]["FinishedAt"], finished);
 
-    project.done(&["down", "-v"]);
+    for (kind, key) in [("network", "default"), ("volume", "data")] {
+        let labels = t.ok([kind, "inspect", "-f", "{{json .Labels}}", &format!("{name}_{key}")]);
+        assert!(labels.contains(&format!("\"com.docker.compose.{kind}\":\"{key}\"")), "{labels}");
+    }
+
+    let told = project.done(&["down", "-v"]);
+    let at = |text: String| told.find(&text).unwrap_or_else(|| panic!("{text:?} is missing in\n{told}"));
+    let stopped = at(line(&format!("Container {web}"), "Stopped"));
+    assert!(stopped < at(line(&format!("Container {db}"), "Stopping")), "{told}");
     assert!(project.names().is_empty());
     for kind in ["network", "volume"] {
         assert!(!t.ok([kind, "ls"]).contains(name.as_str()), "{kind}s are left");

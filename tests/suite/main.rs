@@ -40,6 +40,7 @@ mod compose_apps;
 mod compose_edges;
 mod compose_existing;
 mod compose_hooks;
+mod compose_kept;
 mod compose_providers;
 mod compose_rehearsed;
 mod compose_remote;
