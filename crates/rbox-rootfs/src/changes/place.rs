@@ -215,7 +215,7 @@ mod tests {
         assert_eq!(seen(&dirs, "/"), [(2, true), (1, true), (0, true)]);
         assert_eq!(seen(&dirs, "/no"), []);
         let top = &dirs[2];
-        rustix::fs::mknodat(CWD, &top.join("a/f"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
+        rustix::fs::mknodat(CWD, top.join("a/f"), FileType::CharacterDevice, Mode::empty(), 0).unwrap();
         assert_eq!(seen(&dirs, "/a/f"), [(2, false), (1, false), (0, false)]);
         assert_eq!(places(&dirs, Path::new("/a/f")).unwrap()[0].what, What::Whiteout);
         fs::remove_file(top.join("a/f")).unwrap();
