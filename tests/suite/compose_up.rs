@@ -126,16 +126,18 @@ fn only_what_changed_is_made_again_and_it_says_why() {
     assert_eq!(project.inspect("web")["Name"], format!("/{}", project.container("web")));
 
     // The anonymous volume goes on to the next container; what depends on it with `restart` is started again.
-    let before = project.inspect("web")["State"]["StartedAt"].clone();
-    project.write("compose.yaml", &three().replace("retries: 50", "retries: 51"));
+    let (web, before) = (project.id("web"), project.inspect("web")["State"]["StartedAt"].clone());
+    let changed = three().replace("LEVEL: '1'", "LEVEL: '2'").replace("retries: 50", "retries: 51");
+    project.write("compose.yaml", &changed);
     project.done(&["up", "-d"]);
     assert_eq!(anonymous(&project), scratch);
-    assert!(project.id("db") != db && project.inspect("web")["State"]["StartedAt"] != before);
+    assert!(project.id("db") != db && project.id("web") == web);
+    assert_ne!(project.inspect("web")["State"]["StartedAt"], before);
     project.done(&["up", "-d", "--force-recreate", "-V", "db"]);
     assert_ne!(anonymous(&project), scratch);
 
     let db = project.id("db");
-    project.write("compose.yaml", &three().replace("retries: 51", "retries: 60"));
+    project.write("compose.yaml", &changed.replace("retries: 51", "retries: 60"));
     project.done(&["up", "-d", "--no-recreate"]);
     assert_eq!(project.id("db"), db);
     project.done(&["down", "-v"]);
