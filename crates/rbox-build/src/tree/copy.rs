@@ -3,17 +3,19 @@
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
-use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_engine::engine::unpack_archive;
 use rbox_sys::file::open_in_root;
-use rbox_sys::inode::{xattr_at, xattr_names_at, xattr_names_of, xattr_of};
+use rbox_sys::inode::{xattr_at, xattr_names_at};
 use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
 use rustix::io::Errno;
 
+use super::fill::{Filling, write_attributes};
+use super::hands::Hands;
 use super::walk::{Entry, EntryKind, Selected, Source, TreeError, clean, errno};
 use crate::dockerfile::Chmod;
 
@@ -43,6 +45,7 @@ pub(crate) struct Copier<'a> {
     options: CopyOptions,
     /// Where the first name of a file of several is.
     links: HashMap<(u64, u64), PathBuf>,
+    hands: Hands,
 }
 
 /// A directory that is being written into, and what it is to be like in the end.
@@ -61,14 +64,14 @@ struct Finish {
     times: Times,
 }
 
-#[derive(Clone, Copy)]
-struct Times {
-    seconds: i64,
-    nanoseconds: i64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Times {
+    pub(super) seconds: i64,
+    pub(super) nanoseconds: i64,
 }
 
 /// Names and values.
-type Attributes = Vec<(String, Vec<u8>)>;
+pub(super) type Attributes = Vec<(String, Vec<u8>)>;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -77,7 +80,7 @@ const MOST_LINKS: usize = 40;
 
 impl<'a> Copier<'a> {
     pub(crate) fn new(root: &'a OwnedFd, options: CopyOptions) -> Self {
-        Self { root, options, links: HashMap::new() }
+        Self { root, options, links: HashMap::new(), hands: Hands::default() }
     }
 
     /// Whether there is a directory.
@@ -210,7 +213,7 @@ impl<'a> Copier<'a> {
         while let Some(open) = stack.pop() {
             finish_dir(&open, to)?;
         }
-        Ok(())
+        self.hands.rest()
     }
 
     /// What a directory is to be like that has the contents of another.
@@ -236,7 +239,8 @@ impl<'a> Copier<'a> {
     ) -> Result<(), TreeError> {
         let fd = self.make_dirs(dir, self.mode_of_new(), self.owner_of_new())?;
         let mut stack = vec![Open { path: PathBuf::new(), fd, finish: None }];
-        source.walk(selected, &mut |entry| self.entry(source, entry, Path::new(name), dir, &mut stack))
+        source.walk(selected, &mut |entry| self.entry(source, entry, Path::new(name), dir, &mut stack))?;
+        self.hands.rest()
     }
 
     /// Makes a directory like one of the source, if it is not there: for `--parents`.
@@ -265,7 +269,7 @@ impl<'a> Copier<'a> {
             return Err(TreeError::Refused(format!("{:?} is no name for a file", name.to_string_lossy())));
         };
         let parent = self.make_dirs(dir, self.mode_of_new(), self.owner_of_new())?;
-        let mut file = create(&parent, name, &at)?;
+        let mut file = create(&parent, name, 0o600, &at)?;
         std::io::copy(&mut content, &mut file).map_err(TreeError::system("write", &at))?;
         let mode = self.options.mode.as_ref().map_or(mode, |change| change.apply(mode, false));
         give(&file.into(), self.owner_of_new(), mode, &at)?;
@@ -340,14 +344,17 @@ impl<'a> Copier<'a> {
                 if stat.st_nlink > 1 && self.link(key, parent, name, at)? {
                     return Ok(());
                 }
-                let mut from = entry.open()?;
-                let mut file = create(parent, name, at)?;
-                pour(&mut from, stat.st_size, &mut file).map_err(TreeError::system("write", at))?;
-                let file = file.into();
-                give(&file, owner, self.mode_of(stat, false), at)?;
-                // After the owner, who takes capabilities away when he changes.
-                write_attributes(&file, &attributes_of(&from, entry.path)?, at)?;
-                return set_times(&file, self.times_of(stat), at);
+                let mode = self.mode_of(stat, false);
+                return self.hands.fill(Filling {
+                    parent: Arc::clone(entry.parent),
+                    source: entry.path.to_owned(),
+                    size: stat.st_size,
+                    to: create(parent, name, mode, at)?,
+                    at: at.to_owned(),
+                    owner,
+                    mode,
+                    times: self.times_of(stat),
+                });
             }
             EntryKind::Link => {
                 clear(parent, name, at)?;
@@ -463,9 +470,10 @@ fn clear(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<(), TreeError> {
     }
 }
 
-fn create(parent: &OwnedFd, name: &OsStr, at: &Path) -> Result<File, TreeError> {
+/// Makes a new file. The mode is one that may lack what the process's umask has.
+fn create(parent: &OwnedFd, name: &OsStr, mode: u32, at: &Path) -> Result<File, TreeError> {
     let how = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let make = || rustix::fs::openat(parent, name, how, Mode::from_raw_mode(0o600));
+    let make = || rustix::fs::openat(parent, name, how, Mode::from_raw_mode(mode & 0o777));
     let file = match make() {
         Err(Errno::EXIST) => {
             clear(parent, name, at)?;
@@ -496,7 +504,7 @@ impl Times {
     }
 }
 
-fn set_times(file: &OwnedFd, times: Times, at: &Path) -> Result<(), TreeError> {
+pub(super) fn set_times(file: impl AsFd, times: Times, at: &Path) -> Result<(), TreeError> {
     rustix::fs::futimens(file, &times.both()).map_err(TreeError::system("set the time of", at))
 }
 
@@ -515,13 +523,7 @@ pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Attributes, TreeError> {
     kept(names, |attribute| xattr_at(dir, name, attribute), entry.path)
 }
 
-/// The same of an open file.
-fn attributes_of(file: &File, path: &Path) -> Result<Attributes, TreeError> {
-    let names = xattr_names_of(file).map_err(TreeError::system("list the attributes of", path))?;
-    kept(names, |attribute| xattr_of(file, attribute), path)
-}
-
-fn kept(
+pub(super) fn kept(
     names: Vec<CString>,
     value: impl Fn(&CStr) -> Result<Option<Vec<u8>>, Errno>,
     path: &Path,
@@ -538,53 +540,4 @@ fn kept(
     }
     all.sort();
     Ok(all)
-}
-
-fn write_attributes(to: &OwnedFd, attributes: &Attributes, at: &Path) -> Result<(), TreeError> {
-    for (name, value) in attributes {
-        match rustix::fs::fsetxattr(to, name, value, rustix::fs::XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP) => {}
-            Err(error) => return Err(TreeError::system("write the attributes of", at)(error)),
-        }
-    }
-    Ok(())
-}
-
-/// Copies what a file has. Most files are small, and are read and written in one piece: sendfile(2), which `io::copy` takes, makes a
-/// pipe for each and has the file system clear memory for more than there is.
-fn pour(from: &mut File, size: i64, to: &mut File) -> std::io::Result<()> {
-    const SMALL: usize = 64 << 10;
-    let Some(size) = usize::try_from(size).ok().filter(|size| *size < SMALL) else {
-        return std::io::copy(from, to).map(drop);
-    };
-    // One byte more than there was, to see that there is no more now.
-    let mut all = Vec::with_capacity(size + 1);
-    from.take(SMALL as u64).read_to_end(&mut all)?;
-    to.write_all(&all)?;
-    if all.len() == SMALL { std::io::copy(from, to).map(drop) } else { Ok(()) }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use std::io::Seek as _;
-
-    use super::*;
-
-    #[test]
-    fn all_of_a_file_is_copied_whatever_its_size_was_said_to_be() {
-        for length in [0, 1, 200, 65_534, 65_535, 65_536, 65_537, 300_000] {
-            let bytes: Vec<u8> = (0..length).map(|n: u32| (n % 251) as u8).collect();
-            for said in [0, i64::from(length), 65_535, 1 << 40] {
-                let (mut from, mut to) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
-                from.write_all(&bytes).unwrap();
-                from.rewind().unwrap();
-                pour(&mut from, said, &mut to).unwrap();
-                to.rewind().unwrap();
-                let mut copied = Vec::new();
-                to.read_to_end(&mut copied).unwrap();
-                assert!(copied == bytes, "{length} bytes, said to be {said}: {} came", copied.len());
-            }
-        }
-    }
 }

@@ -15,7 +15,7 @@ use super::walk::{Entry, EntryKind, Selected, Source, TreeError};
 
 /// What is known of files from before, so that one that is unchanged is not read again.
 pub(crate) trait FileDigests {
-    /// The digest of the file's content, if it is known.
+    /// The digest of the file's attributes and content, if it is known: whoever changes either changes its time of change (ctime).
     fn get(&mut self, path: &Path, stat: &Stat) -> Option<Digest>;
     /// Remembers it.
     fn put(&mut self, path: &Path, stat: &Stat, digest: Digest);
@@ -82,7 +82,7 @@ impl Source {
         let mut files = Vec::new();
         self.walk(&whole, &mut |entry| {
             if entry.kind == EntryKind::File {
-                files.push((entry.path.to_string_lossy().into_owned(), of_file(entry, &mut NoMemory)?));
+                files.push((entry.path.to_string_lossy().into_owned(), of_content(entry)?));
             }
             Ok(())
         })?;
@@ -106,23 +106,34 @@ fn of_entry(source: &Source, entry: &Entry<'_>, known: &mut dyn FileDigests) -> 
     match entry.kind {
         EntryKind::Link => field(&mut hasher, &entry.target()?),
         EntryKind::Special => hasher.update(&stat.st_rdev.to_le_bytes()),
-        EntryKind::Directory | EntryKind::File => {
-            for (name, value) in attributes(entry)? {
-                field(&mut hasher, name.as_bytes());
-                field(&mut hasher, &value);
-            }
-        }
-    }
-    if entry.kind == EntryKind::File {
-        hasher.update(of_file(entry, known)?.to_string().as_bytes());
+        EntryKind::Directory => add_attributes(&mut hasher, entry)?,
+        EntryKind::File => hasher.update(of_file(entry, known)?.to_string().as_bytes()),
     }
     Ok(hasher.finish())
 }
 
+fn add_attributes(hasher: &mut Hasher, entry: &Entry<'_>) -> Result<(), TreeError> {
+    for (name, value) in attributes(entry)? {
+        field(hasher, name.as_bytes());
+        field(hasher, &value);
+    }
+    Ok(())
+}
+
+/// Of a regular file's attributes and content.
 fn of_file(entry: &Entry<'_>, known: &mut dyn FileDigests) -> Result<Digest, TreeError> {
     if let Some(digest) = known.get(entry.path, entry.stat) {
         return Ok(digest);
     }
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    add_attributes(&mut hasher, entry)?;
+    hasher.update(of_content(entry)?.to_string().as_bytes());
+    let digest = hasher.finish();
+    known.put(entry.path, entry.stat, digest);
+    Ok(digest)
+}
+
+fn of_content(entry: &Entry<'_>) -> Result<Digest, TreeError> {
     let mut file = entry.open()?;
     let mut hasher = Hasher::new(Algorithm::Sha256);
     let size = usize::try_from(entry.stat.st_size).unwrap_or(usize::MAX);
@@ -135,7 +146,5 @@ fn of_file(entry: &Entry<'_>, known: &mut dyn FileDigests) -> Result<Digest, Tre
             Err(error) => return Err(TreeError::system("read", entry.path)(error)),
         }
     }
-    let digest = hasher.finish();
-    known.put(entry.path, entry.stat, digest);
-    Ok(digest)
+    Ok(hasher.finish())
 }

@@ -3,6 +3,8 @@
 
 mod copy;
 mod digest;
+mod fill;
+mod hands;
 mod walk;
 
 pub(crate) use copy::{Copier, CopyOptions, Owner};

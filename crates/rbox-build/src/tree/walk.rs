@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rbox_engine::error::EngineError;
 use rbox_spec::Kind;
@@ -80,7 +81,7 @@ pub(crate) struct Entry<'a> {
     /// Its path below the tree's root, without a slash before it.
     pub(crate) path: &'a Path,
     /// The directory that it is in, and its name there.
-    pub(crate) parent: &'a OwnedFd,
+    pub(crate) parent: &'a Arc<OwnedFd>,
     pub(crate) name: &'a OsStr,
     pub(crate) stat: &'a Stat,
     pub(crate) kind: EntryKind,
@@ -89,14 +90,7 @@ pub(crate) struct Entry<'a> {
 impl Entry<'_> {
     /// Opens a regular file, if it is still the one that was looked at.
     pub(crate) fn open(&self) -> Result<std::fs::File, TreeError> {
-        let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(self.parent, self.name, how, rustix::fs::Mode::empty())
-            .map_err(TreeError::system("open", self.path))?;
-        let stat = rustix::fs::fstat(&file).map_err(TreeError::system("stat", self.path))?;
-        if !FileType::from_raw_mode(stat.st_mode).is_file() {
-            return Err(TreeError::Refused(format!("{} is no file any more", self.path.display())));
-        }
-        Ok(file.into())
+        open_file(self.parent, self.name, self.path)
     }
 
     /// Where a symbolic link leads.
@@ -237,10 +231,10 @@ impl Source {
             above = self.enter(&above, dir);
         }
         if path.as_os_str().is_empty() {
-            let root = self.open_dir(path)?;
+            let root = Arc::new(self.open_dir(path)?);
             return self.walk_in(&root, path, &above, each);
         }
-        let parent = self.open_dir(path.parent().unwrap_or(Path::new("")))?;
+        let parent = Arc::new(self.open_dir(path.parent().unwrap_or(Path::new("")))?);
         let Some(name) = path.file_name() else { return Ok(()) };
         self.visit(&parent, name, path, &above, each)
     }
@@ -258,7 +252,7 @@ impl Source {
 
     fn visit(
         &self,
-        parent: &OwnedFd,
+        parent: &Arc<OwnedFd>,
         name: &OsStr,
         path: &Path,
         above: &Directory,
@@ -289,7 +283,7 @@ impl Source {
         if !here.is_ignored() || self.has_wanted(&dir, path, &here)? {
             each(&entry)?;
         }
-        self.walk_in(&dir, path, &here, each)
+        self.walk_in(&Arc::new(dir), path, &here, each)
     }
 
     /// Whether an ignored directory has anything that is not ignored.
@@ -315,7 +309,7 @@ impl Source {
 
     fn walk_in(
         &self,
-        dir: &OwnedFd,
+        dir: &Arc<OwnedFd>,
         path: &Path,
         here: &Directory,
         each: &mut dyn FnMut(&Entry<'_>) -> Result<(), TreeError>,
@@ -325,6 +319,18 @@ impl Source {
         }
         Ok(())
     }
+}
+
+/// Opens a file right below a directory, if it is one.
+pub(super) fn open_file(parent: &OwnedFd, name: &OsStr, path: &Path) -> Result<std::fs::File, TreeError> {
+    let how = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(parent, name, how, rustix::fs::Mode::empty())
+        .map_err(TreeError::system("open", path))?;
+    let stat = rustix::fs::fstat(&file).map_err(TreeError::system("stat", path))?;
+    if !FileType::from_raw_mode(stat.st_mode).is_file() {
+        return Err(TreeError::Refused(format!("{} is no file any more", path.display())));
+    }
+    Ok(file.into())
 }
 
 /// Opens a directory right below another; none when it is gone.

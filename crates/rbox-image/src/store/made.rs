@@ -24,7 +24,7 @@ use crate::media::{Compression, Descriptor};
 
 /// How a layer of the store is packed.
 const AS_LAYER: PackOptions<'static> =
-    PackOptions { tree: TreeKind::Upper, root: None, leave_out: &[], ids: None };
+    PackOptions { tree: TreeKind::Upper, root: None, leave_out: &[], ids: None, is_settled: true };
 
 /// Why a layer's blob could not be copied.
 #[derive(Debug, thiserror::Error)]

@@ -14,7 +14,8 @@
 //! # What is guaranteed
 //! Whoever else changes the tree meanwhile, such as the container that it is the root of:
 //! - nothing outside of it is read. A thing is found by one name below an open directory, following no link, and without being opened
-//!   (`O_PATH`); a regular file is then opened by that descriptor, so what is read is what was looked at;
+//!   (`O_PATH`); a regular file is then opened by that descriptor, so what is read is what was looked at. In a tree that nobody else
+//!   can change ([`PackOptions::is_settled`]) it is opened at once;
 //! - nothing is opened that does something when it is opened: no device, no FIFO, no socket;
 //! - the archive is well formed. A file that shrinks while it is read is filled up with zeros, one that grows is cut at the size it had.
 //!   What is gone when its turn comes is left out;

@@ -20,6 +20,8 @@ pub struct PackOptions<'a> {
     pub leave_out: &'a [&'a [u8]],
     /// Owners are packed as who they are inside of a container with these ids, and capabilities as those of its own root.
     pub ids: Option<&'a IdMaps>,
+    /// Nobody else can change the tree: what was a regular file when its directory was read is opened as one, without a look first.
+    pub is_settled: bool,
 }
 
 /// What kind of tree is packed.

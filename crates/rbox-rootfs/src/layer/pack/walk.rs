@@ -3,13 +3,13 @@
 //! checked to be the same, or else from the root, name by name.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io::Write;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rbox_sys::inode::{Inode, OwnDescriptors, xattr_names_of, xattr_of};
-use rustix::fs::{FileType, Mode, RawDir, ResolveFlags, Stat};
+use rustix::fs::{FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::super::entry::Time;
@@ -37,9 +37,23 @@ struct Level {
     fd: Option<OwnedFd>,
     id: (u64, u64),
     /// What is still to do in it, the next one last.
-    names: Vec<CString>,
+    names: Vec<Listed>,
     /// How much of the path leads to it, with the slash.
     length: usize,
+}
+
+/// A name in a directory, and whether it was said to be a regular file's.
+struct Listed {
+    name: CString,
+    is_file: bool,
+}
+
+/// What has a name.
+enum Found {
+    /// Looked at, and not opened.
+    Thing(Inode),
+    /// A regular file, opened.
+    File(OwnedFd, Stat),
 }
 
 /// A file of which not all names were met.
@@ -118,10 +132,12 @@ impl<'o, W: Write> Packer<'o, W> {
     }
 
     /// Takes `name` of the innermost directory.
-    fn next(&mut self, root: &Inode, name: &CString) -> Result<(), PackError> {
+    fn next(&mut self, root: &Inode, listed: &Listed) -> Result<(), PackError> {
         self.path.truncate(self.levels.last().map_or(0, |level| level.length));
+        let opens = self.options.is_settled && listed.is_file;
         let Some(here) = self.here(root)? else { return Ok(()) };
-        let found = Inode::beneath(here, name);
+        let name = &listed.name;
+        let found = if opens { opened(here, name) } else { Inode::beneath(here, name).map(Found::Thing) };
         self.path.extend_from_slice(name.to_bytes());
         let first = self.levels.first().map_or(0, |level| level.length);
         let below_root = self.path.get(first..).unwrap_or_default();
@@ -133,7 +149,8 @@ impl<'o, W: Write> Packer<'o, W> {
             return Ok(());
         }
         match found {
-            Ok(thing) => self.entry(&thing),
+            Ok(Found::Thing(thing)) => self.entry(&thing),
+            Ok(Found::File(file, stat)) => self.file(&file, &stat),
             Err(Errno::NOENT) => Ok(()),
             Err(errno) => Err(self.failed("openat2", errno)),
         }
@@ -204,7 +221,12 @@ impl<'o, W: Write> Packer<'o, W> {
             return self.whiteout(&stat);
         }
         let flag = match kind {
-            FileType::RegularFile => return self.file(thing, &stat),
+            FileType::RegularFile => {
+                return match self.open(thing) {
+                    Err(Errno::NOENT) => Ok(()),
+                    file => self.file(&file.map_err(|errno| self.failed("openat", errno))?, &stat),
+                };
+            }
             FileType::Symlink => b'2',
             FileType::CharacterDevice => b'3',
             FileType::BlockDevice => b'4',
@@ -259,12 +281,8 @@ impl<'o, W: Write> Packer<'o, W> {
         Ok(())
     }
 
-    fn file(&mut self, thing: &Inode, stat: &Stat) -> Result<(), PackError> {
-        let file = match self.open(thing) {
-            Err(Errno::NOENT) => return Ok(()),
-            file => file.map_err(|errno| self.failed("openat", errno))?,
-        };
-        let attributes = self.attributes(&file)?;
+    fn file(&mut self, file: &OwnedFd, stat: &Stat) -> Result<(), PackError> {
+        let attributes = self.attributes(file)?;
         if attributes.whiteout && stat.st_size == 0 {
             return self.whiteout(stat);
         }
@@ -378,8 +396,19 @@ fn identity(stat: &Stat) -> (u64, u64) {
     (stat.st_dev, stat.st_ino)
 }
 
+/// What `name` in `dir` is now, opened if it is a regular file.
+fn opened(dir: BorrowedFd<'_>, name: &CStr) -> Result<Found, Errno> {
+    let how = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(dir, name, how, Mode::empty())?;
+    let stat = rustix::fs::fstat(&file)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::RegularFile => Ok(Found::File(file, stat)),
+        _ => Inode::of(file).map(Found::Thing),
+    }
+}
+
 /// The names in a directory, the one that comes first last.
-fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
+fn names(dir: &OwnedFd) -> Result<Vec<Listed>, Errno> {
     let mut buffer = vec![MaybeUninit::uninit(); BATCH];
     let mut listing = RawDir::new(dir, &mut buffer);
     let mut names = Vec::new();
@@ -391,11 +420,12 @@ fn names(dir: &OwnedFd) -> Result<Vec<CString>, Errno> {
             Some(entry) => {
                 let entry = entry?;
                 if !matches!(entry.file_name().to_bytes(), b"." | b"..") {
-                    names.push(entry.file_name().to_owned());
+                    let is_file = entry.file_type() == FileType::RegularFile;
+                    names.push(Listed { name: entry.file_name().to_owned(), is_file });
                 }
             }
         }
     }
-    names.sort_unstable_by(|one, other| other.cmp(one));
+    names.sort_unstable_by(|one: &Listed, other| other.name.cmp(&one.name));
     Ok(names)
 }

@@ -16,15 +16,19 @@ use crate::layer::{Limits, Members, PackOptions, Packed, TreeKind, pack};
 use crate::overlay::Overlay;
 
 const PLAIN: PackOptions<'_> =
-    PackOptions { tree: TreeKind::Plain, root: Some(b"."), leave_out: &[], ids: None };
+    PackOptions { tree: TreeKind::Plain, root: Some(b"."), leave_out: &[], ids: None, is_settled: false };
 const UPPER: PackOptions<'_> =
-    PackOptions { tree: TreeKind::Upper, root: Some(b"."), leave_out: &[], ids: None };
+    PackOptions { tree: TreeKind::Upper, root: Some(b"."), leave_out: &[], ids: None, is_settled: false };
 
 pub(super) fn packed(path: &Path, options: &PackOptions<'_>) -> (Vec<u8>, Packed) {
     let mut tar = Vec::new();
     let thing = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty()).unwrap();
     let done = pack(thing.as_fd(), &mut tar, options).unwrap();
     assert_eq!(done.stream_bytes, tar.len() as u64);
+    // How its files are found makes no difference.
+    let mut settled = Vec::new();
+    let same = pack(thing.as_fd(), &mut settled, &PackOptions { is_settled: true, ..*options }).unwrap();
+    assert!((settled == tar) && (same == done), "{same:?}, not {done:?}");
     (tar, done)
 }
 

@@ -14,8 +14,13 @@ use super::pack::{list, packed};
 use super::tree::{Scratch, unpack_into};
 use crate::layer::{PackOptions, pack};
 
-const NO_NAME: PackOptions<'_> =
-    PackOptions { tree: crate::layer::TreeKind::Plain, root: None, leave_out: &[], ids: None };
+const NO_NAME: PackOptions<'_> = PackOptions {
+    tree: crate::layer::TreeKind::Plain,
+    root: None,
+    leave_out: &[],
+    ids: None,
+    is_settled: false,
+};
 
 /// A chain of directories, from one to the next; the innermost is given.
 fn chain(root: &Path, depth: usize, each: impl Fn(&OwnedFd, usize)) -> OwnedFd {
