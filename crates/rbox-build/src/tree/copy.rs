@@ -1,30 +1,23 @@
 //! Writing what COPY and ADD bring into a tree.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, OsStr};
+use std::ffi::OsStr;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use rbox_engine::engine::unpack_archive;
 use rbox_sys::file::open_in_root;
-use rbox_sys::inode::{xattr_at, xattr_names_at};
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Timespec, Timestamps, Uid};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, Stat, Uid};
 use rustix::io::Errno;
 
-use super::fill::{Filling, write_attributes};
+use super::fill::Filling;
 use super::hands::Hands;
+use super::looks::{Owner, Times, attributes, set_times, set_times_at, write_attributes};
 use super::walk::{Entry, EntryKind, Selected, Source, TreeError, clean, errno};
 use crate::dockerfile::Chmod;
-
-/// Who something belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Owner {
-    pub(crate) uid: u32,
-    pub(crate) gid: u32,
-}
 
 /// How things are written.
 #[derive(Debug, Clone, Default)]
@@ -63,15 +56,6 @@ struct Finish {
     owner_and_mode: Option<(Owner, u32)>,
     times: Times,
 }
-
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Times {
-    pub(super) seconds: i64,
-    pub(super) nanoseconds: i64,
-}
-
-/// Names and values.
-pub(super) type Attributes = Vec<(String, Vec<u8>)>;
 
 const DIRECTORY: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
@@ -495,49 +479,4 @@ fn chown_at(parent: &OwnedFd, name: &OsStr, owner: Owner, at: &Path) -> Result<(
     let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
     rustix::fs::chownat(parent, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)
         .map_err(TreeError::system("chown", at))
-}
-
-impl Times {
-    const fn both(self) -> Timestamps {
-        let time = Timespec { tv_sec: self.seconds, tv_nsec: self.nanoseconds };
-        Timestamps { last_access: time, last_modification: time }
-    }
-}
-
-pub(super) fn set_times(file: impl AsFd, times: Times, at: &Path) -> Result<(), TreeError> {
-    rustix::fs::futimens(file, &times.both()).map_err(TreeError::system("set the time of", at))
-}
-
-fn set_times_at(parent: &OwnedFd, name: &OsStr, times: Times, at: &Path) -> Result<(), TreeError> {
-    rustix::fs::utimensat(parent, name, &times.both(), AtFlags::SYMLINK_NOFOLLOW)
-        .map_err(TreeError::system("set the time of", at))
-}
-
-/// The extended attributes that images have, sorted: those of programs, and file capabilities.
-pub(crate) fn attributes(entry: &Entry<'_>) -> Result<Attributes, TreeError> {
-    let (dir, name) = (entry.parent, entry.name);
-    let names = match xattr_names_at(dir, name) {
-        Err(Errno::NOENT) => return Ok(Vec::new()),
-        names => names.map_err(TreeError::system("list the attributes of", entry.path))?,
-    };
-    kept(names, |attribute| xattr_at(dir, name, attribute), entry.path)
-}
-
-pub(super) fn kept(
-    names: Vec<CString>,
-    value: impl Fn(&CStr) -> Result<Option<Vec<u8>>, Errno>,
-    path: &Path,
-) -> Result<Attributes, TreeError> {
-    let mut all = Vec::new();
-    for name in names {
-        let is_kept = name.to_bytes().starts_with(b"user.") || name.as_c_str() == c"security.capability";
-        let Some(text) = name.to_str().ok().filter(|_| is_kept) else { continue };
-        match value(&name) {
-            Ok(Some(value)) => all.push((text.to_owned(), value)),
-            Ok(None) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(TreeError::system("read the attributes of", path)(error)),
-        }
-    }
-    all.sort();
-    Ok(all)
 }

@@ -10,7 +10,7 @@ use rbox_spec::Digest;
 use rbox_spec::digest::Algorithm;
 use rustix::fs::Stat;
 
-use super::copy::attributes;
+use super::looks::attributes;
 use super::walk::{Entry, EntryKind, Selected, Source, TreeError};
 
 /// What is known of files from before, so that one that is unchanged is not read again.

@@ -2,15 +2,13 @@
 
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use rbox_sys::inode::{xattr_names_of, xattr_of};
 use rustix::fs::{Gid, Mode, Uid};
-use rustix::io::Errno;
 
-use super::copy::{Attributes, Owner, Times, kept, set_times};
+use super::looks::{Owner, Times, attributes_of, set_times, write_attributes};
 use super::walk::{TreeError, open_file};
 
 /// A new file that is to be like another.
@@ -48,22 +46,6 @@ fn own(file: &File, owner: Owner, mode: u32, at: &Path) -> Result<(), TreeError>
     }
     if stat.st_mode & 0o7777 != mode {
         rustix::fs::fchmod(file, Mode::from_raw_mode(mode)).map_err(TreeError::system("chmod", at))?;
-    }
-    Ok(())
-}
-
-/// The same of an open file.
-fn attributes_of(file: &File, path: &Path) -> Result<Attributes, TreeError> {
-    let names = xattr_names_of(file).map_err(TreeError::system("list the attributes of", path))?;
-    kept(names, |attribute| xattr_of(file, attribute), path)
-}
-
-pub(super) fn write_attributes(to: impl AsFd, attributes: &Attributes, at: &Path) -> Result<(), TreeError> {
-    for (name, value) in attributes {
-        match rustix::fs::fsetxattr(&to, name, value, rustix::fs::XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP) => {}
-            Err(error) => return Err(TreeError::system("write the attributes of", at)(error)),
-        }
     }
     Ok(())
 }

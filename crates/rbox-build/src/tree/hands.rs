@@ -74,7 +74,7 @@ mod tests {
     use std::path::Path;
     use std::sync::Arc;
 
-    use super::super::copy::{Owner, Times};
+    use super::super::looks::{Owner, Times};
     use super::*;
 
     fn filling(dir: &Path, number: u32) -> Filling {

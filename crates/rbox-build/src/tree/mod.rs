@@ -5,9 +5,11 @@ mod copy;
 mod digest;
 mod fill;
 mod hands;
+mod looks;
 mod walk;
 
-pub(crate) use copy::{Copier, CopyOptions, Owner};
+pub(crate) use copy::{Copier, CopyOptions};
 pub(crate) use digest::{Content, FileDigests, NoMemory, field};
+pub(crate) use looks::Owner;
 pub use walk::TreeError;
 pub(crate) use walk::{EntryKind, Selected, Source, clean, errno};
