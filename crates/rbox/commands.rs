@@ -14,6 +14,7 @@ use crate::image::{
 use crate::look::{cgroup, fs, ns};
 use crate::network::{net, networks};
 use crate::system::{check, context, disk, events, info};
+use crate::tour;
 use crate::volume::{transfer, volumes};
 use crate::{generate, inspect};
 
@@ -67,6 +68,7 @@ pub(crate) static COMMANDS: &[Entry] = &[
     Entry::of::<ns::Ns>(&["ns"]),
     Entry::of::<cgroup::Cgroup>(&["cgroup"]),
     Entry::of::<fs::Fs>(&["fs"]),
+    Entry::of::<tour::Tour>(&["tour"]),
     Entry::of::<why::Why>(&["why", "container why"]),
     Entry::of::<stats::Stats>(&["stats", "container stats"]),
     Entry::of::<rm::Prune>(&["container prune"]),

@@ -18,6 +18,7 @@ mod network;
 mod output;
 mod session;
 mod system;
+mod tour;
 mod volume;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     match name.to_str() {
         Some("/hello" | "hello") => hello::main(),
         Some("/sh" | "sh") => tools::main(),
+        Some(name) if rbox_engine::embedded::is_tool(name) => tools::alone(name.trim_start_matches('/')),
         // Compose's own names: what follows are its words.
         Some(name) if matches!(name.rsplit('/').next(), Some("docker-compose" | "rbox-compose")) => {
             dispatch::compose()

@@ -371,6 +371,7 @@ const RUN: &[&str] = &[
     "docs/events.md",
     "docs/explain.md",
     "docs/look.md",
+    "docs/lesson.md",
     "docs/crash-safety.md",
     "docs/networking.md",
     "docs/build.md",

@@ -237,7 +237,8 @@ fn locks_are_taken_in_one_place() {
 /// Who polls without a time waits for what the user asked to wait for, and nothing else; other processes are waited for by `rbox_sys::waiting`.
 #[test]
 fn polls_have_an_end() {
-    const FOR_THE_USER: [(&str, &str); 5] = [
+    const FOR_THE_USER: [(&str, &str); 6] = [
+        ("rbox/tour/input.rs", "the learner's next line"),
         ("rbox/session/client.rs", "the program's streams, and its end"),
         ("rbox/args/asking.rs", "the user's answer"),
         (

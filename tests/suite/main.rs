@@ -117,6 +117,7 @@ mod streams;
 mod streams_ways;
 mod terminal;
 mod together;
+mod tour;
 mod update;
 mod upgrade;
 mod userns;

@@ -1,7 +1,8 @@
 //! The embedded image: `hello`, made from rbox's own executable, so that a first run needs no registry.
 //!
 //! Its one layer holds a copy of this static binary under the name `/hello`; started by that name, it prints
-//! what it sees from inside (`crates/rbox/guest/hello.rs`). Under the name `/sh` it is a small shell (`tools.rs` there).
+//! what it sees from inside (`crates/rbox/guest/hello.rs`). Under the name `/sh` it is a small shell (`tools.rs` there), and under those
+//! of [`TOOLS`] one tool of it.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,6 +20,17 @@ use crate::record::container::{ContainerRecord, LiveState};
 
 /// The name it is run by.
 pub const NAME: &str = "hello";
+
+/// Its programs beside `/hello` and `/sh`, each at `/NAME`.
+pub const TOOLS: [&str; 14] = [
+    "cat", "eat", "env", "get", "hostname", "id", "kill", "ls", "mounts", "net", "ps", "serve", "sleep",
+    "write",
+];
+
+/// Whether a program was started by the name of a tool, as a container or `exec` does it: `ps`, `/ps`.
+pub fn is_tool(started_as: &str) -> bool {
+    TOOLS.contains(&started_as.strip_prefix('/').unwrap_or(started_as))
+}
 
 /// Whether `text` names the embedded image.
 pub fn is_name(text: &str) -> bool {
@@ -110,12 +122,14 @@ fn layer() -> Result<impl Read + Send, EngineError> {
     )?;
     add("etc/group", tar::EntryType::Regular, 0o644, b"root:x:0:\nnobody:x:65534:\n")?;
     add("hello", tar::EntryType::Regular, 0o755, &bytes)?;
-    let mut link = tar::Header::new_gnu();
-    link.set_entry_type(tar::EntryType::Link);
-    link.set_mode(0o755);
-    link.set_size(0);
-    // The shell is the same executable.
-    tar.append_link(&mut link, "sh", "hello").map_err(EngineError::file("pack", "sh"))?;
+    // The shell and the tools are the same executable.
+    for name in std::iter::once("sh").chain(TOOLS) {
+        let mut link = tar::Header::new_gnu();
+        link.set_entry_type(tar::EntryType::Link);
+        link.set_mode(0o755);
+        link.set_size(0);
+        tar.append_link(&mut link, name, "hello").map_err(EngineError::file("pack", name))?;
+    }
     let packed = tar.into_inner().map_err(EngineError::file("pack", exe))?;
     Ok(std::io::Cursor::new(packed))
 }

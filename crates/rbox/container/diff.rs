@@ -14,7 +14,10 @@ use crate::output::table::write_all;
 ///
 /// A is what was added, C what was changed, D what was deleted. The container may run.
 #[derive(Debug, Parser)]
-#[command(name = "diff", after_help = "Examples:\n  rbox diff web\n  rbox diff web | grep '^A /etc/'")]
+#[command(
+    name = "diff",
+    after_help = "Examples:\n  rbox diff web\n  rbox diff web | grep '^A /etc/'\n\nThe files are in a directory of the host: 'rbox fs web' says which, and 'rbox fs web PATH' which layer a file is in."
+)]
 pub(crate) struct Diff {
     /// Its name or id
     container: String,

@@ -21,7 +21,10 @@ use crate::session::peers::{Ended, ProcessPeer};
   rbox exec web cat /etc/hostname
   rbox exec -u 1000 -w /tmp -e LANG=C web id
   rbox exec -d web touch /tmp/done
-  rbox exec --preserve-fds 1 web sh -c 'cat <&3' 3< file"
+  rbox exec --preserve-fds 1 web sh -c 'cat <&3' 3< file
+
+It joins the namespaces and the control group of the container's PID 1, with its user, capabilities and
+seccomp filter, and ends with it at the latest. It sees the same files, processes and addresses. See setns(2)."
 )]
 #[allow(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 pub(crate) struct Exec {

@@ -16,7 +16,7 @@ use crate::output::template::Headers;
 #[derive(Debug, Parser)]
 #[command(
     name = "pid",
-    after_help = "Examples:\n  rbox pid web                                   # PID inside, PID on the host\n  rbox pid -q web                                # only PID 1's number on the host\n  nsenter -t $(rbox pid -q web) -n ip addr       # look into its network from the host\n  rbox pid --format '{{.Inside}} {{.Host}}' web"
+    after_help = "Examples:\n  rbox pid web                                   # PID inside, PID on the host\n  rbox pid -q web                                # only PID 1's number on the host\n  nsenter -t $(rbox pid -q web) -n ip addr       # look into its network from the host\n  rbox pid --format '{{.Inside}} {{.Host}}' web\n\nUID is the user on the host: 0 is the host's root, inside and outside, unless the container has a user namespace\n(--userns, --uidmap). See pid_namespaces(7) and user_namespaces(7)."
 )]
 pub(crate) struct Pid {
     /// Format output: 'table', 'table TEMPLATE', 'json' or a Go template

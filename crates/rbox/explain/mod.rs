@@ -5,7 +5,7 @@ mod args;
 mod event;
 mod facts;
 mod inside;
-mod paint;
+pub(crate) mod paint;
 mod script;
 mod show;
 mod stage;

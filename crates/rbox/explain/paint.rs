@@ -15,8 +15,17 @@ pub(crate) struct Paint {
 impl Paint {
     /// For standard error. `NO_COLOR` is heeded (no-color.org).
     pub(crate) fn of_stderr() -> Self {
+        Self::on(std::io::stderr().is_terminal())
+    }
+
+    /// The same for standard output.
+    pub(crate) fn of_stdout() -> Self {
+        Self::on(std::io::stdout().is_terminal())
+    }
+
+    fn on(is_terminal: bool) -> Self {
         let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        Self { colours: std::io::stderr().is_terminal() && !refused }
+        Self { colours: is_terminal && !refused }
     }
 
     /// For a file.

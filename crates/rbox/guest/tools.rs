@@ -12,6 +12,7 @@ use std::sync::Mutex;
 
 use rbox_engine::session;
 
+use super::demo;
 use crate::output::escape;
 
 /// `sh [--at DIRECTORY] [COMMAND ARG…]`: one command, or those of standard input.
@@ -65,11 +66,14 @@ fn converse() -> u8 {
 /// A command that this shell knows: its name, what follows, what it does, and how.
 type Tool = (&'static str, &'static str, &'static str, fn(&[String]) -> io::Result<()>);
 
-const TOOLS: [Tool; 12] = [
+const TOOLS: [Tool; 18] = [
     ("cat", "FILE…", "what is in files", cat),
     ("cd", "[DIRECTORY]", "goes there", cd),
+    ("eat", "SIZE", "uses so much memory", demo::eat),
     ("env", "[PID]", "the variables of a process; PID 1's without one", env),
+    ("get", "ADDRESS:PORT", "the page that is served there", demo::get),
     ("help", "", "this list", help),
+    ("hostname", "[NAME]", "the host name, or another one", demo::hostname),
     ("id", "[PID]", "the user, groups and capabilities of a process", id),
     ("kill", "PID [SIGNAL]", "sends a signal, TERM without one", kill),
     ("ls", "[FILE…]", "files, with owner, mode and size", ls),
@@ -78,7 +82,17 @@ const TOOLS: [Tool; 12] = [
     ("ns", "", "the namespaces of PID 1", ns),
     ("ps", "", "processes", ps),
     ("pwd", "", "where this is", pwd),
+    ("serve", "PORT", "serves a page", demo::serve),
+    ("sleep", "SECONDS", "waits", demo::sleep),
+    ("write", "FILE WORD…", "writes words to a file", demo::write),
 ];
+
+/// A tool by its own name: the embedded image has a link for each of [`rbox_engine::embedded::TOOLS`].
+pub(crate) fn alone(name: &str) -> ExitCode {
+    let rest = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let words: Vec<String> = std::iter::once(name.to_owned()).chain(rest).collect();
+    ExitCode::from(carry_out(&words))
+}
 
 fn carry_out(words: &[String]) -> u8 {
     let Some((name, rest)) = words.split_first() else { return 0 };
@@ -291,4 +305,16 @@ fn ns(_: &[String]) -> io::Result<()> {
         println!("{:20}{}", entry.file_name().to_string_lossy(), to.display());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_image_has_a_link_for_is_known() {
+        for name in rbox_engine::embedded::TOOLS {
+            assert!(TOOLS.iter().any(|(tool, ..)| tool == name), "{name}");
+        }
+    }
 }
