@@ -314,7 +314,7 @@ mod tests {
     #[test]
     fn what_the_image_has_a_link_for_is_known() {
         for name in rbox_engine::embedded::TOOLS {
-            assert!(TOOLS.iter().any(|(tool, ..)| tool == name), "{name}");
+            assert!(TOOLS.iter().any(|(tool, ..)| *tool == name), "{name}");
         }
     }
 }

@@ -37,6 +37,8 @@ pub(crate) struct Scene<'a> {
 pub(crate) const KINDS: [&str; 7] = ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"];
 /// How long a published port has to answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The most that is read of its answer, bytes.
+const MOST: usize = 4096;
 
 impl Scene<'_> {
     /// The container of this name.
@@ -172,8 +174,15 @@ pub(crate) fn page(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
     write!(stream, "GET / HTTP/1.0\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.take(4096).read_to_string(&mut text).ok()?;
+    let (mut answer, mut piece) = (Vec::new(), [0; 1024]);
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
+        answer.extend_from_slice(&piece[..length]);
+        // It is the learner's server, and may be any.
+        if answer.len() > MOST {
+            break;
+        }
+    }
+    let text = String::from_utf8_lossy(&answer);
     Some(text.split_once("\r\n\r\n")?.1.trim().to_owned())
 }
 
