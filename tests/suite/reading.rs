@@ -155,6 +155,7 @@ const READERS: [(&str, &str); 26] = [
     ("rbox/args/flags.rs", "files that the caller names"),
     ("rbox-engine/src/create/security.rs", "a profile that the caller names"),
     ("rbox/guest/hello.rs", "the hello image's own program, inside"),
+    ("rbox/guest/demo.rs", "its tools, inside"),
     ("rbox/image/imagetools.rs", "a descriptor in a file that the caller names"),
     ("rbox/image/login.rs", "what the caller gives on standard input, 1 MiB of it at most"),
     ("rbox/system/info.rs", "the host's own /proc"),
