@@ -372,6 +372,7 @@ const RUN: &[&str] = &[
     "docs/explain.md",
     "docs/look.md",
     "docs/lesson.md",
+    "docs/walls.md",
     "docs/crash-safety.md",
     "docs/networking.md",
     "docs/build.md",

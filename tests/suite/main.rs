@@ -126,4 +126,5 @@ mod volume_transfer;
 mod volumes;
 mod volumes_from;
 mod waits;
+mod walls;
 mod why;

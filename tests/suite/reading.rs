@@ -130,7 +130,7 @@ const CRATES: [&str; 6] =
     ["rbox-engine", "rbox-namespace", "rbox-network", "rbox-rootfs", "rbox-runtime", "rbox"];
 
 /// Files there that read others whole, and whose those are.
-const READERS: [(&str, &str); 26] = [
+const READERS: [(&str, &str); 27] = [
     ("rbox/args/secret.rs", "the caller's secrets, which may be pipes"),
     ("rbox/builder/flags.rs", "the caller's Dockerfile, which may be a pipe"),
     ("rbox-engine/src/embedded.rs", "the host's own /proc and /sys"),

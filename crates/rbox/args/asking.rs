@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use rbox_engine::session::{PollFd, PollFlags, SignalFd, Taken, poll};
 
 use crate::command::error::Coded;
-use crate::output::table::write_all;
+use crate::output::table::{Stream, write_all};
 
 const SIGINT: i32 = 2;
 const SIGTERM: i32 = 15;
@@ -15,8 +15,13 @@ const SIGWINCH: i32 = 28;
 /// Shows the prompt and reads one line, without its end. An interrupt or SIGTERM is an answer too, as Docker's client has it: nothing is done, and the exit
 /// code is 0.
 pub(crate) fn line(prompt: &str) -> anyhow::Result<String> {
+    line_after(&mut std::io::stdout(), prompt)
+}
+
+/// The same, with the prompt written elsewhere.
+pub(crate) fn line_after(output: &mut impl Stream, prompt: &str) -> anyhow::Result<String> {
     let signals = SignalFd::new(Taken::Ending);
-    write_all(&mut std::io::stdout(), prompt)?;
+    write_all(output, prompt)?;
     if let Some(signal) = signal_before_answer(signals.as_ref()) {
         let code =
             if [SIGINT, SIGTERM].contains(&signal) { 0 } else { u8::try_from(128 + signal).unwrap_or(255) };

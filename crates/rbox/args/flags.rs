@@ -21,6 +21,7 @@ use crate::args::health_flags::HealthFlags;
 use crate::args::limits::{LimitFlags, size};
 use crate::args::network_flags::NetworkFlags;
 use crate::args::secret;
+use crate::args::walls::{Wall, WallFlags};
 use crate::command::error::bad_input;
 
 /// Options of `run` and `create`.
@@ -36,6 +37,8 @@ pub(crate) struct ContainerFlags {
     networks: NetworkFlags,
     #[command(flatten)]
     accepted: AcceptedFlags,
+    #[command(flatten)]
+    walls: WallFlags,
     /// Add an annotation to the OCI configuration (KEY=VALUE)
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -358,7 +361,35 @@ impl ContainerFlags {
         };
         security.apply(&mut host);
         self.networks.apply(&mut host)?;
+        self.walls.apply(&mut host, |wall| self.given_beside(wall))?;
         Ok(host)
+    }
+
+    /// A flag that was given and says what `--without` this wall says, or something else.
+    fn given_beside(&self, wall: Wall) -> Option<&'static str> {
+        let is_user =
+            [&self.uidmap, &self.gidmap].iter().any(|maps| !maps.is_empty()) || self.subuidname.is_some();
+        let (flag, given) = match wall {
+            Wall::Pid => ("--pid", self.pid.is_some()),
+            Wall::Net => ("--network", self.networks.is_named()),
+            Wall::Uts => ("--uts", self.uts.is_some()),
+            Wall::Ipc => ("--ipc", self.ipc.is_some()),
+            Wall::Cgroup => ("--cgroupns", self.cgroupns.is_some()),
+            Wall::User if is_user => ("--uidmap", true),
+            Wall::User => ("--userns", self.userns.is_some()),
+            Wall::Seccomp => {
+                ("--security-opt", self.security_opt.iter().any(|option| option.starts_with("seccomp")))
+            }
+            Wall::Caps if !self.cap_drop.is_empty() => ("--cap-drop", true),
+            Wall::Caps => ("--cap-add", !self.cap_add.is_empty()),
+            Wall::Mnt | Wall::Pivot => ("", false),
+        };
+        given.then_some(flag)
+    }
+
+    /// Says what `--without` leaves out, and asks where that could harm the host.
+    pub(crate) fn settle_walls(&self, host: &HostConfig) -> anyhow::Result<()> {
+        self.walls.settle(host)
     }
 
     /// The flags of a user namespace, which are of their form and go together.

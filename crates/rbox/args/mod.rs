@@ -11,3 +11,4 @@ pub(crate) mod platform;
 pub(crate) mod project;
 pub(crate) mod pruning;
 pub(crate) mod secret;
+pub(crate) mod walls;

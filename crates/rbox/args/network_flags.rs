@@ -85,6 +85,11 @@ impl NetworkFlags {
         Ok(())
     }
 
+    /// Whether a network was named.
+    pub(crate) fn is_named(&self) -> bool {
+        !self.network.is_empty()
+    }
+
     fn networks(&self) -> anyhow::Result<(NetworkMode, Vec<Attachment>)> {
         let mut attachments = Vec::new();
         for text in &self.network {

@@ -39,6 +39,7 @@ use crate::session::start::{exit_code, signal_proxy};
   rbox run --rm -v .:/src:idmap busybox touch /src/file   # what is made belongs to the owner of .
   rbox run --rm --secret id=token,src=token.txt python:3.11-slim cat /run/secrets/token
   rbox run --rm --rootfs /srv/debian sh            # the files of a directory, which stays as it is
+  rbox run --rm --without pid --yes busybox ps      # a wall less, and what can be seen then
   rbox run --rm --explain python:3.11-slim true     # how it is made, and why; =steps and =calls tell more, =sh does it by hand"
 )]
 pub(crate) struct Run {
@@ -235,6 +236,7 @@ fn make(
 ) -> anyhow::Result<ContainerRecord> {
     let mut request = flags.request(image, command)?;
     request.config.attached = attached;
+    flags.settle_walls(&request.host)?;
     let cid_file = flags.cidfile.as_deref().map(CidFile::reserve).transpose()?;
     let engine = global.engine.watched_by(Arc::new(Progress::on(Out::Stderr, flags.quiet)));
     let obtained = if flags.rootfs { None } else { Some(engine.obtain_image(&flags.image_request(image)?)?) };
