@@ -173,3 +173,44 @@ fn files_come_from_the_layers_that_have_them() {
     own.run(&["fs", "none"]).refused(1, &["No such container"]);
     own.run(&["rm", "-f", "-v", "web"]).ok();
 }
+
+#[test]
+fn processes_of_all_containers_and_who_made_whom() {
+    let Some(t) = Test::start() else { return };
+    let (one, two, gone) = (t.name("a"), t.name("b"), t.name("c"));
+    let script = "(sleep 1001 & exec sleep 1002) & exec sleep 1003";
+    t.ok(["run", "-d", "--name", &one, BUSYBOX, "sh", "-c", script]);
+    t.ok(["run", "-d", "--name", &two, BUSYBOX, "sleep", "1004"]);
+    t.ok(["exec", "-d", &one, "sleep", "1005"]);
+    let fields = |args: &[&str]| {
+        let format = "{{.Name}} {{.Inside}} {{.ParentInside}} {{.Tree}}";
+        let out = t.cmd([&["pid", "--format", format], args].concat()).run().ok();
+        out.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    wait_until("all five are there", || {
+        let lines = fields(&[]);
+        let ours = lines.iter().filter(|line| line.contains(" sleep 100")).count();
+        ours == 5
+    });
+    let shown = fields(&["--tree", &one]);
+    let command = |line: &String| line.splitn(4, ' ').nth(3).unwrap().to_owned();
+    let tree: Vec<String> = shown.iter().map(command).collect();
+    assert_eq!(tree[..3], ["sleep 1003", "└─ sleep 1002", "   └─ sleep 1001"], "{shown:?}");
+    // What exec starts has its parent outside.
+    assert_eq!(tree[3..], ["sleep 1005"], "{shown:?}");
+    // By name, and each container by its own numbers; as many as are named, each once.
+    let all = fields(&[&two, &one, &two]);
+    assert_eq!(all.len(), 5);
+    assert!(
+        all[0].starts_with(&format!("{two} 1 0 ")) && all[1].starts_with(&format!("{one} 1 0 ")),
+        "{all:?}"
+    );
+    let table = t.ok(["pid"]);
+    let header: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header, ["NAME", "PID", "HOST", "PID", "PPID", "UID", "THREADS", "COMMAND"]);
+    assert_eq!(t.ok(["pid", "-q", &one, &two]), format!("{}\n{}", t.pid(&one), t.pid(&two)));
+    t.ok(["create", "--name", &gone, BUSYBOX, "true"]);
+    t.rbox(["pid", &one, &gone]).refused(1, &["is not running"]);
+    t.rbox(["pid", &one, "no-such"]).refused(1, &["no such container: no-such"]);
+    t.ok(["rm", "-f", &one, &two, &gone]);
+}
