@@ -114,9 +114,15 @@ impl Page<'_> {
         if command.trim_end().ends_with('&') {
             let line = command.trim_end().trim_end_matches('&').to_owned();
             let mut shell = (self.shell)(&format!("exec {line} >/dev/null 2>&1"));
-            self.background.push(shell.current_dir(&self.dir).spawn().unwrap());
+            let child = shell.current_dir(&self.dir).spawn().unwrap();
             // It is a server: the next line wants it to listen.
+            let begin = Instant::now();
             std::thread::sleep(Duration::from_millis(700));
+            while line.starts_with("python3 ") && !has_socket(child.id()) && begin.elapsed() < patience(WAIT)
+            {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            self.background.push(child);
             return;
         }
         let begin = Instant::now();
@@ -125,7 +131,7 @@ impl Page<'_> {
             ["curl ", "rbox inspect ", "rbox exec ", "rbox ps ", "rbox pid ", "rbox stats ", "rbox logs "];
         while let Err(wrong) = self.attempt(block, step, &command) {
             let again = looks.iter().any(|look| command.starts_with(look));
-            if !again || begin.elapsed() > patience(Duration::from_secs(6)) {
+            if !again || begin.elapsed() > patience(WAIT) {
                 return self.wrong.push(wrong);
             }
             std::thread::sleep(Duration::from_millis(200));
@@ -321,6 +327,15 @@ fn run_pages(t: &Test, own: &OwnRoots, pages: &[&str]) -> Vec<String> {
         assert!(shell(clean).status().unwrap().success());
     }
     wrong
+}
+
+/// How long a server may take to listen, and what only looks may see nothing.
+const WAIT: Duration = Duration::from_secs(6);
+
+fn has_socket(pid: u32) -> bool {
+    let Ok(all) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    let targets = all.flatten().filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.into_iter().any(|target| target.to_string_lossy().starts_with("socket:"))
 }
 
 fn ready(t: &Test) -> Option<OwnRoots> {
