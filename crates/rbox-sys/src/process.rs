@@ -182,6 +182,11 @@ pub fn leave_to_orphan(keep: &[BorrowedFd<'_>], work: impl FnOnce()) -> Result<(
             Ok(())
         }
         Side::Child => {
+            // Whoever reads what this process prints sees the end of it when that has ended.
+            for stream in 0..3 {
+                // SAFETY: this process ends in _exit and prints nothing.
+                unsafe { libc::close(stream) };
+            }
             close_all_but(keep);
             if matches!(fork(), Ok(Side::Child)) {
                 // Whatever it was started in may be unmounted.
