@@ -14,7 +14,7 @@ use netlink_packet_route::link::{
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
-use rbox_sys::{process, trace};
+use rbox_sys::trace;
 use rustix::io::Errno;
 
 use rbox_spec::mac::Mac;
@@ -442,42 +442,20 @@ pub(crate) fn delete(socket: &mut Netlink, name: &str) -> Result<()> {
     }])
 }
 
-/// Deletes a bridge without ports. The kernel takes it from everybody's sight in a few milliseconds, and then has whoever asked wait 30
-/// more for grace periods: that is left to a process of its own.
-pub(crate) fn delete_bridge(name: &str) -> Result<()> {
-    let mut socket = Netlink::route()?;
-    let Some(found) = find(&mut socket, name)? else { return Ok(()) };
-    let work = || drop(Netlink::route().and_then(|mut socket| delete(&mut socket, name)));
-    // Who closes the last descriptor of the socket for rules waits as well.
-    let is_left = Netlink::with_netfilter(|rules| Ok(process::leave_to_orphan(&[rules.fd()], work).is_ok()))?;
-    if is_left && goes(&socket, found.index)? { Ok(()) } else { delete(&mut socket, name) }
-}
-
 /// Deletes the veth of a container that has ended, unless it goes by itself. The kernel deletes it with its namespace,
 /// many at once; asked to delete one, it waits 10 to 30 ms for a grace period in which no other link can be made.
 /// So the kernel is given a second.
 pub(crate) fn delete_if_left(socket: &mut Netlink, name: &str) -> Result<()> {
-    let Some(found) = find(socket, name)? else { return Ok(()) };
-    if goes(socket, found.index)? { Ok(()) } else { delete(socket, name) }
-}
-
-/// How long a link that is being deleted is waited for, before it is asked for again.
-const GOING: Duration = Duration::from_secs(1);
-
-/// Waits until a link is gone; false when it stays. Asked by ioctl(2), as netlink waits for whoever is deleting links, and by its number,
-/// as for the name of none the kernel looks for a module (netdevice(7)).
-fn goes(socket: &Netlink, index: u32) -> Result<bool> {
     let begin = Instant::now();
-    let mut pause = Duration::from_micros(200);
-    while begin.elapsed() < GOING {
-        match rustix::net::netdevice::index_to_name(socket.fd(), index) {
-            Err(Errno::NODEV) => return Ok(true),
-            Err(errno) => return Err(Error::Kernel { what: format!("ioctl(SIOCGIFNAME {index})"), errno }),
-            Ok(_) => std::thread::sleep(pause),
+    let mut pause = Duration::from_millis(1);
+    while begin.elapsed() < Duration::from_secs(1) {
+        if find(socket, name)?.is_none() {
+            return Ok(());
         }
-        pause = (pause * 2).min(Duration::from_millis(20));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(50));
     }
-    Ok(false)
+    delete(socket, name)
 }
 
 /// How long to wait for the kernel's link watch; it takes microseconds, or a second when it was not asked.

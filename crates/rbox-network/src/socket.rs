@@ -10,7 +10,7 @@
 //! Source: netlink(7), rtnetlink(7).
 
 use std::cell::Cell;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use rbox_sys::trace;
 use rustix::buffer::spare_capacity;
@@ -111,10 +111,6 @@ impl Netlink {
 
     pub(crate) fn from_fd(fd: OwnedFd) -> Self {
         Self { fd, sequence: 1, overrun: false }
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.fd.as_fd()
     }
 
     pub(crate) fn into_fd(self) -> OwnedFd {

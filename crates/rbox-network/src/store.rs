@@ -258,7 +258,7 @@ impl NetworkStore {
     /// What a network has on the host, then its record: while that is there, the rest can be found.
     fn take_down(&self, network: &Network) -> Result<()> {
         Table::with(&self.names.table, |table| table.remove_network(&in_rules(network)?))?;
-        link::delete_bridge(&network.bridge)?;
+        link::delete(&mut Netlink::route()?, &network.bridge)?;
         let (state, record) = (self.state.join(&network.bridge), self.path_of(network));
         gone(rbox_sys::removal::remove_tree(&state), &state)?;
         gone(std::fs::remove_file(&record), &record)

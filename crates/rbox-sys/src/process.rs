@@ -162,42 +162,6 @@ pub fn fork() -> Result<Side<i32>, SysError> {
     }
 }
 
-/// Has `work` done by a process that nobody waits for and that keeps nothing of this one's but `keep`: for what the kernel takes its time
-/// with after the thing itself is done. Nobody hears of its failure, so whoever asks looks whether it was done.
-///
-/// # Errors
-/// This process has other threads, or there can be no more processes: nothing is done then.
-pub fn leave_to_orphan(keep: &[BorrowedFd<'_>], work: impl FnOnce()) -> Result<(), SysError> {
-    // A thread that was joined is gone in much less; others are not waited for here.
-    std::thread::sleep(if has_one_thread() { Duration::ZERO } else { Duration::from_millis(1) });
-    if !has_one_thread() {
-        return Err(SysError::new("fork", String::new(), Errno::EBUSY));
-    }
-    match fork()? {
-        Side::Parent(pid) => {
-            let pid = rustix::process::Pid::from_raw(pid);
-            let _ = rustix::io::retry_on_intr(|| {
-                rustix::process::waitpid(pid, rustix::process::WaitOptions::empty())
-            });
-            Ok(())
-        }
-        Side::Child => {
-            // Whoever reads what this process prints sees the end of it when that has ended.
-            for stream in 0..3 {
-                // SAFETY: this process ends in _exit and prints nothing.
-                unsafe { libc::close(stream) };
-            }
-            close_all_but(keep);
-            if matches!(fork(), Ok(Side::Child)) {
-                // Whatever it was started in may be unmounted.
-                let _ = rustix::process::chdir(c"/");
-                work();
-            }
-            exit_now(0)
-        }
-    }
-}
-
 /// How long a thread that was joined may take to be gone. The kernel lets whoever joins it go on first, and takes down what it had, such as a
 /// mount namespace, after that.
 const LEAVING: Duration = Duration::from_secs(1);
@@ -621,17 +585,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-
-    #[test]
-    fn nothing_is_left_to_an_orphan_of_a_process_with_threads() {
-        let (done, waits) = std::sync::mpsc::channel::<()>();
-        let thread = std::thread::spawn(move || waits.recv().is_ok());
-        let refused =
-            leave_to_orphan(&[], || panic!("it is done in a copy of a process whose threads hold locks"));
-        assert_eq!(refused.unwrap_err().errno, Errno::EBUSY);
-        drop(done);
-        thread.join().unwrap();
-    }
 
     #[test]
     fn threads_that_were_joined_may_take_a_moment() {
